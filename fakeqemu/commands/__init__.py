@@ -1,0 +1,1 @@
+"""The QMP commands, one module per QAPI module; importing this registers them all."""

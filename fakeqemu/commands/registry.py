@@ -1,0 +1,90 @@
+"""Commands are short functions registered by name.
+
+    @command("system_reset")
+    def system_reset(vm: Machine) -> None: ...
+
+    @command("qom-get")
+    def qom_get(vm: Machine, path: str, property: str) -> Json: ...
+
+A function gets the machine and the checked arguments as keywords: the schema's member names
+with `-` turned into `_` (and `_` appended to a Python keyword). An optional member that was
+not sent is not passed: give it a default. Return the reply's `return` value; None means `{}`.
+Raise `QapiError` to refuse. `monitor=True` passes the calling monitor as keyword `monitor`
+(None when there is none). A command that answers later returns a `Deferred`.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fakeqemu.qapi.errors import QapiError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Deferred:
+    """A reply that comes later: resolved with a value or an error exactly once."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.value: Any = None
+        self.error: QapiError | None = None
+        self._waiter: Callable[[Deferred], None] | None = None
+
+    def resolve(self, value: Any = None) -> None:
+        """The command succeeded with `value`."""
+        self._finish(value, None)
+
+    def fail(self, error: QapiError) -> None:
+        """The command is refused after all."""
+        self._finish(None, error)
+
+    def then(self, waiter: Callable[[Deferred], None]) -> None:
+        """Call `waiter` when done; at once if it already is."""
+        self._waiter = waiter
+        if self.done:
+            waiter(self)
+
+    def _finish(self, value: Any, error: QapiError | None) -> None:
+        if self.done:
+            raise RuntimeError("a deferred reply was finished twice")
+        self.done, self.value, self.error = True, value, error
+        if self._waiter is not None:
+            self._waiter(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One QMP command that the model answers."""
+
+    #: the command's name in the schema
+    name: str
+    #: called with the machine and the arguments as keywords
+    function: Callable[..., Any]
+    #: whether `function` wants the keyword `monitor`
+    monitor: bool = False
+
+
+#: every modelled command; filled by importing `fakeqemu.commands`
+COMMANDS: dict[str, Command] = {}
+
+
+def command(name: str, *, monitor: bool = False) -> Callable[[F], F]:
+    """Register the decorated function as QMP command `name`."""
+
+    def register(function: F) -> F:
+        if name in COMMANDS:
+            raise ValueError(f"command {name!r} is registered twice")
+        COMMANDS[name] = Command(name, function, monitor)
+        return function
+
+    return register
+
+
+def keyword_of(member: str) -> str:
+    """The Python keyword that carries schema member `member`."""
+    name = member.replace("-", "_")
+    return name + "_" if keyword.iskeyword(name) else name

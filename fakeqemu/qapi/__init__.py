@@ -1,0 +1,1 @@
+"""The schema language: types, visitors, error classes and texts."""

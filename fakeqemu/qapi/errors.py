@@ -1,0 +1,86 @@
+"""Every error of the project, in one tree, by who is at fault.
+
+* `QapiError` and its children: the client asked for something QEMU refuses. They carry the
+  class and the text QEMU sends.
+* `NotModelledError`: our gap. The client was right, the model ends here.
+* `StartupError`: QEMU would print this text and leave with `code`.
+* anything else that escapes is a bug of ours.
+"""
+
+from __future__ import annotations
+
+
+class FakeQemuError(Exception):
+    """Root of all errors this project raises on purpose."""
+
+
+class QapiError(FakeQemuError):
+    """An error reply: `error class` and `desc` as a QMP client sees them.
+
+    `hint` is what QEMU prints after the text on the command line and in HMP, and never
+    sends over QMP.
+    """
+
+    error_class = "GenericError"
+
+    def __init__(self, desc: str, hint: str = "") -> None:
+        super().__init__(desc)
+        self.desc = desc
+        self.hint = hint
+
+    def prefixed(self, prefix: str) -> QapiError:
+        """The same error with `prefix` before its text."""
+        return type(self)(prefix + self.desc, self.hint)
+
+
+class CommandNotFoundError(QapiError):
+    """QMP class CommandNotFound."""
+
+    error_class = "CommandNotFound"
+
+
+class DeviceNotActiveError(QapiError):
+    """QMP class DeviceNotActive."""
+
+    error_class = "DeviceNotActive"
+
+
+class DeviceNotFoundError(QapiError):
+    """QMP class DeviceNotFound."""
+
+    error_class = "DeviceNotFound"
+
+
+class KVMMissingCapError(QapiError):
+    """QMP class KVMMissingCap."""
+
+    error_class = "KVMMissingCap"
+
+
+class NotModelledError(QapiError):
+    """The profile has `name`, the model does not. Never an empty success in its place."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"fakeqemu does not model '{name}'")
+        self.name = name
+
+
+class StartupError(FakeQemuError):
+    """QEMU ends here before (or while) the machine starts.
+
+    `lines` go to standard error, each after the program's name; `code` is the exit status.
+    `location` is the option QEMU blames (`-incoming foo`), empty where it blames none.
+    """
+
+    def __init__(self, text: str, *, location: str = "", code: int = 1, hint: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.location = location
+        self.code = code
+        self.hint = hint
+
+    @property
+    def message(self) -> str:
+        """What stands after `qemu-system-x86_64: ` on standard error, hint lines included."""
+        first = f"{self.location}: {self.text}" if self.location else self.text
+        return first + (f"\n{self.hint}" if self.hint else "")
