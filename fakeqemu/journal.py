@@ -6,8 +6,10 @@ ask afterwards. Entries are frozen and carry the machine's own time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fakeqemu.clock import Clock
@@ -27,11 +29,27 @@ class Entry:
     data: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class CommandCall:
+    """One command as it was sent, and how it ended."""
+
+    #: nanoseconds of the machine's clock
+    time: int
+    name: str
+    arguments: dict[str, Any]
+    #: its `return` value; None while there is none
+    value: Any = None
+    #: `class` and `desc` of its error; None if it was not refused
+    error: dict[str, str] | None = None
+
+
 class Journal:
     """An append-only list of entries."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        #: texts to write for others when saved: a path of one run -> its name in every run
+        self.aliases: dict[str, str] = {}
         self._entries: list[Entry] = []
         self._listeners: list[Callable[[Entry], None]] = []
 
@@ -56,3 +74,95 @@ class Journal:
     def of(self, kind: str, name: str | None = None) -> list[Entry]:
         """The entries of one kind, and of one name if given."""
         return [e for e in self._entries if e.kind == kind and name in (None, e.name)]
+
+    def add(self, entry: Entry) -> None:
+        """Take over an entry of another journal, with its own time."""
+        self._entries.append(entry)
+        for listener in self._listeners:
+            listener(entry)
+
+    def commands(self, name: str | None = None) -> list[CommandCall]:
+        """The commands sent, or those called `name`, each with its outcome."""
+        calls: list[CommandCall] = []
+        waiting: dict[str, list[int]] = {}
+        for entry in self._entries:
+            if entry.kind == "command" and name in (None, entry.name):
+                waiting.setdefault(entry.name, []).append(len(calls))
+                calls.append(CommandCall(entry.time, entry.name, entry.data["arguments"]))
+            elif entry.kind in _OUTCOMES and waiting.get(entry.name):
+                index = waiting[entry.name].pop(0)
+                call, data = calls[index], entry.data
+                error = {"class": data["error_class"], "desc": data["desc"]} if data.get(
+                    "desc"
+                ) is not None else None
+                calls[index] = CommandCall(
+                    call.time, call.name, call.arguments, data.get("value"), error
+                )
+        return calls
+
+    def timeline(self, last: int | None = None) -> str:
+        """What happened as text, a line for each entry; only the `last` ones if given."""
+        entries = self._entries if last is None else self._entries[-last:]
+        return "\n".join(self._hide(line_of(entry)) for entry in entries)
+
+    def to_lines(self) -> str:
+        """The journal as JSON lines: one object for each entry, the same for the same run."""
+        return "".join(
+            self._hide(json.dumps([e.time, e.kind, e.name, e.data], ensure_ascii=False)) + "\n"
+            for e in self._entries
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write `to_lines` to a file."""
+        Path(path).write_text(self.to_lines())
+
+    @classmethod
+    def from_lines(cls, lines: Iterable[str]) -> Journal:
+        """A journal as `to_lines` wrote it. Its own clock stands still at 0."""
+        journal = cls(_Still())
+        for line in lines:
+            if line.strip():
+                time, kind, name, data = json.loads(line)
+                journal.add(Entry(time, kind, name, data))
+        return journal
+
+    @classmethod
+    def load(cls, path: str | Path) -> Journal:
+        """The journal that `save` wrote to a file."""
+        with Path(path).open() as file:
+            return cls.from_lines(file)
+
+    def _hide(self, text: str) -> str:
+        for volatile, name in self.aliases.items():
+            text = text.replace(volatile, name)
+        return text
+
+
+#: kinds of entries that end a command
+_OUTCOMES = ("reply", "error", "not-modelled")
+#: longest text of one value in a timeline
+_LONGEST = 160
+
+
+def line_of(entry: Entry) -> str:
+    """One entry as a line for people: seconds, kind, name, what else there is."""
+    said = ", ".join(f"{key}={_short(value)}" for key, value in entry.data.items())
+    return f"{entry.time / 1e9:12.6f} {entry.kind:12} {entry.name}" + (f"  {said}" if said else "")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+class _Still:
+    """The clock of a journal that is only read."""
+
+    def now(self) -> int:
+        return 0
+
+    def realtime(self) -> int:
+        return 0
+
+    def call_later(self, delay: int, call: Callable[[], None]) -> Any:  # noqa: ARG002
+        raise RuntimeError("a loaded journal has no clock")

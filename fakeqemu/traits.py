@@ -7,10 +7,13 @@ version numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 
-@dataclass(frozen=True, slots=True)
+# One instance a version: identity is equality, and what is not generated need not be compiled
+# at every start.
+@dataclass(frozen=True, eq=False, repr=False)
 class Traits:
     """Behaviour of one QEMU version; the defaults are those of 11.1."""
 
@@ -21,6 +24,36 @@ class Traits:
     incoming_parsed_with_options: bool = True
     #: `-incoming config:...` and the early parameter store exist (the design thread)
     early_parameters: bool = False
+    #: an unknown machine type is named in the error (10.0 on)
+    unknown_machine_named: bool = True
+    #: a zero in -smp is an error, not a warning (10.0 on)
+    smp_zero_refused: bool = True
+    #: -smp with a level the machine lacks: `dies > 1 not supported`, not `dies not supported`
+    smp_unsupported_names_limit: bool = True
+    #: -no-fd-bootchk is a machine property (10.0 on)
+    fd_bootchk_is_property: bool = True
+    #: -xen-domid needs KVM only, not Xen (10.0 on)
+    xen_domid_with_kvm: bool = True
+    #: -mon warns that it is deprecated (11.1)
+    mon_deprecated: bool = True
+    #: -audio refuses to do without a model (7.2)
+    audio_needs_model: bool = False
+    #: the spice options are in a module that is not installed (10.0 on)
+    spice_group_missing: bool = True
+    #: short names of character device backends (7.2)
+    chardev_aliases: Mapping[str, str] = field(default_factory=dict)
+    #: the address `pty:PATH` (10.0 on)
+    pty_takes_path: bool = True
+    #: `-nic help` lists the backends (10.0 on)
+    nic_help: bool = True
+    #: what is in a module that is not there comes with advice (10.0 on)
+    missing_module_advice: bool = True
+    #: exit status of `-tpmdev help`
+    tpm_help_code: int = 0
+    #: `help` shows default values as JSON (7.2)
+    help_defaults_json: bool = False
+    #: `-serial none` leaves its port's number unused (10.0 on)
+    serial_none_takes_number: bool = True
 
     # -- wire ------------------------------------------------------------------------------
     #: JSON errors carry `LINE:COL: ` and the newer parser's words (11.1)
@@ -29,8 +62,213 @@ class Traits:
     # -- run state -------------------------------------------------------------------------
     #: query-status has `singlestep` (7.2)
     status_singlestep: bool = False
+    #: a suspended guest that is stopped and started again is still suspended (10.0 on)
+    suspend_survives_stop: bool = True
+
+    # -- devices and objects ---------------------------------------------------------------
+    #: device_add turns its arguments into an option string's texts first (7.2)
+    device_add_as_options: bool = False
+    #: a device id that is no identifier is refused by the device itself (11.1)
+    qdev_id_checked: bool = True
+    #: a hot-plugged PCI device is refused once its port has one (10.0 on)
+    port_takes_one_hotplug: bool = True
+    #: device_del of a CPU is taken before the guest enabled CPU hotplug (11.1)
+    cpu_unplug_without_guest: bool = True
+    #: a PCI address given as a number is checked for its range (10.0 on)
+    devfn_checked: bool = True
+    #: how device_del says that a path leads to something else
+    not_a_device: str = "{} is not a device"
+    #: object-del of an object in use says what kind of object it is (11.1)
+    object_in_use_names_kind: bool = True
+    #: tap looks at fd, fds, helper and queues together (11.1)
+    tap_exclusive_text: bool = True
+    #: what tap says of a descriptor that is none
+    tap_bad_fd: str = "Can't set file descriptor {fd} non-blocking: {error}: {error}"
+    #: a PCIe port warns of devices in other slots than the first (10.0 on)
+    pcie_slot_warning: bool = True
+    #: a bus that is full is told from one that is not there (11.1)
+    full_bus_named: bool = True
+    #: what balloon calls its argument
+    balloon_parameter: str = "value"
+    #: expire_password refuses a time that is none (10.0 on)
+    expire_time_checked: bool = True
+    #: how set_password refuses to do with VNC what only SPICE does
+    vnc_connected_text: str = "parameter 'connected' must be 'keep' when 'protocol' is 'vnc'"
+    #: info network shows a backend that was deleted under its card (10.0 on)
+    deleted_backend_shown: bool = True
+    #: netdev stream knows reconnect-ms (10.0 on)
+    netdev_reconnect_ms: bool = True
+
+    #: what a VNC password is refused with when there is no VNC display
+    no_vnc_for_password: str = "No VNC display is present"
+
+    #: info cpus names each CPU's model (11.1)
+    hmp_cpus_model: bool = True
+
+    #: why there can be no Windows dump
+    win_dump_refusal: str = "win-dump: no vmcoreinfo note from the guest"
+    #: how dump-guest-memory says that its protocol is wrong
+    dump_protocol_text: str = "parameter 'protocol' must start with 'file:' or 'fd:'"
+    #: what dump-guest-memory could not do with its file
+    dump_open_verb: str = "create"
+
+    # -- character devices -----------------------------------------------------------------
+    #: query-chardev shows a UNIX client's peer path, not its own (10.0 on)
+    chardev_names_unix_peer: bool = True
+    #: a listening socket, and one on a descriptor, refuses reconnect-ms (11.1)
+    chardev_checks_reconnect_ms: bool = True
+    #: what a second user of a character device is told; `{}` is its id
+    chardev_in_use_text: str = "chardev '{}' is already in use"
+
+    # -- CPU models ------------------------------------------------------------------------
+    #: props of a CPU model are checked as part of the argument: its path and the newer range
+    #: texts (10.0 on)
+    cpu_props_checked_as_argument: bool = True
+
+    # -- block -----------------------------------------------------------------------------
+    #: a mirror's dirty bitmap is on its filter node, not on the source (10.0 on)
+    mirror_bitmap_on_filter: bool = True
+    #: what the human monitor says of a drive that cannot be begins with `Error:` (11.1)
+    hmp_drive_errors_marked: bool = True
+    #: a warning that a command causes names the program (11.1)
+    command_warnings_name_program: bool = True
+    #: what block_resize says of a node that a job uses; None: who uses it (7.2)
+    resize_in_use: str | None = None
+    #: what completion-mode is called where an action cannot have it
+    transaction_property: str = "transaction property"
+    #: `info blockstats` in columns (11.1)
+    hmp_blockstats_as_table: bool = True
+    #: `info snapshots` has room for more hours (10.0 on)
+    hmp_snapshot_long_clock: bool = True
+    #: what a backup says on standard error of a target whose cluster size cannot be told
+    backup_block_size_warning: str = (
+        "The target block device doesn't provide information about the block size and it"
+        " doesn't have a backing file. The (default) block size of 65536 bytes is used. If the"
+        " actual block size of the target exceeds this value, the backup may be unusable"
+    )
 
     # -- migration -------------------------------------------------------------------------
+    #: a size below zero given as a bare string is out of range, not malformed (10.0 on)
+    negative_size_out_of_range: bool = True
+    #: a hexadecimal size may carry a unit: 0x10k (7.2)
+    hex_size_suffix: bool = False
+    #: faults read `Option multifd-channels expects`, not `Parameter 'multifd_channels' expects`
+    range_text_option: bool = True
+    #: a size may begin with its dot: .5k (10.0 on)
+    size_bare_fraction: bool = True
+    #: what x-colo-lost-heartbeat says without COLO
+    colo_refusal: str = "VM is not in COLO mode"
+    #: parameters that migrate-set-parameters accepts and ignores (7.2)
+    inert_parameters: frozenset[str] = frozenset()
+    #: postcopy-ram refuses multifd (10.0)
+    postcopy_excludes_multifd: bool = False
+    #: x-colo needs return-path (11.1)
+    colo_needs_return_path: bool = True
+    #: multifd refuses xbzrle (10.0 on)
+    multifd_excludes_xbzrle: bool = True
+    #: multifd and postcopy-preempt must be on before listening; 7.2 asks about the transport
+    capabilities_fixed_by_listening: bool = True
+    #: migrate and migrate-incoming take channels, and judge addresses before anything (10.0 on)
+    migration_channels: bool = True
+    #: the incoming side has a `setup` state, which a failed start never leaves (10.0 on)
+    incoming_setup_state: bool = True
+    #: a tcp: address refuses options it does not know (11.1)
+    inet_refuses_unknown_options: bool = True
+    #: RDMA errors are printed as well as returned (7.2)
+    rdma_prints_errors: bool = False
+    #: what a descriptor that is neither socket nor pipe meets: "accept", "warn" or "refuse"
+    fd_to_file: str = "refuse"
+    #: precopy passes through the state `device` even without pause-before-switchover (10.0 on)
+    precopy_device_state: bool = True
+    #: the first MIGRATION_PASS comes before the state `active` (7.2, 10.0)
+    pass_before_active: bool = False
+    #: the cause of a failed load is part of its error, not a line of its own (11.1)
+    load_error_has_cause: bool = True
+    #: why the host cannot do postcopy is part of the error (10.0 on)
+    postcopy_fault_in_error: bool = True
+    #: migrate_cancel is refused once postcopy has begun (10.0 on)
+    migrate_cancel_in_postcopy_refused: bool = True
+    #: a failed connection of an outgoing migration is also said on standard error (7.2, 10.0)
+    reports_connect_failure: bool = False
+    #: the section that could not be sent is named on standard error (10.0 on)
+    reports_failed_section: bool = True
+    #: what a channel that closes during setup is reported as; empty: as any other (7.2)
+    setup_failure: str = "ram_save_setup failed: Input/output error"
+    #: query-migrate shows a recorded error in every state, not only in `failed` (10.0 on)
+    error_shown_always: bool = True
+    #: the error that a cancelled switchover leaves behind; empty: none (7.2)
+    switchover_interrupted_error: str = "Switchover is interrupted"
+    #: a source that stood still is in `postmigrate` even if the migration came to nothing (7.2)
+    stopped_source_ends_postmigrate: bool = False
+    #: what migrate-pause says outside of postcopy
+    migrate_pause_refusal: str = (
+        "migrate-pause is currently only supported during postcopy-active or"
+        " postcopy-recover state"
+    )
+    #: capabilities that a stream carries and that must be the same on both sides
+    stream_validates: frozenset[str] = frozenset({"x-ignore-shared", "mapped-ram"})
+    #: a stream announces that its source has stopped, by a command (10.0 on)
+    stream_switchover_start: bool = True
+    #: the description at a stream's end has the configuration section too (10.0 on)
+    stream_describes_configuration: bool = True
+    #: the run state's section tells whether the guest was suspended (10.0 on)
+    stream_global_state_suspend: bool = True
+    #: marks in the ram section keep multifd channels in step (10.0 on; before, section ends do)
+    stream_multifd_flush: bool = True
+    #: every machine has an audio section (7.2)
+    stream_audio_always: bool = False
+    #: RAM records: the end of file is looked for, only zeros make a zero page (10.0 on)
+    stream_ram_strict: bool = True
+    #: the command that enables COLO: "take" it, ask for the "capability", or "refuse" it
+    stream_colo: str = "refuse"
+    #: CPR state ends in a list of VFIO devices (11.1)
+    cpr_state_has_vfio: bool = True
+    #: a descriptor's byte on a cpr channel is read even if no descriptor came (11.1)
+    cpr_service_byte_always: bool = True
+    #: what a part of CPR state that is not known is refused with; its name, and whose it is
+    cpr_unknown_subsection: str = "VM subsection '{}' in '{}' does not exist"
+    #: a cpr channel may be a socket by its descriptor (11.1)
+    cpr_channel_by_fd: bool = True
+    #: a process reads CPR state left by one that executed it (11.1)
+    cpr_exec: bool = True
+    #: query-yank lists a migration before its main channel is asked for (11.1)
+    yankable_while_cpr_waits: bool = True
+    #: where `migrate` has a URI, a missing cpr channel is noticed after all else (11.1)
+    cpr_channel_missed_last: bool = True
+    #: calc-dirty-rate takes units of time, and milliseconds (10.0 on)
+    dirty_rate_time_units: bool = True
+    #: a measurement's start is told in seconds since 1970, not of the monotonic clock (10.0 on)
+    dirty_rate_since_epoch: bool = True
+    #: set_vcpu_dirty_limit refuses numbers below zero (10.0 on)
+    hmp_dirty_limit_checked: bool = True
+    #: a migration that fails is `failing` until its guest is as it was (11.1)
+    failing_state: bool = True
+    #: a destination takes its disks when its guest starts, never before (10.0 on)
+    disks_taken_late: bool = True
+    #: a source that goes over to postcopy is `postcopy-active` before its guest stops (7.2)
+    postcopy_active_before_stop: bool = False
+    #: both sides of a postcopy pass through `postcopy-device` (11.1)
+    postcopy_device_state: bool = True
+    #: a resumed postcopy passes through `postcopy-recover-setup`, and migrate-pause is taken
+    #: in `postcopy-recover` too (10.0 on)
+    postcopy_recover_setup_state: bool = True
+    #: query-migrate shows the downtime of a postcopy under way (10.0 on)
+    postcopy_shows_downtime: bool = True
+    #: what migrate-pause leaves behind as error; empty: nothing (7.2)
+    migrate_pause_error: str = "Postcopy migration is paused by the user"
+    #: the channel of postcopy-preempt is opened, and awaited, at the beginning (7.2)
+    preempt_channel_at_setup: bool = False
+    #: a destination without devices that ask for it sends the ack of switchover-ack (10.0)
+    switchover_ack_from_destination: bool = False
+    #: a destination that fails says so on the way back (10.0 on)
+    failed_load_is_told: bool = True
+    #: what is wrong on the way back is recorded as error, not only printed (10.0 on)
+    return_path_error_recorded: bool = True
+    #: info migrate in blocks with units, globals only on demand (11.1)
+    hmp_info_migrate_grouped: bool = True
+    #: migrate_set_parameter takes the rest of the line as it stands (11.1)
+    hmp_parameter_rest_of_line: bool = True
+
 
 
 _NEWEST = Traits()
@@ -39,12 +277,178 @@ _NEWEST = Traits()
 TRAITS: dict[str, Traits] = {
     "7.2": replace(
         _NEWEST,
+        hmp_drive_errors_marked=False,
+        command_warnings_name_program=False,
+        resize_in_use="Device '{}' is in use",
+        transaction_property="Transaction property",
+        mirror_bitmap_on_filter=False,
+        hmp_blockstats_as_table=False,
+        hmp_snapshot_long_clock=False,
+        backup_block_size_warning=(
+            "The target block device doesn't provide information about the block size and it"
+            " doesn't have a backing file. The default block size of 65536 bytes is used. If the"
+            " actual block size of the target exceeds this default, the backup may be unusable"
+        ),
+        cpu_props_checked_as_argument=False,
         migration_object_before_late_backends=True,
         incoming_parsed_with_options=False,
+        unknown_machine_named=False,
+        smp_zero_refused=False,
+        smp_unsupported_names_limit=False,
+        fd_bootchk_is_property=False,
+        xen_domid_with_kvm=False,
+        mon_deprecated=False,
+        audio_needs_model=True,
+        spice_group_missing=False,
+        chardev_aliases={"parport": "parallel", "tty": "serial"},
+        pty_takes_path=False,
+        serial_none_takes_number=False,
+        nic_help=False,
+        missing_module_advice=False,
+        tpm_help_code=1,
+        help_defaults_json=True,
         json_positions=False,
         status_singlestep=True,
+        suspend_survives_stop=False,
+        device_add_as_options=True,
+        win_dump_refusal="win-dump: invalid vmcoreinfo note size",
+        dump_protocol_text="Invalid parameter 'protocol'",
+        dump_open_verb="open",
+        hmp_cpus_model=False,
+        no_vnc_for_password="Could not set password",
+        qdev_id_checked=False,
+        port_takes_one_hotplug=False,
+        cpu_unplug_without_guest=False,
+        devfn_checked=False,
+        not_a_device="{} is not a hotpluggable device",
+        object_in_use_names_kind=False,
+        tap_exclusive_text=False,
+        vnc_connected_text="Invalid parameter 'connected'",
+        deleted_backend_shown=False,
+        pcie_slot_warning=False,
+        full_bus_named=False,
+        balloon_parameter="target",
+        expire_time_checked=False,
+        tap_bad_fd="{id}: Can't use file descriptor {fd}: {error}",
+        netdev_reconnect_ms=False,
+        chardev_names_unix_peer=False,
+        chardev_checks_reconnect_ms=False,
+        chardev_in_use_text="Device '{}' is in use",
+        negative_size_out_of_range=False,
+        hex_size_suffix=True,
+        inert_parameters=frozenset({"multifd-zlib-level", "multifd-zstd-level"}),
+        multifd_excludes_xbzrle=False,
+        capabilities_fixed_by_listening=False,
+        migration_channels=False,
+        incoming_setup_state=False,
+        fd_to_file="accept",
+        precopy_device_state=False,
+        migrate_cancel_in_postcopy_refused=False,
+        postcopy_fault_in_error=False,
+        range_text_option=False,
+        colo_needs_return_path=False,
+        inet_refuses_unknown_options=False,
+        pass_before_active=True,
+        load_error_has_cause=False,
+        stream_validates=frozenset({"x-ignore-shared"}),
+        stream_switchover_start=False,
+        stream_describes_configuration=False,
+        stream_global_state_suspend=False,
+        stream_multifd_flush=False,
+        stream_audio_always=True,
+        stream_ram_strict=False,
+        stream_colo="take",
+        cpr_exec=False,
+        dirty_rate_time_units=False,
+        dirty_rate_since_epoch=False,
+        hmp_dirty_limit_checked=False,
+        hmp_info_migrate_grouped=False,
+        hmp_parameter_rest_of_line=False,
+        reports_connect_failure=True,
+        reports_failed_section=False,
+        error_shown_always=False,
+        switchover_interrupted_error="",
+        stopped_source_ends_postmigrate=True,
+        migrate_pause_refusal=(
+            "migrate-pause is currently only supported during postcopy-active state"
+        ),
+        size_bare_fraction=False,
+        colo_refusal="The feature 'colo' is not enabled",
+        rdma_prints_errors=True,
+        setup_failure="",
+        failing_state=False,
+        disks_taken_late=False,
+        postcopy_active_before_stop=True,
+        postcopy_device_state=False,
+        postcopy_recover_setup_state=False,
+        postcopy_shows_downtime=False,
+        migrate_pause_error="",
+        preempt_channel_at_setup=True,
+        failed_load_is_told=False,
+        return_path_error_recorded=False,
     ),
-    "10.0": replace(_NEWEST, json_positions=False),
+    "10.0": replace(
+        _NEWEST,
+        hmp_drive_errors_marked=False,
+        command_warnings_name_program=False,
+        hmp_blockstats_as_table=False,
+        qdev_id_checked=False,
+        cpu_unplug_without_guest=False,
+        object_in_use_names_kind=False,
+        win_dump_refusal="win-dump: invalid vmcoreinfo note size",
+        hmp_cpus_model=False,
+        no_vnc_for_password="Could not set password",
+        tap_exclusive_text=False,
+        full_bus_named=False,
+        tap_bad_fd="{id}: Can't use file descriptor {fd}: {error}",
+        mon_deprecated=False,
+        tpm_help_code=1,
+        json_positions=False,
+        chardev_checks_reconnect_ms=False,
+        postcopy_excludes_multifd=True,
+        failing_state=False,
+        postcopy_device_state=False,
+        switchover_ack_from_destination=True,
+        fd_to_file="warn",
+        range_text_option=False,
+        colo_needs_return_path=False,
+        inet_refuses_unknown_options=False,
+        pass_before_active=True,
+        load_error_has_cause=False,
+        stream_colo="capability",
+        cpr_state_has_vfio=False,
+        cpr_service_byte_always=False,
+        cpr_unknown_subsection="vmstate_load_state error -2",
+        cpr_channel_by_fd=False,
+        cpr_exec=False,
+        yankable_while_cpr_waits=False,
+        cpr_channel_missed_last=False,
+        hmp_info_migrate_grouped=False,
+        hmp_parameter_rest_of_line=False,
+        reports_connect_failure=True,
+        switchover_interrupted_error="Channel error: Input/output error",
+    ),
     "11.1": _NEWEST,
     "next": replace(_NEWEST, early_parameters=True),
 }
+
+
+def traits_of(name: str, base: str | None, version: tuple[int, int]) -> Traits:
+    """The traits of profile `name`, laid over `base` if not None, of that major and minor.
+
+    A profile that is not in the table (recorded by a user) behaves as the newest one in the
+    table that is not newer than it, or as the oldest.
+    """
+    for known in (name, base):
+        if known is not None and known in TRAITS:
+            return TRAITS[known]
+    recorded = sorted(
+        (
+            (tuple(int(part) for part in key.split(".")), traits)
+            for key, traits in TRAITS.items()
+            if key[0].isdigit()
+        ),
+        key=lambda pair: pair[0],
+    )
+    older = [traits for key, traits in recorded if key <= version]
+    return older[-1] if older else recorded[0][1]

@@ -3,6 +3,7 @@
 * `QapiError` and its children: the client asked for something QEMU refuses. They carry the
   class and the text QEMU sends.
 * `NotModelledError`: our gap. The client was right, the model ends here.
+* `AbortError`: the client made QEMU end by SIGABRT (`-compat ...=crash`).
 * `StartupError`: QEMU would print this text and leave with `code`.
 * anything else that escapes is a bug of ours.
 """
@@ -65,6 +66,17 @@ class NotModelledError(QapiError):
         self.name = name
 
 
+class AbortError(FakeQemuError):
+    """QEMU would end here by a signal; the text says why. Whoever owns the process ends it.
+
+    `status` is the signal's number below zero: SIGABRT, if nothing else is said.
+    """
+
+    def __init__(self, text: str, status: int = -6) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 class StartupError(FakeQemuError):
     """QEMU ends here before (or while) the machine starts.
 
@@ -78,9 +90,18 @@ class StartupError(FakeQemuError):
         self.location = location
         self.code = code
         self.hint = hint
+        #: messages that went to standard error before this one, each as `message` is
+        self.earlier: tuple[str, ...] = ()
 
     @property
     def message(self) -> str:
         """What stands after `qemu-system-x86_64: ` on standard error, hint lines included."""
         first = f"{self.location}: {self.text}" if self.location else self.text
         return first + (f"\n{self.hint}" if self.hint else "")
+
+
+def error_of_class(error_class: str, desc: str) -> QapiError:
+    """The error of the class that QMP calls `error_class`."""
+    kinds = (CommandNotFoundError, DeviceNotActiveError, DeviceNotFoundError, KVMMissingCapError)
+    kind = next((k for k in kinds if k.error_class == error_class), QapiError)
+    return kind(desc)

@@ -1,0 +1,244 @@
+r"""Bytes to JSON tokens, wherever the bytes are cut.
+
+The lexical rules are a table: what a byte does in a state. Beside RFC 8259 there are
+single-quoted strings and words of any lower-case letters; whether a word means something is the
+parser's affair, as is what a string contains. A number or word ends with the byte after it,
+which is looked at again. After a bad byte everything is skipped up to one of `[]{}:,`, a
+control byte other than TAB, FE or FF: these clients may send to get the parser back to a known
+state.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+
+#: the longest token, and the most text of one message
+MAX_TOKEN_SIZE = 64 << 20
+
+
+class Kind(Enum):
+    """What a token is."""
+
+    OPEN_OBJECT = auto()
+    CLOSE_OBJECT = auto()
+    OPEN_ARRAY = auto()
+    CLOSE_ARRAY = auto()
+    COLON = auto()
+    COMMA = auto()
+    STRING = auto()
+    INTEGER = auto()
+    FLOAT = auto()
+    WORD = auto()
+    #: bytes that start no token
+    BAD = auto()
+    #: a token beyond MAX_TOKEN_SIZE
+    TOO_LONG = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token as it was written."""
+
+    kind: Kind
+    #: its bytes, quotes included
+    text: bytes
+    #: line it starts on, from 1, counting LF since the lexer was made
+    line: int
+    #: byte it starts on, from 1; one more where a byte had to be looked at again
+    column: int
+
+
+class State(Enum):
+    """Where in a token the lexer is."""
+
+    START = auto()
+    RECOVERY = auto()
+    DOUBLE = auto()
+    DOUBLE_ESCAPE = auto()
+    SINGLE = auto()
+    SINGLE_ESCAPE = auto()
+    SIGN = auto()
+    ZERO = auto()
+    DIGITS = auto()
+    POINT = auto()
+    FRACTION = auto()
+    EXPONENT = auto()
+    EXPONENT_SIGN = auto()
+    EXPONENT_DIGITS = auto()
+    WORD = auto()
+
+
+_DIGIT = b"0123456789"
+_LOWER = b"abcdefghijklmnopqrstuvwxyz"
+_IN_STRING = bytes(range(0x20, 0xFE))
+
+#: state -> (bytes, next state or the token they complete) in order, later ones win
+_RULES: dict[State, list[tuple[bytes, State | Kind]]] = {
+    State.START: [
+        (b" \t\r\n", State.START),
+        (b'"', State.DOUBLE),
+        (b"'", State.SINGLE),
+        (b"-", State.SIGN),
+        (b"0", State.ZERO),
+        (b"123456789", State.DIGITS),
+        (_LOWER, State.WORD),
+        (b"{", Kind.OPEN_OBJECT),
+        (b"}", Kind.CLOSE_OBJECT),
+        (b"[", Kind.OPEN_ARRAY),
+        (b"]", Kind.CLOSE_ARRAY),
+        (b":", Kind.COLON),
+        (b",", Kind.COMMA),
+    ],
+    State.DOUBLE: [
+        (_IN_STRING, State.DOUBLE),
+        (b"\\", State.DOUBLE_ESCAPE),
+        (b'"', Kind.STRING),
+    ],
+    State.DOUBLE_ESCAPE: [(_IN_STRING, State.DOUBLE)],
+    State.SINGLE: [
+        (_IN_STRING, State.SINGLE),
+        (b"\\", State.SINGLE_ESCAPE),
+        (b"'", Kind.STRING),
+    ],
+    State.SINGLE_ESCAPE: [(_IN_STRING, State.SINGLE)],
+    State.SIGN: [(b"0", State.ZERO), (b"123456789", State.DIGITS)],
+    State.ZERO: [(_DIGIT, Kind.BAD), (b".", State.POINT)],
+    State.DIGITS: [(_DIGIT, State.DIGITS), (b".", State.POINT), (b"eE", State.EXPONENT)],
+    State.POINT: [(_DIGIT, State.FRACTION)],
+    State.FRACTION: [(_DIGIT, State.FRACTION), (b"eE", State.EXPONENT)],
+    State.EXPONENT: [(b"+-", State.EXPONENT_SIGN), (_DIGIT, State.EXPONENT_DIGITS)],
+    State.EXPONENT_SIGN: [(_DIGIT, State.EXPONENT_DIGITS)],
+    State.EXPONENT_DIGITS: [(_DIGIT, State.EXPONENT_DIGITS)],
+    State.WORD: [(_LOWER, State.WORD)],
+}
+
+#: states that any other byte ends: the token is complete, the byte belongs to the next
+_ENDS: dict[State, Kind] = {
+    State.ZERO: Kind.INTEGER,
+    State.DIGITS: Kind.INTEGER,
+    State.FRACTION: Kind.FLOAT,
+    State.EXPONENT_DIGITS: Kind.FLOAT,
+    State.WORD: Kind.WORD,
+}
+
+_TABLE: dict[State, list[State | Kind | None]] = {}
+for _state, _rules in _RULES.items():
+    _row: list[State | Kind | None] = [None if _state in _ENDS else Kind.BAD] * 256
+    for _bytes, _next in _rules:
+        for _byte in _bytes:
+            _row[_byte] = _next
+    _TABLE[_state] = _row
+
+#: long stretches that leave the state as it is, taken in one step
+_RUNS: dict[State, re.Pattern[bytes]] = {
+    State.START: re.compile(rb"[ \t\r\n]+"),
+    State.RECOVERY: re.compile(rb"[^\x00-\x08\x0a-\x1f\[\]{}:,\xfe\xff]+"),
+    State.DOUBLE: re.compile(rb'[^"\\\x00-\x1f\xfe\xff]+'),
+    State.SINGLE: re.compile(rb"[^'\\\x00-\x1f\xfe\xff]+"),
+}
+
+
+class Lexer:
+    """Bytes in, tokens out, one at a time."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._at = 0
+        self._state = State.START
+        self._text = bytearray()
+        self._line = 1
+        #: position in the whole input of the byte before the first column, minus `_offset`
+        self._offset = 0
+        self._line_start = 0
+        self._start = (1, 1)
+        self._again = False
+
+    def feed(self, data: bytes) -> None:
+        """Append input."""
+        rest = self._data[self._at :]
+        self._offset += self._at
+        self._data = rest + data if rest else data
+        self._at = 0
+
+    def take_rest(self) -> bytes:
+        """Input not looked at yet, taken out."""
+        rest = self._data[self._at :]
+        self._data = self._data[: self._at]
+        return rest
+
+    def next(self) -> Token | None:
+        """The next token, or None until more comes."""
+        data = self._data
+        size = len(data)
+        while self._at < size:
+            state = self._state
+            run = _RUNS.get(state)
+            if run is not None and (match := run.match(data, self._at)) is not None:
+                self._run(state, match)
+                if len(self._text) > MAX_TOKEN_SIZE:
+                    return self._emit(Kind.TOO_LONG)
+                continue
+            if state is State.RECOVERY:
+                self._state = State.START
+                self._again = True
+                continue
+            if (token := self._step(state, data[self._at])) is not None:
+                return token
+        return None
+
+    def finish(self) -> Token | None:
+        """The input is over: the token under way, complete or bad, if there is one."""
+        state = self._state
+        if state in (State.START, State.RECOVERY):
+            self._state = State.START
+            return None
+        token = self._emit(_ENDS.get(state, Kind.BAD))
+        self._state = State.START
+        return token
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Line and column of the byte that comes next."""
+        return self._line, self._offset + self._at - self._line_start + 1
+
+    def _run(self, state: State, match: re.Match[bytes]) -> None:
+        begin, end = match.span()
+        if state is State.START:
+            self._again = False
+            self._count_lines(begin, end)
+        elif state is not State.RECOVERY:
+            self._text += match.group()
+        self._at = end
+
+    def _step(self, state: State, byte: int) -> Token | None:
+        following = _TABLE[state][byte]
+        if following is None:
+            token = self._emit(_ENDS[state])
+            self._again = True
+            return token
+        if state is State.START:
+            line, column = self.position
+            self._start = (line, column + 1 if self._again else column)
+        self._text.append(byte)
+        self._at += 1
+        if byte == 0x0A:
+            self._count_lines(self._at - 1, self._at)
+        self._again = False
+        if isinstance(following, State):
+            self._state = following
+            return None
+        return self._emit(following)
+
+    def _emit(self, kind: Kind) -> Token:
+        token = Token(kind, bytes(self._text), *self._start)
+        self._text.clear()
+        self._state = State.RECOVERY if kind is Kind.BAD else State.START
+        return token
+
+    def _count_lines(self, begin: int, end: int) -> None:
+        lines = self._data.count(b"\n", begin, end)
+        if lines:
+            self._line += lines
+            self._line_start = self._offset + self._data.rindex(b"\n", begin, end) + 1

@@ -1,0 +1,157 @@
+"""The order in which QEMU walks a JSON object's members.
+
+QEMU keeps objects in a hash table and walks it bucket by bucket, so the order of members in
+replies, in `json:` file names and in which of two mistakes is reported first follows from the
+names alone. Python keeps insertion order; these functions give QEMU's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
+from typing import TypeVar
+
+V = TypeVar("V")
+
+_BUCKETS = 512
+_WORD = 0xFFFFFFFF
+
+#: sizes of the second table are powers of two; the start slot is taken modulo this prime
+_PRIMES = (1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749)
+_SMALLEST = 3
+#: a slot whose name was taken out; never a member's name (compared by identity)
+_GONE = "".join(("<", "gone", ">"))
+
+
+@lru_cache(maxsize=4096)
+def bucket(key: str) -> int:
+    """The bucket of QEMU's object table that `key` falls into."""
+    data = c_bytes(key)
+    value = 0x238F13AF * len(data)
+    for index, byte in enumerate(data):
+        value += byte << (index * 5 % 24)
+    return (1103515243 * (value & _WORD) + 12345 & _WORD) % _BUCKETS
+
+
+def c_bytes(text: str) -> bytes:
+    """`text` as QEMU keeps it: UTF-8 with NUL as two bytes, so that C strings can hold it."""
+    data = text.encode("utf-8", "surrogatepass")
+    return data.replace(b"\0", b"\xc0\x80") if 0 in data else data
+
+
+def items(members: Mapping[str, V]) -> list[tuple[str, V]]:
+    """The members in QEMU's order; in one bucket the last put comes first."""
+    newest_first = list(members.items())[::-1]
+    if len(newest_first) < 2:
+        return newest_first
+    return sorted(newest_first, key=lambda item: bucket(item[0]))
+
+
+def first_unvisited(members: Mapping[str, object], visited: Collection[str]) -> str | None:
+    """Which of the members that no visitor asked for is reported as unexpected.
+
+    QEMU puts the names into a second table, removes those it visits (`visited`, in that
+    order) and reports the first that is left.
+    """
+    left = set(members).difference(visited)
+    if not left:
+        return None
+    if len(left) == 1:
+        return left.pop()
+    table = _NameTable()
+    for name, _ in items(members):
+        table.insert(name)
+    for name in visited:
+        table.remove(name)
+    return table.first()
+
+
+def in_name_table(names: Iterable[str]) -> list[str]:
+    """Names put in one after the other, in the order in which a walk of the table meets them.
+
+    QEMU keeps an object's properties in such a table.
+    """
+    table = _NameTable()
+    for name in names:
+        table.insert(name)
+    return [name for name in table.slots if name is not None]
+
+
+def _name_hash(name: str) -> int:
+    value = 5381
+    for byte in c_bytes(name):
+        value = value * 33 + (byte - 256 if byte > 127 else byte) & _WORD
+    return max(value, 2)
+
+
+class _NameTable:
+    """The table of names: open addressing, so that the slots tell the order.
+
+    Modelled are where an insert lands, when the table grows or shrinks and how the names move
+    then: each in turn goes to its new slot, and whom it finds there goes next.
+    """
+
+    def __init__(self) -> None:
+        self.shift = _SMALLEST
+        self.slots: list[str | None] = [None] * (1 << _SMALLEST)
+        #: names in the table, and slots that are or were in use
+        self.names = 0
+        self.occupied = 0
+        self._at: dict[str, int] = {}
+
+    def insert(self, name: str) -> None:
+        """Put in a name that is not there yet."""
+        slot = self._start(name)
+        step = 0
+        while self.slots[slot] is not None:
+            step += 1
+            slot = slot + step & len(self.slots) - 1
+        self.slots[slot] = name
+        self._at[name] = slot
+        self.names += 1
+        self.occupied += 1
+        self._fit()
+
+    def remove(self, name: str) -> None:
+        """Take a name out; its slot stays marked until the table is resized."""
+        self.slots[self._at.pop(name)] = _GONE
+        self.names -= 1
+        self._fit()
+
+    def first(self) -> str:
+        """The name in the first slot that has one."""
+        return next(name for name in self.slots if name is not None and name is not _GONE)
+
+    def _start(self, name: str) -> int:
+        return (_name_hash(name) * 11 & _WORD) % _PRIMES[self.shift]
+
+    def _fit(self) -> None:
+        size = len(self.slots)
+        if (size > self.names * 4 and size > 1 << _SMALLEST) or (
+            size <= self.occupied + self.occupied // 16
+        ):
+            self._resize()
+
+    def _resize(self) -> None:
+        old = self.slots
+        self.shift = max(int(self.names * 1.333).bit_length(), _SMALLEST)
+        size = 1 << self.shift
+        slots = old + [None] * (size - len(old))
+        moved: set[int] = set()
+        for index, name in enumerate(old):
+            if index in moved:
+                continue
+            slots[index] = None
+            going = None if name is _GONE else name
+            while going is not None:
+                slot = self._start(going)
+                step = 0
+                while slot in moved:
+                    step += 1
+                    slot = slot + step & size - 1
+                moved.add(slot)
+                found, slots[slot] = slots[slot], going
+                self._at[going] = slot
+                going = None if found is _GONE else found
+        self.slots = slots[:size]
+        self.occupied = self.names

@@ -1,0 +1,66 @@
+"""QEMU's UTF-8: strict about characters, with NUL as the two bytes C0 80.
+
+Refused: surrogates, noncharacters (FDD0..FDEF, any xxFFFE and xxFFFF), overlong forms, what
+lies beyond 10FFFF. Python's own decoder knows all but the noncharacters and C0 80.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NONCHARACTER = re.compile(
+    "[\ufdd0-\ufdef"
+    + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17))
+    + "]"
+)
+REPLACEMENT = "\ufffd"
+
+
+def valid_codepoint(code: int) -> bool:
+    """Whether a string may hold the character `code`."""
+    return (
+        0 <= code <= 0x10FFFF
+        and not 0xD800 <= code <= 0xDFFF
+        and not 0xFDD0 <= code <= 0xFDEF
+        and code & 0xFFFE != 0xFFFE
+    )
+
+
+def decode(data: bytes) -> str | None:
+    """`data` as text, or None if any of it is not valid."""
+    try:
+        if b"\xc0\x80" in data:
+            text = "\0".join(part.decode() for part in data.split(b"\xc0\x80"))
+        else:
+            text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if _NONCHARACTER.search(text) else text
+
+
+def decode_lossy(data: bytes) -> str:
+    """`data` up to its first NUL, as it shows in an error text: bad sequences become U+FFFD."""
+    data = data.split(b"\0", 1)[0]
+    if (whole := decode(data)) is not None:
+        return whole
+    out = []
+    start = 0
+    while start < len(data):
+        end = _sequence_end(data, start)
+        out.append(decode(data[start:end]) or REPLACEMENT)
+        start = end
+    return "".join(out)
+
+
+def _sequence_end(data: bytes, start: int) -> int:
+    """Where the sequence at `start` ends: its lead byte says how many may follow."""
+    lead = data[start]
+    if lead < 0xC0 or lead >= 0xFE:
+        return start + 1
+    length = 2
+    while lead & (0x80 >> length):
+        length += 1
+    end = start + 1
+    while end < min(start + length, len(data)) and data[end] & 0xC0 == 0x80:
+        end += 1
+    return end

@@ -1,0 +1,165 @@
+"""The JSON of the wire: tokens, grammar, recovery and output form, in both flavours."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakeqemu.qapi import qdict
+from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.jsonparse import JsonStream, ParseError, Value, parse_json
+from fakeqemu.qapi.jsonwrite import encode
+from fakeqemu.traits import TRAITS
+
+OLDER, NEWER = TRAITS["10.0"], TRAITS["11.1"]
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs", "Cn"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text("abcdxyz-_", max_size=4), inner),
+)
+
+
+def texts(data: bytes, traits=OLDER) -> list[object]:
+    return [m.text if isinstance(m, ParseError) else m.value for m in JsonStream(traits).feed(data)]
+
+
+@pytest.mark.parametrize(
+    ("data", "older", "newer"),
+    [
+        (b"{]", ["expecting value"], ["1:2: expecting key"]),
+        (b"{1:2}", ["key is not a string in object"], ["1:2: expecting key"]),
+        (b"{nope:1}", ["invalid keyword 'nope'"], ["1:2: expecting key"]),
+        (b"{[1]:2}", ["key is not a string in object"], ["1:2: expecting key"]),
+        (b'{"a"}', ["missing : in object pair"], ["1:5: expecting ':'"]),
+        (b'{"a":1 2}', ["expected separator in dict"], ["1:8: expected ',' or '}'"]),
+        (b"[1 2]", ["expected separator in list"], ["1:4: expected ',' or ']'"]),
+        (b'[{"a":1,"a":[2]}]', ["duplicate key"], ["1:16: duplicate key"]),
+        (b'{"a":[}', [], ["1:7: expecting value"]),
+        (b'{"a":[}\xff', ["stray '\ufffd'"], ["1:7: expecting value"]),
+        (b"[1 2 01]", ["stray '01'", "expecting value"],
+         ["1:4: expected ',' or ']'", "1:9: expecting value"]),
+        (b'{"id":NaN}', ["stray 'N'", "expecting value"],
+         ["1:7: stray 'N'", "1:11: expecting value"]),
+        (b"[1.]", ["stray '1.]'"], ["1:2: stray '1.]'"]),
+        (b'["a\x01', ["stray '\"a\x01'"], ["1:2: stray '\"a\x01'"]),
+        (b"[\x00", ["stray ''"], ["1:2: stray ''"]),
+        (b'["\\x"]', ["invalid escape sequence in string"],
+         ["1:2: invalid escape sequence in string"]),
+        (b'["\xed\xa0\x80"]', ["invalid UTF-8 sequence in string"],
+         ["1:2: invalid UTF-8 sequence in string"]),
+        (b'["\\ud800"]', ["\\ud800 is not a valid Unicode character"],
+         ["1:2: \\ud800 is not a valid Unicode character"]),
+        (b'["\\u12"]', ['\\u12"'[:6] + " is not a valid Unicode character"],
+         ['1:2: \\u12" is not a valid Unicode character']),
+    ],
+)  # fmt: skip
+def test_errors(data, older, newer):
+    assert texts(data) == [f"JSON parse error, {text}" for text in older]
+    at_place = [text.partition(": ") for text in newer]
+    assert texts(data, NEWER) == [f"{at}: JSON parse error, {text}" for at, _, text in at_place]
+
+
+def test_lines_and_columns_count_from_the_start_of_the_connection():
+    stream = JsonStream(NEWER)
+    assert stream.feed(b"\r\n\r\n{}\n") == [Value({})]
+    assert stream.feed(b"\n  }") == [ParseError("5:3: JSON parse error, expecting value")]
+
+
+@pytest.mark.parametrize("traits", [OLDER, NEWER])
+def test_what_rfc_8259_does_not_know(traits):
+    assert texts(b"{'it\\'s': \"\\u0000\xc0\x80\"}", traits) == [{"it's": "\0\0"}]
+    assert texts(b"[18446744073709551615, 18446744073709551616, -9223372036854775809]", traits) == [
+        [2**64 - 1, 2.0**64, -(2.0**63)]
+    ]
+    assert texts(b"[1e400] true 5", traits) == [[math.inf], True]
+    assert texts(b"5 ", traits) == [5]
+
+
+@pytest.mark.parametrize("traits", [OLDER, NEWER])
+def test_nesting_limit(traits):
+    deepest = b"[" * 1024 + b"]" * 1024
+    (value,) = texts(deepest, traits)
+    assert encode(value) == deepest.decode()
+    assert texts(b"[" * 1025, traits) == ["JSON nesting depth limit exceeded"]
+
+
+@given(st.lists(st.binary(max_size=12)), st.sampled_from([OLDER, NEWER]))
+def test_any_bytes_and_then_a_good_message(pieces, traits):
+    stream = JsonStream(traits)
+    for piece in pieces:
+        stream.feed(piece)
+    # 0xFF brings any state back to the start, in the newer flavour at the second
+    for _ in range(2):
+        stream.feed(b"\xff\n")
+    assert stream.feed(b'{"a": 1}\n') == [Value({"a": 1})]
+
+
+PIECES = [
+    b"{", b"}", b"[", b"]", b":", b",", b'"a"', b"'c'", b"1", b"-", b"1.", b"0", b"true", b"nope",
+    b" ", b"\n", b"\t", b"\x01", b"\xff", b'"\\ud800"', b'"', b"\\", b"#", b'{"a":', b"1e5",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES)), st.data(), st.sampled_from([OLDER, NEWER]))
+def test_cuts_between_bytes_do_not_matter(pieces, data, traits):
+    whole = b"".join(pieces)
+    cut = data.draw(st.integers(0, len(whole)))
+    stream = JsonStream(traits)
+    assert stream.feed(whole[:cut]) + stream.feed(whole[cut:]) == JsonStream(traits).feed(whole)
+
+
+@given(JSON, st.booleans(), st.sampled_from([OLDER, NEWER]))
+@settings(deadline=None)
+def test_what_is_written_reads_back(value, pretty, traits):
+    (message,) = JsonStream(traits).feed(encode(value, pretty).encode("ascii") + b"\n")
+    assert isinstance(message, Value)
+    assert message.value == value
+
+
+def test_output_form():
+    assert encode({"id": 1, "return": {}}) == '{"return": {}, "id": 1}'
+    assert encode({"id": 1, "error": {}}) == '{"id": 1, "error": {}}'
+    assert encode([0.1, 1.0, 1e300, math.inf, -0.0]) == (
+        "[0.10000000000000001, 1, 1.0000000000000001e+300, inf, -0]"
+    )
+    assert encode("\x7f\u00e9\U0001f600\x1f/\b") == '"\\u007F\\u00E9\\uD83D\\uDE00\\u001F/\\b"'
+    assert encode({"a": [], "b": [1, {}]}, pretty=True) == (
+        '{\n    "a": [\n    ],\n    "b": [\n        1,\n        {\n        }\n    ]\n}'
+    )
+
+
+def test_members_of_one_bucket_come_newest_first():
+    names = [a + b + c for a in "abcdefgh" for b in "ijklmnop" for c in "qrstuvwx"]
+    same = max(
+        ([name for name in names if qdict.bucket(name) == bucket] for bucket in range(512)),
+        key=len,
+    )
+    assert len(same) > 1
+    assert [name for name, _ in qdict.items(dict.fromkeys(same))] == same[::-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "older", "newer"),
+    [
+        ("", "Expecting a JSON value", "Expecting a JSON value"),
+        ("{} {}", "Expecting at most one JSON value", "Expecting at most one JSON value"),
+        ('{"a":', "JSON parse error, premature EOI",
+         "1:6: JSON parse error, premature end of input"),
+        ('{"a":1', "JSON parse error, premature EOI",
+         "1:8: JSON parse error, premature end of input"),
+        ("{'a':'b", "JSON parse error, stray ''b'", "1:6: JSON parse error, stray ''b'"),
+    ],
+)  # fmt: skip
+def test_json_on_the_command_line(text, older, newer):
+    for traits, expected in ((OLDER, older), (NEWER, newer)):
+        with pytest.raises(QapiError) as caught:
+            parse_json(text, traits)
+        assert caught.value.desc == expected
+    assert parse_json("{'a': [1]}", OLDER) == {"a": [1]}

@@ -1,0 +1,127 @@
+"""key=value strings: syntax, lists, typed values, sizes."""
+
+from __future__ import annotations
+
+import pytest
+
+from fakeqemu.profile import Profile
+from fakeqemu.qapi import numbers
+from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.keyval import check_keyval, merge, parse_keyval, parse_keyval_help
+
+
+def test_syntax():
+    assert parse_keyval("") == {}
+    assert parse_keyval("a=1,b.c=2,b.d=,a=3,") == {"a": "3", "b": {"c": "2", "d": ""}}
+    assert parse_keyval("a=x,,y,b=,,") == {"a": "x,y", "b": ","}
+    assert parse_keyval("l.1=b,l.0.k=a") == {"l": [{"k": "a"}, "b"]}
+    assert parse_keyval("null-co,size=1", "driver") == {"driver": "null-co", "size": "1"}
+    assert parse_keyval("__com.example_x-y=1") == {"__com.example_x-y": "1"}
+    assert parse_keyval_help("driver=x,help,a=1") == ({"driver": "x", "a": "1"}, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("foo", "Expected '=' after parameter 'foo'"),
+        ("=x", "Invalid parameter ''"),
+        ("a..b=1", "Invalid parameter 'a..b'"),
+        ("0=1", "Invalid parameter '0'"),
+        ("a=1,\u00e9=1", "Invalid parameter '\u00e9'"),
+        ("a=1,a.b=2", "Parameters 'a.*' used inconsistently"),
+        ("a.b=1,a=2", "Parameters 'a.*' used inconsistently"),
+        ("a.0=1,a.x=2", "Parameters 'a.*' used inconsistently"),
+        ("a.0=1,a.2=2", "Parameter 'a.1' missing"),
+        ("a" * 128 + "=1", f"Parameter '{'a' * 128}' is too long"),
+        ("b." + "a" * 128 + "=1", f"Parameter fragment '{'a' * 128}' is too long"),
+        ("?", "Help is not available for this option"),
+    ],
+)
+def test_syntax_errors(text, error):
+    with pytest.raises(QapiError) as caught:
+        parse_keyval(text)
+    assert caught.value.desc == error
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("driver=null-co,size=1.5", "Parameter 'size' expects integer"),
+        ("driver=null-co,latency-ns=1k", "Parameter 'latency-ns' expects integer"),
+        ("driver=null-co,read-zeroes=ON", "Parameter 'read-zeroes' expects 'on' or 'off'"),
+        ("driver=null-co,cache=1", "Invalid parameter type for 'cache', expected: object"),
+        ("driver=null-co,node-name.x=1", "Parameters 'node-name.*' are unexpected"),
+        ("driver=quorum,vote-threshold=1,children=a",
+         "Invalid parameter type for 'children', expected: array"),
+        ("driver=quorum,vote-threshold=1,children.0.driver=zz",
+         "Parameter 'driver' does not accept value 'zz'"),
+        ("driver=quorum,vote-threshold=1,children.0.driver=null-co,children.0.size=x",
+         "Parameter 'children.0.size' expects integer"),
+        ("driver=raw,file=f,offset=x", "Parameter 'offset' expects integer"),
+        ("driver=null-co,z=1", "Parameter 'z' is unexpected"),
+    ],
+)  # fmt: skip
+def test_typed_errors(text, error):
+    schema = Profile.load("10.0").schema
+    type = schema.commands["blockdev-add"].arg_type
+    with pytest.raises(QapiError) as caught:
+        check_keyval(schema, type, parse_keyval(text))
+    assert caught.value.desc == error
+
+
+def test_typed_values():
+    schema = Profile.load("10.0").schema
+    type = schema.commands["migrate-set-parameters"].arg_type
+    text = "multifd-channels=0x10,max-bandwidth=1.5G,direct-io=y,tls-creds=,mode=normal"
+    assert check_keyval(schema, type, parse_keyval(text)) == {
+        "multifd-channels": 16,
+        "max-bandwidth": 3 << 29,
+        "direct-io": True,
+        "tls-creds": "",
+        "mode": "normal",
+    }
+    with pytest.raises(QapiError, match="'multifd-channels' expects uint8_t"):
+        check_keyval(schema, type, {"multifd-channels": "256"})
+    with pytest.raises(QapiError, match="'max-bandwidth' expects size"):
+        check_keyval(schema, type, {"max-bandwidth": "-1"})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", 0), ("1k", 1024), ("1.5M", 3 << 19), (" 1k", 1024), ("+1", 1), ("1.k", 1024),
+        (".5k", 512), ("010", 10), ("0x1e", 30), ("1b", 1), ("1.0", 1), ("15E", 15 << 60),
+        ("18446744073709551615", 2**64 - 1),
+    ],
+)  # fmt: skip
+def test_sizes(text, value):
+    assert numbers.parse_size(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "k", "1.5", "0x1k", "1kB", "16E", "1e3", "0x1.8k", ".", "1.1e1k", "0x"]
+)
+def test_no_sizes(text):
+    with pytest.raises(ValueError):
+        numbers.parse_size(text)
+
+
+def test_a_hexadecimal_size_with_a_unit():
+    assert numbers.parse_size("0x10k", hex_suffix=True) == 16384
+
+
+def test_integers():
+    assert numbers.parse_int("-0x10") == -16
+    assert numbers.parse_int("010") == 8
+    assert numbers.parse_uint("-1") == 2**64 - 1
+    for text in ("", "1 ", "1x", "9223372036854775808"):
+        with pytest.raises(ValueError):
+            numbers.parse_int(text)
+
+
+def test_merge():
+    into = {"a": "1", "b": {"c": "1"}, "l": ["x"]}
+    merge(into, {"a": "2", "b": {"d": "2"}, "l": ["y"]})
+    assert into == {"a": "2", "b": {"c": "1", "d": "2"}, "l": ["x", "y"]}
+    with pytest.raises(QapiError, match=r"Parameter 'b\.c' used inconsistently"):
+        merge(into, {"b": {"c": {"e": "1"}}})
