@@ -1,0 +1,137 @@
+"""The shapes in which a profile hands out what a version has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Which QEMU it is."""
+
+    major: int
+    minor: int
+    micro: int
+    #: the distribution's addition, empty for a plain build
+    package: str
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.micro}"
+
+    def reply(self) -> dict[str, Any]:
+        """As `query-version` and the greeting show it."""
+        return {
+            "qemu": {"micro": self.micro, "minor": self.minor, "major": self.major},
+            "package": self.package,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MachineType:
+    """One machine type (`-machine NAME`)."""
+
+    name: str
+    #: the short name, such as `q35`; None for most
+    alias: str | None
+    #: chosen when the command line names none
+    is_default: bool
+    deprecated: bool
+    #: what QEMU warns of when a deprecated type is used, empty if not known
+    deprecation_reason: str
+    cpu_max: int
+    #: QOM type of its CPUs; None where the machine has no usual one
+    default_cpu_type: str | None
+    #: id of the memory object made for `-m`; None where there is none
+    default_ram_id: str | None
+    hotpluggable_cpus: bool
+    numa_mem_supported: bool
+    #: None where the version does not tell
+    acpi: bool | None
+    #: the words after its name in `-machine help`
+    desc: str
+    #: (QOM type, property, value as a string), in the order QEMU applies them
+    compat_props: tuple[tuple[str, str, str], ...]
+    #: this machine's entry of `query-machines`, without compat-props
+    entry: dict[str, Any] = field(repr=False)
+    #: the lines of `-machine NAME,help`
+    options: tuple[str, ...] = field(repr=False, default=())
+
+    @property
+    def typename(self) -> str:
+        """Its QOM type."""
+        return f"{self.name}-machine"
+
+    def option_names(self) -> list[str]:
+        """What may be set with `-machine NAME,OPTION=...`."""
+        return [line.split("=", 1)[0].strip() for line in self.options if "=<" in line]
+
+
+@dataclass(frozen=True, slots=True)
+class QomType:
+    """One QOM type."""
+
+    name: str
+    #: None at a root
+    parent: str | None
+    abstract: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of the command line, named without its dash."""
+
+    name: str
+    takes_argument: bool
+    #: False for one QEMU knows but refuses for this target
+    supported: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationDefaults:
+    """Migration parameters and capabilities of a machine nobody has touched."""
+
+    #: `query-migrate-parameters` of `-machine none`
+    parameters: dict[str, Any]
+    #: capability names in the order of `query-migrate-capabilities`
+    capabilities: tuple[str, ...]
+    #: property name -> its entry in `device-list-properties` of the migration object
+    properties: dict[str, dict[str, Any]] = field(repr=False)
+
+    def property_of(self, name: str) -> str | None:
+        """The property (`-global migration.PROPERTY`) of parameter or capability `name`.
+
+        It is called the same, or has `x-` before it; None when there is none.
+        """
+        return next((p for p in (name, f"x-{name}") if p in self.properties), None)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeObject:
+    """One object of a recorded QOM tree.
+
+    Made on demand from packed data; `children` builds the next level only when called.
+    """
+
+    type: str
+    #: (property name, type as `qom-list` shows it), in its order, `child<...>` included
+    properties: tuple[tuple[str, str], ...]
+    #: property name -> what `qom-get` returned, None where that tells of the moment (clock
+    #: time, thread ids); absent for `type`, for children and for what cannot be read
+    values: dict[str, Any] = field(repr=False)
+    #: property name -> (class, text) of the error `qom-get` gave
+    errors: dict[str, tuple[str, str]] = field(repr=False)
+    _children: Callable[[], dict[str, TreeObject]] = field(repr=False, compare=False)
+
+    @property
+    def children(self) -> dict[str, TreeObject]:
+        """Its children by property name."""
+        return self._children()
+
+    def at(self, path: str) -> TreeObject:
+        """The object at relative `path` (`unattached/device[0]`); KeyError if none."""
+        here = self
+        for name in filter(None, path.split("/")):
+            here = here.children[name]
+        return here

@@ -1,0 +1,306 @@
+"""`Profile`: the one door to the recorded data of a version.
+
+A profile never changes and is shared by all machines of a process, so `load` gives the same
+object for the same name and every value handed out is to be treated as read-only.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from fakeqemu.profile import overlay, store
+from fakeqemu.profile.facts import (
+    MachineType,
+    MigrationDefaults,
+    Option,
+    QomType,
+    TreeObject,
+    Version,
+)
+from fakeqemu.profile.packing import Packed
+from fakeqemu.qapi.schema import Naming, Schema
+from fakeqemu.traits import Traits, traits_of
+
+
+class Profile:
+    """What one QEMU version has. Make it with `Profile.load`."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self._parts: dict[str, Any] = {}
+        self._base: Profile | None = None
+        self._rules: list[overlay.Rule] = []
+        if (folder / store.OVERLAY).is_file():
+            described = json.loads((folder / store.OVERLAY).read_text("utf-8"))
+            self._base = Profile.load(described["base"])
+            self._rules = overlay.parse_rules(described["rules"])
+
+    @staticmethod
+    def names() -> list[str]:
+        """The profiles that come with the package, recorded ones first."""
+        return store.profile_names()
+
+    @staticmethod
+    def load(name: str | Path) -> Profile:
+        """The profile called `name`, or the one in the folder `name` if it holds a `/`.
+
+        LookupError names the known ones.
+        """
+        return _load(str(name))
+
+    @property
+    def base(self) -> Profile | None:
+        """The profile this one is laid over; None for a recorded one."""
+        return self._base
+
+    # -- identity --------------------------------------------------------------------------
+
+    @cached_property
+    def version(self) -> Version:
+        """Which QEMU this is."""
+        reply = self.part("version")
+        return Version(**reply["qemu"], package=reply["package"])
+
+    @cached_property
+    def traits(self) -> Traits:
+        """How this version behaves where data cannot tell."""
+        base = self._base.name if self._base is not None else None
+        return traits_of(self.name, base, (self.version.major, self.version.minor))
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The QAPI schema, with the names and widths that introspection hides."""
+        return Schema(self.part("schema"), Naming.from_json(self.overlay_data("qapi-names")))
+
+    def overlay_data(self, name: str) -> dict[str, Any]:
+        """This version's part of the hand-made or scripted data `schemas/overlays/NAME.json`.
+
+        That of the base where it has none of its own; {} where nothing is known.
+        """
+        file = store.schemas_dir() / "overlays" / f"{name}.json"
+        by_version = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        profile: Profile | None = self
+        while profile is not None:
+            if profile.name in by_version:
+                found: dict[str, Any] = by_version[profile.name]
+                return found
+            profile = profile.base
+        return {}
+
+    # -- commands --------------------------------------------------------------------------
+
+    @cached_property
+    def commands(self) -> tuple[str, ...]:
+        """Every QMP command in the order of `query-commands`."""
+        return tuple(self.part("commands")["commands"])
+
+    @cached_property
+    def preconfig_commands(self) -> frozenset[str]:
+        """Those that may run before the machine is initialised (`-preconfig`)."""
+        return frozenset(self.part("commands")["preconfig"])
+
+    @property
+    def foreign_commands(self) -> dict[str, str]:
+        """Commands that a binary for several targets lists and this one refuses, with the text."""
+        texts: dict[str, str] = self.part("commands").get("foreign", {})
+        return texts
+
+    def query(self, command: str) -> dict[str, Any]:
+        """The recorded reply of a query command: `{"return": ...}` or `{"error": ...}`.
+
+        Asked of `-machine none -accel tcg`; KeyError if it was not recorded.
+        """
+        reply: dict[str, Any] = self.part("queries")[command]
+        return reply
+
+    # -- command line ----------------------------------------------------------------------
+
+    @property
+    def option_groups(self) -> list[dict[str, Any]]:
+        """The reply of `query-command-line-options`."""
+        groups: list[dict[str, Any]] = self.part("option-groups")
+        return groups
+
+    @cached_property
+    def command_line_options(self) -> tuple[Option, ...]:
+        """Every option the binary knows, undocumented ones too, by name."""
+        return tuple(Option(*entry) for entry in self.part("options"))
+
+    def help(self, request: str) -> str:
+        """What QEMU prints for `request`, such as `-machine help`; KeyError if not recorded."""
+        text: str = self.part("help")[request]
+        return text
+
+    # -- machines --------------------------------------------------------------------------
+
+    @cached_property
+    def machines(self) -> tuple[MachineType, ...]:
+        """Every machine type, in the order of `query-machines`."""
+        packed: Packed = self.part("machines")
+        about = packed.get("about")
+        return tuple(_machine(entry, about.get(entry["name"], {}))
+                     for entry in packed.get("entries"))
+
+    def machine(self, name: str) -> MachineType:
+        """The machine type of that name or alias; KeyError if there is none."""
+        for machine in self.machines:
+            if name == machine.name or (machine.alias is not None and name == machine.alias):
+                return machine
+        raise KeyError(name)
+
+    @cached_property
+    def default_machine(self) -> MachineType | None:
+        """What runs when the command line names no machine."""
+        return next((m for m in self.machines if m.is_default), None)
+
+    def per_machine(self, name: str) -> dict[str, Any]:
+        """What was seen on a fresh machine of type `name` (not an alias), `-S -nodefaults`.
+
+        Members, as the query commands return them: `parameters`, `capabilities`, `cpus`,
+        `hotpluggable`, `memory`, `memdevs`, `pci`, `block`, `current-machine`, `acpi`;
+        `pci-defaults` and `block-defaults` with default devices; `globals`, properties of the
+        migration object that only `info migrate` shows; `warnings`, lines on standard error.
+        KeyError for a machine that could not be started.
+        """
+        data: dict[str, Any] = self.part("machine-data").get(name)
+        return data
+
+    def object_tree(self, machine: str, *, defaults: bool) -> TreeObject:
+        """The QOM tree from `/` down of a fresh machine of type `machine`, `-S`, no display.
+
+        With its default devices, or without (`-nodefaults`): `tree.at("machine/unattached")`.
+        KeyError as `per_machine`.
+        """
+        packed: Packed = self.part("trees")
+        return _tree(packed.get("defaults" if defaults else "nodefaults", machine))
+
+    # -- types -----------------------------------------------------------------------------
+
+    @cached_property
+    def qom_types(self) -> dict[str, QomType]:
+        """Every QOM type, in the order of `qom-list-types` with `abstract`."""
+        return {
+            name: QomType(name, parent, abstract)
+            for name, parent, abstract in self.part("types")["types"]
+        }
+
+    def implementors(self, name: str) -> list[str]:
+        """The types that are, descend from or implement type or interface `name`, in order."""
+        recorded = self.part("types")["interfaces"].get(name)
+        if recorded is not None:
+            return list(recorded)
+        return [t for t in self.qom_types if self.is_a(t, name)]
+
+    def is_a(self, name: str, ancestor: str) -> bool:
+        """Whether type `name` is, descends from or implements `ancestor`."""
+        interface = self.part("types")["interfaces"].get(ancestor)
+        if interface is not None:
+            return name in interface
+        here: str | None = name
+        while here is not None and here != ancestor:
+            known = self.qom_types.get(here)
+            here = known.parent if known is not None else None
+        return here is not None
+
+    def root_of(self, name: str) -> str:
+        """The last ancestor of type `name`; KeyError for an unknown type."""
+        here = self.qom_types[name]
+        while here.parent is not None:
+            here = self.qom_types[here.parent]
+        return here.name
+
+    def device_properties(self, typename: str) -> list[dict[str, Any]]:
+        """`device-list-properties` of a device type; KeyError for anything else."""
+        properties: list[dict[str, Any]] = self.part("properties").get("device", typename)
+        return properties
+
+    def qom_properties(self, typename: str) -> list[dict[str, Any]]:
+        """`qom-list-properties` of any type; KeyError if it was not recorded."""
+        properties: list[dict[str, Any]] = self.part("properties").get("qom", typename)
+        return properties
+
+    # -- CPUs ------------------------------------------------------------------------------
+
+    @property
+    def cpu_definitions(self) -> list[dict[str, Any]]:
+        """The reply of `query-cpu-definitions`."""
+        definitions: list[dict[str, Any]] = self.part("cpus")
+        return definitions
+
+    def cpu_model_expansion(self, model: str, kind: str) -> dict[str, Any]:
+        """`query-cpu-model-expansion`'s reply as `query` gives one; `kind` static or full.
+
+        KeyError for an unknown model.
+        """
+        reply: dict[str, Any] = self.part("expansions").get(kind, model)
+        return reply
+
+    # -- migration -------------------------------------------------------------------------
+
+    @cached_property
+    def migration_defaults(self) -> MigrationDefaults:
+        """Parameters and capabilities before machine types and options touch them."""
+        fresh = self.per_machine("none")
+        return MigrationDefaults(
+            parameters=dict(fresh["parameters"]),
+            capabilities=tuple(c["capability"] for c in fresh["capabilities"]),
+            properties={p["name"]: p for p in self.device_properties("migration")},
+        )
+
+    # -- parts -----------------------------------------------------------------------------
+
+    def part(self, name: str) -> Any:
+        """One part's value, read (and overlaid) once; FileNotFoundError if not recorded."""
+        if name not in self._parts:
+            if self._base is None:
+                self._parts[name] = store.read_part(self.folder, name)
+            else:
+                self._parts[name] = overlay.apply(self._rules, name, self._base.part(name))
+        return self._parts[name]
+
+    def __repr__(self) -> str:
+        return f"Profile({self.name!r})"
+
+
+@cache
+def _load(name: str) -> Profile:
+    folder = Path(name) if "/" in name else store.schemas_dir() / name
+    if not store.is_profile(folder):
+        raise LookupError(f"no profile '{name}' (there are {', '.join(Profile.names())})")
+    return Profile(folder.name, folder)
+
+
+def _machine(entry: dict[str, Any], about: dict[str, Any]) -> MachineType:
+    return MachineType(
+        name=entry["name"],
+        alias=entry.get("alias"),
+        is_default=entry.get("is-default", False),
+        deprecated=entry["deprecated"],
+        deprecation_reason=about.get("deprecation", ""),
+        cpu_max=entry["cpu-max"],
+        default_cpu_type=entry.get("default-cpu-type"),
+        default_ram_id=entry.get("default-ram-id"),
+        hotpluggable_cpus=entry["hotpluggable-cpus"],
+        numa_mem_supported=entry["numa-mem-supported"],
+        acpi=entry.get("acpi"),
+        desc=about.get("desc", ""),
+        compat_props=tuple(
+            (p["qom-type"], p["property"], p["value"]) for p in entry.get("compat-props", ())
+        ),
+        entry={k: v for k, v in entry.items() if k != "compat-props"},
+        options=tuple(about.get("options", ())),
+    )
+
+
+def _tree(node: dict[str, Any]) -> TreeObject:
+    return TreeObject(
+        type=node["type"],
+        properties=tuple((name, kind) for name, kind in node["properties"]),
+        values=node["values"],
+        errors={name: (e["class"], e["desc"]) for name, e in node["errors"].items()},
+        _children=lambda: {n: _tree(child) for n, child in node["children"].items()},
+    )

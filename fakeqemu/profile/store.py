@@ -1,0 +1,74 @@
+"""Where the recorded data of a version lies, and its files.
+
+A profile is a folder of parts, `PART.json.gz` each; which parts there are is said in
+`docs/profiles.md`. In a source tree the folders stand in `schemas/` beside the package, in an
+installed wheel inside it as `_schemas`. A folder with `overlay.json` has no parts of its own:
+it names a base and rules that change the base's parts (see `overlay`).
+
+Writing is here too, so that there is one place that knows the format: the same value always
+gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from fakeqemu.profile.packing import Packed, pack
+
+#: parts stored as one packed value; all others are plain JSON
+PACKED = frozenset(
+    {"machines", "properties", "expansions", "machine-data", "trees", "devices", "objects"}
+)
+
+OVERLAY = "overlay.json"
+
+
+def schemas_dir() -> Path:
+    """The folder that holds the profiles; FileNotFoundError says where it was looked for."""
+    package = Path(__file__).resolve().parent.parent
+    places = (package / "_schemas", package.parent / "schemas")
+    for place in places:
+        if place.is_dir():
+            return place
+    raise FileNotFoundError(f"no profiles: looked in {places[0]} and {places[1]}")
+
+
+def profile_names() -> list[str]:
+    """The names of the profiles that come with the package, oldest version first."""
+
+    def order(name: str) -> tuple[int, list[int], str]:
+        numbers = name.split(".")
+        if all(number.isdigit() for number in numbers):
+            return 0, [int(number) for number in numbers], name
+        return 1, [], name
+
+    return sorted((p.name for p in schemas_dir().iterdir() if is_profile(p)), key=order)
+
+
+def is_profile(folder: Path) -> bool:
+    """Whether `folder` holds a recorded profile or an overlay."""
+    return (folder / OVERLAY).is_file() or (folder / "version.json.gz").is_file()
+
+
+def part_path(folder: Path, part: str) -> Path:
+    """The file of `part` in a profile's folder."""
+    return folder / f"{part}.json.gz"
+
+
+def read_part(folder: Path, part: str) -> Any:
+    """The value of one part: JSON, or `Packed` for the parts named in PACKED."""
+    with gzip.open(part_path(folder, part), "rb") as file:
+        value = json.load(file)
+    return Packed(value) if part in PACKED else value
+
+
+def write_part(folder: Path, part: str, value: Any) -> None:
+    """Write one part, byte for byte the same for the same value."""
+    if part in PACKED:
+        value = pack(value)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    part_path(folder, part).write_bytes(gzip.compress(text.encode("ascii"), 9, mtime=0))

@@ -1,0 +1,1 @@
+"""Asking a running QEMU what it is; used by `record_profile`."""

@@ -1,0 +1,71 @@
+"""What each kind of object shows when `object-add` has made it with as little as it takes.
+
+Part `objects`: type -> {"options": {...}, "tree": ..., "error": text or null}, tree as in
+`machines.walk`; a type that cannot be made here has the error instead of a tree.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from recording.machines import walk
+from recording.qemu import Gone, Qemu
+
+BASE = ["-machine", "q35", "-accel", "tcg", "-S", "-nodefaults", "-m", "64"]
+BASE += ["-netdev", "hubport,hubid=0,id=h0", "-chardev", "null,id=c0"]
+
+#: what types ask for, tried in this order
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "memory-backend-ram": [{"size": 1048576}],
+    "memory-backend-memfd": [{"size": 1048576}],
+    "memory-backend-shm": [{"size": 1048576, "share": True}],
+    "memory-backend-file": [{"size": 1048576, "mem-path": "${file}"}],
+    "secret": [{"data": "x"}],
+    "authz-simple": [{"identity": "x"}],
+    "authz-pam": [{"service": "x"}],
+    "authz-list-file": [{"filename": "${file}"}],
+    "filter-buffer": [{"netdev": "h0", "interval": 1000}],
+    "filter-dump": [{"netdev": "h0", "file": "${file}"}],
+    "filter-mirror": [{"netdev": "h0", "outdev": "c0"}],
+    "filter-redirector": [{"netdev": "h0", "outdev": "c0"}],
+    "filter-replay": [{"netdev": "h0"}],
+    "filter-rewriter": [{"netdev": "h0"}],
+    "rng-egd": [{"chardev": "c0"}],
+    "tls-creds-anon": [{"endpoint": "server"}],
+    "tls-creds-x509": [{"dir": "/nonexistent"}],
+    "tls-creds-psk": [{"dir": "/nonexistent"}],
+    "monitor-qmp": [{"chardev": "c0"}],
+    "monitor-hmp": [{"chardev": "c0"}],
+    "input-linux": [{"evdev": "/nonexistent"}],
+    "can-host-socketcan": [{"if": "can0"}],
+}
+
+
+def record_objects(binary: str, types: list[str]) -> dict[str, Any]:
+    """The part's value for the object types of the schema."""
+    return {name: _object(binary, name) for name in sorted(types)}
+
+
+def _object(binary: str, name: str) -> dict[str, Any]:
+    seen: dict[str, Any] = {"options": {}, "tree": None, "error": None}
+    for options in [{}, *OPTIONS.get(name, [])]:
+        handle, file = tempfile.mkstemp()
+        os.close(handle)
+        try:
+            with Qemu(binary, *BASE) as qemu:
+                asked = {k: file if v == "${file}" else v for k, v in options.items()}
+                reply = qemu.ask("object-add", {"qom-type": name, "id": "probe", **asked})
+                if "error" in reply:
+                    seen["error"] = reply["error"]["desc"].replace(file, "${file}")
+                else:
+                    tree = walk(qemu, "/objects/probe")
+                    tree["values"].update((k, v) for k, v in options.items() if v == "${file}")
+                    return {"options": options, "tree": tree, "error": None}
+        except Gone:
+            seen["error"] = ""
+        finally:
+            Path(file).unlink()
+    return seen

@@ -1,0 +1,68 @@
+"""A machine for commands that only read the profile, and the way to a real QEMU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import fakeqemu.commands  # noqa: F401
+from fakeqemu.boot.configuration import Configuration
+from fakeqemu.clock import VirtualClock
+from fakeqemu.commands.registry import COMMANDS
+from fakeqemu.model.host import NullHost
+from fakeqemu.model.machine import Machine
+from fakeqemu.profile import Profile
+from fakeqemu.qapi.errors import QapiError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def ask():
+    """`ask(profile name, command, **arguments)`: the value, or (class, text) of the error."""
+
+    def ask(name, command, **arguments):
+        vm = Machine(Profile.load(name), Configuration(), VirtualClock(), NullHost())
+        try:
+            return COMMANDS[command].function(vm, **arguments)
+        except QapiError as error:
+            return error.error_class, error.desc
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def recording():
+    """The package of scripts that asks a running QEMU."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        from recording import hmp, machines, options, parts, qemu
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+    return {
+        "hmp": hmp,
+        "machines": machines,
+        "options": options,
+        "parts": parts,
+        "qemu": qemu,
+    }
+
+
+@pytest.fixture(scope="session")
+def real_qemu(recording):
+    """(binary, profile recorded from that very build); skips where there is none."""
+    binary = os.environ.get("FAKEQEMU_REAL_QEMU") or shutil.which("qemu-system-x86_64")
+    if binary is None:
+        pytest.skip("no qemu-system-x86_64 in PATH and no FAKEQEMU_REAL_QEMU")
+    qemu = recording["qemu"]
+    with qemu.Qemu(binary, *recording["parts"].NONE) as process:
+        version = process.value("query-version")
+    for name in Profile.names():
+        profile = Profile.load(name)
+        if profile.base is None and profile.part("version") == version:
+            return binary, profile
+    pytest.skip(f"no profile was recorded from {version}")
