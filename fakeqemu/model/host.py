@@ -7,8 +7,13 @@ with QEMU's own text. Nothing here blocks: what takes time calls back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from fakeqemu.model.block.files import FileSystem, MemoryFiles
+from fakeqemu.model.savedfds import SavedFd
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev import Chardev
@@ -28,6 +33,9 @@ class Stream(Protocol):
     def write(self, data: bytes) -> None:
         """Queue `data`; what cannot be sent ends in `on_close`."""
 
+    def skip(self, size: int) -> None:
+        """Leave out `size` bytes: read or write on behind them. Only files can do that."""
+
     def close(self) -> None:
         """Send what is queued, then close; `on_close` is not called."""
 
@@ -42,8 +50,34 @@ class Listener(Protocol):
         """Stop listening and remove a UNIX socket's file."""
 
 
+@dataclass(frozen=True, slots=True)
+class CprChannel:
+    """An incoming CPR channel that has brought its state, or something else."""
+
+    #: what the old process has saved, the newest first
+    saved: tuple[SavedFd, ...]
+    #: let the old process go on: the main channel is listened for
+    close: Callable[[], None]
+    #: why that was no state
+    error: QapiError | None = None
+    #: lines for standard error before that
+    complaints: tuple[str, ...] = ()
+
+
+class CprLink(Protocol):
+    """An outgoing CPR channel that has taken the state."""
+
+    def close(self) -> None:
+        """Wait for the new process no longer."""
+
+
 class Host(Protocol):
     """The world outside, as one machine sees it."""
+
+    #: where images are
+    @property
+    def files(self) -> FileSystem:
+        """Image files."""
 
     def open_chardev(self, chardev: Chardev) -> None:
         """Give `chardev` its transport: bind, connect, open. Raises QapiError."""
@@ -70,6 +104,53 @@ class Host(Protocol):
     def open_incoming(self, address: dict[str, object]) -> Stream:
         """Open an incoming channel that needs no listening: exec, fd, file."""
 
+    def close_fd(self, fd: int) -> None:
+        """Close a descriptor that a client handed over."""
+
+    def fd_kind(self, fd: int) -> str:
+        """What `fd` is: "socket", "pipe", "file" (anything else) or "closed"."""
+
+    def dup_fd(self, fd: int) -> int:
+        """A second descriptor for the same file. Raises QapiError."""
+
+    def send_cpr_state(
+        self,
+        address: dict[str, object],
+        pieces: Sequence[tuple[bytes, int | None]],
+        hung_up: Callable[[], None],
+    ) -> CprLink:
+        """Send CPR state to a UNIX socket: bytes, and the descriptor that goes with their last.
+
+        `hung_up` is called when the other end closes. Raises QapiError if nobody listens.
+        """
+
+    def create_memory(self, name: str, size: int) -> int:
+        """A descriptor of new memory that another process can map. Raises QapiError."""
+
+    def fd_size(self, fd: int) -> int | None:
+        """Bytes in the file or memory `fd`; None if that cannot be told."""
+
+    def replace_process(self, args: list[str], state: bytes, fds: Sequence[int]) -> None:
+        """Become the command `args` (cpr-exec), which finds `state` and has `fds` open.
+
+        Raises QapiError when it cannot be run; else it does not return.
+        """
+
+    def left_by_exec(self) -> bytes | None:
+        """CPR state left by the process that executed this one; None if none has."""
+
+    def create_file(self, path: str, size: int) -> None:
+        """Make sure that a file of at least `size` bytes is there. Raises OSError."""
+
+    def read_file(self, path: str) -> bytes:
+        """A file's content. Raises OSError."""
+
+    def file_error(self, path: str) -> str | None:
+        """Why a file cannot be read, in the system's words; None if it can."""
+
+    def fd_error(self, fd: int) -> str | None:
+        """Why descriptor `fd` cannot be used, in the system's words; None if it can."""
+
     def kvm_usable(self) -> bool:
         """Whether `/dev/kvm` can be opened by this process."""
 
@@ -79,15 +160,22 @@ class Host(Protocol):
     def warn(self, text: str) -> None:
         """One line on standard error, after the program's name."""
 
+    def say(self, text: str) -> None:
+        """Lines on standard error as they are."""
+
 
 class NullHost:
     """No world at all: opens nothing, answers politely. For explain and model tests."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.files: FileSystem = MemoryFiles()
 
     def open_chardev(self, chardev: Chardev) -> None:
-        """Do nothing."""
+        """Check the options, open nothing."""
+        from fakeqemu.model.chardev import open_in_model
+
+        open_in_model(chardev)
 
     def close_chardev(self, chardev: Chardev) -> None:
         """Do nothing."""
@@ -109,6 +197,59 @@ class NullHost:
         """A stream on which nothing ever comes."""
         return _NullStream()
 
+    def close_fd(self, fd: int) -> None:
+        """Do nothing."""
+
+    def dup_fd(self, fd: int) -> int:
+        """The same number."""
+        return fd
+
+    def send_cpr_state(
+        self,
+        address: dict[str, object],
+        pieces: Sequence[tuple[bytes, int | None]],  # noqa: ARG002
+        hung_up: Callable[[], None],  # noqa: ARG002
+    ) -> CprLink:
+        """Nobody ever hangs up."""
+        return _NullListener(address)
+
+    def create_memory(self, name: str, size: int) -> int:  # noqa: ARG002
+        """No descriptor is that high."""
+        return 1 << 30
+
+    def fd_size(self, fd: int) -> int | None:  # noqa: ARG002
+        """It cannot be told."""
+        return None
+
+    def replace_process(
+        self, args: list[str], state: bytes, fds: Sequence[int]  # noqa: ARG002
+    ) -> None:
+        """Refuse: there is no process."""
+        raise QapiError(f"execvp {args[0]} failed: Operation not permitted")
+
+    def left_by_exec(self) -> bytes | None:
+        """Nothing."""
+        return None
+
+    def create_file(self, path: str, size: int) -> None:
+        """Do nothing."""
+
+    def read_file(self, path: str) -> bytes:  # noqa: ARG002
+        """Nothing is in it."""
+        return b""
+
+    def file_error(self, path: str) -> str | None:  # noqa: ARG002
+        """It can be read."""
+        return None
+
+    def fd_kind(self, fd: int) -> str:  # noqa: ARG002
+        """Always a socket."""
+        return "socket"
+
+    def fd_error(self, fd: int) -> str | None:  # noqa: ARG002
+        """It can be used."""
+        return None
+
     def kvm_usable(self) -> bool:
         """No."""
         return False
@@ -119,6 +260,10 @@ class NullHost:
 
     def warn(self, text: str) -> None:
         """Remember the line in `warnings`."""
+        self.warnings.append(text)
+
+    def say(self, text: str) -> None:
+        """Remember the lines in `warnings`."""
         self.warnings.append(text)
 
 
@@ -136,6 +281,9 @@ class _NullStream:
         self.on_close: Callable[[str | None], None] | None = None
 
     def write(self, data: bytes) -> None:
+        pass
+
+    def skip(self, size: int) -> None:
         pass
 
     def close(self) -> None:

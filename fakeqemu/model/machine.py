@@ -1,20 +1,52 @@
 """The virtual machine: the parts a management tool can see, held together.
 
-Each part owns its own state; this class owns none but the parts.
+Each part owns its own state; this class owns none but the parts and where the boot stands.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from fakeqemu.clock import Clock
 from fakeqemu.journal import Journal
+from fakeqemu.model.cpus import Cpus
+from fakeqemu.model.devices import Devices
+from fakeqemu.model.dump import Dump
 from fakeqemu.model.events import Events
-from fakeqemu.model.host import Host
+from fakeqemu.model.fds import Fdsets, NamedFds
+from fakeqemu.model.host import CprChannel, Host
+from fakeqemu.model.lifecycle import Lifecycle
+from fakeqemu.model.memory import Memory
+from fakeqemu.model.net import Net
+from fakeqemu.model.numa import Numa
+from fakeqemu.model.objects import Objects
+from fakeqemu.model.qom import Qom, QomObject
+from fakeqemu.model.runstate import RunState
+from fakeqemu.model.savedfds import SavedFds
+from fakeqemu.model.tap import Taps
+from fakeqemu.model.yank import Yank
 
 if TYPE_CHECKING:
-    from fakeqemu.boot.configuration import Configuration
-    from fakeqemu.profile import Profile
+    from fakeqemu.boot.configuration import Configuration, GlobalProperty
+    from fakeqemu.migration.early import EarlyParameters
+    from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.migration.transfer_data import Workload
+    from fakeqemu.model.block.room import Block
+    from fakeqemu.model.chardev import Chardev
+    from fakeqemu.profile import MachineType, Profile
+
+#: the boot's phases, each reached once and in this order
+PHASES = (
+    "no-machine",
+    "machine-created",
+    "accel-created",
+    "late-backends-created",
+    "machine-initialized",
+    "machine-ready",
+)
 
 
 class Machine:
@@ -29,3 +61,134 @@ class Machine:
         self.host = host
         self.journal = Journal(clock)
         self.events = Events(clock, self.journal)
+        self.runstate = RunState(profile.traits, self.journal)
+        self.lifecycle = Lifecycle(self)
+        #: character devices by id, in order of creation
+        self.chardevs: dict[str, Chardev] = {}
+        #: -global that some object has taken
+        self.used_globals: set[GlobalProperty] = set()
+        #: guest ports on character devices: ("serial", chardev id), ...
+        self.ports: list[tuple[str, str]] = []
+        #: set by the boot step that makes it; None before
+        self.migration: MigrationObject | None = None
+        #: what `-incoming config:` said; None without early parameters, empty once taken
+        self.early: EarlyParameters | None = None
+        #: where the old process of a CPR start waits for us to listen; None without one
+        self.cpr_channel: CprChannel | None = None
+        #: CPR state left by the process that executed this one; None if none has
+        self.exec_state: bytes | None = None
+        #: descriptors to be handed to the next process, or got from the last
+        self.saved_fds = SavedFds()
+        self.taps = Taps()
+        #: a migration parameter's value now, early or later; None where there is none.
+        #: Set by the boot, like the next one: those who know are above this room.
+        self.read_parameter: Callable[[Machine, str], Any] = lambda _vm, _name: None
+        #: whether backends are to take over descriptors of an old process
+        self.cpr_is_incoming: Callable[[], bool] = lambda: False
+        #: set with the machine object; None before
+        self.machine_type: MachineType | None = None
+        #: name of the accelerator in use; empty until it is chosen
+        self.accelerator = ""
+        self.qom = Qom([])
+        self.cpus = Cpus(self)
+        self.memory = Memory()
+        self.devices = Devices(self)
+        self.net = Net(self)
+        self.objects = Objects(self)
+        self.numa = Numa(self)
+        self.yank = Yank(self)
+        self.dump = Dump(self)
+        self.fdsets = Fdsets()
+        #: how busy the guest is, for the time a migration takes; None: an idle guest
+        self.guest_workload: Workload | None = None
+        self._named_fds: WeakKeyDictionary[Any, NamedFds] = WeakKeyDictionary()
+
+        self._phase = PHASES[0]
+        #: whether the boot waits for x-exit-preconfig
+        self.preconfig = False
+        #: goes on with the boot; set by whoever runs it while `preconfig` is true
+        self.exit_preconfig: Callable[[], None] | None = None
+        #: whether commands are served; before, monitors queue them
+        self.main_loop_running = False
+        #: called once, when the main loop starts
+        self.on_main_loop: list[Callable[[], None]] = []
+        #: what the process is to leave with; None while it lives
+        self.exit_code: int | None = None
+        #: what serves QMP; made and used by `fakeqemu.qmp` alone
+        self.dispatcher: Any = None
+        #: called once with the exit code; the reply being made is still to be sent
+        self.on_exit: list[Callable[[int], None]] = []
+
+    @cached_property
+    def block(self) -> Block:
+        """Block nodes, backends, jobs and exports; made when first asked for, as few ask."""
+        from fakeqemu.model.block.room import Block
+
+        return Block(self)
+
+    def hand_over_images(self) -> None:
+        """Another process has the disks from now on: the end of an outgoing migration."""
+        if "block" in self.__dict__:
+            self.block.inactivate()
+
+    def take_images(self) -> None:
+        """The disks are ours (again). Raises QapiError if somebody else holds one."""
+        if "block" in self.__dict__:
+            self.block.activate()
+
+    @property
+    def phase(self) -> str:
+        """The phase last reached, one of PHASES."""
+        return self._phase
+
+    def enter_phase(self, phase: str) -> None:
+        """The boot has come to `phase`."""
+        if PHASES.index(phase) < PHASES.index(self._phase):
+            raise RuntimeError(f"phase {phase} after {self._phase}")
+        self._phase = phase
+        self.journal.note("phase", phase)
+
+    def phase_reached(self, phase: str) -> bool:
+        """Whether the boot has come to `phase` or past it."""
+        return PHASES.index(self._phase) >= PHASES.index(phase)
+
+    def migrating(self) -> bool:
+        """Whether an outgoing migration is under way."""
+        return self.migration is not None and self.migration.running
+
+    def memory_is_mapped(self, backend: QomObject) -> bool:
+        """Whether a memory backend is the guest's memory, or part of it."""
+        links = [self.qom.container("/machine").values.get("memory-backend")]
+        links += [device.values.get("memdev") for device in self.devices.user_devices()]
+        links += [f"/objects/{node.memdev}" for node in self.numa.nodes.values()]
+        return backend.path in links
+
+    @property
+    def expects_incoming(self) -> bool:
+        """Whether the machine waits, or waited, for another to migrate into it."""
+        return self.configuration.main_incoming is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether machine initialization has completed."""
+        return self.phase_reached("machine-ready")
+
+    def main_loop_started(self) -> None:
+        """Serve commands from now on, those that wait first."""
+        self.main_loop_running = True
+        callbacks, self.on_main_loop = self.on_main_loop, []
+        for callback in callbacks:
+            callback()
+
+    def exit(self, code: int) -> None:
+        """The process is to leave with `code` once what it has to say is said."""
+        if self.exit_code is not None:
+            return
+        self.exit_code = code
+        self.journal.note("exit", str(code))
+        for callback in tuple(self.on_exit):
+            callback(code)
+
+    def named_fds(self, monitor: Any) -> NamedFds:
+        """The descriptors that `monitor` has got by getfd."""
+        return self._named_fds.setdefault(monitor, NamedFds())

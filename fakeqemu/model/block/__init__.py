@@ -1,0 +1,1 @@
+"""The block room: node graph, image formats, devices' backends, jobs, bitmaps, exports."""

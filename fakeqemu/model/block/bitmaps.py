@@ -1,0 +1,248 @@
+"""Dirty bitmaps: which parts of a node were written since some moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.block import driver as base
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.graph import Graph
+    from fakeqemu.model.block.node import Node
+
+_LONGEST_NAME = 1023
+_SMALLEST, _LARGEST_DEFAULT, _SMALLEST_DEFAULT = 512, 65536, 4096
+
+
+class Bitmap:
+    """One bitmap; bits are kept as the set of dirty grains."""
+
+    def __init__(self, node: Node, name: str | None, granularity: int, size: int) -> None:
+        self.node = node
+        self.name = name
+        self.granularity = granularity
+        self.size = size
+        self.persistent = False
+        self.enabled = True
+        #: in use by a job or an export
+        self.busy = False
+        self.inconsistent = False
+        self.read_only = False
+        #: whether the image holds a copy of it
+        self.stored = False
+        self._grains: set[int] = set()
+        #: kept for "clear" in a transaction
+        self.skip_store = False
+
+    # -- bits --------------------------------------------------------------------------------
+
+    @property
+    def count(self) -> int:
+        """Dirty bytes."""
+        total = len(self._grains) * self.granularity
+        last = (self.size - 1) // self.granularity if self.size else -1
+        if last in self._grains and self.size % self.granularity:
+            total -= self.granularity - self.size % self.granularity
+        return total
+
+    def mark(self, offset: int, count: int) -> None:
+        """The range was written."""
+        if self.enabled and count:
+            self.add(offset, count)
+
+    def add(self, offset: int, count: int) -> None:
+        """Make a range dirty."""
+        first, last = offset // self.granularity, (offset + count - 1) // self.granularity
+        self._grains.update(range(first, last + 1))
+
+    def clear(self) -> set[int]:
+        """Nothing is dirty; gives what was, for `restore`."""
+        before, self._grains = self._grains, set()
+        return before
+
+    def restore(self, grains: set[int]) -> None:
+        """Put back what `clear` gave."""
+        self._grains = grains
+
+    def copy_bits(self) -> set[int]:
+        """The dirty grains."""
+        return set(self._grains)
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Offset and length of what is dirty, neighbours put together."""
+        start, end = -1, -1
+        for grain in sorted(self._grains):
+            if grain != end:
+                if start >= 0:
+                    yield self._range(start, end)
+                start = grain
+            end = grain + 1
+        if start >= 0:
+            yield self._range(start, end)
+
+    def _range(self, first: int, last: int) -> tuple[int, int]:
+        offset = first * self.granularity
+        return offset, min(last * self.granularity, self.size) - offset
+
+    def merge(self, other: Bitmap) -> None:
+        """Make dirty what is dirty in `other`."""
+        for offset, count in other.ranges():
+            self.add(offset, count)
+
+    def resize(self, size: int) -> None:
+        """The node has another size."""
+        last = -(-size // self.granularity)
+        self._grains = {grain for grain in self._grains if grain < last}
+        self.size = size
+
+    def sha256(self) -> str:
+        """Digest of the bits in words of 64, as QEMU's lowest level keeps them."""
+        import hashlib
+
+        grains = -(-self.size // self.granularity)
+        words = -(-grains // 64)
+        bits = bytearray(words * 8)
+        for grain in self._grains:
+            bits[grain // 8] |= 1 << grain % 8
+        return hashlib.sha256(bytes(bits)).hexdigest()
+
+    # -- what it shows -------------------------------------------------------------------------
+
+    def info(self) -> dict[str, Any]:
+        """BlockDirtyInfo."""
+        found: dict[str, Any] = {"name": self.name} if self.name is not None else {}
+        found.update(
+            {
+                "granularity": self.granularity,
+                "count": self.count,
+                "recording": self.enabled,
+                "busy": self.busy,
+                "persistent": self.persistent,
+            }
+        )
+        if self.inconsistent:
+            found["inconsistent"] = True
+        return found
+
+    def stored_info(self) -> dict[str, Any]:
+        """Qcow2BitmapInfo."""
+        flags = ["in-use"]
+        if self.enabled:
+            flags.append("auto")
+        return {"name": self.name, "granularity": self.granularity, "flags": flags}
+
+    def check(self, *, busy: bool = True, inconsistent: bool = True, ro: bool = True) -> None:
+        """Raise QapiError for a state that stands against using it."""
+        if busy and self.busy:
+            raise QapiError(
+                f"Bitmap '{self.name}' is currently in use by another operation"
+                " and cannot be used"
+            )
+        if ro and self.read_only:
+            raise QapiError(f"Bitmap '{self.name}' is readonly and cannot be modified")
+        if inconsistent and self.inconsistent:
+            raise QapiError(
+                f"Bitmap '{self.name}' is inconsistent and cannot be used",
+                "Try block-dirty-bitmap-remove to delete this bitmap from disk",
+            )
+
+
+def default_granularity(node: Node) -> int:
+    """The grain of a bitmap whose maker names none."""
+    cluster = node.driver.cluster_size(node)
+    return min(_LARGEST_DEFAULT, max(_SMALLEST_DEFAULT, cluster or _LARGEST_DEFAULT))
+
+
+def find_on(node: Node, name: str) -> Bitmap | None:
+    """A node's bitmap by name."""
+    return next((b for b in node.bitmaps if b.name == name), None)
+
+
+def lookup(graph: Graph, node_name: str, name: str) -> Bitmap:
+    """A bitmap by node (or device) and name. Raises QapiError."""
+    try:
+        node = node_of(graph, node_name)
+    except QapiError:
+        raise QapiError(f"Node '{node_name}' not found") from None
+    found = find_on(node, name)
+    if found is None:
+        raise QapiError(f"Dirty bitmap '{name}' not found")
+    return found
+
+
+def node_of(graph: Graph, name: str) -> Node:
+    """The node or device of a bitmap command. Raises QapiError."""
+    return graph.lookup(name, name)
+
+
+def create(node: Node, name: str | None, granularity: int) -> Bitmap:
+    """A new bitmap on `node`. Raises QapiError."""
+    if name is not None:
+        if find_on(node, name) is not None:
+            raise QapiError(f"Bitmap already exists: {name}")
+        if len(name.encode()) > _LONGEST_NAME:
+            raise QapiError(f"Bitmap name too long: {name}")
+    bitmap = Bitmap(node, name, granularity, base.length(node))
+    node.bitmaps.insert(0, bitmap)
+    return bitmap
+
+
+def add(
+    graph: Graph,
+    node_name: str,
+    name: str,
+    *,
+    granularity: int | None = None,
+    persistent: bool = False,
+    disabled: bool = False,
+) -> Bitmap:
+    """block-dirty-bitmap-add. Raises QapiError."""
+    if not name:
+        raise QapiError("Bitmap name cannot be empty")
+    node = node_of(graph, node_name)
+    if granularity is not None:
+        if granularity < _SMALLEST or granularity & granularity - 1:
+            raise QapiError("Granularity must be power of 2 and at least 512")
+    else:
+        granularity = default_granularity(node)
+    if persistent and node.driver.name != "qcow2":
+        raise QapiError(
+            f"Can't store persistent bitmaps to {node.device_or_name}: Operation not supported"
+        )
+    bitmap = create(node, name, granularity)
+    bitmap.persistent = persistent
+    bitmap.enabled = not disabled
+    return bitmap
+
+
+def remove(bitmap: Bitmap) -> None:
+    """Take a bitmap away."""
+    bitmap.node.bitmaps.remove(bitmap)
+
+
+def merge(
+    graph: Graph, target: Bitmap, sources: list[str | dict[str, str]], node_name: str
+) -> set[int]:
+    """block-dirty-bitmap-merge; gives the target's bits of before. Raises QapiError."""
+    target.check()
+    before = target.copy_bits()
+    found: list[Bitmap] = []
+    for source in sources:
+        if isinstance(source, str):
+            bitmap = find_on(node_of(graph, node_name), source)
+            if bitmap is None:
+                raise QapiError(f"Dirty bitmap '{source}' not found")
+        else:
+            bitmap = lookup(graph, source["node"], source["name"])
+        bitmap.check(ro=False)
+        if bitmap.size != target.size:
+            raise QapiError(
+                f"Bitmaps are of different sizes (destination size is {target.size},"
+                f" source size is {bitmap.size}) and can't be merged"
+            )
+        found.append(bitmap)
+    for bitmap in found:
+        target.merge(bitmap)
+    return before

@@ -1,0 +1,195 @@
+"""Making image files: blockdev-create's job, and the images that other commands make."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.block import permissions as perms
+from fakeqemu.model.block.driver import DRIVERS
+from fakeqemu.model.block.drivers_format import NodeStore
+from fakeqemu.model.block.drivers_protocol import lock_error
+from fakeqemu.model.block.files import ImageLocked
+from fakeqemu.model.block.jobs.base import Job, Work
+from fakeqemu.model.block.node import Node
+from fakeqemu.model.block.opener import open_node
+from fakeqemu.model.block.qcow2 import Qcow2
+from fakeqemu.model.block.qcow2header import COMPRESSION, EXTENDED_L2, LAZY_REFCOUNTS, Header
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.backend import Backend
+    from fakeqemu.model.block.graph import Graph
+    from fakeqemu.model.block.room import Block
+
+_DEFAULT_CLUSTER = 65536
+_SECTOR = 512
+
+
+class Create(Job):
+    """blockdev-create."""
+
+    type = "create"
+
+    def __init__(self, block: Block, id: str, options: dict[str, Any]) -> None:
+        self.options = options
+        driver = options["driver"]
+        known = DRIVERS.get(driver)
+        if known is None:
+            raise NotModelledError(f"blockdev-create of {driver}")
+        if not known.supports_create or driver == "raw":
+            raise QapiError("Driver does not support blockdev-create")
+        super().__init__(block, id, auto_dismiss=False)
+
+    def work(self) -> Work:
+        """Make it."""
+        self.total = 1
+        yield 0
+        try:
+            if self.options["driver"] == "file":
+                create_file(self.block.graph, self.options)
+            else:
+                create_qcow2(self.block, self.options)
+        finally:
+            self.done = 1
+
+
+def create_file(graph: Graph, options: dict[str, Any]) -> None:
+    """A file of the host. Raises QapiError."""
+    path, size = options["filename"], options["size"]
+    mode = options.get("preallocation", "off")
+    try:
+        file = graph.files.open(path, writable=True, create=True)
+    except ImageLocked as locked:
+        raise lock_error(locked, path) from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise QapiError(f"Could not create '{path}': {reason}") from None
+    try:
+        file.truncate(size)
+        if mode == "metadata":
+            raise QapiError(f"Unsupported preallocation mode: {mode}")
+        if mode in ("falloc", "full"):
+            for at in range(0, size, 1 << 20):
+                file.write(at, bytes(min(1 << 20, size - at)))
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise QapiError(f"Could not resize file: {reason}") from None
+    finally:
+        file.close()
+
+
+def header_of(options: dict[str, Any]) -> Header:
+    """The header of a new qcow2 image. Raises QapiError."""
+    size = options["size"]
+    if size % _SECTOR:
+        raise QapiError(f"Image size must be a multiple of {_SECTOR} bytes")
+    version = {"v2": 2, "v3": 3}[options.get("version", "v3")]
+    extended = options.get("extended-l2", False)
+    cluster = options.get("cluster-size", _DEFAULT_CLUSTER)
+    if cluster & cluster - 1 or not 512 <= cluster <= 1 << 21:
+        raise QapiError("Cluster size must be a power of two between 512 and 2048k")
+    if extended:
+        if cluster < 16384:
+            raise QapiError(
+                "Extended L2 entries are only supported with cluster sizes of at least"
+                " 16384 bytes"
+            )
+        if version < 3:
+            raise _needs_v3("Extended L2 entries are only supported with compatibility level")
+    if options.get("backing-fmt") and not options.get("backing-file"):
+        raise QapiError("Backing format cannot be used without backing file")
+    preallocated = options.get("preallocation", "off") != "off"
+    if preallocated and options.get("backing-file") and not extended:
+        raise QapiError(
+            "Backing file and preallocation can only be used at the same time"
+            " if extended_l2 is on"
+        )
+    if options.get("lazy-refcounts") and version < 3:
+        raise _needs_v3("Lazy refcounts only supported with compatibility level")
+    bits = options.get("refcount-bits", 16)
+    if not 1 <= bits <= 64 or bits & bits - 1:
+        raise QapiError("Refcount width must be a power of two and may not exceed 64 bits")
+    if version < 3 and bits != 16:
+        raise QapiError(
+            "Different refcount widths than 16 bits require compatibility level 1.1 or above"
+            " (use version=v3 or greater)"
+        )
+    if options.get("data-file") is not None or options.get("encrypt") is not None:
+        raise NotModelledError("qcow2 images with encryption or an external data file")
+    if options.get("compression-type", "zlib") != "zlib" and version < 3:
+        raise _needs_v3("Non-zlib compression type is only supported with compatibility level")
+    zstd = options.get("compression-type", "zlib") != "zlib"
+    return Header(
+        version=version,
+        size=size,
+        cluster_bits=cluster.bit_length() - 1,
+        backing_file=options.get("backing-file") or "",
+        backing_format=options.get("backing-fmt") or "",
+        refcount_order=bits.bit_length() - 1,
+        compatible=LAZY_REFCOUNTS if options.get("lazy-refcounts") else 0,
+        incompatible=(EXTENDED_L2 if extended else 0) | (COMPRESSION if zstd else 0),
+        compression=1 if zstd else 0,
+    )
+
+
+def _needs_v3(start: str) -> QapiError:
+    return QapiError(f"{start} 1.1 and above (use version=v3 or greater)")
+
+
+def create_qcow2(block: Block, options: dict[str, Any]) -> None:
+    """A qcow2 image in a node. Raises QapiError."""
+    graph = block.graph
+    node = open_node(graph, options["file"])
+    with graph.pinned(node):
+        header = header_of(options)
+        backend: Backend = block.backends.create()
+        backend.perm, backend.shared = perms.WRITE | perms.RESIZE, perms.ALL
+        try:
+            backend.insert(node)
+            try:
+                Qcow2.create(NodeStore(node), header)
+            except QapiError as error:
+                raise error.prefixed("Could not resize image: ") from None
+            if options.get("preallocation", "off") in ("falloc", "full"):
+                node.driver.truncate(node, node.driver.length(node) + header.size)
+        finally:
+            block.backends.drop(backend)
+
+
+def create_image(
+    block: Block,
+    filename: str,
+    format: str,
+    size: int,
+    backing: Node | None = None,
+) -> None:
+    """What `qemu-img create` would: a file with an image in it. Raises QapiError."""
+    known = block.vm.profile.schema.enum_values("BlockdevDriver")
+    if format not in known:
+        raise QapiError(f"Unknown file format '{format}'")
+    kind = DRIVERS.get(format)
+    if kind is None:
+        raise NotModelledError(f"creating {format} images")
+    if not kind.supports_create:
+        raise QapiError(f"Format driver '{format}' does not support image creation")
+    backing_file = backing.filename if backing is not None else ""
+    backing_format = backing.driver.name if backing is not None else ""
+    if backing_file and not kind.supports_backing:
+        raise QapiError(f"Backing file not supported for file format '{format}'")
+    if backing_file and backing_file == filename:
+        raise QapiError(
+            "Error: Trying to create an image with the same filename as the backing file"
+        )
+    path = filename.removeprefix("file:")
+    plain = format in ("raw", "file")
+    create_file(block.graph, {"filename": path, "size": size if plain else 0})
+    if plain:
+        return
+    options = {
+        "size": -(-size // _SECTOR) * _SECTOR,
+        "file": {"driver": "file", "filename": path},
+        "backing-file": backing_file,
+        "backing-fmt": backing_format,
+    }
+    create_qcow2(block, options)

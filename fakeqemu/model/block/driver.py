@@ -1,0 +1,294 @@
+"""What a block driver is: the part of a node that differs between file, qcow2, throttle, ...
+
+A driver object belongs to one node. What it does not say is said here once: a filter passes
+everything to its child, a format asks its file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fakeqemu.model.block import permissions as perms
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.graph import Graph
+    from fakeqemu.model.block.node import Edge, Node
+
+#: what a range of an image is at one layer: has data, reads as zeros, or is up to the layer below
+DATA, ZERO, HOLE = "data", "zero", "hole"
+
+CHUNK = 1 << 20
+
+#: limits that a format takes over from its file
+_PASSED_ON = ("request-alignment", "min-mem-alignment", "opt-mem-alignment", "max-iov")
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A piece of an image of one kind."""
+
+    offset: int
+    length: int
+    #: DATA, ZERO or HOLE
+    kind: str
+
+    @property
+    def end(self) -> int:
+        """The first offset after it."""
+        return self.offset + self.length
+
+
+class Driver:
+    """One node's driver."""
+
+    #: as blockdev-add calls it
+    name = ""
+    is_filter = False
+    #: whether it reaches data by itself, with no node below
+    is_protocol = False
+    supports_backing = False
+    supports_create = False
+    #: whether it takes internal snapshots
+    supports_snapshots = False
+    #: whether query-named-block-nodes can say that the image is not dirty
+    has_info = False
+    #: the child opened before anything else is looked at; None: no such child
+    first_child: str | None = "file"
+    #: what that child is to the node
+    role: frozenset[str] = perms.IMAGE
+    #: options that decide what the guest sees, so that a file name has to carry them
+    strong: tuple[str, ...] = ()
+    #: options that blockdev-reopen may leave out, and so set back
+    mutable: tuple[str, ...] = ()
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    # -- life --------------------------------------------------------------------------------
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:  # noqa: ARG002
+        """Take the driver's own options out of `options` and get ready. Raises QapiError."""
+        if self.first_child is not None and self.first_child not in node.children:
+            raise QapiError(f'A block device must be specified for "{self.first_child}"')
+
+    def child_role(self, options: dict[str, Any]) -> frozenset[str]:  # noqa: ARG002
+        """What the first child is to the node that is opened with these options."""
+        return self.role
+
+    def close(self, node: Node) -> None:
+        """The node goes."""
+
+    def activated(self, node: Node) -> None:
+        """The image is ours; another process may have written to it until now."""
+
+    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:  # noqa: ARG002
+        """Check new options; the call that makes them so. Raises QapiError."""
+        raise QapiError(
+            f"Block format '{self.name}' used by node '{node.device_or_name}'"
+            " does not support reopening files"
+        )
+
+    # -- permissions -------------------------------------------------------------------------
+
+    def child_permissions(
+        self, node: Node, edge: Edge, perm: int, shared: int
+    ) -> tuple[int, int]:
+        """What the node wants of a child and leaves to others there."""
+        return perms.default_child(
+            edge, perm, shared, writable=not node.read_only, inactive=node.inactive
+        )
+
+    def check_permissions(self, node: Node, perm: int, shared: int) -> None:
+        """Whether the driver can give these; image locks. Raises QapiError."""
+
+    def settle(self, node: Node) -> None:
+        """The node's permissions went back to what they were."""
+
+    # -- data --------------------------------------------------------------------------------
+
+    def _below(self, node: Node) -> Node:
+        below = node.primary
+        if below is None:
+            edge = node.filtered_edge
+            assert edge is not None
+            below = edge.node
+        return below
+
+    def length(self, node: Node) -> int:
+        """The guest's view of its size."""
+        below = self._below(node)
+        return below.driver.length(below)
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:
+        """`count` bytes, backing images included."""
+        below = self._below(node)
+        return below.driver.read(below, offset, count)
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Write `data`."""
+        below = self._below(node)
+        below.driver.write(below, offset, data)
+
+    def zero(self, node: Node, offset: int, count: int) -> None:
+        """Make a range read as zeros."""
+        below = self._below(node)
+        below.driver.zero(below, offset, count)
+
+    def status(self, node: Node, start: int, end: int) -> Iterator[Range]:
+        """What the range is at this layer, piece by piece."""
+        below = self._below(node)
+        return below.driver.status(below, start, end)
+
+    def truncate(self, node: Node, size: int) -> None:
+        """Change its size. Raises QapiError."""
+        if not self.is_filter:
+            raise QapiError("Image format driver does not support resize")
+        below = self._below(node)
+        below.driver.truncate(below, size)
+
+    def when_idle(self, node: Node, call: Callable[[], None]) -> bool:  # noqa: ARG002
+        """Whether writes are still under way; `call` is then called when they are done."""
+        return False
+
+    # -- what it shows -----------------------------------------------------------------------
+
+    def exact_filename(self, node: Node) -> str | None:  # noqa: ARG002
+        """Its own file name; "" for none, None where the child's will do."""
+        return None
+
+    def significant_options(self, node: Node) -> dict[str, Any]:
+        """The options a file name has to carry."""
+        return {name: node.options[name] for name in self.strong if name in node.options}
+
+    def allocated(self, node: Node) -> int | None:
+        """Bytes on disk; None if that cannot be told."""
+        total: int | None = None
+        for edge in node.children.values():
+            if edge.role & {perms.DATA, perms.METADATA, perms.FILTERED}:
+                found = edge.node.driver.allocated(edge.node)
+                if found is None:
+                    return None
+                total = (total or 0) + found
+        return total
+
+    def cluster_size(self, node: Node) -> int:
+        """The size of its clusters; 0 for none."""
+        edge = node.filtered_edge
+        return edge.node.driver.cluster_size(edge.node) if edge is not None else 0
+
+    def knows_info(self, node: Node) -> bool:
+        """Whether it, or what it filters, can tell about itself."""
+        edge = node.filtered_edge
+        return self.has_info or (edge is not None and edge.node.driver.knows_info(edge.node))
+
+    def specific(self, node: Node) -> dict[str, Any] | None:  # noqa: ARG002
+        """ImageInfoSpecific."""
+        return None
+
+    def statistics(self, node: Node) -> dict[str, Any] | None:  # noqa: ARG002
+        """BlockStatsSpecific."""
+        return None
+
+    def limits(self, node: Node) -> dict[str, Any]:
+        """BlockLimitsInfo."""
+        edge = node.filtered_edge
+        below = node.primary or (edge.node if edge is not None else None)
+        if below is not None:
+            found = below.driver.limits(below)
+            if not self.is_filter:
+                found = {k: found[k] for k in _PASSED_ON}
+            return found
+        return {
+            "request-alignment": 1,
+            "min-mem-alignment": 512,
+            "opt-mem-alignment": 4096,
+            "max-iov": 1024,
+        }
+
+    # -- backing images and snapshots --------------------------------------------------------
+
+    def write_backing(self, node: Node, file: str, format: str) -> None:  # noqa: ARG002
+        """Write into the image's header which its backing image is. Raises QapiError."""
+        raise QapiError("Operation not supported")
+
+    def parse_filename(self, filename: str) -> dict[str, Any]:
+        """Options that a file name of this protocol stands for."""
+        return {"filename": filename}
+
+
+D = TypeVar("D", bound=type[Driver])
+
+#: every modelled driver by name
+DRIVERS: dict[str, type[Driver]] = {}
+
+
+def driver(kind: D) -> D:
+    """Register a driver class."""
+    DRIVERS[kind.name] = kind
+    return kind
+
+
+def length(node: Node) -> int:
+    """A node's size."""
+    return node.driver.length(node)
+
+
+def read(node: Node, offset: int, count: int) -> bytes:
+    """Read from a node."""
+    return node.driver.read(node, offset, count)
+
+
+def write(node: Node, offset: int, data: bytes) -> None:
+    """Write to a node; the guest's place in the world of write thresholds and bitmaps."""
+    node.driver.write(node, offset, data)
+    _written(node, offset, len(data))
+
+
+def zero(node: Node, offset: int, count: int) -> None:
+    """Make a range of a node read as zeros."""
+    node.driver.zero(node, offset, count)
+    _written(node, offset, count)
+
+
+def _written(node: Node, offset: int, count: int) -> None:
+    end = offset + count
+    node.highest_write = max(node.highest_write, end)
+    for bitmap in node.bitmaps:
+        bitmap.mark(offset, count)
+    if node.write_threshold and end > node.write_threshold:
+        node.driver.graph.threshold_exceeded(node, end - node.write_threshold)
+
+
+def status(node: Node, start: int, end: int) -> Iterator[Range]:
+    """What a range of a node is at its own layer."""
+    return node.driver.status(node, start, end)
+
+
+def status_above(
+    node: Node, base: Node | None, start: int, end: int, *, holes: bool = False
+) -> Iterator[Range]:
+    """What a range is, seen from `node` down to and without `base`; HOLE: `base` has it.
+
+    Without `base` what nobody has is zeros, or with `holes` HOLE.
+    """
+    if node is base:
+        yield Range(start, end - start, HOLE)
+        return
+    below = node.below if not node.driver.is_filter else None
+    for piece in status(node, start, end):
+        target = below if piece.kind == HOLE else None
+        if target is None:
+            if piece.kind == HOLE and base is None and not (node.driver.is_filter or holes):
+                yield Range(piece.offset, piece.length, ZERO)
+            else:
+                yield piece
+            continue
+        inside = min(piece.end, length(target))
+        if piece.offset < inside:
+            yield from status_above(target, base, piece.offset, inside, holes=holes)
+        if inside < piece.end:
+            first = max(inside, piece.offset)
+            yield Range(first, piece.end - first, ZERO)

@@ -1,0 +1,301 @@
+"""What the block queries show, in the newest version's shape; `shaped` drops what is newer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.block import driver as base
+from fakeqemu.model.block import permissions as perms
+from fakeqemu.model.block.node import Edge, Node
+from fakeqemu.model.block.opener import combined
+from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.schema import ArrayType, EnumType, ObjectType, Schema, Type
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.backend import Backend
+    from fakeqemu.model.block.graph import Graph
+
+Json = dict[str, Any]
+
+_OPERATIONS = ("rd", "wr", "unmap", "flush", "zone_append")
+_SECTOR = 512
+
+
+# -- fitting a version -------------------------------------------------------------------------
+
+
+def shaped(schema: Schema, command: str, value: Any) -> Any:
+    """A command's return value without the members that this version's schema has not."""
+    return _shaped(schema.commands[command].ret_type, value)
+
+
+def _shaped(type: Type, value: Any) -> Any:
+    if isinstance(type, ArrayType):
+        return [_shaped(type.element, each) for each in value]
+    if isinstance(type, ObjectType) and isinstance(value, dict):
+        return _object(type, value)
+    return value
+
+
+def _object(type: ObjectType, value: Json) -> Json:
+    members = {member.name: member.type for member in type.members}
+    if type.tag is not None:
+        variant = type.variant(value.get(type.tag, ""))
+        if variant is not None:
+            members.update({member.name: member.type for member in variant.members})
+    found = {}
+    for name, inner in value.items():
+        if name not in members:
+            continue
+        kind = members[name]
+        if isinstance(kind, ObjectType) and not _fits(kind, inner):
+            continue
+        found[name] = _shaped(kind, inner)
+    return found
+
+
+def _fits(type: ObjectType, value: Any) -> bool:
+    """Whether a union has the variant that the value is of."""
+    if type.tag is None or not isinstance(value, dict):
+        return True
+    tag = next(member.type for member in type.members if member.name == type.tag)
+    return not isinstance(tag, EnumType) or value.get(type.tag) in tag.values
+
+
+# -- images --------------------------------------------------------------------------------------
+
+
+def image_size(node: Node) -> int:
+    """The size in whole sectors, as images are shown with."""
+    return -(-base.length(node) // _SECTOR) * _SECTOR
+
+
+def image_info(node: Node, *, backing: bool) -> Json:
+    """ImageInfo; with those of the backing images."""
+    driver = node.driver
+    info: Json = {
+        "filename": node.filename,
+        "format": driver.name,
+        "virtual-size": image_size(node),
+    }
+    allocated = driver.allocated(node)
+    if allocated is not None:
+        info["actual-size"] = allocated
+    if driver.knows_info(node):
+        cluster = driver.cluster_size(node)
+        if cluster:
+            info["cluster-size"] = cluster
+        info["dirty-flag"] = False
+    specific = driver.specific(node)
+    if specific is not None:
+        info["format-specific"] = specific
+    if node.backing_file:
+        info["backing-filename"] = node.backing_file
+        full = _full_backing(node)
+        if full:
+            info["full-backing-filename"] = full
+        if node.backing_format:
+            info["backing-filename-format"] = node.backing_format
+    snapshots = getattr(driver, "snapshots", None)
+    if snapshots:
+        info["snapshots"] = [each.info() for each in snapshots]
+    info["limits"] = driver.limits(node)
+    below = node.below
+    if backing and below is not None and not driver.is_filter:
+        info["backing-image"] = image_info(below.skip_implicit(), backing=True)
+    return info
+
+
+def _full_backing(node: Node) -> str:
+    try:
+        return combined(node)
+    except QapiError:
+        return ""
+
+
+def device_info(node: Node, backend: Backend | None, *, flat: bool) -> Json:
+    """BlockDeviceInfo."""
+    info: Json = {
+        "file": node.filename,
+        "node-name": node.name,
+        "ro": node.read_only,
+        "drv": node.driver.name,
+        "encrypted": False,
+        "active": not node.inactive,
+        "cache": {
+            "writeback": backend.writeback if backend is not None else True,
+            "direct": node.cache_direct,
+            "no-flush": node.cache_no_flush,
+        },
+        "detect_zeroes": node.detect_zeroes,
+        "write_threshold": node.write_threshold,
+        "children": [
+            {"child": name, "node-name": edge.node.name}
+            for name, edge in reversed(node.children.items())
+        ],
+        **throttle_info(backend),
+    }
+    cow = node.cow
+    if cow is not None:
+        info["backing_file"] = cow.skip_implicit().filename
+    if node.bitmaps:
+        info["dirty-bitmaps"] = [bitmap.info() for bitmap in node.bitmaps]
+    depth = 0
+    if flat:
+        info["image"] = image_info(node, backing=False)
+    else:
+        info["image"] = image_info(node.skip_implicit(), backing=True)
+        at = node.skip_implicit().skip_filters().cow
+        while at is not None:
+            depth += 1
+            at = at.skip_filters().cow
+    info["backing_file_depth"] = depth
+    return info
+
+
+_LIMIT_NAMES = {
+    "bps-total": "bps", "bps-read": "bps_rd", "bps-write": "bps_wr",
+    "iops-total": "iops", "iops-read": "iops_rd", "iops-write": "iops_wr",
+}  # fmt: skip
+
+
+def throttle_info(backend: Backend | None) -> Json:
+    """The members of BlockDeviceInfo about limits."""
+    limits = backend.throttle if backend is not None else None
+    if limits is None or backend is None:
+        return dict.fromkeys(_LIMIT_NAMES.values(), 0)
+    info: Json = {}
+    for long, short in _LIMIT_NAMES.items():
+        info[short] = limits[long]
+        if limits[f"{long}-max"]:
+            info[f"{short}_max"] = limits[f"{long}-max"]
+            info[f"{short}_max_length"] = limits[f"{long}-max-length"]
+    if limits["iops-size"]:
+        info["iops_size"] = limits["iops-size"]
+    info["group"] = backend.throttle_group
+    return info
+
+
+def block_info(backend: Backend, *, flat: bool = False) -> Json:
+    """BlockInfo of query-block."""
+    info: Json = {
+        "device": backend.name,
+        "type": "unknown",
+        "removable": backend.removable,
+        "locked": backend.locked,
+    }
+    if backend.qdev:
+        info["qdev"] = backend.qdev
+    if backend.has_tray:
+        info["tray_open"] = backend.tray_open
+    if backend.kind.io_status:
+        info["io-status"] = backend.io_status
+    if backend.node is not None:
+        info["inserted"] = device_info(backend.node.skip_implicit(), backend, flat=flat)
+    return info
+
+
+# -- counters ------------------------------------------------------------------------------------
+
+
+def _counters(node: Node | None, backend: Backend | None) -> Json:
+    stats: Json = {}
+    for name in _OPERATIONS:
+        stats[f"{name}_operations"] = stats[f"{name}_total_time_ns"] = 0
+        stats[f"failed_{name}_operations"] = stats[f"invalid_{name}_operations"] = 0
+        if name != "flush":
+            stats[f"{name}_bytes"] = stats[f"{name}_merged"] = 0
+    stats["wr_highest_offset"] = node.highest_write if node is not None else 0
+    stats["account_invalid"] = backend.account_invalid if backend is not None else False
+    stats["account_failed"] = backend.account_failed if backend is not None else False
+    stats["timed_stats"] = []
+    for name, histogram in (backend.histograms if backend is not None else {}).items():
+        stats[f"{name}_latency_histogram"] = histogram.info()
+    return stats
+
+
+def node_stats(node: Node | None, *, by_device: bool, backend: Backend | None = None) -> Json:
+    """BlockStats of a node and those below it."""
+    stats: Json = {"stats": _counters(node, backend)}
+    if node is None:
+        return stats
+    if by_device:
+        node = node.skip_implicit()
+    stats["node-name"] = node.name
+    specific = node.driver.statistics(node)
+    if specific is not None:
+        stats["driver-specific"] = specific
+    parent = _storage(node)
+    if parent is not None:
+        stats["parent"] = node_stats(parent, by_device=by_device)
+    below = node.cow or (node.filtered_edge.node if node.filtered_edge else None)
+    if by_device and below is not None:
+        stats["backing"] = node_stats(below, by_device=by_device)
+    return stats
+
+
+def _storage(node: Node) -> Node | None:
+    """The child that a node's data or metadata are in; what a filter filters is none."""
+    primary = node.primary
+    if primary is not None:
+        return primary
+    found = [
+        e.node for e in node.children.values() if e.role & {perms.DATA, perms.METADATA}
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def backend_stats(backend: Backend) -> Json:
+    """BlockStats of query-blockstats."""
+    stats = node_stats(backend.node, by_device=True, backend=backend)
+    stats["stats"]["account_invalid"] = backend.account_invalid
+    stats["device"] = backend.name
+    if backend.qdev:
+        stats["qdev"] = backend.qdev
+    return stats
+
+
+# -- the graph for debugging ---------------------------------------------------------------------
+
+
+def graph_info(graph: Graph, jobs: Iterator[Any], backends: list[Backend]) -> Json:
+    """XDbgBlockGraph."""
+    numbers: dict[int, int] = {}
+    nodes: list[Json] = []
+    edges: list[Json] = []
+
+    def number(thing: object) -> int:
+        return numbers.setdefault(id(thing), len(numbers) + 1)
+
+    def node(thing: object, type: str, name: str) -> None:
+        nodes.append({"id": number(thing), "type": type, "name": name})
+
+    def edge(each: Edge) -> None:
+        edges.append(
+            {
+                "parent": number(each.parent),
+                "child": number(each.node),
+                "name": each.name,
+                "perm": _bits(each.perm),
+                "shared-perm": _bits(each.shared),
+            }
+        )
+
+    for backend in backends:
+        node(backend, "block-backend", backend.name or backend.qdev)
+        if backend.root is not None:
+            edge(backend.root)
+    for job in jobs:
+        node(job, "block-job", job.id)
+        for each in reversed(job.edges):
+            edge(each)
+    for block_node in graph.nodes.values():
+        node(block_node, "block-driver", block_node.name)
+        for each in reversed(block_node.children.values()):
+            edge(each)
+    return {"nodes": nodes[::-1], "edges": edges[::-1]}
+
+
+def _bits(bits: int) -> list[str]:
+    return [name for bit, name in enumerate(perms.QAPI_NAMES) if bits >> bit & 1][::-1]

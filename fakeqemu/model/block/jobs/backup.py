@@ -1,0 +1,178 @@
+"""Backup: the state of now into another node, whatever the guest writes meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.block import driver as base
+from fakeqemu.model.block import permissions as perms
+from fakeqemu.model.block.bitmaps import Bitmap
+from fakeqemu.model.block.driver import CHUNK, DATA, HOLE, Range
+from fakeqemu.model.block.drivers_filter import CopyBeforeWrite
+from fakeqemu.model.block.jobs import copying
+from fakeqemu.model.block.jobs.base import WAIT, Work
+from fakeqemu.model.block.jobs.nodejob import BlockJob
+from fakeqemu.model.block.node import Node
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.room import Block
+
+_DEFAULT_CLUSTER = 65536
+
+
+class Backup(BlockJob):
+    """blockdev-backup and drive-backup.
+
+    `sync`: full, top, none, incremental, bitmap. `bitmap_mode`: on-success, never, always.
+    """
+
+    type = "backup"
+
+    def __init__(
+        self,
+        block: Block,
+        id: str | None,
+        source: Node,
+        target: Node,
+        *,
+        sync: str,
+        bitmap: Bitmap | None = None,
+        bitmap_mode: str = "on-success",
+        speed: int = 0,
+        filter_name: str | None = None,
+        **more: Any,
+    ) -> None:
+        self.source, self.target, self.sync = source, target, sync
+        self.bitmap, self.bitmap_mode = bitmap, bitmap_mode
+        _check(source, target)
+        if bitmap is not None:
+            bitmap.check(ro=bitmap_mode != "never")
+        size = base.length(source)
+        if size != base.length(target):
+            raise QapiError("Source and target image have different sizes")
+        self.size = size
+        self.cluster = self._cluster(block)
+        self.filter: Node | None = self._insert_filter(block, filter_name)
+        try:
+            super().__init__(block, id, source, **more)
+        except QapiError:
+            self._remove_filter(block)
+            raise
+        try:
+            self.take(self.filter, 0, perms.ALL, speed=speed)
+            self.use("target", target, 0, perms.ALL)
+        except QapiError:
+            self.release()
+            self._remove_filter(block)
+            if self in block.jobs.all:
+                self.give_up()
+            raise
+        self._bits: set[int] = set()
+        if bitmap is not None:
+            self._bits = bitmap.copy_bits()
+            bitmap.busy = True
+        source.block(self, f"block device is in use by block job: {self.type}")
+
+    def _insert_filter(self, block: Block, name: str | None) -> Node:
+        filter_driver = CopyBeforeWrite(block.graph)
+        node = block.make_filter(filter_driver, self.source, name)
+        with block.graph.pinned(node):
+            block.graph.attach(node, "target", self.target, frozenset({perms.DATA}))
+            block.graph.append(
+                node, self.source, "file", frozenset({perms.FILTERED, perms.PRIMARY})
+            )
+        return node
+
+    def _remove_filter(self, block: Block) -> None:
+        if self.filter is not None:
+            found, self.filter = self.filter, None
+            block.remove_filter(found, child="file")
+
+    def _cluster(self, block: Block) -> int:
+        """The unit of copying."""
+        found = self.target.driver.cluster_size(self.target)
+        if not self.target.driver.knows_info(self.target) and self.target.cow is None:
+            traits, host = block.vm.profile.traits, block.vm.host
+            tell = host.warn if traits.command_warnings_name_program else host.say
+            tell(f"warning: {traits.backup_block_size_warning}")
+        return max(found, _DEFAULT_CLUSTER)
+
+    def begun(self) -> None:
+        """The filter goes in while the job already runs, and so it stands still once."""
+        self.pause()
+        self.drained = True
+
+    # -- work ----------------------------------------------------------------------------------
+
+    def work(self) -> Work:
+        """Copy what the mode asks for."""
+        yield 0
+        if self.sync == "none":
+            self.total = self.size
+            while True:
+                yield WAIT
+        wanted = list(self._wanted())
+        self.total = sum(piece.length for piece in wanted)
+        for piece in copying.pieces(self, iter(wanted), CHUNK):
+            for part in base.status_above(self.source, None, piece.offset, piece.end):
+                copying.copy(self.source, self.target, part)
+            self.done += piece.length
+            while copying.wait_for(self, self.target):
+                yield WAIT
+            yield piece.length
+
+    def _wanted(self) -> Iterator[Range]:
+        if self.bitmap is not None and self.sync in ("bitmap", "incremental"):
+            for offset, count in self._clusters(self.bitmap.ranges()):
+                yield Range(offset, count, DATA)
+            return
+        if self.sync == "top":
+            for piece in base.status(self.source.skip_filters(), 0, self.size):
+                if piece.kind != HOLE:
+                    yield piece
+            return
+        yield from base.status_above(self.source, None, 0, self.size)
+
+    def _clusters(self, ranges: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Ranges made of whole clusters."""
+        end = 0
+        for offset, count in ranges:
+            first = max(end, offset // self.cluster * self.cluster)
+            end = min(-(-(offset + count) // self.cluster) * self.cluster, self.size)
+            if first < end:
+                yield first, end - first
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """The bitmap starts anew where it is to."""
+        self._settle_bitmap(failed=False)
+
+    def abort(self) -> None:
+        """The bitmap keeps all, or what was not copied."""
+        self._settle_bitmap(failed=True)
+
+    def _settle_bitmap(self, *, failed: bool) -> None:
+        bitmap = self.bitmap
+        if bitmap is None:
+            return
+        bitmap.busy = False
+        if self.bitmap_mode == "never" or (failed and self.bitmap_mode == "on-success"):
+            return
+        written_since = bitmap.copy_bits() - self._bits
+        bitmap.restore(written_since)
+
+    def clean(self) -> None:
+        """Take the filter out."""
+        self.source.unblock(self)
+        self.release()
+        self._remove_filter(self.block)
+
+
+def _check(source: Node, target: Node) -> None:
+    if source is target:
+        raise QapiError("Source and target cannot be the same")
+    source.check_operation("backup-source")
+    target.check_operation("backup-target")

@@ -1,0 +1,143 @@
+"""Commit of images that the guest does not write to into one below."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.block import chains, reopen
+from fakeqemu.model.block import driver as base
+from fakeqemu.model.block import permissions as perms
+from fakeqemu.model.block.driver import HOLE
+from fakeqemu.model.block.drivers_filter import CommitTop
+from fakeqemu.model.block.jobs import copying
+from fakeqemu.model.block.jobs.base import WAIT, Work
+from fakeqemu.model.block.jobs.nodejob import BlockJob
+from fakeqemu.model.block.node import Edge, Node
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.backend import Backend
+    from fakeqemu.model.block.room import Block
+
+_CHUNK = 512 * 1024
+
+
+class Commit(BlockJob):
+    """block-commit of an intermediate image."""
+
+    type = "commit"
+
+    def __init__(
+        self,
+        block: Block,
+        id: str | None,
+        active: Node,
+        top: Node,
+        target: Node,
+        *,
+        speed: int = 0,
+        backing_file: str | None = None,
+        filter_name: str | None = None,
+        **more: Any,
+    ) -> None:
+        self.top, self.target, self.backing_file = top, target, backing_file
+        if top.skip_filters() is target:
+            raise QapiError("Invalid files for merge: top and base are the same")
+        super().__init__(block, id, active, **more)
+        self._read_only_before = target.read_only
+        self._target_backend: Backend | None = None
+        self._frozen: list[Edge] = []
+        self.filter: Node | None = None
+        try:
+            self._set_up(speed, filter_name)
+        except QapiError:
+            self._drop_backend()
+            self.release()
+            if self.filter is not None:
+                block.remove_filter(self.filter)
+            self._put_back_read_only()
+            self.give_up()
+            raise
+
+    def _set_up(self, speed: int, filter_name: str | None) -> None:
+        if speed:
+            self.set_speed(speed)
+        if self._read_only_before:
+            reopen.set_read_only(self.block.graph, self.target, read_only=False)
+        self.filter = self.block.insert_filter(
+            CommitTop(self.block.graph), self.top, filter_name
+        )
+        self.use("main node", self.filter, 0, perms.ALL)
+        for node in self._between():
+            shared = perms.WRITE_UNCHANGED | perms.WRITE
+            self.use("intermediate node", node, 0, shared)
+        for node in [self.filter, *self._between()]:
+            edge = node.chain_edge
+            if edge is not None:
+                edge.frozen += 1
+                self._frozen.append(edge)
+        self.use("base", self.target, 0, perms.ALL)
+        backend = self.block.backends.create()
+        self._target_backend = backend
+        backend.perm = perms.CONSISTENT_READ | perms.WRITE | perms.RESIZE
+        backend.shared = perms.CONSISTENT_READ | perms.WRITE_UNCHANGED
+        backend.insert(self.target)
+
+    def _between(self) -> list[Node]:
+        found = []
+        for node in self.top.chain():
+            if node is self.target:
+                break
+            found.append(node)
+        return found
+
+    def work(self) -> Work:
+        """Copy what the images above the base have."""
+        size = base.length(self.top)
+        self.total = size
+        if base.length(self.target) < size:
+            self.target.driver.truncate(self.target, size)
+        yield 0
+        ranges = base.status_above(self.top, self.target, 0, size)
+        for piece in copying.pieces(self, ranges, _CHUNK):
+            if piece.kind != HOLE:
+                copying.copy(self.top, self.target, piece)
+            self.done += piece.length
+            while copying.wait_for(self, self.target):
+                yield WAIT
+            yield piece.length if piece.kind == base.DATA else 0
+
+    def prepare(self) -> None:
+        """Take the committed images out of the chain. Raises QapiError."""
+        graph = self.block.graph
+        with graph.pinned(self.top, self.target):
+            self._undo_set_up()
+            chains.drop_intermediate(graph, self.top, self.target, self.backing_file)
+
+    def abort(self) -> None:
+        """Leave the chain as it was."""
+        self._undo_set_up()
+
+    def _undo_set_up(self) -> None:
+        for edge in self._frozen:
+            edge.frozen -= 1
+        self._frozen.clear()
+        self._drop_backend()
+        self.release()
+        if self.filter is not None:
+            found, self.filter = self.filter, None
+            self.block.remove_filter(found)
+
+    def clean(self) -> None:
+        """The base goes back to read-only."""
+        self._put_back_read_only()
+        super().clean()
+
+    def _put_back_read_only(self) -> None:
+        if self._read_only_before and self.target.name in self.block.graph.nodes:
+            reopen.set_read_only(self.block.graph, self.target, read_only=True)
+
+    def _drop_backend(self) -> None:
+        if self._target_backend is not None:
+            self.block.backends.drop(self._target_backend)
+            self._target_backend = None

@@ -1,0 +1,50 @@
+"""Copying between nodes as jobs do it: piece by piece, zeros as zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fakeqemu.model.block import driver as base
+from fakeqemu.model.block.driver import DATA, Range
+from fakeqemu.model.block.node import Node
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.jobs.base import Job
+
+
+def pieces(job: Job, ranges: Iterator[Range], chunk: int) -> Iterator[Range]:
+    """Ranges cut to what is done in one step: data always, the rest only when speed counts."""
+    for each in ranges:
+        step = chunk if each.kind == DATA or job.speed else max(chunk, each.length)
+        at = each.offset
+        while at < each.end:
+            count = min(step, each.end - at)
+            yield Range(at, count, each.kind)
+            at += count
+
+
+def copy(source: Node, target: Node, piece: Range) -> None:
+    """Make `target` read like `source` in a piece."""
+    count = min(piece.length, base.length(target) - piece.offset)
+    if count <= 0:
+        return
+    if piece.kind == DATA:
+        base.write(target, piece.offset, base.read(source, piece.offset, count))
+    else:
+        base.zero(target, piece.offset, count)
+
+
+def dirty_grains(ranges: Iterator[Range], granularity: int, size: int) -> set[int]:
+    """The grains that ranges touch."""
+    grains: set[int] = set()
+    for each in ranges:
+        end = min(each.end, size)
+        if each.offset < end:
+            grains.update(range(each.offset // granularity, -(-end // granularity)))
+    return grains
+
+
+def wait_for(job: Job, target: Node) -> bool:
+    """Whether the job has to wait for `target`, which then wakes it."""
+    return any(node.driver.when_idle(node, job.kick) for node in target.subtree())

@@ -1,0 +1,276 @@
+"""Mirror and active commit: copy, then follow the guest until told to switch over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.block import bitmaps, reopen
+from fakeqemu.model.block import driver as base
+from fakeqemu.model.block import permissions as perms
+from fakeqemu.model.block.driver import CHUNK, HOLE
+from fakeqemu.model.block.drivers_filter import MirrorTop
+from fakeqemu.model.block.jobs import copying
+from fakeqemu.model.block.jobs.base import WAIT, Work
+from fakeqemu.model.block.jobs.nodejob import BlockJob
+from fakeqemu.model.block.node import Edge, Node
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.backend import Backend
+    from fakeqemu.model.block.room import Block
+
+_STEADY = perms.CONSISTENT_READ | perms.WRITE_UNCHANGED | perms.WRITE
+
+
+class Mirror(BlockJob):
+    """blockdev-mirror and drive-mirror; with `is_commit` an active commit into its backing image.
+
+    `sync`: full, top, none. `base_node`: what needs no copying.
+    """
+
+    type = "mirror"
+    completable = True
+    is_commit = False
+
+    def __init__(
+        self,
+        block: Block,
+        id: str | None,
+        source: Node,
+        target: Node,
+        *,
+        sync: str = "full",
+        base_node: Node | None = None,
+        granularity: int | None = None,
+        speed: int = 0,
+        replaces: str | None = None,
+        filter_name: str | None = None,
+        copy_mode: str = "background",
+        target_is_zero: bool = False,
+        backing_mode: str = "leave",
+        **more: Any,
+    ) -> None:
+        self.source, self.target = source, target
+        self.sync, self.base_node = sync, base_node
+        self.replaces = replaces
+        self.copy_mode = copy_mode
+        self.target_is_zero = target_is_zero
+        self.backing_mode = backing_mode
+        self.granularity = granularity or bitmaps.default_granularity(target)
+        self.replace_pinned: Node | None = None
+        if source is target:
+            raise QapiError("Can't mirror node into itself")
+        self.target_backend: Backend | None = None
+        self.bitmap: bitmaps.Bitmap | None = None
+        #: whether the target is to be read-only again when the job fails
+        self.target_was_read_only = False
+        self._frozen: list[Edge] = []
+        self.filter = block.insert_filter(MirrorTop(block.graph), source, filter_name)
+        assert isinstance(self.filter.driver, MirrorTop)
+        self.filter.driver.is_commit = self.is_commit
+        try:
+            super().__init__(block, id, source, **more)
+        except QapiError:
+            block.remove_filter(self.filter)
+            raise
+        try:
+            self._take_nodes(speed)
+        except QapiError:
+            self._drop_target()
+            self.release()
+            block.remove_filter(self.filter)
+            if self in block.jobs.all:
+                self.give_up()
+            raise
+        self._bitmap()
+
+    def _take_nodes(self, speed: int) -> None:
+        self.take(self.filter, perms.CONSISTENT_READ, _STEADY, speed=speed)
+        wanted, shared = perms.WRITE, perms.WRITE_UNCHANGED
+        if self.is_commit:
+            shared |= perms.CONSISTENT_READ | perms.WRITE
+            if base.length(self.source) != base.length(self.target):
+                wanted |= perms.RESIZE
+        backend = self.block.backends.create()
+        self.target_backend = backend
+        backend.perm, backend.shared = wanted, shared
+        backend.insert(self.target)
+        self.use("source", self.source, 0, _STEADY)
+        self.use("target", self.target, 0, perms.ALL)
+        if self.is_commit:
+            for node in self._between():
+                self.use("intermediate node", node, 0, perms.WRITE_UNCHANGED | perms.WRITE)
+            for node in [self.filter, self.source, *self._between()]:
+                edge = node.chain_edge
+                if edge is not None:
+                    edge.frozen += 1
+                    self._frozen.append(edge)
+
+    def _between(self) -> list[Node]:
+        found = []
+        for node in list(self.source.chain())[1:]:
+            if node is self.target:
+                break
+            found.append(node)
+        return found
+
+    def _bitmap(self) -> None:
+        on_filter = self.block.vm.profile.traits.mirror_bitmap_on_filter
+        where = self.filter if on_filter else self.source
+        self.bitmap = bitmaps.create(where, None, self.granularity)
+        self.bitmap.enabled = not on_filter
+
+    # -- work ----------------------------------------------------------------------------------
+
+    def work(self) -> Work:
+        """Copy what is dirty, get ready, wait for the end."""
+        size, target_size = base.length(self.source), base.length(self.target)
+        if self.is_commit:
+            if size > target_size:
+                self.target.driver.truncate(self.target, size)
+        elif size != target_size:
+            raise QapiError("Source and target image have different sizes")
+        yield 0
+        if size:
+            grains = self._dirty(size)
+            self.total = sum(min(self.granularity, size - g * self.granularity) for g in grains)
+            bound = self.base_node if self.sync == "top" or self.is_commit else None
+            yield from self._copy(grains, bound, size)
+        self.set_ready()
+        while not self.complete_requested:
+            yield WAIT
+        while copying.wait_for(self, self.target):
+            yield WAIT
+
+    def _dirty(self, size: int) -> set[int]:
+        """The grains to copy."""
+        everything = set(range(-(-size // self.granularity)))
+        if self.sync == "none":
+            return set()
+        if self.sync == "full" and not self.is_commit and not self.target_is_zero:
+            if not self._can_unmap():
+                return everything
+            self.target.driver.zero(self.target, 0, size)
+        bound = self.base_node if self.sync == "top" or self.is_commit else None
+        above = base.status_above(self.source, bound, 0, size, holes=True)
+        needed = (piece for piece in above if piece.kind != HOLE)
+        return copying.dirty_grains(needed, self.granularity, size)
+
+    def _can_unmap(self) -> bool:
+        """Whether the target can be made zeros without cost."""
+        return self.target.discard == "unmap" and all(
+            node.driver.name in ("file", "qcow2", "raw") for node in self.target.subtree()
+        )
+
+    def _copy(self, grains: set[int], bound: Node | None, size: int) -> Work:
+        done: set[int] = set()
+        for piece in copying.pieces(self, base.status_above(self.source, bound, 0, size), CHUNK):
+            touched = set(
+                range(piece.offset // self.granularity, -(-piece.end // self.granularity))
+            )
+            if not touched & grains:
+                continue
+            if piece.kind != HOLE or bound is None:
+                copying.copy(self.source, self.target, piece)
+            fresh = (touched & grains) - done
+            done |= fresh
+            self.done += sum(min(self.granularity, size - g * self.granularity) for g in fresh)
+            while copying.wait_for(self, self.target):
+                yield WAIT
+            yield piece.length if piece.kind == base.DATA else 0
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def soft_cancel(self) -> bool:
+        """Once ready, a cancel without force ends it well, without switching over."""
+        return self.state.current in ("ready", "standby")
+
+    def prepare_complete(self) -> None:
+        """Whether what is to be replaced is there. Raises QapiError."""
+        if self.replaces is not None:
+            found = self.block.graph.find(self.replaces)
+            if found is None:
+                raise QapiError(f"Node name '{self.replaces}' not found")
+            self.replace_pinned = found
+
+    def prepare(self) -> None:
+        """Switch over, unless cancelled. Raises QapiError."""
+        self._leave(switch=not self.cancelled)
+
+    def abort(self) -> None:
+        """Put everything back."""
+        self._leave(switch=False)
+
+    def _leave(self, *, switch: bool) -> None:
+        graph = self.block.graph
+        if self.filter.name not in graph.nodes:
+            return
+        if self.bitmap is not None and self.bitmap in self.bitmap.node.bitmaps:
+            bitmaps.remove(self.bitmap)
+        for edge in self._frozen:
+            edge.frozen -= 1
+        self._frozen.clear()
+        top = self.filter.driver
+        assert isinstance(top, MirrorTop)
+        with graph.pinned(self.source, self.target, self.filter):
+            self._drop_target()
+            self.release()
+            top.stopped = True
+            perms.Update([self.filter]).run()
+            failed: QapiError | None = None
+            if switch:
+                try:
+                    self._switch_over()
+                except QapiError as error:
+                    failed = error
+            elif self.is_commit and self.target_was_read_only:
+                reopen.set_read_only(graph, self.target, read_only=True)
+            self.block.remove_filter(self.filter)
+        if failed is not None:
+            raise failed
+
+    def _switch_over(self) -> None:
+        graph = self.block.graph
+        replaced = self.replace_pinned or self.source
+        if self.backing_mode == "source" and self.target.driver.supports_backing:
+            backing = self.source if self.sync == "none" else self.source.cow
+            if self.sync != "full" and self.target.cow is not backing:
+                graph.set_backing(self.target, backing)
+        if self.target.read_only != replaced.read_only:
+            reopen.set_read_only(graph, self.target, read_only=replaced.read_only)
+        if replaced is self.source:
+            graph.redirect(list(self.filter.parents), self.target)
+        else:
+            graph.replace(replaced, self.target)
+
+    def _drop_target(self) -> None:
+        if self.target_backend is not None:
+            self.block.backends.drop(self.target_backend)
+            self.target_backend = None
+
+    # -- what it shows ---------------------------------------------------------------------------
+
+    def block_info(self) -> dict[str, Any]:
+        """With whether the target is as the source at this moment."""
+        info = super().block_info()
+        if info["status"] in ("waiting", "pending"):
+            info["paused"] = True  # it keeps the guest from writing until it is done
+        if not self.is_commit:
+            info["actively-synced"] = self.copy_mode == "write-blocking" and info["ready"]
+        return info
+
+    def change(self, copy_mode: str) -> None:
+        """block-job-change. Raises QapiError."""
+        self.state.check("change", self.id)
+        if copy_mode == self.copy_mode:
+            return
+        if copy_mode != "write-blocking":
+            raise QapiError(f"Change to copy mode '{copy_mode}' is not implemented")
+        self.copy_mode = copy_mode
+
+
+class ActiveCommit(Mirror):
+    """block-commit of what the guest writes to."""
+
+    type = "commit"
+    is_commit = True

@@ -1,0 +1,77 @@
+"""A job on nodes: it uses them, and refuses others what would disturb it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.block.jobs.base import Job
+from fakeqemu.model.block.node import Edge, Node
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.room import Block
+
+#: protocols that do nothing
+_NO_DATA = ("null-co", "null-aio")
+
+
+class BlockJob(Job):
+    """A job on nodes: it uses them, and refuses others what would disturb it."""
+
+    is_block = True
+
+    def __init__(
+        self, block: Block, id: str | None, node: Node, *, speed: int = 0, **more: Any
+    ) -> None:
+        if id is None and not more.get("internal"):
+            id = node.device_name
+        super().__init__(block, id, **more)
+        self.edges: list[Edge] = []
+        self.main = node
+        self._wanted_speed = speed
+
+    @property
+    def description(self) -> str:
+        """How a permission conflict names it."""
+        return f"{self.type} job '{self.id}'"
+
+    def take(self, node: Node, perm: int, shared: int, *, speed: int = 0) -> None:
+        """Use the main node, and set the speed. Raises QapiError; the job is gone then."""
+        try:
+            self.use("main node", node, perm, shared)
+            if speed:
+                self.set_speed(speed)
+        except QapiError:
+            self.give_up()
+            raise
+
+    def use(self, name: str, node: Node, perm: int, shared: int) -> None:
+        """Use a node. Raises QapiError."""
+        edge = self.block.graph.use(self, name, node, perm, shared)
+        self.edges.append(edge)
+        node.block(self, f"block device is in use by block job: {self.type}")
+
+    @property
+    def instant(self) -> bool:
+        """With no file below there is nothing to wait for."""
+        nodes = [node for edge in self.edges for node in edge.node.subtree()]
+        return all(n.driver.name in _NO_DATA for n in nodes if n.driver.is_protocol)
+
+    def release(self) -> None:
+        """Use no node any more."""
+        edges, self.edges = self.edges, []
+        for edge in edges:
+            edge.node.unblock(self)
+            self.block.graph.detach(edge)
+
+    def give_up(self) -> None:
+        """The job could not be set up."""
+        self.release()
+        self.state.enter("null")
+        self.block.jobs.all.remove(self)
+        self.transaction.jobs.remove(self)
+        self.block.graph.collect()
+
+    def clean(self) -> None:
+        """Use no node any more."""
+        self.release()

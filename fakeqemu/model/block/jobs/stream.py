@@ -1,0 +1,163 @@
+"""Stream: pull what lies in images below into the top one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.block import driver as base
+from fakeqemu.model.block import permissions as perms
+from fakeqemu.model.block import reopen
+from fakeqemu.model.block.driver import HOLE
+from fakeqemu.model.block.drivers_filter import CopyOnRead
+from fakeqemu.model.block.jobs import copying
+from fakeqemu.model.block.jobs.base import Work
+from fakeqemu.model.block.jobs.nodejob import BlockJob
+from fakeqemu.model.block.node import Edge, Node
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.room import Block
+
+_CHUNK = 512 * 1024
+_STEADY = perms.CONSISTENT_READ | perms.WRITE_UNCHANGED
+
+
+class Stream(BlockJob):
+    """block-stream."""
+
+    type = "stream"
+
+    def __init__(
+        self,
+        block: Block,
+        id: str | None,
+        top: Node,
+        base_node: Node | None,
+        *,
+        backing_file: str | None = None,
+        speed: int = 0,
+        filter_name: str | None = None,
+        **more: Any,
+    ) -> None:
+        self.top, self.base_node, self.backing_file = top, base_node, backing_file
+        self.image = top.skip_filters()
+        self._frozen: list[Edge] = []
+        self._was_read_only = self.image.read_only
+        if self._was_read_only:
+            reopen.set_read_only(block.graph, self.image, read_only=False)
+        self.filter: Node | None = None
+        try:
+            self.filter = block.insert_filter(
+                CopyOnRead(block.graph), top, filter_name, child="file"
+            )
+            super().__init__(block, id, top, **more)
+        except QapiError:
+            self._leave()
+            raise
+        try:
+            shared = _STEADY | (perms.WRITE if not self._was_read_only else 0)
+            self.take(self.filter, _STEADY, shared, speed=speed)
+            if self.image.name:
+                self.use("active node", self.image, 0, _STEADY | perms.WRITE)
+            for node in self._between():
+                self.use("intermediate node", node, 0, _STEADY)
+        except QapiError:
+            self.release()
+            self._leave()
+            if self in block.jobs.all:
+                self.give_up()
+            raise
+        for node in [self.image, *self._between()]:
+            edge = node.chain_edge
+            if edge is not None and edge.node is not self.base_node:
+                edge.frozen += 1
+                self._frozen.append(edge)
+
+    def _between(self) -> list[Node]:
+        found = []
+        for node in list(self.image.chain())[1:]:
+            if node is self.base_node:
+                break
+            found.append(node)
+        return found
+
+    @property
+    def instant(self) -> bool:
+        """With nothing to pull there is nothing to wait for."""
+        below = self.image.backing_chain_next()
+        return below is None or below is self.base_node or super().instant
+
+    def work(self) -> Work:
+        """Copy what images between top and base have."""
+        yield 0
+        below = self.image.backing_chain_next()
+        if below is None or below is self.base_node:
+            return
+        size = base.length(self.image)
+        self.total = size
+        ranges = base.status(self.image, 0, size)
+        for piece in copying.pieces(self, self._missing(ranges), _CHUNK):
+            if piece.kind == base.DATA:
+                copying.copy(self.image, self.image, piece)
+            self.done = piece.end
+            yield piece.length if piece.kind == base.DATA else 0
+        self.done = size
+
+    def _missing(self, ranges: Any) -> Any:
+        """What the image has not and those below have, as data; the rest as holes."""
+        backing = self.image.cow
+        for piece in list(ranges):
+            if piece.kind != HOLE or backing is None:
+                yield base.Range(piece.offset, piece.length, HOLE)
+                continue
+            inside = min(piece.end, base.length(backing))
+            if piece.offset < inside:
+                yield from base.status_above(backing, self.base_node, piece.offset, inside)
+            if inside < piece.end:
+                first = max(piece.offset, inside)
+                yield base.Range(first, piece.end - first, HOLE)
+
+    def prepare(self) -> None:
+        """What lies below is now the base. Raises QapiError."""
+        graph = self.block.graph
+        self._thaw()
+        image = self.image
+        with graph.pinned(self.top, image):
+            self.release()
+            self._remove_filter()
+            if image.cow is not None:
+                name, format = "", ""
+                if self.base_node is not None:
+                    unfiltered = self.base_node.skip_filters()
+                    name, format = unfiltered.filename, unfiltered.driver.name
+                    if self.backing_file is not None:
+                        name = self.backing_file
+                if image.driver.supports_backing:
+                    image.driver.write_backing(image, name, format)
+                graph.set_backing(image, self.base_node)
+
+    def abort(self) -> None:
+        """Leave the chain as it was."""
+        self._thaw()
+        self.release()
+        self._remove_filter()
+
+    def clean(self) -> None:
+        """Read-only again if it was."""
+        super().clean()
+        self._leave()
+
+    def _thaw(self) -> None:
+        for edge in self._frozen:
+            edge.frozen -= 1
+        self._frozen.clear()
+
+    def _remove_filter(self) -> None:
+        if self.filter is not None:
+            found, self.filter = self.filter, None
+            self.block.remove_filter(found)
+
+    def _leave(self) -> None:
+        self._remove_filter()
+        if self._was_read_only and self.image.name in self.block.graph.nodes:
+            reopen.set_read_only(self.block.graph, self.image, read_only=True)

@@ -1,0 +1,319 @@
+"""The NBD protocol's client side: negotiation and writing, by callbacks.
+
+A copy to another machine's export needs no more; reading from a server would have to wait for
+an answer where the model cannot wait, and is not modelled.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.block import nbd
+from fakeqemu.model.block.driver import DATA, Driver, Range, driver
+from fakeqemu.model.host import Stream
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.graph import Graph
+    from fakeqemu.model.block.node import Node
+
+_PIECE = 1 << 20
+_REQUEST = struct.Struct(">IHHQQI")
+
+
+class NbdClient:
+    """One connection to a server's export. `done(error)` is called once: "" when it is usable."""
+
+    def __init__(self, stream: Stream, export: str, done: Callable[[str], None]) -> None:
+        self._stream = stream
+        self._export = export
+        self._done: Callable[[str], None] | None = done
+        self._buffer = bytearray()
+        self._state: Callable[[], bool] = self._greeting
+        self.size = 0
+        self.flags = 0
+        self._cookie = 0
+        self._pending: set[int] = set()
+        self._waiters: list[Callable[[], None]] = []
+        #: why the connection is of no use any more
+        self.error = ""
+        stream.on_data = self._received
+        stream.on_close = self._closed
+
+    # -- what a node does ------------------------------------------------------------------------
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Send data. Raises QapiError if the connection is gone."""
+        for at in range(0, len(data), _PIECE):
+            piece = data[at : at + _PIECE]
+            self._request(nbd.CMD_WRITE, offset + at, len(piece), piece)
+
+    def zero(self, offset: int, count: int) -> None:
+        """Let the server write zeros."""
+        if not self.flags & nbd.SEND_ZEROES:
+            for at in range(offset, offset + count, _PIECE):
+                self.write(at, bytes(min(_PIECE, offset + count - at)))
+            return
+        while count:
+            step = min(count, 1 << 30)
+            self._request(nbd.CMD_ZEROES, offset, step)
+            offset, count = offset + step, count - step
+
+    def when_idle(self, call: Callable[[], None]) -> bool:
+        """Whether answers are still to come; `call` is called when they are here."""
+        if self.error:
+            raise QapiError(self.error)
+        if self._pending:
+            self._waiters.append(call)
+        return bool(self._pending)
+
+    def close(self) -> None:
+        """Say good-bye."""
+        if not self.error:
+            self._stream.write(_REQUEST.pack(nbd.REQUEST_MAGIC, 0, nbd.CMD_DISC, 0, 0, 0))
+            self._stream.on_close = None
+            self._stream.close()
+
+    def _request(self, kind: int, offset: int, count: int, data: bytes = b"") -> None:
+        if self.error:
+            raise QapiError(self.error)
+        self._cookie += 1
+        self._pending.add(self._cookie)
+        head = _REQUEST.pack(nbd.REQUEST_MAGIC, 0, kind, self._cookie, offset, count)
+        self._stream.write(head + data)
+
+    # -- what the server sends -------------------------------------------------------------------
+
+    def _received(self, data: bytes) -> None:
+        self._buffer += data
+        while self._state():
+            pass
+
+    def _take(self, count: int) -> bytes | None:
+        if len(self._buffer) < count:
+            return None
+        taken = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return taken
+
+    def _greeting(self) -> bool:
+        head = self._take(18)
+        if head is None:
+            return False
+        if head[:16] != nbd.INIT_MAGIC + nbd.OPTION_MAGIC:
+            return self._fail("Bad initial magic received")
+        flags = struct.unpack(">H", head[16:])[0]
+        answer = flags & (nbd.FIXED_NEWSTYLE | nbd.NO_ZEROES)
+        name = self._export.encode()
+        data = struct.pack(">I", len(name)) + name + struct.pack(">H", 0)
+        self._stream.write(
+            struct.pack(">I", answer)
+            + nbd.OPTION_MAGIC
+            + struct.pack(">II", nbd.OPT_GO, len(data))
+            + data
+        )
+        self._state = self._option_reply
+        return True
+
+    def _option_reply(self) -> bool:
+        if len(self._buffer) < 20:
+            return False
+        _, _, kind, length = struct.unpack_from(">QIII", self._buffer)
+        if len(self._buffer) < 20 + length:
+            return False
+        self._take(20)
+        data = self._take(length) or b""
+        if kind == nbd.REP_INFO and struct.unpack_from(">H", data)[0] == nbd.INFO_EXPORT:
+            self.size, self.flags = struct.unpack_from(">QH", data, 2)
+        elif kind == nbd.REP_ACK:
+            self._state = self._reply
+            self._finished("")
+        elif kind == nbd.REP_ERR_UNKNOWN:
+            return self._fail("Requested export not available")
+        elif kind & 1 << 31:
+            return self._fail(f"server refuses option {nbd.OPT_GO} (go)")
+        return True
+
+    def _reply(self) -> bool:
+        head = self._take(16)
+        if head is None:
+            return False
+        magic, error, cookie = struct.unpack(">IIQ", head)
+        if magic != nbd.SIMPLE_MAGIC:
+            return self._fail("invalid magic")
+        if error:
+            return self._fail("No space left on device" if error == 28 else "Input/output error")
+        self._pending.discard(cookie)
+        if not self._pending:
+            self._wake()
+        return True
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for call in waiters:
+            call()
+
+    def _finished(self, error: str) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done(error)
+
+    def _fail(self, text: str) -> bool:
+        self.error = text
+        self._stream.on_close = None
+        self._stream.close()
+        self._finished(text)
+        self._wake()
+        return False
+
+    def _closed(self, error: str | None) -> None:
+        self.error = self.error or error or "Input/output error"
+        self._finished(error or "Failed to read initial magic: Unexpected end-of-file before"
+                                " all bytes were read")  # fmt: skip
+        self._wake()
+
+
+@driver
+class NbdDriver(Driver):
+    """An export of another machine, connected beforehand by `connect_all`."""
+
+    name = "nbd"
+    is_protocol = True
+    first_child = None
+    strong = ("path", "host", "port", "export", "tls-creds", "tls-hostname")
+
+    client: NbdClient
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """Take the connection that was made for these options."""
+        server = options.pop("server", None) or _legacy_server(options)
+        for name in ("path", "host", "port"):
+            options.pop(name, None)
+        self.export = options.pop("export", "")
+        self.server: dict[str, Any] = server
+        for name in ("tls-hostname", "reconnect-delay", "open-timeout", "x-dirty-bitmap"):
+            options.pop(name, None)
+        if options.pop("tls-creds", None) is not None:
+            raise NotModelledError("NBD over TLS")
+        client = self.graph.connections.pop(_key(server, self.export), None)
+        if client is None:
+            raise NotModelledError("block driver nbd before the machine runs")
+        self.client = client
+        if client.flags & nbd.READ_ONLY and not node.read_only:
+            client.close()
+            raise QapiError("request on write denied without write permission")
+
+    def parse_filename(self, filename: str) -> dict[str, Any]:  # noqa: ARG002
+        """Not modelled: a file name is opened at once, and nothing can wait for a server."""
+        raise NotModelledError("block driver nbd by file name")
+
+    def close(self, node: Node) -> None:  # noqa: ARG002
+        """Hang up."""
+        self.client.close()
+
+    def length(self, node: Node) -> int:  # noqa: ARG002
+        """What the server said."""
+        return self.client.size
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:  # noqa: ARG002
+        """Not modelled."""
+        raise NotModelledError("reading from an NBD server")
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:  # noqa: ARG002
+        """Send it."""
+        self.client.write(offset, data)
+
+    def zero(self, node: Node, offset: int, count: int) -> None:  # noqa: ARG002
+        """Let the server do it."""
+        self.client.zero(offset, count)
+
+    def status(self, node: Node, start: int, end: int) -> Iterator[Range]:  # noqa: ARG002
+        """Unknown, hence data."""
+        yield Range(start, end - start, DATA)
+
+    def when_idle(self, node: Node, call: Callable[[], None]) -> bool:  # noqa: ARG002
+        """While answers are to come."""
+        return self.client.when_idle(call)
+
+    def allocated(self, node: Node) -> int | None:  # noqa: ARG002
+        """The server does not say."""
+        return None
+
+    def significant_options(self, node: Node) -> dict[str, Any]:
+        """Server and export."""
+        found: dict[str, Any] = {"server": self.server}
+        if "export" in node.options:
+            found["export"] = self.export
+        return found
+
+    def exact_filename(self, node: Node) -> str | None:  # noqa: ARG002
+        """A URL."""
+        if self.server["type"] == "unix":
+            return f"nbd+unix:///{self.export}?socket={self.server['path']}"
+        if self.server["type"] != "inet":
+            return ""
+        place = f"nbd://{self.server['host']}:{self.server['port']}"
+        return f"{place}/{self.export}" if self.export else place
+
+
+def _legacy_server(options: dict[str, Any]) -> dict[str, Any]:
+    if "path" in options:
+        return {"type": "unix", "path": options["path"]}
+    if "host" in options:
+        return {"type": "inet", "host": options["host"], "port": options.get("port", "10809")}
+    raise QapiError("NBD server address missing")
+
+
+def _key(server: dict[str, Any], export: str) -> tuple[str, str]:
+    return repr(sorted(server.items())), export
+
+
+def _wanted(options: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(options, dict):
+        if options.get("driver") == "nbd":
+            yield options
+        for value in options.values():
+            yield from _wanted(value)
+
+
+def connect_all(
+    graph: Graph, options: dict[str, Any], done: Callable[[QapiError | None], None]
+) -> bool:
+    """Connect to every server that `options` name; False if they name none.
+
+    `done(None)` or `done(error)` follows. Raises QapiError for a server that is not named.
+    """
+    wanted = list(_wanted(options))
+    if not wanted:
+        return False
+    _connect(graph, wanted, done)
+    return True
+
+
+def _connect(
+    graph: Graph, wanted: list[dict[str, Any]], done: Callable[[QapiError | None], None]
+) -> None:
+    if not wanted:
+        done(None)
+        return
+    first, *rest = wanted
+    server = first.get("server") or _legacy_server(first)
+    export = first.get("export", "")
+    clients: list[NbdClient] = []
+
+    def negotiated(error: str) -> None:
+        if error:
+            done(QapiError(error))
+            return
+        graph.connections[_key(server, export)] = clients[0]
+        _connect(graph, rest, done)
+
+    def connected(stream: Stream | None, error: str) -> None:
+        if stream is None:
+            done(QapiError(error))
+            return
+        clients.append(NbdClient(stream, export, negotiated))
+
+    graph.vm.host.connect({"transport": "socket", **server}, connected)

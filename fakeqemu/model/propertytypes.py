@@ -1,0 +1,79 @@
+"""Property values by the type names that qom-list shows: checked, converted, with QEMU's texts.
+
+A property's type is a QAPI scalar (`uint32`), an enumeration (`OnOffAuto`), `str`, a struct,
+or `link<TYPE>`. Values come as JSON or, from an option string, all as text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fakeqemu.qapi import texts
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.keyval import KeyvalScalars
+from fakeqemu.qapi.numbers import parse_int, parse_size, parse_uint
+from fakeqemu.qapi.schema import BuiltinType, EnumType, Schema, Type
+from fakeqemu.qapi.visitor import JsonScalars, Path, Scalars, Visitor, check_range
+
+_JSON_TYPES = {"bool": "boolean", "str": "string", "number": "number"}
+_INTEGERS = frozenset(
+    f"{sign}int{width}" for sign in ("", "u") for width in (8, 16, 32, 64)
+) | {"int", "size"}
+_ALIASES = {"string": "str", "uint64_t": "uint64", "uint32_t": "uint32", "double": "number"}
+
+
+def type_of(schema: Schema, shape: str, description: str = "") -> Type | None:
+    """The QAPI type that a property type name stands for; None if it is none we know.
+
+    `description` may list the values of an enumeration that the schema lacks: `on/off/auto`.
+    """
+    name = _ALIASES.get(shape, shape)
+    if name in _INTEGERS:
+        return BuiltinType(name, "int")
+    if name in _JSON_TYPES:
+        return BuiltinType(name, _JSON_TYPES[name])
+    if name.startswith("link<"):
+        return BuiltinType("str", "string")
+    try:
+        return schema.named(name)
+    except KeyError:
+        pass
+    if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", description):
+        return EnumType(name, tuple(description.split("/")), {})
+    return None
+
+
+def from_string(schema: Schema, shape: str, text: str, name: str, description: str = "") -> Any:
+    """`text` for a property, as -global and the human monitor's qom-set read it.
+
+    That is another reader than the one for options: its words for numbers differ.
+    Raises QapiError.
+    """
+    type = type_of(schema, shape, description)
+    if isinstance(type, BuiltinType) and type.name in _INTEGERS:
+        what = "a size" if type.name == "size" else "an int64 value or range"
+        try:
+            if type.name == "size":
+                return parse_size(text)
+            if type.name.startswith("u"):
+                what = "uint64"
+                return check_range(type.name, parse_uint(text), Path(None, name))
+            return check_range(type.name, parse_int(text), Path(None, name))
+        except ValueError:
+            raise QapiError(texts.parameter_expects(name, what)) from None
+    return convert(schema, shape, text, name, text=True, description=description)
+
+
+def convert(
+    schema: Schema, shape: str, value: Any, name: str, *, text: bool = False, description: str = ""
+) -> Any:
+    """`value` for property `name` of type `shape`; `text`: it came as key=value text.
+
+    Raises QapiError.
+    """
+    type = type_of(schema, shape, description)
+    if type is None:
+        raise NotModelledError(f"property type {shape}")
+    scalars: Scalars = KeyvalScalars() if text else JsonScalars()
+    return Visitor(scalars).visit(type, value, Path(None, name))

@@ -1,0 +1,90 @@
+"""TAP backends as far as migration notices them: when each opened its device, and why.
+
+With the parameter `local` on, source and destination run on the same host and the open device
+travels through the migration channel, so the destination must not open it. But a TAP decides
+that when it is made: one from the command line before there is a migration object, from the
+early parameters; one from `netdev_add` from the parameter as it then is. If the parameter is
+something else once the incoming migration starts, the damage may be done: a TAP that was
+opened has taken the interface away from the running guest. The record keeps that as a fact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from fakeqemu.model.machine import Machine
+
+
+@dataclass(slots=True)
+class TapBackend:
+    """One TAP."""
+
+    #: id of the netdev
+    id: str
+    #: name of the host's interface; empty: the kernel chooses
+    ifname: str
+    #: what `local` was when the TAP was made
+    local: bool
+    #: whether this device takes part in local migration at all
+    supports_local: bool = True
+    #: whether the host's device was opened when the TAP was made
+    opened: bool = True
+
+
+class Taps:
+    """The TAPs of one machine; one interface is opened at most once on the host."""
+
+    def __init__(self) -> None:
+        self._taps: dict[str, TapBackend] = {}
+
+    def __iter__(self) -> Iterator[TapBackend]:
+        return iter(tuple(self._taps.values()))
+
+    def create(
+        self,
+        vm: Machine,
+        id: str,
+        ifname: str,
+        read: Callable[[Machine, str], Any],
+        *,
+        supports_local: bool = True,
+    ) -> TapBackend:
+        """A TAP made now. `read(vm, "local")` tells the parameter, early or later.
+
+        Raises QapiError if the interface is open already.
+        """
+        local = bool(read(vm, "local")) and supports_local
+        waits = local and vm.runstate.check("inmigrate")
+        if not waits and ifname and any(t.opened and t.ifname == ifname for t in self):
+            raise QapiError(
+                f"could not configure /dev/net/tun ({ifname}): Device or resource busy"
+            )
+        tap = TapBackend(id, ifname, local, supports_local, opened=not waits)
+        self._taps[id] = tap
+        vm.journal.note("tap", id, ifname=ifname, local=local, opened=tap.opened)
+        return tap
+
+    def remove(self, id: str) -> None:
+        """The netdev has gone."""
+        self._taps.pop(id, None)
+
+
+def check_before_incoming(vm: Machine) -> None:
+    """Refuse to start incoming if `local` has changed since a TAP was made. Raises QapiError."""
+    if vm.migration is None:
+        return
+    now = bool(vm.migration.parameters.get("local", False))
+    for tap in vm.taps:
+        if tap.supports_local and tap.local != now:
+            was, is_ = ("on" if value else "off" for value in (tap.local, now))
+            raise QapiError(
+                f"netdev '{tap.id}' was created with migration parameter 'local' {was},"
+                f" it is {is_} now"
+            )

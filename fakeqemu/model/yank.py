@@ -1,0 +1,66 @@
+"""Who can be yanked: sockets, whoever owns them, end their connection when told so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.qapi.errors import DeviceNotFoundError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+
+Instance = dict[str, Any]
+
+
+class Yank:
+    """The yank instances of one machine, as YankInstance: {"type": ..., ...}."""
+
+    def __init__(self, vm: Machine) -> None:
+        self._vm = vm
+        self._others: list[tuple[Instance, Callable[[], None]]] = []
+
+    def register(self, instance: Instance, yank: Callable[[], None]) -> None:
+        """`yank` ends the connections of `instance`; a second registration replaces the first."""
+        self.unregister(instance)
+        self._others.append((instance, yank))
+
+    def unregister(self, instance: Instance) -> None:
+        """Forget an instance; harmless if it is not known."""
+        self._others = [other for other in self._others if other[0] != instance]
+
+    def instances(self) -> list[Instance]:
+        """What query-yank returns."""
+        found = [
+            {"type": "chardev", "id": chardev.id}
+            for chardev in self._vm.chardevs.values()
+            if chardev.supports_yank
+        ]
+        migration = [{"type": "migration"}] if self._migrations() else []
+        return [*found, *(instance for instance, _ in self._others), *migration]
+
+    def _migrations(self) -> list[Callable[[], None]]:
+        """What yanks the migrations that have a channel."""
+        migration = self._vm.migration
+        sides = () if migration is None else (migration.outgoing, migration.incoming)
+        return [side.yank for side in sides if side.yankable]
+
+    def yank(self, instances: list[Instance]) -> None:
+        """End the connections of all of them; none if one is unknown. Raises QapiError."""
+        calls: list[Callable[[], None]] = []
+        for instance in instances:
+            calls.append(self._call(instance))
+        for call in calls:
+            call()
+
+    def _call(self, instance: Instance) -> Callable[[], None]:
+        if instance["type"] == "chardev":
+            chardev = self._vm.chardevs.get(instance["id"])
+            if chardev is not None and chardev.supports_yank:
+                return chardev.yank
+        if instance["type"] == "migration" and (calls := self._migrations()):
+            return calls[0]
+        for known, call in self._others:
+            if known == instance:
+                return call
+        raise DeviceNotFoundError("Instance not found")

@@ -1,0 +1,118 @@
+import pytest
+
+
+def add(machine, **options):
+    return machine.error("device_add", **options)[1]
+
+
+def test_plug_unplug_and_plug_again(q35):
+    q35.ask("device_add", driver="virtio-rng-pci", id="r", bus="rp1", **{"max-bytes": 7})
+    assert q35.ask("qom-get", path="r", property="max-bytes") == 7
+    assert q35.ask("qom-get", path="r/virtio-backend", property="max-bytes") == 7
+    assert q35.ask("qom-get", path="r", property="hotplugged") is True
+    q35.ask("device_del", id="r")
+    assert "already in the process of unplug" in q35.error("device_del", id="r")[1]
+    assert q35.names() == []
+    q35.ask("system_reset")
+    assert q35.events[1:] == [
+        ("DEVICE_DELETED", {"path": "/machine/peripheral/r/virtio-backend"}),
+        ("DEVICE_DELETED", {"device": "r", "path": "/machine/peripheral/r"}),
+    ]
+    assert q35.error("device_del", id="r") == ("DeviceNotFound", "Device 'r' not found")
+    q35.ask("device_add", driver="virtio-rng-pci", id="r", bus="rp1")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "Parameter 'driver' is missing"),
+        ({"driver": "nope"}, "'nope' is not a valid device model name"),
+        ({"driver": "pci-device"}, "Parameter 'driver' expects a non-abstract device type"),
+        ({"driver": "ICH9-LPC"}, "Parameter 'driver' expects a pluggable device type"),
+        ({"driver": "e1000e", "bus": "nope"}, "Bus 'nope' not found"),
+        ({"driver": "e1000e", "bus": "isa.0"}, "Device 'e1000e' can't go on ISA bus"),
+        ({"driver": "e1000e"}, "Bus 'pcie.0' does not support hotplugging"),
+        ({"driver": "usb-tablet"}, "No 'usb-bus' bus found for device 'usb-tablet'"),
+        ({"driver": "virtio-blk-pci", "bus": "rp1"}, "drive property not set"),
+        ({"driver": "e1000e", "bus": "rp1", "x": 1}, "Property 'e1000e.x' not found"),
+        (
+            {"driver": "e1000e", "bus": "rp1", "mac": "1"},
+            "Property 'e1000e.mac' doesn't take value '1'",
+        ),
+        ({"driver": "e1000e", "bus": "rp1", "id": "rp2"}, "Duplicate device ID 'rp2'"),
+    ],
+)
+def test_refusals(q35, options, text):
+    before = q35.ask("qom-list", path="/machine/peripheral")
+    assert add(q35, **options) == text
+    assert q35.ask("qom-list", path="/machine/peripheral") == before
+
+
+def test_a_failed_device_leaves_its_slot_free(q35):
+    assert "can't find value" in add(q35, driver="e1000e", bus="rp1", netdev="nope")
+    q35.ask("device_add", driver="e1000e", bus="rp1", id="ok")
+    assert "already occupied" in add(q35, driver="e1000e", bus="rp1")
+
+
+def test_values_are_typed_in_new_versions_and_texts_in_old(start):
+    ports = ("-device", "pcie-root-port,id=rp,chassis=1")
+    new = start("-machine", "q35", "-S", *ports)
+    assert add(new, driver="virtio-rng-pci", bus="rp", period="0x10").endswith("uint64")
+    old = start("-machine", "q35", "-S", *ports, profile="7.2")
+    old.ask("device_add", driver="virtio-rng-pci", bus="rp", id="r", period="0x10")
+    assert old.ask("qom-get", path="r", property="period") == 16
+
+
+def test_usb_ports_are_given_out_in_turn(start):
+    machine = start("-machine", "q35", "-device", "qemu-xhci,id=usb")
+    for id in ("a", "b"):
+        machine.ask("device_add", driver="usb-tablet", id=id)
+    machine.ask("device_del", id="a")
+    assert machine.events[-1] == (
+        "DEVICE_DELETED",
+        {"device": "a", "path": "/machine/peripheral/a"},
+    )
+    machine.ask("device_add", driver="usb-kbd", id="c")
+    assert "Port 3" in machine.hmp("info usb").splitlines()[-1]
+    text = add(machine, driver="usb-kbd", port="2")
+    assert text == "usb port 2 (bus usb.0) not found (in use?)"
+
+
+def test_cpus_shift_the_numbers_of_unattached_devices(start):
+    one = start("-machine", "q35")
+    two = start("-machine", "q35", "-smp", "2")
+    assert [c["qom-path"] for c in two.ask("query-cpus-fast")] == [
+        "/machine/unattached/device[0]",
+        "/machine/unattached/device[2]",
+    ]
+    link = "/machine", "acpi-device"
+    paths = [m.ask("qom-get", path=link[0], property=link[1]) for m in (one, two)]
+    assert paths == ["/machine/unattached/device[2]", "/machine/unattached/device[3]"]
+    assert two.ask("qom-get", path=paths[1], property="type") == "ICH9-LPC"
+
+
+def test_cpu_hotplug(start):
+    machine = start("-machine", "q35", "-smp", "1,sockets=3,maxcpus=3")
+    ids = {"core-id": 0, "thread-id": 0}
+    driver = "qemu64-x86_64-cpu"
+    assert add(machine, driver=driver) == "CPU socket-id is not set"
+    machine.ask("device_add", driver=driver, id="c1", **{"socket-id": 1}, **ids)
+    assert "exists" in add(machine, driver=driver, **{"socket-id": 1}, **ids)
+    assert "range 0:2" in add(machine, driver=driver, **{"socket-id": 3}, **ids)
+    slots = machine.ask("query-hotpluggable-cpus")
+    assert [s.get("qom-path") for s in slots] == [
+        None,
+        "/machine/peripheral/c1",
+        "/machine/unattached/device[0]",
+    ]
+    assert machine.error("device_del", id="/machine/unattached/device[0]")[1] == (
+        "Boot CPU is unpluggable"
+    )
+
+
+def test_pci_of_a_plugged_device(start):
+    machine = start("-machine", "q35", "-device", "e1000e,id=nic,addr=5.0")
+    devices = machine.ask("query-pci")[0]["devices"]
+    nic = next(d for d in devices if d["qdev_id"] == "nic")
+    assert (nic["slot"], nic["id"]["vendor"]) == (5, 0x8086)
+    assert devices == sorted(devices, key=lambda d: (d["slot"], d["function"]))

@@ -1,0 +1,67 @@
+import pytest
+
+
+def add(machine, type, id, **options):
+    return machine.ask("object-add", qom__type=type, id=id, **options)
+
+
+def test_memory_backend_shows_what_it_was_made_with(start):
+    machine = start("-machine", "none")
+    add(machine, "memory-backend-ram", "m", size=4096, share=True)
+    (entry,) = machine.ask("query-memdev")
+    assert (entry["id"], entry["size"], entry["share"], entry["merge"]) == ("m", 4096, True, True)
+    assert "cannot change property size" in machine.error(
+        "qom-set", path="/objects/m", property="size", value=1
+    )[1]
+
+
+@pytest.mark.parametrize(
+    ("type", "options", "text"),
+    [
+        ("memory-backend-ram", {"size": 0}, "doesn't take value '0'"),
+        ("memory-backend-ram", {"size": 1, "policy": "bind"}, "host-nodes must be set"),
+        ("iothread", {"poll-max-ns": -1}, "must be in range"),
+        ("iothread", {"thread-pool-max": 0}, "bad thread-pool-min/thread-pool-max values"),
+        ("secret", {}, "Either 'file' or 'data' must be provided"),
+        ("secret", {"data": "%", "format": "base64"}, "invalid characters"),
+        ("throttle-group", {"limits": {"iops-size": 1}}, "iops size requires"),
+        ("filter-buffer", {"netdev": "x", "interval": 1}, "expects a network backend id"),
+        ("rng-egd", {"chardev": "x"}, "Device 'x' not found"),
+    ],
+)
+def test_refused_object_is_not_there(start, type, options, text):
+    machine = start("-machine", "none")
+    given = {k.replace("-", "__"): v for k, v in options.items()}
+    members = {"qom__type": type, "id": "o", **given}
+    assert text in machine.error("object-add", **members)[1]
+    assert machine.error("object-del", id="o")[1] == "object 'o' not found"
+
+
+def test_throttle_limits_in_both_notations(start):
+    machine = start("-machine", "none")
+    add(machine, "throttle-group", "g", **{"x-iops-total": 50})
+    limits = machine.ask("qom-get", path="/objects/g", property="limits")
+    assert (limits["iops-total"], limits["iops-total-max-length"]) == (50, 1)
+    machine.ask("qom-set", path="/objects/g", property="limits", value={"bps-read": 9})
+    assert machine.ask("qom-get", path="/objects/g", property="x-bps-read") == 9
+
+
+def test_memory_of_the_guest_stays(start):
+    for profile, text in (("10.0", "is in use"), ("11.1", "which is mapped")):
+        machine = start("-machine", "q35", profile=profile)
+        assert text in machine.error("object-del", id="pc.ram")[1]
+
+
+def test_filter_goes_with_its_netdev(start):
+    machine = start("-machine", "none")
+    machine.ask("netdev_add", type="hubport", id="h", hubid=0)
+    add(machine, "filter-buffer", "f", netdev="h", interval=1)
+    machine.ask("netdev_del", id="h")
+    assert machine.error("object-del", id="f")[1] == "object 'f' not found"
+
+
+def test_monitors_are_objects_where_the_type_exists(start):
+    for profile, shown in (("10.0", False), ("11.1", True)):
+        machine = start("-machine", "none", "-chardev", "null,id=c", "-mon", "c", profile=profile)
+        names = [entry["name"] for entry in machine.ask("qom-list", path="/objects")]
+        assert ("compat_monitor0" in names) is shown
