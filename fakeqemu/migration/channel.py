@@ -1,0 +1,250 @@
+"""The channels of one outgoing migration: connecting, TLS, further ones, and what can go wrong.
+
+One object per attempt. Its owner is told once that everything is connected, or once that it
+is not; later, what the destination answers and that a channel has broken. After `close` it is
+silent, so that nothing of an old attempt can reach a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
+
+from fakeqemu.migration.address import Address
+from fakeqemu.migration.fds import named_fd_address, rdma_error
+from fakeqemu.migration.streams.multifd import MultifdWriter
+from fakeqemu.migration.streams.returnpath import Answer, ReturnPathReader
+from fakeqemu.migration.tls import HELLO, check_credentials
+from fakeqemu.model.host import Stream
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.model.machine import Machine
+
+
+class Owner(Protocol):
+    """Who is told what happens on the channels."""
+
+    def channel_opened(self) -> None:
+        """The main channel is there; write the beginning of the stream to it."""
+
+    def channels_ready(self) -> None:
+        """All channels are there."""
+
+    def connect_failed(self, text: str) -> None:
+        """The main channel cannot be had; a hint may follow on a second line."""
+
+    def channel_answered(self, answer: Answer) -> None:
+        """The destination said something."""
+
+    def channel_broken(self, text: str, *, clean: bool) -> None:
+        """A channel has ended; `clean`: the other end just closed it."""
+
+
+class OutgoingChannel:
+    """Where one attempt sends to."""
+
+    def __init__(
+        self, vm: Machine, migration: MigrationObject, owner: Owner, *, resume: bool = False
+    ) -> None:
+        """`resume`: it takes the place of one that broke in postcopy."""
+        self._vm = vm
+        self._migration = migration
+        self._owner = owner
+        self._resume = resume
+        self._address: Address = {}
+        self._main: Stream | None = None
+        self._multifd: list[tuple[Stream, MultifdWriter]] = []
+        self._preempt: Stream | None = None
+        self._preempt_ready: Callable[[], None] | None = None
+        self._closed = False
+        on = migration.capabilities
+        #: whether the destination is asked to answer
+        self.return_path = not on("background-snapshot") and (
+            on("return-path") or on("postcopy-ram")
+        )
+        self._answers = ReturnPathReader(vm.profile.traits)
+
+    # -- what it is --------------------------------------------------------------------------
+
+    @property
+    def is_pipe(self) -> bool:
+        """Whether the other end is a command."""
+        return bool(self._address["transport"] == "exec")
+
+    @property
+    def file_offset(self) -> int:
+        """Where in its file the stream begins; 0 for what is no file."""
+        return int(self._address.get("offset", 0))
+
+    @property
+    def _is_socket(self) -> bool:
+        if self._address["transport"] != "socket":
+            return False
+        is_fd = self._address["type"] == "fd"
+        return not is_fd or self._vm.host.fd_kind(int(self._address["str"])) == "socket"
+
+    @property
+    def multifd_channels(self) -> int:
+        """How many channels carry pages only."""
+        return len(self._multifd)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the main channel is there."""
+        return self._main is not None
+
+    @property
+    def queued(self) -> int:
+        """Bytes the other end has not taken yet, as far as the host can tell."""
+        return int(getattr(self._main, "queued", 0))
+
+    # -- what is done with it ----------------------------------------------------------------
+
+    def open(self, monitor: Any, address: Address) -> None:
+        """Begin to connect. Raises QapiError for what is refused at once."""
+        if address["transport"] == "socket" and address["type"] == "fd":
+            address = named_fd_address(self._vm, monitor, address)
+        if address["transport"] == "rdma":
+            raise rdma_error(self._vm, "RDMA ERROR: could not create rdma event channel")
+        self._address = address
+        self._vm.host.connect(address, self._connected)
+
+    def open_preempt(self, ready: Callable[[], None]) -> None:
+        """Open the channel of urgent pages, then call `ready`; at once if it is there."""
+        if self._preempt is not None:
+            ready()
+            return
+        self._preempt_ready = ready
+        self._vm.host.connect(self._address, self._connected_preempt)
+
+    def write(self, data: bytes) -> None:
+        """Send on the main channel."""
+        if self._main is not None:
+            self._main.write(data)
+
+    def skip(self, size: int) -> None:
+        """Leave a hole in the file."""
+        if self._main is not None:
+            self._main.skip(size)
+
+    def sync(self, number: int) -> int:
+        """Send a sync packet on each multifd channel, the first with `number`; the next one."""
+        for channel, writer in self._multifd:
+            channel.write(writer.sync(number))
+            number += 1
+        return number
+
+    def preempt_write(self, data: bytes) -> None:
+        """Send on the channel of urgent pages, if there is one."""
+        if self._preempt is not None:
+            self._preempt.write(data)
+
+    def close(self) -> None:
+        """Send what is queued, close, and say nothing more."""
+        self._closed = True
+        for channel in (self._main, self._preempt, *(each for each, _ in self._multifd)):
+            if channel is not None:
+                channel.on_data = channel.on_close = None
+                channel.close()
+        self._main, self._preempt, self._multifd = None, None, []
+
+    def broken(self, text: str | None = None) -> None:
+        """A channel has ended; None: without saying why."""
+        if self._closed:
+            return
+        clean = text is None
+        kind = {"exec": "command", "file": "file"}.get(self._address["transport"], "socket")
+        if self.return_path:
+            for answer in self._answers.feed_eof():
+                self._owner.channel_answered(answer)
+        if text is None or " read " in text:
+            text = f"Unable to write to {kind}: Broken pipe"
+        if not self._closed:
+            self._owner.channel_broken(text, clean=clean)
+
+    # -- what the host says ------------------------------------------------------------------
+
+    def _connected(self, channel: Stream | None, error: str) -> None:
+        if self._closed:
+            if channel is not None:
+                channel.close()
+            return
+        credentials = self._migration.parameters.get("tls-creds")
+        if channel is not None and credentials:
+            try:
+                check_credentials(self._vm, credentials, "client")
+            except QapiError as refused:
+                channel.close()
+                channel, error = None, refused.desc
+        if channel is None:
+            self._owner.connect_failed(error)
+            return
+        self._main = channel
+        if self._is_socket or (self.return_path and self.is_pipe):
+            # anything else is only read for answers: a command may well close its output
+            channel.on_data = self._answered
+        channel.on_close = self.broken
+        self._greet(channel)
+        if not self._closed:
+            self._owner.channel_opened()
+            self._connect_more()
+
+    def _greet(self, channel: Stream) -> None:
+        if self._migration.parameters.get("tls-creds"):
+            channel.write(HELLO)
+
+    def _answered(self, data: bytes) -> None:
+        for answer in self._answers.feed(data):
+            if not self._closed:
+                self._owner.channel_answered(answer)
+
+    def _connect_more(self) -> None:
+        """Open the channels that multifd takes, one after the other."""
+        if self._closed:
+            return
+        on, wanted = self._migration.capabilities, 0
+        if on("multifd") and self._address["transport"] == "socket" and not self._resume:
+            wanted = self._migration.parameters["multifd-channels"]
+        if len(self._multifd) < wanted:
+            self._vm.host.connect(self._address, self._connected_more)
+        elif on("postcopy-preempt") and self._vm.profile.traits.preempt_channel_at_setup:
+            self.open_preempt(self._owner.channels_ready)
+        else:
+            self._owner.channels_ready()
+
+    def _connected_more(self, channel: Stream | None, error: str) -> None:
+        if channel is None or self._closed:
+            self._not_connected(channel, error)
+            return
+        channel.on_close = self.broken
+        writer = MultifdWriter(len(self._multifd), self._uuid)
+        self._greet(channel)
+        channel.write(writer.init())
+        self._multifd.append((channel, writer))
+        self._connect_more()
+
+    @property
+    def _uuid(self) -> UUID | None:
+        given = self._vm.configuration.uuid
+        return UUID(given) if given else None
+
+    def _connected_preempt(self, channel: Stream | None, error: str) -> None:
+        if channel is None or self._closed:
+            self._not_connected(channel, error)
+            return
+        channel.on_close = self.broken
+        self._greet(channel)
+        self._preempt = channel
+        ready, self._preempt_ready = self._preempt_ready, None
+        if ready is not None:
+            ready()
+
+    def _not_connected(self, channel: Stream | None, error: str) -> None:
+        """A further channel came too late, or not at all."""
+        if channel is not None:
+            channel.close()
+        elif not self._closed:
+            self._owner.channel_broken(error, clean=False)

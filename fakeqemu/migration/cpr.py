@@ -1,0 +1,140 @@
+"""Handing a machine to another process on the same host (CPR), memory and descriptors included.
+
+Guest memory does not travel: it is shared, and the new process maps the descriptors that the
+old one has saved. They go ahead of the migration, over a channel of their own (cpr-transfer)
+or through exec (cpr-exec). So all memory has to be such that another process can map it; what
+is not stands against the migration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.migration.address import Address
+from fakeqemu.migration.cprformat import CprReader, encode
+from fakeqemu.model.ramblocks import Block, backend_blocks, blocks_of, board_blocks
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fakeqemu.model.host import CprLink
+    from fakeqemu.model.machine import Machine
+
+TRANSFER, EXEC = "cpr-transfer", "cpr-exec"
+
+#: modes in which memory stays where it is
+SHARING = frozenset({TRANSFER, EXEC})
+
+_NOT_SHARED = (
+    "Memory region {} is not compatible with CPR. share=on is required for memory-backend"
+    " objects, and aux-ram-share=on is required."
+)
+
+
+# -- what stands against it ----------------------------------------------------------------------
+
+
+def faults(vm: Machine, mode: str) -> tuple[list[str], list[str]]:
+    """Why the guest's memory cannot go along in `mode`, in order of the memory's creation.
+
+    In two parts: of what the board has, and of all that came later.
+    """
+    if mode != TRANSFER:
+        return [], []
+    first = board_blocks(vm)
+    rest = blocks_of(vm)[len(first) :]
+    return _complaints(first), _complaints(rest)
+
+
+def _complaints(blocks: Sequence[Block]) -> list[str]:
+    return [_NOT_SHARED.format(block.region) for block in blocks if not block.shared]
+
+
+def check_channel(mode: str, channel: Address | None) -> None:
+    """Whether `migrate` was given the cpr channel that `mode` takes. Raises QapiError."""
+    if mode == TRANSFER and channel is None:
+        raise QapiError("missing 'cpr' migration channel")
+
+
+# -- the old process -----------------------------------------------------------------------------
+
+
+def send_state(
+    vm: Machine, channel: Address | None, go_on: Callable[[], None]
+) -> CprLink:
+    """Send the state on the cpr channel; `go_on` when the new process listens, or is gone.
+
+    Raises QapiError if the channel cannot be had.
+    """
+    assert channel is not None
+    if channel["transport"] != "socket" or channel["type"] != "unix":
+        raise QapiError("bad cpr channel address; must be unix")
+    _save_memory(vm)
+    pieces = encode(vm.saved_fds, vm.profile.traits, numbers=False)
+    vm.journal.note("cpr", "sent", names=[saved.name for saved in vm.saved_fds])
+    return vm.host.send_cpr_state(channel, pieces, go_on)
+
+
+def execute(vm: Machine, command: list[str]) -> None:
+    """Become `command`. Raises QapiError when it cannot be run; else does not return."""
+    _save_memory(vm)
+    pieces = encode(vm.saved_fds, vm.profile.traits, numbers=True)
+    vm.journal.note("cpr", "exec", command=command, names=[s.name for s in vm.saved_fds])
+    state = b"".join(data for data, _ in pieces)
+    vm.host.replace_process(command, state, [saved.fd for saved in vm.saved_fds])
+
+
+def _save_memory(vm: Machine) -> None:
+    """Real QEMU has these from the start; nobody can tell."""
+    for block in blocks_of(vm):
+        if block.by_descriptor and vm.saved_fds.find(block.name) is None:
+            vm.saved_fds.save(block.name, vm.host.create_memory(block.region, block.reserved))
+
+
+# -- the new process -----------------------------------------------------------------------------
+
+
+def incoming_reader(vm: Machine, channel: Address) -> CprReader:
+    """Who reads the state from the cpr channel of a command line. Raises QapiError."""
+    kinds = ("unix", "fd") if vm.profile.traits.cpr_channel_by_fd else ("unix",)
+    if channel["transport"] != "socket" or channel["type"] not in kinds:
+        raise QapiError("bad cpr channel socket type; must be unix")
+    return CprReader(vm.profile.traits, numbers=False)
+
+
+def take_over_exec(vm: Machine, state: bytes) -> None:
+    """Keep what the process has left that executed this one. Raises QapiError."""
+    reader = CprReader(vm.profile.traits, numbers=True)
+    found = reader.feed(state)
+    saved = found if found is not None else reader.feed_eof()
+    if any(each.fd < 0 for each in saved):
+        raise QapiError("a descriptor left by exec is below zero")
+    keep(vm, saved)
+
+
+def keep(vm: Machine, saved: Sequence[Any]) -> None:
+    """Descriptors of the old process, newest first, are ours now."""
+    for each in reversed(saved):
+        vm.saved_fds.save(each.name, each.fd, each.id)
+    vm.journal.note("cpr", "received", names=[each.name for each in saved])
+
+
+def check_memory(vm: Machine) -> None:
+    """Memory that was handed over must do for what is to be in it. Raises QapiError."""
+    for block in backend_blocks(vm):
+        fd = vm.saved_fds.find(block.name) if block.by_descriptor else None
+        size = vm.host.fd_size(fd) if fd is not None else None
+        if size is not None and size < block.size:
+            raise QapiError(
+                f"{block.name} backing store size {size:#x} is too small for"
+                f" 'size' option {block.size:#x} plus 'offset' option 0x0"
+            )
+
+
+def listening(vm: Machine) -> None:
+    """The main channel is listened for: let the old process go on."""
+    channel, vm.cpr_channel = vm.cpr_channel, None
+    if channel is not None:
+        channel.close()

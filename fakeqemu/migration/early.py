@@ -1,0 +1,124 @@
+"""Early parameters: what `-incoming config:...` says before there is a migration object.
+
+The object that owns migration parameters is made late in the boot, after net backends: it
+needs the accelerator and the machine type first, because their compatibility properties are
+layers below the user's. What has to be known earlier (is this a CPR start; may a TAP open its
+device) is therefore kept here, for a while: the step that makes the object lays it on top of
+`-global` and empties the store.
+
+Reading early is opt-in, name by name. There are no defaults yet, and a value that could
+still change under the reader is a trap, so reading any other name is a bug of the caller and
+raises `EarlyReadError`. Only the incoming side can fill the store; the outgoing side reads
+the same parameters later, from the object.
+
+Two modes: by default the option does what it is meant to do. With `as_posted` the store
+behaves as the patches did: any `-incoming` makes the machine wait for one, a lone `config:`
+included, and a value that the object refuses aborts the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+
+#: what may be read before the migration object exists
+READABLE_EARLY = frozenset({"mode", "local"})
+
+#: modes of the incoming side in which descriptors and state come from the old process
+CPR_INCOMING_MODES = frozenset({"cpr-transfer", "cpr-exec"})
+
+ONLY_ONE = "Only one -incoming config:* is allowed."
+
+
+class EarlyReadError(AssertionError):
+    """A parameter was read before it has a value: the reader asks too soon."""
+
+
+class EarlyParameters:
+    """The early parameter store of one machine."""
+
+    def __init__(self, *, defaults: Mapping[str, Any] | None = None, as_posted: bool = False):
+        """`defaults`: let unset names read as these instead of as None."""
+        self.as_posted = as_posted
+        self._defaults = dict(defaults or {})
+        self._config: dict[str, Any] | None = None
+        self._implied_mode: str | None = None
+        self._gone = False
+
+    @property
+    def given(self) -> bool:
+        """Whether a `config:` was given, an empty one included."""
+        return self._config is not None
+
+    def add_config(self, values: Mapping[str, Any]) -> None:
+        """Keep the checked parameters of a `config:`. Raises QapiError for a second one."""
+        if self._config is not None:
+            raise QapiError(ONLY_ONE)
+        self._config = dict(values)
+
+    @property
+    def implied_mode(self) -> str | None:
+        """The mode that a cpr channel implies; None without one."""
+        return self._implied_mode
+
+    def imply_mode(self, mode: str) -> None:
+        """A cpr channel, or state left by exec, says which mode this is: it overrules config."""
+        self._implied_mode = mode
+
+    def read(self, name: str) -> Any:
+        """The early value of `name`; None if unset (or its default, if the store has them).
+
+        `mode` is never unset: it reads `normal`. Raises EarlyReadError for a name that may
+        not be read early, and once the store is empty.
+        """
+        if self._gone:
+            raise EarlyReadError(f"early parameter '{name}' read after the migration object")
+        if name not in READABLE_EARLY:
+            raise EarlyReadError(f"migration parameter '{name}' may not be read early")
+        values = self.values()
+        if name in values:
+            return values[name]
+        return self._defaults.get(name, "normal" if name == "mode" else None)
+
+    def values(self) -> dict[str, Any]:
+        """Everything that was said, the implied mode included."""
+        implied = {} if self._implied_mode is None else {"mode": self._implied_mode}
+        return {**(self._config or {}), **implied}
+
+    def take(self) -> dict[str, Any]:
+        """Hand everything to the migration object and forget it."""
+        values = self.values()
+        self._config, self._implied_mode, self._gone = None, None, True
+        return values
+
+
+def read_parameter(vm: Machine, name: str) -> Any:
+    """A parameter's value now: early from the store, later from the migration object.
+
+    The journal notes early reads. Where no store exists, unset parameters read as None and
+    `mode` as `normal`.
+    """
+    if vm.migration is not None:
+        return vm.migration.parameters.get(name)
+    early = vm.early if vm.early is not None else EarlyParameters()
+    value = early.read(name)
+    vm.journal.note("early-read", name, value=value)
+    return value
+
+
+def cpr_is_incoming(vm: Machine) -> bool:
+    """Whether this process takes over from an older one on the same host.
+
+    That is: it waits for an incoming migration in one of the CPR modes. False again once the
+    incoming migration is over, although the mode stays.
+    """
+    if not vm.runstate.check("inmigrate"):
+        return False
+    if vm.migration is not None and vm.migration.incoming_mode is not None:
+        return vm.migration.incoming_mode in CPR_INCOMING_MODES
+    return read_parameter(vm, "mode") in CPR_INCOMING_MODES

@@ -1,0 +1,183 @@
+"""The machine as a stream and a transfer see it: names and sizes, nothing of its contents."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from fakeqemu.migration import cpr, schemainfo
+from fakeqemu.migration.streams import layout
+from fakeqemu.migration.streams.expect import Expectation, LocalBlock
+from fakeqemu.migration.streams.writer import Source, SourceBlock
+from fakeqemu.migration.transfer_data import Limits, Workload
+from fakeqemu.model.device import DeviceObject
+from fakeqemu.model.devpath import device_path, section_name
+from fakeqemu.model.ramblocks import Block, blocks_of
+
+if TYPE_CHECKING:
+    from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.model.machine import Machine
+
+_PCI_SECTION = re.compile(r"([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f:.]*[0-9a-f]{2}\.[0-7])/")
+
+
+def machine_name(vm: Machine) -> str:
+    """The machine type as the stream names it."""
+    asked = vm.configuration.machine_type
+    machine = vm.profile.default_machine if asked is None else vm.profile.machine(asked)
+    return machine.name if machine is not None else ""
+
+
+def _uuid(vm: Machine) -> UUID | None:
+    return UUID(vm.configuration.uuid) if vm.configuration.uuid else None
+
+
+def _describes(vm: Machine) -> bool:
+    return not vm.qom.root.children or not vm.qom.container("/machine").values.get(
+        "suppress-vmdesc"
+    )
+
+
+def _property(migration: MigrationObject, name: str) -> bool:
+    """A switch that not every version has."""
+    return name in migration.properties and bool(migration.properties[name])
+
+
+def source(vm: Machine, migration: MigrationObject) -> Source:
+    """The machine as the writer of a stream takes it."""
+    properties = migration.properties
+    on = frozenset(name for name, state in _states(migration).items() if state)
+    return Source(
+        machine_name(vm),
+        tuple(SourceBlock(block.name, block.size) for block in blocks_of(vm)),
+        on,
+        _uuid(vm),
+        configuration=bool(properties["send-configuration"]),
+        footers=bool(properties["send-section-footer"]),
+        flush_each_section=_property(migration, "multifd-flush-after-each-section"),
+        description=_describes(vm),
+        global_state=bool(properties["store-global-state"]),
+        switchover_start=_property(migration, "send-switchover-start"),
+        ram_id=_ram_id(vm),
+        unsent=tuple(_user_sections(vm)),
+    )
+
+
+def expectation(vm: Machine, migration: MigrationObject, file_offset: int = 0) -> Expectation:
+    """The machine as the reader of a stream compares it."""
+    blocks = {
+        block.name: LocalBlock(
+            block.size, block.reserved if block.reserved > block.size else None
+        )
+        for block in blocks_of(vm)
+    }
+    properties = migration.properties
+    return Expectation(
+        machine_name(vm),
+        _states(migration),
+        _uuid(vm),
+        blocks,
+        blocks_complete=vm.machine_type is not None,
+        section=lambda name, _: _section_version(vm, name),
+        runstates=schemainfo.run_states(vm.profile),
+        configuration=bool(properties["send-configuration"]),
+        footers=bool(properties["send-section-footer"]),
+        description=_describes(vm),
+        file_offset=file_offset,
+    )
+
+
+def _section_version(vm: Machine, name: str) -> int | None:
+    """The newest version of a section that is taken; any, if it is skipped unread."""
+    fixed = layout.known(name, vm.profile.traits)
+    if fixed is not None:
+        return fixed.version_id
+    return None if lacks_section(vm, name) else 0xFFFF_FFFF
+
+
+def _ram_id(vm: Machine) -> int:
+    """The number of the `ram` section: it shows in errors, and depends on what came before it."""
+    configuration = vm.configuration
+    has_audio = configuration.has_defaults or bool(configuration.audiodevs)
+    return 2 if has_audio or vm.profile.traits.stream_audio_always else 1
+
+
+def _states(migration: MigrationObject) -> dict[str, bool]:
+    return {name: migration.capabilities(name) for name in migration.capabilities.names}
+
+
+# -- sections of devices -------------------------------------------------------------------------
+
+
+def lacks_section(vm: Machine, name: str) -> bool:
+    """Whether the machine surely has no section of this name: no device is at its PCI address."""
+    match = _PCI_SECTION.match(name)
+    if match is None or vm.machine_type is None:
+        return False
+    return match[1] not in _pci_paths(vm)
+
+
+def _pci_paths(vm: Machine) -> set[str]:
+    return {device_path(vm, obj) for obj in _devices(vm)}
+
+
+def _devices(vm: Machine) -> list[DeviceObject]:
+    machine = vm.qom.container("/machine")
+    return [obj for obj in machine.walk() if isinstance(obj, DeviceObject)]
+
+
+def _user_sections(vm: Machine) -> list[tuple[str, int]]:
+    """Name and instance of the sections that users' devices have, as far as types tell."""
+    if vm.machine_type is None:
+        return []
+    try:
+        names: dict[str, str] = vm.profile.part("vmstates")
+    except FileNotFoundError:
+        return []
+    found: list[tuple[str, int]] = []
+    for device in vm.devices.user_devices():
+        for obj in device.walk():
+            if isinstance(obj, DeviceObject) and obj.type in names:
+                name = section_name(vm, obj, names[obj.type])
+                found.append((name, sum(name == known for known, _ in found)))
+    return found
+
+
+# -- the transfer --------------------------------------------------------------------------------
+
+
+def workload(vm: Machine, migration: MigrationObject) -> Workload:
+    """The guest that the time model works with: the tester's, or an idle one.
+
+    Its memory is always the machine's.
+    """
+    ignored = migration.capabilities("x-ignore-shared")
+    ram = sum(block.size for block in blocks_of(vm) if not (ignored and block.shared))
+    if migration.mode in cpr.SHARING:
+        ram = 0
+    given: Workload | None = vm.guest_workload
+    base = given if given is not None else Workload(vcpus=max(1, vm.cpus.topology.cpus))
+    return replace(base, ram=ram)
+
+
+def limits(migration: MigrationObject) -> Limits:
+    """Parameters and capabilities that bear on the transfer."""
+    get, on = migration.parameters.get, migration.capabilities
+    given: dict[str, Any] = {
+        name: get(name.replace("_", "-"))
+        for name in Limits.__dataclass_fields__
+        if name.replace("_", "-") in migration.types
+    }
+    return Limits(
+        **{name: value for name, value in given.items() if value is not None},
+        auto_converge=on("auto-converge"),
+        dirty_limit=on("dirty-limit"),
+        multifd=on("multifd"),
+    )
+
+
+def received_blocks(vm: Machine) -> dict[str, Block]:
+    """The blocks by name."""
+    return {block.name: block for block in blocks_of(vm)}

@@ -1,0 +1,68 @@
+"""query-migrate: both sides of a machine as one MigrationInfo."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.clock import MILLISECOND
+from fakeqemu.migration import schemainfo
+from fakeqemu.migration.state import POSTCOPY
+
+if TYPE_CHECKING:
+    from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.migration.outgoing import Outgoing
+    from fakeqemu.profile import Profile
+
+#: states in which the source shows progress
+_PROGRESS = frozenset({"active", "cancelling", "failing", "pre-switchover", "device"}) | POSTCOPY
+
+
+def migration_info(profile: Profile, migration: MigrationObject) -> dict[str, Any]:
+    """The reply of query-migrate."""
+    info: dict[str, Any] = {}
+    incoming, outgoing = migration.incoming, migration.outgoing
+    if incoming.addresses:
+        info["socket-address"] = [dict(address) for address in incoming.addresses]
+    if incoming.status != "none":
+        info["status"] = incoming.status
+        if incoming.error and profile.traits.error_shown_always:
+            info["error-desc"] = incoming.error
+    reasons = migration.blockers.reasons(migration.mode)
+    if reasons:
+        info["blocked-reasons"] = reasons
+    if outgoing.status == "none":
+        return info
+    info["status"] = outgoing.status
+    if outgoing.status in _PROGRESS or outgoing.status == "completed":
+        info.update(_progress(profile, migration, outgoing))
+    if outgoing.error and (profile.traits.error_shown_always or outgoing.status == "failed"):
+        info["error-desc"] = outgoing.error
+    return info
+
+
+def _progress(
+    profile: Profile, migration: MigrationObject, outgoing: Outgoing
+) -> dict[str, Any]:
+    members = schemainfo.info_members(profile)
+    transfer, done = outgoing.transfer, outgoing.status == "completed"
+    info: dict[str, Any] = {
+        "total-time": outgoing.total_time // MILLISECOND,
+        "setup-time": outgoing.setup_time // MILLISECOND,
+    }
+    in_postcopy = outgoing.status in POSTCOPY and profile.traits.postcopy_shows_downtime
+    if done or in_postcopy:
+        info["downtime"] = outgoing.hold.downtime // MILLISECOND
+    else:
+        info["expected-downtime"] = transfer.expected_downtime
+    info["ram"] = transfer.figures().ram(skipped="ram.skipped" in members)
+    if not done and "remaining" in members:
+        info["remaining"] = transfer.remaining
+    if migration.capabilities("xbzrle"):
+        info["xbzrle-cache"] = {
+            "cache-size": migration.parameters["xbzrle-cache-size"],
+            **dict.fromkeys(("bytes", "pages", "cache-miss", "overflow"), 0),
+            **dict.fromkeys(("cache-miss-rate", "encoding-rate"), 0),
+        }
+    if transfer.throttle:
+        info["cpu-throttle-percentage"] = transfer.throttle
+    return info

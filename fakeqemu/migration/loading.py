@@ -1,0 +1,190 @@
+"""What a destination does with the stream as it is read: answers, states, the guest's start.
+
+The reader says what was in the stream; here it becomes changes of the machine. Everything that
+can go wrong ends in `fail`, or, once the guest runs here, in a pause that can be recovered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fakeqemu.migration import guest
+from fakeqemu.migration.streams import events, returnpath
+from fakeqemu.migration.streams.constants import Postcopy
+from fakeqemu.migration.streams.reader import StreamReader
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.migration.incoming import Incoming
+
+_UNKNOWN_SECTION = (
+    "section or instance '{}' {}. Make sure that your current VM setup matches your saved VM "
+    "setup, including any hotplugged devices"
+)
+_INVALID = "load of migration failed: Invalid argument"
+
+
+class Loading:
+    """One incoming stream, from its first byte to the end, through all its channels."""
+
+    def __init__(self, incoming: Incoming, *, file_offset: int = 0) -> None:
+        self._incoming = incoming
+        self._vm = incoming.vm
+        self._traits = incoming.vm.profile.traits
+        expected = guest.expectation(self._vm, incoming.migration, file_offset)
+        self._reader = StreamReader(expected, self._traits)
+        #: the source wants answers
+        self._answering = False
+        #: the source's run state; None if the stream does not tell
+        self._runstate: str | None = None
+
+    @property
+    def in_postcopy(self) -> bool:
+        """Whether the source has switched to postcopy."""
+        return self._reader.postcopy >= Postcopy.LISTENING
+
+    @property
+    def skippable(self) -> int:
+        """How many of the bytes to come do not matter."""
+        return self._reader.skippable
+
+    def feed(self, data: bytes) -> None:
+        """More of the stream."""
+        self._handle(self._reader.feed(data))
+
+    def skip(self, size: int) -> None:
+        """So many bytes that do not matter are left out."""
+        self._handle(self._reader.skip(size))
+
+    def feed_eof(self) -> None:
+        """No more will come on this channel."""
+        self._handle(self._reader.feed_eof())
+
+    def recover(self) -> None:
+        """A new channel takes the place of one that broke."""
+        self._reader.recover()
+        self._answering = True
+
+    # -- what the stream says ----------------------------------------------------------------
+
+    def _handle(self, said: list[events.Event]) -> None:
+        incoming = self._incoming
+        for event in said:
+            if incoming.over:
+                return
+            match event:
+                case events.Report(text):
+                    self._vm.host.warn(text)
+                case events.OpenReturnPath():
+                    self._open_return_path()
+                case events.Ping(value):
+                    self._answer(returnpath.pong(value))
+                case events.GlobalState(runstate, suspended):
+                    self._runstate = runstate
+                    if suspended and self._traits.suspend_survives_stop:
+                        self._vm.lifecycle.was_suspended = True
+                case events.Description():
+                    self._compare_devices(event)
+                case events.RecvBitmap(block):
+                    size = guest.received_blocks(self._vm)[block].size
+                    self._answer(returnpath.received_bitmap(block, size))
+                case events.Loaded():
+                    self._loaded()
+                case events.Failed():
+                    self._failed(event)
+                case _:
+                    self._postcopy(event)
+
+    def _postcopy(self, event: events.Event) -> None:
+        state = self._incoming.state
+        match event:
+            case events.PostcopyListen():
+                device = self._traits.postcopy_device_state
+                state.move("postcopy-device" if device else "postcopy-active")
+            case events.PostcopyRun():
+                if state.current == "postcopy-device":
+                    state.move("postcopy-active")
+                self._take_images(live=True)
+                self._start_guest(live=True)
+            case events.PostcopyResume():
+                self._answer(returnpath.resume_ack())
+                state.move("postcopy-active")
+            case _:
+                pass  # pages and sections are only passed by
+
+    def _open_return_path(self) -> None:
+        self._answering = True
+        on = self._incoming.migration.capabilities
+        if on("switchover-ack") and self._traits.switchover_ack_from_destination:
+            self._answer(returnpath.switchover_ack())
+
+    def _answer(self, message: bytes) -> None:
+        if self._answering:
+            self._incoming.answer(message)
+
+    def _compare_devices(self, event: events.Description) -> None:
+        """Sections that the description names and this machine surely lacks."""
+        described = (event.value or {}).get("devices")
+        for device in described if isinstance(described, list) else ():
+            name = device.get("name") if isinstance(device, dict) else None
+            if isinstance(name, str) and guest.lacks_section(self._vm, name):
+                text = _UNKNOWN_SECTION.format(name, device.get("instance_id", 0))
+                if self._traits.load_error_has_cause:
+                    self._fail([], f"{_INVALID}: Unknown {text}")
+                else:
+                    self._fail([f"Unknown savevm {text}"], _INVALID)
+                return
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def _start_guest(self, *, live: bool) -> None:
+        lifecycle, runstate = self._vm.lifecycle, self._vm.runstate
+        if not live:
+            assert self._runstate is not None
+            runstate.set(self._runstate)
+        elif lifecycle.autostart:
+            lifecycle.vm_start()
+        else:
+            runstate.set("paused")
+
+    def _take_images(self, *, live: bool) -> None:
+        """The disks are ours, unless that waits for `cont`."""
+        late = self._traits.disks_taken_late or self._incoming.migration.capabilities(
+            "late-block-activate"
+        )
+        if late and not (live and self._vm.lifecycle.autostart):
+            return
+        try:
+            self._vm.take_images()
+        except QapiError as error:
+            self._vm.host.warn(error.desc)
+            self._vm.lifecycle.autostart = False
+
+    def _loaded(self) -> None:
+        if not self.in_postcopy:
+            live = {None, "running"}
+            if self._traits.suspend_survives_stop:
+                live.add("suspended")
+                if self._runstate == "suspended":
+                    self._vm.lifecycle.was_suspended = True
+            alive = self._runstate in live
+            self._take_images(live=alive)
+            self._start_guest(live=alive)
+        self._incoming.state.move("completed")
+        self._answer(returnpath.shut())
+        self._incoming.finish()
+
+    def _failed(self, event: events.Failed) -> None:
+        if event.postcopy_running:
+            for line in event.error.reports:
+                self._vm.host.warn(line)
+            self._incoming.paused()
+            return
+        self._fail(list(event.error.reports), event.error.text)
+
+    def _fail(self, reports: list[str], text: str) -> None:
+        for line in reports:
+            self._vm.host.warn(line)
+        if self._traits.failed_load_is_told:
+            self._answer(returnpath.shut(1))
+        self._incoming.fail(text)

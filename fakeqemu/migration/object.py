@@ -1,0 +1,229 @@
+"""The migration object: made late in the boot, it owns all migration state of the machine.
+
+Making it is a boot step that can fail: property defaults, then the compatibility properties
+of accelerator and machine, then `-global`, then what `-incoming config:` left in the early
+store, each on top of the last; then one check of everything. What users call parameters
+and capabilities are properties of this object (most of them, some with an `x-` before the
+name); it has a few more that only say how the stream is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.migration import cpr, schemainfo
+from fakeqemu.migration.blockers import Blockers
+from fakeqemu.migration.capabilities import Capabilities
+from fakeqemu.migration.capability_rules import Situation
+from fakeqemu.migration.dirtyrate import DirtyRate
+from fakeqemu.migration.early import EarlyParameters
+from fakeqemu.migration.incoming import Incoming
+from fakeqemu.migration.outgoing import Outgoing
+from fakeqemu.migration.parameters import Layer, Layers, Parameters
+from fakeqemu.migration.state import RUNNING
+from fakeqemu.migration.stringinput import parse_string
+from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.schema import EnumType
+
+if TYPE_CHECKING:
+    from fakeqemu.boot.configuration import GlobalProperty
+    from fakeqemu.model.machine import Machine
+
+TYPE = "migration"
+
+#: exit status that stands for SIGABRT
+ABORTED = -6
+
+#: what `info migrate` calls globals: (label, property; None for --only-migratable)
+_GLOBALS = (
+    ("store-global-state", "store-global-state"),
+    ("only-migratable", None),
+    ("send-configuration", "send-configuration"),
+    ("send-section-footer", "send-section-footer"),
+    ("send-switchover-start", "send-switchover-start"),
+    ("decompress-error-check", "decompress-error-check"),
+    ("clear-bitmap-shift", "x-clear-bitmap-shift"),
+)
+
+
+class MigrationObject:
+    """Parameters, capabilities and both directions of migration of one machine."""
+
+    def __init__(
+        self,
+        vm: Machine,
+        globals: Iterable[GlobalProperty] | None = None,
+        early: EarlyParameters | None = None,
+        *,
+        machine_compat: Iterable[tuple[str, str, str]] | None = None,
+        accelerator_compat: Iterable[tuple[str, str, str]] = (),
+    ) -> None:
+        """The boot step. Raises StartupError with QEMU's text.
+
+        Left out, `globals` and `machine_compat` (QOM type, property, text) come from the
+        machine's configuration.
+        """
+        self._vm = vm
+        profile = vm.profile
+        configuration = vm.configuration
+        self.types = schemainfo.parameter_types(profile)
+        self.parameters = Parameters(profile, tuple(self.types))
+        self.capabilities = Capabilities(profile, self._survey, vm.host.warn)
+        known = profile.migration_defaults
+        self._parameter_of = {known.property_of(name): name for name in self.types}
+        self._capability_of = {known.property_of(name): name for name in known.capabilities}
+        #: properties that are neither parameter nor capability
+        self.properties = Layers(
+            {
+                name: about.get("default-value")
+                for name, about in known.properties.items()
+                if name not in self._parameter_of and name not in self._capability_of
+            }
+        )
+        self.blockers = Blockers(
+            configuration.only_migratable, lambda: self.running, lambda mode: cpr.faults(vm, mode)
+        )
+        #: "ok", "kernel" or "memory": what stands against background-snapshot
+        self.write_tracking = "ok"
+        #: why the host cannot do postcopy; empty if it can
+        self.postcopy_fault = ""
+        #: whether KVM runs with its dirty ring
+        self.dirty_ring = False
+        #: mode that the incoming side is in because of its cpr channel; None: the parameter's
+        self.incoming_mode: str | None = None
+        self.outgoing = Outgoing(vm, self)
+        self.incoming = Incoming(vm, self)
+        self.dirty_rate = DirtyRate(vm)
+
+        if machine_compat is None:
+            machine_compat = _machine_compat(vm)
+        for layer, compat in (
+            (Layer.ACCELERATOR, accelerator_compat),
+            (Layer.MACHINE, machine_compat),
+        ):
+            for driver, name, text in compat:
+                if self._is_mine(driver):
+                    self._set_property(layer, name, text)
+        for given in configuration.globals if globals is None else globals:
+            if self._is_mine(given.driver):
+                self._apply_global(given)
+        try:
+            self.parameters.check(self.capabilities)
+            self.capabilities.check()
+        except QapiError as error:
+            raise StartupError(error.desc, hint=error.hint) from error
+        if early is not None:
+            self._apply_early(early)
+
+    # -- state -------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether an outgoing migration is under way."""
+        return self.outgoing.status in RUNNING
+
+    @property
+    def mode(self) -> str:
+        """The mode that a migration started now would have."""
+        mode: str = self.parameters.get("mode", "normal")
+        return mode
+
+    def globals(self) -> list[tuple[str, str]]:
+        """What `info migrate` calls globals: (name, value as printed)."""
+        lines = []
+        for label, name in _GLOBALS:
+            if name is None:
+                value: Any = self.blockers.only_migratable
+            elif name in self.properties:
+                value = self.properties[name]
+            else:
+                continue
+            lines.append((label, _printed(value)))
+        return lines
+
+    # -- commands ----------------------------------------------------------------------------
+
+    def set_parameters(self, changes: dict[str, Any]) -> None:
+        """What migrate-set-parameters does with checked types. Raises QapiError."""
+        self.parameters.change(changes, Layer.QMP, self.capabilities)
+        for name, value in changes.items():
+            self._vm.journal.note("parameter", name, value=value, layer=Layer.QMP.value)
+        self.outgoing.parameters_changed()
+
+    def set_capabilities(self, wanted: list[dict[str, Any]]) -> None:
+        """What migrate-set-capabilities does. Raises QapiError."""
+        if self.running:
+            raise QapiError("There's a migration process in progress")
+        self.capabilities.change((each["capability"], each["state"]) for each in wanted)
+
+    # -- creation ----------------------------------------------------------------------------
+
+    def _is_mine(self, driver: str) -> bool:
+        return driver == TYPE or self._vm.profile.is_a(TYPE, driver)
+
+    def _apply_global(self, given: GlobalProperty) -> None:
+        try:
+            self._set_property(Layer.GLOBAL, given.property, given.value)
+        except QapiError as error:
+            what = f"can't apply global {given.driver}.{given.property}={given.value}: "
+            raise StartupError(what + error.desc, hint=error.hint) from error
+
+    def _set_property(self, layer: Layer, name: str, text: str) -> None:
+        about = self._vm.profile.migration_defaults.properties.get(name)
+        if about is None:
+            raise QapiError(f"Property '{TYPE}.{name}' not found")
+        parameter = self._parameter_of.get(name)
+        type = self.types[parameter] if parameter is not None else None
+        values = type.values if isinstance(type, EnumType) else ()
+        value = parse_string(about["type"], text, name, self._vm.profile.traits, values)
+        if parameter is not None:
+            self.parameters.lay(layer, parameter, value)
+        elif name in self._capability_of:
+            capability = self._capability_of[name]
+            turn = self.capabilities.turn_on if value else self.capabilities.turn_off
+            turn(capability)
+        else:
+            self.properties.lay(layer, name, value)
+        self._vm.journal.note("parameter", parameter or name, value=value, layer=layer.value)
+
+    def _apply_early(self, early: EarlyParameters) -> None:
+        as_posted, implied = early.as_posted, early.implied_mode
+        values = early.take()
+        if not self._vm.profile.traits.early_parameters:
+            # real versions know the mode of a cpr channel, but never show it
+            self.incoming_mode = implied
+            return
+        try:
+            self.parameters.change(values, Layer.CONFIG, self.capabilities)
+        except QapiError as error:
+            code = ABORTED if as_posted else 1
+            raise StartupError(error.desc, hint=error.hint, code=code) from error
+        for name, value in values.items():
+            self._vm.journal.note("parameter", name, value=value, layer=Layer.CONFIG.value)
+
+    def _survey(self, old: Set[str], new: Set[str]) -> Situation:
+        return Situation(
+            new=new,
+            old=old,
+            traits=self._vm.profile.traits,
+            compressed_or_tls=self.parameters.compressed_or_tls,
+            inmigrate=self._vm.runstate.check("inmigrate"),
+            listening=self.incoming.listening,
+            multi_channel=self.incoming.multi_channel,
+            postcopy_fault=self.postcopy_fault,
+            write_tracking=self.write_tracking,
+            dirty_ring=self.dirty_ring,
+        )
+
+
+def _machine_compat(vm: Machine) -> tuple[tuple[str, str, str], ...]:
+    asked = vm.configuration.machine_type
+    machine = vm.profile.default_machine if asked is None else vm.profile.machine(asked)
+    return machine.compat_props if machine is not None else ()
+
+
+def _printed(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)

@@ -1,0 +1,148 @@
+"""What a source writes and when it closes a section: the stream's pieces put on the channel.
+
+QEMU flushes after the mark that ends a part of RAM and writes the footer with what comes next,
+so a source that dies leaves the last footer away; here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fakeqemu.migration.streams import mappedram
+from fakeqemu.migration.streams.constants import PAGE_SIZE, Ram
+from fakeqemu.migration.streams.writer import Source, SourceBlock, StreamWriter, be64, counted
+
+if TYPE_CHECKING:
+    from fakeqemu.migration.channel import OutgoingChannel
+    from fakeqemu.traits import Traits
+
+#: most ranges that are told stale in one command
+_RANGES = 12
+#: what ends the channel of urgent pages
+PREEMPT_END = be64(Ram.EOS)
+
+
+class Sender:
+    """The stream of one migration on its channel."""
+
+    def __init__(
+        self, channel: OutgoingChannel, source: Source, traits: Traits, *, offset: int = 0
+    ) -> None:
+        """`offset`: where in a file the stream begins."""
+        self.channel = channel
+        self.source = source
+        self._writer = StreamWriter(source, traits)
+        self._offset = offset
+        #: a part of RAM has ended, but for its footer
+        self._open = False
+        #: packets on multifd channels
+        self._packets = 0
+
+    # -- precopy -----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Header, and what is agreed before the first page."""
+        writer, on = self._writer, self.source.capabilities
+        self._write(writer.header())
+        if self.channel.return_path:
+            self._write(writer.open_return_path())
+        if "postcopy-ram" in on or "dirty-bitmaps" in on:
+            self._write(writer.postcopy_advise())
+
+    def setup(self) -> None:
+        """The list of RAM blocks."""
+        self._sync()
+        if "mapped-ram" in self.source.capabilities:
+            for piece in mappedram.ram_setup(self._writer, self._offset):
+                if isinstance(piece, mappedram.Hole):
+                    self.channel.skip(piece.size)
+                    self._offset += piece.size
+                else:
+                    self._write(piece)
+        else:
+            self._write(self._writer.ram_setup())
+        self._open = True
+
+    def part(self, pages: int = 0, *, pass_ends: bool = False) -> None:
+        """A part of RAM, with so many zero pages in it."""
+        if pass_ends or self._writer.syncs_per_section:
+            self._sync()
+        records = b"".join(self._writer.zero_pages(0, pages)) if pages else b""
+        self._write(self._footer() + self._writer.ram_part(records, pass_ends=pass_ends))
+        self._open = True
+
+    def ram_end(self) -> None:
+        """The last part of RAM."""
+        self._sync()
+        writer = self._writer
+        self._write(self._footer() + writer.switchover_start() + writer.ram_end())
+        self._open = True
+
+    def end(self, runstate: str, clock: int) -> None:
+        """Device states, and the end of a precopy stream."""
+        writer = self._writer
+        states = writer.device_states(runstate, clock=clock)
+        self._write(self._footer() + states + writer.end())
+
+    # -- postcopy ----------------------------------------------------------------------------
+
+    def discard(self, left: int) -> None:
+        """The guest has stopped: of all RAM the last `left` bytes are stale."""
+        writer = self._writer
+        data = self._footer() + writer.switchover_start()
+        sent = max(0, sum(block.size for block in self.source.blocks) - left)
+        if "postcopy-ram" in self.source.capabilities:
+            for block in self.source.blocks:
+                start = min(sent, block.size) // PAGE_SIZE * PAGE_SIZE
+                sent -= start
+                if start < block.size:
+                    data += writer.discard(block.name, [(start, block.size - start)])
+            data += writer.ping(2)
+        self._write(data)
+
+    def package(self, runstate: str, clock: int) -> None:
+        """The switch to postcopy."""
+        self._write(self._writer.package(runstate, clock=clock))
+        if "postcopy-ram" in self.source.capabilities:
+            self._write(self._writer.ping(4))
+
+    def page(self, block: str, start: int, length: int) -> None:
+        """Pages that were asked for: they are zero."""
+        records = b""
+        for at in range(start, start + length, PAGE_SIZE):
+            records += be64(at | Ram.ZERO) + counted(block) + b"\0"
+        self._write(self._footer() + self._writer.ram_part(records))
+        self._open = True
+
+    def postcopy_end(self) -> None:
+        """The end of a postcopy stream."""
+        writer = self._writer
+        self._write(self._footer() + writer.ram_end())
+        self._write(writer.footer() + writer.end(postcopy=True))
+        self.channel.preempt_write(PREEMPT_END)
+
+    def ask_bitmaps(self, channel: OutgoingChannel) -> Sequence[SourceBlock]:
+        """Go on on a new channel: ask which pages have come. The blocks asked for."""
+        self.channel, self._open = channel, False
+        self._write(b"".join(self._writer.recv_bitmap(b.name) for b in self.source.blocks))
+        return self.source.blocks
+
+    def resume(self) -> None:
+        """Everything is known that is needed to go on."""
+        self._write(self._writer.postcopy_resume())
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _write(self, data: bytes) -> None:
+        self._offset += len(data)
+        self.channel.write(data)
+
+    def _footer(self) -> bytes:
+        was_open, self._open = self._open, False
+        return self._writer.footer() if was_open else b""
+
+    def _sync(self) -> None:
+        """Keep multifd channels in step with the main one."""
+        if "multifd" in self.source.capabilities:
+            self._packets = self.channel.sync(self._packets)

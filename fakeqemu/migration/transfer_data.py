@@ -1,0 +1,167 @@
+"""A guest as a transfer sees it, what bears on the transfer, and what it shows: plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fakeqemu.clock import MILLISECOND, SECOND
+
+PAGE = 4096
+#: bytes on the wire of a page, and of one that is all zeros
+PAGE_WIRE = 8 + PAGE
+ZERO_WIRE = 8 + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A guest and its link. The default is an idle guest, about as quick as an idle QEMU."""
+
+    #: bytes of guest memory
+    ram: int = 128 << 20
+    #: how many of a thousand pages are zeros when the transfer begins
+    zero_permille: int = 984
+    #: bytes the guest writes to in a second while it runs unthrottled
+    dirty_rate: int = 100 * PAGE
+    #: bytes it writes to at all; None: all of its memory
+    working_set: int | None = 1 << 20
+    #: bytes a second the link carries
+    link: int = 1_250_000_000
+    #: pages a second that are looked at, zeros or not
+    scan: int = 2_000_000
+    #: bytes of device states, and nanoseconds to save, send and load them
+    device_bytes: int = 36 << 10
+    device_time: int = 3 * MILLISECOND
+    #: shortest time between two looks at what is dirty, in nanoseconds
+    sync_time: int = MILLISECOND
+    #: how many of a thousand pages left at the switch to postcopy are asked for
+    fault_permille: int = 20
+    vcpus: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.ram, self.dirty_rate, self.device_bytes, self.device_time, self.link) < 0:
+            raise ValueError("amounts and times are not negative")
+        if not (0 <= self.zero_permille <= 1000 and 0 <= self.fault_permille <= 1000):
+            raise ValueError("a share is between 0 and 1000")
+        if min(self.scan, self.sync_time, self.vcpus) < 1:
+            raise ValueError("scan, sync_time and vcpus are at least 1")
+
+    @property
+    def pages(self) -> int:
+        """Pages of guest memory."""
+        return self.ram // PAGE
+
+    @property
+    def dirty_pages_limit(self) -> int:
+        """Most pages that can be dirty again."""
+        if self.working_set is None:
+            return self.pages
+        return min(self.pages, -(-self.working_set // PAGE))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Migration parameters and capabilities that bear on a transfer, in QEMU's units."""
+
+    #: bytes a second; 0: no limit
+    max_bandwidth: int = 128 << 20
+    #: bytes a second believed for the switchover; 0: what was measured
+    avail_switchover_bandwidth: int = 0
+    #: bytes a second in postcopy; 0: no limit
+    max_postcopy_bandwidth: int = 0
+    #: milliseconds
+    downtime_limit: int = 300
+    auto_converge: bool = False
+    throttle_trigger_threshold: int = 50
+    cpu_throttle_initial: int = 20
+    cpu_throttle_increment: int = 10
+    cpu_throttle_tailslow: bool = False
+    max_cpu_throttle: int = 99
+    dirty_limit: bool = False
+    #: MB a second and vcpu
+    vcpu_dirty_limit: int = 1
+    multifd: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What query-migrate's `ram` shows at one moment."""
+
+    transferred: int
+    remaining: int
+    total: int
+    duplicate: int
+    normal: int
+    dirty_pages_rate: int
+    mbps: float
+    dirty_sync_count: int
+    postcopy_requests: int
+    multifd_bytes: int
+    pages_per_second: int
+    precopy_bytes: int
+    downtime_bytes: int
+    postcopy_bytes: int
+
+    def ram(self, *, skipped: bool = False) -> dict[str, Any]:
+        """As the QAPI type MigrationStats; `skipped`: with the member that only 7.2 has."""
+        value: dict[str, Any] = {
+            "transferred": self.transferred,
+            "remaining": self.remaining,
+            "total": self.total,
+            "duplicate": self.duplicate,
+        }
+        if skipped:
+            value["skipped"] = 0
+        return value | {
+            "normal": self.normal,
+            "normal-bytes": self.normal * PAGE,
+            "dirty-pages-rate": self.dirty_pages_rate,
+            "mbps": self.mbps,
+            "dirty-sync-count": self.dirty_sync_count,
+            "postcopy-requests": self.postcopy_requests,
+            "page-size": PAGE,
+            "multifd-bytes": self.multifd_bytes,
+            "pages-per-second": self.pages_per_second,
+            "precopy-bytes": self.precopy_bytes,
+            "downtime-bytes": self.downtime_bytes,
+            "postcopy-bytes": self.postcopy_bytes,
+            "dirty-sync-missed-zero-copy": 0,
+        }
+
+
+@dataclass(slots=True)
+class Pass:
+    """What one pass is to send, and how much of it is sent."""
+
+    pages: int
+    zero: int
+    began: int
+    #: bytes beside pages
+    extra: int = 0
+    #: sent bytes of the wire, times nanoseconds per second
+    done: int = 0
+
+    @property
+    def wire(self) -> int:
+        """Bytes it is on the wire."""
+        return (self.pages - self.zero) * PAGE_WIRE + self.zero * ZERO_WIRE + self.extra
+
+    def share(self, amount: int) -> int:
+        """That part of `amount` that corresponds to what is sent."""
+        whole = self.wire * SECOND
+        return amount if not whole else amount * min(self.done, whole) // whole
+
+    @property
+    def sent_zero(self) -> int:
+        """Pages of zeros that are sent."""
+        return self.share(self.zero)
+
+    @property
+    def sent_normal(self) -> int:
+        """Other pages that are sent."""
+        return self.share(self.pages - self.zero)
+
+    @property
+    def left(self) -> int:
+        """Pages not sent."""
+        return self.pages - self.sent_zero - self.sent_normal

@@ -1,0 +1,215 @@
+"""CPR over whole machines: memory that stays, two processes that hand over, exec that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+import pytest
+
+from fakeqemu.qapi.errors import StartupError
+from fakeqemu.testing import FakeQemu, QmpError
+
+SHARED = (
+    *("-machine", "q35,memory-backend=ram0,aux-ram-share=on", "-nodefaults", "-m", "64"),
+    *("-object", "memory-backend-memfd,id=ram0,size=64M,share=on"),
+)
+EVENTS = [{"capability": "events", "state": True}]
+VERSIONS = ["10.0", "11.1", "next"]
+
+
+def machine(*options, profile="next"):
+    return FakeQemu(*options, profile=profile, socket=False, client=False)
+
+
+def unix(path):
+    return {"transport": "socket", "type": "unix", "path": str(path)}
+
+
+def cpr_option(path):
+    return f"channel-type=cpr,addr.transport=socket,addr.type=unix,addr.path={path}"
+
+
+def channels(folder):
+    return [
+        {"channel-type": "main", "addr": unix(folder / "main")},
+        {"channel-type": "cpr", "addr": unix(folder / "cpr")},
+    ]
+
+
+async def until(vm, status, command="query-migrate"):
+    for _ in range(500):
+        reply = await vm.qmp(command)
+        if reply.get("status") == status:
+            return reply
+        await asyncio.sleep(0.005)
+    raise AssertionError(f"never {status}: {reply}")
+
+
+def states(vm):
+    """States and stops from the beginning of the migration."""
+    shown = []
+    for event in vm.events:
+        if event.name == "MIGRATION":
+            shown.append(event.data["status"])
+        elif event.name in ("STOP", "RESUME"):
+            shown.append(event.name)
+    return shown[shown.index("setup") :]
+
+
+@pytest.mark.parametrize("profile", VERSIONS)
+async def test_the_target_waits_for_the_state_and_the_source_for_the_target(profile, tmp_path):
+    target = machine(
+        *SHARED, "-incoming", "defer", "-incoming", cpr_option(tmp_path / "cpr"), profile=profile
+    )
+    starting = asyncio.create_task(target.start())
+    await asyncio.wait({starting}, timeout=0.1)
+    assert not starting.done()
+    async with machine(*SHARED, profile=profile) as source:
+        await source.qmp("migrate-set-capabilities", capabilities=EVENTS)
+        await source.qmp("migrate-set-parameters", mode="cpr-transfer")
+        await source.qmp("migrate", channels=channels(tmp_path))
+        await starting
+        assert await source.qmp("query-migrate") == {"status": "setup"}
+        names = {saved.name: os.fstat(saved.fd).st_size for saved in target.vm.saved_fds}
+        assert names["ram0"] == 64 << 20
+        assert {"pc.bios", "pc.rom"} < set(names)
+        await target.qmp("migrate-incoming", uri=f"unix:{tmp_path / 'main'}")
+        done = await until(source, "completed")
+        assert done["ram"]["total"] == 0
+        await until(target, "completed")
+        assert (await target.qmp("query-status"))["status"] == "running"
+        assert states(source) == ["setup", "STOP", "active", "device", "completed"]
+        mode = (await target.qmp("query-migrate-parameters"))["mode"]
+        assert mode == ("cpr-transfer" if profile == "next" else "normal")
+    await target.stop()
+
+
+@pytest.mark.parametrize("profile", VERSIONS)
+async def test_a_cancel_while_the_target_is_awaited(profile, tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "cpr"))
+        listener.listen()
+        async with machine(*SHARED, profile=profile) as source:
+            await source.qmp("migrate-set-capabilities", capabilities=EVENTS)
+            await source.qmp("migrate-set-parameters", mode="cpr-transfer")
+            await source.qmp("migrate", channels=channels(tmp_path))
+            with pytest.raises(QmpError, match="There's a migration process in progress"):
+                await source.qmp("migrate-set-capabilities", capabilities=EVENTS)
+            await source.qmp("migrate_cancel")
+            assert await source.qmp("query-migrate") == {"status": "cancelled"}
+            assert states(source) == ["setup", "cancelling", "cancelled"]
+
+
+async def test_a_target_that_hangs_up_without_listening(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "cpr"))
+        listener.listen()
+        async with machine(*SHARED) as source:
+            await source.qmp("migrate-set-parameters", mode="cpr-transfer")
+            await source.qmp("migrate", channels=channels(tmp_path))
+            listener.accept()[0].close()
+            failed = await until(source, "failed")
+            assert failed["error-desc"].startswith("Failed to connect to")
+
+
+@pytest.mark.parametrize(
+    ("cpr", "text"),
+    [
+        ({"transport": "file", "filename": "/x", "offset": 0}, "bad cpr channel address; must be"),
+        (unix("/nonexistent/c"), "Failed to connect to '/nonexistent/c': No such file"),
+    ],
+)
+async def test_a_bad_cpr_channel_fails_the_migration(cpr, text):
+    async with machine("-machine", "none") as source:
+        await source.qmp("migrate-set-parameters", mode="cpr-transfer")
+        with pytest.raises(QmpError, match=text):
+            await source.qmp(
+                "migrate",
+                channels=[
+                    {"channel-type": "main", "addr": unix("/nonexistent/m")},
+                    {"channel-type": "cpr", "addr": cpr},
+                ],
+            )
+        assert (await source.qmp("query-migrate"))["status"] == "failed"
+
+
+@pytest.mark.parametrize("profile", VERSIONS)
+async def test_without_the_cpr_channel(profile):
+    async with machine("-machine", "none", profile=profile) as source:
+        await source.qmp("migrate-set-parameters", mode="cpr-transfer")
+        with pytest.raises(QmpError, match="missing 'cpr' migration channel"):
+            await source.qmp("migrate", uri="unix:/nonexistent/m")
+        assert await source.qmp("query-migrate") == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "blocked"),
+    [
+        ((), ["pc.ram", "pc.bios", "pc.rom"]),
+        (("-machine", "aux-ram-share=on"), ["pc.ram"]),
+        (("-device", "VGA"), ["pc.ram", "pc.bios", "pc.rom", "vga.vram", "vga.rom"]),
+    ],
+)
+async def test_memory_that_is_not_shared_blocks(options, blocked):
+    async with machine("-machine", "q35", "-nodefaults", "-m", "64", *options) as source:
+        assert await source.qmp("query-migrate") == {}
+        await source.qmp("migrate-set-parameters", mode="cpr-transfer")
+        reasons = (await source.qmp("query-migrate"))["blocked-reasons"]
+        regions = [reason.split()[2] for reason in reasons]
+        assert [name for name in regions if not name.startswith("/rom@")] == blocked
+        with pytest.raises(QmpError, match="share=on is required"):
+            await source.qmp(
+                "migrate",
+                channels=channels(source.directory),
+            )
+        await source.qmp("migrate-set-parameters", mode="cpr-exec")
+        assert await source.qmp("query-migrate") == {}
+
+
+@pytest.mark.parametrize(
+    ("profile", "option", "text"),
+    [
+        (
+            "10.0",
+            "channel-type=cpr,addr.transport=socket,addr.type=fd,addr.str=77",
+            "bad cpr channel socket type; must be unix",
+        ),
+        ("11.1", cpr_option("/nonexistent/c"), "Failed to bind socket to /nonexistent/c"),
+    ],
+)
+async def test_a_bad_channel_of_the_command_line(profile, option, text):
+    with pytest.raises(StartupError) as caught:
+        await machine("-machine", "none", "-incoming", option, profile=profile).start()
+    assert caught.value.message.startswith(text)
+
+
+async def test_garbage_on_the_cpr_channel(tmp_path):
+    target = machine("-machine", "none", "-incoming", cpr_option(tmp_path / "cpr"))
+    starting = asyncio.create_task(target.start())
+    await asyncio.wait({starting}, timeout=0.1)
+    with socket.socket(socket.AF_UNIX) as old:
+        old.connect(str(tmp_path / "cpr"))
+        old.sendall(b"GARBAGE!")
+        with pytest.raises(StartupError) as caught:
+            await starting
+    assert caught.value.message == "Not a migration stream (bad magic 47415242)"
+
+
+@pytest.mark.parametrize(("options", "after"), [((), "running"), (("-S",), "postmigrate")])
+async def test_an_exec_that_fails_goes_on_as_before(options, after, tmp_path):
+    async with machine("-machine", "none", *options) as vm:
+        await vm.qmp("migrate-set-capabilities", capabilities=EVENTS)
+        await vm.qmp("migrate-set-parameters", mode="cpr-exec")
+        with pytest.raises(QmpError, match="cpr-exec mode requires setting cpr-exec-command"):
+            await vm.qmp("migrate", uri=f"file:{tmp_path / 'f'}")
+        await vm.qmp("migrate-set-parameters", {"cpr-exec-command": ["/nonexistent/cmd"]})
+        await vm.qmp("migrate", uri=f"file:{tmp_path / 'f'}")
+        failed = await until(vm, "failed")
+        # a machine inside a test may not become another process
+        assert failed["error-desc"].startswith("execvp /nonexistent/cmd failed: ")
+        assert (await vm.qmp("query-status"))["status"] == after
+        end = ["completed", "failed", "RESUME"] if after == "running" else ["completed", "failed"]
+        assert states(vm)[-len(end) :] == end
+        assert (tmp_path / "f").stat().st_size
