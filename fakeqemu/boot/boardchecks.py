@@ -1,0 +1,55 @@
+"""What a board makes of the command line when it is put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fakeqemu.boot.checks import MachineSettings
+from fakeqemu.boot.configuration import Configuration
+from fakeqemu.profile.facts import MachineType
+from fakeqemu.qapi.errors import StartupError
+
+#: memory modules that ACPI can describe
+_LARGEST_SLOTS = 256
+_LARGEST_16_BIT = 65535
+#: more than a host is assumed to give
+_HOST_MEMORY = 1 << 40
+#: where firmware is looked for besides the path given
+_FIRMWARE_DIRS = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
+
+
+def check_board(
+    configuration: Configuration, machine: MachineType, settings: MachineSettings
+) -> None:
+    """Raise StartupError for what only the board refuses."""
+    if settings.memory_backend is None and settings.ram_size >= _HOST_MEMORY:
+        raise StartupError(f"cannot set up guest memory '{machine.default_ram_id}': "
+                           "Cannot allocate memory")
+    kernel = configuration.machine_options.get("kernel")
+    if machine.default_cpu_type is None:
+        if kernel is not None:
+            raise StartupError("The -kernel parameter is not supported "
+                               "(use the generic 'loader' device instead).")
+        return
+    if settings.ram_slots > _LARGEST_SLOTS:
+        raise StartupError(f"unsupported amount of memory slots: {settings.ram_slots}")
+    firmware = configuration.machine_options.get("firmware")
+    if firmware is not None and not _firmware_exists(str(firmware)):
+        raise StartupError(f"qemu: could not load PC BIOS '{firmware}'")
+    if kernel is not None and not Path(str(kernel)).exists():
+        raise StartupError(f"qemu: could not open kernel file '{kernel}': "
+                           "No such file or directory")
+    boot = settings.properties.get("boot", {})
+    if not 0 <= boot.get("splash-time", 0) <= _LARGEST_16_BIT:
+        raise StartupError(
+            "splash-time is invalid,it should be a value between 0 and 65535"
+        )
+    if not -1 <= boot.get("reboot-timeout", -1) <= _LARGEST_16_BIT:
+        raise StartupError(
+            "reboot timeout is invalid,it should be a value between -1 and 65535"
+        )
+
+
+def _firmware_exists(name: str) -> bool:
+    places = [Path(name), *(Path(folder) / name for folder in _FIRMWARE_DIRS)]
+    return any(place.is_file() for place in places)

@@ -1,0 +1,153 @@
+"""Option strings read as a schema type: the flat, forgiving way of `-object` and `-netdev`.
+
+Unlike key=value input of the newer kind there are no nested keys: every member, of an inner
+object too, is looked up by its own name among all keys. A repeated key is a list for a list
+member and the last one for any other; lists of numbers take ranges (`0-3`). The texts are
+this visitor's own.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fakeqemu.boot.configuration import OptionString
+from fakeqemu.migration.stringinput import (
+    SizeFormatError,
+    SizeRangeError,
+    parse_integer,
+    parse_size_text,
+)
+from fakeqemu.qapi import texts
+from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.schema import (
+    INTEGER_RANGES,
+    ArrayType,
+    BuiltinType,
+    EnumType,
+    ObjectType,
+    Type,
+)
+from fakeqemu.qapi.visitor import Path, check_range
+from fakeqemu.traits import Traits
+
+_BOOLS = {"on": True, "yes": True, "true": True, "y": True,
+          "off": False, "no": False, "false": False, "n": False}
+_LARGEST_RANGE = 65536
+_NUMBER = r"\s*[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+)"
+_RANGE = re.compile(rf"({_NUMBER})-({_NUMBER})\Z")
+
+
+def visit_options(option: OptionString, type: ObjectType, traits: Traits) -> dict[str, Any]:
+    """The keys of `option` as a value of `type`. Raises QapiError."""
+    return _OptionsVisitor(option, traits).visit(type)
+
+
+class _OptionsVisitor:
+    def __init__(self, option: OptionString, traits: Traits) -> None:
+        self._traits = traits
+        #: keys nobody has asked for yet -> their texts in order
+        self._left: dict[str, list[str]] = {}
+        for key, text in option.pairs:
+            self._left.setdefault(key, []).append(text)
+        if option.id is not None:
+            self._left["id"] = [option.id]
+
+    def visit(self, type: ObjectType) -> dict[str, Any]:
+        value = self._object(type)
+        if self._left:
+            raise QapiError(texts.invalid_parameter(next(iter(self._left))))
+        return value
+
+    def _object(self, type: ObjectType) -> dict[str, Any]:
+        value: dict[str, Any] = {}
+        self._members(type, value)
+        return value
+
+    def _members(self, type: ObjectType, value: dict[str, Any]) -> None:
+        for member in type.members:
+            if member.name in self._left:
+                value[member.name] = self._member(member.name, member.type)
+            elif not member.optional:
+                if isinstance(member.type, ObjectType):
+                    value[member.name] = self._object(member.type)
+                else:
+                    raise QapiError(texts.missing_parameter(member.name))
+        if type.tag is not None and type.tag in value:
+            variant = type.variant(value[type.tag])
+            if variant is not None:
+                self._members(variant, value)
+
+    def _member(self, name: str, type: Type) -> Any:
+        if isinstance(type, ArrayType):
+            return self._list(name, type.element)
+        if isinstance(type, ObjectType):
+            # the key itself stays unread, and is reported at the end
+            return self._object(type)
+        value = self._scalar(name, type, self._left[name][-1], in_list=False)
+        del self._left[name]
+        return value
+
+    def _list(self, name: str, element: Type) -> list[Any]:
+        values: list[Any] = []
+        for text in self._left[name]:
+            if isinstance(element, ObjectType):
+                values.append(self._wrapped(name, element, text))
+                continue
+            span = _RANGE.match(text)
+            if span and isinstance(element, BuiltinType) and element.json_type == "int":
+                values.extend(self._range(name, element, span))
+            else:
+                values.append(self._scalar(name, element, text, in_list=True))
+        del self._left[name]
+        return values
+
+    def _wrapped(self, name: str, element: ObjectType, text: str) -> dict[str, Any]:
+        """A list of objects with one scalar each, such as `[{"str": ...}]`."""
+        member = element.members[0]
+        return {member.name: self._scalar(name, member.type, text, in_list=True)}
+
+    def _range(self, name: str, type: BuiltinType, span: re.Match[str]) -> range:
+        first = self._integer(name, type, span[1], in_list=True)
+        last = self._integer(name, type, span[2], in_list=True)
+        if not first <= last < first + _LARGEST_RANGE:
+            raise self._bad_integer(name, type, in_list=True)
+        return range(first, last + 1)
+
+    def _scalar(self, name: str, type: Type, text: str, *, in_list: bool) -> Any:
+        if isinstance(type, EnumType):
+            if text not in type.values:
+                raise QapiError(texts.value_not_accepted(name, text))
+            return text
+        if not isinstance(type, BuiltinType):
+            return text
+        if type.json_type == "boolean":
+            if text not in _BOOLS:
+                raise QapiError(texts.parameter_expects(name, texts.BOOL_EXPECTED))
+            return _BOOLS[text]
+        if type.name == "size":
+            try:
+                return parse_size_text(text, self._traits)
+            except (SizeFormatError, SizeRangeError) as exc:
+                raise QapiError(texts.parameter_expects(name, "a size value")) from exc
+        if type.json_type == "int":
+            return self._integer(name, type, text, in_list=in_list)
+        return text
+
+    def _integer(self, name: str, type: BuiltinType, text: str, *, in_list: bool) -> int:
+        try:
+            value = parse_integer(text)
+        except ValueError as exc:
+            raise self._bad_integer(name, type, in_list) from exc
+        if INTEGER_RANGES[type.name][0] < 0:
+            if text.lstrip().startswith("-"):
+                value -= 1 << 64
+            if not -(1 << 63) <= value < 1 << 63:
+                raise self._bad_integer(name, type, in_list)
+        elif text.lstrip().startswith("-") and not in_list:
+            raise self._bad_integer(name, type, in_list)
+        return check_range(type.name, value, Path(None, name))
+
+    def _bad_integer(self, name: str, type: BuiltinType, in_list: bool) -> QapiError:
+        what = "an int64 value" if INTEGER_RANGES[type.name][0] < 0 else "a uint64 value"
+        return QapiError(texts.parameter_expects(name, what + (" or range" if in_list else "")))

@@ -1,0 +1,190 @@
+"""Machine properties from the command line: texts and trees of texts to typed values.
+
+The property types are those that QOM shows. What a property further demands of its value is in
+`_DEMANDS`; a property whose type is not known here keeps what was given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fakeqemu.profile import Profile
+from fakeqemu.profile.facts import MachineType
+from fakeqemu.qapi import qdict
+from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.keyval import check_keyval
+from fakeqemu.qapi.schema import BuiltinType, EnumType, Feature, Member, ObjectType, Type
+
+GIB = 1 << 30
+
+#: QOM's name of an enumeration -> its values
+_ENUMS = {
+    "OnOffAuto": ("auto", "on", "off"),
+    "OnOffSplit": ("on", "off", "split"),
+    "on|off|split": ("on", "off", "split"),
+    "SmbiosEntryPointType": ("32", "64", "auto"),
+}
+
+#: QOM's name of a scalar -> the schema's, where they differ
+_SCALARS = {
+    "string": "str", "bool": "bool", "size": "size", "int": "int",
+    "uint8_t": "uint8", "uint16_t": "uint16", "uint32_t": "uint32", "uint64_t": "uint64",
+}
+_JSON_TYPES = {"str": "string", "bool": "boolean"}
+
+#: properties whose QOM type says less than they accept
+_BY_NAME = {"smbios-entry-point-type": "SmbiosEntryPointType"}
+
+#: option type -> schema type
+_OPTION_TYPES = {"string": "str", "boolean": "bool", "number": "int", "size": "size"}
+
+
+def set_machine_properties(
+    options: Mapping[str, Any],
+    profile: Profile,
+    machine: MachineType,
+    demands: Mapping[str, Callable[[Any], None]],
+) -> dict[str, Any]:
+    """The machine options as typed property values, in the order QEMU sets them.
+
+    `demands`: property -> called with its value, may refuse it. Raises QapiError for the first
+    that the machine does not have or take.
+    """
+    demands = {**_DEMANDS, **demands}
+    types = {p["name"]: p["type"] for p in profile.qom_properties(machine.typename)}
+    values: dict[str, Any] = {}
+    for name, given in qdict.items(options):
+        if name not in types:
+            raise QapiError(f"Property '{machine.typename}.{name}' not found")
+        type = property_type(_BY_NAME.get(name, types[name]), profile)
+        value = given if type is None else check_keyval(profile.schema, type, given, name)
+        if name in demands:
+            demands[name](value)
+        values[name] = value
+    return values
+
+
+def property_type(name: str, profile: Profile) -> Type | None:
+    """The schema type of a QOM property type; None if it is not known here."""
+    if name in _ENUMS:
+        return EnumType(name, _ENUMS[name], {})
+    if name == "SMPConfiguration":
+        return _group_type(profile, "smp-opts", {})
+    if name == "BootConfiguration":
+        return _group_type(profile, "boot-opts", {})
+    if name == "MemorySizeConfiguration":
+        return _struct({"size": "size", "max-size": "size", "slots": "uint64"})
+    if name.startswith("link<"):
+        return _builtin("str")
+    scalar = _SCALARS.get(name, name)
+    return _builtin(scalar) if scalar in (*_JSON_TYPES, *_INTEGERS) else None
+
+
+_INTEGERS = ("int", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+             "size")
+
+
+def _builtin(name: str) -> BuiltinType:
+    return BuiltinType(name, _JSON_TYPES.get(name, "int"))
+
+
+def _struct(members: Mapping[str, str]) -> ObjectType:
+    plain = Feature()
+
+    def member(name: str, type: str) -> Member:
+        return Member(name, True, plain, lambda: _builtin(type))
+
+    return ObjectType("", tuple(member(*each) for each in members.items()), None, {})
+
+
+def _group_type(profile: Profile, group: str, more: Mapping[str, str]) -> ObjectType:
+    """The object type with the members of an option group."""
+    keys = next(g["parameters"] for g in profile.option_groups if g["option"] == group)
+    return _struct({k["name"]: _OPTION_TYPES[k["type"]] for k in keys} | dict(more))
+
+
+# -- what some properties demand -----------------------------------------------------------------
+
+
+def _boot(config: dict[str, Any]) -> None:
+    for key in ("order", "once"):
+        check_boot_devices(config.get(key, ""))
+
+
+def check_boot_devices(devices: str) -> None:
+    """Raise QapiError unless `devices` are letters of drives, each once."""
+    for index, letter in enumerate(devices):
+        if not "a" <= letter <= "p":
+            raise QapiError(f"Invalid boot device '{letter}'")
+        if letter in devices[:index]:
+            raise QapiError(f"Boot device '{letter}' was given twice")
+
+
+def _at_most(name: str, length: int) -> Callable[[Any], None]:
+    def check(value: str) -> None:
+        if len(value) > length:
+            raise QapiError(
+                f"User specified {name} value is bigger than {length} bytes in size"
+            )
+
+    return check
+
+
+def _max_ram_below_4g(value: int) -> None:
+    if value > 4 * GIB:
+        raise QapiError(
+            f"Machine option 'max-ram-below-4g={value}' expects size less than or equal to 4G"
+        )
+
+
+def _nvdimm_persistence(value: str) -> None:
+    if value not in ("cpu", "mem-ctrl"):
+        raise QapiError(f"-machine nvdimm-persistence={value}: unsupported option")
+
+
+_DEMANDS: dict[str, Callable[[Any], None]] = {
+    "boot": _boot,
+    "x-oem-id": _at_most("x-oem-id", 6),
+    "x-oem-table-id": _at_most("x-oem-table-id", 8),
+    "max-ram-below-4g": _max_ram_below_4g,
+    "nvdimm-persistence": _nvdimm_persistence,
+}
+
+
+# -- memory and CPUs -----------------------------------------------------------------------------
+
+#: memory sizes are rounded up to this
+_RAM_ALIGNMENT = 8192
+
+
+def check_memory(memory: Mapping[str, int], default_size: int) -> tuple[int, int, int]:
+    """Size, maximum size and slots that `memory` (size, max-size, slots) means.
+
+    Raises QapiError.
+    """
+    size = memory.get("size", default_size)
+    size = -(-size // _RAM_ALIGNMENT) * _RAM_ALIGNMENT
+    if "max-size" not in memory:
+        if "slots" in memory:
+            raise QapiError("slots specified but no max-size")
+        return size, size, 0
+    maximum, slots = memory["max-size"], memory.get("slots", 0)
+    if maximum < size:
+        raise QapiError(
+            f"invalid value of maxmem: maximum memory size (0x{maximum:x}) must be at least "
+            f"the initial memory size (0x{size:x})"
+        )
+    if slots and maximum == size:
+        raise QapiError(
+            "invalid value of maxmem: memory slots were specified but maximum memory size "
+            f"(0x{maximum:x}) is equal to the initial memory size (0x{size:x})"
+        )
+    return size, maximum, slots
+
+
+def machine_version(machine: MachineType) -> tuple[int, ...]:
+    """The version in a machine type's name; () where it has none."""
+    match = re.search(r"-(\d+(?:\.\d+)+)\Z", machine.name)
+    return tuple(map(int, match[1].split("."))) if match else ()

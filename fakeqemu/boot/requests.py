@@ -1,0 +1,57 @@
+"""What the boot asks of whoever drives it: moments at which QEMU blocks or touches the process.
+
+`Boot.run()` is a generator; it yields one of these and goes on when the driver resumes it.
+`fakeqemu.io` performs them for real, `fakeqemu explain` only notes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fakeqemu.boot.configuration import MonitorOptions
+from fakeqemu.migration.cprformat import CprReader
+from fakeqemu.model.chardev import Chardev
+
+
+@dataclass(frozen=True, slots=True)
+class WritePidFile:
+    """Write and lock the pid file; a refusal is a QapiError."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForClient:
+    """A listening chardev with `wait=on`: go on when somebody has connected."""
+
+    chardev: Chardev
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForCprState:
+    """The cpr channel of an incoming CPR migration: go on when the state has come.
+
+    The driver sends back a `CprChannel`, to be closed when the main channel is listened for.
+    """
+
+    #: QAPI MigrationAddress of the channel
+    address: dict[str, Any]
+    #: to be fed with what comes
+    reader: CprReader
+
+
+@dataclass(frozen=True, slots=True)
+class AttachMonitor:
+    """Put a QMP session or an HMP terminal on a chardev; from here it greets clients."""
+
+    options: MonitorOptions
+    chardev: Chardev
+
+
+@dataclass(frozen=True, slots=True)
+class SetupPost:
+    """Everything has started: a daemonized process lets its parent go here."""
+
+
+Request = WritePidFile | WaitForClient | WaitForCprState | AttachMonitor | SetupPost

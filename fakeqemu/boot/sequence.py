@@ -1,0 +1,179 @@
+"""The boot: QEMU's steps in QEMU's order, as one visible table.
+
+The order is what management software trips over: what exists when, what an early client sees,
+which of two faults is reported. Each step is a function in `boot.steps`; a step that real QEMU
+blocks in is a generator and yields a request to whoever drives the boot. Every step leaves one
+entry in the journal with what it read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from fakeqemu.boot import steps
+from fakeqemu.boot import steps_machine as machine
+from fakeqemu.boot.checks import CpuModel, MachineSettings
+from fakeqemu.boot.configuration import Configuration
+from fakeqemu.boot.messages import Messages
+from fakeqemu.boot.requests import Request
+from fakeqemu.clock import Clock
+from fakeqemu.model.host import Host
+from fakeqemu.model.machine import Machine
+from fakeqemu.profile import Profile
+from fakeqemu.qapi.errors import QapiError, StartupError
+
+StepFunction = Callable[["Boot"], "Generator[Request, Any, None] | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the boot."""
+
+    #: as the journal and `fakeqemu explain` call it
+    name: str
+    run: StepFunction
+    #: the phase reached when the step is done, if it ends one
+    phase: str | None = None
+
+
+#: up to the point where -preconfig waits; the migration object comes in where the trait says
+_BEFORE_LATE_BACKENDS = (
+    Step("early parameters", steps.take_early_parameters),
+    Step("fd sets", steps.fill_fd_sets),
+    Step("pid file", steps.write_pid_file),
+    Step("machine object", steps.create_machine),
+    Step("cpr state", steps.load_cpr_state),
+    Step("default devices", steps.add_defaults),
+    Step("early objects", steps.create_early_objects),
+    Step("chardevs", steps.create_chardevs),
+    Step("file systems", steps.create_file_systems),
+    Step("block devices", steps.create_block_devices),
+    Step("machine options", steps.apply_machine_options, "machine-created"),
+    Step("accelerator", steps.choose_accelerator, "accel-created"),
+    Step("machine deprecation", machine.warn_of_deprecation),
+)
+_MIGRATION_OBJECT = Step("migration object", machine.create_migration_object)
+_LATE_BACKENDS = (
+    Step("net backends", machine.create_net_backends),
+    Step("late objects", steps.create_late_objects),
+    Step("tpm", machine.create_tpm),
+    Step("monitors", steps.attach_monitors),
+    Step("serial ports", steps.create_serials, "late-backends-created"),
+)
+_BEFORE_BOARD = (
+    Step("cpu model", machine.choose_cpu_model),
+    Step("memory", machine.resolve_memory),
+    Step("numa", machine.configure_numa),
+)
+#: what -preconfig puts off until x-exit-preconfig
+BOARD_STEPS = (
+    Step("board", machine.create_board, "machine-initialized"),
+    Step("devices", machine.create_devices),
+    Step("machine done", machine.machine_done, "machine-ready"),
+    Step("snapshot", machine.load_snapshot),
+    Step("incoming", machine.start_incoming),
+    Step("autostart", machine.start_guest),
+)
+_LAST = (Step("setup post", machine.setup_post),)
+
+
+def steps_of(profile: Profile, *, preconfig: bool) -> tuple[Step, ...]:
+    """The steps that a start of `profile` walks, in order."""
+    if profile.traits.migration_object_before_late_backends:
+        middle = (_MIGRATION_OBJECT, *_LATE_BACKENDS)
+    else:
+        middle = (*_LATE_BACKENDS, _MIGRATION_OBJECT)
+    board = () if preconfig else BOARD_STEPS
+    return (*_BEFORE_LATE_BACKENDS, *middle, *_BEFORE_BOARD, *board, *_LAST)
+
+
+@dataclass(slots=True)
+class Boot:
+    """One start of one machine.
+
+    Drive it with `for request in boot.run()`, sending back what a request answers; then call
+    `finish()`. Errors are `StartupError`.
+    """
+
+    vm: Machine
+    #: what the machine options came to; set by their step
+    settings: MachineSettings = field(default_factory=MachineSettings)
+    #: -cpu or the machine's own; set by its step
+    cpu_model: CpuModel | None = None
+    #: what the step under way has to say on standard error
+    messages: Messages = field(default_factory=Messages)
+    #: what the step under way has read, for the journal
+    _reads: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, configuration: Configuration, profile: Profile, clock: Clock, host: Host
+    ) -> Boot:
+        """A boot of a new machine."""
+        return cls(Machine(profile, configuration, clock, host))
+
+    @property
+    def configuration(self) -> Configuration:
+        """The command line."""
+        return self.vm.configuration
+
+    @property
+    def profile(self) -> Profile:
+        """The version that boots."""
+        return self.vm.profile
+
+    def read(self, **values: Any) -> None:
+        """Note for the journal what the step under way has looked at; JSON values only."""
+        self._reads.update(values)
+
+    def warn(self, text: str) -> None:
+        """A warning on standard error; the boot goes on."""
+        self.messages.warn(text)
+
+    def run(self) -> Generator[Request, Any, None]:
+        """Walk all steps; yields what the driver has to do on the way."""
+        for warning in self.configuration.warnings:
+            self.vm.host.warn(warning)
+        preconfig = self.configuration.preconfig
+        for step in steps_of(self.profile, preconfig=preconfig):
+            yield from self._walk(step)
+        if preconfig:
+            self.vm.preconfig = True
+            self.vm.exit_preconfig = self._exit_preconfig
+
+    def finish(self) -> None:
+        """The main loop begins: commands that wait are served."""
+        self.vm.main_loop_started()
+
+    def _walk(self, step: Step) -> Generator[Request, Any, None]:
+        self._reads.clear()
+        try:
+            work = step.run(self)
+            if work is not None:
+                yield from work
+        except QapiError as exc:
+            raise self._failed(StartupError(exc.desc, hint=exc.hint)) from exc
+        except StartupError as exc:
+            raise self._failed(exc) from None
+        finally:
+            self.vm.journal.note("boot", step.name, **dict(self._reads))
+        for line in self.messages.lines:
+            self.vm.host.warn(line)
+        self.messages.lines.clear()
+        if step.phase is not None:
+            self.vm.enter_phase(step.phase)
+
+    def _failed(self, error: StartupError) -> StartupError:
+        """The error, with what the step had to say before it."""
+        if not error.earlier:
+            error.earlier = tuple(self.messages.lines)
+        return error
+
+    def _exit_preconfig(self) -> None:
+        self.vm.preconfig = False
+        self.vm.exit_preconfig = None
+        for step in BOARD_STEPS:
+            for request in self._walk(step):
+                raise AssertionError(f"step {step.name} blocks after preconfig: {request}")

@@ -1,0 +1,305 @@
+"""The steps of the boot up to the monitors, each a function that may refuse with QEMU's words.
+
+A step reads the configuration, makes its part of the machine and notes for the journal what it
+has looked at. Refusals are `StartupError`; a `QapiError` that escapes is one without location.
+Steps in which real QEMU blocks are generators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.boot import checks
+from fakeqemu.boot.backendchecks import (
+    check_display,
+    check_display_options,
+    check_fsdev,
+    check_icount,
+)
+from fakeqemu.boot.chardevs import (
+    chardev_options,
+    check_stdio,
+    legacy_device,
+    monitor_options,
+)
+from fakeqemu.boot.configuration import MonitorOptions, OptionString
+from fakeqemu.boot.defaultdevices import add_default_devices
+from fakeqemu.boot.drives import create_drives
+from fakeqemu.boot.qemuopts import parse_number
+from fakeqemu.boot.requests import (
+    AttachMonitor,
+    Request,
+    WaitForClient,
+    WaitForCprState,
+    WritePidFile,
+)
+from fakeqemu.migration import cpr
+from fakeqemu.migration.early import EarlyParameters, cpr_is_incoming, read_parameter
+from fakeqemu.model import board
+from fakeqemu.model.chardev import Chardev, ChardevOptions
+from fakeqemu.model.chardev_mux import open_mux
+from fakeqemu.qapi.errors import QapiError, StartupError
+
+if TYPE_CHECKING:
+    from fakeqemu.boot.sequence import Boot
+
+Work = Generator[Request, Any, None]
+
+#: -object types that wait for what they name: character devices, net backends, block nodes
+_LATE_OBJECTS = frozenset(
+    {
+        "rng-egd",
+        "qtest",
+        "cryptodev-vhost-user",
+        "vhost-user-blk-server",
+        "filter-buffer",
+        "filter-dump",
+        "filter-mirror",
+        "filter-redirector",
+        "colo-compare",
+        "filter-rewriter",
+        "filter-replay",
+    }
+)
+
+
+@contextmanager
+def blaming(location: str) -> Iterator[None]:
+    """What goes wrong inside is the fault of the option at `location`."""
+    try:
+        yield
+    except QapiError as exc:
+        raise StartupError(exc.desc, location=location, hint=exc.hint) from exc
+
+
+# -- before the accelerator --------------------------------------------------------------------
+
+
+def fill_fd_sets(boot: Boot) -> None:
+    """-add-fd: the descriptor goes into the set, under a number of its own."""
+    boot.read(descriptors=[entry.text for entry in boot.configuration.add_fd])
+    for entry in boot.configuration.add_fd:
+        with blaming(entry.location):
+            fd, number = parse_number("fd", entry.values["fd"]), entry.values["set"]
+            copy = boot.vm.host.dup_fd(fd)
+            opaque = entry.values.get("opaque")
+            boot.vm.fdsets.add(copy, parse_number("set", number), opaque)
+    for fd in {entry.values["fd"] for entry in boot.configuration.add_fd}:
+        boot.vm.host.close_fd(parse_number("fd", fd))
+
+
+def write_pid_file(boot: Boot) -> Work:
+    """-pidfile."""
+    path = boot.configuration.pidfile
+    boot.read(pidfile=path)
+    if path is not None:
+        try:
+            yield WritePidFile(path)
+        except QapiError as exc:
+            raise StartupError(f"cannot create PID file: {exc.desc}") from exc
+
+
+def take_early_parameters(boot: Boot) -> None:
+    """-incoming makes the machine wait for one; `config:` and a cpr channel say more."""
+    configuration = boot.configuration
+    boot.read(incoming=[each.text for each in configuration.incoming])
+    early = EarlyParameters(as_posted=configuration.as_posted)
+    for each in configuration.incoming:
+        if (values := each.early_values) is not None:
+            with blaming(each.location):
+                early.add_config(values)
+    boot.vm.exec_state = boot.vm.host.left_by_exec() if boot.profile.traits.cpr_exec else None
+    if boot.vm.exec_state is not None:
+        early.imply_mode(cpr.EXEC)
+    elif configuration.cpr_incoming is not None:
+        early.imply_mode(cpr.TRANSFER)
+    boot.vm.early = early
+    if boot.profile.traits.early_parameters:
+        boot.vm.read_parameter = read_parameter
+        boot.vm.cpr_is_incoming = lambda: cpr_is_incoming(boot.vm)
+    # As posted, any -incoming at all makes the machine wait; meant is: one with a channel.
+    waits = [i for i in configuration.incoming if i.form != "config" or early.as_posted]
+    if waits:
+        boot.vm.runstate.set("inmigrate")
+
+
+def create_machine(boot: Boot) -> None:
+    """The machine object of the type asked for, and the devices QEMU adds by itself."""
+    configuration = boot.configuration
+    checks.check_clock(configuration)
+    checks.merge_memory(configuration, boot.profile)
+    machine = checks.select_machine(configuration, boot.profile)
+    boot.read(asked=configuration.machine_type, machine=machine.name)
+    board.create_machine(boot.vm, machine)
+
+
+def load_cpr_state(boot: Boot) -> Work:
+    """With a cpr channel: wait here, before any socket, until the old process has spoken."""
+    vm, incoming = boot.vm, boot.configuration.cpr_incoming
+    boot.read(channel=incoming.text if incoming else None, exec=vm.exec_state is not None)
+    if vm.exec_state is not None:
+        cpr.take_over_exec(vm, vm.exec_state)
+        if incoming is not None:
+            boot.warn(f"ignoring cpr channel for migration mode {cpr.EXEC}")
+        return
+    if incoming is None or incoming.channel is None:
+        return
+    address = incoming.channel["addr"]
+    channel = yield WaitForCprState(address, cpr.incoming_reader(vm, address))
+    for line in channel.complaints:
+        boot.messages.report(line)
+    if channel.error is not None:
+        channel.close()
+        raise channel.error
+    cpr.keep(vm, channel.saved)
+    vm.cpr_channel = channel
+
+
+def add_defaults(boot: Boot) -> None:
+    """The display, and what QEMU adds where neither an option nor -nodefaults forbids it."""
+    assert boot.vm.machine_type is not None
+    check_display(boot.configuration, boot.profile)
+    add_default_devices(boot.configuration, boot.profile, boot.vm.machine_type)
+    boot.read(has_defaults=boot.configuration.has_defaults)
+
+
+def create_early_objects(boot: Boot) -> None:
+    """Those -object that nothing has to be there for."""
+    check_display_options(boot.configuration, boot.profile, boot.messages)
+    _create_objects(boot, early=True)
+
+
+def create_late_objects(boot: Boot) -> None:
+    """Memory backends, and those -object that name a backend."""
+    _create_objects(boot, early=False)
+
+
+def _create_objects(boot: Boot, *, early: bool) -> None:
+    wanted = [o for o in boot.configuration.objects if _is_early(o) == early]
+    boot.read(objects=[entry.values["id"] for entry in wanted])
+    for entry in wanted:
+        with blaming(entry.location):
+            boot.vm.objects.add(entry.values)
+
+
+def _is_early(entry: OptionString) -> bool:
+    kind: str = entry.values["qom-type"]
+    return kind not in _LATE_OBJECTS and not kind.startswith("memory-backend-")
+
+
+def create_chardevs(boot: Boot) -> Work:
+    """-chardev, and those of -qmp and -monitor; a listening one with wait=on blocks here."""
+    boot.read(chardevs=[entry.id for entry in boot.configuration.chardevs])
+    for entry in boot.configuration.chardevs:
+        for options in chardev_options(entry, boot.profile, boot.messages):
+            check_stdio(options, boot.configuration)
+            with blaming(entry.location):
+                yield from _create_chardev(boot, options)
+
+
+def create_file_systems(boot: Boot) -> None:
+    """-fsdev."""
+    boot.read(fsdevs=[entry.id for entry in boot.configuration.fsdevs])
+    for entry in boot.configuration.fsdevs:
+        check_fsdev(entry)
+
+
+def create_block_devices(boot: Boot) -> None:
+    """-blockdev, then -drive and the drives that QEMU adds by itself."""
+    configuration = boot.configuration
+    boot.read(
+        blockdevs=[entry.values.get("node-name") for entry in configuration.blockdevs],
+        drives=[entry.text for entry in configuration.drives],
+    )
+    for entry in configuration.blockdevs:
+        with blaming(entry.location):
+            boot.vm.block.add(entry.values)
+    create_drives(boot.vm)
+
+
+def _create_chardev(boot: Boot, options: ChardevOptions) -> Work:
+    vm = boot.vm
+    if options.id in vm.chardevs:
+        raise QapiError(f"Chardev with id '{options.id}' already exists")
+    if options.backend in ("mux", "hub"):
+        chardev = open_mux(vm, options)
+    else:
+        chardev = Chardev(options, boot.profile.traits)
+        vm.host.open_chardev(chardev)
+    vm.chardevs[chardev.id] = chardev
+    if options.backend == "socket" and chardev.is_server and options.options.get("wait"):
+        yield WaitForClient(chardev)
+
+
+def apply_machine_options(boot: Boot) -> None:
+    """-machine properties, -smp, -m, -boot."""
+    vm = boot.vm
+    assert vm.machine_type is not None
+    settings = checks.apply_machine_options(
+        boot.configuration, boot.profile, vm.machine_type, boot.messages
+    )
+    boot.settings = settings
+    vm.cpus.topology = settings.topology
+    vm.memory.size, vm.memory.maxmem = settings.ram_size, settings.maxram_size
+    vm.memory.slots = settings.ram_slots
+    vm.qom.container("/machine").values.update(settings.properties)
+    boot.read(properties=sorted(settings.properties), ram_size=settings.ram_size)
+
+
+def choose_accelerator(boot: Boot) -> None:
+    """The first of -accel, or of -machine accel=, that works here."""
+    check_icount(boot.configuration)
+    chosen = checks.choose_accelerator(
+        boot.configuration,
+        boot.profile,
+        boot.vm.host.kvm_usable(),
+        boot.messages,
+        boot.settings.accelerators,
+    )
+    boot.vm.accelerator = chosen.name
+    boot.read(accelerator=chosen.name)
+
+
+# -- late backends -----------------------------------------------------------------------------
+
+
+def attach_monitors(boot: Boot) -> Work:
+    """From here a client is greeted, although nothing answers before the main loop."""
+    boot.read(monitors=[entry.values.get("chardev") for entry in boot.configuration.monitors])
+    for entry in boot.configuration.monitors:
+        options = monitor_options(entry, boot.vm.chardevs)
+        with blaming(entry.location):
+            yield AttachMonitor(options, boot.vm.chardevs[options.chardev])
+            # the label of -qmp's and -monitor's device is not the monitor's own id
+            boot.vm.objects.add_monitor(
+                options.id if entry.option == "mon" else None,
+                chardev=options.chardev,
+                human=options.mode == "readline",
+                pretty=options.pretty,
+            )
+
+
+def create_serials(boot: Boot) -> Work:
+    """-serial, -parallel, -debugcon: their character devices, after the monitors."""
+    counts: dict[str, int] = {}
+    boot.read(ports=[entry.text for entry in boot.configuration.serials])
+    for entry in boot.configuration.serials:
+        index = counts.get(entry.option, 0)
+        if entry.text != "none" or boot.profile.traits.serial_none_takes_number:
+            counts[entry.option] = index + 1
+        device = legacy_device(entry, index, boot.configuration, boot.profile)
+        try:
+            for options in device.make:
+                yield from _create_chardev(boot, options)
+        except QapiError as exc:
+            boot.messages.report(exc.desc, device.location)
+            boot.messages.fail(device.failure, device.location)
+        if device.chardev is not None and device.chardev not in boot.vm.chardevs:
+            boot.messages.fail(device.failure, device.location)
+        if device.chardev is not None:
+            if device.monitor:
+                shared = MonitorOptions(device.chardev, "readline", device.location)
+                yield AttachMonitor(shared, boot.vm.chardevs[device.chardev])
+            boot.vm.ports.append((device.kind, device.chardev))

@@ -1,0 +1,181 @@
+"""The steps of the boot from the net backends to the running guest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fakeqemu.boot import checks
+from fakeqemu.boot.backendchecks import (
+    check_fw_cfg,
+    check_tpmdev,
+    net_arguments,
+    netdev_arguments,
+    nic_arguments,
+)
+from fakeqemu.boot.boardchecks import check_board
+from fakeqemu.boot.drives import attach_board_drives, check_orphans
+from fakeqemu.boot.requests import SetupPost
+from fakeqemu.boot.steps import Work, blaming
+from fakeqemu.migration import cpr
+from fakeqemu.migration.incoming import start_from_command_line
+from fakeqemu.migration.object import MigrationObject
+from fakeqemu.model import board
+from fakeqemu.model.attach import DeviceFrontend
+from fakeqemu.model.block import vmsnapshots
+from fakeqemu.qapi.errors import QapiError, StartupError
+
+if TYPE_CHECKING:
+    from fakeqemu.boot.sequence import Boot
+
+
+def warn_of_deprecation(boot: Boot) -> None:
+    """A deprecated machine type is said to be one on standard error."""
+    machine = boot.vm.machine_type
+    assert machine is not None
+    boot.read(machine=machine.name, deprecated=machine.deprecated)
+    if machine.deprecated:
+        boot.warn(
+            f"Machine type '{machine.name}' is deprecated: {machine.deprecation_reason}"
+        )
+
+
+def create_migration_object(boot: Boot) -> None:
+    """Lay default, compat, -global and early parameters over each other; check the whole."""
+    vm = boot.vm
+    assert vm.machine_type is not None
+    boot.read(
+        machine=vm.machine_type.name,
+        globals={
+            f"{each.driver}.{each.property}": each.value
+            for each in boot.configuration.globals
+            if each.driver == "migration"
+        },
+        early=vm.early.values() if vm.early is not None else {},
+    )
+    implied = vm.early.implied_mode if vm.early is not None else None
+    vm.migration = MigrationObject(vm, early=vm.early)
+    if vm.runstate.check("inmigrate"):
+        vm.migration.incoming_mode = implied
+
+
+def choose_cpu_model(boot: Boot) -> None:
+    """-cpu, or the machine's own."""
+    vm = boot.vm
+    assert vm.machine_type is not None
+    model = checks.choose_cpu_model(boot.configuration, boot.profile, vm.machine_type)
+    boot.cpu_model = model
+    boot.read(cpu=boot.configuration.cpu, model=model.type if model else None)
+    if model is not None:
+        vm.cpus.type = model.type
+
+
+def resolve_memory(boot: Boot) -> None:
+    """The object that is the machine's memory: a backend named by -machine, or one of its own."""
+    backend = boot.settings.memory_backend
+    boot.read(memory_backend=backend, size=boot.settings.ram_size)
+    board.resolve_memory(boot.vm, backend)
+
+
+def configure_numa(boot: Boot) -> None:
+    """-numa."""
+    boot.read(numa=[entry.text for entry in boot.configuration.numa])
+    for entry in boot.configuration.numa:
+        arguments = checks.numa_arguments(entry, boot.profile, boot.vm.machine_type)
+        with blaming(entry.location):
+            boot.vm.numa.set_node(arguments)
+
+
+def create_net_backends(boot: Boot) -> None:
+    """-netdev, -nic, -net: a TAP reads here, early, whether it is to open its device."""
+    boot.read(netdevs=[entry.id for entry in boot.configuration.netdevs])
+    for entry in boot.configuration.netdevs:
+        arguments = entry.values if entry.json else netdev_arguments(entry, boot.profile)
+        with blaming(entry.location):
+            boot.vm.net.add(arguments)
+    if boot.profile.traits.early_parameters:
+        boot.read(local={tap.id: tap.local for tap in boot.vm.taps})
+    for entry in boot.configuration.nics:
+        nic_arguments(entry, boot.profile)
+    for entry in boot.configuration.nets:
+        net_arguments(entry, boot.profile)
+
+
+def create_tpm(boot: Boot) -> None:
+    """-tpmdev."""
+    boot.read(tpmdevs=[entry.id for entry in boot.configuration.tpmdevs])
+    for entry in boot.configuration.tpmdevs:
+        check_tpmdev(entry)
+
+
+def create_board(boot: Boot) -> None:
+    """CPUs, chips, buses and memory of the machine."""
+    machine, model = boot.vm.machine_type, boot.cpu_model
+    assert machine is not None
+    check_board(boot.configuration, machine, boot.settings)
+    if model is not None:
+        checks.check_cpu_features(model, boot.vm.accelerator, boot.profile)
+    cpr.check_memory(boot.vm)
+    board.create_board(boot.vm)
+    attach_board_drives(boot.vm)
+    if machine.default_cpu_type is not None:
+        # a board with a CPU has the ports that were asked for
+        for _, name in boot.vm.ports:
+            boot.vm.chardevs[name].attach(DeviceFrontend())
+    boot.read(cpus=len(boot.vm.cpus))
+
+
+def create_devices(boot: Boot) -> None:
+    """-device: all of key=value form first, then those in JSON."""
+    boot.read(devices=[entry.text for entry in boot.configuration.devices])
+    machine = boot.vm.machine_type
+    assert machine is not None
+    for entry in boot.configuration.fw_cfg:
+        check_fw_cfg(entry, machine, boot.messages)
+    for entry in boot.configuration.devices:
+        try:
+            with blaming(entry.location):
+                boot.vm.devices.create(entry.values, typed=entry.json)
+        except StartupError as error:
+            error.location = error.location or entry.location
+            raise
+
+
+def machine_done(boot: Boot) -> None:
+    """Drives and -global that nobody took are worth an error and a warning."""
+    check_orphans(boot.vm)
+    used = boot.vm.used_globals
+    for warning in checks.unused_globals(boot.configuration, boot.profile, used):
+        boot.warn(warning)
+
+
+def load_snapshot(boot: Boot) -> None:
+    """-loadvm."""
+    name = boot.configuration.loadvm
+    boot.read(loadvm=name)
+    if name is not None:
+        vmsnapshots.load(boot.vm.block, name)
+
+
+def start_incoming(boot: Boot) -> None:
+    """The main channel of -incoming, unless it is to wait for migrate-incoming."""
+    incoming = boot.configuration.main_incoming
+    boot.read(incoming=incoming.text if incoming else None)
+    if incoming is not None and not incoming.is_defer:
+        address = incoming.channel["addr"] if incoming.channel is not None else None
+        try:
+            start_from_command_line(boot.vm, address, incoming.text)
+        except QapiError as exc:
+            raise StartupError(exc.desc, location=f"-incoming {incoming.text}") from exc
+
+
+def start_guest(boot: Boot) -> None:
+    """Let the guest run, unless -S or an incoming migration stands against it."""
+    lifecycle = boot.vm.lifecycle
+    boot.read(autostart=lifecycle.autostart, runstate=boot.vm.runstate.current)
+    if boot.configuration.main_incoming is None and lifecycle.autostart:
+        lifecycle.cont()
+
+
+def setup_post(boot: Boot) -> Work:  # noqa: ARG001
+    """A daemonized process lets its parent go."""
+    yield SetupPost()
