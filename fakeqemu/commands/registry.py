@@ -10,7 +10,8 @@ A function gets the machine and the checked arguments as keywords: the schema's 
 with `-` turned into `_` (and `_` appended to a Python keyword). An optional member that was
 not sent is not passed: give it a default. Return the reply's `return` value; None means `{}`.
 Raise `QapiError` to refuse. `monitor=True` passes the calling monitor as keyword `monitor`
-(None when there is none). A command that answers later returns a `Deferred`.
+(None when there is none); `raw=True` passes all arguments as one keyword `arguments`, under
+the names the client used. A command that answers later returns a `Deferred`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from fakeqemu.commands.tables import Table
 from fakeqemu.qapi.errors import QapiError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,19 +68,19 @@ class Command:
     function: Callable[..., Any]
     #: whether `function` wants the keyword `monitor`
     monitor: bool = False
+    #: whether `function` wants its arguments as one dict, keyword `arguments`
+    raw: bool = False
 
 
-#: every modelled command; filled by importing `fakeqemu.commands`
-COMMANDS: dict[str, Command] = {}
+#: every modelled command
+COMMANDS: Table[Command] = Table()
 
 
-def command(name: str, *, monitor: bool = False) -> Callable[[F], F]:
+def command(name: str, *, monitor: bool = False, raw: bool = False) -> Callable[[F], F]:
     """Register the decorated function as QMP command `name`."""
 
     def register(function: F) -> F:
-        if name in COMMANDS:
-            raise ValueError(f"command {name!r} is registered twice")
-        COMMANDS[name] = Command(name, function, monitor)
+        COMMANDS.register(name, Command(name, function, monitor, raw))
         return function
 
     return register

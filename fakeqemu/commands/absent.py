@@ -1,0 +1,106 @@
+"""Queries about hardware and features that the model never has: encryption of guest memory,
+enclaves, Xen, a replay, a TPM, balloons of other hypervisors.
+
+What QEMU answers without them is recorded, reply or error.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fakeqemu.commands.registry import command
+from fakeqemu.model.machine import Machine
+from fakeqemu.qapi.errors import QapiError, error_of_class
+
+
+def recorded(vm: Machine, name: str) -> Any:
+    """The recorded reply of query `name`. Raises its recorded error."""
+    reply = vm.profile.query(name)
+    if "error" in reply:
+        raise error_of_class(reply["error"]["class"], reply["error"]["desc"])
+    return reply["return"]
+
+
+def _absent(name: str) -> None:
+    @command(name)
+    def query(vm: Machine, **_: Any) -> Any:
+        return recorded(vm, name)
+
+
+for _name in (
+    "query-vm-generation-id",
+    "query-sev",
+    "query-sev-launch-measure",
+    "query-gic-capabilities",
+    "query-hv-balloon-status-report",
+    "query-xen-replication-status",
+    "query-firmware-log",
+    "query-s390x-cpu-polarization",
+    "query-colo-status",
+    "query-replay",
+    "query-pr-managers",
+    "query-tpm",
+    "query-cryptodev",
+    "query-spice",
+    "x-query-virtio",
+    "x-query-opcount",
+    "x-query-profile",
+    "x-query-rdma",
+):
+    _absent(_name)
+
+
+@command("query-sgx")
+def query_sgx(vm: Machine) -> Any:
+    """There are no enclaves, least of all on boards that cannot have them."""
+    machine = vm.machine_type
+    if machine is not None and vm.profile.is_a(machine.typename, "generic-pc-machine"):
+        raise QapiError("No EPC regions defined, SGX not available")
+    return recorded(vm, "query-sgx")
+
+
+@command("query-rocker")
+def query_rocker(vm: Machine, name: str) -> None:  # noqa: ARG001
+    """There is no such switch."""
+    raise QapiError(f"rocker {name} not found")
+
+
+@command("query-cpu-model-comparison")
+def query_cpu_model_comparison(vm: Machine, modela: Any, modelb: Any) -> None:  # noqa: ARG001
+    """Only other architectures compare CPU models."""
+    raise QapiError("CPU model comparison is not supported on this target")
+
+
+@command("query-cpu-model-baseline")
+def query_cpu_model_baseline(vm: Machine, modela: Any, modelb: Any) -> None:  # noqa: ARG001
+    """Only other architectures know a baseline."""
+    raise QapiError("CPU model baseline is not supported on this target")
+
+
+@command("query-stats")
+def query_stats(vm: Machine, target: str, **_: Any) -> list[Any]:  # noqa: ARG001
+    """Statistics come from KVM, which is never in use, and from devices the model lacks."""
+    return []
+
+
+@command("xen-set-global-dirty-log")
+def xen_set_global_dirty_log(vm: Machine, enable: bool) -> None:
+    """Without Xen it changes nothing."""
+
+
+@command("xen-event-list")
+def xen_event_list(vm: Machine) -> None:  # noqa: ARG001
+    """There is no Xen."""
+    raise QapiError("Xen event channel emulation not enabled")
+
+
+@command("sev-inject-launch-secret")
+def sev_inject_launch_secret(vm: Machine, **_: Any) -> None:  # noqa: ARG001
+    """There is no SEV."""
+    raise QapiError("SEV not enabled for guest")
+
+
+@command("query-sev-attestation-report")
+def query_sev_attestation_report(vm: Machine, mnonce: str) -> None:  # noqa: ARG001
+    """There is no SEV."""
+    raise QapiError("SEV is not enabled")

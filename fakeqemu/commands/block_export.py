@@ -1,0 +1,74 @@
+"""Commands of QAPI's block-export module: the NBD server and what it serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fakeqemu.commands.registry import command
+from fakeqemu.model.machine import Machine
+from fakeqemu.qapi.errors import QapiError
+
+Json = dict[str, Any]
+
+
+@command("nbd-server-start")
+def nbd_server_start(vm: Machine, addr: Json, tls_creds: str | None = None, **_: Any) -> None:
+    """Listen for clients."""
+    address = {"type": addr["type"], **addr.get("data", {})}
+    vm.block.exports.start(address, tls_creds)
+
+
+@command("nbd-server-stop")
+def nbd_server_stop(vm: Machine) -> None:
+    """Listen no more; all exports go."""
+    vm.block.exports.stop()
+
+
+@command("nbd-server-add", raw=True)
+def nbd_server_add(vm: Machine, arguments: Json) -> None:
+    """Export a node or device."""
+    device = arguments["device"]
+    name = arguments.get("name", device)
+    node = vm.block.graph.lookup(device, device)
+    more = {k: v for k, v in arguments.items() if k in ("description", "bitmap")}
+    if "bitmap" in more:
+        more["bitmaps"] = [more.pop("bitmap")]
+    vm.block.exports.add(
+        {
+            **more,
+            "type": "nbd",
+            "id": name,
+            "node-name": node.name,
+            "name": name,
+            "writable": arguments.get("writable", False) and not node.read_only,
+        }
+    )
+
+
+@command("nbd-server-remove")
+def nbd_server_remove(vm: Machine, name: str, mode: str = "safe") -> None:
+    """Export a node no more."""
+    exports = vm.block.exports
+    export = exports.get(name)
+    if export.type != "nbd":
+        raise QapiError(f"Block export '{name}' is not an NBD export")
+    exports.remove(export, mode)
+
+
+@command("block-export-add", raw=True)
+def block_export_add(vm: Machine, arguments: Json) -> None:
+    """Export a node."""
+    vm.block.exports.add(arguments)
+
+
+@command("block-export-del")
+def block_export_del(vm: Machine, id: str, mode: str = "safe") -> None:
+    """Export it no more."""
+    exports = vm.block.exports
+    exports.remove(exports.get(id), mode)
+
+
+@command("query-block-exports")
+def query_block_exports(vm: Machine) -> list[Json]:
+    """BlockExportInfo list, newest first."""
+    return [export.info() for export in vm.block.exports.all]

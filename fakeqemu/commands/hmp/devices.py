@@ -1,0 +1,260 @@
+"""Human monitor commands that add, change and remove things."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.commands import chardev as chardev_commands
+from fakeqemu.commands import machine as machine_commands
+from fakeqemu.commands import misc, ui
+from fakeqemu.commands import qom as qom_commands
+from fakeqemu.commands.hmp.arguments import HmpSyntaxError
+from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
+from fakeqemu.model.devices import well_formed
+from fakeqemu.qapi import texts
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.jsonparse import parse_json
+from fakeqemu.qapi.jsonwrite import encode
+from fakeqemu.qapi.keyval import check_keyval, parse_keyval
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+
+
+def options(text: str, implied: str) -> dict[str, str]:
+    """`type,key=value,...` as QEMU's option strings have it: `,,` is a comma, `key` is on."""
+    values: dict[str, str] = {}
+    first = True
+    for part in text.replace(",,", "\0").split(","):
+        key, equals, value = part.partition("=")
+        if first and not equals:
+            key, value = implied, key
+        elif not equals:
+            key, value = (key[2:], "off") if key.startswith("no") else (key, "on")
+        first = False
+        if key:
+            values[key] = value.replace("\0", ",")
+    return values
+
+
+@hmp("device_add")
+def device_add(vm: Machine, device: str = "") -> None:
+    """Plug a device."""
+    values = options(device, "driver") if device else {}
+    if "id" in values and not well_formed(values["id"]):
+        raise HmpSyntaxError("")
+    vm.devices.create(values, typed=False)
+
+
+@hmp("device_del")
+def device_del(vm: Machine, id: str) -> None:
+    """Take a device out, or ask the guest to let it go."""
+    vm.devices.remove(id)
+
+
+@hmp("object_add")
+def object_add(vm: Machine, object: str) -> None:
+    """Make a user-creatable object."""
+    if object.startswith("{"):
+        values: Any = parse_json(object, vm.profile.traits)
+    else:
+        values = parse_keyval(object, "qom-type")
+    type = vm.profile.schema.commands["object-add"].arg_type
+    vm.objects.add(check_keyval(vm.profile.schema, type, values))
+
+
+@hmp("object_del", monitor=True)
+def object_del(vm: Machine, id: str, monitor: HmpMonitor) -> None:
+    """Take a user-creatable object away."""
+    vm.objects.delete(id, monitor.outer)
+
+
+@hmp("netdev_add", monitor=True)
+def netdev_add(vm: Machine, netdev: str = "", monitor: HmpMonitor | None = None) -> None:
+    """Make a network backend."""
+    type = vm.profile.schema.commands["netdev_add"].arg_type
+    values = parse_keyval(netdev, "type")
+    if values.get("id") in vm.net.backends:
+        raise HmpSyntaxError("")
+    vm.net.add(check_keyval(vm.profile.schema, type, values), monitor)
+
+
+@hmp("netdev_del")
+def netdev_del(vm: Machine, id: str) -> None:
+    """Take a network backend away."""
+    vm.net.remove(id)
+
+
+@hmp("set_link")
+def set_link(vm: Machine, name: str, up: bool) -> None:
+    """Pull a network cable, or put it back."""
+    vm.net.set_link(name, up)
+
+
+@hmp("chardev-remove")
+def chardev_remove(vm: Machine, id: str) -> None:
+    """Take a character device away."""
+    chardev_commands.chardev_remove(vm, id)
+
+
+@hmp("chardev-send-break")
+def chardev_send_break(vm: Machine, id: str) -> None:
+    """Send a break."""
+    chardev_commands.chardev_send_break(vm, id)
+
+
+@hmp("ringbuf_write")
+def ringbuf_write(vm: Machine, device: str, data: str) -> None:
+    """Write into a ring buffer."""
+    chardev_commands.ringbuf_write(vm, device, data)
+
+
+@hmp("ringbuf_read")
+def ringbuf_read(vm: Machine, device: str, size: int) -> str:
+    """Read from a ring buffer, unprintable bytes as escapes."""
+    text = chardev_commands.ringbuf_read(vm, device, size)
+    shown = ""
+    for char in text:
+        if char == "\\":
+            shown += "\\\\"
+        elif (char < " " and char not in "\n\t") or char == "\x7f":
+            shown += f"\\u{ord(char):04X}"
+        else:
+            shown += char
+    return shown + "\n"
+
+
+@hmp("getfd", monitor=True)
+def getfd(vm: Machine, fdname: str, monitor: HmpMonitor) -> None:
+    """Keep the descriptor that came along under a name."""
+    misc.getfd(vm, fdname, monitor)
+
+
+@hmp("closefd", monitor=True)
+def closefd(vm: Machine, fdname: str, monitor: HmpMonitor) -> None:
+    """Close a descriptor kept under a name."""
+    misc.closefd(vm, fdname, monitor)
+
+
+@hmp("balloon")
+def balloon(vm: Machine, value: int) -> None:
+    """Ask the guest for memory."""
+    machine_commands.balloon(vm, value)
+
+
+@hmp("qom-list")
+def qom_list(vm: Machine, path: str | None = None) -> str:
+    """An object's properties."""
+    if path is None:
+        return "/\n"
+    return "".join(
+        f"{entry['name']} ({entry['type']})\n" for entry in qom_commands.qom_list(vm, path)
+    )
+
+
+@hmp("qom-get")
+def qom_get(vm: Machine, path: str, property: str) -> str:
+    """The value of one property, as JSON."""
+    return encode(qom_commands.qom_get(vm, path, property), pretty=True) + "\n"
+
+
+@hmp("qom-set")
+def qom_set(vm: Machine, path: str, property: str, value: str, json: bool = False) -> None:
+    """Change one property."""
+    if json:
+        qom_commands.qom_set(vm, path, property, parse_json(value, vm.profile.traits))
+        return
+    from fakeqemu.model.propertytypes import from_string
+
+    obj = vm.qom.resolve(path)
+    obj.require(property)
+    shape = obj.shapes.get(property, "str")
+    typed = from_string(vm.profile.schema, shape, value, property)
+    obj.set(property, typed, vm.profile.schema)
+
+
+@hmp("sendkey")
+def sendkey(vm: Machine, keys: str, hold_time: int | None = None) -> str:
+    """Press keys and let them go."""
+    known = vm.profile.schema.enum_values("QKeyCode")
+    wanted = [key if key != "<" else "less" for key in keys.split("-")]
+    for key in wanted:
+        if key not in known and not key.startswith("0x"):
+            return f"invalid parameter: {key}\n"
+    ui.send_key(vm, [{"type": "qcode", "data": key} for key in wanted], hold_time)
+    return ""
+
+
+@hmp("mouse_move")
+def mouse_move(vm: Machine, dx_str: str, dy_str: str, dz_str: str | None = None) -> None:
+    """Move the mouse; a guest that does not run does not see it."""
+    vm.journal.note("input", "mouse_move", dx=dx_str, dy=dy_str, dz=dz_str)
+
+
+@hmp("mouse_button")
+def mouse_button(vm: Machine, button_state: int) -> None:
+    """Press the mouse's buttons."""
+    vm.journal.note("input", "mouse_button", state=button_state)
+
+
+@hmp("screendump")
+def screendump(
+    vm: Machine,
+    filename: str,
+    format: str | None = None,
+    device: str | None = None,
+    head: int | None = None,
+) -> None:
+    """Write what the screen shows into a file."""
+    ui.screendump(vm, filename, device, head, format)
+
+
+@hmp("set_password")
+def set_password(
+    vm: Machine,
+    protocol: str,
+    password: str,
+    display: str | None = None,  # noqa: ARG001
+    connected: str | None = None,
+) -> None:
+    """Change a display's password."""
+    for value, kind in (
+        (protocol, "DisplayProtocol"),
+        (connected, "SetPasswordAction"),
+    ):
+        if value is not None and value not in vm.profile.schema.enum_values(kind):
+            raise QapiError(texts.invalid_value(value))
+    ui.set_password(vm, protocol, password, connected or "keep")
+
+
+@hmp("expire_password")
+def expire_password(
+    vm: Machine, protocol: str, time: str, display: str | None = None  # noqa: ARG001
+) -> None:
+    """Say how long a display's password is good."""
+    if protocol not in vm.profile.schema.enum_values("DisplayProtocol"):
+        raise QapiError(texts.invalid_value(protocol))
+    ui.expire_password(vm, protocol, time)
+
+
+@hmp("chardev-add")
+def chardev_add(vm: Machine, args: str) -> None:
+    """Make a character device from an option string."""
+    values = options(args, "backend")
+    id = values.get("id")
+    if id is None:
+        raise QapiError("chardev: no id specified")
+    if "backend" not in values:
+        raise QapiError(f'chardev: "{id}" missing backend')
+    backend = values["backend"]
+    known = [each["name"] for each in vm.profile.query("query-chardev-backends")["return"]]
+    if backend not in known:
+        raise QapiError(f"'{backend}' is not a valid char driver name")
+    if backend not in ("null", "vc", "ringbuf", "memory"):
+        raise NotModelledError(f"chardev-add {backend}")
+    data = {"size": int(values["size"])} if "size" in values else {}
+    if id in vm.chardevs:
+        raise QapiError(
+            f"attempt to add duplicate property '{id}' to object (type 'container')"
+        )
+    chardev_commands.chardev_add(vm, id, {"type": backend, "data": data})

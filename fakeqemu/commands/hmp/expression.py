@@ -1,0 +1,135 @@
+"""Integer expressions as the human monitor reads them: C's operators in the monitor's own order.
+
+Sums bind loosest, then `& | ^`, then `* / %`; values wrap at 64 bits, signed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_MASK = (1 << 64) - 1
+
+
+class ExpressionError(Exception):
+    """A text that is no expression; `text` says why."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+def _wrap(value: int) -> int:
+    value &= _MASK
+    return value - (1 << 64) if value >> 63 else value
+
+
+class _Reader:
+    def __init__(self, text: str, position: int) -> None:
+        self.text = text
+        self.at = position
+
+    def peek(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def skip(self) -> None:
+        while self.peek().isspace():
+            self.at += 1
+
+    def next(self) -> None:
+        if self.peek():
+            self.at += 1
+            self.skip()
+
+    def error(self, text: str) -> ExpressionError:
+        return ExpressionError(text)
+
+    def unary(self) -> int:
+        char = self.peek()
+        if char in ("+", "-", "~") and char:
+            self.next()
+            value = self.unary()
+            return _wrap({"+": value, "-": -value, "~": ~value}[char])
+        if char == "(":
+            self.next()
+            value = self.sum()
+            if self.peek() != ")":
+                raise self.error("')' expected")
+            self.next()
+            return value
+        if char == "'":
+            return self.character()
+        if char == "$":
+            raise self.register()
+        if not char:
+            raise self.error("unexpected end of expression")
+        return self.number()
+
+    def character(self) -> int:
+        self.at += 1
+        char = self.peek()
+        if not char:
+            raise self.error("character constant expected")
+        self.at += 1
+        if self.peek() != "'":
+            raise self.error("missing terminating ' character")
+        self.next()
+        return ord(char)
+
+    def register(self) -> ExpressionError:
+        found = re.compile(r"\$[A-Za-z0-9_.]*\s*").match(self.text, self.at)
+        assert found is not None
+        self.at = found.end()
+        return self.error("unknown register")
+
+    def number(self) -> int:
+        found = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*").match(self.text, self.at)
+        if found is None:
+            raise self.error(f"invalid char '{self.peek()}' in expression")
+        digits = found.group()
+        value = int(digits, 8 if re.fullmatch("0[0-7]+", digits) else 0)
+        if value > _MASK:
+            raise self.error("number too large")
+        self.at = found.end()
+        self.skip()
+        return _wrap(value)
+
+    def chain(self, operators: str, below: Callable[[], int]) -> int:
+        value = below()
+        while (operator := self.peek()) and operator in operators:
+            self.next()
+            value = self.apply(operator, value, below())
+        return value
+
+    def apply(self, operator: str, left: int, right: int) -> int:
+        if operator in "/%" and right == 0:
+            raise self.error("division by zero")
+        if operator in "/%":
+            quotient = abs(left) // abs(right) * (1 if (left < 0) == (right < 0) else -1)
+            return _wrap(quotient if operator == "/" else left - quotient * right)
+        return _wrap(
+            {
+                "*": left * right,
+                "&": left & right,
+                "|": left | right,
+                "^": left ^ right,
+                "+": left + right,
+                "-": left - right,
+            }[operator]
+        )
+
+    def product(self) -> int:
+        return self.chain("*/%", self.unary)
+
+    def logic(self) -> int:
+        return self.chain("&|^", self.product)
+
+    def sum(self) -> int:
+        return self.chain("+-", self.logic)
+
+
+def evaluate(text: str, position: int = 0) -> tuple[int, int]:
+    """The value of the expression at `position` and where it ends. Raises ExpressionError."""
+    reader = _Reader(text, position)
+    reader.skip()
+    return reader.sum(), reader.at

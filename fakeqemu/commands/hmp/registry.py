@@ -1,0 +1,157 @@
+"""The human monitor: commands registered by name, and a line run through them.
+
+    @hmp("info name")
+    def info_name(vm: Machine) -> str: ...
+
+    @hmp("migrate_set_parameter")
+    def migrate_set_parameter(vm: Machine, parameter: str, value: str) -> None: ...
+
+Which commands a version has, their argument letters and help come from `schemas/`; here is
+only what the modelled ones do. A function gets the machine and the parsed arguments as
+keywords (`-` turned into `_`, `_` appended to a Python keyword); an optional argument that was
+not typed is not passed. It returns the text it prints (None: nothing), lines ended by a
+newline. It raises QapiError to print `Error: TEXT`, HmpSyntaxError for a line that does not
+parse after all. `monitor=True` passes the human monitor as `monitor`;
+`args="parameter:s,value:s?"` overrides the recorded letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fakeqemu.commands.hmp.arguments import HmpSyntaxError, parse_arguments
+from fakeqemu.commands.hmp.table import Entry, HmpTable
+from fakeqemu.commands.registry import keyword_of
+from fakeqemu.commands.tables import Table
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+
+F = TypeVar("F", bound=Callable[..., str | None])
+
+
+class HmpMonitor:
+    """What one human monitor remembers between its lines."""
+
+    def __init__(self, outer: Any = None) -> None:
+        #: the QMP monitor whose human-monitor-command made this one; None for a terminal
+        self.outer = outer
+        #: index of the CPU that `cpu` chose
+        self.cpu_index = 0
+        #: `/` format letter and size that `x` and `print` used last
+        self.format = "x"
+        self.size = 4
+        #: lines typed, for `info history`
+        self.history: list[str] = []
+
+    def take_fd(self) -> int | None:
+        """A descriptor that came along; there is none with a line of text."""
+        take = getattr(self.outer, "take_fd", None)
+        fd: int | None = take() if take is not None else None
+        return fd
+
+
+@dataclass(frozen=True, slots=True)
+class HmpCommand:
+    """One modelled command of the human monitor."""
+
+    name: str
+    function: Callable[..., str | None]
+    #: argument letters in place of the recorded ones
+    args: str | None
+    #: whether `function` wants the keyword `monitor`
+    monitor: bool
+
+
+#: first name of a command ("quit", "info status") -> what it does
+HMP_COMMANDS: Table[HmpCommand] = Table()
+
+
+def hmp(name: str, args: str | None = None, *, monitor: bool = False) -> Callable[[F], F]:
+    """Register the decorated function as human monitor command `name`."""
+
+    def register(function: F) -> F:
+        HMP_COMMANDS.register(name, HmpCommand(name, function, args, monitor))
+        return function
+
+    return register
+
+
+def run_hmp(vm: Machine, monitor: HmpMonitor | None, line: str) -> str:
+    """Run one line; what it prints, lines ended by a newline."""
+    monitor = monitor if monitor is not None else HmpMonitor()
+    vm.journal.note("hmp", line)
+    try:
+        entry, position = _find(vm, line)
+    except HmpSyntaxError as error:
+        return error.text
+    if entry is None:
+        return ""
+    name = entry.key
+    command = HMP_COMMANDS.get(name)
+    letters = entry.args if command is None or command.args is None else command.args
+    try:
+        arguments = parse_arguments(monitor, entry.name, letters, line, position)
+        return _execute(vm, monitor, command, name, arguments)
+    except HmpSyntaxError as error:
+        typed = line[:position].rstrip()
+        return f'{error.text}Try "help {typed}" for more information\n'
+
+
+def error_text(error: QapiError) -> str:
+    """How the human monitor prints `error`."""
+    return f"Error: {error.desc}\n" + (f"{error.hint}\n" if error.hint else "")
+
+
+def _execute(
+    vm: Machine,
+    monitor: HmpMonitor,
+    command: HmpCommand | None,
+    name: str,
+    arguments: dict[str, Any],
+) -> str:
+    if command is None:
+        vm.journal.note("not-modelled", name)
+        return f"{NotModelledError(name).desc}\n"
+    keywords = {keyword_of(key): value for key, value in arguments.items()}
+    if command.monitor:
+        keywords["monitor"] = monitor
+    try:
+        return command.function(vm, **keywords) or ""
+    except NotModelledError as error:
+        vm.journal.note("not-modelled", error.name)
+        return f"{error.desc}\n"
+    except QapiError as error:
+        return error_text(error)
+
+
+def _find(vm: Machine, line: str) -> tuple[Entry | None, int]:
+    """The command that `line` names and where its arguments start."""
+    table = HmpTable.of(vm.profile)
+    entries = table.commands
+    position = 0
+    found: Entry | None = None
+    while True:
+        start = position + len(line[position:]) - len(line[position:].lstrip())
+        if start >= len(line):
+            return found, position
+        end = start
+        while end < len(line) and line[end] != "/" and not line[end].isspace():
+            end += 1
+        entry = table.find(entries, line[start:end])
+        if entry is None:
+            raise HmpSyntaxError(f"unknown command: '{line[:end]}'\n")
+        if not (vm.ready or entry.preconfig):
+            raise HmpSyntaxError(
+                f"Command '{line[:end]}' not available until machine initialization has"
+                " completed.\n"
+            )
+        found, position = entry, end
+        while position < len(line) and line[position].isspace():
+            position += 1
+        if entry.table is None or position >= len(line):
+            return found, position
+        entries = entry.table

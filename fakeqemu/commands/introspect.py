@@ -1,0 +1,110 @@
+"""Commands that tell what this QEMU is: answered from the profile alone.
+
+QAPI's modules introspect, control, qom, qdev and machine have them; what they share is that
+no state of the machine changes their answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fakeqemu.commands.registry import command
+from fakeqemu.model.machine import Machine
+from fakeqemu.qapi import texts
+from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
+
+Json = dict[str, Any]
+
+
+@command("query-version")
+def query_version(vm: Machine) -> Json:
+    """VersionInfo."""
+    return vm.profile.version.reply()
+
+
+@command("query-commands")
+def query_commands(vm: Machine) -> list[Json]:
+    """Every command's name, whether or not it may run now."""
+    return [{"name": name} for name in vm.profile.commands]
+
+
+@command("query-qmp-schema")
+def query_qmp_schema(vm: Machine) -> list[Json]:
+    """The whole schema as it was recorded."""
+    schema: list[Json] = vm.profile.part("schema")
+    return schema
+
+
+@command("query-command-line-options")
+def query_command_line_options(vm: Machine, option: str | None = None) -> list[Json]:
+    """All option groups, or the one asked for."""
+    groups = vm.profile.option_groups
+    if option is None:
+        return groups
+    found = [group for group in groups if group["option"] == option]
+    if not found:
+        raise QapiError(f"invalid option name: {option}")
+    return found
+
+
+@command("query-machines")
+def query_machines(vm: Machine, compat_props: bool = False) -> list[Json]:
+    """Every machine type."""
+    if not compat_props:
+        return [machine.entry for machine in vm.profile.machines]
+    return [
+        {
+            **machine.entry,
+            "compat-props": [
+                {"qom-type": driver, "property": name, "value": value}
+                for driver, name, value in machine.compat_props
+            ],
+        }
+        for machine in vm.profile.machines
+    ]
+
+
+@command("qom-list-types")
+def qom_list_types(
+    vm: Machine, implements: str | None = None, abstract: bool = False
+) -> list[Json]:
+    """Types, all or those that are of one kind; none for an unknown kind."""
+    types = vm.profile.qom_types
+    names = types if implements is None else vm.profile.implementors(implements)
+    return [
+        {
+            "name": name,
+            **({"abstract": True} if types[name].abstract else {}),
+            **({"parent": types[name].parent} if types[name].parent is not None else {}),
+        }
+        for name in names
+        if abstract or not types[name].abstract
+    ]
+
+
+@command("qom-list-properties")
+def qom_list_properties(vm: Machine, typename: str) -> list[Json]:
+    """Properties of any type but an interface."""
+    profile = vm.profile
+    if typename not in profile.qom_types:
+        raise DeviceNotFoundError(f"Class '{typename}' not found")
+    if profile.root_of(typename) == "interface":
+        raise QapiError(texts.parameter_expects("typename", "a QOM type"))
+    try:
+        return profile.qom_properties(typename)
+    except KeyError:
+        raise NotModelledError(f"qom-list-properties {typename}") from None
+
+
+@command("device-list-properties")
+def device_list_properties(vm: Machine, typename: str) -> list[Json]:
+    """Properties that -device and device_add would take."""
+    profile = vm.profile
+    if typename not in profile.qom_types:
+        raise DeviceNotFoundError(f"Device '{typename}' not found")
+    if not profile.is_a(typename, "device") or profile.qom_types[typename].abstract:
+        raise QapiError(texts.parameter_expects("typename", "a non-abstract device type"))
+    try:
+        return profile.device_properties(typename)
+    except KeyError:
+        raise NotModelledError(f"device-list-properties {typename}") from None

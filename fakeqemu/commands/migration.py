@@ -1,0 +1,145 @@
+"""Commands of QAPI's migration module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fakeqemu.commands.registry import command
+from fakeqemu.migration.info import migration_info
+from fakeqemu.migration.object import MigrationObject
+from fakeqemu.model.machine import Machine
+from fakeqemu.model.tap import check_before_incoming
+from fakeqemu.qapi.errors import QapiError
+
+
+def migration_of(vm: Machine) -> MigrationObject:
+    """The machine's migration object, which every command here needs."""
+    if vm.migration is None:
+        raise RuntimeError("a migration command ran before the migration object was made")
+    return vm.migration
+
+
+# -- parameters and capabilities -----------------------------------------------------------------
+
+
+@command("migrate-set-parameters")
+def migrate_set_parameters(vm: Machine, **arguments: Any) -> None:
+    """Change parameters, all or none."""
+    members = {name.replace("-", "_"): name for name in migration_of(vm).parameters.members}
+    migration_of(vm).set_parameters({members[key]: value for key, value in arguments.items()})
+
+
+@command("query-migrate-parameters")
+def query_migrate_parameters(vm: Machine) -> dict[str, Any]:
+    """MigrationParameters."""
+    return migration_of(vm).parameters.reply()
+
+
+@command("migrate-set-capabilities")
+def migrate_set_capabilities(vm: Machine, capabilities: list[dict[str, Any]]) -> None:
+    """Switch capabilities, all or none."""
+    migration_of(vm).set_capabilities(capabilities)
+
+
+@command("query-migrate-capabilities")
+def query_migrate_capabilities(vm: Machine) -> list[dict[str, Any]]:
+    """Every capability and its state."""
+    return migration_of(vm).capabilities.reply()
+
+
+# -- migrating -----------------------------------------------------------------------------------
+
+
+@command("query-migrate")
+def query_migrate(vm: Machine) -> dict[str, Any]:
+    """MigrationInfo of both sides."""
+    migration = migration_of(vm)
+    migration.outgoing.settle()
+    return migration_info(vm.profile, migration)
+
+
+@command("migrate", monitor=True)
+def migrate(
+    vm: Machine,
+    monitor: Any,
+    uri: str | None = None,
+    channels: list[dict[str, Any]] | None = None,
+    *,
+    detach: bool = False,  # noqa: ARG001 - accepted and ignored, as always
+    resume: bool = False,
+    blk: bool = False,
+    inc: bool = False,
+) -> None:
+    """Migrate away."""
+    migration_of(vm).outgoing.migrate(
+        monitor, uri, channels, resume=resume, block=blk, incremental=inc
+    )
+
+
+@command("migrate-incoming", monitor=True)
+def migrate_incoming(
+    vm: Machine,
+    monitor: Any,
+    uri: str | None = None,
+    channels: list[dict[str, Any]] | None = None,
+    exit_on_error: bool = True,
+) -> None:
+    """Start the incoming migration that `-incoming defer` put off."""
+    incoming = migration_of(vm).incoming
+    if not incoming.started and vm.runstate.check("inmigrate"):
+        check_before_incoming(vm)
+    incoming.start(monitor, uri, channels, exit_on_error=exit_on_error)
+
+
+@command("migrate_cancel")
+def migrate_cancel(vm: Machine) -> None:
+    """Call the outgoing migration off."""
+    migration_of(vm).outgoing.cancel()
+
+
+@command("migrate-continue")
+def migrate_continue(vm: Machine, state: str) -> None:
+    """Go on from pre-switchover."""
+    migration_of(vm).outgoing.continue_(state)
+
+
+@command("migrate-start-postcopy")
+def migrate_start_postcopy(vm: Machine) -> None:
+    """Switch to postcopy."""
+    migration_of(vm).outgoing.start_postcopy()
+
+
+@command("migrate-pause")
+def migrate_pause(vm: Machine) -> None:
+    """Break a postcopy migration so that it can be recovered."""
+    migration = migration_of(vm)
+    paused = migration.outgoing.pause()
+    if not (migration.incoming.pause() or paused):
+        raise QapiError(vm.profile.traits.migrate_pause_refusal)
+
+
+@command("migrate-recover", monitor=True)
+def migrate_recover(vm: Machine, monitor: Any, uri: str) -> None:
+    """Give a paused postcopy destination a new channel."""
+    migration_of(vm).incoming.recover(monitor, uri)
+
+
+@command("query-migrationthreads")
+def query_migrationthreads(vm: Machine) -> list[dict[str, Any]]:
+    """The threads that send."""
+    return migration_of(vm).outgoing.threads()
+
+
+@command("announce-self")
+def announce_self(vm: Machine, **arguments: Any) -> None:
+    """Announce network devices: no guest sees the packets, so they are only noted."""
+    vm.journal.note("announce-self", str(arguments.get("id", "")), **arguments)
+
+
+# -- COLO ----------------------------------------------------------------------------------------
+
+
+@command("x-colo-lost-heartbeat")
+def x_colo_lost_heartbeat(vm: Machine) -> None:
+    """Fail over; no COLO is modelled, so none can be under way."""
+    raise QapiError(vm.profile.traits.colo_refusal)
