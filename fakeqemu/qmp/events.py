@@ -1,0 +1,130 @@
+"""Events on their way to the clients.
+
+What a guest can provoke at will is limited for the whole process: the first of its kind goes
+out at once, of those that follow within a second only the last, when the second is over. Which
+events, how long and what makes two of a kind is data (`schemas/overlays/event-limits.json`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.clock import MILLISECOND, SECOND
+from fakeqemu.model.events import Event
+from fakeqemu.profile import store
+from fakeqemu.qapi.policy import CompatPolicy, hide_output
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.profile import Profile
+    from fakeqemu.qmp.session import QmpSession
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How often an event may be sent."""
+
+    #: nanoseconds between two
+    interval: int
+    #: the data member that tells two of them apart; None: none does
+    key: str | None
+    #: member and value that exempt an event
+    unless: tuple[str, str] | None
+
+    def kind(self, event: Event) -> tuple[str, Any] | None:
+        """What `event` shares its limit with; None if it has none."""
+        data = event.data or {}
+        if self.unless is not None and data.get(self.unless[0]) == self.unless[1]:
+            return None
+        return event.name, data.get(self.key) if self.key is not None else None
+
+
+@lru_cache(maxsize=1)
+def _data() -> dict[str, Any]:
+    file = store.schemas_dir() / "overlays" / "event-limits.json"
+    data: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return data
+
+
+def limits_of(profile: Profile | None) -> Mapping[str, Limit]:
+    """The limits of a version, by event; an overlay profile has those of its base."""
+    while profile is not None and profile.name not in _data():
+        profile = profile.base
+    entries = _data()[profile.name] if profile is not None else {}
+    return {
+        name: Limit(
+            entry["ms"] * MILLISECOND,
+            entry.get("key"),
+            tuple(entry["unless"]) if "unless" in entry else None,
+        )
+        for name, entry in entries.items()
+    }
+
+
+class EventQueue:
+    """From the machine's events to the sessions that have negotiated."""
+
+    def __init__(self, vm: Machine, policy: CompatPolicy) -> None:
+        self._vm = vm
+        self._policy = policy
+        self._limits = limits_of(vm.profile)
+        #: what went out less than its interval ago -> the last one since, if any
+        self._held: dict[tuple[str, Any], Event | None] = {}
+        self._sessions: list[QmpSession] = []
+        vm.events.listen(self._emitted)
+
+    def add(self, session: QmpSession) -> None:
+        """`session` hears events once it has negotiated."""
+        self._sessions.append(session)
+
+    def remove(self, session: QmpSession) -> None:
+        """`session` is over."""
+        if session in self._sessions:
+            self._sessions.remove(session)
+
+    def _emitted(self, event: Event) -> None:
+        limit = self._limits.get(event.name)
+        kind = limit.kind(event) if limit is not None else None
+        if limit is None or kind is None:
+            self._send(event)
+        elif kind in self._held:
+            self._held[kind] = event
+        else:
+            self._send(event)
+            self._hold(kind, limit)
+
+    def _hold(self, kind: tuple[str, Any], limit: Limit) -> None:
+        self._held[kind] = None
+
+        def over() -> None:
+            event = self._held.pop(kind)
+            if event is not None:
+                self._send(event)
+                self._hold(kind, limit)
+
+        self._vm.clock.call_later(limit.interval, over)
+
+    def _send(self, event: Event) -> None:
+        hearing = [session for session in self._sessions if session.hears_events]
+        if not hearing:
+            return
+        data = event.data
+        if self._policy.hides_anything:
+            info = self._vm.profile.schema.events[event.name]
+            if self._policy.hides(info.feature):
+                return
+            if data is not None:
+                data = hide_output(info.arg_type, data, self._policy)
+        seconds, rest = divmod(event.realtime, SECOND)
+        message: dict[str, Any] = {
+            "timestamp": {"seconds": seconds, "microseconds": rest // 1000},
+            "event": event.name,
+        }
+        if data is not None:
+            message["data"] = data
+        for session in hearing:
+            session.send(message)

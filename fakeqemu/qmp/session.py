@@ -1,0 +1,227 @@
+"""One client's conversation: greeting, negotiation, requests, replies, events.
+
+QEMU reads a monitor byte by byte and stops after each request until it is answered; with
+out-of-band execution negotiated it reads on until eight wait. What that means to a client is
+kept here: input not read yet is parsed only when its turn comes, so a request sees the session
+as the requests before it left it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.qapi import texts
+from fakeqemu.qapi.errors import CommandNotFoundError, QapiError
+from fakeqemu.qapi.jsonparse import JsonStream, Message, ParseError
+from fakeqemu.qapi.jsonwrite import encode
+from fakeqemu.qmp.request import looks_out_of_band
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.qmp.dispatch import Dispatcher
+
+#: requests that may wait when out-of-band execution is on
+QUEUE_LENGTH = 8
+
+
+class State(Enum):
+    """Where the conversation stands."""
+
+    #: no client yet
+    IDLE = "idle"
+    #: greeted; only qmp_capabilities is taken, no events are sent
+    NEGOTIATING = "negotiating"
+    #: all commands, all events
+    COMMANDS = "commands"
+    #: the client hung up; what it had sent is still carried out, nothing is sent
+    CLOSED = "closed"
+
+
+#: (state, trigger) -> next state; whatever is not here cannot happen
+TRANSITIONS: dict[tuple[State, str], State] = {
+    (State.IDLE, "start"): State.NEGOTIATING,
+    (State.NEGOTIATING, "capabilities"): State.COMMANDS,
+    (State.IDLE, "close"): State.CLOSED,
+    (State.NEGOTIATING, "close"): State.CLOSED,
+    (State.COMMANDS, "close"): State.CLOSED,
+    (State.CLOSED, "close"): State.CLOSED,
+    (State.CLOSED, "capabilities"): State.CLOSED,
+}
+
+
+class QmpSession:
+    """One client from greeting to hang-up."""
+
+    def __init__(
+        self,
+        vm: Machine,
+        dispatcher: Dispatcher,
+        send: Callable[[bytes], None],
+        pretty: bool = False,
+        *,
+        offers_oob: bool = True,
+        monitor: Any = None,
+        on_pause: Callable[[bool], None] | None = None,
+    ) -> None:
+        self.vm = vm
+        self.pretty = pretty
+        #: what commands registered with `monitor=True` get
+        self.monitor: Any = monitor if monitor is not None else self
+        self.state = State.IDLE
+        #: whether the client has done its negotiation (still true after it hung up)
+        self.negotiated = False
+        self.oob_enabled = False
+        #: the command whose reply is being sent; kept only where somebody listens in (`hooks`)
+        self.subject: str | None = None
+        self._offers_oob = offers_oob
+        self._dispatcher = dispatcher
+        self._send = send
+        self._on_pause = on_pause
+        self._paused = False
+        self._suspended = False
+        self._reading = False
+        self._stream = JsonStream(vm.profile.traits)
+        self._input: deque[tuple[bytes, Sequence[int]]] = deque()
+        self._queue: deque[Message] = deque()
+        self._fds: deque[int] = deque()
+
+    # -- the client's side -------------------------------------------------------------------
+
+    def start(self) -> None:
+        """A client is there: greet it."""
+        self._move("start")
+        self._dispatcher.add(self)
+        version = self.vm.profile.version
+        numbers = {"major": version.major, "minor": version.minor, "micro": version.micro}
+        self.send(
+            {
+                "QMP": {
+                    "version": {"qemu": numbers, "package": version.package},
+                    "capabilities": ["oob"] if self._offers_oob else [],
+                }
+            }
+        )
+
+    def receive(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Input from the client, and the descriptors that came with its first byte."""
+        self._input.append((data, fds))
+        self.read()
+
+    def close(self) -> None:
+        """The client hung up. What it sent before is still carried out."""
+        self._move("close")
+        self._leave_if_done()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one message; lost when the client has gone."""
+        self.write(encode_line(message, self.pretty))
+
+    def write(self, line: bytes) -> None:
+        """Send a line that is encoded already."""
+        if self.state is not State.CLOSED:
+            self._send(line)
+
+    def take_fd(self) -> int | None:
+        """The next descriptor that came with the input read so far."""
+        return self._fds.popleft() if self._fds else None
+
+    # -- the dispatcher's side ---------------------------------------------------------------
+
+    @property
+    def hears_events(self) -> bool:
+        """Whether events are sent to this client."""
+        return self.state is State.COMMANDS
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything left to do for this client."""
+        return bool(self._queue or self._input or self._suspended)
+
+    def pop(self) -> Message | None:
+        """Take the next request off the queue; reading goes on if the queue had been full."""
+        if not self._queue:
+            return None
+        message = self._queue.popleft()
+        if self.oob_enabled and len(self._queue) == QUEUE_LENGTH - 1:
+            self._suspended = False
+        return message
+
+    def answered(self, oob_was_enabled: bool) -> None:
+        """The request last popped is done with: without oob, read the next one."""
+        if not oob_was_enabled:
+            self._suspended = False
+        self.read()
+        self._leave_if_done()
+
+    def read(self) -> None:
+        """Parse what has come, as far as this session reads now, and have it carried out."""
+        if self._reading:
+            return
+        self._reading = True
+        try:
+            while not self._suspended:
+                message = self._stream.next_message()
+                if message is not None:
+                    self._take(message)
+                elif self._input:
+                    self._next_input()
+                else:
+                    break
+                self._dispatcher.run()
+        finally:
+            self._reading = False
+
+    def signal(self) -> None:
+        """Tell whoever feeds this session whether to go on."""
+        if self._suspended != self._paused:
+            self._paused = self._suspended
+            if self._on_pause is not None and self.state is not State.CLOSED:
+                self._on_pause(self._paused)
+
+    def accept_capabilities(self, enable: Sequence[str]) -> None:
+        """qmp_capabilities. Raises QapiError."""
+        if self.negotiated:
+            raise CommandNotFoundError(texts.CAPABILITIES_COMPLETE)
+        if not self._offers_oob and enable:
+            raise QapiError(f"Capability {', '.join(enable)} not available")
+        self.oob_enabled = "oob" in enable
+        self.negotiated = True
+        self._move("capabilities")
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _take(self, message: Message) -> None:
+        if not isinstance(message, ParseError) and looks_out_of_band(message.value):
+            self._dispatcher.run_now(self, message)
+            return
+        if not self.oob_enabled or len(self._queue) == QUEUE_LENGTH - 1:
+            self._suspended = True
+        self._queue.append(message)
+
+    def _next_input(self) -> None:
+        data, fds = self._input.popleft()
+        if fds:
+            # those nobody asked for go when new ones come
+            self._drop_fds()
+            self._fds = deque(fds)
+        self._stream.push(data)
+
+    def _drop_fds(self) -> None:
+        while self._fds:
+            self.vm.host.close_fd(self._fds.popleft())
+
+    def _leave_if_done(self) -> None:
+        if self.state is State.CLOSED and not self.waiting:
+            self._drop_fds()
+            self._dispatcher.remove(self)
+
+    def _move(self, trigger: str) -> None:
+        self.state = TRANSITIONS[self.state, trigger]
+
+
+def encode_line(message: dict[str, Any], pretty: bool) -> bytes:
+    """A message as it goes over the wire: CR LF at every line end."""
+    return (encode(message, pretty).replace("\n", "\r\n") + "\r\n").encode("ascii")
