@@ -1,0 +1,374 @@
+"""The `fakeqemu` command.
+
+Our own options come before QEMU's. An emulator is started far more often than anybody asks
+for help, so nothing is imported before it is known what is wanted, and argv is read by hand:
+argparse would take QEMU's options for its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fakeqemu.clock import Clock
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.profile import Profile
+    from fakeqemu.testing.scenario_file import ScenarioFile
+
+DEFAULT_PROFILE = "next"
+
+_USAGE = """\
+usage: fakeqemu run [OPTIONS] [--] QEMU-OPTIONS...
+       fakeqemu QEMU-OPTIONS...
+       fakeqemu explain [--json] [OPTIONS] [--] QEMU-OPTIONS...
+       fakeqemu emulator DIRECTORY [--profile PROFILE] [--name NAME]
+       fakeqemu fork-server SOCKET
+       fakeqemu record [--output FILE] -- CLIENT-ADDRESS REAL-ADDRESS
+       fakeqemu replay FILE --socket ADDRESS [--match order|content]
+       fakeqemu diff FILE [--profile PROFILE] [--shape] [-- QEMU-OPTIONS...]
+       fakeqemu fleet FILE [--shard I/N] [--directory DIR] [--control ADDRESS]
+       fakeqemu profiles
+       fakeqemu --help | --version
+
+A QEMU without the guest: takes QEMU's command line and serves QMP as a real one would.
+
+options:
+  --profile PROFILE  the QEMU version to be (see `fakeqemu profiles`); default: {default},
+                     or what FAKEQEMU_PROFILE says
+  --as-posted        follow the early-parameters patches as they were posted, where their
+                     stated intent differs
+  --program NAME     the name before each message on standard error
+  --speed FACTOR     let the machine's clock run FACTOR times as fast
+  --clock KIND       "real", or "virtual": a clock that only a tester moves
+  --scenario FILE    let happen what a scenario file says, or a scenario by its name (see
+                     docs/scenarios)
+  --control ADDRESS  serve a control socket at unix:PATH: QMP with commands of our own for
+                     faults, events, time, the guest, stubs and the journal
+  --check-replies    check every reply and event against the schema and stop at the first
+                     that does not match; also FAKEQEMU_CHECK_REPLIES=1
+
+explain prints the steps of the start with what each read, and every migration parameter with
+its value and the layer it comes from. emulator writes DIRECTORY/qemu-system-x86_64, which runs
+this fakeqemu under that name for tools that want a path. fork-server is a warm process that forks
+one for each request on a UNIX socket, for those who start many (see docs/testing.md).
+"""
+
+#: options of `run` with a value, and those without
+_VALUED = (
+    *("--profile", "--program", "--speed", "--clock"),
+    *("--private-channel", "--scenario", "--control"),
+)
+_FLAGS = ("--as-posted", "--check-replies")
+#: options of other commands that take a value
+_EXTRA_VALUED = ("--name", "--output", "--socket", "--match", "--shard", "--directory")
+
+
+class UsageError(Exception):
+    """The command line of fakeqemu itself is wrong; the text says how."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with arguments `argv` (default: the process's); its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _command(arguments)
+    except UsageError as error:
+        sys.stderr.write(f"fakeqemu: {error}\n")
+        return 2
+    except BrokenPipeError:
+        return 1
+
+
+def _command(arguments: list[str]) -> int:
+    if not arguments:
+        sys.stderr.write(_usage())
+        return 2
+    first = arguments[0]
+    if first in ("--help", "help"):
+        sys.stdout.write(_usage())
+        return 0
+    if arguments == ["--version"]:
+        from fakeqemu import __version__
+
+        sys.stdout.write(f"fakeqemu {__version__}\n")
+        return 0
+    commands = {
+        "run": _run,
+        "explain": _explain,
+        "emulator": _emulator,
+        "profiles": _profiles,
+        "fork-server": _fork_server,
+        "record": _record,
+        "replay": _replay,
+        "diff": _diff,
+        "fleet": _fleet,
+    }
+    if first in commands:
+        return commands[first](arguments[1:])
+    if first.startswith("-"):
+        return _run(arguments)
+    raise _unknown(first, "command", list(commands))
+
+
+def _usage() -> str:
+    return _USAGE.format(default=DEFAULT_PROFILE)
+
+
+def _run(arguments: list[str]) -> int:
+    import gc
+
+    gc.disable()  # hardly anything made while starting is garbage; run_process turns it on again
+    own, qemu = own_options(arguments)
+    scenario = _scenario(own.get("--scenario"))
+    profile = load_profile(own.get("--profile") or (scenario.profile if scenario else None))
+    from fakeqemu.io.process import ProcessOptions, run_process
+
+    checks = "--check-replies" in own or _environment("FAKEQEMU_CHECK_REPLIES")
+    prepare: list[Callable[[Machine], None]] = []
+    if "--private-channel" in own:
+        from fakeqemu.testing.agent import attach
+
+        channel, _, client = own["--private-channel"].partition(",")
+        prepare.append(attach(int(channel), int(client) if client else None, check=checks))
+        checks = False  # the tester hears of it
+    if scenario is not None:
+        from fakeqemu.testing.scenario_file import ScenarioError
+
+        try:
+            scenario.check(profile)
+        except ScenarioError as error:
+            raise UsageError(str(error)) from None
+        prepare.append(scenario.apply)
+        qemu = [*scenario.options, *qemu]
+    if "--control" in own:
+        from fakeqemu.testing.control import prepare_control
+
+        prepare.append(prepare_control(own["--control"]))
+    return run_process(
+        qemu,
+        profile,
+        ProcessOptions(
+            program=own.get("--program", "qemu-system-x86_64"),
+            speed=_speed(own.get("--speed", "1")),
+            clock=_clock(own.get("--clock", "real")),
+            check_replies=checks,
+            as_posted="--as-posted" in own,
+            prepare=prepare,
+        ),
+    )
+
+
+def _scenario(path: str | None) -> ScenarioFile | None:
+    if path is None:
+        return None
+    from fakeqemu.testing.scenario_file import ScenarioError, ScenarioFile
+
+    try:
+        return ScenarioFile.load(path)
+    except ScenarioError as error:
+        raise UsageError(str(error)) from None
+
+
+def _clock(kind: str) -> Clock | None:
+    if kind == "real":
+        return None
+    if kind != "virtual":
+        raise _unknown(kind, "clock", ["real", "virtual"])
+    from fakeqemu.clock import VirtualClock
+
+    return VirtualClock()
+
+
+def _fork_server(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        raise UsageError("fork-server takes the path of its socket")
+    from fakeqemu.testing.forkserver import serve
+
+    return serve(arguments[0], main, _profile_of)
+
+
+def _profile_of(arguments: list[str]) -> Profile | None:
+    """The profile that a command line asks for; None if it is wrong, which it will be told."""
+    try:
+        own, _ = own_options(arguments[1:] if arguments[:1] == ["run"] else arguments)
+        return load_profile(own.get("--profile"))
+    except UsageError:
+        return None
+
+
+def _record(arguments: list[str]) -> int:
+    own, rest = own_options(arguments, {"--output"})
+    if len(rest) != 2:
+        raise UsageError("record takes two addresses: the client's and the real QEMU's")
+    from fakeqemu.testing.record_cli import record
+
+    return _told(lambda: record(rest[0], rest[1], own.get("--output")))
+
+
+def _replay(arguments: list[str]) -> int:
+    own, rest = _mixed(arguments, {"--socket", "--match"})
+    if len(rest) != 1 or "--socket" not in own:
+        raise UsageError("replay takes a file and --socket ADDRESS")
+    from fakeqemu.testing.record_cli import replay
+
+    return _told(lambda: replay(rest[0], own["--socket"], own.get("--match", "order")))
+
+
+def _diff(arguments: list[str]) -> int:
+    own, rest = _mixed(arguments, {"--shape"})
+    if not rest:
+        raise UsageError("diff takes a file")
+    profile = load_profile(own.get("--profile"))
+    from fakeqemu.testing.record_cli import diff
+
+    return _told(lambda: diff(rest[0], profile.name, rest[1:], shape_only="--shape" in own))
+
+
+def _fleet(arguments: list[str]) -> int:
+    own, rest = _mixed(arguments, {"--shard", "--directory"})
+    if len(rest) != 1:
+        raise UsageError("fleet takes one file")
+    from fakeqemu.testing.fleet_cli import run_fleet
+
+    return _told(
+        lambda: run_fleet(
+            rest[0], own.get("--shard"), own.get("--directory"), own.get("--control")
+        )
+    )
+
+
+def _mixed(arguments: list[str], extra: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """Options before and after the first word that is none."""
+    own, rest = own_options(arguments, extra)
+    if rest:
+        more, behind = own_options(rest[1:], extra)
+        own, rest = {**own, **more}, [rest[0], *behind]
+    return own, rest
+
+
+def _told(work: Callable[[], int]) -> int:
+    """`work()`, with what is wrong in files and addresses as our own words."""
+    try:
+        return work()
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _explain(arguments: list[str]) -> int:
+    own, qemu = own_options(arguments, {"--json"})
+    profile = load_profile(own.get("--profile"))
+    from fakeqemu.explain import explain
+
+    return explain(
+        qemu, profile, json="--json" in own, as_posted="--as-posted" in own, out=sys.stdout
+    )
+
+
+def _emulator(arguments: list[str]) -> int:
+    own, rest = own_options(arguments, {"--name"})
+    if rest:
+        # the directory may stand before the options
+        more, behind = own_options(rest[1:], {"--name"})
+        own, rest = {**own, **more}, [rest[0], *behind]
+    if len(rest) != 1:
+        raise UsageError("emulator takes one directory")
+    from fakeqemu.io.launcher import write_launcher
+
+    profile = load_profile(own.get("--profile"))
+    name = own.get("--name", "qemu-system-x86_64")
+    extra: list[str] = [flag for flag in _FLAGS if flag in own]
+    if "--speed" in own:
+        extra += ["--speed", own["--speed"]]
+    try:
+        path = write_launcher(rest[0], name, profile.name, extra)
+    except OSError as error:
+        raise UsageError(f"cannot write the launcher: {error}") from None
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _profiles(arguments: list[str]) -> int:
+    if arguments:
+        raise UsageError(f"profiles takes no arguments, got {arguments[0]!r}")
+    from fakeqemu.profile import Profile
+
+    for name in Profile.names():
+        profile = Profile.load(name)
+        version = profile.version
+        mark = " (default)" if name == DEFAULT_PROFILE else ""
+        sys.stdout.write(
+            f"{name:8} QEMU {version.major}.{version.minor}.{version.micro:<4} "
+            f"{len(profile.machines)} machine types{mark}\n"
+        )
+    return 0
+
+
+def own_options(
+    arguments: list[str], extra: Collection[str] = ()
+) -> tuple[dict[str, str], list[str]]:
+    """Our own options, and what follows them. `extra`: more of them than `run` has.
+
+    Raises UsageError for an option without its value. The first word that is not ours ends
+    them; QEMU takes two dashes where it has one, so none of ours may be one of QEMU's.
+    """
+    own: dict[str, str] = {}
+    valued = {*_VALUED, *(name for name in extra if name in _EXTRA_VALUED)}
+    flags = {*_FLAGS, *extra} - valued
+    index = 0
+    while index < len(arguments):
+        argument = arguments[index]
+        word, equals, value = argument.partition("=")
+        if argument == "--":
+            return own, arguments[index + 1 :]
+        if word in valued:
+            if not equals:
+                index += 1
+                if index >= len(arguments):
+                    raise UsageError(f"{word} needs a value")
+                value = arguments[index]
+            own[word] = value
+        elif argument in flags:
+            own[argument] = ""
+        else:
+            break
+        index += 1
+    return own, arguments[index:]
+
+
+def load_profile(name: str | None) -> Profile:
+    """The profile called `name`, or the default. Raises UsageError, naming the nearest."""
+    import os
+
+    from fakeqemu.profile import Profile
+
+    wanted = name or os.environ.get("FAKEQEMU_PROFILE") or DEFAULT_PROFILE
+    try:
+        return Profile.load(wanted)
+    except LookupError:
+        raise _unknown(wanted, "profile", Profile.names()) from None
+
+
+def _unknown(name: str, kind: str, known: list[str]) -> UsageError:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=1, cutoff=0.3)
+    hint = f", did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"no {kind} {name!r}{hint} (there are: {', '.join(known)})")
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise UsageError(f"--speed takes a number above 0, got {text!r}")
+    return speed
+
+
+def _environment(name: str) -> bool:
+    import os
+
+    return os.environ.get(name, "") not in ("", "0")

@@ -1,0 +1,171 @@
+"""What a command line would do: the boot's steps and every migration parameter's layers.
+
+The machine boots against no world at all, so nothing is opened, bound or written; everything
+shown comes from the machine's journal and its parameters, nothing is worked out again here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from fakeqemu.boot.messages import Exit
+from fakeqemu.boot.options import parse_command_line
+from fakeqemu.boot.requests import Request, WaitForCprState
+from fakeqemu.boot.sequence import Boot
+from fakeqemu.clock import VirtualClock
+from fakeqemu.model.host import CprChannel, NullHost
+from fakeqemu.qapi.errors import StartupError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.profile import Profile
+
+
+def explain(
+    argv: Sequence[str],
+    profile: Profile,
+    *,
+    json: bool,
+    as_posted: bool,
+    out: TextIO,
+) -> int:
+    """Print how `argv` boots; 0, or the exit status with which QEMU would fail."""
+    account = explain_boot(argv, profile, as_posted=as_posted)
+    if json:
+        from json import dumps
+
+        out.write(dumps(account, indent=2) + "\n")
+    else:
+        out.write(render(account))
+    return int(account["exit"])
+
+
+def explain_boot(
+    argv: Sequence[str], profile: Profile, *, as_posted: bool = False
+) -> dict[str, Any]:
+    """How `argv` boots, as JSON values.
+
+    Members: `profile`, `version`, `machine`, `steps` (`step`, `reads`, `phase`, `events`),
+    `parameters` (`name`, `value`, `layer`, `layers`), `messages`, `error` (or None), `exit`.
+    """
+    version = profile.version
+    account: dict[str, Any] = {
+        "profile": profile.name,
+        "version": f"{version.major}.{version.minor}.{version.micro}",
+        "machine": None,
+        "steps": [],
+        "parameters": [],
+        "messages": [],
+        "error": None,
+        "exit": 0,
+    }
+    host = NullHost()
+    vm: Machine | None = None
+    try:
+        configuration = parse_command_line(argv, profile)
+        configuration.as_posted = as_posted
+        boot = Boot.of(configuration, profile, VirtualClock(), host)
+        vm = boot.vm
+        _walk(boot)
+    except StartupError as error:
+        account["messages"] += error.earlier
+        account["error"], account["exit"] = error.message, error.code
+    except Exit as leave:
+        account["messages"] += leave.earlier
+        account["error"] = "prints help and leaves, no machine is made"
+        account["exit"] = leave.code
+    account["messages"] += host.warnings
+    if vm is not None:
+        machine = getattr(vm, "machine_type", None)
+        account["machine"] = None if machine is None else machine.name
+        account["steps"] = _steps(vm)
+        account["parameters"] = _parameters(vm)
+    return account
+
+
+def render(account: dict[str, Any]) -> str:
+    """The account as text for people."""
+    lines = [f"QEMU {account['version']} (profile {account['profile']})"]
+    if account["machine"]:
+        lines[0] += f", machine {account['machine']}"
+    lines += ["", "boot"]
+    for number, step in enumerate(account["steps"], 1):
+        reads = ", ".join(f"{name}={_shown(value)}" for name, value in step["reads"].items())
+        lines.append(f"  {number:2}  {step['step']:<20} {reads}".rstrip())
+        lines += [f"      event {name}" for name in step["events"]]
+        if step["phase"]:
+            lines.append(f"      -> {step['phase']}")
+    if account["error"]:
+        lines += ["", f"ends with exit status {account['exit']}: {account['error']}"]
+    if account["messages"]:
+        lines += ["", "messages", *(f"  {text}" for text in account["messages"])]
+    if account["parameters"]:
+        width = max(len(entry["name"]) for entry in account["parameters"])
+        lines += ["", "migration parameters (the layer that wins stands last)"]
+        for entry in account["parameters"]:
+            said = " < ".join(
+                f"{layer}: {_shown(value)}" for layer, value in entry["layers"].items()
+            )
+            lines.append(f"  {entry['name']:<{width}}  {_shown(entry['value']):<12}  {said}")
+    return "\n".join(lines) + "\n"
+
+
+def _walk(boot: Boot) -> None:
+    """Go through the boot; what it would wait for has happened."""
+    requests = boot.run()
+    answer: Any = None
+    try:
+        while True:
+            request: Request = requests.send(answer)
+            nothing = isinstance(request, WaitForCprState)
+            answer = CprChannel((), lambda: None) if nothing else None
+    except StopIteration:
+        boot.finish()
+
+
+def _steps(vm: Machine) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = []
+    events: list[str] = []
+    for entry in vm.journal:
+        if entry.kind == "boot":
+            steps.append(
+                {"step": entry.name, "reads": entry.data, "phase": None, "events": events}
+            )
+            events = []
+        elif entry.kind == "phase" and steps:
+            steps[-1]["phase"] = entry.name
+        elif entry.kind == "event":
+            events.append(entry.name)
+    return steps
+
+
+def _parameters(vm: Machine) -> list[dict[str, Any]]:
+    if vm.migration is None:
+        return []
+    parameters = vm.migration.parameters
+    account = []
+    for name in sorted(parameters):
+        found = parameters.explain(name)
+        account.append(
+            {
+                "name": name,
+                "value": found.value,
+                "layer": None if found.winner is None else found.winner.value,
+                "layers": {layer.value: value for layer, value in found.layers.items()},
+            }
+        )
+    return account
+
+
+def _shown(value: Any) -> str:
+    """A JSON value on one line, as it would be typed."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return "[" + " ".join(_shown(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + " ".join(f"{key}={_shown(item)}" for key, item in value.items()) + "}"
+    return str(value) if value != "" else "''"

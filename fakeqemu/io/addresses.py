@@ -1,0 +1,234 @@
+"""Socket addresses between QAPI's form and the kernel's, with QEMU's error texts.
+
+A flat SocketAddress in, a socket out. Texts are those of QEMU's socket helpers, which every
+user of sockets (character devices, migration, NBD) shares.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from typing import Any
+
+from fakeqemu.qapi.errors import QapiError
+
+_PATH_LIMIT = 107
+
+
+def error_text(error: OSError) -> str:
+    """The system's words for `error`, as QEMU appends them."""
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def remove_file(path: str) -> None:
+    """Remove a file if it is there. Raises OSError when it cannot be."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - importing pathlib would slow every start
+
+
+def describe(address: dict[str, Any]) -> str:
+    """An address as it stands in "Failed to connect to '...'"."""
+    match address["type"]:
+        case "inet":
+            return f"{address['host']}:{address['port']}"
+        case "unix":
+            return str(address["path"])
+        case "fd":
+            return str(address["str"])
+    return f"{address.get('cid')}:{address.get('port')}"
+
+
+def flat_name(name: Any, family: int) -> dict[str, Any]:
+    """A kernel socket name as a flat SocketAddress."""
+    if family in (socket.AF_INET, socket.AF_INET6):
+        return {"type": "inet", "host": name[0], "port": str(name[1])}
+    if family == socket.AF_UNIX:
+        if isinstance(name, bytes):
+            return {"type": "unix", "path": os.fsdecode(name[1:]), "abstract": True}
+        return {"type": "unix", "path": name}
+    return {"type": "unix", "path": ""}
+
+
+def local_name(sock: socket.socket) -> dict[str, Any]:
+    """The name of this end."""
+    return flat_name(sock.getsockname(), sock.family)
+
+
+def peer_name(sock: socket.socket) -> dict[str, Any]:
+    """The name of the other end; an empty path where it has none."""
+    try:
+        return flat_name(sock.getpeername(), sock.family)
+    except OSError:
+        return {"type": "unix", "path": ""}
+
+
+def listen_on(address: dict[str, Any], backlog: int = 1) -> socket.socket:
+    """A listening, non-blocking socket at `address`. Raises QapiError."""
+    match address["type"]:
+        case "inet":
+            sock = _listen_inet(address, backlog)
+        case "unix":
+            sock = _listen_unix(address, backlog)
+        case "fd":
+            sock = socket_of_fd(address)
+            try:
+                sock.listen(backlog)
+            except OSError as error:
+                sock.detach()
+                raise QapiError(
+                    f"Failed to listen on fd socket: {error_text(error)}"
+                ) from None
+        case kind:
+            raise QapiError(f"socket type '{kind}' is not supported here")
+    sock.setblocking(False)
+    return sock
+
+
+def start_connect(address: dict[str, Any]) -> tuple[socket.socket, bool]:
+    """A non-blocking socket on its way to `address`, and whether it is there already.
+
+    Raises QapiError where the refusal is known at once.
+    """
+    if address["type"] == "fd":
+        sock = socket_of_fd(address)
+        sock.setblocking(False)
+        return sock, True
+    family: int = socket.AF_UNIX
+    if address["type"] == "unix":
+        target: Any = unix_target(address)
+    else:
+        family, target = resolve(address, passive=False)[0]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        sock.connect(target)
+    except (BlockingIOError, InterruptedError):
+        return sock, False
+    except OSError as error:
+        sock.close()
+        raise connect_error(address, error) from None
+    return sock, True
+
+
+def connect_now(address: dict[str, Any]) -> socket.socket:
+    """A connected, non-blocking socket; waits for it. Raises QapiError."""
+    sock, connected = start_connect(address)
+    if not connected:
+        sock.setblocking(True)
+        import select
+
+        select.select([], [sock], [])
+        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            sock.close()
+            raise connect_error(address, OSError(code, os.strerror(code)))
+        sock.setblocking(False)
+    return sock
+
+
+def connect_error(address: dict[str, Any], error: OSError) -> QapiError:
+    """QEMU's words for a connection that was refused."""
+    return QapiError(f"Failed to connect to '{describe(address)}': {error_text(error)}")
+
+
+def unix_target(address: dict[str, Any]) -> str | bytes:
+    """What bind(2) and connect(2) take for a UNIX address. Raises QapiError if too long."""
+    path = address["path"]
+    if address.get("abstract"):
+        name = b"\0" + os.fsencode(path)
+        return name if address.get("tight", True) else name.ljust(_PATH_LIMIT + 1, b"\0")
+    if len(os.fsencode(path)) > _PATH_LIMIT:
+        raise QapiError(
+            f"UNIX socket path '{path}' is too long",
+            f"Path must be less than {_PATH_LIMIT + 1} bytes",
+        )
+    return str(path)
+
+
+def resolve(address: dict[str, Any], *, passive: bool) -> list[tuple[int, Any]]:
+    """(family, socket name) of an inet address, in the resolver's order. Raises QapiError."""
+    host, port = address.get("host") or None, address["port"]
+    family: int = socket.AF_UNSPEC
+    if address.get("ipv4") and not address.get("ipv6"):
+        family = socket.AF_INET
+    elif address.get("ipv6") and not address.get("ipv4"):
+        family = socket.AF_INET6
+    try:
+        found = socket.getaddrinfo(
+            host, port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE if passive else 0
+        )
+    except socket.gaierror as error:
+        raise QapiError(
+            f"address resolution failed for {address.get('host', '')}:{port}: {error.strerror}"
+        ) from None
+    return [(int(entry[0]), entry[4]) for entry in found]
+
+
+def socket_of_fd(address: dict[str, Any]) -> socket.socket:
+    """The socket behind a descriptor address; its number in `number` or `str`.
+
+    Raises QapiError if it is not a number, not open or not a socket.
+    """
+    text = str(address.get("number", address["str"]))
+    if not text.isdecimal():
+        raise QapiError(f"Unable to parse FD number {text}: Invalid argument")
+    fd = int(text)
+    if not _is_socket(fd):
+        if "number" in address:
+            os.close(fd)  # it was handed over for this
+        raise QapiError(f"File descriptor '{address['str']}' is not a socket")
+    return socket.socket(fileno=fd)
+
+
+def _is_socket(fd: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError:
+        return False
+
+
+def _listen_inet(address: dict[str, Any], backlog: int) -> socket.socket:
+    last = address.get("to")
+    error: OSError | None = None
+    for family, target in resolve(address, passive=True):
+        for port in range(target[1], (last or target[1]) + 1):
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6 and not address.get("ipv4"):
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind((target[0], port, *target[2:]))
+                sock.listen(backlog)
+            except OSError as caught:
+                error = caught
+                sock.close()
+                if caught.errno != errno.EADDRINUSE:
+                    raise QapiError(f"Failed to bind socket: {error_text(caught)}") from None
+                continue
+            return sock
+    assert error is not None
+    raise QapiError(f"Failed to find an available port: {error_text(error)}")
+
+
+def _listen_unix(address: dict[str, Any], backlog: int) -> socket.socket:
+    target = unix_target(address)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if isinstance(target, str):
+        try:
+            remove_file(target)
+        except OSError as error:
+            sock.close()
+            raise QapiError(
+                f"Failed to unlink socket {target}: {error_text(error)}"
+            ) from None
+    try:
+        sock.bind(target)
+    except OSError as error:
+        sock.close()
+        raise QapiError(
+            f"Failed to bind socket to {address['path']}: {error_text(error)}"
+        ) from None
+    sock.listen(backlog)
+    return sock

@@ -1,0 +1,266 @@
+"""Transports of character devices that are not sockets: stdio, file, pipe, pty, serial, udp."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import sys
+from typing import Any
+
+from fakeqemu.io.addresses import error_text, resolve
+from fakeqemu.io.link import FileEnd, Link, SocketEnd
+from fakeqemu.io.loop import Handle, Loop
+from fakeqemu.io.paths import Opener
+from fakeqemu.model.chardev import Chardev
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+
+_PTY_POLL = 1.0
+
+
+class LinkTransport:
+    """A transport over one link that is there from the start."""
+
+    def __init__(self, loop: Loop, chardev: Chardev, end: Any) -> None:
+        self._loop = loop
+        self._chardev = chardev
+        self._link = Link(loop, end, self._input, self._ended, reads_on=True)
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        self._link.write(data)
+
+    def set_reading(self, reading: bool) -> None:
+        """Take input, or leave it."""
+        self._link.set_reading(reading)
+
+    def disconnect(self) -> None:
+        """There is no client to drop."""
+
+    def add_client(self, fd: int) -> bool:  # noqa: ARG002
+        """There can be none."""
+        return False
+
+    def flush(self, timeout: float) -> None:
+        """Send what is queued, waiting up to `timeout` seconds."""
+        self._link.flush(timeout)
+
+    def close(self) -> None:
+        """Close what is ours."""
+        self._link.flush(0.0)
+        self._link.abort()
+
+    def _input(self, data: bytes, fds: list[int]) -> None:
+        self._chardev.received(data, fds)
+
+    def _ended(self, _error: str | None) -> None:
+        self._chardev.closed()
+
+
+class StdioTransport(LinkTransport):
+    """Standard input and output; a terminal is put into raw mode and back again."""
+
+    taken = False
+
+    def __init__(self, loop: Loop, chardev: Chardev) -> None:
+        if StdioTransport.taken:
+            raise QapiError("cannot use stdio by multiple character devices")
+        StdioTransport.taken = True
+        self._terminal = _raw_terminal(0, signals=bool(chardev.options.get("signal", True)))
+        super().__init__(loop, chardev, FileEnd(0, 1, owned=False))
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        super().close()
+        StdioTransport.taken = False
+        if self._terminal is not None:
+            import termios
+
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(0, termios.TCSANOW, self._terminal)
+
+
+class OutputFile:
+    """A file: written at once, because files never make one wait; perhaps read from another."""
+
+    def __init__(self, loop: Loop, chardev: Chardev, opener: Opener) -> None:
+        options = chardev.options
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if options.get("append") else os.O_TRUNC)
+        self._out = _open(options["out"], flags, opener)
+        self._link: Link | None = None
+        if "in" in options:
+            try:
+                source = _open(options["in"], os.O_RDONLY, opener)
+            except QapiError:
+                os.close(self._out)
+                raise
+            self._link = Link(
+                loop, FileEnd(source, -1), chardev.received, lambda _: chardev.closed()
+            )
+
+    def write(self, data: bytes) -> None:
+        """Write; a full disk is the user's affair."""
+        with contextlib.suppress(OSError):
+            os.write(self._out, data)
+
+    def set_reading(self, reading: bool) -> None:
+        """Only an input file has anything to read, and only a pipe can be waited for."""
+        if self._link is not None:
+            with contextlib.suppress(PermissionError):
+                self._link.set_reading(reading)
+
+    def disconnect(self) -> None:
+        """There is no client to drop."""
+
+    def add_client(self, fd: int) -> bool:  # noqa: ARG002
+        """There can be none."""
+        return False
+
+    def flush(self, timeout: float) -> None:
+        """Nothing is ever queued."""
+
+    def close(self) -> None:
+        """Close the files."""
+        os.close(self._out)
+        if self._link is not None:
+            self._link.abort()
+
+
+class PtyTransport(LinkTransport):
+    """A pseudo-terminal; somebody is there once its other end is open, which only asking shows."""
+
+    def __init__(self, loop: Loop, chardev: Chardev) -> None:
+        master, slave = os.openpty()
+        self._name = os.ttyname(slave)
+        _raw_terminal(slave, signals=False)
+        os.close(slave)
+        self._master = master
+        self._timer: Handle | None = None
+        self._reading = False
+        self._closed = False
+        super().__init__(loop, chardev, FileEnd(master, master))
+        chardev.named(f"pty:{self._name}")
+        self._look()
+
+    def set_reading(self, reading: bool) -> None:
+        """Read only while somebody is there: an orphaned terminal reads as an error."""
+        self._reading = reading
+        self._link.set_reading(reading and self._chardev.connected)
+
+    def close(self) -> None:
+        """Stop asking too."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        super().close()
+
+    def _look(self) -> None:
+        if self._closed:
+            return
+        poll = select.poll()
+        poll.register(self._master, select.POLLHUP)
+        hung_up = bool(poll.poll(0))
+        if hung_up == self._chardev.connected:
+            if hung_up:
+                self._link.set_reading(False)
+                self._chardev.closed()
+            else:
+                self._chardev.opened()
+                self._link.set_reading(self._reading)
+        self._timer = self._loop.call_later(_PTY_POLL, self._look)
+
+
+def open_file_like(loop: Loop, chardev: Chardev, opener: Opener = os.open) -> None:
+    """Give a chardev that is no socket its transport. Raises QapiError."""
+    match chardev.backend:
+        case "stdio":
+            chardev.transport = StdioTransport(loop, chardev)
+        case "file":
+            chardev.transport = OutputFile(loop, chardev, opener)
+        case "pipe":
+            end = _pipe(chardev.options["device"], opener)
+            chardev.transport = LinkTransport(loop, chardev, end)
+        case "pty":
+            chardev.transport = PtyTransport(loop, chardev)
+            return
+        case "udp":
+            chardev.transport = LinkTransport(loop, chardev, _udp(chardev.options))
+        case "serial" | "parallel":
+            fd = _open(chardev.options["device"], os.O_RDWR | os.O_NONBLOCK, opener)
+            if chardev.backend == "parallel":
+                os.close(fd)
+                raise QapiError("not a parallel port: Inappropriate ioctl for device")
+            chardev.transport = LinkTransport(loop, chardev, FileEnd(fd, fd))
+        case backend:
+            raise NotModelledError(f"chardev {backend}")
+    chardev.opened()
+
+
+def _open(path: str, flags: int, opener: Opener) -> int:
+    try:
+        return opener(path, flags, 0o666)
+    except OSError as error:
+        raise QapiError(f"Could not open '{path}': {error_text(error)}") from None
+
+
+def _pipe(device: str, opener: Opener) -> FileEnd:
+    """PATH.in and PATH.out if both are there, else PATH for both directions."""
+    fds: list[int] = []
+    with contextlib.suppress(QapiError):
+        for name in (f"{device}.in", f"{device}.out"):
+            fds.append(_open(name, os.O_RDWR, opener))
+        return FileEnd(*fds)
+    for fd in fds:
+        os.close(fd)
+    fd = _open(device, os.O_RDWR, opener)
+    return FileEnd(fd, fd)
+
+
+def _udp(options: dict[str, Any]) -> SocketEnd:
+    remote = {"host": "localhost", **options["remote"].get("data", {})}
+    local = options.get("local", {}).get("data", {"host": "", "port": "0"})
+    if not remote.get("host"):
+        remote["host"] = "localhost"
+    if not remote.get("port"):
+        raise QapiError("remote port not specified")
+    family, peer = resolve(remote, passive=False)[0]
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        host = local.get("host") or ("::" if family == socket.AF_INET6 else "0.0.0.0")
+        sock.bind((host, int(local.get("port") or 0)))
+    except OSError as error:
+        sock.close()
+        raise QapiError(f"Failed to bind socket: {error_text(error)}") from None
+    sock.connect(peer)
+    return SocketEnd(sock)
+
+
+def _raw_terminal(fd: int, *, signals: bool) -> list[Any] | None:
+    """Put a terminal into raw mode; what it was before, None if it is no terminal."""
+    if not os.isatty(fd):
+        return None
+    import termios
+
+    before = termios.tcgetattr(fd)
+    now = termios.tcgetattr(fd)
+    now[0] &= ~(
+        termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
+        | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
+    )
+    now[1] |= termios.OPOST
+    now[2] = now[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    now[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN)
+    if not signals:
+        now[3] &= ~termios.ISIG
+    now[6][termios.VMIN], now[6][termios.VTIME] = 1, 0
+    termios.tcsetattr(fd, termios.TCSANOW, now)
+    return before
+
+
+def announce_pty(chardev: Chardev) -> None:
+    """The line QEMU prints on standard output for a terminal made by the command line."""
+    name = chardev.filename.removeprefix("pty:")
+    sys.stdout.write(f"char device redirected to {name} (label {chardev.id})\n")
+    sys.stdout.flush()

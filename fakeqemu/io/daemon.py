@@ -1,0 +1,65 @@
+"""-daemonize: the parent waits until the machine has started, then leaves with its verdict.
+
+Whoever starts QEMU this way takes the parent's exit for "the socket listens and the pid file
+is written", and its standard error for what went wrong. Descriptors other than 0, 1 and 2
+stay open in the child, because options and commands may name them later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+
+class Daemon:
+    """The child's side: knows how to let the parent go."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    @classmethod
+    def start(cls) -> Daemon:
+        """Fork; returns in the child only. The parent leaves with the child's verdict."""
+        read_end, write_end = os.pipe()
+        if os.fork():
+            os.close(write_end)
+            os._exit(_verdict(read_end))
+        os.close(read_end)
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.umask(0o027)
+        return cls(write_end)
+
+    def started(self) -> None:
+        """The machine is up: standard input, output and error go to nowhere, the parent leaves."""
+        os.chdir("/")
+        null = os.open("/dev/null", os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        if null > 2:
+            os.close(null)
+        self._tell(0)
+
+    def failed(self, code: int) -> None:
+        """The process leaves; if the parent still waits, it leaves with `code`.
+
+        It hears nothing of a process that dies of a signal, and leaves with 1.
+        """
+        if code >= 0:
+            self._tell(code)
+
+    def _tell(self, code: int) -> None:
+        if self._pipe >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._pipe, bytes([code & 0xFF]))
+            os.close(self._pipe)
+            self._pipe = -1
+
+
+def _verdict(read_end: int) -> int:
+    try:
+        verdict = os.read(read_end, 1)
+    except InterruptedError:
+        verdict = b""
+    return verdict[0] if verdict else 1

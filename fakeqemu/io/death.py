@@ -1,0 +1,26 @@
+"""Ends that are no exit: an aborted process must look like one to whoever waits for it.
+
+Exit statuses below zero stand for signals throughout, as `subprocess` shows them. Where real
+QEMU fails an assertion or crashes, the model says so with such a status, and here the process
+really dies of that signal. No core file is left.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+
+
+def leave(status: int) -> int:
+    """`status` for an ordinary end; does not return for one that stands for a signal."""
+    if status >= 0:
+        return status
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(-status, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {-status})
+    os.kill(os.getpid(), -status)
+    raise AssertionError(f"signal {-status} did not end the process")

@@ -1,0 +1,194 @@
+"""Real image files, with the byte locks that keep QEMUs and qemu-img out of each other's way."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator
+
+from fakeqemu.model.block.files import BlockFile, ImageLocked
+
+#: bytes of the file that stand for "somebody does this" and "somebody refuses this"
+_HELD_AT, _REFUSED_AT = 100, 200
+_BITS = 4
+_FLOCK = "hhqqi4x"
+_FALLOC_KEEP_SIZE, _FALLOC_PUNCH_HOLE = 1, 2
+_CHUNK = 1 << 20
+
+
+def _byte_lock(fd: int, kind: int, offset: int, *, test: bool = False) -> int:
+    """Set or test a lock of one byte; the kind of lock that stands against it when testing."""
+    request = struct.pack(_FLOCK, kind, os.SEEK_SET, offset, 1, 0)
+    command = fcntl.F_OFD_GETLK if test else fcntl.F_OFD_SETLK
+    answer = fcntl.fcntl(fd, command, request)
+    found: int = struct.unpack(_FLOCK, answer)[0]
+    return found
+
+
+class RealFile:
+    """One open of one real file."""
+
+    def __init__(self, fd: int, writable: bool) -> None:
+        self._fd = fd
+        self._writable = writable
+        self._held = 0
+        self._unshared = 0
+
+    @property
+    def writable(self) -> bool:
+        """Whether it was opened for writing."""
+        return self._writable
+
+    def size(self) -> int:
+        """Bytes in it; devices are asked where they end."""
+        info = os.fstat(self._fd)
+        return info.st_size if stat.S_ISREG(info.st_mode) else os.lseek(self._fd, 0, os.SEEK_END)
+
+    def allocated(self) -> int:
+        """Bytes it takes on disk."""
+        return os.fstat(self._fd).st_blocks * 512
+
+    def read(self, offset: int, count: int) -> bytes:
+        """`count` bytes; fewer only at the end of the file."""
+        out = bytearray()
+        while len(out) < count:
+            piece = os.pread(self._fd, count - len(out), offset + len(out))
+            if not piece:
+                break
+            out += piece
+        return bytes(out)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write all of it."""
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._fd, view, offset)
+            view, offset = view[written:], offset + written
+
+    def zero(self, offset: int, count: int) -> None:
+        """Punch a hole, or write zeros where that cannot be done."""
+        end = min(offset + count, self.size())
+        if end <= offset:
+            return
+        import ctypes
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        mode = _FALLOC_KEEP_SIZE | _FALLOC_PUNCH_HOLE
+        where = ctypes.c_int64(offset), ctypes.c_int64(end - offset)
+        if libc.fallocate(self._fd, mode, *where) == 0:
+            return
+        while offset < end:
+            step = min(_CHUNK, end - offset)
+            self.write(offset, bytes(step))
+            offset += step
+
+    def truncate(self, size: int) -> None:
+        """Change its size."""
+        os.ftruncate(self._fd, size)
+
+    def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Offset and length of what is not a hole."""
+        end = min(end, self.size())
+        while start < end:
+            try:
+                first = os.lseek(self._fd, start, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                first = start
+            if first >= end:
+                return
+            try:
+                last = min(os.lseek(self._fd, first, os.SEEK_HOLE), end)
+            except OSError:
+                last = end
+            yield first, last - first
+            start = last
+
+    def lock(self, held: int, unshared: int) -> None:
+        """Take the locks, see whether others' stand against them, else take them back."""
+        if held == self._held and unshared == self._unshared:
+            return
+        before = self._held, self._unshared
+        self._take(held | self._held, unshared | self._unshared)
+        try:
+            self._check(held, unshared)
+        except ImageLocked:
+            self._take(*before)
+            raise
+        self._take(held, unshared)
+
+    def _take(self, held: int, unshared: int) -> None:
+        for base, want, now in (
+            (_HELD_AT, held, self._held),
+            (_REFUSED_AT, unshared, self._unshared),
+        ):
+            for bit in range(_BITS):
+                if (want ^ now) >> bit & 1:
+                    kind = fcntl.F_RDLCK if want >> bit & 1 else fcntl.F_UNLCK
+                    with contextlib.suppress(OSError):
+                        _byte_lock(self._fd, kind, base + bit)
+        self._held, self._unshared = held, unshared
+
+    def _check(self, held: int, unshared: int) -> None:
+        for base, want, shared in ((_REFUSED_AT, held, False), (_HELD_AT, unshared, True)):
+            for bit in range(_BITS):
+                if not want >> bit & 1:
+                    continue
+                try:
+                    found = _byte_lock(self._fd, fcntl.F_WRLCK, base + bit, test=True)
+                except OSError:
+                    continue
+                if found != fcntl.F_UNLCK:
+                    raise ImageLocked(bit, shared=shared)
+
+    def close(self) -> None:
+        """Give it and its locks back."""
+        with contextlib.suppress(OSError):
+            os.close(self._fd)
+
+
+class RealFiles:
+    """The machine's own file system."""
+
+    def open(self, path: str, *, writable: bool, create: bool = False) -> BlockFile:
+        """Open a file. Raises OSError."""
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+        if create:
+            flags |= os.O_CREAT
+        fd = os.open(path, flags, 0o644)
+        file = RealFile(fd, writable)
+        if create:
+            try:
+                file.lock(2 | 8, 8)
+            except ImageLocked:
+                file.close()
+                raise
+            file.truncate(0)
+        return file
+
+    def open_fd(self, fd: int, *, writable: bool) -> BlockFile:
+        """Use a copy of a descriptor that was opened the right way. Raises OSError."""
+        mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        if mode != (os.O_RDWR if writable else os.O_RDONLY):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return RealFile(os.dup(fd), writable)
+
+    def kind(self, path: str) -> str:
+        """What is at `path`. Raises OSError."""
+        mode = os.stat(path).st_mode  # noqa: PTH116 - importing pathlib would slow every start
+        tests = (
+            (stat.S_ISREG, "file"),
+            (stat.S_ISDIR, "directory"),
+            (stat.S_ISCHR, "char"),
+            (stat.S_ISBLK, "block"),
+        )
+        return next((name for test, name in tests if test(mode)), "other")
+
+    def absolute(self, path: str) -> str:
+        """The path from the root."""
+        return path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109

@@ -1,0 +1,413 @@
+"""The world as one machine sees it, made of real sockets, files and processes.
+
+Everything runs on a `Loop`: asyncio's in a test, our own in the process. `perform` does what
+the boot asks for; what takes time calls back, so the same code serves both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from fakeqemu.boot.requests import (
+    AttachMonitor,
+    Request,
+    SetupPost,
+    WaitForClient,
+    WaitForCprState,
+    WritePidFile,
+)
+from fakeqemu.io.files import RealFiles
+from fakeqemu.io.loop import Loop
+from fakeqemu.io.paths import open_path
+from fakeqemu.io.pidfile import PidFile
+from fakeqemu.model.chardev import Chardev, open_in_model
+from fakeqemu.model.fds import Fdsets
+from fakeqemu.model.host import CprLink, Listener, Stream
+from fakeqemu.qapi.errors import QapiError, StartupError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+
+#: how long a leaving process waits for clients to take what is queued for them, in seconds
+FLUSH_TIME = 0.5
+
+
+class LoopHost:
+    """A `Host` on an event loop."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        *,
+        program: str = "qemu-system-x86_64",
+        stderr: TextIO | None = None,
+    ) -> None:
+        self.loop = loop
+        self.program = program
+        #: the machine; see `serve`
+        self.vm: Machine | None = None
+        #: called at SetupPost, when a daemon lets its parent go
+        self.on_setup_post: Callable[[], None] | None = None
+        #: may refuse a character device before it is opened (StartupError)
+        self.on_open_chardev: Callable[[Chardev], None] | None = None
+        #: may stand in for a migration channel's stream
+        self.wrap_stream: Callable[[Stream], Stream] | None = None
+        #: whether a signal ends the process
+        self.heeds_signal: Callable[[int], bool] | None = None
+        self.files = RealFiles()
+        #: what to do at the end, newest first; run by `close`
+        self._cleanups: list[Callable[[], None]] = []
+        #: whether this process may become another, and may have been one before
+        self.may_exec = False
+        self._stderr = stderr
+        self._channels: list[Any] = []
+
+    def serve(self, vm: Machine) -> None:
+        """Be the host of `vm`; call it before the boot runs."""
+        self.vm = vm
+        vm.objects.make_monitor = lambda name, human, pretty: make_monitor(
+            vm, vm.chardevs[name], human=human, pretty=pretty
+        )
+
+    def at_end(self, cleanup: Callable[[], None]) -> None:
+        """Call `cleanup` when the host closes, before those asked for earlier."""
+        self._cleanups.append(cleanup)
+
+    # -- what the model asks for -------------------------------------------------------------
+
+    def open_chardev(self, chardev: Chardev) -> None:
+        """Give `chardev` its transport. Raises QapiError."""
+        if self.on_open_chardev is not None:
+            self.on_open_chardev(chardev)
+        self._open_log(chardev)
+        if open_in_model(chardev):
+            return
+        if chardev.backend == "socket":
+            from fakeqemu.io.chardev import open_socket
+
+            open_socket(self.loop, chardev, self.warn)
+            return
+        from fakeqemu.io.chardev_files import announce_pty, open_file_like
+
+        open_file_like(self.loop, chardev, self._open_path)
+        if chardev.backend == "pty" and chardev.location:
+            announce_pty(chardev)
+
+    def _open_path(self, path: str, flags: int, mode: int) -> int:
+        return open_path(self.vm.fdsets if self.vm is not None else Fdsets(), path, flags, mode)
+
+    def close_chardev(self, chardev: Chardev) -> None:
+        """Take the transport away again."""
+        if chardev.transport is not None:
+            chardev.transport.close()
+            chardev.transport = None
+
+    def listen(
+        self, address: dict[str, object], accept: Callable[[Stream], None], backlog: int = 1
+    ) -> Listener:
+        """Listen for migration. Raises QapiError."""
+        from fakeqemu.io.channels import SocketListener
+
+        def accepted(stream: Stream) -> None:
+            accept(self._keep_stream(stream))
+
+        listener = SocketListener(self.loop, address, accepted, backlog)
+        self._keep(listener)
+        return listener
+
+    def connect(
+        self, address: dict[str, object], done: Callable[[Stream | None, str], None]
+    ) -> None:
+        """Open an outgoing migration channel. Raises QapiError for what is refused at once."""
+        from fakeqemu.io.channels import open_outgoing
+
+        def opened(stream: Stream | None, error: str) -> None:
+            if stream is not None:
+                stream = self._keep_stream(stream)
+            done(stream, error)
+
+        open_outgoing(self.loop, address, opened, self._open_path)
+
+    def open_incoming(self, address: dict[str, object]) -> Stream:
+        """Open an incoming channel that needs no listening. Raises QapiError."""
+        from fakeqemu.io.channels import open_local
+
+        return self._keep_stream(
+            open_local(self.loop, address, outgoing=False, opener=self._open_path)
+        )
+
+    def close_fd(self, fd: int) -> None:
+        """Close a descriptor that a client handed over."""
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+    def fd_kind(self, fd: int) -> str:
+        """What `fd` is: "socket", "pipe", "file" (anything else) or "closed"."""
+        try:
+            mode = os.fstat(fd).st_mode
+        except OSError:
+            return "closed"
+        if stat.S_ISSOCK(mode):
+            return "socket"
+        return "pipe" if stat.S_ISFIFO(mode) else "file"
+
+    def dup_fd(self, fd: int) -> int:
+        """A second descriptor for the same file. Raises QapiError."""
+        try:
+            return os.dup(fd)
+        except OSError as error:
+            raise QapiError(f"Could not dup FD {fd}: {error.strerror}") from None
+
+    def send_cpr_state(
+        self,
+        address: dict[str, object],
+        pieces: Sequence[tuple[bytes, int | None]],
+        hung_up: Callable[[], None],
+    ) -> CprLink:
+        """Send CPR state. Raises QapiError if nobody listens."""
+        from fakeqemu.io.cpr import CprSender
+
+        sender = CprSender(self.loop, address, pieces, hung_up)
+        self._keep(sender)
+        return sender
+
+    def create_memory(self, name: str, size: int) -> int:
+        """Memory as a file descriptor. Raises QapiError."""
+        from fakeqemu.io.cpr import create_memory
+
+        fd = create_memory(name, size)
+        self._cleanups.append(lambda: self.close_fd(fd))
+        return fd
+
+    def fd_size(self, fd: int) -> int | None:
+        """Bytes in a file or memory."""
+        try:
+            return os.fstat(fd).st_size
+        except OSError:
+            return None
+
+    def replace_process(self, args: list[str], state: bytes, fds: Sequence[int]) -> None:
+        """Become the command `args`. Raises QapiError when it cannot be run."""
+        from fakeqemu.io.cpr import EXEC_STATE, keep_over_exec, undo_keep
+
+        if not self.may_exec:
+            raise QapiError(f"execvp {args[0]} failed: Operation not permitted")
+        file = keep_over_exec(state, fds)
+        try:
+            os.execvpe(args[0], args, {**os.environ, EXEC_STATE: str(file)})
+        except OSError as error:
+            undo_keep(file, fds)
+            raise QapiError(f"execvp {args[0]} failed: {error.strerror}") from None
+
+    def left_by_exec(self) -> bytes | None:
+        """CPR state that the process which executed this one has left; None if there is none.
+
+        Raises StartupError for an environment that names no descriptor.
+        """
+        if not self.may_exec or "QEMU_CPR_EXEC_STATE" not in os.environ:
+            return None
+        from fakeqemu.io.cpr import EXEC_STATE, left_by_exec
+
+        text = os.environ.pop(EXEC_STATE)
+        try:
+            return left_by_exec(text)
+        except ValueError:
+            raise StartupError(f"{EXEC_STATE}={text} is no descriptor") from None
+
+    def create_file(self, path: str, size: int) -> None:
+        """Make the file, or make it longer."""
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if os.fstat(fd).st_size < size:
+                os.ftruncate(fd, size)
+        finally:
+            os.close(fd)
+
+    def read_file(self, path: str) -> bytes:
+        """A file's content."""
+        return Path(path).read_bytes()
+
+    def file_error(self, path: str) -> str | None:
+        """Why a file cannot be read."""
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            return error.strerror
+        return None
+
+    def fd_error(self, fd: int) -> str | None:
+        """Why a descriptor cannot be used."""
+        try:
+            os.fstat(fd)
+        except OSError as error:
+            return error.strerror
+        return None
+
+    def kvm_usable(self) -> bool:
+        """Whether `/dev/kvm` can be opened."""
+        try:
+            fd = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        usable = stat.S_ISCHR(os.fstat(fd).st_mode)
+        os.close(fd)
+        return usable
+
+    def monotonic_thread_id(self) -> int:
+        """This process's main thread, as the kernel numbers it."""
+        return os.getpid()
+
+    def warn(self, text: str) -> None:
+        """One message on standard error, after the program's name."""
+        stream = self._stderr or sys.stderr
+        with contextlib.suppress(OSError, ValueError):
+            line = text.rstrip("\n")
+            stream.write(f"{self._prefix()}{self.program}: {line}\n")
+            stream.flush()
+
+    def say(self, text: str) -> None:
+        """Lines on standard error as they are."""
+        stream = self._stderr or sys.stderr
+        with contextlib.suppress(OSError, ValueError):
+            stream.write(text.rstrip("\n") + "\n")
+            stream.flush()
+
+    # -- what the boot asks for --------------------------------------------------------------
+
+    def perform(self, request: Request, done: Callable[[Any], None]) -> None:
+        """Do what the boot asks; `done(answer)` is called when it is done, perhaps at once.
+
+        Raises QapiError for a refusal.
+        """
+        match request:
+            case WritePidFile(path):
+                self._cleanups.append(PidFile.create(path).remove)
+                done(None)
+            case WaitForClient(chardev):
+                location = f"{chardev.location}: " if chardev.location else ""
+                self.warn(f"{location}info: QEMU waiting for connection on: {chardev.filename}")
+                _when_connected(chardev, done)
+            case WaitForCprState(address, reader):
+                from fakeqemu.io.cpr import CprReceiver
+
+                self._keep(CprReceiver(self.loop, address, reader, done))
+            case AttachMonitor():
+                assert self.vm is not None
+                human = request.options.mode != "control"
+                make_monitor(
+                    self.vm, request.chardev, human=human, pretty=request.options.pretty
+                )
+                done(None)
+            case SetupPost():
+                self._change_root()
+                if self.on_setup_post is not None:
+                    self.on_setup_post()
+                done(None)
+
+    def close(self, *, keep_files: bool = False) -> None:
+        """Give everything back: clients hear what is queued, then the end.
+
+        `keep_files` leaves socket files where they are, as QEMU does when it fails to start.
+        """
+        chardevs = list(self.vm.chardevs.values()) if self.vm is not None else []
+        for chardev in chardevs:
+            if (flush := getattr(chardev.transport, "flush", None)) is not None:
+                flush(FLUSH_TIME)
+        for chardev in chardevs:
+            if chardev.transport is not None:
+                if keep_files and (keep := getattr(chardev.transport, "keep_file", None)):
+                    keep()
+                chardev.transport.close()
+                chardev.transport = None
+        for channel in self._channels:
+            if (flush := getattr(channel, "flush", None)) is not None:
+                flush(FLUSH_TIME)
+            getattr(channel, "abort", channel.close)()
+        self._channels.clear()
+        while self._cleanups:
+            self._cleanups.pop()()
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _change_root(self) -> None:
+        """-chroot is only judged: the data a machine is made from must stay in reach."""
+        assert self.vm is not None
+        root = self.vm.configuration.chroot
+        if root is not None and not (os.path.isdir(root) and os.geteuid() == 0):  # noqa: PTH112
+            raise QapiError("chroot failed")
+
+    def _keep_stream(self, stream: Stream) -> Stream:
+        self._keep(stream)
+        return stream if self.wrap_stream is None else self.wrap_stream(stream)
+
+    def _keep(self, channel: Any) -> None:
+        self._channels = [kept for kept in self._channels if not _finished(kept)]
+        self._channels.append(channel)
+
+    def _open_log(self, chardev: Chardev) -> None:
+        path = chardev.options.get("logfile")
+        if path is None:
+            return
+        how = os.O_APPEND if chardev.options.get("logappend") else os.O_TRUNC
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, 0o666)
+        except OSError as error:
+            raise QapiError(f"Could not create '{path}': {error.strerror}") from None
+
+        def log(data: bytes) -> None:
+            with contextlib.suppress(OSError):
+                os.write(fd, data)
+
+        chardev.log = log
+        self._cleanups.append(lambda: os.close(fd))
+
+    def _prefix(self) -> str:
+        message = self.vm.configuration.message if self.vm is not None else None
+        if message is None:
+            return ""
+        prefix = ""
+        if message.timestamp:
+            import time
+
+            now = time.time_ns()
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
+            prefix = f"{stamp}.{now % 10**9 // 1000:06}Z "
+        if message.guest_name and self.vm is not None and self.vm.configuration.name.guest:
+            prefix += f"{self.vm.configuration.name.guest} "
+        return prefix
+
+
+def make_monitor(vm: Machine, chardev: Chardev, *, human: bool, pretty: bool) -> Any:
+    """Put a QMP session or an HMP terminal on a chardev; it has `detach()`.
+
+    Raises QapiError if the chardev is in use.
+    """
+    if human:
+        from fakeqemu.qmp.terminal import HmpTerminal
+
+        return HmpTerminal(vm, chardev)
+    from fakeqemu.qmp.monitor import QmpMonitor
+
+    return QmpMonitor(vm, chardev, pretty)
+
+
+def _when_connected(chardev: Chardev, done: Callable[[Any], None]) -> None:
+    def opened() -> None:
+        chardev.on_opened = None
+        done(None)
+
+    if chardev.connected:
+        done(None)
+    else:
+        chardev.on_opened = opened
+
+
+def _finished(channel: Any) -> bool:
+    link = getattr(channel, "_link", None)
+    return link is not None and not link.open and link.queued == 0

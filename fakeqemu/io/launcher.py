@@ -1,0 +1,45 @@
+"""A file that looks like an emulator: for tools that take a path and empty the environment.
+
+It names the interpreter and the package by absolute path, so it needs no PATH, no activated
+environment and no PYTHONPATH, and runs as any user who may read them.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import fakeqemu
+
+#: -I keeps the caller's settings and directory out; -S saves the look for packages, none of
+#: which an emulator needs
+_FLAGS = "-IS"
+_CODE = "import sys; sys.path.insert(0, {root!r}); from fakeqemu.cli import main; sys.exit(main())"
+
+
+def write_launcher(
+    directory: str, name: str, profile: str, options: Sequence[str] = ()
+) -> Path:
+    """Write an executable DIRECTORY/NAME that is `profile`; its path. Raises OSError."""
+    folder = Path(directory).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    root = str(Path(fakeqemu.__file__).parent.parent)
+    command = [
+        str(Path(sys.executable).absolute()),
+        _FLAGS,
+        "-c",
+        _CODE.format(root=root),
+        "run",
+        "--profile",
+        profile,
+        "--program",
+        name,
+        *options,
+        "--",
+    ]
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', "utf-8")
+    path.chmod(0o755)
+    return path

@@ -1,0 +1,30 @@
+"""Opening a path as QEMU does: `/dev/fdset/N` is a descriptor somebody handed over before."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+
+from fakeqemu.model.fds import Fdsets
+
+#: (path, flags, mode) -> descriptor; raises OSError
+Opener = Callable[[str, int, int], int]
+
+_PREFIX = "/dev/fdset/"
+
+
+def open_path(fdsets: Fdsets, path: str, flags: int, mode: int = 0o666) -> int:
+    """Open `path`; of a set, a duplicate of the first descriptor with the access asked for."""
+    if not path.startswith(_PREFIX):
+        return os.open(path, flags, mode)
+    number = path.removeprefix(_PREFIX)
+    fdset = fdsets.get(int(number)) if number.isdecimal() else None
+    if fdset is None:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for each in fdset.fds:
+        have = fcntl.fcntl(each.fd, fcntl.F_GETFL)
+        if have & os.O_ACCMODE == flags & os.O_ACCMODE:
+            return os.dup(each.fd)
+    raise OSError(errno.EACCES, os.strerror(errno.EACCES))

@@ -1,0 +1,413 @@
+"""Character devices over real sockets and files, with a frontend that only echoes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from fakeqemu.boot.configuration import Configuration
+from fakeqemu.clock import VirtualClock
+from fakeqemu.io.host import LoopHost
+from fakeqemu.model.chardev import (
+    Chardev,
+    ChardevOptions,
+    add_chardev,
+    change_chardev,
+    remove_chardev,
+)
+from fakeqemu.model.machine import Machine
+from fakeqemu.profile import Profile
+from fakeqemu.qapi.errors import QapiError
+
+
+class Echo:
+    """Greets, and sends back what comes."""
+
+    can_hotswap = True
+
+    def __init__(self, chardev: Chardev) -> None:
+        self.chardev = chardev
+        self.fds: list[int] = []
+        self.log: list[str] = []
+        chardev.attach(self)
+
+    def chr_opened(self) -> None:
+        self.log.append("opened")
+        self.chardev.write(b"hello\n")
+
+    def chr_received(self, data: bytes, fds: Sequence[int]) -> None:
+        self.fds += fds
+        self.chardev.write(data)
+
+    def chr_closed(self) -> None:
+        self.log.append("closed")
+
+
+@pytest.fixture
+async def vm(tmp_path: Path) -> AsyncIterator[Machine]:
+    host = LoopHost(asyncio.get_running_loop())
+    machine = Machine(Profile.load("10.0"), Configuration(), VirtualClock(), host)
+    host.serve(machine)
+    yield machine
+    host.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[str]:
+    """A short path: those of pytest can be too long for a socket."""
+    name = f"/tmp/fq-test-{os.getpid()}-{abs(hash(str(tmp_path))) % 10**8}"
+    yield name
+    with contextlib.suppress(FileNotFoundError):
+        Path(name).unlink()
+
+
+def unix(id: str, path: str, **options: object) -> ChardevOptions:
+    address = {"type": "unix", "data": {"path": path}}
+    return ChardevOptions(id, "socket", {"addr": address, **options})
+
+
+def inet(id: str, port: int, **options: object) -> ChardevOptions:
+    address = {"type": "inet", "data": {"host": "127.0.0.1", "port": str(port)}}
+    return ChardevOptions(id, "socket", {"addr": address, **options})
+
+
+async def until(condition: object) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0)
+
+
+async def test_one_client_at_a_time(vm: Machine, path: str) -> None:
+    chardev = add_chardev(vm, unix("c", path, server=True))
+    echo = Echo(chardev)
+    assert chardev.filename == f"disconnected:unix:{path},server=on"
+    reader, writer = await asyncio.open_unix_connection(path)
+    assert await reader.readline() == b"hello\n"
+    assert chardev.filename == f"unix:{path},server=on"
+
+    second, second_writer = await asyncio.open_unix_connection(path)
+    second_writer.write(b"early\n")
+    writer.write(b"ping\n")
+    assert await reader.readline() == b"ping\n"
+    assert not second._buffer, "the second client must not be greeted"
+
+    writer.close()
+    assert await second.readline() == b"hello\n"
+    assert await second.readline() == b"early\n"
+    assert echo.log == ["opened", "closed", "opened"]
+    second_writer.close()
+    await until(lambda: not chardev.connected)
+
+
+async def test_input_waits_for_a_frontend(vm: Machine, path: str) -> None:
+    chardev = add_chardev(vm, unix("c", path))
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"early\n")
+    await until(lambda: chardev.connected)
+    assert chardev.filename == f"unix:{path},server=on"
+    Echo(chardev)
+    assert await reader.readline() == b"hello\n"
+    assert await reader.readline() == b"early\n"
+    writer.close()
+
+
+async def test_a_hangup_is_seen_without_a_frontend(vm: Machine, path: str) -> None:
+    chardev = add_chardev(vm, unix("c", path))
+    _, writer = await asyncio.open_unix_connection(path)
+    await until(lambda: chardev.connected)
+    writer.close()
+    await until(lambda: not chardev.connected)
+    assert chardev.filename == f"disconnected:unix:{path},server=on"
+
+
+async def test_pausing_stops_input_and_loses_none(vm: Machine, path: str) -> None:
+    chardev = add_chardev(vm, unix("c", path))
+    Echo(chardev)
+    reader, writer = await asyncio.open_unix_connection(path)
+    await reader.readline()
+    chardev.pause(True)
+    writer.write(b"later\n")
+    await writer.drain()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not reader._buffer
+    chardev.pause(False)
+    assert await reader.readline() == b"later\n"
+    writer.close()
+
+
+async def test_commands_before_a_hangup_are_heard(vm: Machine, path: str) -> None:
+    chardev = add_chardev(vm, unix("c", path))
+    echo = Echo(chardev)
+    seen: list[bytes] = []
+    chardev.log = seen.append
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(path)
+    client.sendall(b"last words\n")
+    client.close()
+    await until(lambda: echo.log == ["opened", "closed"])
+    assert seen == [b"hello\n", b"last words\n"]
+
+
+async def test_descriptors_come_with_their_bytes(vm: Machine, path: str) -> None:
+    echo = Echo(add_chardev(vm, unix("c", path)))
+    read_end, write_end = os.pipe()
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(path)
+    socket.send_fds(client, [b"x"], [write_end])
+    await until(lambda: echo.fds)
+    os.write(echo.fds[0], b"through")
+    assert os.read(read_end, 100) == b"through"
+    for fd in (read_end, write_end, *echo.fds):
+        os.close(fd)
+    client.close()
+
+
+async def test_much_output_waits_for_a_slow_reader(vm: Machine, path: str) -> None:
+    chardev = add_chardev(vm, unix("c", path))
+    Echo(chardev)
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(path)
+    await until(lambda: chardev.connected)
+    big = bytes(range(256)) * 8192
+    chardev.write(big)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    got = b""
+    async with asyncio.timeout(5):
+        while len(got) < len(big) + 6:
+            got += await loop.sock_recv(client, 1 << 20)
+    assert got == b"hello\n" + big
+    client.close()
+
+
+async def test_removing_frees_the_path_and_refuses_while_busy(vm: Machine, path: str) -> None:
+    chardev = add_chardev(vm, unix("c", path))
+    echo = Echo(chardev)
+    with pytest.raises(QapiError, match="Chardev 'c' is busy"):
+        remove_chardev(vm, "c")
+    with pytest.raises(QapiError, match="chardev 'c' is already in use"):
+        chardev.attach(echo)
+    chardev.detach()
+    remove_chardev(vm, "c")
+    assert not Path(path).exists()
+    assert vm.chardevs == {}
+
+
+async def test_a_listening_socket_takes_the_path_of_another(vm: Machine, path: str) -> None:
+    add_chardev(vm, unix("old", path))
+    Echo(add_chardev(vm, unix("new", path)))
+    reader, writer = await asyncio.open_unix_connection(path)
+    assert await reader.readline() == b"hello\n"
+    writer.close()
+
+
+async def test_tcp_names_both_ends(vm: Machine) -> None:
+    chardev = add_chardev(vm, inet("t", 0, server=True))
+    port = chardev.address["port"]
+    assert chardev.filename == f"disconnected:tcp:127.0.0.1:{port},server=on"
+    Echo(chardev)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+    await reader.readline()
+    mine = writer.get_extra_info("sockname")[1]
+    assert chardev.filename == f"tcp:127.0.0.1:{port},server=on <-> 127.0.0.1:{mine}"
+    with pytest.raises(
+        QapiError, match=r"^Failed to find an available port: Address already in use$"
+    ):
+        add_chardev(vm, inet("u", int(port)))
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            unix("c", "/nowhere/at/all", server=True),
+            "Failed to bind socket to /nowhere/at/all: No such file or directory",
+        ),
+        (
+            unix("c", "/nowhere/at/all", server=False),
+            "Failed to connect to '/nowhere/at/all': No such file or directory",
+        ),
+        (unix("c", "/tmp/" + "x" * 120), f"UNIX socket path '/tmp/{'x' * 120}' is too long"),
+        (inet("c", 1, server=False), "Failed to connect to '127.0.0.1:1': Connection refused"),
+        (
+            unix("c", "/x", server=False, wait=True),
+            "'wait' option is incompatible with socket in client connect mode",
+        ),
+        (
+            unix("c", "/x", server=True, reconnect=1),
+            "'reconnect' option is incompatible with socket in server listen mode",
+        ),
+        (
+            ChardevOptions("c", "file", {"out": "/nowhere/at/all"}),
+            "Could not open '/nowhere/at/all': No such file or directory",
+        ),
+        (ChardevOptions("c", "mux", {"chardev": "zz"}), "mux: base chardev zz not found"),
+        (
+            ChardevOptions("c", "ringbuf", {"size": 1000}),
+            "size of ringbuf chardev must be power of two",
+        ),
+    ],
+)
+async def test_refusals(vm: Machine, options: ChardevOptions, text: str) -> None:
+    with pytest.raises(QapiError) as caught:
+        add_chardev(vm, options)
+    assert caught.value.desc == text
+    assert vm.chardevs == {}
+
+
+async def test_a_client_connects_at_once(vm: Machine, path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        chardev = add_chardev(vm, unix("c", path, server=False))
+        assert chardev.connected
+        assert chardev.filename == f"unix:{path}"
+        Echo(chardev)
+        peer, _ = listener.accept()
+        assert peer.recv(100) == b"hello\n"
+        peer.close()
+        await until(lambda: not chardev.connected)
+        assert chardev.filename == f"disconnected:unix:{path}"
+
+
+async def test_a_client_that_reconnects(vm: Machine, path: str) -> None:
+    chardev = add_chardev(vm, unix("c", path, server=False, **{"reconnect-ms": 1}))
+    echo = Echo(chardev)
+    assert not chardev.connected
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    listener.setblocking(False)
+    loop = asyncio.get_running_loop()
+    for _ in range(2):
+        peer, _ = await asyncio.wait_for(loop.sock_accept(listener), 5)
+        assert await loop.sock_recv(peer, 100) == b"hello\n"
+        peer.close()
+        await until(lambda: not chardev.connected)
+    assert echo.log[:4] == ["opened", "closed", "opened", "closed"]
+    listener.close()
+
+
+@pytest.mark.parametrize("listening", [True, False])
+async def test_a_descriptor_handed_over(vm: Machine, path: str, listening: bool) -> None:
+    ours, theirs = socket.socketpair()
+    if listening:
+        theirs.close()
+        theirs = socket.socket(socket.AF_UNIX)
+        theirs.bind(path)
+    fd = theirs.detach()
+    address = {"type": "fd", "data": {"str": str(fd)}}
+    chardev = add_chardev(
+        vm, ChardevOptions("c", "socket", {"addr": address, "server": listening})
+    )
+    Echo(chardev)
+    if listening:
+        assert chardev.filename == f"disconnected:unix:{path},server=on"
+        ours.close()
+        ours = socket.socket(socket.AF_UNIX)
+        ours.connect(path)
+        await until(lambda: chardev.connected)
+    else:
+        assert chardev.filename == "unix:"
+    assert ours.recv(100) == b"hello\n"
+    ours.close()
+
+
+async def test_a_bad_descriptor(vm: Machine, tmp_path: Path) -> None:
+    def options(text: str) -> ChardevOptions:
+        address = {"type": "fd", "data": {"str": text}}
+        return ChardevOptions("c", "socket", {"addr": address, "server": True})
+
+    with (tmp_path / "file").open("w") as file, pytest.raises(QapiError, match="is not a socket"):
+        add_chardev(vm, options(str(file.fileno())))
+    with pytest.raises(QapiError, match="Unable to parse FD number x: Invalid argument"):
+        add_chardev(vm, options("x"))
+
+
+async def test_files_and_logs(vm: Machine, tmp_path: Path) -> None:
+    out, log = tmp_path / "out", tmp_path / "log"
+    chardev = add_chardev(
+        vm, ChardevOptions("f", "file", {"out": str(out), "logfile": str(log)})
+    )
+    assert chardev.filename == "file"
+    chardev.write(b"text")
+    assert out.read_bytes() == log.read_bytes() == b"text"
+
+
+async def test_a_pseudo_terminal(vm: Machine) -> None:
+    chardev = add_chardev(vm, ChardevOptions("p", "pty", {}))
+    assert chardev.filename.startswith("pty:/dev/pts/")
+    assert not chardev.connected
+
+
+async def test_a_named_pipe(vm: Machine, tmp_path: Path) -> None:
+    for name in ("p.in", "p.out"):
+        os.mkfifo(tmp_path / name)
+    chardev = add_chardev(vm, ChardevOptions("p", "pipe", {"device": str(tmp_path / "p")}))
+    echo = Echo(chardev)
+    with (tmp_path / "p.out").open("rb") as reader, (tmp_path / "p.in").open("wb") as writer:
+        assert reader.readline() == b"hello\n"
+        writer.write(b"x\n")
+        writer.flush()
+        await asyncio.wait_for(asyncio.to_thread(reader.readline), 5)
+    assert echo.log == ["opened"]
+
+
+async def test_datagrams(vm: Machine) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        remote = {"type": "inet", "data": {"host": "127.0.0.1", "port": str(peer.getsockname()[1])}}
+        chardev = add_chardev(vm, ChardevOptions("u", "udp", {"remote": remote}))
+        assert chardev.filename == "udp"
+        chardev.write(b"packet")
+        assert peer.recv(100) == b"packet"
+
+
+async def test_telnet_negotiates_and_hides_its_own_bytes(vm: Machine) -> None:
+    chardev = add_chardev(vm, inet("t", 0, telnet=True))
+    Echo(chardev)
+    assert chardev.filename.startswith("disconnected:telnet:127.0.0.1:")
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(chardev.address["port"]))
+    assert await reader.readexactly(12) == bytes.fromhex("fffb01fffb03fffb00fffd00")
+    assert await reader.readline() == b"hello\n"
+    writer.write(b"a\xff\xfd\x01b\xff\xffc\n")
+    assert await reader.readline() == b"ab\xffc\n"
+    writer.close()
+
+
+async def test_changing_the_backend_under_a_frontend(vm: Machine, path: str) -> None:
+    chardev = add_chardev(vm, ChardevOptions("c", "null", {}))
+    echo = Echo(chardev)
+    changed = change_chardev(vm, unix("c", path))
+    assert vm.chardevs["c"] is changed
+    assert changed.frontend is echo
+    echo.can_hotswap = False
+    with pytest.raises(QapiError, match="Chardev user does not support chardev hotswap"):
+        change_chardev(vm, ChardevOptions("c", "null", {}))
+
+
+async def test_a_failed_change_of_an_unused_device_destroys_it(vm: Machine) -> None:
+    add_chardev(vm, ChardevOptions("c", "null", {}))
+    with pytest.raises(QapiError, match=r"^Failed to add chardev 'c': Failed to bind socket"):
+        change_chardev(vm, unix("c", "/nowhere/at/all"))
+    assert vm.chardevs == {}
+
+
+async def test_closing_says_what_is_queued_and_leaves_no_file(vm: Machine, path: str) -> None:
+    chardev = add_chardev(vm, unix("c", path))
+    Echo(chardev)
+    reader, writer = await asyncio.open_unix_connection(path)
+    await reader.readline()
+    chardev.write(b"bye\n")
+    vm.host.close()  # type: ignore[attr-defined]
+    assert await reader.read() == b"bye\n"
+    assert not Path(path).exists()
+    writer.close()

@@ -1,0 +1,282 @@
+"""The process from outside: what a tool that starts an emulator relies on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qemu.qmp import ConnectError, QMPClient
+
+from fakeqemu.io.launcher import write_launcher
+
+NONE = ("-machine", "none", "-nodefaults", "-display", "none")
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("bin")
+    return str(write_launcher(str(folder), "qemu-system-x86_64", "10.0", ["--check-replies"]))
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory whose name leaves room for a socket's."""
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="fq-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+Start = Callable[..., Coroutine[Any, Any, asyncio.subprocess.Process]]
+
+
+@pytest.fixture
+async def start(emulator: str) -> AsyncIterator[Start]:
+    started: list[asyncio.subprocess.Process] = []
+
+    async def run(*options: str, **settings: Any) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            emulator,
+            *NONE,
+            *options,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            **settings,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def connect(path: Path) -> QMPClient:
+    client = QMPClient("test")
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                # a socket file is there a moment before anybody listens
+                await client.connect(str(path))
+            except ConnectError:
+                await asyncio.sleep(0.005)
+            else:
+                return client
+
+
+async def hang_up(client: QMPClient) -> None:
+    """Disconnect; the client reports here that the other side went first."""
+    with contextlib.suppress(EOFError, ConnectionError):
+        await client.disconnect()
+
+
+async def test_a_client_and_quit(start: Start, short: Path) -> None:
+    process = await start("-qmp", f"unix:{short}/q,server=on,wait=off")
+    client = await connect(short / "q")
+    assert (await client.execute("query-status"))["status"] == "running"
+    await client.execute("quit")
+    assert await process.wait() == 0
+    await hang_up(client)
+    assert not (short / "q").exists()
+
+
+async def test_a_signal_ends_it_and_is_reported(start: Start, short: Path) -> None:
+    process = await start(
+        "-no-shutdown", "-qmp", f"unix:{short}/q,server=on,wait=off", "-pidfile", f"{short}/pid"
+    )
+    client = await connect(short / "q")
+    assert (short / "pid").read_text() == f"{process.pid}\n"
+    process.terminate()
+    _, error = await process.communicate()
+    assert process.returncode == 0
+    start_of_line = f"qemu-system-x86_64: terminating on signal 15 from pid {os.getpid()} ("
+    assert error.decode().startswith(start_of_line)
+    assert list(short.iterdir()) == []
+    await hang_up(client)
+
+
+async def test_being_killed_leaves_files(start: Start, short: Path) -> None:
+    process = await start(
+        "-qmp", f"unix:{short}/q,server=on,wait=off", "-pidfile", f"{short}/pid"
+    )
+    client = await connect(short / "q")
+    process.kill()
+    assert await process.wait() == -signal.SIGKILL
+    assert sorted(path.name for path in short.iterdir()) == ["pid", "q"]
+    await hang_up(client)
+
+
+async def test_a_late_fault_leaves_the_socket_file(start: Start, short: Path) -> None:
+    process = await start(
+        "-qmp", f"unix:{short}/q,server=on,wait=off", "-mon", "chardev=nope,mode=control"
+    )
+    _, error = await process.communicate()
+    assert process.returncode == 1
+    assert error.decode() == (
+        'qemu-system-x86_64: -mon chardev=nope,mode=control: chardev "nope" not found\n'
+    )
+    assert (short / "q").exists()
+
+
+async def test_a_second_start_finds_the_pid_file_locked(start: Start, short: Path) -> None:
+    await start("-qmp", f"unix:{short}/q,server=on,wait=off", "-pidfile", f"{short}/pid")
+    client = await connect(short / "q")
+    second = await start("-pidfile", f"{short}/pid")
+    _, error = await second.communicate()
+    assert (second.returncode, error.decode()) == (
+        1,
+        "qemu-system-x86_64: cannot create PID file: Cannot lock pid file:"
+        " Resource temporarily unavailable\n",
+    )
+    await hang_up(client)
+
+
+async def test_a_daemon_is_ready_when_its_parent_leaves(start: Start, short: Path) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.set_inheritable(True)
+    process = await start(
+        "-daemonize",
+        "-qmp",
+        f"unix:{short}/q,server=on,wait=off",
+        "-pidfile",
+        f"{short}/pid",
+        pass_fds=[theirs.fileno()],
+    )
+    _, error = await process.communicate()
+    assert (process.returncode, error) == (0, b"")
+    pid = int((short / "pid").read_text())
+    assert pid != process.pid
+    for number in range(3):
+        assert Path(f"/proc/{pid}/fd/{number}").readlink() == Path("/dev/null")
+    inherited = Path(f"/proc/{pid}/fd/{theirs.fileno()}")
+    assert str(inherited.readlink()).startswith("socket:")
+    client = QMPClient("test")
+    await client.connect(str(short / "q"))
+    await client.execute("quit")
+    await hang_up(client)
+    async with asyncio.timeout(10):
+        while (short / "pid").exists():
+            await asyncio.sleep(0.005)
+    ours.close()
+    theirs.close()
+
+
+async def test_a_daemon_that_fails_says_so_through_its_parent(start: Start) -> None:
+    process = await start("-daemonize", "-qmp", "unix:/nowhere/q,server=on,wait=off")
+    _, error = await process.communicate()
+    assert process.returncode == 1
+    assert error.decode() == (
+        "qemu-system-x86_64: -qmp unix:/nowhere/q,server=on,wait=off:"
+        " Failed to bind socket to /nowhere/q: No such file or directory\n"
+    )
+
+
+async def test_waiting_for_a_client_keeps_default_signals(start: Start, short: Path) -> None:
+    process = await start("-qmp", f"unix:{short}/q,server=on,wait=on")
+    assert process.stderr is not None
+    line = await process.stderr.readline()
+    assert b"info: QEMU waiting for connection on: disconnected:unix:" in line
+    process.terminate()
+    assert await process.wait() == -signal.SIGTERM
+    assert (short / "q").exists()
+
+
+async def test_a_client_that_listens(start: Start, short: Path) -> None:
+    client = QMPClient("test")
+    await client.start_server(str(short / "q"))
+    process = await start(
+        "-chardev", f"socket,id=m,path={short}/q", "-mon", "chardev=m,mode=control"
+    )
+    async with asyncio.timeout(10):
+        await client.accept()
+    assert (await client.execute("query-status"))["running"] is True
+    await client.execute("quit")
+    assert await process.wait() == 0
+    await hang_up(client)
+
+
+async def test_a_client_on_a_passed_descriptor(start: Start) -> None:
+    ours, theirs = socket.socketpair()
+    process = await start(
+        "-chardev",
+        f"socket,id=m,fd={theirs.fileno()}",
+        "-mon",
+        "chardev=m,mode=control",
+        pass_fds=[theirs.fileno()],
+    )
+    theirs.close()
+    client = QMPClient("test")
+    async with asyncio.timeout(10):
+        await client.connect(ours)
+    assert (await client.execute("query-status"))["running"] is True
+    await client.execute("quit")
+    assert await process.wait() == 0
+    await hang_up(client)
+
+
+async def test_descriptors_sent_by_a_client(start: Start, short: Path) -> None:
+    await start("-qmp", f"unix:{short}/q,server=on,wait=off")
+    client = await connect(short / "q")
+    with (short / "file").open("w") as file:
+        client.send_fd_scm(file.fileno())
+        await client.execute("getfd", {"fdname": "f"})
+    await client.execute("closefd", {"fdname": "f"})
+    await hang_up(client)
+
+
+def test_the_shell_of_qemu_qmp(emulator: str, short: Path) -> None:
+    """`qmp-shell` runs a command it reads from its standard input."""
+    process = subprocess.Popen(
+        [emulator, *NONE, "-qmp", f"unix:{short}/q,server=on,wait=off"],
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            while probe.connect_ex(str(short / "q")):
+                os.sched_yield()
+        done = subprocess.run(
+            [sys.executable, "-m", "qemu.qmp.qmp_shell", str(short / "q")],
+            input="query-status\nmigrate-set-parameters multifd-channels=3\nquit\n",
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert "Connected to QEMU 10.0.13" in done.stdout
+        assert json.dumps({"return": {"status": "running", "running": True}})[:10] in done.stdout
+        assert '"running": true' in done.stdout
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_starting_is_quick_because_little_is_imported(emulator: str) -> None:
+    """The process needs neither asyncio nor the client library."""
+    launcher = Path(emulator).read_text().splitlines()[1]
+    words = launcher.split(" ")
+    interpreter = words[1]
+    root = str(Path(__file__).parents[2])
+    code = (
+        f"import sys; sys.path.insert(0, {root!r}); import fakeqemu.io.process,"
+        "fakeqemu.qmp.monitor, fakeqemu.commands; print(*sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [interpreter, "-IS", "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert not loaded & {"asyncio", "qemu", "subprocess", "threading", "argparse", "ctypes"}
