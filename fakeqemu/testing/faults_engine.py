@@ -1,0 +1,418 @@
+"""Carries faults out on one machine: between its monitors and it, on its channels, on its process.
+
+Everything that is done is written to the journal as "fault", so that a failed test shows what
+was the machine's own doing and what was not. Which of several matching messages is hit depends
+on the seeds alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal as signals
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from fakeqemu.clock import SECOND, VirtualClock
+from fakeqemu.commands.registry import Deferred
+from fakeqemu.io.host import LoopHost
+from fakeqemu.io.loop import PollLoop
+from fakeqemu.qapi.errors import StartupError, error_of_class
+from fakeqemu.qmp.dispatch import dispatcher_of
+from fakeqemu.testing.faults import (
+    Delay,
+    Error,
+    Exit,
+    Fault,
+    Ignore,
+    IgnoreSigterm,
+    NeverAnswer,
+    RemoveSocket,
+    SlowReading,
+    StopProcess,
+    check_fault,
+)
+from fakeqemu.testing.faults_channel import FaultyStream
+from fakeqemu.testing.faults_held import Active, HeldCommands
+from fakeqemu.testing.faults_wire import Output, Plan, applies, change, parse_line
+
+if TYPE_CHECKING:
+    from fakeqemu.journal import Entry
+    from fakeqemu.model.chardev import Chardev
+    from fakeqemu.model.host import Stream
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.qmp.monitor import QmpMonitor
+    from fakeqemu.qmp.request import Request
+    from fakeqemu.qmp.session import QmpSession
+
+class Faults:
+    """The faults of one machine. `Faults.of(vm)`; add them before or while it runs."""
+
+    def __init__(self, vm: Machine) -> None:
+        self.vm = vm
+        #: from which every fault without a seed of its own has one
+        self.seed = 0
+        #: the process stands still
+        self.stopped = False
+        self._active: list[Active] = []
+        self._added = 0
+        self._outputs: WeakKeyDictionary[QmpSession, Output] = WeakKeyDictionary()
+        self._streams: list[FaultyStream] = []
+        #: what to do when the process goes on
+        self._frozen: list[Callable[[], None]] = []
+        self._monitors: list[QmpMonitor] = []
+        self._held = HeldCommands(vm, self.soon)
+        dispatcher_of(vm).hooks = self
+        host = vm.host
+        if isinstance(host, LoopHost):
+            host.on_open_chardev = self._opening
+            host.wrap_stream = self._wrap
+            host.heeds_signal = self._heeds
+        vm.journal.listen(self._noted)
+
+    @staticmethod
+    def of(vm: Machine) -> Faults:
+        """The faults of `vm`, made when first asked for."""
+        hooks = dispatcher_of(vm).hooks
+        return hooks if isinstance(hooks, Faults) else Faults(vm)
+
+    # -- for the tester ----------------------------------------------------------------------
+
+    def add(self, what: str | Fault, /, **parameters: Any) -> list[Active]:
+        """Add a fault, by name or ready made, or all that a named scenario consists of.
+
+        Raises ValueError (UnknownNameError for names, with the nearest right one).
+        """
+        from fakeqemu.testing.scenario import faults_named
+
+        if isinstance(what, str):
+            faults = faults_named(what, parameters)
+        elif parameters:
+            raise ValueError("a fault that is ready made takes no parameters")
+        else:
+            faults = [what]
+        for fault in faults:
+            check_fault(fault, self.vm.profile)
+        return [self._add(fault) for fault in faults]
+
+    def remove(self, active: Active) -> None:
+        """Take a fault away; what it holds goes on."""
+        if active in self._active:
+            self._active.remove(active)
+        self._held.let_go(active)
+        if isinstance(active.fault, StopProcess):
+            self.resume()
+
+    def clear(self) -> None:
+        """Take all away."""
+        for active in tuple(self._active):
+            self.remove(active)
+
+    def __iter__(self) -> Iterator[Active]:
+        return iter(tuple(self._active))
+
+    def stop(self, seconds: float | None = None) -> None:
+        """The process stands still; after `seconds` it goes on."""
+        self._journal("stop-process")
+        loop = self._loop
+        if isinstance(loop, PollLoop):
+            self._stop_really(seconds)
+            return
+        self.stopped = True
+        if seconds is not None and loop is not None:
+            loop.call_later(seconds, self.resume)
+
+    def resume(self) -> None:
+        """The process goes on, with what has come meanwhile."""
+        if not self.stopped:
+            return
+        self.stopped = False
+        self._journal("continue-process")
+        frozen, self._frozen = self._frozen, []
+        for call in frozen:
+            call()
+        for monitor in self._monitors:
+            monitor.hold(False)
+        self._monitors.clear()
+        for stream in self._streams:
+            stream.resume()
+
+    def drop_channels(self) -> int:
+        """Break the migration channels that are open; how many."""
+        self._streams = [stream for stream in self._streams if not stream.closed]
+        for stream in self._streams:
+            stream.drop()
+        self._journal("drop-channels", number=len(self._streams))
+        return len(self._streams)
+
+    def drop_connections(self) -> None:
+        """Hang up on the clients of all monitors."""
+        for chardev in self.vm.chardevs.values():
+            if chardev.connected and chardev.backend == "socket":
+                self._journal("drop-connection", connection=chardev.id)
+                self.soon(chardev.disconnect)
+
+    def leave(self, exit: Exit) -> None:
+        """End the process as the fault says."""
+        self._journal("exit")
+        self.vm.exit(_status(exit))
+
+    def remove_sockets(self) -> None:
+        """Delete the socket files of the character devices."""
+        for chardev in self.vm.chardevs.values():
+            address = chardev.address
+            if address.get("type") == "unix" and chardev.is_server and "path" in address:
+                self._journal("remove-socket", connection=chardev.id)
+                with contextlib.suppress(OSError):
+                    Path(address["path"]).unlink()
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Run `call` when the machine has done what it is at, and before its time goes on."""
+        pending = [call]
+
+        def run() -> None:
+            while pending:
+                pending.pop()()
+
+        if self._loop is not None:
+            self._loop.call_soon(run)
+        if self._loop is None or isinstance(self.vm.clock, VirtualClock):
+            # a long advance must not run past the moment
+            self.vm.clock.call_later(0, run)
+
+    # -- matching ----------------------------------------------------------------------------
+
+    def matching(
+        self, stage: str, wanted: Callable[[Fault], bool]
+    ) -> Iterator[tuple[Fault, Random]]:
+        """The faults of a stage to be carried out now."""
+        for active in tuple(self._active):
+            fault = active.fault
+            matches = stage in fault.stages and self._in_state(fault) and wanted(fault)
+            if matches and active.strikes():
+                self._journal(fault.name, stage=stage)
+                yield fault, active.random
+
+    def _in_state(self, fault: Fault) -> bool:
+        if fault.runstate is not None and self.vm.runstate.current != fault.runstate:
+            return False
+        return fault.migration is None or fault.migration in self._statuses()
+
+    def _statuses(self) -> set[str]:
+        """The status of each side's migration, as the journal tells it."""
+        return set(self._migrations.values())
+
+    # -- Hooks -------------------------------------------------------------------------------
+
+    def command(self, session: QmpSession, request: Request, proceed: Callable[[], Any]) -> Any:
+        """See `qmp.hooks`."""
+        name = request.name
+        connection = getattr(getattr(session.monitor, "chardev", None), "id", None)
+        if connection is None:
+            return proceed()  # the tester's own monitor
+
+        def wanted(fault: Fault) -> bool:
+            if fault.channel or fault.greeting or fault.event is not None:
+                return False
+            if isinstance(fault, StopProcess | Exit) and fault.command is None:
+                return False
+            return fault.command in (None, name) and fault.connection in (None, connection)
+
+        for active in tuple(self._active):
+            fault = active.fault
+            if "command" not in fault.stages or not self._in_state(fault) or not wanted(fault):
+                continue
+            if not active.strikes():
+                continue
+            self._journal(fault.name, command=name)
+            match fault:
+                case Error(desc=desc, error_class=error_class):
+                    self._sent(request)
+                    self.vm.journal.note("error", name, error_class=error_class, desc=desc)
+                    raise error_of_class(error_class, desc)
+                case Ignore():
+                    self._sent(request)
+                    return {}
+                case NeverAnswer():
+                    return self._held.hold(active, lambda: False, proceed)
+                case Delay():
+                    return self._delay(active, fault, proceed)
+                case StopProcess(seconds=seconds):
+                    self.stop(seconds)
+                case Exit():
+                    self.leave(fault)
+                    return Deferred()
+        return proceed()
+
+    def output(self, monitor: QmpMonitor, line: bytes) -> None:
+        """See `qmp.hooks`."""
+        session = monitor.session
+        loop = self._loop
+        if session is None or loop is None:
+            monitor.chardev.write(line)
+            return
+        if self.stopped:
+            self._frozen.append(lambda: self._send(monitor, session, line))
+            return
+        self._send(monitor, session, line)
+
+    def input(self, monitor: QmpMonitor, data: bytes, fds: Sequence[int]) -> None:
+        """See `qmp.hooks`."""
+        if self.stopped:
+            monitor.hold(True)
+            self._monitors.append(monitor)
+            self._frozen.append(lambda: monitor.take(data, fds))
+            return
+        connection = monitor.chardev.id
+        for fault, _ in self.matching("input", lambda f: f.connection in (None, connection)):
+            if isinstance(fault, SlowReading) and self._loop is not None:
+                monitor.hold(True)
+                self._feed(monitor, data, fds, fault)
+                return
+        monitor.take(data, fds)
+
+    def unless_stopped(self, call: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """`call`, but later while the process stands still."""
+
+        def received(data: bytes) -> None:
+            if self.stopped:
+                self._frozen.append(lambda: call(data))
+            else:
+                call(data)
+
+        return received
+
+    # -- inside ------------------------------------------------------------------------------
+
+    @property
+    def _loop(self) -> Any:
+        return getattr(self.vm.host, "loop", None)
+
+    @property
+    def _migrations(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for entry in self.vm.journal.of("migration"):
+            found[str(entry.data.get("side", ""))] = entry.name
+        return found
+
+    def _sent(self, request: Request) -> None:
+        """A command that the machine itself never sees was sent all the same."""
+        arguments = request.arguments
+        self.vm.journal.note("command", request.name, arguments=arguments, oob=request.oob)
+
+    def _journal(self, name: str, **data: Any) -> None:
+        self.vm.journal.note("fault", name, **data)
+
+    def _add(self, fault: Fault) -> Active:
+        self._added += 1
+        seed = fault.seed if fault.seed is not None else self.seed * 1_000_003 + self._added
+        active = Active(fault, Random(seed), self._added)
+        self._active.append(active)
+        match fault:
+            case StopProcess(command=None):
+                active.hits += 1
+                self.stop(fault.seconds)
+            case Exit(at="now", command=None):
+                active.hits += 1
+                self.soon(lambda: self.leave(fault))
+            case RemoveSocket():
+                if self.vm.main_loop_running:
+                    self.remove_sockets()
+                else:
+                    self.vm.on_main_loop.append(self.remove_sockets)
+        return active
+
+    def _send(self, monitor: QmpMonitor, session: QmpSession, line: bytes) -> None:
+        out = self._outputs.get(session)
+        if out is None:
+            out = Output(monitor.chardev, self._loop, self.vm.clock, self.leave)
+            self._outputs[session] = out
+        if out.ended:
+            return
+        if monitor.session is not session:
+            return  # that client has gone
+        plan = Plan(parse_line(line), session.pretty, [line])
+        connection = monitor.chardev.id
+
+        def wanted(fault: Fault) -> bool:
+            if fault.channel or fault.connection not in (None, connection):
+                return False
+            return applies(fault, plan, session.subject, session.negotiated)
+
+        for fault, random in self.matching("output", wanted):
+            change(fault, plan, random, self.vm, out.last_id)
+        if "id" in plan.message:
+            out.last_id = parse_line(line).get("id")
+        out.carry_out(plan)
+
+    def _feed(
+        self, monitor: QmpMonitor, data: bytes, fds: Sequence[int], fault: SlowReading
+    ) -> None:
+        monitor.take(data[: fault.size], fds)
+        rest = data[fault.size :]
+        if rest:
+            self._loop.call_later(fault.gap, self._feed, monitor, rest, (), fault)
+        else:
+            self._loop.call_later(fault.gap, monitor.hold, False)
+
+    def _delay(self, active: Active, fault: Delay, proceed: Callable[[], Any]) -> Any:
+        if fault.until_migration is not None:
+            wanted = fault.until_migration
+            return self._held.hold(active, lambda: wanted in self._statuses(), proceed)
+        if fault.until_runstate is not None:
+            state = fault.until_runstate
+            return self._held.hold(active, lambda: self.vm.runstate.current == state, proceed)
+        return self._held.delay(round(fault.seconds * SECOND), proceed)
+
+    def _noted(self, entry: Entry) -> None:
+        if entry.kind not in ("migration", "runstate"):
+            return
+        self._held.look()
+        if entry.kind == "migration" and entry.name == "active":
+            for active in tuple(self._active):
+                fault = active.fault
+                if isinstance(fault, Exit) and fault.at == "mid-migration" and active.strikes():
+                    self.soon(partial(self.leave, fault))
+
+    def _opening(self, chardev: Chardev) -> None:
+        if chardev.backend != "socket":
+            return
+        for active in tuple(self._active):
+            fault = active.fault
+            if isinstance(fault, Exit) and fault.at == "before-socket" and active.strikes():
+                self._journal("exit", at=fault.at)
+                raise StartupError(fault.text, code=_status(fault))
+
+    def _wrap(self, stream: Stream) -> Stream:
+        faulty = FaultyStream(stream, self)
+        self._streams = [each for each in self._streams if not each.closed]
+        self._streams.append(faulty)
+        return faulty
+
+    def _heeds(self, number: int) -> bool:
+        for active in self._active:
+            if isinstance(active.fault, IgnoreSigterm) and active.strikes():
+                self._journal("ignore-sigterm", signal=number)
+                return False
+        return True
+
+    def _stop_really(self, seconds: float | None) -> None:
+        if seconds is not None:
+            # whoever is stopped cannot wake himself: a child does it
+            pid = os.getpid()
+            wake = f"sleep {seconds}; kill -CONT {pid}"
+            os.posix_spawnp("sh", ["sh", "-c", wake], os.environ)
+        self._loop.call_soon(os.kill, os.getpid(), signals.SIGSTOP)
+
+
+def _status(exit: Exit) -> int:
+    """What the process leaves with: below zero, a signal."""
+    if exit.signal is None:
+        return exit.code
+    if isinstance(exit.signal, int):
+        return -exit.signal
+    return -int(signals.Signals[f"SIG{exit.signal.upper().removeprefix('SIG')}"])

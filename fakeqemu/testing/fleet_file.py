@@ -1,0 +1,153 @@
+"""Fleet files: which machines there are, and which of them run here.
+
+    profile = "10.0"
+    options = ["-machine", "none", "-nodefaults", "-display", "none"]
+
+    [[machines]]
+    name = "vm-{:04}"
+    count = 1000
+
+    [[rules]]
+    machines = "vm-00*"
+    faults = [{ name = "late", command = "query-status" }]
+    stages = [{ when = { time = 60 }, then = [{ guest = "panic" }] }]
+
+`{}` in a name is the machine's number within its group, from 0. A rule holds for all machines
+whose names match its pattern; it may say what a scenario file may. With `shard` (2, 10) only
+every tenth machine, from the third on, is here: the same file serves all hosts.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from fakeqemu.profile import Profile
+from fakeqemu.testing.faults_names import check_name
+from fakeqemu.testing.scenario_file import ScenarioError, ScenarioFile, parse
+
+_KEYS = ("profile", "options", "directory", "control", "machines", "rules")
+_GROUP = ("name", "count", "first", "profile", "options", "guest", "faults", "stages", "seed")
+_RULE = ("machines", "faults", "stages")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One machine of a fleet."""
+
+    name: str
+    profile: str
+    options: tuple[str, ...]
+    #: what is to happen to it, from its group and from the rules that match
+    scenarios: tuple[ScenarioFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFile:
+    """What a file says."""
+
+    path: str
+    members: tuple[Member, ...]
+    #: where the sockets are made; None: a temporary directory
+    directory: str | None = None
+    #: unix:PATH
+    control: str | None = None
+
+    @staticmethod
+    def load(path: str | Path) -> FleetFile:
+        """Read a file. Raises ScenarioError."""
+        try:
+            data = tomllib.loads(Path(path).read_text("utf-8"))
+        except OSError as error:
+            raise ScenarioError(f"{path}: {error.strerror}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ScenarioError(f"{path}: {error}") from None
+        return parse_fleet(data, str(path))
+
+    def shard(self, index: int, count: int) -> FleetFile:
+        """The part that shard `index` of `count` runs, from 0. Raises ValueError."""
+        if not 0 <= index < count:
+            raise ValueError(f"there is no shard {index} of {count}: they count from 0")
+        members = self.members[index::count]
+        return FleetFile(self.path, members, self.directory, self.control)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(index, count) of `I/N`. Raises ValueError."""
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise ValueError(f"a shard is I/N with I from 0 to N-1, not {text!r}")
+    return int(index), int(count)
+
+
+def parse_fleet(data: Mapping[str, Any], path: str) -> FleetFile:
+    """A fleet from TOML's values. Raises ScenarioError."""
+    _check_keys(data, _KEYS, path, "")
+    rules = []
+    for number, table in enumerate(data.get("rules", []), 1):
+        place = f"rules[{number}]"
+        _check_keys(table, _RULE, path, place)
+        pattern = table.get("machines")
+        if not isinstance(pattern, str):
+            raise ScenarioError(f"{path}: {place}: machines must be a pattern such as 'vm-*'")
+        said = {key: value for key, value in table.items() if key != "machines"}
+        rules.append((place, pattern, parse(said, f"{path}: {place}")))
+    members: list[Member] = []
+    for number, table in enumerate(data.get("machines", []), 1):
+        members += _group(table, data, rules, path, f"machines[{number}]")
+    names = [member.name for member in members]
+    if twice := {name for name in names if names.count(name) > 1} if len(
+        set(names)
+    ) != len(names) else set():
+        raise ScenarioError(f"{path}: two machines are called {sorted(twice)[0]!r}")
+    for place, pattern, _ in rules:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ScenarioError(f"{path}: {place}: no machine is called {pattern!r}")
+    return FleetFile(path, tuple(members), data.get("directory"), data.get("control"))
+
+
+def _group(
+    table: Mapping[str, Any],
+    data: Mapping[str, Any],
+    rules: list[tuple[str, str, ScenarioFile]],
+    path: str,
+    place: str,
+) -> list[Member]:
+    _check_keys(table, _GROUP, path, place)
+    pattern, count = table.get("name", "vm-{}"), table.get("count", 1)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ScenarioError(f"{path}: {place}: count must be at least 1, not {count!r}")
+    said = {
+        key: value
+        for key, value in {"profile": data.get("profile"), **table}.items()
+        if key not in ("name", "count", "first") and value is not None
+    }
+    told = parse(said, f"{path}: {place}")
+    profile = told.profile or "next"
+    told.check(Profile.load(profile))
+    members = []
+    for number in range(table.get("first", 0), table.get("first", 0) + count):
+        try:
+            name = pattern.format(number)
+        except (ValueError, IndexError, KeyError, AttributeError) as error:
+            raise ScenarioError(f"{path}: {place}: name: {error}") from None
+        if not name or "/" in name:
+            raise ScenarioError(f"{path}: {place}: {name!r} cannot be a file's name")
+        mine = tuple(rule for _, wanted, rule in rules if fnmatchcase(name, wanted))
+        options = (*data.get("options", ()), *told.options)
+        members.append(Member(name, profile, options, (told, *mine)))
+    return members
+
+
+def _check_keys(table: Any, known: tuple[str, ...], path: str, place: str) -> None:
+    if not isinstance(table, dict):
+        raise ScenarioError(f"{path}: {place}: must be a table")
+    for key in table:
+        try:
+            check_name("key", key, known)
+        except ValueError as error:
+            raise ScenarioError(f"{path}: {place}{': ' if place else ''}{error}") from None

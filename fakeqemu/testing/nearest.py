@@ -1,0 +1,73 @@
+"""The nearest right thing to a wrong one: what a tester wants to read beside the mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from fakeqemu.qapi.schema import AlternateType, ArrayType, EnumType, ObjectType, Schema
+
+
+class UnknownNameError(ValueError):
+    """A stub, event or expectation names something that the profile has not."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        near = nearest(name, known)
+        hint = f"; did you mean {near!r}?" if near is not None else ""
+        super().__init__(f"no {kind} {name!r}{hint}")
+        self.name = name
+        self.nearest = near
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one of `known` most like `name`; None if none is."""
+    found = get_close_matches(str(name), [str(each) for each in known], n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def mended(
+    schema: Schema, command: str, arguments: dict[str, Any]
+) -> tuple[str, dict[str, Any]] | None:
+    """The request with each wrong name replaced by the nearest right one.
+
+    None if nothing like it is right.
+    """
+    if command not in schema.commands:
+        near = nearest(command, schema.commands)
+        if near is None:
+            return None
+        command = near
+    return command, _mend(schema.commands[command].arg_type, arguments)
+
+
+def _mend(type: Any, value: Any) -> Any:
+    if isinstance(type, ObjectType) and isinstance(value, dict):
+        return _mend_object(type, value)
+    if isinstance(type, ArrayType) and isinstance(value, list):
+        return [_mend(type.element, each) for each in value]
+    if isinstance(type, EnumType) and isinstance(value, str) and value not in type.values:
+        return nearest(value, type.values) or value
+    if isinstance(type, AlternateType):
+        for each in type.members:
+            if isinstance(each, ObjectType) and isinstance(value, dict):
+                return _mend_object(each, value)
+    return value
+
+
+def _mend_object(type: ObjectType, value: dict[str, Any]) -> dict[str, Any]:
+    members = {member.name: member.type for member in type.members}
+    if type.tag is not None:
+        tag = value.get(type.tag)
+        if type.tag in members and isinstance(tag, str):
+            tag = _mend(members[type.tag], tag)
+        variant = type.variant(tag) if isinstance(tag, str) else None
+        if variant is not None:
+            members |= {member.name: member.type for member in variant.members}
+    mended: dict[str, Any] = {}
+    for name, item in value.items():
+        free = [each for each in members if each not in value]
+        right = name if name in members else nearest(name, free)
+        if right is not None:
+            mended[right] = _mend(members[right], item)
+    return mended

@@ -1,0 +1,123 @@
+"""Moves a virtual clock while sockets get their turn.
+
+Between two timers whatever was written has to be read, or a migration between two machines on
+one clock would depend on who is quick. So the clock stands still until nothing has happened
+for a few turns of the loop. It works on asyncio's loop and on that of a process, hence calls
+back instead of being awaited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from fakeqemu.clock import Clock, VirtualClock
+from fakeqemu.commands.registry import Deferred
+from fakeqemu.io.loop import Handle
+from fakeqemu.qapi.errors import FakeQemuError
+
+#: turns without any traffic after which the world is taken to be quiet
+QUIET_TURNS = 3
+#: turns after which it is not waited for any longer
+_MOST_TURNS = 10_000
+
+
+class BusyLoop(Protocol):
+    """A loop that counts what its descriptors do."""
+
+    @property
+    def activity(self) -> int:
+        """How many times a descriptor was ready."""
+
+    def call_soon(self, callback: Callable[[], object]) -> Handle:
+        """Run `callback` at the next turn."""
+
+
+class ClockError(FakeQemuError):
+    """The clock cannot be moved that way."""
+
+
+class Timekeeper:
+    """One machine's way to move its clock."""
+
+    def __init__(self, loop: BusyLoop, clock: Clock) -> None:
+        self._loop = loop
+        self._clock = clock
+
+    @property
+    def clock(self) -> VirtualClock:
+        """The clock, if it is one that can be moved. Raises ClockError."""
+        if not isinstance(self._clock, VirtualClock):
+            raise ClockError(
+                "only a machine on a virtual clock can be moved in time: clock='virtual'"
+            )
+        return self._clock
+
+    def advance(self, delta: int) -> Deferred:
+        """Move `delta` nanoseconds on; resolves to the time."""
+        if delta < 0:
+            raise ClockError(f"time does not go back ({delta} ns)")
+        clock, over = self.clock, Deferred()
+        end = clock.now() + delta
+
+        def step() -> None:
+            due = clock.next_at()
+            if due is not None and due <= end:
+                clock.jump()
+                self.settle(step)
+                return
+            clock.advance(max(0, end - clock.now()))
+            self.settle(lambda: over.resolve(clock.now()))
+
+        self.settle(step)
+        return over
+
+    def jump(self) -> Deferred:
+        """Move to the next timer and run it; resolves to whether there was one."""
+        clock, over = self.clock, Deferred()
+
+        def step() -> None:
+            jumped = clock.jump()
+            self.settle(lambda: over.resolve(jumped))
+
+        self.settle(step)
+        return over
+
+    def run_until_idle(self, limit: int) -> Deferred:
+        """Jump until no timer is left; resolves to how many ran. Fails after `limit`."""
+        clock, over = self.clock, Deferred()
+        count = 0
+
+        def step() -> None:
+            nonlocal count
+            if clock.next_at() is None:
+                over.resolve(count)
+            elif count >= limit:
+                over.resolve(-1)
+            else:
+                clock.jump()
+                count += 1
+                self.settle(step)
+
+        self.settle(step)
+        return over
+
+    def settle(self, then: Callable[[], None]) -> None:
+        """Call `then` once the sockets are quiet."""
+        quiet, turns = 0, 0
+        before: tuple[int, int | None] | None = None
+
+        def turn() -> None:
+            nonlocal quiet, turns, before
+            turns += 1
+            clock = self._clock
+            due = clock.next_at() if isinstance(clock, VirtualClock) else None
+            now = (self._loop.activity, due)
+            quiet = quiet + 1 if now == before else 0
+            before = now
+            if quiet >= QUIET_TURNS or turns >= _MOST_TURNS:
+                then()
+            else:
+                self._loop.call_soon(turn)
+
+        turn()

@@ -1,0 +1,134 @@
+"""The control socket: QMP on the outside, a tester's verbs on the inside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qemu.qmp import QMPClient
+from qemu.qmp.error import QMPError
+
+from fakeqemu.testing import FakeQemu
+from fakeqemu.testing.control import control_path, prepare_control
+from fakeqemu.testing.control_schema import COMMANDS, entries
+
+NONE = ("-machine", "none", "-nodefaults", "-display", "none")
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> Any:
+    """A machine with a virtual clock, and a client on its control socket."""
+    path = tmp_path / "control"
+    async with FakeQemu(
+        *NONE, profile="10.0", clock="virtual", prepare=[prepare_control(f"unix:{path}")]
+    ) as machine:
+        client = QMPClient("control")
+        await client.connect(str(path))
+        yield machine, client
+        with contextlib.suppress(EOFError):
+            await client.disconnect()
+    assert not path.exists()
+
+
+async def test_it_describes_itself(pair: Any) -> None:
+    _, control = pair
+    assert control.greeting.QMP.version["package"] == "fakeqemu control"
+    assert await control.execute("query-qmp-schema") == entries()
+    names = {entry["name"] for entry in await control.execute("query-commands")}
+    assert names == set(COMMANDS)
+    assert (await control.execute("query-machines"))[0]["status"] == "running"
+
+
+async def test_faults(pair: Any) -> None:
+    machine, control = pair
+    numbers = await control.execute("fault-add", {"name": "late", "parameters": {"count": 1}})
+    (fault,) = await control.execute("query-faults")
+    assert fault == {"number": numbers[0], "name": "delay", "hits": 0, "seconds": 180.0, "count": 1}
+    await control.execute("fault-remove", {"number": numbers[0]})
+    assert machine.faults.list() == []
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "text"),
+    [
+        ("fault-add", {"name": "lat"}, "no fault or scenario 'lat'; did you mean 'late'?"),
+        ("fault-ad", {}, "The command fault-ad has not been found"),
+        ("fault-add", {"nam": "x"}, "Parameter 'name' is missing"),
+        ("fault-remove", {"number": 9}, "no fault with number 9"),
+        ("event-send", {"name": "STOPP"}, "did you mean 'STOP'?"),
+        ("guest-do", {"verb": "panik"}, "no guest verb 'panik'; did you mean 'panic'?"),
+        ("clock-now", {"machine": "mchine"}, "no machine 'mchine'; did you mean 'machine'?"),
+    ],
+)
+async def test_mistakes(pair: Any, command: str, arguments: Any, text: str) -> None:
+    with pytest.raises(QMPError) as caught:
+        await pair[1].execute(command, arguments)
+    assert text in str(caught.value)
+
+
+async def test_events_time_guest_stubs_journal(pair: Any) -> None:
+    machine, control = pair
+    await control.execute("event-send", {"name": "WAKEUP"})
+    assert machine.events[-1].name == "WAKEUP"
+    before = await control.execute("clock-now")
+    await control.execute("clock-advance", {"seconds": 2.5})
+    assert await control.execute("clock-now") == before + 2_500_000_000
+    number = await control.execute("stub-add", {"command": "query-name", "return": {"name": "x"}})
+    assert await machine.qmp("query-name") == {"name": "x"}
+    await control.execute("stub-remove", {"number": number})
+    await control.execute("stub-add", {"command": "stop", "desc": "No", "times": 1})
+    with pytest.raises(Exception, match="No"):
+        await machine.qmp("stop")
+    assert await machine.qmp("query-name") == {}
+    stage = {"when": {"event": "STOP"}, "then": [{"event": "RTC_CHANGE", "data": {
+        "offset": 1, "qom-path": "/machine"}}]}
+    await control.execute("stage-add", stage)
+    await machine.qmp("stop")
+    await machine.wait_event("RTC_CHANGE")
+    journal = await control.execute("query-journal", {"kind": "command", "name": "stop"})
+    assert len(journal) == 2
+    await control.execute("guest-do", {"verb": "shutdown"})
+    await machine.wait_event("SHUTDOWN")
+
+
+def test_address() -> None:
+    assert control_path("unix:/x") == "/x"
+    with pytest.raises(ValueError, match="unix:PATH"):
+        control_path("/x")
+
+
+async def test_beside_a_process(tmp_path: Path) -> None:
+    control, qmp = tmp_path / "control", tmp_path / "qmp"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "fakeqemu", "run", "--control", f"unix:{control}", "--",
+        *NONE, "-qmp", f"unix:{qmp},server=on,wait=off",
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(10):
+        while not qmp.exists():
+            await asyncio.sleep(0.005)
+        client = QMPClient("control")
+        await client.connect(str(control))
+        await client.execute("fault-add", {"name": "error", "parameters": {"command": "stop"}})
+        reader, writer = await asyncio.open_unix_connection(qmp)
+        await reader.readline()
+        writer.write(b'{"execute": "qmp_capabilities"}{"execute": "stop"}')
+        await reader.readline()
+        assert json.loads(await reader.readline())["error"]["desc"] == "Input/output error"
+        writer.close()
+        # a stopped process is really stopped
+        await client.execute("process-stop", {"seconds": 0.05})
+        await client.execute("query-machines")
+        process.send_signal(signal.SIGTERM)
+        _, errors = await process.communicate()
+    assert b"terminating on signal 15" in errors
+    assert not control.exists()
+    with pytest.raises(Exception):  # noqa: B017
+        await client.disconnect()

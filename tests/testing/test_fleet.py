@@ -1,0 +1,166 @@
+"""Many machines in one process: they answer, they stop, nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from qemu.qmp import QMPClient
+
+from fakeqemu.testing.fleet import Fleet
+from fakeqemu.testing.fleet_file import FleetFile, parse_shard
+from fakeqemu.testing.scenario_file import ScenarioError
+
+NONE = ("-machine", "none", "-nodefaults", "-display", "none")
+FILE = """
+profile = "10.0"
+options = ["-machine", "none", "-nodefaults", "-display", "none"]
+
+[[machines]]
+name = "vm-{:02}"
+count = 6
+
+[[machines]]
+name = "old"
+profile = "7.2"
+
+[[rules]]
+machines = "vm-0[13]"
+faults = [{ name = "error", command = "query-name", desc = "told" }]
+
+[[rules]]
+machines = "old"
+stages = [{ when = { command = "stop" }, then = [{ exit = 3 }] }]
+"""
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def status(path: Path) -> str:
+    client = QMPClient("fleet")
+    await client.connect(str(path))
+    found: str = (await client.execute("query-status"))["status"]
+    await client.disconnect()
+    return found
+
+
+@pytest.mark.timeout(60)
+async def test_two_hundred_answer_and_leave_nothing() -> None:
+    fds, tasks = descriptors(), len(asyncio.all_tasks())
+    async with Fleet.of(200, *NONE, profile="10.0") as fleet:
+        assert len(fleet) == 200
+        directories = [machine.directory for machine in fleet]
+        for name in fleet.names[::20]:
+            assert await status(fleet.socket(name)) == "running"
+        answers = await asyncio.gather(*(machine.qmp("query-name") for machine in fleet))
+        assert answers == [{}] * 200
+        place = fleet.directory
+    assert not place.exists()
+    assert not any(directory.exists() for directory in directories)
+    await asyncio.sleep(0)
+    assert descriptors() == fds
+    assert len(asyncio.all_tasks()) == tasks
+
+
+async def test_pairs_migrate() -> None:
+    from fakeqemu.testing.fleet_file import Member
+
+    members = []
+    for number in range(4):
+        members.append(Member(f"src-{number}", "10.0", (*NONE, "-m", "64M")))
+        members.append(Member(f"dst-{number}", "10.0", (*NONE, "-m", "64M", "-incoming", "defer")))
+    async with Fleet(FleetFile("pairs", tuple(members)), clock=None, speed=20.0) as fleet:
+        await asyncio.gather(*(fleet.migrate(f"src-{n}", f"dst-{n}") for n in range(4)))
+        for number in range(4):
+            await fleet[f"dst-{number}"].wait_event("RESUME")
+            reply = await fleet[f"src-{number}"].qmp("query-status")
+            assert reply["status"] == "postmigrate"
+
+
+async def test_a_file_with_rules_and_control(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text(FILE)
+    control = tmp_path / "control"
+    async with Fleet(file, directory=tmp_path / "run", control=f"unix:{control}") as fleet:
+        assert [path.name for path in sorted((tmp_path / "run").iterdir())] == [
+            "old.qmp", *(f"vm-{n:02}.qmp" for n in range(6)),
+        ]  # fmt: skip
+        client = QMPClient("control")
+        await client.connect(str(control))
+        faults = await client.execute("query-faults", {"machine": "vm-*"})
+        assert {name for name, each in faults.items() if each} == {"vm-01", "vm-03"}
+        assert await client.execute("guest-do", {"machine": "vm-0[0-2]", "verb": "reset"}) == {
+            "vm-00": None, "vm-01": None, "vm-02": None,
+        }  # fmt: skip
+        await fleet["old"].qmp("stop")
+        assert await fleet["old"].wait_exit() == 3
+        machines = {each["name"]: each for each in await client.execute("query-machines")}
+        assert machines["old"]["exit-code"] == 3 and machines["old"]["profile"] == "7.2"
+        await client.disconnect()
+        await fleet.stop_one("vm-02")
+        assert not fleet.socket("vm-02").exists()
+        await fleet.start_one("vm-02")
+        assert await status(fleet.socket("vm-02")) == "running"
+    assert list((tmp_path / "run").iterdir()) == []
+    assert not control.exists()
+
+
+def test_shards_share_the_work(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text(FILE)
+    whole = FleetFile.load(file)
+    parts = [whole.shard(index, 3).members for index in range(3)]
+    assert sorted(member.name for part in parts for member in part) == sorted(
+        member.name for member in whole.members
+    )
+    assert parse_shard("2/3") == (2, 3)
+    for text in ("3/3", "1", "a/b", "-1/3"):
+        with pytest.raises(ValueError, match="a shard is I/N"):
+            parse_shard(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("machine = 1", "no key 'machine'; did you mean 'machines'?"),
+        ("[[machines]]\ncont = 2", "machines[1]: no key 'cont'; did you mean 'count'?"),
+        ("[[machines]]\ncount = 0", "machines[1]: count must be at least 1"),
+        ("[[machines]]\nname = 'a'\ncount = 2", "two machines are called 'a'"),
+        ("[[rules]]\nmachines = 'x-*'", "rules[1]: no machine is called 'x-*'"),
+        (
+            "[[machines]]\n[[rules]]\nmachines = '*'\nfaults = [{name = 'lat'}]",
+            "rules[1]: faults[1]: no fault or scenario 'lat'",
+        ),
+    ],
+)
+def test_mistakes(tmp_path: Path, text: str, complaint: str) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text(text)
+    with pytest.raises(ScenarioError) as caught:
+        FleetFile.load(file)
+    assert complaint in str(caught.value)
+    assert str(caught.value).startswith(str(file))
+
+
+async def test_the_command(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text(FILE)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "fakeqemu", "fleet", str(file), "--shard", "1/2",
+        "--directory", str(tmp_path / "run"),
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    async with asyncio.timeout(15):
+        assert b"3 machines" in await process.stdout.readline()
+        assert await status(tmp_path / "run" / "vm-03.qmp") == "running"
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+    assert process.returncode == 0
+    assert list((tmp_path / "run").iterdir()) == []
