@@ -1,0 +1,1 @@
+"""Plays recorded scenarios against any emulator command and compares; see FORMAT.md."""

@@ -1,0 +1,88 @@
+"""Starts emulators by fakeqemu's warm fork server: the same records, without the imports.
+
+Only this module knows fakeqemu, and only `--fork-server` needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from fakeqemu.testing.forkclient import SERVER, ForkedProcess
+
+
+class Forked:
+    """One child; as much of `asyncio.subprocess.Process` as a play wants."""
+
+    def __init__(self, child: ForkedProcess) -> None:
+        self._child = child
+        self.pid = child.pid
+        self.stdout: asyncio.StreamReader | None = None
+        self.stderr: asyncio.StreamReader | None = None
+        self._transports: list[Any] = []
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = loop.create_future()
+        loop.add_reader(child.fileno(), self._readable)
+
+    @property
+    def returncode(self) -> int | None:
+        return self._child.returncode
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._ended)
+
+    def kill(self) -> None:
+        self._child.kill()
+
+    async def read_from(self, fd: int) -> asyncio.StreamReader:
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb")
+        )
+        self._transports.append(transport)
+        return reader
+
+    def _readable(self) -> None:
+        fd = self._child.fileno()
+        try:
+            status = self._child.wait(0)
+        except TimeoutError:
+            return
+        except EOFError:
+            status = -9
+        asyncio.get_running_loop().remove_reader(fd)
+        if not self._ended.done():
+            self._ended.set_result(status)
+
+
+async def launch(argv: list[str], cwd: Path, stdin: Any, stdout: Any, fds: dict[int, int]) -> Any:
+    """`argv` as a fork: what follows `-m fakeqemu`. `stdin`, `stdout`: a socket, or None."""
+    arguments = argv[argv.index("fakeqemu") + 1 :]
+    err_in, err_out = os.pipe()
+    out_in, out_out = (-1, -1) if stdout is not None else os.pipe()
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        child = SERVER.spawn(
+            arguments,
+            {
+                0: null if stdin is None else stdin.fileno(),
+                1: out_out if stdout is None else stdout.fileno(),
+                2: err_out,
+                **fds,
+            },
+            cwd=cwd,
+        )
+    finally:
+        for fd in (null, err_out, out_out):
+            if fd >= 0:
+                os.close(fd)
+    process = Forked(child)
+    process.stderr = await process.read_from(err_in)
+    if out_in >= 0:
+        process.stdout = await process.read_from(out_in)
+    return process

@@ -1,0 +1,71 @@
+"""The recorded answers of real QEMUs, played against the fake.
+
+`known-failures.json` lists the steps that do not conform yet, each with the reason. It may
+only shrink: a step that fails and is not listed fails the test, and so does a listed step
+that conforms.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from conform.cli import check_all  # noqa: E402
+
+#: families of records that the model claims, with the least share of steps that must conform
+FAMILIES = {
+    "args": 0.85,
+    "boot": 0.95,
+    "cap": 0.95,
+    "cmdline": 0.95,
+    "exit": 0.95,
+    "intro": 0.85,
+    "monitor": 0.95,
+    "param": 0.95,
+    "wire": 0.95,
+}
+#: families whose emulators are new processes; the others are forks of a warm one
+FRESH = ("exit",)
+PROFILES = ("7.2", "10.0", "11.1")
+KNOWN: dict[str, dict[str, str]] = json.loads((HERE / "known-failures.json").read_text())
+
+
+def emulator(profile: str) -> list[str]:
+    """The command that stands in for QEMU; replies are checked against the schema."""
+    return [sys.executable, "-m", "fakeqemu", "run", "--profile", profile, "--check-replies", "--"]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_records_of_family(profile: str, family: str) -> None:
+    paths = sorted((HERE / "records" / profile).glob(f"{family}-*.json"))
+    assert paths, f"no records {family}-* of {profile}"
+    os.environ["PYTHONPATH"] = str(HERE.parent.parent)
+    reports = await check_all(
+        paths, emulator(profile), jobs=6, fork_server=family not in FRESH
+    )
+
+    failing = {
+        f"{profile}/{report['scenario']}#{failure['step']}": failure["why"]
+        for report in reports
+        for failure in report["failed"]
+    }
+    known = {
+        f"{profile}/{report['scenario']}#{step}"
+        for report in reports
+        for step in KNOWN.get(f"{profile}/{report['scenario']}", {})
+    }
+    new = [f"{step}: {why}" for step, why in failing.items() if step not in known]
+    assert not new, "steps that do not conform:\n" + "\n".join(new)
+    mended = sorted(known - set(failing))
+    assert not mended, "listed in known-failures.json, but they conform now: " + ", ".join(mended)
+    total = sum(report["passed"] + len(report["failed"]) for report in reports)
+    assert 1 - len(failing) / total >= FAMILIES[family]
