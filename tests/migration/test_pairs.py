@@ -152,7 +152,9 @@ def test_a_busy_guest_is_throttled_until_it_fits(pair):
 
 def test_a_paused_guest_stops_dirtying(pair):
     both = pair()
-    both.src.machine.guest_workload = Workload(dirty_rate=1 << 30, working_set=None)
+    both.src.machine.guest_workload = Workload(
+        dirty_rate=1 << 30, working_set=None, zero_permille=0
+    )
     both.src.set(max_bandwidth=100 << 20)
     both.migrate(20)
     assert both.src.status == "active"

@@ -227,7 +227,8 @@ class StreamWriter:
     def ram_end(self, pages: bytes = b"") -> bytes:
         """The last part; a pass ends with it."""
         self._footer_id = self.source.ram_id
-        return bytes([SECTION_END]) + be32(self.source.ram_id) + pages + self._flush() + be64(Ram.EOS)
+        head = bytes([SECTION_END]) + be32(self.source.ram_id)
+        return head + pages + self._flush() + be64(Ram.EOS)
 
     @property
     def syncs_per_section(self) -> bool:
