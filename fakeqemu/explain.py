@@ -14,6 +14,7 @@ from fakeqemu.boot.options import parse_command_line
 from fakeqemu.boot.requests import Request, WaitForCprState
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
+from fakeqemu.io.files import LookingFiles
 from fakeqemu.model.host import CprChannel, NullHost
 from fakeqemu.qapi.errors import StartupError
 
@@ -61,6 +62,7 @@ def explain_boot(
         "exit": 0,
     }
     host = NullHost()
+    host.files = LookingFiles()
     vm: Machine | None = None
     try:
         configuration = parse_command_line(argv, profile)

@@ -44,7 +44,7 @@ def machine_help(profile: Profile, name: Any) -> str:
         return "\n".join([f"{machine.typename} options:", *machine.options]) + "\n"
     hidden = ("type",)
     properties = [
-        p for p in profile.qom_properties(machine.typename)
+        p for p in profile.machine_properties(machine)
         if p["name"] not in hidden and not p["type"].startswith("child<")
     ]
     return property_help(machine.typename, properties)

@@ -53,7 +53,7 @@ def set_machine_properties(
     that the machine does not have or take.
     """
     demands = {**_DEMANDS, **demands}
-    types = {p["name"]: p["type"] for p in profile.qom_properties(machine.typename)}
+    types = {p["name"]: p["type"] for p in profile.machine_properties(machine)}
     values: dict[str, Any] = {}
     for name, given in qdict.items(options):
         if name not in types:

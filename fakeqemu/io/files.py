@@ -10,7 +10,7 @@ import stat
 import struct
 from collections.abc import Iterator
 
-from fakeqemu.model.block.files import BlockFile, ImageLocked
+from fakeqemu.model.block.files import BlockFile, ImageLocked, MemoryFiles
 
 #: bytes of the file that stand for "somebody does this" and "somebody refuses this"
 _HELD_AT, _REFUSED_AT = 100, 200
@@ -152,6 +152,22 @@ class RealFile:
             os.close(self._fd)
 
 
+class LookingFile(RealFile):
+    """A real file that keeps nothing of what is written, and locks nothing."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Forget it."""
+
+    def zero(self, offset: int, count: int) -> None:
+        """Forget it."""
+
+    def truncate(self, size: int) -> None:
+        """Forget it."""
+
+    def lock(self, held: int, unshared: int) -> None:
+        """Stand in nobody's way."""
+
+
 class RealFiles:
     """The machine's own file system."""
 
@@ -192,3 +208,16 @@ class RealFiles:
     def absolute(self, path: str) -> str:
         """The path from the root."""
         return path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
+
+
+class LookingFiles(RealFiles):
+    """The machine's file system for those who only look: nothing is made, changed or locked."""
+
+    def __init__(self) -> None:
+        self._made = MemoryFiles()
+
+    def open(self, path: str, *, writable: bool, create: bool = False) -> BlockFile:
+        """Open a file for reading, whatever is asked for; make one in memory. Raises OSError."""
+        if create or path in self._made.names():
+            return self._made.open(path, writable=writable, create=create)
+        return LookingFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC), writable)

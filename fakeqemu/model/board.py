@@ -45,7 +45,7 @@ def create_machine(vm: Machine, machine: MachineType) -> None:
     node = tree.at("machine")
     vm.qom = Qom([name for name in tree.children if name != "machine"])
     vm.qom.root.children["chardevs"] = show_chardevs(vm)
-    plain = {entry["name"] for entry in vm.profile.qom_properties(machine.typename)}
+    plain = {entry["name"] for entry in vm.profile.machine_properties(machine)}
     obj = MachineObject(machine.typename)
     for name, shape in node.properties:
         if name in plain and not shape.startswith("child<"):

@@ -223,6 +223,22 @@ class Profile:
         properties: list[dict[str, Any]] = self.part("properties").get("qom", typename)
         return properties
 
+    def machine_properties(self, machine: MachineType) -> list[dict[str, Any]]:
+        """What a machine of that type has before its board is there, as qom-list-properties.
+
+        Of a type that QEMU dies of listing (7.2's microvm): what the running machine shows,
+        children left out.
+        """
+        try:
+            return self.qom_properties(machine.typename)
+        except KeyError:
+            node = self.object_tree(machine.name, defaults=True).at("machine")
+            return [
+                {"name": name, "type": shape}
+                for name, shape in node.properties
+                if not shape.startswith("child<")
+            ]
+
     # -- CPUs ------------------------------------------------------------------------------
 
     @property

@@ -168,6 +168,7 @@ class Vm:
         globals: Iterable[tuple[str, str]] = options.pop("globals", ())
         early: EarlyParameters | None = options.pop("early", None)
         inmigrate: bool = options.pop("inmigrate", False)
+        ram: int | None = options.pop("ram", None)
         options.setdefault("machine_type", "none")
         self.configuration = Configuration(**options)
         self.configuration.globals = [
@@ -181,18 +182,19 @@ class Vm:
         self.machine.events.listen(
             lambda e: self.events.append((e.name, *(e.data or {}).values()))
         )
-        self._make_board()
+        self._make_board(ram)
         if inmigrate:
             self.machine.runstate.set("inmigrate")
         self.machine.enter_phase("machine-ready")
         self.migration = MigrationObject(self.machine, early=early)
         self.machine.migration = self.migration
 
-    def _make_board(self) -> None:
+    def _make_board(self, ram: int | None) -> None:
         machine = self.profile.machine(self.configuration.machine_type)
         assert machine is not None
         board.create_machine(self.machine, machine)
-        self.machine.memory.size = 128 << 20 if machine.default_cpu_type else 0
+        default = 128 << 20 if machine.default_cpu_type else 0
+        self.machine.memory.size = default if ram is None else ram
         board.resolve_memory(self.machine, None)
 
     def command(self, name: str, monitor: Any = None, /, **arguments: Any) -> Any:

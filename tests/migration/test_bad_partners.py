@@ -31,9 +31,9 @@ class Pair:
     def __init__(self, version: str, kind: str, **cuts: list) -> None:
         self.clock = VirtualClock()
         world: dict = {}
-        machine = "microvm" if kind == "postcopy" else "none"
-        self.dst = Vm(version, FakeHost(self.clock, world), inmigrate=True, machine_type=machine)
-        self.src = Vm(version, FakeHost(self.clock, world, **cuts), machine_type=machine)
+        ram = 16 << 20 if kind == "postcopy" else 0
+        self.dst = Vm(version, FakeHost(self.clock, world), inmigrate=True, ram=ram)
+        self.src = Vm(version, FakeHost(self.clock, world, **cuts), ram=ram)
         self._kind = kind
         for vm in (self.src, self.dst):
             if NAMES[kind]:

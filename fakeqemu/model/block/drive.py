@@ -19,7 +19,7 @@ from fakeqemu.model.block.qcow2 import Qcow2
 from fakeqemu.model.block.qcow2header import Header
 from fakeqemu.model.throttle import check_limits
 from fakeqemu.qapi import texts
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.numbers import parse_bool, parse_size, parse_uint
 from fakeqemu.qapi.schema import BuiltinType, ObjectType, Type
 
@@ -188,6 +188,8 @@ class Drives:
         if detect_zeroes not in ("off", "on", "unmap"):
             raise QapiError(f"invalid parameter value: {detect_zeroes}")
         format = options.pop("format", None)
+        if format in ("help", "?"):
+            raise NotModelledError("-drive format=help")
         if format is not None and "driver" in options:
             raise QapiError("Cannot specify both 'driver' and 'format'")
         actions = {}

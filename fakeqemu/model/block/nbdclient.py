@@ -108,13 +108,13 @@ class NbdClient:
         answer = flags & (nbd.FIXED_NEWSTYLE | nbd.NO_ZEROES)
         name = self._export.encode()
         data = struct.pack(">I", len(name)) + name + struct.pack(">H", 0)
+        self._state = self._option_reply
         self._stream.write(
             struct.pack(">I", answer)
             + nbd.OPTION_MAGIC
             + struct.pack(">II", nbd.OPT_GO, len(data))
             + data
         )
-        self._state = self._option_reply
         return True
 
     def _option_reply(self) -> bool:

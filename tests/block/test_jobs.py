@@ -1,0 +1,325 @@
+"""Jobs: their states, what they do to the graph and the images, how they end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fakeqemu.clock import SECOND
+from fakeqemu.model.block.files import MemoryFiles
+from fakeqemu.model.block.jobs.table import TRANSITIONS, VERBS, JobState
+from fakeqemu.qapi.errors import QapiError
+
+MB = 1 << 20
+DONE = ["waiting", "pending", "concluded", "null"]
+
+
+def image(machine: Any, name: str, size: int = MB, **more: Any) -> None:
+    """A qcow2 image in a file of that name, as nodes NAME-file and NAME."""
+    path = f"/{name}.qcow2"
+    machine.ask(
+        "blockdev-create", job_id="make",
+        options={"driver": "file", "filename": path, "size": 0},
+    )  # fmt: skip
+    machine.ask("job-dismiss", id="make")
+    machine.add("file", f"{name}-file", filename=path)
+    options = {"driver": "qcow2", "file": f"{name}-file", "size": size}
+    machine.ask("blockdev-create", job_id="make", options=options)
+    machine.ask("job-dismiss", id="make")
+    machine.add("qcow2", name, file=f"{name}-file", backing=None, **more)
+    machine.events.clear()
+
+
+def contents(machine: Any, name: str, offset: int, count: int) -> bytes:
+    node = machine.vm.block.graph.lookup(name, name)
+    return node.driver.read(node, offset, count)
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+def test_states_and_verbs_are_those_of_the_schema(machine: Any) -> None:
+    assert set(TRANSITIONS) == set(machine.profile.schema.enum_values("JobStatus"))
+    for states in (*TRANSITIONS.values(), *VERBS.values()):
+        assert states <= set(TRANSITIONS)
+
+
+def test_no_state_is_skipped() -> None:
+    told: list[str] = []
+    state = JobState(told.append)
+    state.enter("created")
+    with pytest.raises(RuntimeError, match="job state ready after created"):
+        state.enter("ready")
+    with pytest.raises(QapiError, match="Job 'j' in state 'created' cannot accept command verb"):
+        state.check("dismiss", "j")
+    assert told == ["created"]
+
+
+# -- life ----------------------------------------------------------------------------------------
+
+
+def test_a_job_by_itself(machine: Any) -> None:
+    machine.add("null-co", "a", size=MB)
+    machine.add("null-co", "b", size=MB)
+    machine.ask("blockdev-backup", job_id="k", device="a", target="b", sync="full")
+    assert machine.statuses() == ["created", "running", "paused", "running", *DONE]
+    assert machine.ask("query-jobs") == []
+    assert machine.names() == {"a", "b"}
+
+
+def test_finalize_and_dismiss_by_hand(machine: Any) -> None:
+    machine.add("null-co", "a", size=MB)
+    machine.add("null-co", "b", size=MB)
+    machine.ask(
+        "blockdev-backup", job_id="k", device="a", target="b", sync="full",
+        auto_finalize=False, auto_dismiss=False,
+    )  # fmt: skip
+    assert machine.statuses()[-1] == "pending"
+    machine.ask("job-finalize", id="k")
+    assert machine.statuses() == ["concluded"]
+    text = machine.error("job-finalize", id="k")
+    assert text == "Job 'k' in state 'concluded' cannot accept command verb 'finalize'"
+    machine.ask("job-dismiss", id="k")
+    assert machine.error("job-dismiss", id="k") == "Job not found"
+
+
+def test_speed_takes_time(machine: Any) -> None:
+    machine.add("null-co", "a", size=MB)
+    machine.add("null-co", "b", size=MB)
+    machine.ask(
+        "blockdev-backup", job_id="k", device="a", target="b", sync="full", speed=MB // 4,
+        work=False,
+    )  # fmt: skip
+    machine.clock.advance(2 * SECOND)
+    assert machine.ask("query-block-jobs", work=False)[0]["status"] == "running"
+    machine.clock.advance(3 * SECOND)
+    assert machine.ask("query-block-jobs") == []
+
+
+def test_a_paused_job_stands_still(machine: Any) -> None:
+    machine.add("null-co", "a", size=MB)
+    machine.add("null-co", "b", size=MB)
+    machine.ask("blockdev-mirror", job_id="m", device="a", target="b", sync="full")
+    machine.statuses()
+    machine.ask("job-pause", id="m")
+    assert machine.error("job-pause", id="m") == "Job is already paused"
+    assert machine.statuses() == ["standby"]
+    machine.ask("job-complete", id="m")
+    assert machine.statuses() == []
+    machine.ask("job-resume", id="m")
+    assert machine.statuses() == ["ready", *DONE]
+
+
+def test_a_tester_makes_it_fail(machine: Any) -> None:
+    machine.add("null-co", "a", size=MB)
+    machine.add("null-co", "b", size=MB)
+    machine.ask(
+        "blockdev-mirror", job_id="m", device="a", target="b", sync="full", auto_dismiss=False
+    )
+    machine.statuses()
+    machine.vm.block.jobs.get("m").fail("Input/output error")
+    machine.clock.run_until_idle()
+    assert machine.statuses() == ["aborting", "concluded"]
+    assert machine.ask("query-jobs")[0]["error"] == "Input/output error"
+    assert machine.names() == {"a", "b"}
+
+
+# -- kinds ---------------------------------------------------------------------------------------
+
+
+def test_mirror_copies_and_switches_over(machine: Any) -> None:
+    image(machine, "src")
+    image(machine, "dst", discard="unmap")
+    machine.vm.block.write("src", 70000, b"hello")
+    machine.ask("blockdev-mirror", job_id="m", device="src", target="dst", sync="full")
+    assert machine.statuses() == ["created", "running", "ready"]
+    assert contents(machine, "dst", 70000, 5) == b"hello"
+    assert machine.error("blockdev-del", node_name="dst") == "Node dst is in use"
+    machine.ask("block-job-cancel", device="m")
+    assert machine.statuses() == DONE
+    machine.ask("blockdev-del", node_name="dst")
+
+
+def test_mirror_gives_the_device_its_target(start: Any) -> None:
+    machine = start(
+        "-blockdev", "driver=null-co,node-name=a,size=1048576",
+        "-device", "virtio-blk-pci,id=d,drive=a",
+    )  # fmt: skip
+    machine.add("null-co", "b", size=MB)
+    machine.ask("blockdev-mirror", job_id="m", device="a", target="b", sync="full")
+    machine.ask("job-complete", id="m")
+    assert machine.ask("query-block")[0]["inserted"]["node-name"] == "b"
+    machine.ask("blockdev-del", node_name="a")
+
+
+@pytest.fixture
+def chain(start: Any, files: MemoryFiles) -> Any:
+    """A machine whose disk has three overlays on a raw image, each with something written."""
+    files.put("/base.raw", size=MB)
+    machine = start(
+        "-blockdev", "driver=file,node-name=base-file,filename=/base.raw",
+        "-blockdev", "driver=raw,node-name=base,file=base-file",
+        "-device", "virtio-blk-pci,id=d,drive=base",
+    )  # fmt: skip
+    for below, name in (("base", "o1"), ("o1", "o2"), ("o2", "o3")):
+        machine.ask(
+            "blockdev-snapshot-sync", node_name=below, snapshot_node_name=name,
+            snapshot_file=f"/{name}.qcow2",
+        )  # fmt: skip
+        machine.vm.block.write(name, 0, name.encode())
+    machine.events.clear()
+    return machine
+
+
+def test_intermediate_commit_rewrites_the_link(chain: Any) -> None:
+    machine = chain
+    machine.ask("block-commit", job_id="c", device="o3", top_node="o2", base_node="o1")
+    assert machine.statuses() == ["created", "running", *DONE]
+    assert machine.node("o3")["backing_file"] == "/o1.qcow2"
+    assert machine.node("o3")["image"]["backing-filename"] == "/o1.qcow2"
+    assert contents(machine, "o1", 0, 2) == b"o2"
+    assert "o2" not in machine.names()
+
+
+def test_active_commit_waits_to_be_told(chain: Any) -> None:
+    machine = chain
+    machine.ask("block-commit", job_id="c", device="o3")
+    assert machine.statuses() == ["created", "running", "ready"]
+    assert machine.node("base")["ro"] is False
+    machine.ask("job-complete", id="c")
+    assert contents(machine, "base", 0, 2) == b"o3"
+    assert machine.statuses() == DONE
+
+
+def test_stream_makes_the_image_stand_alone(chain: Any) -> None:
+    machine = chain
+    machine.ask("block-stream", job_id="s", device="o3")
+    assert machine.statuses() == ["created", "running", *DONE]
+    assert "backing_file" not in machine.node("o3")
+    assert contents(machine, "o3", 0, 2) == b"o3"
+    assert machine.names() == {"o3", "base", "base-file"}
+
+
+def test_incremental_backup_clears_its_bitmap(machine: Any) -> None:
+    image(machine, "src")
+    image(machine, "dst")
+    machine.ask("block-dirty-bitmap-add", node="src", name="b")
+    machine.vm.block.write("src", 300000, b"new")
+    assert machine.node("src")["dirty-bitmaps"][0]["count"] == 65536
+    machine.ask(
+        "blockdev-backup", job_id="k", device="src", target="dst", sync="incremental", bitmap="b"
+    )
+    completed = next(d for n, d in machine.events if n == "BLOCK_JOB_COMPLETED")
+    assert completed["len"] == 65536
+    assert machine.node("src")["dirty-bitmaps"][0]["count"] == 0
+    assert contents(machine, "dst", 300000, 3) == b"new"
+
+
+def test_persistent_bitmaps_survive(machine: Any) -> None:
+    image(machine, "src")
+    machine.ask("block-dirty-bitmap-add", node="src", name="b", persistent=True)
+    machine.vm.block.write("src", 0, b"x")
+    machine.ask("blockdev-del", node_name="src")
+    machine.add("qcow2", "src", file="src-file")
+    (bitmap,) = machine.node("src")["dirty-bitmaps"]
+    assert (bitmap["name"], bitmap["count"], bitmap["persistent"]) == ("b", 65536, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"target": "a"}, "Can't mirror node into itself"),
+        ({"target": "ro"}, "Block node is read-only"),
+        ({"target": "zz"}, "Cannot find device='zz' nor node-name='zz'"),
+        ({"granularity": 5}, "Parameter 'granularity' expects a value in range [512B, 64MB]"),
+        ({"granularity": 1536}, "Parameter 'granularity' expects a power of 2"),
+        ({"job-id": "9"}, "Invalid job ID '9'"),
+        ({"speed": -1}, "Parameter 'speed' expects a non-negative value"),
+        ({"replaces": "zz"}, "Failed to find node with node-name='zz'"),
+        ({"sync": "incremental"}, "Sync mode 'incremental' not supported"),
+    ],
+)
+def test_mirrors_that_cannot_start(
+    machine: Any, arguments: dict[str, Any], text: str
+) -> None:
+    machine.add("null-co", "a", size=MB)
+    machine.add("null-co", "b", size=MB)
+    machine.add("null-co", "ro", size=MB, read_only=True)
+    given = {"job-id": "m", "device": "a", "target": "b", "sync": "full", **arguments}
+    assert machine.error("blockdev-mirror", **given) == text
+    assert machine.ask("query-jobs") == []
+    assert machine.names() == {"a", "b", "ro"}
+
+
+# -- transactions --------------------------------------------------------------------------------
+
+
+def test_a_transaction_is_all_or_nothing(machine: Any) -> None:
+    machine.add("null-co", "a", size=MB)
+    add = {"type": "block-dirty-bitmap-add", "data": {"node": "a", "name": "b"}}
+    text = machine.error("transaction", actions=[add, {"type": "abort", "data": {}}])
+    assert text == "Transaction aborted using Abort action"
+    assert "dirty-bitmaps" not in machine.node("a")
+    machine.ask("transaction", actions=[add])
+    assert machine.node("a")["dirty-bitmaps"][0]["name"] == "b"
+
+
+def test_grouped_jobs_end_together(machine: Any) -> None:
+    for name in "abcd":
+        machine.add("null-co", name, size=MB)
+    actions = [
+        {"type": "blockdev-backup",
+         "data": {"job-id": f"j{s}", "device": s, "target": t, "sync": "full", "speed": speed}}
+        for s, t, speed in (("a", "b", 0), ("c", "d", MB // 4))
+    ]  # fmt: skip
+    machine.ask("transaction", actions=actions, properties={"completion-mode": "grouped"},
+                work=False)  # fmt: skip
+    machine.clock.advance(SECOND)
+    states = {j["id"]: j["status"] for j in machine.ask("query-jobs", work=False)}
+    assert states == {"ja": "waiting", "jc": "running"}
+    machine.ask("job-cancel", id="jc")
+    ends = [n for n, _ in machine.events if n.startswith("BLOCK_JOB_C")]
+    assert ends == ["BLOCK_JOB_CANCELLED", "BLOCK_JOB_CANCELLED"]
+    assert machine.names() == set("abcd")
+
+
+# -- snapshots -----------------------------------------------------------------------------------
+
+
+def test_internal_snapshots(machine: Any) -> None:
+    image(machine, "q")
+    machine.ask("blockdev-snapshot-internal-sync", device="q", name="s")
+    text = machine.error("blockdev-snapshot-internal-sync", device="q", name="s")
+    assert text == "Snapshot with name 's' already exists on device 'q'"
+    assert machine.node("q")["image"]["snapshots"][0]["name"] == "s"
+    gone = machine.ask("blockdev-snapshot-delete-internal-sync", device="q", name="s")
+    assert gone["id"] == "1"
+
+
+def test_a_saved_machine_comes_back(machine: Any) -> None:
+    image(machine, "q")
+    machine.vm.block.write("q", 0, b"then")
+    assert machine.hmp("savevm x") == ""
+    machine.vm.block.write("q", 0, b"now!")
+    assert "x" in machine.hmp("info snapshots")
+    assert machine.hmp("loadvm x") == ""
+    assert contents(machine, "q", 0, 4) == b"then"
+    text = machine.hmp("loadvm y")
+    assert text == "Error: Snapshot 'y' does not exist in one or more devices\n"
+
+
+def test_an_overlay_that_is_refused_leaves_the_graph(machine: Any) -> None:
+    image(machine, "q")
+    machine.add("null-co", "n", size=MB)
+    text = machine.error("blockdev-snapshot", node="q", overlay="n")
+    assert text == "The overlay does not support backing images"
+    image(machine, "o")
+    abort = {"type": "abort", "data": {}}
+    action = {"type": "blockdev-snapshot", "data": {"node": "q", "overlay": "o"}}
+    machine.error("transaction", actions=[action, abort])
+    assert machine.node("q")["ro"] is False
+    machine.ask("transaction", actions=[action])
+    assert machine.node("q")["ro"] is True
+    text = machine.error("blockdev-del", node_name="q")
+    assert text == "Node 'q' is busy: node is used as backing hd of 'o'"

@@ -1,0 +1,172 @@
+"""The node graph: adding, linking, permissions, names of files, removal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fakeqemu.model.block.files import ImageLocked, MemoryFiles
+
+MB = 1 << 20
+
+
+def test_nodes_and_their_end(machine: Any) -> None:
+    machine.add("null-co", "a", size=MB)
+    machine.add("raw", "r", file="a")
+    assert machine.error("blockdev-del", node_name="a") == "Block device a is in use"
+    machine.ask("blockdev-del", node_name="r")
+    machine.ask("blockdev-del", node_name="a")
+    assert machine.ask("query-named-block-nodes") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"driver": "null-co"}, "'node-name' must be specified for the root node"),
+        ({"driver": "null-co", "node-name": "a"}, "Duplicate nodes with node-name='a'"),
+        ({"driver": "null-co", "node-name": "1"}, "Invalid node-name: '1'"),
+        ({"driver": "null-co", "node-name": "x" * 32}, "Node name too long"),
+        ({"driver": "raw", "node-name": "b", "file": "x"},
+         "Cannot find device='x' nor node-name='x'"),
+        ({"driver": "raw", "node-name": "b"}, "Parameter 'file' is missing"),
+        ({"driver": "file", "node-name": "b", "filename": "/no"},
+         "Could not open '/no': No such file or directory"),
+        ({"driver": "qcow2", "node-name": "b", "file": "a"}, "Image is not in qcow2 format"),
+    ],
+)  # fmt: skip
+def test_refused_nodes(machine: Any, options: dict[str, Any], text: str) -> None:
+    machine.add("null-co", "a", size=MB)
+    assert machine.error("blockdev-add", **options) == text
+    assert machine.names() == {"a"}
+
+
+def test_a_failed_open_leaves_nothing(machine: Any, files: MemoryFiles) -> None:
+    files.put("/junk", size=MB)
+    child = {"driver": "file", "filename": "/junk", "node-name": "child"}
+    assert machine.error("blockdev-add", driver="qcow2", node_name="q", file=child)
+    assert machine.ask("query-named-block-nodes") == []
+    machine.add("raw", "r", file=child)
+
+
+def test_two_writers_exclude_each_other(start: Callable[..., Any]) -> None:
+    port = "pcie-root-port,id=p{0},chassis={0},slot={0}"
+    machine = start("-device", port.format(1), "-device", port.format(2))
+    machine.add("null-co", "a", size=MB)
+    machine.ask("device_add", driver="virtio-blk-pci", bus="p1", id="d", drive="a")
+    text = machine.error("device_add", driver="virtio-blk-pci", bus="p2", id="e", drive="a")
+    assert text == (
+        "Permission conflict on node 'a': permissions 'write' are both required by block device"
+        " '/machine/peripheral/d/virtio-backend' (uses node 'a' as 'root' child) and unshared by"
+        " block device '/machine/peripheral/e/virtio-backend' (uses node 'a' as 'root' child)."
+    )
+    assert machine.error("blockdev-del", node_name="a") == "Node a is in use"
+    assert [b["qdev"] for b in machine.ask("query-block")] == [
+        "/machine/peripheral/d/virtio-backend"
+    ]
+
+
+def test_image_locks_speak_of_other_users(machine: Any, files: MemoryFiles) -> None:
+    files.put("/i", size=MB)
+    machine.ask(
+        "blockdev-create", job_id="j",
+        options={"driver": "file", "filename": "/i", "size": 0},
+    )  # fmt: skip
+    machine.add("file", "f", filename="/i")
+    machine.ask(
+        "blockdev-create", job_id="k", options={"driver": "qcow2", "file": "f", "size": MB}
+    )
+    machine.add("qcow2", "q", file="f")
+    other = {"driver": "file", "filename": "/i"}
+    text = machine.error("blockdev-add", driver="qcow2", node_name="q2", file=other)
+    assert text == 'Failed to get "write" lock'
+    text = machine.error(
+        "blockdev-add", driver="qcow2", node_name="q2", file=other, read_only=True
+    )
+    assert text == 'Failed to get shared "write" lock'
+    machine.add("qcow2", "q2", file=other, read_only=True, force_share=True)
+
+
+def test_locks_of_files_in_memory(files: MemoryFiles) -> None:
+    files.put("/i")
+    first, second = (files.open("/i", writable=True) for _ in range(2))
+    first.lock(2, 2)
+    with pytest.raises(ImageLocked) as found:
+        second.lock(2, 0)
+    assert (found.value.bit, found.value.shared) == (1, False)
+    first.close()
+    second.lock(2, 2)
+
+
+def test_names_of_files(machine: Any, files: MemoryFiles) -> None:
+    files.put("/i", size=MB)
+    machine.add("null-co", "n")
+    machine.add("null-co", "m", size=512)
+    machine.add("raw", "r", file={"driver": "file", "filename": "/i"})
+    machine.add("raw", "w", file={"driver": "file", "filename": "/i"}, offset=512)
+    shown = {name: machine.node(name)["file"] for name in "nmrw"}
+    assert shown == {
+        "n": "null-co://",
+        "m": 'json:{"driver": "null-co", "size": 512}',
+        "r": "/i",
+        "w": 'json:{"offset": 512, "driver": "raw",'
+             ' "file": {"driver": "file", "filename": "/i"}}',
+    }  # fmt: skip
+
+
+def test_members_that_a_version_has_not_are_left_out(start: Callable[..., Any]) -> None:
+    shown = {}
+    for profile in ("7.2", "10.0", "11.1"):
+        machine = start(profile=profile)
+        machine.add("null-co", "n", size=512)
+        shown[profile] = set(machine.node("n")) & {"active", "children"}
+    assert shown == {"7.2": set(), "10.0": {"active"}, "11.1": {"active", "children"}}
+
+
+def test_reopen_changes_all_or_nothing(machine: Any) -> None:
+    machine.add("null-co", "a", size=MB)
+    machine.add("raw", "r", file="a")
+    text = machine.error(
+        "blockdev-reopen",
+        options=[
+            {"driver": "raw", "node-name": "r", "file": "a", "read-only": True},
+            {"driver": "raw", "node-name": "nope", "file": "a"},
+        ],
+    )
+    assert text == "Failed to find node with node-name='nope'"
+    assert machine.node("r")["ro"] is False
+    machine.ask(
+        "blockdev-reopen",
+        options=[{"driver": "raw", "node-name": "r", "file": "a", "read-only": True}],
+    )
+    assert machine.node("r")["ro"] is True
+    assert machine.error("block_resize", node_name="r", size=512) == "Image is read-only"
+
+
+def test_write_threshold_is_told_once(machine: Any) -> None:
+    machine.add("null-co", "a", size=MB)
+    machine.ask("block-set-write-threshold", node_name="a", write_threshold=4096)
+    machine.vm.block.write("a", 0, bytes(4096))
+    machine.vm.block.write("a", 4096, bytes(512))
+    machine.vm.block.write("a", 8192, bytes(512))
+    assert machine.events == [
+        (
+            "BLOCK_WRITE_THRESHOLD",
+            {"node-name": "a", "amount-exceeded": 512, "write-threshold": 4096},
+        )
+    ]
+    assert machine.node("a")["write_threshold"] == 0
+
+
+def test_an_io_error_stops_the_guest_if_it_is_to(start: Callable[..., Any]) -> None:
+    machine = start(
+        "-blockdev", "driver=null-co,node-name=n", "-device", "virtio-blk-pci,id=d,drive=n"
+    )
+    machine.ask("cont")
+    machine.events.clear()
+    machine.vm.block.io_error("n", action="stop", nospace=True)
+    name, data = machine.events[0]
+    assert (name, data["action"], data["nospace"]) == ("BLOCK_IO_ERROR", "stop", True)
+    assert machine.ask("query-status")["status"] == "io-error"
+    assert machine.ask("query-block")[0]["io-status"] == "nospace"

@@ -1,0 +1,150 @@
+"""qcow2 images: what is written is read again, by us and by qemu-img."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fakeqemu.io.files import RealFiles
+from fakeqemu.model.block import qcow2snapshots
+from fakeqemu.model.block.files import BlockFile, MemoryFiles
+from fakeqemu.model.block.qcow2 import Header, Qcow2, parse_header
+from fakeqemu.model.block.qcow2snapshots import Snapshot
+from fakeqemu.qapi.errors import QapiError
+
+SIZE = 1 << 20
+
+
+class Store:
+    def __init__(self, file: BlockFile) -> None:
+        self._file = file
+
+    def size(self) -> int:
+        return self._file.size()
+
+    def read(self, offset: int, count: int) -> bytes:
+        data = self._file.read(offset, count)
+        return data + bytes(count - len(data))
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._file.write(offset, data)
+
+    def zero(self, offset: int, count: int) -> None:
+        self._file.zero(offset, count)
+
+    def truncate(self, size: int) -> None:
+        self._file.truncate(size)
+
+
+def memory_store() -> Store:
+    return Store(MemoryFiles().open("/x", writable=True, create=True))
+
+
+def zeros(_offset: int, count: int) -> bytes:
+    return bytes(count)
+
+
+def churn(image: Qcow2, *, snapshots: bool) -> bytearray:
+    """Write, zero, keep and go back at random; what the guest should see then."""
+    seen = bytearray(SIZE)
+    kept: list[tuple[Snapshot, bytes]] = []
+    table: list[Snapshot] = []
+    chance = random.Random(1)
+    for number in range(40):
+        offset = chance.randrange(SIZE)
+        count = min(chance.randrange(1, 50000), SIZE - offset)
+        what = chance.random()
+        if what < 0.5:
+            data = chance.randbytes(count)
+            image.write(offset, data, zeros)
+            seen[offset : offset + count] = data
+        elif what < 0.75 or not snapshots:
+            image.zero(offset, count, zeros)
+            seen[offset : offset + count] = bytes(count)
+        elif what < 0.85:
+            new = Snapshot(str(number), f"s{number}", 1, 2, 3)
+            qcow2snapshots.take(image, table, new)
+            kept.append((new, bytes(seen)))
+        elif kept and what < 0.93:
+            qcow2snapshots.apply(image, kept[0][0])
+            seen[:] = kept[0][1]
+        elif kept:
+            qcow2snapshots.delete(image, table, kept.pop()[0])
+        assert image.read(0, SIZE, zeros) == seen
+    return seen
+
+
+@pytest.mark.parametrize(("cluster_bits", "order", "version"), [(16, 4, 3), (9, 3, 3), (12, 4, 2)])
+def test_what_was_written_is_read_again(cluster_bits: int, order: int, version: int) -> None:
+    store = memory_store()
+    header = Header(
+        version=version, size=SIZE, cluster_bits=cluster_bits, refcount_order=order
+    )
+    seen = churn(Qcow2.create(store, header), snapshots=True)
+    assert Qcow2(store).read(0, SIZE, zeros) == seen
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("cluster_bits", "order", "version"), [(16, 4, 3), (9, 0, 3), (9, 4, 2)])
+def test_qemu_img_finds_no_fault(
+    qemu_img: Path, tmp_path: Path, cluster_bits: int, order: int, version: int
+) -> None:
+    path = tmp_path / "x.qcow2"
+    file = RealFiles().open(str(path), writable=True, create=True)
+    header = Header(
+        version=version, size=SIZE, cluster_bits=cluster_bits, refcount_order=order
+    )
+    seen = churn(Qcow2.create(Store(file), header), snapshots=order >= 3)
+    file.close()
+    subprocess.run([qemu_img, "check", "-q", path], check=True)
+    subprocess.run([qemu_img, "convert", "-O", "raw", path, tmp_path / "raw"], check=True)
+    assert (tmp_path / "raw").read_bytes() == seen
+
+
+@pytest.mark.real
+def test_images_of_qemu_img_are_read(qemu_img: Path, tmp_path: Path) -> None:
+    raw, path = tmp_path / "raw", tmp_path / "x.qcow2"
+    raw.write_bytes(b"words " * 50000)
+    subprocess.run([qemu_img, "convert", "-c", "-O", "qcow2", raw, path], check=True)
+    image = Qcow2(Store(RealFiles().open(str(path), writable=False)))
+    data = image.read(0, image.header.size, zeros)
+    assert data.rstrip(b"\0") == raw.read_bytes()
+
+
+def test_header_keeps_backing_file_and_unknown_extensions() -> None:
+    store = memory_store()
+    header = Header(size=SIZE, backing_file="/base", backing_format="raw")
+    header.extensions.append((0x12345678, b"kept"))
+    image = Qcow2.create(store, header)
+    image.set_backing("/other", "qcow2")
+    again = parse_header(store)
+    assert (again.backing_file, again.backing_format) == ("/other", "qcow2")
+    assert (0x12345678, b"kept") in again.extensions
+
+
+def test_not_an_image() -> None:
+    store = memory_store()
+    store.truncate(SIZE)
+    with pytest.raises(QapiError, match="Image is not in qcow2 format"):
+        parse_header(store)
+
+
+def test_reads_through_to_the_backing_image() -> None:
+    image = Qcow2.create(memory_store(), Header(size=SIZE))
+    image.write(10, b"own", lambda _at, count: b"b" * count)
+    assert image.read(8, 7, lambda _at, count: b"x" * count) == b"bbownbb"
+
+
+def test_growing_and_shrinking() -> None:
+    image = Qcow2.create(memory_store(), Header(size=SIZE, cluster_bits=9))
+    image.write(SIZE - 5, b"12345", zeros)
+    image.truncate(SIZE * 8)
+    assert image.read(SIZE - 5, 10, zeros) == b"12345" + bytes(5)
+    image.truncate(512)
+    image.truncate(SIZE)
+    assert image.read(SIZE - 5, 5, zeros) == bytes(5)
+    with pytest.raises(QapiError, match="The new size must be a multiple of 512"):
+        image.truncate(513)
