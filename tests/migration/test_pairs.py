@@ -350,3 +350,25 @@ def test_yank_breaks_either_side(pair, version):
         assert both.src.status == "failed"
         assert both.src.machine.runstate.running
         assert both.dst.machine.exit_code == 1
+
+
+def test_a_huge_guest_costs_no_more_than_a_small_one(make, clock):
+    costs = []
+    for size in (1 << 30, 1 << 42):
+        vm = make("11.1", machine_type="q35", ram=size)
+        vm.machine.guest_workload = Workload(
+            dirty_rate=1 << 30, working_set=None, zero_permille=0, link=1 << 30
+        )
+        vm.machine.lifecycle.cont()
+        vm.set(max_bandwidth=0)
+        vm.command("migrate", uri="unix:/m")
+        while vm.migration.outgoing.transfer.dirty_sync_count < 30:
+            assert clock.jump()
+        vm.machine.lifecycle.stop()
+        clock.run_until_idle(100)
+        info = vm.command("query-migrate")
+        assert info["status"] == "completed"
+        assert info["ram"]["transferred"] > 20 * size
+        costs.append((len(vm.host.streams[0].written), len(list(vm.machine.journal))))
+    assert costs[1][0] == pytest.approx(costs[0][0], abs=200)
+    assert costs[1][1] == pytest.approx(costs[0][1], abs=2)
