@@ -136,6 +136,8 @@ class Traits:
     resize_in_use: str | None = None
     #: what completion-mode is called where an action cannot have it
     transaction_property: str = "transaction property"
+    #: a mirror looks whether its target reads as zeros, and then copies less (11.1)
+    mirror_sees_zero_target: bool = True
     #: `info blockstats` in columns (11.1)
     hmp_blockstats_as_table: bool = True
     #: `info snapshots` has room for more hours (10.0 on)
@@ -282,6 +284,7 @@ TRAITS: dict[str, Traits] = {
         resize_in_use="Device '{}' is in use",
         transaction_property="Transaction property",
         mirror_bitmap_on_filter=False,
+        mirror_sees_zero_target=False,
         hmp_blockstats_as_table=False,
         hmp_snapshot_long_clock=False,
         backup_block_size_warning=(
@@ -389,6 +392,7 @@ TRAITS: dict[str, Traits] = {
     ),
     "10.0": replace(
         _NEWEST,
+        mirror_sees_zero_target=False,
         hmp_drive_errors_marked=False,
         command_warnings_name_program=False,
         hmp_blockstats_as_table=False,

@@ -12,6 +12,7 @@ from fakeqemu.migration.streams import layout
 from fakeqemu.migration.streams.expect import Expectation, LocalBlock
 from fakeqemu.migration.streams.writer import Source, SourceBlock
 from fakeqemu.migration.transfer_data import Limits, Workload
+from fakeqemu.model import pci
 from fakeqemu.model.device import DeviceObject
 from fakeqemu.model.devpath import device_path, section_name
 from fakeqemu.model.ramblocks import Block, blocks_of
@@ -120,12 +121,13 @@ def lacks_section(vm: Machine, name: str) -> bool:
 
 
 def _pci_paths(vm: Machine) -> set[str]:
-    return {device_path(vm, obj) for obj in _devices(vm)}
-
-
-def _devices(vm: Machine) -> list[DeviceObject]:
-    machine = vm.qom.container("/machine")
-    return [obj for obj in machine.walk() if isinstance(obj, DeviceObject)]
+    """What the board has on its first bus, and what users have plugged anywhere."""
+    found = {
+        f"0000:00:{entry['slot']:02x}.{entry['function']:x}"
+        for bus in pci.query(vm)[:1]
+        for entry in bus["devices"]
+    }
+    return found | {device_path(vm, device) for device in vm.devices.user_devices()}
 
 
 def _user_sections(vm: Machine) -> list[tuple[str, int]]:

@@ -93,6 +93,11 @@ class Incoming:
         return self.started and not self.over
 
     @property
+    def postcopy_advised(self) -> bool:
+        """Whether the source said that it might switch to postcopy."""
+        return self._loading is not None and self._loading.postcopy_advised
+
+    @property
     def was_postcopy(self) -> bool:
         """Whether the source switched to postcopy."""
         return self._loading is not None and self._loading.in_postcopy

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from fakeqemu.migration.outgoing import Outgoing
     from fakeqemu.profile import Profile
 
+#: powers of two of microseconds that latencies are sorted by
+_LATENCY_BUCKETS = 24
 #: states in which the source shows progress
 _PROGRESS = frozenset({"active", "cancelling", "failing", "pre-switchover", "device"}) | POSTCOPY
 
@@ -25,6 +27,8 @@ def migration_info(profile: Profile, migration: MigrationObject) -> dict[str, An
         info["socket-address"] = [dict(address) for address in incoming.addresses]
     if incoming.status != "none":
         info["status"] = incoming.status
+        if incoming.status == "completed" and migration.capabilities("postcopy-blocktime"):
+            info.update(_blocktime(profile, migration))
         if incoming.error and profile.traits.error_shown_always:
             info["error-desc"] = incoming.error
     reasons = migration.blockers.reasons(migration.mode)
@@ -38,6 +42,23 @@ def migration_info(profile: Profile, migration: MigrationObject) -> dict[str, An
     if outgoing.error and (profile.traits.error_shown_always or outgoing.status == "failed"):
         info["error-desc"] = outgoing.error
     return info
+
+
+def _blocktime(profile: Profile, migration: MigrationObject) -> dict[str, Any]:
+    """How long vcpus waited for pages: no guest is there to wait."""
+    members, incoming = schemainfo.info_members(profile), migration.incoming
+    vcpus = [0] * migration.vcpus
+    times: dict[str, Any] = {"postcopy-blocktime": 0, "postcopy-vcpu-blocktime": vcpus}
+    if "postcopy-latency" not in members:
+        return times if incoming.postcopy_advised else {}
+    if not incoming.was_postcopy:
+        return {}
+    return times | {
+        "postcopy-latency": 0,
+        "postcopy-latency-dist": [0] * _LATENCY_BUCKETS,
+        "postcopy-vcpu-latency": vcpus,
+        "postcopy-non-vcpu-latency": 0,
+    }
 
 
 def _progress(

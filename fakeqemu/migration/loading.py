@@ -44,6 +44,11 @@ class Loading:
         return self._reader.postcopy >= Postcopy.LISTENING
 
     @property
+    def postcopy_advised(self) -> bool:
+        """Whether the source may switch to postcopy, or has."""
+        return self._reader.postcopy > Postcopy.NONE
+
+    @property
     def skippable(self) -> int:
         """How many of the bytes to come do not matter."""
         return self._reader.skippable

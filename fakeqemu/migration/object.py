@@ -124,6 +124,11 @@ class MigrationObject:
         return self.outgoing.status in RUNNING
 
     @property
+    def vcpus(self) -> int:
+        """How many virtual CPUs the machine has."""
+        return self._vm.cpus.topology.cpus
+
+    @property
     def mode(self) -> str:
         """The mode that a migration started now would have."""
         mode: str = self.parameters.get("mode", "normal")

@@ -25,6 +25,7 @@ from fakeqemu.migration.prepare import (
     NO_PROTOCOL,
     channel_addresses,
     check_cpr_exec,
+    check_disks,
     check_migrate,
     old_address,
 )
@@ -32,7 +33,7 @@ from fakeqemu.migration.sender import Sender
 from fakeqemu.migration.snapshot import Snapshot
 from fakeqemu.migration.state import POSTCOPY, RUNNING, Status
 from fakeqemu.migration.workload import Limits, Transfer, Workload
-from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.migration.object import MigrationObject
@@ -128,7 +129,7 @@ class Outgoing:
             assert uri is not None
             check_migrate(vm, migration, resume=resume)
             if block or incremental:
-                raise NotModelledError("migrate with blk or inc")
+                check_disks(vm, migration, incremental=incremental)
             if not resume:
                 self._begin()
             try:
@@ -167,7 +168,7 @@ class Outgoing:
         if interrupted:
             self.error = self.traits.switchover_interrupted_error
         elif self.channel is not None and self.channel.return_path:
-            self.record(LOST)
+            self.record(LOST if self.traits.return_path_error_recorded else "")
         if self.channel is None or not self.channel.connected:
             self._cancelled()
         else:
@@ -368,7 +369,7 @@ class Outgoing:
                 self._cancelled()
 
     def _runstate_changed(self, _old: str, _new: str) -> None:
-        if isinstance(self.course, Precopy) and self.status == "active":
+        if isinstance(self.course, Precopy) and self.hold.old_state is None:
             self.transfer.set_running(self.vm.clock.now(), self.vm.runstate.running)
             self.course.schedule()
 

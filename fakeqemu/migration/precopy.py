@@ -93,6 +93,8 @@ class Precopy:
         """Go through what has happened since, and see whether the guest may be stopped."""
         run = self._run
         transfer = run.transfer
+        if run.status != "active" or transfer.phase != "precopy":
+            return
         looks = transfer.dirty_sync_count
         self.settle()
         if transfer.converged and self._may_switch and not run.traits.pass_before_active:

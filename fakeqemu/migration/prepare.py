@@ -98,6 +98,16 @@ def _check_combinations(migration: MigrationObject) -> None:
         raise NotModelledError("migrate with capability x-colo")
 
 
+def check_disks(vm: Machine, migration: MigrationObject, *, incremental: bool) -> None:
+    """What `blk` and `inc` of migrate ask for: disks that go along. Raises QapiError."""
+    if migration.capabilities("block") or (
+        incremental and migration.parameters.get("block-incremental")
+    ):
+        raise QapiError("Command options are incompatible with current migration capabilities")
+    if "block" in vm.__dict__ and any(True for _ in vm.block.backends.shown()):
+        raise NotModelledError("migrate with disks")
+
+
 def check_cpr_exec(migration: MigrationObject) -> None:
     """What mode cpr-exec needs. Raises QapiError."""
     if not migration.parameters.get("cpr-exec-command"):

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 #: most ranges that are told stale in one command
 _RANGES = 12
-#: what ends the channel of urgent pages
-PREEMPT_END = be64(Ram.EOS)
+#: what ends the channel of urgent pages, where it is not just closed
+_PREEMPT_END = be64(Ram.EOS)
 
 
 class Sender:
@@ -120,7 +120,8 @@ class Sender:
         writer = self._writer
         self._write(self._footer() + writer.ram_end())
         self._write(writer.footer() + writer.end(postcopy=True))
-        self.channel.preempt_write(PREEMPT_END)
+        if self._writer.traits.preempt_channel_at_setup:
+            self.channel.preempt_write(_PREEMPT_END)
 
     def ask_bitmaps(self, channel: OutgoingChannel) -> Sequence[SourceBlock]:
         """Go on on a new channel: ask which pages have come. The blocks asked for."""

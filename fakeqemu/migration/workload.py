@@ -364,7 +364,9 @@ class Transfer:
     def _leave_precopy(self, now: int, phase: Phase) -> None:
         if self.phase != "precopy":
             raise ValueError(f"cannot go from {self.phase} to {phase}")
-        self.advance(now)
+        if now > self.now:
+            # what is due at this very moment does not happen any more
+            self.advance(now)
         self.running = False
         looks = self.dirty_sync_count
         self._synchronise()

@@ -63,8 +63,8 @@ def backend_blocks(vm: Machine) -> list[Block]:
 def _of_board(vm: Machine) -> list[Block]:
     shared = _aux_is_shared(vm)
     return [
-        Block(name, name, size, reserved, shared, shared)
-        for name, _, size, reserved in _recorded_of_machine(vm).get("ram", ())
+        Block(f"{path}/{name}" if path else name, name, size, reserved, shared, shared)
+        for name, path, size, reserved in _recorded_of_machine(vm).get("ram", ())
     ]
 
 

@@ -6,7 +6,8 @@ Each value has only the members that are not empty:
 - `unmigratable`: names of sections that cannot be sent, each after the path of its device;
 - `blockers`: reasons of explicit blockers;
 - `cpr-blockers`: those that hold in mode cpr-transfer only, memory apart;
-- `ram`: [block's name, whether the device's path stands before it, bytes used, bytes reserved];
+- `ram`: [block's name, the path of its device that stands before it, bytes used, bytes
+  reserved]; of a device, whose path depends on where it is plugged, only whether there is one;
 - `only-migratable`: text of the refusal under -only-migratable;
 - `refusal`: lines that refuse a device that was not tried for the part `devices`, because it
   reaches for the host's hardware; without options it gets nowhere.
@@ -78,6 +79,8 @@ def _device(binary: str, name: str, about: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         key: rest for key in after if (rest := _less(after[key], before.get(key, [])))
     }
+    for block in found.get("ram", ()):
+        block[1] = bool(block[1])
     if "unmigratable" in found:
         found.update(_refused(binary, [*base, "-display", "none"], name, text, tried=True))
     return found
@@ -172,6 +175,6 @@ def _blocks(text: str) -> list[Any]:
             path, name = "", match[1]
         if name not in _OTHERS:
             offset, used, reserved = (int(match[n], 16) for n in (2, 3, 4))
-            found.append((offset, [name, bool(path), used, reserved]))
+            found.append((offset, [name, path, used, reserved]))
     # addresses are given out in order of creation
     return [block for _, block in sorted(found)]

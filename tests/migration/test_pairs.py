@@ -372,3 +372,32 @@ def test_a_huge_guest_costs_no_more_than_a_small_one(make, clock):
         costs.append((len(vm.host.streams[0].written), len(list(vm.machine.journal))))
     assert costs[1][0] == pytest.approx(costs[0][0], abs=200)
     assert costs[1][1] == pytest.approx(costs[0][1], abs=2)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_blocktime_is_told_where_postcopy_was(pair, version):
+    both = in_postcopy(pair, version, "postcopy-blocktime")
+    both.src.set(max_postcopy_bandwidth=0)
+    both.run()
+    info = both.dst.command("query-migrate")
+    assert info["postcopy-vcpu-blocktime"] == [0]
+    assert ("postcopy-latency" in info) == (version == "11.1")
+    early = pair(version, "postcopy-ram", "postcopy-blocktime")
+    early.migrate()
+    assert ("postcopy-blocktime" in early.dst.command("query-migrate")) == (version != "11.1")
+
+
+def test_a_late_clock_does_not_make_the_guest_write_after_it_was_stopped(make, clock):
+    for version in VERSIONS:
+        vm = make(version, machine_type="q35")
+        vm.switch("events")
+        vm.machine.lifecycle.cont()
+        vm.events.clear()
+        vm.command("migrate", uri="unix:/m")
+        while vm.status != "active":
+            clock.jump()
+        # the machine was busy with something else for a second
+        clock._now += SECOND
+        clock.run_until_idle()
+        passes = [e[1] for e in vm.events if e[0] == "MIGRATION_PASS"]
+        assert passes == ([2] if version == "11.1" else [1, 2])

@@ -147,7 +147,7 @@ class Mirror(BlockJob):
         everything = set(range(-(-size // self.granularity)))
         if self.sync == "none":
             return set()
-        if self.sync == "full" and not self.is_commit and not self.target_is_zero:
+        if self.sync == "full" and not self.is_commit and not self._target_is_zero(size):
             if not self._can_unmap():
                 return everything
             self.target.driver.zero(self.target, 0, size)
@@ -155,6 +155,16 @@ class Mirror(BlockJob):
         above = base.status_above(self.source, bound, 0, size, holes=True)
         needed = (piece for piece in above if piece.kind != HOLE)
         return copying.dirty_grains(needed, self.granularity, size)
+
+    def _target_is_zero(self, size: int) -> bool:
+        """Whether nothing but zeros can be read from the target."""
+        if self.target_is_zero:
+            return True
+        if not self.block.vm.profile.traits.mirror_sees_zero_target:
+            return False
+        images = self.target.skip_filters().driver.supports_backing
+        pieces = base.status_above(self.target, None, 0, size, holes=True)
+        return all(piece.kind == base.ZERO or (images and piece.kind == HOLE) for piece in pieces)
 
     def _can_unmap(self) -> bool:
         """Whether the target can be made zeros without cost."""

@@ -1,0 +1,148 @@
+"""A real QEMU at the other end: it migrates to the model, and the model to it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fakeqemu.testing import FakeQemu
+
+from .streams.conftest import RealQemu, real  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.real
+
+NONE = ("-machine", "none")
+SMALL = ("-machine", "none", "-m", "64")
+Q35 = ("-machine", "q35", "-m", "64", "-nodefaults", "-accel", "tcg")
+
+
+class RealMachine:
+    """A running real QEMU, talked to by its QMP socket."""
+
+    def __init__(self, command: str, argv: tuple[str, ...], folder: Path) -> None:
+        self._path = folder / "real.qmp"
+        qmp = f"unix:{self._path},server=on,wait=off"
+        self.process = subprocess.Popen(
+            [command, *argv, "-display", "none", "-qmp", qmp],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+
+    async def __aenter__(self) -> RealMachine:
+        from qemu.qmp import QMPClient
+
+        self.client = QMPClient("real")
+        for _ in range(500):
+            if self._path.exists():
+                break
+            await asyncio.sleep(0.01)
+        await self.client.connect(str(self._path))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.disconnect()
+        self.process.kill()
+        self.process.wait(10)
+
+    async def qmp(self, command: str, arguments: dict | None = None) -> dict:
+        return await self.client.execute(command, arguments)
+
+
+async def status(machine, *wanted: str) -> str:
+    """Wait for one of the states of query-migrate."""
+    async with asyncio.timeout(20):
+        while True:
+            found = (await machine.qmp("query-migrate")).get("status")
+            if found in wanted:
+                return found
+            await asyncio.sleep(0.01)
+
+
+async def switch(machine, *names: str) -> None:
+    wanted = [{"capability": name, "state": True} for name in names]
+    await machine.qmp("migrate-set-capabilities", {"capabilities": wanted})
+
+
+def address(kind: str, folder: Path) -> str:
+    if kind == "unix":
+        return f"unix:{folder}/m"
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return f"tcp:127.0.0.1:{sock.getsockname()[1]}"
+
+
+def fake(version: str, argv: tuple[str, ...], *more: str) -> FakeQemu:
+    return FakeQemu(*argv, *more, "-display", "none", profile=version)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("argv", [NONE, SMALL, Q35], ids=["none", "small", "q35"])
+@pytest.mark.parametrize("names", [(), ("return-path",), ("multifd",)])
+@pytest.mark.parametrize("to_fake", [True, False])
+async def test_over_sockets(real, tmp_path, kind, argv, names, to_fake):  # noqa: F811
+    uri = {"uri": address(kind, tmp_path)}
+    incoming = ("-incoming", "defer")
+    theirs = RealMachine(real.command, argv if to_fake else (*argv, *incoming), tmp_path)
+    async with fake(real.version, argv, *(incoming if to_fake else ())) as mine, theirs:
+        src, dst = (theirs, mine) if to_fake else (mine, theirs)
+        if names:
+            await switch(src, *names)
+            await switch(dst, *names)
+        await dst.qmp("migrate-incoming", uri)
+        await src.qmp("migrate", uri)
+        assert await status(src, "completed", "failed") == "completed"
+        assert await status(dst, "completed", "failed") == "completed"
+        assert (await dst.qmp("query-status"))["status"] == "running"
+        assert (await src.qmp("query-status"))["status"] == "postmigrate"
+
+
+@pytest.mark.parametrize("argv", [NONE, SMALL, Q35], ids=["none", "small", "q35"])
+@pytest.mark.parametrize("to_fake", [True, False])
+async def test_through_a_file(real, tmp_path, argv, to_fake):  # noqa: F811
+    store = {"uri": f"exec:cat > {tmp_path}/f && touch {tmp_path}/done"}
+    load = {"uri": f"exec:cat {tmp_path}/f"}
+    incoming = ("-incoming", "defer")
+    theirs = RealMachine(real.command, argv if to_fake else (*argv, *incoming), tmp_path)
+    async with fake(real.version, argv, *(incoming if to_fake else ())) as mine, theirs:
+        src, dst = (theirs, mine) if to_fake else (mine, theirs)
+        await src.qmp("migrate", store)
+        assert await status(src, "completed", "failed") == "completed"
+        # the command may still be writing
+        async with asyncio.timeout(10):
+            while not (tmp_path / "done").exists():
+                await asyncio.sleep(0.01)
+        await dst.qmp("migrate-incoming", load)
+        assert await status(dst, "completed", "failed") == "completed"
+
+
+@pytest.mark.parametrize("to_fake", [True, False])
+async def test_postcopy_with_a_break(real, tmp_path, to_fake):  # noqa: F811
+    argv = (*Q35, "-S")
+    incoming = ("-incoming", "defer")
+    theirs = RealMachine(real.command, argv if to_fake else (*argv, *incoming), tmp_path)
+    async with fake(real.version, argv, *(incoming if to_fake else ())) as mine, theirs:
+        src, dst = (theirs, mine) if to_fake else (mine, theirs)
+        try:
+            await switch(theirs, "postcopy-ram")
+        except Exception as error:
+            pytest.skip(f"the host cannot do postcopy: {error}")
+        await switch(mine, "postcopy-ram")
+        slow = {"max-bandwidth": 50_000, "max-postcopy-bandwidth": 50_000}
+        await src.qmp("migrate-set-parameters", slow)
+        await dst.qmp("migrate-incoming", {"uri": f"unix:{tmp_path}/m"})
+        await src.qmp("migrate", {"uri": f"unix:{tmp_path}/m"})
+        await status(src, "active")
+        await src.qmp("migrate-start-postcopy")
+        await status(src, "postcopy-active")
+        await status(dst, "postcopy-active")
+        await src.qmp("migrate-pause")
+        await status(src, "postcopy-paused")
+        await status(dst, "postcopy-paused")
+        await dst.qmp("migrate-recover", {"uri": f"unix:{tmp_path}/r"})
+        await src.qmp("migrate", {"uri": f"unix:{tmp_path}/r", "resume": True})
+        await src.qmp("migrate-set-parameters", {"max-postcopy-bandwidth": 0})
+        assert await status(src, "completed", "failed") == "completed"
+        assert await status(dst, "completed", "failed") == "completed"
