@@ -43,9 +43,11 @@ options:
   --speed FACTOR     let the machine's clock run FACTOR times as fast
   --clock KIND       "real", or "virtual": a clock that only a tester moves
   --scenario FILE    let happen what a scenario file says, or a scenario by its name (see
-                     docs/scenarios)
+                     docs/scenarios); also FAKEQEMU_SCENARIO=FILE
+  --seed NUMBER      for what a scenario leaves to chance, in place of the file's
   --control ADDRESS  serve a control socket at unix:PATH: QMP with commands of our own for
-                     faults, events, time, the guest, stubs and the journal
+                     faults, events, time, the guest, stubs and the journal; also
+                     FAKEQEMU_CONTROL=ADDRESS
   --check-replies    check every reply and event against the schema and stop at the first
                      that does not match; also FAKEQEMU_CHECK_REPLIES=1
 
@@ -58,7 +60,7 @@ one for each request on a UNIX socket, for those who start many (see docs/testin
 #: options of `run` with a value, and those without
 _VALUED = (
     *("--profile", "--program", "--speed", "--clock"),
-    *("--private-channel", "--scenario", "--control"),
+    *("--private-channel", "--scenario", "--seed", "--control"),
 )
 _FLAGS = ("--as-posted", "--check-replies")
 #: options of other commands that take a value
@@ -121,7 +123,8 @@ def _run(arguments: list[str]) -> int:
 
     gc.disable()  # hardly anything made while starting is garbage; run_process turns it on again
     own, qemu = own_options(arguments)
-    scenario = _scenario(own.get("--scenario"))
+    _from_environment(own)
+    scenario = _scenario(own.get("--scenario"), own.get("--seed"))
     profile = load_profile(own.get("--profile") or (scenario.profile if scenario else None))
     from fakeqemu.io.process import ProcessOptions, run_process
 
@@ -160,13 +163,24 @@ def _run(arguments: list[str]) -> int:
     )
 
 
-def _scenario(path: str | None) -> ScenarioFile | None:
+def _from_environment(own: dict[str, str]) -> None:
+    """Options for those who cannot change the command line but the environment."""
+    import os
+
+    for option, name in (("--scenario", "FAKEQEMU_SCENARIO"), ("--control", "FAKEQEMU_CONTROL")):
+        if os.environ.get(name):
+            own.setdefault(option, os.environ[name])
+
+
+def _scenario(path: str | None, seed: str | None) -> ScenarioFile | None:
+    if seed is not None and not seed.lstrip("-").isdecimal():
+        raise UsageError(f"--seed takes a whole number, got {seed!r}")
     if path is None:
         return None
     from fakeqemu.testing.scenario_file import ScenarioError, ScenarioFile
 
     try:
-        return ScenarioFile.load(path)
+        return ScenarioFile.load(path).seeded(None if seed is None else int(seed))
     except ScenarioError as error:
         raise UsageError(str(error)) from None
 

@@ -79,6 +79,16 @@ class VirtualClock:
             self._run_next()
         self._now = max(self._now, end)
 
+    def skip(self, to: int) -> None:
+        """Move to time `to` and leave what is due just then for the next move.
+
+        Raises ValueError if something is due before.
+        """
+        due = self.next_at()
+        if due is not None and due < to:
+            raise ValueError(f"something is due at {due}, before {to}")
+        self._now = max(self._now, to)
+
     def jump(self) -> bool:
         """Move to the next pending call and run it; False if there is none."""
         if self.next_at() is None:

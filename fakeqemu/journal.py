@@ -50,6 +50,8 @@ class Journal:
         self._clock = clock
         #: texts to write for others when saved: a path of one run -> its name in every run
         self.aliases: dict[str, str] = {}
+        #: how a machine's handle waits for an entry; None for a journal that is only read
+        self.waiter: Callable[..., Any] | None = None
         self._entries: list[Entry] = []
         self._listeners: list[Callable[[Entry], None]] = []
 
@@ -74,6 +76,16 @@ class Journal:
     def of(self, kind: str, name: str | None = None) -> list[Entry]:
         """The entries of one kind, and of one name if given."""
         return [e for e in self._entries if e.kind == kind and name in (None, e.name)]
+
+    def wait_for(self, kind: str, name: str | None = None, **data: Any) -> Any:
+        """Wait for the first entry of this kind, name and data, with its handle's deadline.
+
+        Awaitable where the handle is asynchronous; the entry itself where it is not. Raises
+        TimeoutError, and RuntimeError for a journal that no machine writes.
+        """
+        if self.waiter is None:
+            raise RuntimeError("nothing is added to this journal: no machine writes it")
+        return self.waiter(kind, name, **data)
 
     def add(self, entry: Entry) -> None:
         """Take over an entry of another journal, with its own time."""

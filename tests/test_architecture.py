@@ -82,11 +82,6 @@ def test_every_room_has_a_floor() -> None:
     assert {room_of(path) for path in MODULES} <= set(FLOORS)
 
 
-#: one table each, which grows a line with a fact
-TABLES = {"traits.py"}
-
-
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_modules_stay_small(path: Path) -> None:
-    if path.name not in TABLES:
-        assert len(path.read_text().splitlines()) <= 450, "ask whether it holds two things"
+    assert len(path.read_text().splitlines()) <= 450, "ask whether it holds two things"

@@ -202,9 +202,13 @@ def choose_accelerator(
     raise messages.error(text)
 
 
+#: what QEMU's own test programs run on: part of every source, though not of every package
+TEST_ACCELERATOR = "qtest"
+
+
 def is_accelerator(name: str, profile: Profile) -> bool:
     """Whether the version has an accelerator of that name."""
-    return f"{name}-accel" in profile.qom_types
+    return name == TEST_ACCELERATOR or f"{name}-accel" in profile.qom_types
 
 
 def _accelerator_problem(
@@ -217,6 +221,10 @@ def _accelerator_problem(
         check_properties(f"{name}-accel", entry, profile)
     except QapiError as exc:
         messages.fail_with(exc, entry.location)
+    if name == "mshv":
+        # no host here is a guest of Hyper-V
+        messages.report("Failed to open /dev/mshv: No such file or directory", entry.location)
+        return "failed to initialize mshv: Operation not permitted"
     if name == "kvm" and not kvm_usable:
         messages.report("Could not access KVM kernel module: No such file or directory")
         return "failed to initialize kvm: No such file or directory"
@@ -227,7 +235,9 @@ def check_properties(typename: str, entry: OptionString, profile: Profile) -> No
     """Raise QapiError unless the QOM type has and takes the keys of `entry`."""
     from fakeqemu.migration.stringinput import parse_string
 
-    types = {p["name"]: p["type"] for p in profile.qom_properties(typename)}
+    known = typename in profile.qom_types
+    listed = profile.qom_properties(typename) if known else ()
+    types = {p["name"]: p["type"] for p in listed}
     for key, text in entry.pairs:
         if key == "accel":
             continue

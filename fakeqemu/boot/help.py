@@ -77,3 +77,14 @@ def _property_line(entry: dict[str, Any], json_defaults: bool) -> str:
             text = ("on" if default else "off") if isinstance(default, bool) else str(default)
         line += f" (default: {text})"
     return line
+
+
+#: types of keys in introspection -> as help shows them
+_KEY_TYPES = {"string": "str", "boolean": "bool (on/off)", "number": "num", "size": "size"}
+
+
+def group_help(name: str, profile: Profile) -> str:
+    """The keys of an option group, one a line."""
+    group = next(each for each in profile.option_groups if each["option"] == name)
+    lines = sorted(f"  {key['name']}=<{_KEY_TYPES[key['type']]}>" for key in group["parameters"])
+    return "\n".join([f"{name} options:", *lines]) + "\n"

@@ -8,7 +8,7 @@ from fakeqemu.boot.backendchecks import TPM_HELP
 from fakeqemu.boot.chardevs import legacy_chardev
 from fakeqemu.boot.commandline import CommandLine, option
 from fakeqemu.boot.configuration import OptionString
-from fakeqemu.boot.help import property_help
+from fakeqemu.boot.help import group_help, property_help
 from fakeqemu.boot.inputs import HELP, typed_argument
 from fakeqemu.boot.optsvisitor import visit_options
 from fakeqemu.boot.qemuopts import pairs_of
@@ -235,6 +235,8 @@ def _display(line: CommandLine, text: str) -> None:
 
 @option("vnc")
 def _vnc(line: CommandLine, text: str) -> None:
+    if text in HELP:
+        line.exit(group_help("vnc", line.profile))
     line.opts("vnc", text)
 
 

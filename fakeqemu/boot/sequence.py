@@ -17,6 +17,7 @@ from fakeqemu.boot import steps_machine as machine
 from fakeqemu.boot.checks import CpuModel, MachineSettings
 from fakeqemu.boot.configuration import Configuration
 from fakeqemu.boot.messages import Messages
+from fakeqemu.boot.qtest import create_qtest
 from fakeqemu.boot.requests import Request
 from fakeqemu.clock import Clock
 from fakeqemu.model.host import Host
@@ -40,6 +41,7 @@ class Step:
 
 #: up to the point where -preconfig waits; the migration object comes in where the trait says
 _BEFORE_LATE_BACKENDS = (
+    Step("qtest", create_qtest),
     Step("early parameters", steps.take_early_parameters),
     Step("fd sets", steps.fill_fd_sets),
     Step("pid file", steps.write_pid_file),
@@ -76,7 +78,10 @@ BOARD_STEPS = (
     Step("incoming", machine.start_incoming),
     Step("autostart", machine.start_guest),
 )
-_LAST = (Step("setup post", machine.setup_post),)
+_LAST = (
+    Step("displays", machine.open_displays),
+    Step("setup post", machine.setup_post),
+)
 
 
 def steps_of(profile: Profile, *, preconfig: bool) -> tuple[Step, ...]:

@@ -37,7 +37,7 @@ from fakeqemu.boot.requests import (
 )
 from fakeqemu.migration import cpr
 from fakeqemu.migration.early import EarlyParameters, cpr_is_incoming, read_parameter
-from fakeqemu.model import board
+from fakeqemu.model import board, memorydevices
 from fakeqemu.model.chardev import Chardev, ChardevOptions
 from fakeqemu.model.chardev_mux import open_mux
 from fakeqemu.qapi.errors import QapiError, StartupError
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 Work = Generator[Request, Any, None]
 
+#: a machine's property that says how much address space memory modules can have
+_MODULES = "device-memory-region-size"
 #: -object types that wait for what they name: character devices, net backends, block nodes
 _LATE_OBJECTS = frozenset(
     {
@@ -61,6 +63,8 @@ _LATE_OBJECTS = frozenset(
         "colo-compare",
         "filter-rewriter",
         "filter-replay",
+        "monitor-hmp",
+        "monitor-qmp",
     }
 )
 
@@ -180,8 +184,10 @@ def _create_objects(boot: Boot, *, early: bool) -> None:
     wanted = [o for o in boot.configuration.objects if _is_early(o) == early]
     boot.read(objects=[entry.values["id"] for entry in wanted])
     for entry in wanted:
-        with blaming(entry.location):
+        try:
             boot.vm.objects.add(entry.values)
+        except QapiError as exc:
+            raise StartupError(exc.desc, hint=exc.hint) from exc
 
 
 def _is_early(entry: OptionString) -> bool:
@@ -244,7 +250,10 @@ def apply_machine_options(boot: Boot) -> None:
     vm.cpus.topology = settings.topology
     vm.memory.size, vm.memory.maxmem = settings.ram_size, settings.maxram_size
     vm.memory.slots = settings.ram_slots
-    vm.qom.container("/machine").values.update(settings.properties)
+    machine = vm.qom.container("/machine")
+    machine.values.update(settings.properties)
+    if _MODULES in machine.values:
+        machine.values[_MODULES] = memorydevices.region_size(vm)
     boot.read(properties=sorted(settings.properties), ram_size=settings.ram_size)
 
 

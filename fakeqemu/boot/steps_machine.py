@@ -14,6 +14,7 @@ from fakeqemu.boot.backendchecks import (
 )
 from fakeqemu.boot.boardchecks import check_board
 from fakeqemu.boot.drives import attach_board_drives, check_orphans
+from fakeqemu.boot.qtest import show_qtest
 from fakeqemu.boot.requests import SetupPost
 from fakeqemu.boot.steps import Work, blaming
 from fakeqemu.migration import cpr
@@ -33,7 +34,7 @@ def warn_of_deprecation(boot: Boot) -> None:
     machine = boot.vm.machine_type
     assert machine is not None
     boot.read(machine=machine.name, deprecated=machine.deprecated)
-    if machine.deprecated:
+    if machine.deprecated and boot.vm.accelerator != checks.TEST_ACCELERATOR:
         boot.warn(
             f"Machine type '{machine.name}' is deprecated: {machine.deprecation_reason}"
         )
@@ -127,6 +128,7 @@ def create_board(boot: Boot) -> None:
 def create_devices(boot: Boot) -> None:
     """-device: all of key=value form first, then those in JSON."""
     boot.read(devices=[entry.text for entry in boot.configuration.devices])
+    show_qtest(boot)
     machine = boot.vm.machine_type
     assert machine is not None
     for entry in boot.configuration.fw_cfg:
@@ -174,6 +176,14 @@ def start_guest(boot: Boot) -> None:
     boot.read(autostart=lifecycle.autostart, runstate=boot.vm.runstate.current)
     if boot.configuration.main_incoming is None and lifecycle.autostart:
         lifecycle.cont()
+
+
+def open_displays(boot: Boot) -> None:
+    """-vnc: from here clients can look at the screen."""
+    boot.read(vnc=[entry.text for entry in boot.configuration.vnc])
+    for entry in boot.configuration.vnc:
+        with blaming(entry.location):
+            boot.vm.vnc.open(entry)
 
 
 def setup_post(boot: Boot) -> Work:  # noqa: ARG001

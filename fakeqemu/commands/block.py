@@ -202,7 +202,7 @@ def blockdev_insert_medium(vm: Machine, id: str, node_name: str) -> None:
         raise QapiError(f"Node '{node_name}' not found")
     if block.backends.on(node) is not None:
         raise QapiError(f"Node '{node_name}' is already in use")
-    block.backends.insert_medium(backend, node, id)
+    block.backends.insert_medium(backend, node)
 
 
 @command("blockdev-change-medium", raw=True)

@@ -9,7 +9,8 @@ from fakeqemu.model import chardev as model
 from fakeqemu.model import ringbuf
 from fakeqemu.model.chardev import ChardevOptions
 from fakeqemu.model.machine import Machine
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.qdict import in_name_table
 
 Json = dict[str, Any]
 
@@ -19,7 +20,7 @@ def query_chardev(vm: Machine) -> list[Json]:
     """ChardevInfo list."""
     return [
         {"label": each.id, "filename": each.filename, "frontend-open": each.frontend_open}
-        for each in reversed(vm.chardevs.values())
+        for each in (vm.chardevs[name] for name in reversed(in_name_table(vm.chardevs)))
     ]
 
 
@@ -40,6 +41,8 @@ def chardev_add(vm: Machine, id: str, backend: Json, monitor: Any = None) -> Jso
         raise QapiError(f"Chardev with id '{id}' already exists")
     try:
         return _returned(model.add_chardev(vm, _options(vm, id, backend, monitor)))
+    except NotModelledError:
+        raise
     except QapiError as error:
         raise error.prefixed(f"Failed to add chardev '{id}': ") from None
 

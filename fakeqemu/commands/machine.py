@@ -6,7 +6,7 @@ from typing import Any
 
 from fakeqemu.commands.absent import recorded
 from fakeqemu.commands.registry import command
-from fakeqemu.model import memory, pci
+from fakeqemu.model import memory, memorydevices, pci
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import QapiError, error_of_class
 
@@ -65,13 +65,13 @@ def recorded_text(vm: Machine, name: str) -> str:
 @command("query-memory-size-summary")
 def query_memory_size_summary(vm: Machine) -> Json:
     """MemoryInfo."""
-    return {"base-memory": vm.memory.size, "plugged-memory": 0}
+    return {"base-memory": vm.memory.size, "plugged-memory": memorydevices.plugged_size(vm)}
 
 
 @command("query-memory-devices")
-def query_memory_devices(vm: Machine) -> list[Json]:  # noqa: ARG001
-    """MemoryDeviceInfo list; memory modules cannot be plugged yet, so there are none."""
-    return []
+def query_memory_devices(vm: Machine) -> list[Json]:
+    """MemoryDeviceInfo list."""
+    return [memorydevices.describe(device) for device in memorydevices.modules(vm)]
 
 
 @command("query-memdev")
@@ -96,12 +96,12 @@ def query_pci(vm: Machine) -> list[Json]:
 
 @command("query-acpi-ospm-status")
 def query_acpi_ospm_status(vm: Machine) -> list[Json]:
-    """ACPIOSTInfo list: one entry for each CPU slot."""
+    """ACPIOSTInfo list: one entry for each slot of a memory module and of a CPU."""
     facts = vm.profile.per_machine(vm.machine_type.name) if vm.machine_type else None
     if facts is None or facts["acpi"] is None:
         error = vm.profile.query("query-acpi-ospm-status")["error"]
         raise error_of_class(error["class"], error["desc"])
-    found: list[Json] = []
+    found: list[Json] = memorydevices.slots(vm)
     slots = vm.cpus.topology.maxcpus if facts["acpi"] else 0
     for index in range(slots):
         cpu = vm.cpus.get(index)
@@ -114,27 +114,27 @@ def query_acpi_ospm_status(vm: Machine) -> list[Json]:
 def balloon_device(vm: Machine) -> Any:
     """The balloon that is plugged. Raises DeviceNotActive if there is none."""
     for device in vm.devices.user_devices():
-        if vm.profile.is_a(device.type, "virtio-balloon-pci-base"):
-            return device
-        if any(vm.profile.is_a(c.type, "virtio-balloon-device") for c in device.children.values()):
+        parts = (device, *device.children.values())
+        if any(vm.profile.is_a(part.type, "virtio-balloon-device") for part in parts):
             return device
     raise error_of_class("DeviceNotActive", recorded_text(vm, "query-balloon"))
 
 
 @command("query-balloon")
 def query_balloon(vm: Machine) -> Json:
-    """BalloonInfo: no guest ever gives memory away."""
+    """BalloonInfo: what the guest has kept."""
     balloon_device(vm)
-    return {"actual": vm.memory.size}
+    return {"actual": vm.guest.actual}
 
 
 @command("balloon")
 def balloon(vm: Machine, value: int) -> None:
-    """Ask the guest for memory; it does not hear."""
+    """Ask the guest for memory; whether it hears is its affair."""
     balloon_device(vm)
     if value <= 0:
         name = vm.profile.traits.balloon_parameter
         raise QapiError(f"Parameter '{name}' expects a size")
+    vm.guest.balloon_asked(value)
 
 
 @command("x-query-numa")

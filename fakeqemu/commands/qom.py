@@ -9,6 +9,7 @@ from fakeqemu.model.machine import Machine
 from fakeqemu.model.schemafacts import element_members
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
+from fakeqemu.qapi.qdict import in_name_table
 
 Json = dict[str, Any]
 
@@ -75,9 +76,11 @@ def query_iothreads(vm: Machine) -> list[Json]:
     """IOThreadInfo list."""
     returned = element_members(vm.profile.schema, "query-iothreads")
     members = [name for name in returned if name not in ("id", "thread-id")]
-    thread = vm.host.monotonic_thread_id()
     found = []
-    for number, obj in enumerate(vm.objects.of_type("iothread")):
+    there = {obj.name: obj for obj in vm.objects.of_type("iothread")}
+    order = in_name_table(each.name for each in vm.objects.all())
+    for number, obj in enumerate(there[name] for name in order if name in there):
         values = {name: obj.get(name) for name in members if obj.has(name)}
-        found.append({"id": obj.name, "thread-id": thread + 1000 + number, **values})
+        thread = vm.host.thread_id(f"IO {obj.name}", 1000 + number)
+        found.append({"id": obj.name, "thread-id": thread, **values})
     return found

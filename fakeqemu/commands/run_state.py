@@ -92,4 +92,4 @@ def query_current_machine(vm: Machine) -> dict[str, Any]:
 def inject_nmi(vm: Machine) -> None:
     """Give the guest a non-maskable interrupt."""
     if not vm.cpus:
-        raise QapiError("machine does not provide NMIs")
+        raise QapiError(vm.profile.traits.no_nmi_text)

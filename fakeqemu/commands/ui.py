@@ -1,7 +1,6 @@
-"""Commands of QAPI's ui module: displays, which the model has none of, and input.
+"""Commands of QAPI's ui module: VNC displays, pictures of consoles, input.
 
-Without a display what asks for one is refused as QEMU refuses it; a machine started with one
-is not modelled here yet.
+SPICE is never there: what asks for it is refused as QEMU refuses it where nobody asked for it.
 """
 
 from __future__ import annotations
@@ -9,10 +8,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fakeqemu.commands.absent import recorded
 from fakeqemu.commands.registry import command
 from fakeqemu.model import input as guest_input
 from fakeqemu.model.machine import Machine
+from fakeqemu.model.picture import png, ppm
+from fakeqemu.model.rfb import NONE
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import (
     DeviceNotActiveError,
@@ -24,11 +24,6 @@ from fakeqemu.qapi.errors import (
 Json = dict[str, Any]
 
 
-def _without_vnc(vm: Machine, name: str) -> None:
-    if vm.configuration.vnc:
-        raise NotModelledError(name)
-
-
 def _needs_spice(vm: Machine, name: str) -> None:
     """SPICE is never in use, unless it was asked for. Raises QapiError."""
     if vm.configuration.spice:
@@ -38,52 +33,66 @@ def _needs_spice(vm: Machine, name: str) -> None:
 
 @command("query-vnc")
 def query_vnc(vm: Machine) -> Json:
-    """VncInfo."""
-    _without_vnc(vm, "query-vnc")
-    info: Json = recorded(vm, "query-vnc")
-    return info
+    """VncInfo, of the first display."""
+    display = vm.vnc.find()
+    return display.info() if display is not None else {"enabled": False}
 
 
 @command("query-vnc-servers")
 def query_vnc_servers(vm: Machine) -> list[Json]:
     """VncInfo2 list."""
-    _without_vnc(vm, "query-vnc-servers")
-    servers: list[Json] = recorded(vm, "query-vnc-servers")
-    return servers
+    return [display.info2() for display in reversed(vm.vnc.all)]
+
+
+def set_vnc_password(vm: Machine, display: str | None, password: str) -> None:
+    """Change a VNC display's password. QapiError, perhaps with a hint."""
+    found, traits = vm.vnc.find(display), vm.profile.traits
+    if found is None:
+        raise QapiError(traits.no_vnc_for_password, "To enable it, use '-vnc ...'")
+    if found.auth == NONE:
+        hint = "To enable it, use '-vnc ...,password-secret=ID'"
+        raise QapiError(traits.vnc_without_password, hint)
+    found.password = password
 
 
 @command("set_password")
 def set_password(
-    vm: Machine, protocol: str, password: str, connected: str = "keep", **_: Any  # noqa: ARG001
+    vm: Machine,
+    protocol: str,
+    password: str,
+    connected: str = "keep",
+    display: str | None = None,
 ) -> None:
     """Change a display's password."""
     if protocol == "spice":
         _needs_spice(vm, "set_password")
     if connected != "keep":
         raise QapiError(vm.profile.traits.vnc_connected_text)
-    _without_vnc(vm, "set_password")
-    raise QapiError(vm.profile.traits.no_vnc_for_password)
+    set_vnc_password(vm, display, password)
 
 
 @command("expire_password")
-def expire_password(vm: Machine, protocol: str, time: str, **_: Any) -> None:
+def expire_password(
+    vm: Machine, protocol: str, time: str, display: str | None = None
+) -> None:
     """Say how long a display's password is good."""
     number = time.removeprefix("+")
-    if vm.profile.traits.expire_time_checked and time not in ("now", "never") and not (
-        re.fullmatch(r"\s*[+-]?\d+", number) and abs(int(number)) < 1 << 64
-    ):
+    good = re.fullmatch(r"\s*[+-]?\d+", number) and abs(int(number)) < 1 << 64
+    if vm.profile.traits.expire_time_checked and time not in ("now", "never") and not good:
         raise QapiError(f"Parameter 'time' doesn't take value '{time}'")
     if protocol == "spice":
         _needs_spice(vm, "expire_password")
-    _without_vnc(vm, "expire_password")
-    raise QapiError("Could not set password expire time")
+    found = vm.vnc.find(display)
+    if found is None:
+        raise QapiError("Could not set password expire time")
+    since = vm.clock.realtime() // 10**9 if time.startswith("+") else 0
+    found.expires = None if time == "never" else since + (int(number) if good else 0)
 
 
 @command("change-vnc-password")
-def change_vnc_password(vm: Machine, password: str) -> None:  # noqa: ARG001
+def change_vnc_password(vm: Machine, password: str) -> None:
     """Change the first VNC display's password."""
-    _without_vnc(vm, "change-vnc-password")
-    raise QapiError(vm.profile.traits.no_vnc_for_password)
+    set_vnc_password(vm, None, password)
 
 
 @command("client_migrate_info")
@@ -96,26 +105,37 @@ def client_migrate_info(vm: Machine, protocol: str, **_: Any) -> None:
 
 @command("add_client", monitor=True)
 def add_client(
-    vm: Machine, protocol: str, fdname: str, monitor: Any = None, **_: Any
+    vm: Machine,
+    protocol: str,
+    fdname: str,
+    skipauth: bool = False,
+    monitor: Any = None,
+    **_: Any,
 ) -> None:
     """Give a socket to a display or a character device."""
     fd = vm.named_fds(monitor).take(fdname)
     try:
+        if vm.profile.traits.client_must_be_socket and vm.host.fd_kind(fd) != "socket":
+            raise QapiError("parameter @fdname must name a socket")
         if protocol == "spice":
             _needs_spice(vm, "add_client")
-        if protocol == "vnc":
-            _without_vnc(vm, "add_client")
-            raise QapiError("No VNC display is present")
         if protocol == "@dbus-display":
             raise NotModelledError("add_client @dbus-display")
-        chardev = vm.chardevs.get(protocol)
-        if chardev is None:
-            raise QapiError(f"protocol '{protocol}' is invalid")
-        if chardev.transport is None or not chardev.transport.add_client(fd):
-            raise QapiError(f"protocol '{protocol}' failed to add client")
+        if protocol != "vnc":
+            _add_to_chardev(vm, protocol, fd)
+        elif (display := vm.vnc.find()) is not None:
+            display.connect(*vm.host.adopt_socket(fd), skip_auth=skipauth)
     except QapiError:
         vm.host.close_fd(fd)
         raise
+
+
+def _add_to_chardev(vm: Machine, name: str, fd: int) -> None:
+    chardev = vm.chardevs.get(name)
+    if chardev is None:
+        raise QapiError(f"protocol '{name}' is invalid")
+    if chardev.transport is None or not chardev.transport.add_client(fd):
+        raise QapiError(f"protocol '{name}' failed to add client")
 
 
 @command("query-display-options")
@@ -125,12 +145,25 @@ def query_display_options(vm: Machine) -> Json:
 
 
 @command("display-reload")
-def display_reload(vm: Machine, type: str, tls_certs: bool = False) -> None:  # noqa: ARG001
-    """Read certificates anew."""
+def display_reload(vm: Machine, type: str, tls_certs: bool = False) -> None:
+    """Read certificates anew; there never are any."""
     if type != "vnc":
-        raise NotModelledError("display-reload")
+        raise NotModelledError(f"display-reload {type}")
     if tls_certs:
-        raise QapiError("can not find vnc display")
+        missing = vm.vnc.find() is None
+        raise QapiError("Can not find vnc display" if missing else "vnc tls is not enabled")
+
+
+@command("display-update")
+def display_update(vm: Machine, type: str, addresses: list[Json] | None = None) -> None:
+    """Let a display listen elsewhere."""
+    if type != "vnc":
+        raise NotModelledError(f"display-update {type}")
+    display = vm.vnc.find()
+    if display is None:
+        raise QapiError("Can not find vnc display")
+    if addresses is not None:
+        display.update(addresses)
 
 
 @command("query-mice")
@@ -163,18 +196,52 @@ def input_send_event(
 @command("screendump")
 def screendump(
     vm: Machine,
-    filename: str,  # noqa: ARG001
+    filename: str,
     device: str | None = None,
     head: int | None = None,
-    format: str | None = None,  # noqa: ARG001
+    format: str | None = None,
 ) -> None:
     """Write what the screen shows into a file."""
-    if device is not None:
-        if vm.qom.at(f"/machine/peripheral/{device}") is None:
-            raise DeviceNotFoundError(texts.device_not_found(device))
-        raise NotModelledError("screendump of a device")
-    if head is not None:
-        raise QapiError("'head' must be specified together with 'device'")
-    if guest_input.has_console(vm):
-        raise NotModelledError("screendump")
-    raise QapiError("There is no console to take a screendump from")
+    picture = vm.display.picture(vm.display.console(device, head))
+    try:
+        output = vm.host.create_output(filename)
+    except OSError as error:
+        raise QapiError(
+            vm.profile.traits.screendump_open_text.format(filename, error.strerror)
+        ) from None
+    try:
+        output.write([png(picture) if format == "png" else ppm(picture)])
+    except OSError as error:
+        raise QapiError(f"failed to write file '{filename}': {error.strerror}") from None
+    finally:
+        output.close()
+
+
+#: what each direction of an audio device is, unless it is told otherwise
+_DIRECTION = {
+    "mixing-engine": True,
+    "fixed-settings": True,
+    "frequency": 44100,
+    "channels": 2,
+    "voices": 1,
+    "format": "s16",
+}
+_TIMER_PERIOD = 10000
+_VOICES_WITHOUT_MIXING = (1 << 31) - 1
+
+
+@command("query-audiodevs")
+def query_audiodevs(vm: Machine) -> list[Json]:
+    """Audiodev list: what -audiodev asked for, and what follows where it says nothing."""
+    return [_audiodev(entry.values) for entry in reversed(vm.configuration.audiodevs)]
+
+
+def _audiodev(values: Json) -> Json:
+    directions = {name: _direction(values.get(name, {})) for name in ("in", "out")}
+    return {"timer-period": _TIMER_PERIOD, **values, **directions}
+
+
+def _direction(values: Json) -> Json:
+    mixing = values.get("mixing-engine", True)
+    implied = {} if mixing else {"fixed-settings": False, "voices": _VOICES_WITHOUT_MIXING}
+    return {**_DIRECTION, **implied, **values}

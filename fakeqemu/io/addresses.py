@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import stat
 from typing import Any
@@ -49,6 +50,8 @@ def flat_name(name: Any, family: int) -> dict[str, Any]:
         if isinstance(name, bytes):
             return {"type": "unix", "path": os.fsdecode(name[1:]), "abstract": True}
         return {"type": "unix", "path": name}
+    if family == socket.AF_VSOCK:
+        return {"type": "vsock", "cid": str(name[0]), "port": str(name[1])}
     return {"type": "unix", "path": ""}
 
 
@@ -81,6 +84,8 @@ def listen_on(address: dict[str, Any], backlog: int = 1) -> socket.socket:
                 raise QapiError(
                     f"Failed to listen on fd socket: {error_text(error)}"
                 ) from None
+        case "vsock":
+            sock = _listen_vsock(address, backlog)
         case kind:
             raise QapiError(f"socket type '{kind}' is not supported here")
     sock.setblocking(False)
@@ -99,9 +104,11 @@ def start_connect(address: dict[str, Any]) -> tuple[socket.socket, bool]:
     family: int = socket.AF_UNIX
     if address["type"] == "unix":
         target: Any = unix_target(address)
+    elif address["type"] == "vsock":
+        family, target = socket.AF_VSOCK, vsock_target(address)
     else:
         family, target = resolve(address, passive=False)[0]
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = _new_socket(family)
     sock.setblocking(False)
     try:
         sock.connect(target)
@@ -147,23 +154,56 @@ def unix_target(address: dict[str, Any]) -> str | bytes:
     return str(path)
 
 
+def vsock_target(address: dict[str, Any]) -> tuple[int, int]:
+    """What bind(2) and connect(2) take for a vsock address. Raises QapiError for no numbers."""
+    return _vsock_number(address, "cid"), _vsock_number(address, "port")
+
+
+def _vsock_number(address: dict[str, Any], member: str) -> int:
+    text = str(address[member])
+    if not re.fullmatch(r"[ \t]*\+?[0-9]+", text) or int(text) >= 1 << 32:
+        raise QapiError(f"Failed to parse {member} '{text}'")
+    return int(text)
+
+
+def _new_socket(family: int) -> socket.socket:
+    """A stream socket. Raises QapiError where the host has none of the family."""
+    try:
+        return socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise QapiError(f"Failed to create socket: {error_text(error)}") from None
+
+
 def resolve(address: dict[str, Any], *, passive: bool) -> list[tuple[int, Any]]:
     """(family, socket name) of an inet address, in the resolver's order. Raises QapiError."""
-    host, port = address.get("host") or None, address["port"]
-    family: int = socket.AF_UNSPEC
-    if address.get("ipv4") and not address.get("ipv6"):
-        family = socket.AF_INET
-    elif address.get("ipv6") and not address.get("ipv4"):
-        family = socket.AF_INET6
+    host, port = address.get("host", ""), address["port"]
+    if passive and not host:
+        host = None  # everywhere; nobody can be connected to there
+    elif isinstance(host, str):
+        host = host.encode()  # as it is: names need not be good ones
+    family = _family(address)
+    flags = socket.AI_PASSIVE if passive else socket.AI_V4MAPPED | socket.AI_ADDRCONFIG
     try:
-        found = socket.getaddrinfo(
-            host, port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE if passive else 0
-        )
+        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, flags)
     except socket.gaierror as error:
         raise QapiError(
             f"address resolution failed for {address.get('host', '')}:{port}: {error.strerror}"
         ) from None
     return [(int(entry[0]), entry[4]) for entry in found]
+
+
+def _family(address: dict[str, Any]) -> int:
+    """The one family that `ipv4` and `ipv6` leave, or any. Raises QapiError if they leave none."""
+    ipv4, ipv6 = address.get("ipv4"), address.get("ipv6")
+    if ipv4 is False and ipv6 is False:
+        raise QapiError("Cannot disable IPv4 and IPv6 at same time")
+    if ipv4 and ipv6:
+        return socket.AF_UNSPEC
+    if ipv6 or ipv4 is False:
+        return socket.AF_INET6
+    if ipv4 or ipv6 is False:
+        return socket.AF_INET
+    return socket.AF_UNSPEC
 
 
 def socket_of_fd(address: dict[str, Any]) -> socket.socket:
@@ -187,6 +227,18 @@ def _is_socket(fd: int) -> bool:
         return stat.S_ISSOCK(os.fstat(fd).st_mode)
     except OSError:
         return False
+
+
+def _listen_vsock(address: dict[str, Any], backlog: int) -> socket.socket:
+    target = vsock_target(address)
+    sock = _new_socket(socket.AF_VSOCK)
+    try:
+        sock.bind(target)
+    except OSError as error:
+        sock.close()
+        raise QapiError(f"Failed to bind socket: {error_text(error)}") from None
+    sock.listen(backlog)
+    return sock
 
 
 def _listen_inet(address: dict[str, Any], backlog: int) -> socket.socket:

@@ -249,6 +249,8 @@ def open_local(
 
 
 def _open_file(name: str, offset: int, opener: Opener, *, outgoing: bool) -> int:
+    if offset >= 1 << 63:
+        offset -= 1 << 64  # the kernel takes it with a sign
     flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY if outgoing else os.O_RDONLY
     if offset:
         flags &= ~os.O_TRUNC
@@ -264,9 +266,10 @@ def _open_file(name: str, offset: int, opener: Opener, *, outgoing: bool) -> int
             os.lseek(fd, offset, os.SEEK_SET)
         except OSError as error:
             os.close(fd)
-            raise QapiError(
-                f"failed to truncate migration file to offset {offset:x}: {error_text(error)}"
-            ) from None
+            blame = f"Unable to seek to offset {offset} whence 0 in file"
+            if outgoing:
+                blame = f"failed to truncate migration file to offset {offset % (1 << 64):x}"
+            raise QapiError(f"{blame}: {error_text(error)}") from None
     return fd
 
 

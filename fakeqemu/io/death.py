@@ -7,6 +7,7 @@ really dies of that signal. No core file is left.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -20,7 +21,8 @@ def leave(status: int) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(-status, signal.SIG_DFL)
+    with contextlib.suppress(OSError):  # SIGKILL has no other action
+        signal.signal(-status, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {-status})
     os.kill(os.getpid(), -status)
     raise AssertionError(f"signal {-status} did not end the process")

@@ -23,15 +23,20 @@ from fakeqemu.boot.requests import (
     WritePidFile,
 )
 from fakeqemu.io.files import RealFiles
+from fakeqemu.io.frontends import make_monitor, make_qtest
 from fakeqemu.io.loop import Loop
+from fakeqemu.io.messages import prefix
+from fakeqemu.io.output import FdOutput, create_output
 from fakeqemu.io.paths import open_path
 from fakeqemu.io.pidfile import PidFile
 from fakeqemu.model.chardev import Chardev, open_in_model
 from fakeqemu.model.fds import Fdsets
 from fakeqemu.model.host import CprLink, Listener, Stream
+from fakeqemu.model.output import Output
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:
+    from fakeqemu.io.threads import ParkedThreads
     from fakeqemu.model.machine import Machine
 
 #: how long a leaving process waits for clients to take what is queued for them, in seconds
@@ -63,8 +68,11 @@ class LoopHost:
         self.files = RealFiles()
         #: what to do at the end, newest first; run by `close`
         self._cleanups: list[Callable[[], None]] = []
-        #: whether this process may become another, and may have been one before
+        #: whether the process is this machine's alone: it may become another, have been one
+        #: before, and vCPUs have threads
         self.may_exec = False
+        #: what vCPUs and iothreads run in, once somebody has asked
+        self._threads: ParkedThreads | None = None
         self._stderr = stderr
         self._channels: list[Any] = []
 
@@ -74,6 +82,7 @@ class LoopHost:
         vm.objects.make_monitor = lambda name, human, pretty: make_monitor(
             vm, vm.chardevs[name], human=human, pretty=pretty
         )
+        vm.objects.make_qtest = lambda name, log: make_qtest(self, vm, vm.chardevs[name], log)
 
     def at_end(self, cleanup: Callable[[], None]) -> None:
         """Call `cleanup` when the host closes, before those asked for earlier."""
@@ -120,6 +129,27 @@ class LoopHost:
         listener = SocketListener(self.loop, address, accepted, backlog)
         self._keep(listener)
         return listener
+
+    def serve_clients(
+        self,
+        address: dict[str, Any],
+        accept: Callable[[Stream, dict[str, Any]], None],
+        *,
+        leave_file: bool,
+    ) -> Sequence[Listener]:
+        """Listen for clients. Raises QapiError."""
+        from fakeqemu.io.servers import serve
+
+        servers = serve(self.loop, address, accept, leave_file=leave_file)
+        for server in servers:
+            self._keep(server)
+        return servers
+
+    def adopt_socket(self, fd: int) -> tuple[Stream, dict[str, Any]]:
+        """A connected socket that a client handed over. Raises QapiError."""
+        from fakeqemu.io.servers import adopt
+
+        return adopt(self.loop, fd)
 
     def connect(
         self, address: dict[str, object], done: Callable[[Stream | None, str], None]
@@ -229,6 +259,14 @@ class LoopHost:
         finally:
             os.close(fd)
 
+    def create_output(self, path: str, mode: int = 0o666) -> Output:
+        """Write a file anew. Raises OSError."""
+        return create_output(self._open_path, path, mode)
+
+    def output_of_fd(self, fd: int) -> Output:
+        """Write to a descriptor, and close it in the end. Raises OSError."""
+        return FdOutput(fd)
+
     def read_file(self, path: str) -> bytes:
         """A file's content."""
         return Path(path).read_bytes()
@@ -263,12 +301,27 @@ class LoopHost:
         """This process's main thread, as the kernel numbers it."""
         return os.getpid()
 
+    def thread_id(self, name: str, number: int) -> int:
+        """A thread of its own in a process of its own, else counted from the main one's."""
+        if not self.may_exec:
+            return os.getpid() + number
+        if self._threads is None:
+            from fakeqemu.io.threads import ParkedThreads
+
+            self._threads = ParkedThreads()
+        return self._threads.id_of(name)
+
+    def end_thread(self, name: str) -> None:
+        """Let the thread go."""
+        if self._threads is not None:
+            self._threads.end(name)
+
     def warn(self, text: str) -> None:
         """One message on standard error, after the program's name."""
         stream = self._stderr or sys.stderr
         with contextlib.suppress(OSError, ValueError):
             line = text.rstrip("\n")
-            stream.write(f"{self._prefix()}{self.program}: {line}\n")
+            stream.write(f"{prefix(self.vm)}{self.program}: {line}\n")
             stream.flush()
 
     def say(self, text: str) -> None:
@@ -366,35 +419,6 @@ class LoopHost:
 
         chardev.log = log
         self._cleanups.append(lambda: os.close(fd))
-
-    def _prefix(self) -> str:
-        message = self.vm.configuration.message if self.vm is not None else None
-        if message is None:
-            return ""
-        prefix = ""
-        if message.timestamp:
-            import time
-
-            now = time.time_ns()
-            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
-            prefix = f"{stamp}.{now % 10**9 // 1000:06}Z "
-        if message.guest_name and self.vm is not None and self.vm.configuration.name.guest:
-            prefix += f"{self.vm.configuration.name.guest} "
-        return prefix
-
-
-def make_monitor(vm: Machine, chardev: Chardev, *, human: bool, pretty: bool) -> Any:
-    """Put a QMP session or an HMP terminal on a chardev; it has `detach()`.
-
-    Raises QapiError if the chardev is in use.
-    """
-    if human:
-        from fakeqemu.qmp.terminal import HmpTerminal
-
-        return HmpTerminal(vm, chardev)
-    from fakeqemu.qmp.monitor import QmpMonitor
-
-    return QmpMonitor(vm, chardev, pretty)
 
 
 def _when_connected(chardev: Chardev, done: Callable[[Any], None]) -> None:

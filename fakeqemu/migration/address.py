@@ -33,6 +33,13 @@ _HOST_PORT = (
     ("", re.compile(r"([^:]{1,64}):([^,]{1,32})"), "error parsing address '{}'"),
 )
 
+#: the same where options have been split off before: nothing is too long
+_HOST_PORT_WHOLE = (
+    (":", re.compile(r":(.+)", re.DOTALL), "error parsing address '{}'"),
+    ("[", re.compile(r"\[([^]]+)\]:(.+)", re.DOTALL), "error parsing IPv6 address '{}'"),
+    ("", re.compile(r"([^:]+):(.+)", re.DOTALL), "error parsing address '{}'"),
+)
+
 #: boolean options of tcp:, searched for in this order
 _SWITCHES = ("ipv4", "ipv6", "keep-alive", "mptcp")
 #: numeric options of tcp: where unknown ones are refused
@@ -72,14 +79,23 @@ def parse_uri(uri: str, traits: Traits) -> Address:
 def parse_inet(text: str, traits: Traits) -> Address:
     """`HOST:PORT[,options]` as an InetSocketAddress. Raises QapiError."""
     if traits.inet_refuses_unknown_options:
-        address, _, options = text.partition(",")
-        return {**_host_port(address)[0], **_inet_options(options)}
+        address, options = _keyval_head(text)
+        return {**_host_port(address, _HOST_PORT_WHOLE)[0], **_inet_options(options)}
     found, end = _host_port(text)
     return {**found, **_inet_searched(text[end:])}
 
 
-def _host_port(text: str) -> tuple[Address, int]:
-    start, pattern, blame = next(entry for entry in _HOST_PORT if text.startswith(entry[0]))
+def _keyval_head(text: str) -> tuple[str, str]:
+    """What stands before the first comma, a doubled one being part of it, and what after."""
+    head = re.match(r"(?:[^,]|,,)*", text)
+    assert head is not None
+    return head[0].replace(",,", ","), text[head.end() + 1 :]
+
+
+def _host_port(
+    text: str, forms: tuple[tuple[str, re.Pattern[str], str], ...] = _HOST_PORT
+) -> tuple[Address, int]:
+    start, pattern, blame = next(form for form in forms if text.startswith(form[0]))
     match = pattern.match(text)
     if match is None:
         raise QapiError(blame.format(text))

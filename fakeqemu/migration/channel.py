@@ -14,7 +14,7 @@ from uuid import UUID
 from fakeqemu.migration.address import Address
 from fakeqemu.migration.fds import named_fd_address, rdma_error
 from fakeqemu.migration.streams.multifd import MultifdWriter
-from fakeqemu.migration.streams.returnpath import Answer, ReturnPathReader
+from fakeqemu.migration.streams.returnpath import Answer, Broken, ReturnPathReader
 from fakeqemu.migration.tls import HELLO, check_credentials
 from fakeqemu.model.host import Stream
 from fakeqemu.qapi.errors import QapiError
@@ -22,6 +22,9 @@ from fakeqemu.qapi.errors import QapiError
 if TYPE_CHECKING:
     from fakeqemu.migration.object import MigrationObject
     from fakeqemu.model.machine import Machine
+
+
+_UNREADABLE = "Unable to read from file: Bad file descriptor"
 
 
 class Owner(Protocol):
@@ -80,7 +83,8 @@ class OutgoingChannel:
         return int(self._address.get("offset", 0))
 
     @property
-    def _is_socket(self) -> bool:
+    def is_socket(self) -> bool:
+        """Whether the other end is reached through a socket."""
         if self._address["transport"] != "socket":
             return False
         is_fd = self._address["type"] == "fd"
@@ -108,7 +112,7 @@ class OutgoingChannel:
         if address["transport"] == "socket" and address["type"] == "fd":
             address = named_fd_address(self._vm, monitor, address)
         if address["transport"] == "rdma":
-            raise rdma_error(self._vm, "RDMA ERROR: could not create rdma event channel")
+            raise rdma_error(self._vm, "RDMA ERROR: could not create CM channel")
         self._address = address
         self._vm.host.connect(address, self._connected)
 
@@ -151,6 +155,15 @@ class OutgoingChannel:
                 channel.close()
         self._main, self._preempt, self._multifd = None, None, []
 
+    def yank(self) -> None:
+        """Nothing more comes or goes, as if the other end had gone."""
+        self.broken()
+        if not self._closed:  # nobody has looked yet; the other end sees it at once
+            for channel in (self._main, self._preempt, *(each for each, _ in self._multifd)):
+                if channel is not None:
+                    channel.on_data = channel.on_close = None
+                    channel.close()
+
     def broken(self, text: str | None = None) -> None:
         """A channel has ended; None: without saying why."""
         if self._closed:
@@ -183,10 +196,13 @@ class OutgoingChannel:
             self._owner.connect_failed(error)
             return
         self._main = channel
-        if self._is_socket or (self.return_path and self.is_pipe):
+        if self.is_socket or (self.return_path and self.is_pipe):
             # anything else is only read for answers: a command may well close its output
             channel.on_data = self._answered
         channel.on_close = self.broken
+        if self.return_path and self._address["transport"] == "file":
+            # it is open for writing only
+            self._owner.channel_answered(Broken(_UNREADABLE))
         self._greet(channel)
         if not self._closed:
             self._owner.channel_opened()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from fakeqemu.migration.streams.constants import MAGIC as FILE_MAGIC
 from fakeqemu.migration.streams.multifd import MAGIC, ChannelFailed, MultifdReader
 from fakeqemu.model.host import Stream
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
 _MAGIC = MAGIC.to_bytes(4, "big")
+
+
+def _unknown(begun: bytes | bytearray) -> str:
+    """What is wrong with a channel that begins so; empty: nothing."""
+    first = bytes(begun[: len(_MAGIC)])
+    if first in (_MAGIC, FILE_MAGIC.to_bytes(4, "big")):
+        return ""
+    return f"unknown channel magic: {int.from_bytes(first, 'big')}"
 
 
 class FurtherChannels:
@@ -64,11 +73,14 @@ class FurtherChannels:
         main: Callable[[bytes], None],
         go_on: Callable[[], None],
         fail: Callable[[str], None],
+        *,
+        stranger: Callable[[str], None],
     ) -> None:
         """Find out what `channel` is, which begins with `begun`.
 
         Calls `main` with its first bytes if it is the main one, `go_on` when with it all
-        further ones are there, and `fail` with QEMU's text if it is none at all.
+        further ones are there, and `fail` or, where first bytes are checked, `stranger` with
+        QEMU's text if it is none at all.
         """
         gathered = bytearray()
         self._unknown.append(channel)
@@ -78,8 +90,12 @@ class FurtherChannels:
             if len(gathered) < len(_MAGIC):
                 return
             self._unknown.remove(channel)
+            channel.on_data = None
             if bytes(gathered[: len(_MAGIC)]) != _MAGIC:
-                main(bytes(gathered))
+                if self._checks and (text := _unknown(gathered)):
+                    stranger(text)
+                else:
+                    main(bytes(gathered))
                 return
             self._take_multifd(channel, bytes(gathered), fail)
             if self.complete:
@@ -89,6 +105,43 @@ class FurtherChannels:
         channel.on_data = received
         if begun:
             received(begun)
+
+    def check_first(
+        self,
+        channel: Stream,
+        begun: bytes,
+        main: Callable[[bytes], None],
+        stranger: Callable[[str], None],
+    ) -> None:
+        """Call `main` with what `channel` begins with, or `stranger` with what is wrong with it.
+
+        Encrypted channels are not looked at.
+        """
+        if not self._checks:
+            main(begun)
+            return
+        gathered = bytearray()
+
+        def received(data: bytes) -> None:
+            gathered.extend(data)
+            if len(gathered) < len(_MAGIC):
+                return
+            channel.on_data = channel.on_close = None
+            if text := _unknown(gathered):
+                stranger(text)
+            else:
+                main(bytes(gathered))
+
+        channel.on_close = lambda _: stranger("Failed to peek at channel")
+        channel.on_data = received
+        if begun:
+            received(begun)
+
+    @property
+    def _checks(self) -> bool:
+        traits = self._vm.profile.traits
+        encrypted = self._migration.parameters.get("tls-creds")
+        return traits.incoming_first_bytes_checked and not encrypted
 
     def _take_multifd(
         self, channel: Stream, begun: bytes, fail: Callable[[str], None]

@@ -1,14 +1,16 @@
-"""The machine as a stream and a transfer see it: names and sizes, nothing of its contents."""
+"""The machine as a stream and a transfer see it: names, sizes, and pages that are not zero."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from fakeqemu.migration import cpr, schemainfo
 from fakeqemu.migration.streams import layout
+from fakeqemu.migration.streams.constants import PAGE_SIZE
 from fakeqemu.migration.streams.expect import Expectation, LocalBlock
 from fakeqemu.migration.streams.writer import Source, SourceBlock
 from fakeqemu.migration.transfer_data import Limits, Workload
@@ -18,6 +20,7 @@ from fakeqemu.model.devpath import device_path, section_name
 from fakeqemu.model.ramblocks import Block, blocks_of
 
 if TYPE_CHECKING:
+    from fakeqemu.migration.bitmaps import IncomingBitmaps
     from fakeqemu.migration.object import MigrationObject
     from fakeqemu.model.machine import Machine
 
@@ -62,11 +65,18 @@ def source(vm: Machine, migration: MigrationObject) -> Source:
         global_state=bool(properties["store-global-state"]),
         switchover_start=_property(migration, "send-switchover-start"),
         ram_id=_ram_id(vm),
+        page_size_summary=_page_sizes(vm),
+        content=_content(vm, migration),
         unsent=tuple(_user_sections(vm)),
     )
 
 
-def expectation(vm: Machine, migration: MigrationObject, file_offset: int = 0) -> Expectation:
+def expectation(
+    vm: Machine,
+    migration: MigrationObject,
+    file_offset: int = 0,
+    bitmaps: IncomingBitmaps | None = None,
+) -> Expectation:
     """The machine as the reader of a stream compares it."""
     blocks = {
         block.name: LocalBlock(
@@ -86,8 +96,24 @@ def expectation(vm: Machine, migration: MigrationObject, file_offset: int = 0) -
         configuration=bool(properties["send-configuration"]),
         footers=bool(properties["send-section-footer"]),
         description=_describes(vm),
+        page_size_summary=_page_sizes(vm),
         file_offset=file_offset,
+        memory=vm.guest_memory,
+        bitmaps=bitmaps,
     )
+
+
+def _content(vm: Machine, migration: MigrationObject) -> Callable[[str], Mapping[int, bytes]]:
+    """What pages contain, by block; of memory that is handed over in other ways nothing."""
+    ignored = migration.capabilities("x-ignore-shared")
+    all_shared = migration.mode in cpr.SHARING
+    left = {b.name for b in blocks_of(vm) if all_shared or (ignored and b.shared)}
+    return lambda block: {} if block in left else vm.guest_memory.pages(block)
+
+
+def _page_sizes(vm: Machine) -> int:
+    """Sizes of host pages of all RAM, or-ed: nothing where there is none."""
+    return PAGE_SIZE if blocks_of(vm) else 0
 
 
 def _section_version(vm: Machine, name: str) -> int | None:
@@ -113,11 +139,36 @@ def _states(migration: MigrationObject) -> dict[str, bool]:
 
 
 def lacks_section(vm: Machine, name: str) -> bool:
-    """Whether the machine surely has no section of this name: no device is at its PCI address."""
+    """Whether the machine surely has no section of this name.
+
+    That is so if no device is at its PCI address, or one with another section.
+    """
     match = _PCI_SECTION.match(name)
     if match is None or vm.machine_type is None:
         return False
-    return match[1] not in _pci_paths(vm)
+    return match[1] not in _pci_paths(vm) or _other_section(vm, match[1], name)
+
+
+def _other_section(vm: Machine, path: str, name: str) -> bool:
+    """Whether a user's device, known with its section, is at `path`, and this is another's."""
+    names = _section_names(vm)
+    return (
+        name[len(path) + 1 :] in names.values()
+        and any(
+            device_path(vm, device) == path and any(obj.type in names for obj in device.walk())
+            for device in vm.devices.user_devices()
+        )
+        and all(name != known for known, _ in _user_sections(vm))
+    )
+
+
+def _section_names(vm: Machine) -> dict[str, str]:
+    """The section of each device type that is known to have one."""
+    try:
+        names: dict[str, str] = vm.profile.part("vmstates")
+    except FileNotFoundError:
+        return {}
+    return names
 
 
 def _pci_paths(vm: Machine) -> set[str]:
@@ -134,10 +185,7 @@ def _user_sections(vm: Machine) -> list[tuple[str, int]]:
     """Name and instance of the sections that users' devices have, as far as types tell."""
     if vm.machine_type is None:
         return []
-    try:
-        names: dict[str, str] = vm.profile.part("vmstates")
-    except FileNotFoundError:
-        return []
+    names = _section_names(vm)
     found: list[tuple[str, int]] = []
     for device in vm.devices.user_devices():
         for obj in device.walk():

@@ -104,10 +104,19 @@ class Hearing:
             return
         if run.all_sent and clean and not channel.return_path:
             return  # a destination that has everything closes
+        if run.status == "setup" and run.migration.parameters.get("tls-creds"):
+            self.connect_failed(run.traits.tls_hangup)
+            return
         if isinstance(run.course, Precopy) and run.status == "setup" and channel.return_path:
             # setting up is over before anybody looks
             run.course.broken_early = run.course.broken_early or text
             return
+        if isinstance(run.course, Precopy) and run.status == "pre-switchover":
+            # nothing is written until it goes on
+            run.course.broken_meanwhile = run.course.broken_meanwhile or text
+            return
+        if run.hold.old_state is not None and run.migration.mode == "normal" and not run.all_sent:
+            text = run.traits.switchover_write_error.format(text)
         if run.status == "setup" and run.traits.setup_failure:
             text = run.traits.setup_failure
         elif run.traits.reports_failed_section and not (

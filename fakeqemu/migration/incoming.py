@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.clock import MILLISECOND
 from fakeqemu.migration import cpr, schemainfo, state
 from fakeqemu.migration.address import (
     Address,
@@ -33,6 +34,8 @@ EXTRA_CONNECTION = (
     "socket_accept_incoming_migration: Extra incoming migration connection; ignoring"
 )
 _PAUSED = "Detected IO failure for postcopy. Migration paused."
+#: what QEMU takes, at least, to read a stream that lies in a file
+_READ_TIME = 40 * MILLISECOND
 _ENDS = ("completed", "failed")
 
 
@@ -49,6 +52,7 @@ class Incoming:
         self.started = False
         #: whether the process ends when loading fails
         self.exit_on_error = True
+        self._at_boot = False
         #: why loading failed
         self.error = ""
         #: SocketAddresses listened on; empty before, and again when all is over
@@ -111,8 +115,13 @@ class Incoming:
         channels: list[dict[str, Any]] | None = None,
         *,
         exit_on_error: bool = True,
+        at_boot: bool = False,
     ) -> None:
-        """The command `migrate-incoming`; also what `-incoming` comes to. Raises QapiError."""
+        """The command `migrate-incoming`; also what `-incoming` comes to. Raises QapiError.
+
+        `at_boot`: clients cannot talk to the machine yet.
+        """
+        self._at_boot = at_boot
         if self.started:
             raise QapiError("The incoming migration has already been started")
         if not self.vm.runstate.check("inmigrate"):
@@ -136,8 +145,8 @@ class Incoming:
         return True
 
     def yank(self) -> None:
-        """Break the channel as the command `yank` does."""
-        if self._stream is not None:
+        """Break the channel as the command `yank` does; it knows only sockets."""
+        if self._stream is not None and self._is_socket:
             self._shut_down()
 
     # -- starting ----------------------------------------------------------------------------
@@ -199,7 +208,15 @@ class Incoming:
             self._file_offset = int(address.get("offset", 0))
         channel = self.vm.host.open_incoming(address)
         # a reader of files learns of the first byte, not of the connection
-        self._greet(channel, lambda rest: self._main(channel, rest, begin=False))
+        def read() -> None:
+            self._greet(channel, lambda rest: self._main(channel, rest, begin=False))
+
+        if self._at_boot:
+            # all may be there already, but QEMU reads it for a while: clients that have been
+            # waiting for the machine see it happen
+            self.vm.clock.call_later(_READ_TIME, read)
+        else:
+            read()
         cpr.listening(self.vm)
 
     # -- channels ----------------------------------------------------------------------------
@@ -215,7 +232,7 @@ class Incoming:
             self._greet(channel, lambda rest: self._identify(channel, rest))
         elif self._stream is None:
             self._stream = channel
-            self._greet(channel, lambda rest: self._main(channel, rest, begin=True))
+            self._greet(channel, lambda rest: self._first(channel, rest))
         elif further.takes_preempt:
             self._greet(channel, lambda _: self._preempt(channel))
         else:
@@ -237,6 +254,19 @@ class Incoming:
         if begun:
             self._received(begun)
 
+    def _first(self, channel: Stream, begun: bytes) -> None:
+        """The first connection: the main channel, unless it does not begin as a channel does."""
+        self._further.check_first(
+            channel, begun, lambda data: self._main(channel, data, begin=True), self._stranger
+        )
+
+    def _stranger(self, text: str) -> None:
+        """No channel: nothing is taken down, and nothing is recorded."""
+        self.state.move("failed")
+        self.vm.host.warn(text)
+        if self.exit_on_error:
+            self.vm.exit(1)
+
     def _preempt(self, channel: Stream) -> None:
         self._further.take_preempt(channel)
         if self._loading is None and self._stream is not None:
@@ -253,7 +283,9 @@ class Incoming:
             if self._stream is not None and self._loading is None:
                 self._main(self._stream, self._further.held, begin=True)
 
-        self._further.identify(channel, begun, main, go_on, self.fail)
+        self._further.identify(
+            channel, begun, main, go_on, self.fail, stranger=self._stranger
+        )
 
     def _recovering(self, channel: Stream, begun: bytes) -> None:
         """A new channel for a postcopy that broke."""
@@ -365,7 +397,7 @@ def start_from_command_line(vm: Machine, address: Address | None, text: str) -> 
     if migration is None:
         raise NotModelledError("-incoming without a migration object")
     if address is None:
-        migration.incoming.start(None, uri=text)
+        migration.incoming.start(None, uri=text, at_boot=True)
     else:
         channel = {"channel-type": "main", "addr": address}
-        migration.incoming.start(None, channels=[channel])
+        migration.incoming.start(None, channels=[channel], at_boot=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.migration import guest
+from fakeqemu.migration.bitmaps import IncomingBitmaps, mapping_of
 from fakeqemu.migration.streams import events, returnpath
 from fakeqemu.migration.streams.constants import Postcopy
 from fakeqemu.migration.streams.reader import StreamReader
@@ -21,6 +22,15 @@ _UNKNOWN_SECTION = (
     "section or instance '{}' {}. Make sure that your current VM setup matches your saved VM "
     "setup, including any hotplugged devices"
 )
+_BITMAPS_LOST = (
+    "postcopy_ram_listen_thread: loadvm failed during postcopy: -{}. All states are migrated"
+    " except dirty bitmaps. Some dirty bitmaps may be lost, and present migrated dirty bitmaps"
+    " are correctly migrated and valid."
+)
+_BITMAPS_LOST_HINT = (
+    "All state is migrated except dirty bitmaps. Some dirty bitmaps may be lost,"
+    " but any migrated dirty bitmaps are valid."
+)
 _INVALID = "load of migration failed: Invalid argument"
 
 
@@ -31,7 +41,10 @@ class Loading:
         self._incoming = incoming
         self._vm = incoming.vm
         self._traits = incoming.vm.profile.traits
-        expected = guest.expectation(self._vm, incoming.migration, file_offset)
+        self._bitmaps = IncomingBitmaps(self._vm, lambda: mapping_of(incoming.migration))
+        expected = guest.expectation(
+            self._vm, incoming.migration, file_offset, self._bitmaps
+        )
         self._reader = StreamReader(expected, self._traits)
         #: the source wants answers
         self._answering = False
@@ -104,7 +117,8 @@ class Loading:
         state = self._incoming.state
         match event:
             case events.PostcopyListen():
-                device = self._traits.postcopy_device_state
+                memory_follows = self._incoming.migration.capabilities("postcopy-ram")
+                device = self._traits.postcopy_device_state and memory_follows
                 state.move("postcopy-device" if device else "postcopy-active")
             case events.PostcopyRun():
                 if state.current == "postcopy-device":
@@ -143,6 +157,7 @@ class Loading:
     # -- the end -----------------------------------------------------------------------------
 
     def _start_guest(self, *, live: bool) -> None:
+        self._bitmaps.before_guest_runs()
         lifecycle, runstate = self._vm.lifecycle, self._vm.runstate
         if not live:
             assert self._runstate is not None
@@ -183,9 +198,23 @@ class Loading:
         if event.postcopy_running:
             for line in event.error.reports:
                 self._vm.host.warn(line)
-            self._incoming.paused()
+            on = self._incoming.migration.capabilities
+            if on("postcopy-ram") or not on("dirty-bitmaps"):
+                self._incoming.paused()
+            else:
+                # the guest has all it needs
+                self._tell_bitmaps_lost(event)
+                self._loaded()
             return
         self._fail(list(event.error.reports), event.error.text)
+
+    def _tell_bitmaps_lost(self, event: events.Failed) -> None:
+        if not self._traits.load_error_has_cause:
+            self._vm.host.warn(_BITMAPS_LOST.format(event.error.errno))
+            return
+        failed = f"loadvm failed during postcopy: -{event.error.errno}"
+        self._vm.host.warn(f"{failed}: {event.error.cause}")
+        self._vm.host.warn(_BITMAPS_LOST_HINT)
 
     def _fail(self, reports: list[str], text: str) -> None:
         for line in reports:

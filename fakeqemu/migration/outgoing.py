@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import MILLISECOND, Timer
 from fakeqemu.migration import cpr, guest, schemainfo, state
 from fakeqemu.migration.address import Address
+from fakeqemu.migration.bitmaps import OutgoingBitmaps, mapping_of
 from fakeqemu.migration.channel import OutgoingChannel
 from fakeqemu.migration.hearing import LOST, Hearing
 from fakeqemu.migration.hold import Hold
@@ -62,6 +64,8 @@ class Outgoing:
         #: nanoseconds
         self.setup_time = 0
         self.hold = Hold(vm)
+        #: dirty bitmaps that go along; None without the capability
+        self.bitmaps: OutgoingBitmaps | None = None
         #: migrate-start-postcopy was asked for
         self.postcopy_wanted = False
         #: nothing more will be sent; the destination's answer is awaited
@@ -211,10 +215,20 @@ class Outgoing:
             self.transfer.set_limits(self.vm.clock.now(), guest.limits(self.migration))
             self.course.schedule()
 
+    def guest_dirties(self, rate: int, working_set: int | None) -> None:
+        """The guest writes to `rate` bytes a second from now on, within `working_set` bytes."""
+        given = self.vm.guest_workload
+        base = Workload(vcpus=max(1, self.vm.cpus.topology.cpus)) if given is None else given
+        self.vm.guest_workload = replace(base, dirty_rate=rate, working_set=working_set)
+        if self.course is not None:
+            changed = guest.workload(self.vm, self.migration)
+            self.transfer.set_workload(self.vm.clock.now(), changed)
+            self.course.schedule()
+
     def yank(self) -> None:
-        """Break the channel as the command `yank` does."""
-        if self.channel is not None:
-            self.channel.broken()
+        """Break the channel as the command `yank` does; it knows only sockets."""
+        if self.channel is not None and self.channel.is_socket:
+            self.channel.yank()
 
     # -- before the channel ------------------------------------------------------------------
 
@@ -227,6 +241,14 @@ class Outgoing:
         self.answered_well = None
         self.begin_transfer()
         self.state.move("setup")
+
+    def save_to_image(self) -> None:
+        """The machine's state has gone into a disk image at once: a migration to nowhere."""
+        self._begin()
+        if self.migration.capabilities("events") and self.traits.pass_before_active:
+            for number in (1, 2):
+                self.vm.events.emit("MIGRATION_PASS", {"pass": number})
+        self.state.move("completed")
 
     def begin_transfer(self) -> None:
         """The guest's memory is all to be sent, from now on."""
@@ -246,7 +268,7 @@ class Outgoing:
         try:
             self.channel.open(monitor, address)
         except QapiError as error:
-            self.refused(error)
+            self.refused(error, record=not resume or self.traits.resume_refusal_recorded)
             raise
 
     def _open_after_cpr(self, channel: Address | None, address: Address) -> None:
@@ -289,10 +311,20 @@ class Outgoing:
 
     def tell_passes(self) -> None:
         """Announce the looks at dirty memory that have not been announced."""
-        while self._told_passes < self.transfer.dirty_sync_count:
-            self._told_passes += 1
-            if self.migration.capabilities("events"):
-                self.vm.events.emit("MIGRATION_PASS", {"pass": self._told_passes})
+        if self._told_passes < self.transfer.dirty_sync_count:
+            latest = str(self.transfer.dirty_sync_count)
+            self.vm.journal.note("migration-pass", latest, remaining=self.transfer.remaining)
+        if self.migration.capabilities("events"):
+            for number in range(self._told_passes, self.transfer.dirty_sync_count):
+                self.vm.events.emit("MIGRATION_PASS", {"pass": number + 1})
+        self._told_passes = self.transfer.dirty_sync_count
+
+    def gather_bitmaps(self) -> None:
+        """Begin to send the dirty bitmaps. Raises QapiError if one of them stands against it."""
+        if self.migration.capabilities("dirty-bitmaps"):
+            assert self.sender is not None
+            self.bitmaps = OutgoingBitmaps(self.vm, mapping_of(self.migration))
+            self.sender.setup_bitmaps(self.bitmaps)
 
     def complete(self, runstate: str) -> None:
         """All is sent and taken; `runstate` is what the guest is in afterwards."""
@@ -349,6 +381,9 @@ class Outgoing:
         self._stop_timer()
         self._ended = self.vm.clock.now()
         self.course = self.sender = None
+        bitmaps, self.bitmaps = self.bitmaps, None
+        if bitmaps is not None:
+            bitmaps.release()
         channel, self.channel = self.channel, None
         if channel is not None:
             channel.close()

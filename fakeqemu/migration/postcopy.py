@@ -85,7 +85,8 @@ class Postcopy:
         run.sender.package(run.hold.old_state or "running", run.vm.clock.now())
         run.hold.end_downtime()
         self._handed_over = True
-        if run.traits.postcopy_device_state:
+        memory_follows = run.migration.capabilities("postcopy-ram")
+        if run.traits.postcopy_device_state and memory_follows:
             # until the destination has loaded what it was sent
             run.state.move("postcopy-device")
             return
@@ -103,7 +104,10 @@ class Postcopy:
         """Wait until everything is sent."""
         run = self._run
         if self._handed_over and run.status == "postcopy-active" and not run.all_sent:
-            run.later_at(run.transfer.next_change(), self._advance)
+            if run.transfer.phase == "done":
+                run.later(0, self._advance)
+            else:
+                run.later_at(run.transfer.next_change(), self._advance)
 
     def _advance(self) -> None:
         run = self._run
@@ -118,7 +122,10 @@ class Postcopy:
 
     def _complete(self) -> None:
         run = self._run
-        if run.status == "postcopy-active" and run.all_sent and run.answered_well:
+        if run.channel is None or run.status != "postcopy-active" or not run.all_sent:
+            return
+        # without a way back nobody is waited for
+        if run.answered_well or not run.channel.return_path:
             run.complete("postmigrate")
 
     def answered(self, answer: Answer) -> None:

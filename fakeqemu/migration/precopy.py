@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from fakeqemu.clock import MILLISECOND
 from fakeqemu.migration.postcopy import Postcopy
 from fakeqemu.migration.streams.returnpath import Answer, SwitchoverAck
+from fakeqemu.migration.workload import WINDOW
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.migration.outgoing import Outgoing
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 SETUP_TIME = 5 * MILLISECOND
 #: how often a full queue is looked at while the end waits for it
 _DRAIN_INTERVAL = MILLISECOND
+#: passes after which one that does not end is only looked at once in a window: an hour of them
+#: would otherwise be millions of timers
+_MANY_PASSES = 2000
 #: pages that a command gets to see: more than its pipe holds, so that one which does not
 #: read is noticed
 _PIPE_PAGES = 8192
@@ -31,6 +36,8 @@ class Precopy:
         self._acknowledged = False
         #: the channel has broken before memory began to be sent: how
         self.broken_early: str | None = None
+        #: it has broken while pre-switchover lasted: how
+        self.broken_meanwhile: str | None = None
 
     def begin(self) -> None:
         """The channels are open: set up."""
@@ -64,7 +71,10 @@ class Precopy:
         if run.transfer.phase == "switchover":
             self._sending()
         elif run.status == "active" and run.transfer.phase == "precopy":
-            run.later_at(run.transfer.next_change(), self.advance)
+            at = run.transfer.next_change()
+            if at is not None and run.transfer.dirty_sync_count > _MANY_PASSES:
+                at = max(at, run.transfer.now + WINDOW)
+            run.later_at(at, self.advance)
 
     def go_on(self) -> None:
         """migrate-continue: leave pre-switchover."""
@@ -78,16 +88,32 @@ class Precopy:
         run.sender.setup()
         if run.status != "setup":
             return
+        refusal = self._set_up_bitmaps()
         run.begin_transfer()
         run.tell_passes()
         run.setup_time = run.total_time
         run.state.move("active")
+        if refusal is not None:
+            run.fail(refusal)
+            return
         if self.broken_early is not None:
             run.fail(self.broken_early)
             return
         run.sender.part(_PIPE_PAGES if run.channel.is_pipe else 0)
         if run.status == "active":
             self.advance()
+
+    def _set_up_bitmaps(self) -> str | None:
+        """Begin with the dirty bitmaps; what the migration fails for, None if for nothing."""
+        run = self._run
+        try:
+            run.gather_bitmaps()
+        except QapiError as error:
+            if run.traits.setup_error_recorded:
+                return error.desc
+            run.vm.host.warn(error.desc)
+            return ""
+        return None
 
     def advance(self) -> None:
         """Go through what has happened since, and see whether the guest may be stopped."""
@@ -107,7 +133,7 @@ class Precopy:
             return
         if transfer.converged and self._may_switch:
             self._switchover()
-        elif run.postcopy_wanted and self._may_switch:
+        elif run.postcopy_wanted and self._agreed and self._may_follow:
             postcopy = Postcopy(run)
             run.course = postcopy
             postcopy.begin()
@@ -116,6 +142,18 @@ class Precopy:
 
     @property
     def _may_switch(self) -> bool:
+        """Whether all may be sent now, as far as it does not depend on memory."""
+        bitmaps = self._run.bitmaps
+        few = bitmaps is None or bitmaps.pending <= self._run.transfer.threshold
+        return few and self._agreed
+
+    @property
+    def _may_follow(self) -> bool:
+        """Whether what is left is such that it can be sent in postcopy."""
+        return self._run.transfer.converged or self._run.migration.capabilities("postcopy-ram")
+
+    @property
+    def _agreed(self) -> bool:
         """Whether the destination, where it is asked, agrees to the switchover."""
         run = self._run
         if not run.migration.capabilities("switchover-ack") or not run.vm.runstate.running:
@@ -137,6 +175,9 @@ class Precopy:
         if run.status == "pre-switchover" or run.traits.precopy_device_state:
             run.state.move("device")
         run.vm.hand_over_images()
+        if self.broken_meanwhile is not None:
+            run.fail(run.traits.switchover_write_error.format(self.broken_meanwhile))
+            return
         # as things stood when it was decided: the guest has not run since
         run.transfer.stop(run.transfer.now)
         run.tell_passes()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.migration.streams import mappedram
 from fakeqemu.migration.streams.constants import PAGE_SIZE, Ram
-from fakeqemu.migration.streams.writer import Source, SourceBlock, StreamWriter, be64, counted
+from fakeqemu.migration.streams.writer import Source, SourceBlock, StreamWriter, be64
 
 if TYPE_CHECKING:
+    from fakeqemu.migration.bitmaps import OutgoingBitmaps
     from fakeqemu.migration.channel import OutgoingChannel
     from fakeqemu.traits import Traits
 
@@ -38,6 +39,8 @@ class Sender:
         self._open = False
         #: packets on multifd channels
         self._packets = 0
+        #: dirty bitmaps that are still to be sent
+        self._bitmaps: OutgoingBitmaps | None = None
 
     # -- precopy -----------------------------------------------------------------------------
 
@@ -64,6 +67,12 @@ class Sender:
             self._write(self._writer.ram_setup())
         self._open = True
 
+    def setup_bitmaps(self, bitmaps: OutgoingBitmaps) -> None:
+        """The list of dirty bitmaps; what is in them comes at the end."""
+        self._bitmaps = bitmaps or None
+        self._write(self._footer() + self._writer.bitmaps_start(bitmaps.start()))
+        self._open = True
+
     def part(self, pages: int = 0, *, pass_ends: bool = False) -> None:
         """A part of RAM, with so many zero pages in it."""
         if pass_ends or self._writer.syncs_per_section:
@@ -76,12 +85,14 @@ class Sender:
         """The last part of RAM."""
         self._sync()
         writer = self._writer
-        self._write(self._footer() + writer.switchover_start() + writer.ram_end())
+        head = self._footer() + writer.switchover_start()
+        self._write(head + writer.ram_end(writer.content_pages()))
         self._open = True
 
     def end(self, runstate: str, clock: int) -> None:
         """Device states, and the end of a precopy stream."""
         writer = self._writer
+        self._end_bitmaps()
         states = writer.device_states(runstate, clock=clock)
         self._write(self._footer() + states + writer.end())
 
@@ -99,6 +110,9 @@ class Sender:
                 if start < block.size:
                     data += writer.discard(block.name, [(start, block.size - start)])
             data += writer.ping(2)
+        else:
+            # only the bitmaps follow
+            data += writer.ram_end() + writer.footer()
         self._write(data)
 
     def package(self, runstate: str, clock: int) -> None:
@@ -108,10 +122,10 @@ class Sender:
             self._write(self._writer.ping(4))
 
     def page(self, block: str, start: int, length: int) -> None:
-        """Pages that were asked for: they are zero."""
+        """Pages that were asked for."""
         records = b""
         for at in range(start, start + length, PAGE_SIZE):
-            records += be64(at | Ram.ZERO) + counted(block) + b"\0"
+            records += self._writer.page(block, at)
         self._write(self._footer() + self._writer.ram_part(records))
         self._open = True
 
@@ -119,7 +133,9 @@ class Sender:
         """The end of a postcopy stream."""
         writer = self._writer
         self._write(self._footer() + writer.ram_end())
-        self._write(writer.footer() + writer.end(postcopy=True))
+        self._open = True
+        self._end_bitmaps()
+        self._write(self._footer() + writer.end(postcopy=True))
         if self._writer.traits.preempt_channel_at_setup:
             self.channel.preempt_write(_PREEMPT_END)
 
@@ -142,6 +158,12 @@ class Sender:
     def _footer(self) -> bytes:
         was_open, self._open = self._open, False
         return self._writer.footer() if was_open else b""
+
+    def _end_bitmaps(self) -> None:
+        bitmaps, self._bitmaps = self._bitmaps, None
+        if bitmaps is not None:
+            self._write(self._footer() + self._writer.bitmaps_end(bitmaps.finish()))
+            self._open = True
 
     def _sync(self) -> None:
         """Keep multifd channels in step with the main one."""

@@ -39,8 +39,13 @@ class Snapshot:
 
     def schedule(self) -> None:
         """Wait for the end of the pass."""
-        if self._run.status == "active" and self._run.hold.old_state is None:
-            self._run.later_at(self._run.transfer.next_change(), self._advance)
+        run = self._run
+        if run.status != "active" or run.hold.old_state is not None:
+            return
+        if run.transfer.remaining:
+            run.later_at(run.transfer.next_change(), self._advance)
+        else:
+            run.later(0, self._advance)
 
     def _set_up(self) -> None:
         run = self._run

@@ -67,6 +67,7 @@ def _troubled(*states: str) -> tuple[Change, ...]:
 OUTGOING: tuple[Change, ...] = (
     *(Change(end, "setup", "migrate") for end in ("none", "completed", "failed", "cancelled")),
     Change("setup", "active", "channels open"),
+    Change("setup", "completed", "everything is in an image: savevm, snapshot-save"),
     Change("active", "pre-switchover", "converged, pause-before-switchover"),
     Change("active", "device", "converged", "precopy_device_state"),
     Change("pre-switchover", "device", "migrate-continue"),
@@ -78,6 +79,9 @@ OUTGOING: tuple[Change, ...] = (
         "device", "postcopy-active", "device states sent", f"!{_EARLY} !postcopy_device_state"
     ),
     Change("device", "postcopy-device", "device states sent", "postcopy_device_state"),
+    Change(
+        "device", "postcopy-active", "device states sent, no memory left", "postcopy_device_state"
+    ),
     Change("postcopy-device", "postcopy-active", "device states loaded"),
     Change("postcopy-active", "completed", "everything sent"),
     Change("postcopy-active", "postcopy-paused", "channel broken, migrate-pause"),
@@ -105,9 +109,11 @@ INCOMING: tuple[Change, ...] = (
     Change("none", "setup", "migrate-incoming, -incoming", "incoming_setup_state"),
     Change("none", "active", "channel open", "!incoming_setup_state"),
     Change("setup", "active", "channel open", "incoming_setup_state"),
+    Change("setup", "failed", "no channel", "incoming_first_bytes_checked"),
     Change("active", "completed", "everything loaded"),
     Change("active", "postcopy-active", "source listens", "!postcopy_device_state"),
     Change("active", "postcopy-device", "source listens", "postcopy_device_state"),
+    Change("active", "postcopy-active", "source listens, no memory left", "postcopy_device_state"),
     Change("postcopy-device", "postcopy-active", "device states loaded"),
     Change("postcopy-active", "completed", "everything loaded"),
     Change("postcopy-active", "postcopy-paused", "channel broken, migrate-pause"),

@@ -158,6 +158,12 @@ class Transfer:
         self.running = running
         self._unsettle()
 
+    def set_workload(self, now: int, workload: Workload) -> None:
+        """The guest is busy in another way from `now` on; its memory is the same."""
+        self.advance(now)
+        self.workload = workload
+        self._unsettle()
+
     def set_halted(self, now: int, halted: bool) -> None:
         """Nothing moves, or moves again, from `now` on."""
         self.advance(now)
@@ -258,8 +264,12 @@ class Transfer:
 
     @property
     def dirty_pages(self) -> int:
-        """Pages written to since the last look."""
-        return min(-(-self._dirty // (PAGE * SECOND)), self.workload.dirty_pages_limit)
+        """Pages written to since the last look.
+
+        What makes no whole page counts at a later look: a guest that writes seldom has passes
+        in which it writes nothing.
+        """
+        return min(self._dirty // (PAGE * SECOND), self.workload.dirty_pages_limit)
 
     def _end_pass(self) -> None:
         if self.phase in ("switchover", "postcopy"):
@@ -305,7 +315,7 @@ class Transfer:
         dirtied = self.dirty_pages
         zero_left = self._pass.zero - self._pass.sent_zero
         left = self._account()
-        self._dirty, self._unseen = 0, None
+        self._dirty, self._unseen = self._dirty % (PAGE * SECOND), None
         self.dirty_sync_count += 1
         pages = min(left + dirtied, self.workload.pages)
         self._pass = Pass(pages, min(zero_left, pages), self.now)

@@ -6,10 +6,10 @@ character device. Here are their checks, in QEMU's words, and what is undone whe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model import deviceproperties
+from fakeqemu.model import devicechecks, deviceproperties, serialports, usbports
 from fakeqemu.model.buses import Bus, buses_of
 from fakeqemu.model.device import DeviceObject
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -18,51 +18,87 @@ if TYPE_CHECKING:
     from fakeqemu.model.cpus import Cpu
     from fakeqemu.model.machine import Machine
 
+#: the second of this name is what drivers from before virtio 1.0 use
+_LEGACY_REGION = "virtio-pci[1]"
 #: slots on a PCI bus, functions in a slot
 _SLOTS, _FUNCTIONS = 32, 8
 
 
 class DeviceFrontend:
-    """A device on a character device: takes what comes and keeps nothing."""
+    """A device on a character device: what comes goes to the guest, if anything there listens."""
 
-    can_hotswap = True
+    def __init__(self, follows: Callable[[], bool] = lambda: True) -> None:
+        self._follows = follows
+        #: takes input and descriptors; None: nobody reads, nothing is kept
+        self.on_data: Callable[[bytes, Sequence[int]], None] | None = None
+        #: called with whether a client is there when that changes
+        self.on_client: Callable[[bool], None] | None = None
+
+    @property
+    def can_hotswap(self) -> bool:
+        """Whether the device goes on when another takes its character device's place."""
+        return self._follows()
 
     def chr_opened(self) -> None:
         """A client is there."""
+        if self.on_client is not None:
+            self.on_client(True)
 
     def chr_received(self, data: bytes, fds: Sequence[int]) -> None:
-        """The guest, which is not there, would read it."""
+        """The guest would read it."""
+        if self.on_data is not None:
+            self.on_data(data, fds)
 
     def chr_closed(self) -> None:
         """The client has gone."""
+        if self.on_client is not None:
+            self.on_client(False)
 
 
-def realize(vm: Machine, device: DeviceObject, bus: Bus | None) -> None:
-    """Take the place on `bus` and the backends. Raises QapiError, nothing taken then."""
+def realize(
+    vm: Machine, device: DeviceObject, bus: Bus | None, check: Callable[[], None] | None = None
+) -> None:
+    """Take the place on `bus` and the backends. Raises QapiError, nothing taken then.
+
+    `check`, what the type asks for, comes when the bus has been satisfied.
+    """
     if bus is not None:
         if bus.is_a("PCI"):
             _take_slot(vm, device, bus)
             _take_chassis(vm, device)
+            if "disable-legacy" in device.values and "disable-legacy" not in device.given:
+                _be_modern(vm, device, bus)
         elif bus.is_a("usb-bus"):
-            _take_port(vm, device, bus)
+            usbports.take(vm, device, bus)
         elif bus.is_a("SCSI"):
-            _take_address(device, bus)
+            _take_address(vm, device, bus)
+        elif bus.is_a("IDE"):
+            _take_unit(vm, device, bus)
+        elif bus.is_a("virtio-serial-bus"):
+            serialports.take(vm, device, bus)
         bus.add(device)
         device.bus = bus
     try:
+        if check is not None:
+            check()
+        devicechecks.check(vm, device)
         _take_backends(vm, device)
     except BaseException:
         if bus is not None:
-            bus.drop(device)
+            _leave(vm, device, bus)
         raise
+
+
+def _leave(vm: Machine, device: DeviceObject, bus: Bus) -> None:
+    bus.drop(device)
+    if device.port:
+        usbports.release(vm, device, bus)
 
 
 def unrealize(vm: Machine, device: DeviceObject) -> None:
     """Give back what `realize` took."""
     if device.bus is not None:
-        device.bus.drop(device)
-        if device.port:
-            _free_ports(vm, device.bus).append(device.port)
+        _leave(vm, device, device.bus)
     vm.net.remove_nic(device)
     name = _value(vm, device, "chardev")
     chardev = vm.chardevs.get(name) if name else None
@@ -83,23 +119,19 @@ def _value(vm: Machine, device: DeviceObject, name: str) -> Any:
 
 
 def _take_backends(vm: Machine, device: DeviceObject) -> None:
-    for name in ("rx_queue_size", "tx_queue_size"):
-        _check_queue(name, _value(vm, device, name))
     holder = deviceproperties.owner(vm, device, "netdev")
     if holder.has("netdev") and holder.has("mac"):
         vm.net.add_nic(device, holder)
     vm.block.realize(device)
     name = _value(vm, device, "chardev")
     if name and name in vm.chardevs:
-        vm.chardevs[name].attach(DeviceFrontend(), fe_open=True)
-
-
-def _check_queue(name: str, size: Any) -> None:
-    """The queues of a virtio network card."""
-    if isinstance(size, int) and not (256 <= size <= 1024 and size & (size - 1) == 0):
-        raise QapiError(
-            f"Invalid {name} (= {size}), must be a power of 2 between 256 and 1024."
-        )
+        # the host sees of a virtio port whether the guest has opened it
+        waits = device.type == "virtserialport"
+        # a virtio port lets go of it while the guest does not run
+        port = vm.profile.is_a(device.type, "virtio-serial-port")
+        frontend = DeviceFrontend(lambda: not port or vm.runstate.running)
+        vm.chardevs[name].attach(frontend, fe_open=not waits)
+        vm.chardevs[name].pause(waits)
 
 
 # -- PCI -----------------------------------------------------------------------------------
@@ -151,6 +183,15 @@ def _take_slot(vm: Machine, device: DeviceObject, bus: Bus) -> None:
             " parent device only allows plugging into slot 0."
         )
     device.values["addr"] = devfn
+    if "legacy-addr" in device.values:
+        device.values["legacy-addr"] = f"{slot:02x}.{function:x}"
+
+
+def _be_modern(vm: Machine, device: DeviceObject, bus: Bus) -> None:
+    """A virtio device behind a port has no legacy half; the recorded one was not behind one."""
+    if _is_downstream(vm, bus):
+        device.values["disable-legacy"] = "on"
+        device.forget_child(_LEGACY_REGION)
 
 
 def _take_chassis(vm: Machine, device: DeviceObject) -> None:
@@ -190,92 +231,86 @@ def _check_functions(
             )
 
 
-# -- USB -----------------------------------------------------------------------------------
-
-#: property of a controller or hub that says how many ports it has, and the number where none does
-_PORT_PROPERTIES = ("p2", "ports", "num-ports", "maxframes")
-_PORTS_ELSE = {"maxframes": 2}
-_EHCI_PORTS = 6
-
-
-def ports_of(bus: Bus) -> int:
-    """How many devices a USB bus takes."""
-    controller = bus.object.parent
-    if controller is None:
-        return 0
-    while controller.parent is not None and not any(
-        controller.has(name) for name in _PORT_PROPERTIES
-    ):
-        controller = controller.parent
-        if controller.name in ("peripheral", "peripheral-anon", "unattached"):
-            return _EHCI_PORTS
-    name = next(n for n in _PORT_PROPERTIES if controller.has(n))
-    if name == "p2":
-        numbers = [v for n in ("p2", "p3") if isinstance(v := controller.values.get(n), int)]
-        return max(numbers, default=0)
-    return _PORTS_ELSE.get(name) or int(controller.values.get(name, 0))
-
-
-def _take_port(vm: Machine, device: DeviceObject, bus: Bus) -> None:
-    free = _free_ports(vm, bus)
-    wanted = device.values.get("port", "")
-    if wanted:
-        if wanted not in free:
-            raise QapiError(f"usb port {wanted} (bus {bus.name}) not found (in use?)")
-        port = wanted
-    elif not free:
-        raise QapiError(
-            f"tried to attach usb device {device.type} to a bus with no free ports"
-        )
-    elif len(free) == 1 and device.type != "usb-hub":
-        raise NotModelledError("the hub that QEMU adds when one USB port is left")
-    else:
-        port = free[0]
-    free.remove(port)
-    device.port = port
-
-
-def _free_ports(vm: Machine, bus: Bus) -> list[str]:
-    """The ports nobody sits in: one that was left comes last."""
-    ports = vm.devices.usb_ports
-    if bus.object not in ports:
-        taken = {other.port for other in bus.devices}
-        numbers = (str(n) for n in range(1, ports_of(bus) + 1))
-        ports[bus.object] = [port for port in numbers if port not in taken]
-    return ports[bus.object]
-
-
 # -- SCSI ----------------------------------------------------------------------------------
 
-#: targets and LUNs that most adapters have room for, beyond which the bus refuses
-_SCSI_TARGETS, _SCSI_LUNS = 255, 16383
+#: adapter -> the last target and LUN that its bus has
+_SCSI_LIMITS = {
+    "virtio-scsi-common": (255, 16383),
+    "lsi53c895a": (7, 0),
+    "megasas-base": (128, 255),
+    "mptsas1068": (8, 1),
+    "am53c974": (7, 7),
+    "esp": (7, 7),
+    "pvscsi": (64, 0),
+    "usb-bot": (0, 15),
+    "usb-uas": (0, 255),
+    "usb-storage": (0, 0),
+}
+_SCSI_MOST = (255, 16383)
 
 
-def _take_address(device: DeviceObject, bus: Bus) -> None:
+def _scsi_limits(vm: Machine, bus: Bus) -> tuple[int, int]:
+    adapter = bus.object.parent
+    kinds = (kind for kind in _SCSI_LIMITS if adapter and vm.profile.is_a(adapter.type, kind))
+    return _SCSI_LIMITS.get(next(kinds, ""), _SCSI_MOST)
+
+
+def _take_address(vm: Machine, device: DeviceObject, bus: Bus) -> None:
     target, lun = device.values.get("scsi-id", -1), device.values.get("lun", -1)
     channel = device.values.get("channel", 0)
     # the recorded device has the place it got, not the -1 that asks for one
     target = target if "scsi-id" in device.given else -1
     lun = lun if "lun" in device.given else -1
+    targets, luns = _scsi_limits(vm, bus)
+    for what, number, most in (
+        ("channel id", channel, 0),
+        ("device id", target, targets),
+        ("device lun", lun, luns),
+    ):
+        if number > most:
+            raise QapiError(f"bad scsi {what}: {number}")
     taken = {
         (d.values.get("channel", 0), d.values.get("scsi-id"), d.values.get("lun")): d
         for d in bus.devices
     }
     if target < 0:
         lun = max(lun, 0)
-        target = _free_target(taken, channel)
+        target = _free_target(taken, channel, targets)
     elif lun < 0:
-        lun = next(n for n in range(_SCSI_LUNS + 1) if (channel, target, n) not in taken)
+        free = (n for n in range(luns + 1) if (channel, target, n) not in taken)
+        lun = next(free, -1)
+        if lun < 0:
+            raise QapiError("no free lun")
     elif (channel, target, lun) in taken:
         raise QapiError(f"lun already used by '{taken[channel, target, lun].id or '(null)'}'")
     device.values.update({"scsi-id": target, "lun": lun})
 
 
-def _free_target(taken: dict[Any, DeviceObject], channel: int) -> int:
-    for target in range(_SCSI_TARGETS + 1):
+def _free_target(taken: dict[Any, DeviceObject], channel: int, last: int) -> int:
+    for target in range(last + 1):
         if (channel, target, 0) not in taken:
             return target
     raise QapiError("no free target")
+
+
+# -- IDE -----------------------------------------------------------------------------------
+
+
+def _take_unit(vm: Machine, device: DeviceObject, bus: Bus) -> None:
+    """Be first or second on the cable; there is no second where each disk has its own."""
+    controller = bus.object.parent
+    own = controller is not None and vm.profile.is_a(controller.type, "ich9-ahci")
+    units = 1 if own else 2
+    taken = {other.values.get("unit") for other in bus.devices}
+    # the recorded device has the unit it got, not the -1 that asks for one
+    unit = device.values.get("unit", -1) if "unit" in device.given else -1
+    if unit == -1:
+        unit = 1 if 0 in taken else 0
+    if unit >= units:
+        raise QapiError(f"Can't create IDE unit {unit}, bus supports only {units} units")
+    if unit in taken:
+        raise QapiError(f"IDE unit {unit} is in use")
+    device.values["unit"] = unit
 
 
 # -- CPUs ----------------------------------------------------------------------------------
@@ -348,7 +383,6 @@ __all__ = [
     "buses_of",
     "devfn_of",
     "plug_cpu",
-    "ports_of",
     "realize",
     "unplug_cpu",
     "unrealize",

@@ -37,8 +37,9 @@ class ChardevOptions:
 class Frontend(Protocol):
     """Who sits on a character device: a monitor, a terminal, a guest's serial port."""
 
-    #: whether chardev-change may put another backend under it
-    can_hotswap: bool
+    @property
+    def can_hotswap(self) -> bool:
+        """Whether chardev-change may put another backend under it."""
 
     def chr_opened(self) -> None:
         """A client is there."""

@@ -164,6 +164,7 @@ class Cpus:
     def remove(self, index: int) -> None:
         """A CPU has gone."""
         self._present.pop(index, None)
+        self._vm.host.end_thread(self._thread(index))
 
     def of(self, obj: QomObject) -> Cpu | None:
         """The CPU that `obj` is."""
@@ -185,19 +186,21 @@ class Cpus:
     def fast(self) -> list[dict[str, Any]]:
         """What query-cpus-fast returns."""
         target = self._vm.profile.query("query-target")["return"]["arch"]
-        thread = self._vm.host.monotonic_thread_id()
         with_type = "qom-type" in element_members(self._vm.profile.schema, "query-cpus-fast")
         return [
             {
                 "cpu-index": cpu.index,
                 "qom-path": cpu.object.path,
-                "thread-id": thread + 1 + cpu.index,
+                "thread-id": self._vm.host.thread_id(self._thread(cpu.index), 1 + cpu.index),
                 **({"qom-type": cpu.object.type} if with_type else {}),
                 "target": target,
                 "props": self.props(cpu.index),
             }
             for cpu in self.present()
         ]
+
+    def _thread(self, index: int) -> str:
+        return f"CPU {index}/{self._vm.accelerator.upper()}"
 
     def slots(self) -> list[dict[str, Any]]:
         """What query-hotpluggable-cpus returns: highest slot first."""

@@ -195,6 +195,8 @@ def _mac(vm: Machine, device: DeviceObject, name: str, value: Any, typed: bool) 
 
 def _devfn(vm: Machine, device: DeviceObject, name: str, value: Any, typed: bool) -> int:
     if not isinstance(value, str):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise QapiError(f"Invalid parameter type for '{name}', expected int or str")
         number: int = convert(vm.profile.schema, "int32", value, name, text=not typed)
         if vm.profile.traits.devfn_checked and not -1 <= number <= 255:
             raise QapiError(f"Parameter '{name}' expects a value between -1 and 255")
@@ -224,7 +226,8 @@ def _chardev(vm: Machine, device: DeviceObject, name: str, value: Any, typed: bo
     if chardev is None:
         raise _missing(device, name, text)
     if chardev.busy:
-        raise _in_use(device, name, text)
+        why = vm.profile.traits.chardev_in_use_text.format(text)
+        raise QapiError(f"Property '{device.type}.{name}' can't take value '{text}': {why}")
     return text
 
 

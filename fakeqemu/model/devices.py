@@ -12,7 +12,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fakeqemu.model import attach, buses, deviceproperties, migratability
+from fakeqemu.model import (
+    attach,
+    buses,
+    devicechecks,
+    deviceproperties,
+    memorydevices,
+    migratability,
+)
 from fakeqemu.model.device import DeviceObject
 from fakeqemu.model.qom import QomObject, from_recorded
 from fakeqemu.qapi import qdict, texts
@@ -47,6 +54,8 @@ class Devices:
         #: called with each device when it is there, and when it has gone
         self.on_added: list[Callable[[DeviceObject], None]] = []
         self.on_removed: list[Callable[[DeviceObject], None]] = []
+        #: called with a device that the guest is asked to release
+        self.on_unplug_request: list[Callable[[DeviceObject], None]] = []
         vm.lifecycle.after_reset.append(self._finish_unplug)
 
     # -- what a version has ------------------------------------------------------------------
@@ -101,6 +110,8 @@ class Devices:
         driver = self.driver(name)
         bus = self._bus(driver, options)
         if self._vm.migrating():
+            if self._vm.profile.traits.device_add_asks_bus_first:
+                self._check_bus(bus)
             raise QapiError("device_add not allowed while migrating")
         facts = self.about(driver)
         if self._vm.ready:
@@ -121,8 +132,10 @@ class Devices:
             for key, value in qdict.items(given):
                 deviceproperties.set_property(self._vm, device, key, value, typed=typed)
             migratability.check_device(self._vm, driver)
-            self._check_required(facts, given)
-            attach.realize(self._vm, device, bus)
+            # a memory module is refused by the machine first, in its own order
+            module = self._vm.profile.is_a(driver, "pc-dimm")
+            required = None if module else partial(self._check_required, facts, given)
+            attach.realize(self._vm, device, bus, required)
             self._may_block_migration(device)
         except BaseException:
             self._vm.block.unrealize(device)
@@ -161,10 +174,23 @@ class Devices:
         never = f"Device '{driver}' does not support hotplugging"
         if facts.get("hotplug") == never:
             raise QapiError(never)
+        self._check_bus(bus)
+        nowhere = f"Device '{driver}' can not be hotplugged on this machine"
+        if facts.get("hotplug") == nowhere or (bus is None and not self._is_handled(driver)):
+            raise QapiError(nowhere)
+
+    @staticmethod
+    def _check_bus(bus: buses.Bus | None) -> None:
         if bus is not None and not bus.hotpluggable:
             raise QapiError(f"Bus '{bus.name}' does not support hotplugging")
-        if facts.get("hotplug") == f"Device '{driver}' can not be hotplugged on this machine":
-            raise QapiError(facts["hotplug"])
+
+    def _is_handled(self, driver: str) -> bool:
+        """Whether the machine itself takes devices of a type that sit on no bus."""
+        machine = self._vm.machine_type
+        kinds = ["cpu"]
+        if machine is not None and self._vm.profile.is_a(machine.typename, "generic-pc-machine"):
+            kinds += ["pc-dimm", "x86-iommu", "sgx-epc"]
+        return any(self._vm.profile.is_a(driver, kind) for kind in kinds)
 
     def _check_id(self, id: str) -> None:
         if self._vm.profile.traits.qdev_id_checked and not well_formed(id):
@@ -182,11 +208,15 @@ class Devices:
     ) -> NoReturn:
         """A type that could not be recorded: say what is wrong with its options, if anything."""
         probe = DeviceObject(driver)
-        for key, value in qdict.items(given):
-            deviceproperties.set_property(self._vm, probe, key, value, typed=typed)
-        migratability.check_device(self._vm, driver)
-        if (refusal := migratability.refusal(self._vm, driver, given)) is not None:
-            raise refusal
+        try:
+            for key, value in qdict.items(given):
+                deviceproperties.set_property(self._vm, probe, key, value, typed=typed)
+            migratability.check_device(self._vm, driver)
+            if (refusal := migratability.refusal(self._vm, driver, given)) is not None:
+                raise refusal
+            devicechecks.check(self._vm, probe)
+        finally:
+            self._vm.block.unrealize(probe)
         if not given and facts.get("error"):
             raise QapiError(facts["error"])
         raise NotModelledError(f"device {driver}")
@@ -222,6 +252,20 @@ class Devices:
         """A device of a type that is neither plugged nor in the tree: one of the board's."""
         return self._make(driver, self.about(driver), None)
 
+    def plug_unattached(self, driver: str, bus: buses.Bus) -> None:
+        """Plug a device that QEMU adds by itself. Raises QapiError."""
+        device = self.bare(driver)
+        unattached = self._vm.qom.container("/machine/unattached")
+        number = 0
+        while unattached.has(f"device[{number}]"):
+            number += 1
+        unattached.add_child(f"device[{number}]", device)
+        try:
+            attach.realize(self._vm, device, bus)
+        except BaseException:
+            device.remove()
+            raise
+
     def _automatic(self, driver: str) -> str:
         """The start of a bus's name when its device has no id."""
         return driver
@@ -253,7 +297,8 @@ class Devices:
     def remove(self, id: str) -> None:
         """What device_del does: take the device out, or ask the guest to. Raises QapiError."""
         device = self.find(id)
-        if device.unplug_pending:
+        module = memorydevices.is_module(self._vm, device)
+        if device.unplug_pending and not module:
             raise QapiError(f"Device {id} is already in the process of unplug")
         cpu = self._vm.cpus.of(device)
         if cpu is not None:
@@ -267,8 +312,12 @@ class Devices:
             raise QapiError(never)
         if self._vm.migrating():
             raise QapiError("device_del not allowed while migrating")
-        if attach.asks_guest(self._vm, device):
+        if module:
+            memorydevices.check_unplug(self._vm)
+        if module or attach.asks_guest(self._vm, device):
             device.unplug_pending = True
+            for listener in tuple(self.on_unplug_request):
+                listener(device)
         else:
             self.gone(device)
 
@@ -303,7 +352,8 @@ class Devices:
 
     def _finish_unplug(self) -> None:
         for device in reversed(self.user_devices()):
-            if device.unplug_pending:
+            # a guest that starts anew is asked for memory again
+            if device.unplug_pending and not memorydevices.is_module(self._vm, device):
                 self.gone(device)
 
 

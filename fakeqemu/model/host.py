@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fakeqemu.model.block.files import FileSystem, MemoryFiles
+from fakeqemu.model.output import MemoryOutput, NoOutput, Output
 from fakeqemu.model.savedfds import SavedFd
 from fakeqemu.qapi.errors import QapiError
 
@@ -90,6 +91,25 @@ class Host(Protocol):
     ) -> Listener:
         """Listen for migration on a QAPI MigrationAddress of transport socket."""
 
+    def serve_clients(
+        self,
+        address: dict[str, Any],
+        accept: Callable[[Stream, dict[str, Any]], None],
+        *,
+        leave_file: bool,
+    ) -> Sequence[Listener]:
+        """Listen for clients at every address that a flat SocketAddress stands for.
+
+        `accept` gets each connection and the address of its other end. `leave_file`: a UNIX
+        socket's file is still there when the process has ended. Raises QapiError.
+        """
+
+    def adopt_socket(self, fd: int) -> tuple[Stream, dict[str, Any]]:
+        """A connected socket that a client handed over, and the address of its other end.
+
+        Raises QapiError if it is no socket.
+        """
+
     def connect(
         self,
         address: dict[str, object],
@@ -142,6 +162,12 @@ class Host(Protocol):
     def create_file(self, path: str, size: int) -> None:
         """Make sure that a file of at least `size` bytes is there. Raises OSError."""
 
+    def create_output(self, path: str, mode: int = 0o666) -> Output:
+        """Write a file anew. Raises OSError."""
+
+    def output_of_fd(self, fd: int) -> Output:
+        """Write to a descriptor that a client handed over, and close it in the end."""
+
     def read_file(self, path: str) -> bytes:
         """A file's content. Raises OSError."""
 
@@ -156,6 +182,15 @@ class Host(Protocol):
 
     def monotonic_thread_id(self) -> int:
         """A number to show as a thread id: of this process for the main thread."""
+
+    def thread_id(self, name: str, number: int) -> int:
+        """The id of the thread that `name`, a vCPU or an iothread, runs in.
+
+        Where nothing has a thread of its own it is counted from the main one's by `number`.
+        """
+
+    def end_thread(self, name: str) -> None:
+        """`name` has gone, and its thread with it."""
 
     def warn(self, text: str) -> None:
         """One line on standard error, after the program's name."""
@@ -185,6 +220,20 @@ class NullHost:
     ) -> Listener:
         """Pretend to listen at `address`."""
         return _NullListener(address)
+
+    def serve_clients(
+        self,
+        address: dict[str, Any],
+        accept: Callable[[Stream, dict[str, Any]], None],  # noqa: ARG002
+        *,
+        leave_file: bool,  # noqa: ARG002
+    ) -> Sequence[Listener]:
+        """Pretend to listen at `address`."""
+        return [_NullListener(address)]
+
+    def adopt_socket(self, fd: int) -> tuple[Stream, dict[str, Any]]:  # noqa: ARG002
+        """A stream on which nothing ever comes."""
+        return _NullStream(), {"type": "unix", "path": ""}
 
     def connect(
         self,
@@ -234,6 +283,14 @@ class NullHost:
     def create_file(self, path: str, size: int) -> None:
         """Do nothing."""
 
+    def create_output(self, path: str, mode: int = 0o666) -> Output:  # noqa: ARG002
+        """One of `files`."""
+        return MemoryOutput(self.files.open(path, writable=True, create=True))
+
+    def output_of_fd(self, fd: int) -> Output:  # noqa: ARG002
+        """Nowhere."""
+        return NoOutput()
+
     def read_file(self, path: str) -> bytes:  # noqa: ARG002
         """Nothing is in it."""
         return b""
@@ -257,6 +314,13 @@ class NullHost:
     def monotonic_thread_id(self) -> int:
         """Always 1."""
         return 1
+
+    def thread_id(self, name: str, number: int) -> int:  # noqa: ARG002
+        """Counted."""
+        return 1 + number
+
+    def end_thread(self, name: str) -> None:
+        """Do nothing."""
 
     def warn(self, text: str) -> None:
         """Remember the line in `warnings`."""

@@ -73,20 +73,3 @@ def check_events(vm: Machine, events: list[dict[str, Any]]) -> None:
     for event in events:
         if not taken[event["type"]]:
             raise QapiError(f"Input handler not found for event type {event['type']}")
-
-
-def has_console(vm: Machine) -> bool:
-    """Whether some device shows a picture."""
-    if not vm.phase_reached("machine-initialized"):
-        return False
-    objects = [*vm.qom.container("/machine/unattached").walk()]
-    objects += [obj for device in vm.devices.user_devices() for obj in device.walk()]
-    return any(_shows(vm, obj.type) for obj in objects)
-
-
-def _shows(vm: Machine, type: str) -> bool:
-    try:
-        names = {entry["name"] for entry in vm.profile.device_properties(type)}
-    except KeyError:
-        return False
-    return bool(names & {"vgamem_mb", "xres"})

@@ -46,6 +46,8 @@ class Lifecycle:
         self.after_reset: list[Callable[[], None]] = []
         #: called with the cause of a shutdown after SHUTDOWN
         self.on_shutdown: list[Callable[[str], None]] = []
+        #: called when the power button is pressed, after POWERDOWN
+        self.on_powerdown: list[Callable[[], None]] = []
         #: reasons for which `cont` is refused: text -> test
         self.cont_blockers: dict[str, Callable[[], bool]] = {}
         #: called by `cont` before the guest starts; may raise QapiError
@@ -158,12 +160,14 @@ class Lifecycle:
     def powerdown(self) -> None:
         """Press the power button: POWERDOWN."""
         self._vm.events.emit("POWERDOWN")
+        for listener in tuple(self.on_powerdown):
+            listener()
 
     # -- what a guest can do ---------------------------------------------------------------
 
     def suspend(self) -> None:
         """The guest goes to sleep in S3: SUSPEND."""
-        if self._vm.runstate.check("suspended"):
+        if self._vm.runstate.check("suspended") or not self._vm.runstate.can("suspended"):
             return
         for listener in tuple(self.on_state_change):
             listener(False, "suspended")

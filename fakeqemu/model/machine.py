@@ -14,9 +14,11 @@ from fakeqemu.clock import Clock
 from fakeqemu.journal import Journal
 from fakeqemu.model.cpus import Cpus
 from fakeqemu.model.devices import Devices
+from fakeqemu.model.display import Display
 from fakeqemu.model.dump import Dump
 from fakeqemu.model.events import Events
 from fakeqemu.model.fds import Fdsets, NamedFds
+from fakeqemu.model.guestmemory import GuestMemory
 from fakeqemu.model.host import CprChannel, Host
 from fakeqemu.model.lifecycle import Lifecycle
 from fakeqemu.model.memory import Memory
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
     from fakeqemu.migration.transfer_data import Workload
     from fakeqemu.model.block.room import Block
     from fakeqemu.model.chardev import Chardev
+    from fakeqemu.model.guest import Guest
+    from fakeqemu.model.hw.ports import IoSpace
+    from fakeqemu.model.traceevents import TraceEvents
+    from fakeqemu.model.vnc import Displays
     from fakeqemu.profile import MachineType, Profile
 
 #: the boot's phases, each reached once and in this order
@@ -92,12 +98,15 @@ class Machine:
         self.qom = Qom([])
         self.cpus = Cpus(self)
         self.memory = Memory()
+        #: what is in the guest's memory
+        self.guest_memory = GuestMemory(self)
         self.devices = Devices(self)
         self.net = Net(self)
         self.objects = Objects(self)
         self.numa = Numa(self)
         self.yank = Yank(self)
         self.dump = Dump(self)
+        self.display = Display(self)
         self.fdsets = Fdsets()
         #: how busy the guest is, for the time a migration takes; None: an idle guest
         self.guest_workload: Workload | None = None
@@ -125,6 +134,34 @@ class Machine:
         from fakeqemu.model.block.room import Block
 
         return Block(self)
+
+    @cached_property
+    def io(self) -> IoSpace:
+        """The guest's I/O ports; made when first looked at."""
+        from fakeqemu.model.hw.ports import IoSpace
+
+        return IoSpace(self)
+
+    @cached_property
+    def guest(self) -> Guest:
+        """The guest, which does what it is told."""
+        from fakeqemu.model.guest import Guest
+
+        return Guest(self)
+
+    @cached_property
+    def trace_events(self) -> TraceEvents:
+        """Trace events; made when first asked for, as few ask."""
+        from fakeqemu.model.traceevents import TraceEvents
+
+        return TraceEvents(self)
+
+    @cached_property
+    def vnc(self) -> Displays:
+        """VNC displays; made when first asked for, as few ask."""
+        from fakeqemu.model.vnc import Displays
+
+        return Displays(self)
 
     def hand_over_images(self) -> None:
         """Another process has the disks from now on: the end of an outgoing migration."""
@@ -156,10 +193,11 @@ class Machine:
         """Whether an outgoing migration is under way."""
         return self.migration is not None and self.migration.running
 
-    def memory_is_mapped(self, backend: QomObject) -> bool:
-        """Whether a memory backend is the guest's memory, or part of it."""
+    def memory_is_mapped(self, backend: QomObject, besides: QomObject | None = None) -> bool:
+        """Whether a memory backend is the guest's memory, or part of it, other than `besides`."""
         links = [self.qom.container("/machine").values.get("memory-backend")]
-        links += [device.values.get("memdev") for device in self.devices.user_devices()]
+        devices = (device for device in self.devices.user_devices() if device is not besides)
+        links += [device.values.get("memdev") for device in devices]
         links += [f"/objects/{node.memdev}" for node in self.numa.nodes.values()]
         return backend.path in links
 

@@ -228,6 +228,18 @@ class Net:
     def _nic(nic: Nic) -> str:
         return f"{nic.name}: index=0,type=nic,model={nic.model},macaddr={nic.mac}"
 
-    @staticmethod
-    def _backend(backend: Backend) -> str:
-        return f"{backend.id}: index=0,type={backend.type},{backend.info}"
+    def _backend(self, backend: Backend) -> str:
+        lines = [f"{backend.id}: index=0,type={backend.type},{backend.info}"]
+        filters = self.vm.objects.filters_of(backend.id)
+        if filters:
+            lines.append("filters:")
+        for each in filters:
+            # qom-list shows them the other way round
+            shown = [name for name in reversed(each.shapes) if name != "type"]
+            values = "".join(f",{name}={_text(each.get(name))}" for name in shown)
+            lines.append(f"  - {each.name}: type={each.type}{values}")
+        return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

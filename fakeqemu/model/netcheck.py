@@ -169,7 +169,8 @@ def _socket(vm: Machine, options: dict[str, Any], monitor: Any) -> str:
         raise QapiError("localaddr= is mandatory with udp=")
     else:
         _host_port(options[given[0]])
-    return f"socket: {given[0]}={options[given[0]]}"
+    # one that listens says nothing of itself before somebody comes
+    return "" if given[0] == "listen" else f"socket: {given[0]}={options[given[0]]}"
 
 
 def _host_port(text: str) -> None:

@@ -5,15 +5,13 @@ One table for each moment, by QOM type; the entry of the nearest ancestor counts
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.propertytypes import convert
 from fakeqemu.model.qom import QomObject
 from fakeqemu.model.throttle import check_limits, expand_limits, from_properties, to_properties
-from fakeqemu.qapi import qdict
+from fakeqemu.qapi import base64data, qdict
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 _INT64_MAX = (1 << 63) - 1
 #: host NUMA nodes that a mask has room for
 _HOST_NODES = 128
+_PAGE = 4096
 
 
 def _by_type(vm: Machine, type: str, table: Mapping[str, Any]) -> Any:
@@ -201,6 +200,11 @@ def complete(vm: Machine, obj: UserObject) -> None:
 
 
 def _complete_memory(vm: Machine, obj: UserObject) -> None:
+    if obj.type == "memory-backend-shm" and obj.options.get("share") is False:
+        raise QapiError("can't create shm backend with `share=off`")
+    align = obj.options.get("align", 0)
+    if align % _PAGE:
+        raise QapiError(f"alignment 0x{align:x} must be multiples of page size 0x{_PAGE:x}")
     if "mem-path" in obj.shapes:
         path = obj.values["mem-path"]
         if not path:
@@ -227,8 +231,25 @@ def _complete_loop(vm: Machine, obj: UserObject) -> None:
         raise QapiError("only one main-loop instance allowed")
 
 
-def _complete_throttle(vm: Machine, obj: UserObject) -> None:  # noqa: ARG001
+def _complete_throttle(vm: Machine, obj: UserObject) -> None:
+    if obj.name in vm.block.backends.groups:
+        raise QapiError("A group with this name already exists")
     check_limits(obj.values["limits"])
+
+
+class FilterFrontend:
+    """A filter on a character device: packets, which nobody sends."""
+
+    can_hotswap = False
+
+    def chr_opened(self) -> None:
+        """A client is there."""
+
+    def chr_received(self, data: bytes, fds: Sequence[int]) -> None:
+        """Packets for a network without guests."""
+
+    def chr_closed(self) -> None:
+        """The client has gone."""
 
 
 def _complete_filter(vm: Machine, obj: UserObject) -> None:
@@ -252,8 +273,17 @@ def _complete_filter(vm: Machine, obj: UserObject) -> None:
     for name in ("indev", "outdev"):
         if obj.options.get(name) is not None and obj.options[name] not in vm.chardevs:
             raise DeviceNotFoundError(f"Device '{obj.options[name]}' not found")
+    if obj.type in ("filter-mirror", "filter-redirector"):
+        for name in ("indev", "outdev"):
+            if obj.options.get(name) is not None:
+                chardev = vm.chardevs[obj.options[name]]
+                if chardev.busy:
+                    text = vm.profile.traits.chardev_in_use_text
+                    raise QapiError(text.format(chardev.id))
+                chardev.attach(FilterFrontend(), fe_open=False)
+                obj.on_delete.append(chardev.detach)
     if obj.type == "filter-dump":
-        _create(vm, obj.options["file"], "-net dump: can't open {0}: {1}")
+        _create(vm, obj.options["file"], vm.profile.traits.net_dump_text)
 
 
 def _create(vm: Machine, path: str, text: str) -> None:
@@ -286,14 +316,7 @@ def _complete_secret(vm: Machine, obj: UserObject) -> None:
             raise QapiError(f"Object with id '{keyid}' is not a secret")
         raise NotModelledError("an encrypted secret")
     if obj.options.get("format") == "base64":
-        _decode(raw)
-
-
-def _decode(raw: bytes) -> None:
-    try:
-        base64.b64decode(raw, validate=True)
-    except binascii.Error:
-        raise QapiError("Base64 data contains invalid characters") from None
+        base64data.decode(raw.decode("latin-1"))
 
 
 def _complete_rng(vm: Machine, obj: UserObject) -> None:
@@ -336,6 +359,18 @@ def _complete_monitor(vm: Machine, obj: UserObject) -> None:
     obj.on_delete.append(monitor.detach)
 
 
+def _complete_qtest(vm: Machine, obj: UserObject) -> None:
+    if vm.objects.of_type("qtest") != [obj] or vm.qom.container("/machine").child("qtest"):
+        raise QapiError("Only one instance of qtest can be created")
+    name = obj.options["chardev"]
+    if name not in vm.chardevs:
+        raise QapiError(f"Cannot find character device '{name}'")
+    if vm.objects.make_qtest is None:
+        raise NotModelledError(f"object {obj.type}")
+    server = vm.objects.make_qtest(name, obj.options.get("log"))
+    obj.on_delete.append(server.detach)
+
+
 def _complete_crypto(vm: Machine, obj: UserObject) -> None:  # noqa: ARG001
     if obj.values.get("queues", 1) != 1:
         raise QapiError("Only support one queue in cryptdov-builtin backend")
@@ -355,6 +390,7 @@ _COMPLETE: dict[str, Callable[[Any, Any], None]] = {
     "rng-backend": _complete_rng,
     "tls-creds": _complete_tls,
     "monitor": _complete_monitor,
+    "qtest": _complete_qtest,
     "monitor-qmp": _complete_monitor,
     "monitor-hmp": _complete_monitor,
     "cryptodev-backend-builtin": _complete_crypto,
@@ -373,7 +409,8 @@ def may_delete(vm: Machine, obj: QomObject, monitor: Any) -> None:
         return
     mapped = vm.profile.is_a(obj.type, "memory-backend") and vm.memory_is_mapped(obj)
     permanent = obj.type == "can-bus"
-    if mapped or permanent or any(uses(obj.name) for uses in vm.objects.users):
+    uses = _by_type(vm, obj.type, vm.objects.users)
+    if mapped or permanent or (uses is not None and uses(obj.name)):
         raise QapiError(_in_use(vm, obj))
 
 

@@ -44,12 +44,15 @@ class Objects:
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
-        #: tell whether the object of a name is in use; other rooms add theirs
-        self.users: list[Callable[[str], bool]] = []
+        #: type -> tells whether the object of that type and of a name is in use; other rooms add
+        #: theirs
+        self.users: dict[str, Callable[[str], bool]] = {}
         #: makes the monitor of a monitor object; set by whoever runs the process.
         #: Called with chardev id, whether it is a human monitor, and pretty; gives what has
         #: `detach()`.
         self.make_monitor: Callable[[str, bool, bool], Any] | None = None
+        #: the same for the qtest server: chardev and log (None: standard error)
+        self.make_qtest: Callable[[str, str | None], Any] | None = None
 
     def all(self) -> list[QomObject]:
         """Every object, oldest first."""
@@ -159,16 +162,24 @@ class Objects:
         if isinstance(obj, UserObject):
             for call in obj.on_delete:
                 call()
+        if obj.type == "iothread":
+            self._vm.host.end_thread(f"IO {obj.name}")
         obj.remove()
 
     def filters_of(self, netdev: str) -> list[QomObject]:
-        """The filters on a network backend."""
-        return [
-            obj
-            for obj in self.all()
-            if self._vm.profile.is_a(obj.type, "netfilter")
-            and obj.values.get("netdev") == netdev
-        ]
+        """The filters on a network backend, in the order in which packets meet them."""
+        found: list[QomObject] = []
+        for obj in self.of_type("netfilter"):
+            if not isinstance(obj, UserObject) or obj.options.get("netdev") != netdev:
+                continue
+            place = obj.options.get("position", "tail")
+            index = 0 if place == "head" else len(found)
+            if place.startswith("id="):
+                names = [each.name for each in found]
+                index = names.index(place[3:]) if place[3:] in names else len(names)
+                index += obj.options.get("insert", "behind") == "behind"
+            found.insert(index, obj)
+        return found
 
     def of_type(self, type: str) -> list[QomObject]:
         """The objects of a type or of types below it, oldest first."""

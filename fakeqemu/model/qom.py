@@ -92,6 +92,11 @@ class QomObject:
         self._children.clear()
         self._recorded = dict(makers)
 
+    def forget_child(self, name: str) -> None:
+        """Have no child of that name; it need not have been made for that."""
+        if self._recorded.pop(name, None) is None and name in self._children:
+            self._children[name].remove()
+
     def child(self, name: str) -> QomObject | None:
         """The child of that name."""
         return self.children.get(name)

@@ -80,8 +80,17 @@ def blocks_of_device(vm: Machine, device: DeviceObject) -> list[Block]:
     found = [_of_backend(vm, backend)] if backend is not None else []
     for name, has_path, size, reserved in recorded_of_device(vm, device.type).get("ram", ()):
         full = section_name(vm, device, name) if has_path else name
-        found.append(Block(full, name, size, reserved, shared, shared))
+        given = _vga_memory(device) if name == "vga.vram" else None
+        found.append(Block(full, name, given or size, given or reserved, shared, shared))
     return found
+
+
+def _vga_memory(device: DeviceObject) -> int | None:
+    """The bytes of memory that a VGA adapter was asked to have; None if it cannot be asked."""
+    asked = device.values.get("vgamem_mb")
+    if not isinstance(asked, int):
+        return None
+    return 1 << (min(max(asked, 1), 512) - 1).bit_length() << 20
 
 
 def recorded_of_device(vm: Machine, type: str) -> dict[str, Any]:

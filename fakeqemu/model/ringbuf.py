@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import TYPE_CHECKING
 
+from fakeqemu.qapi import base64data
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -70,10 +70,7 @@ def ringbuf_write(vm: Machine, device: str, data: str, format: str = "utf8") -> 
     if format != "base64":
         buffer.write(data.encode("utf-8", "surrogateescape"))
         return
-    try:
-        buffer.write(base64.b64decode(data, validate=True))
-    except (binascii.Error, ValueError):
-        raise QapiError("Base64 data contains invalid characters") from None
+    buffer.write(base64data.decode(data))
 
 
 def ringbuf_read(vm: Machine, device: str, size: int, format: str = "utf8") -> str:

@@ -111,7 +111,8 @@ class MigrationDefaults:
 class TreeObject:
     """One object of a recorded QOM tree.
 
-    Made on demand from packed data; `children` builds the next level only when called.
+    Made on demand from packed data and then kept: every machine of the type starts from the
+    same objects, which nobody may change.
     """
 
     type: str

@@ -32,6 +32,7 @@ class Profile:
         self.name = name
         self.folder = folder
         self._parts: dict[str, Any] = {}
+        self._trees: dict[tuple[str, str], TreeObject] = {}
         self._base: Profile | None = None
         self._rules: list[overlay.Rule] = []
         if (folder / store.OVERLAY).is_file():
@@ -175,8 +176,11 @@ class Profile:
         With its default devices, or without (`-nodefaults`): `tree.at("machine/unattached")`.
         KeyError as `per_machine`.
         """
-        packed: Packed = self.part("trees")
-        return _tree(packed.get("defaults" if defaults else "nodefaults", machine))
+        path = ("defaults" if defaults else "nodefaults", machine)
+        if path not in self._trees:
+            packed: Packed = self.part("trees")
+            self._trees[path] = _tree(packed.get(*path))
+        return self._trees[path]
 
     # -- types -----------------------------------------------------------------------------
 
@@ -318,5 +322,5 @@ def _tree(node: dict[str, Any]) -> TreeObject:
         properties=tuple((name, kind) for name, kind in node["properties"]),
         values=node["values"],
         errors={name: (e["class"], e["desc"]) for name, e in node["errors"].items()},
-        _children=lambda: {n: _tree(child) for n, child in node["children"].items()},
+        _children=cache(lambda: {n: _tree(child) for n, child in node["children"].items()}),
     )

@@ -172,6 +172,11 @@ class Dispatcher:
 
     # -- sessions ----------------------------------------------------------------------------
 
+    @property
+    def sessions(self) -> tuple[QmpSession, ...]:
+        """Those that have a client."""
+        return tuple(self._sessions)
+
     def add(self, session: QmpSession) -> None:
         """`session` has a client."""
         self._sessions.append(session)

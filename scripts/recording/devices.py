@@ -44,6 +44,21 @@ HELPERS = {
     "serial": ([], "s"),
     "audiodev": (["-audiodev", "none,id=a0"], "a0"),
     "netdev": (["-netdev", "hubport,hubid=0,id=h0"], "h0"),
+    "chassis_nr": ([], "1"),
+    "bus_nr": ([], "32"),
+    "bmc": (["-device", "ipmi-bmc-sim,id=bmc0"], "bmc0"),
+    "canbus": (["-object", "can-bus,id=can0"], "can0"),
+    "canbus0": (["-object", "can-bus,id=can0"], "can0"),
+    "mount_tag": (["-fsdev", "local,id=fs0,path=/,security_model=none"], "tag"),
+    "fsdev": ([], "fs0"),
+}
+#: bus type -> the machine for devices of buses that BASE cannot have
+MACHINES = {
+    "virtio-bus": ["-machine", "microvm", "-accel", "tcg", "-S", "-nodefaults", "-m", "64"],
+}
+#: type -> the machine that has a place for it
+PLACES = {
+    "pc-dimm": [*BASE[:-1], "64,slots=2,maxmem=1G"],
 }
 #: bus for the device_add of a second one
 HOT_BUS = {"PCI": "rp1"}
@@ -92,7 +107,9 @@ def _endangers(name: str) -> bool:
 def _device(
     binary: str, name: str, about: dict[str, Any], properties: list[str]
 ) -> dict[str, Any]:
-    base = [*BASE, *PORTS, *PROVIDERS.get(about["bus"] or "", [])]
+    kind = about["bus"] or ""
+    usual = [*BASE, *PORTS, *PROVIDERS.get(kind, [])]
+    base = PLACES.get(name) or MACHINES.get(kind) or usual
     seen: dict[str, Any] = {"error": None, "options": {}, "tree": None}
     seen.update(pci=None, hotplug=None)
     attempts: list[list[str]] = [[]]

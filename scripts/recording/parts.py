@@ -159,3 +159,13 @@ def record_compat(binary: str) -> list[dict[str, Any]]:
             reply = qemu.ask("query-machines")
     machines: list[dict[str, Any]] = reply["return"]
     return machines
+
+
+def record_trace_events(binary: str) -> dict[str, list[str]]:
+    """`names` of all trace events in the order QMP lists them, `vcpu` those of single CPUs."""
+    with Qemu(binary, *NONE) as qemu:
+        found = qemu.value("trace-event-get-state", {"name": "*"})
+    return {
+        "names": [event["name"] for event in found],
+        "vcpu": [event["name"] for event in found if event.get("vcpu")],
+    }

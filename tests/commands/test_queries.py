@@ -81,7 +81,7 @@ def test_dump(start):
     machine = start("-machine", "q35", "-m", "16")
     machine.names()
     machine.ask("dump-guest-memory", paging=False, protocol="file:/core")
-    assert machine.names() == ["STOP", "RESUME", "DUMP_COMPLETED"]
+    assert machine.names() == ["STOP", "DUMP_COMPLETED", "RESUME"]
     assert machine.ask("query-dump")["completed"] == (16 << 20) + (256 << 10)
     machine.ask("dump-guest-memory", paging=False, protocol="file:/core", detach=True)
     assert "dump in process" in machine.error("cont")[1]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,6 +123,36 @@ async def test_through_a_file(real, tmp_path, argv, to_fake):  # noqa: F811
 
 
 @pytest.mark.parametrize("to_fake", [True, False])
+async def test_dirty_bitmaps(real, tmp_path, to_fake):  # noqa: F811
+    disk = ("-blockdev", "driver=null-co,node-name=n0,read-zeroes=on,size=1073741824")
+    argv = ("-machine", "none", *disk)
+    incoming = ("-incoming", "defer")
+    theirs = RealMachine(real.command, argv if to_fake else (*argv, *incoming), tmp_path)
+
+    async def bitmaps(machine) -> list[tuple]:
+        (node,) = await machine.qmp("query-named-block-nodes")
+        return sorted(tuple(sorted(each.items())) for each in node["dirty-bitmaps"])
+
+    async with fake(real.version, argv, *(incoming if to_fake else ())) as mine, theirs:
+        src, dst = (theirs, mine) if to_fake else (mine, theirs)
+        for name, options in (("a", {}), ("b", {"granularity": 1 << 20, "disabled": True})):
+            await src.qmp("block-dirty-bitmap-add", {"node": "n0", "name": name, **options})
+        before = await bitmaps(src)
+        for machine in (src, dst):
+            await switch(machine, "dirty-bitmaps")
+        for machine, name in ((src, "a"), (dst, "c")):
+            names = [{"name": name, "alias": "x"}, {"name": "b", "alias": "y"}]
+            mapping = [{"node-name": "n0", "alias": "disk", "bitmaps": names}]
+            await machine.qmp("migrate-set-parameters", {"block-bitmap-mapping": mapping})
+        await dst.qmp("migrate-incoming", {"uri": f"unix:{tmp_path}/m"})
+        await src.qmp("migrate", {"uri": f"unix:{tmp_path}/m"})
+        assert await status(src, "completed", "failed") == "completed"
+        assert await status(dst, "completed", "failed") == "completed"
+        renamed = [tuple((k, "c" if v == "a" else v) for k, v in each) for each in before]
+        assert await bitmaps(dst) == sorted(renamed)
+
+
+@pytest.mark.parametrize("to_fake", [True, False])
 async def test_postcopy_with_a_break(real, tmp_path, to_fake):  # noqa: F811
     argv = (*Q35, "-S")
     incoming = ("-incoming", "defer")
@@ -146,3 +180,27 @@ async def test_postcopy_with_a_break(real, tmp_path, to_fake):  # noqa: F811
         await src.qmp("migrate-set-parameters", {"max-postcopy-bandwidth": 0})
         assert await status(src, "completed", "failed") == "completed"
         assert await status(dst, "completed", "failed") == "completed"
+
+
+@pytest.fixture
+def analyze() -> str:
+    """QEMU's own reader of streams in files, of 10.0 or newer."""
+    command = os.environ.get("FAKEQEMU_ANALYZE_MIGRATION") or shutil.which("analyze-migration.py")
+    if not command:
+        pytest.skip("no analyze-migration.py: neither FAKEQEMU_ANALYZE_MIGRATION nor in PATH")
+    return command
+
+
+@pytest.mark.parametrize("version", ["7.2", "10.0", "11.1"])
+@pytest.mark.parametrize("machine", ["none", "q35"])
+def test_a_file_is_understood_by_qemus_own_tool(analyze, make, clock, tmp_path, version, machine):
+    vm = make(version, machine_type=machine, ram=64 << 20)
+    vm.command("migrate", uri="exec:cat")
+    clock.run_until_idle()
+    assert vm.status == "completed"
+    file = tmp_path / "stream"
+    file.write_bytes(vm.host.streams[0].written)
+    argv = [sys.executable, analyze, "-f", str(file)]
+    text = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True).stdout
+    found = json.loads(text)
+    assert {"ram (2)", "timer (0)"} <= set(found) or {"timer (0)", "globalstate (4)"} <= set(found)

@@ -109,13 +109,9 @@ def change(
 ) -> str | None:  # fmt: skip
     """Put another medium in, or change the password of VNC."""
     if device == "vnc":
-        from fakeqemu.commands.hmp import devices as other
+        from fakeqemu.commands.hmp.displays import change_vnc
 
-        handler = getattr(other, "change_vnc", None)
-        if handler is None:
-            raise NotModelledError("change vnc")
-        text: str | None = handler(vm, target, arg)
-        return text
+        return change_vnc(vm, target, arg)
     arguments: Json = {"device": device, "filename": target, "force": force}
     if arg is not None:
         arguments["format"] = arg

@@ -127,16 +127,6 @@ def print_(vm: Machine, val: int, count: int, format: str, size: int) -> str:  #
     ) + "\n"
 
 
-@hmp("x")
-def examine(vm: Machine, addr: int, count: int, format: str, size: int) -> str:  # noqa: ARG001
-    """Memory as a CPU sees it."""
-    if not vm.cpus:
-        return "Can not dump without CPU\n"
-    from fakeqemu.qapi.errors import NotModelledError
-
-    raise NotModelledError("x")
-
-
 @hmp("clear")
 def clear(vm: Machine) -> str:  # noqa: ARG001
     """Wipe the terminal."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.boot.chardevs import chardev_options
+from fakeqemu.boot.messages import Messages
+from fakeqemu.boot.qemuopts import Groups
 from fakeqemu.commands import chardev as chardev_commands
 from fakeqemu.commands import machine as machine_commands
 from fakeqemu.commands import misc, ui
 from fakeqemu.commands import qom as qom_commands
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
+from fakeqemu.model import chardev as chardevs
+from fakeqemu.model.chardev import ChardevOptions
 from fakeqemu.model.devices import well_formed
-from fakeqemu.qapi import texts
-from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.jsonparse import parse_json
 from fakeqemu.qapi.jsonwrite import encode
 from fakeqemu.qapi.keyval import check_keyval, parse_keyval
@@ -197,64 +201,38 @@ def mouse_button(vm: Machine, button_state: int) -> None:
     vm.journal.note("input", "mouse_button", state=button_state)
 
 
-@hmp("screendump")
-def screendump(
-    vm: Machine,
-    filename: str,
-    format: str | None = None,
-    device: str | None = None,
-    head: int | None = None,
-) -> None:
-    """Write what the screen shows into a file."""
-    ui.screendump(vm, filename, device, head, format)
-
-
-@hmp("set_password")
-def set_password(
-    vm: Machine,
-    protocol: str,
-    password: str,
-    display: str | None = None,  # noqa: ARG001
-    connected: str | None = None,
-) -> None:
-    """Change a display's password."""
-    for value, kind in (
-        (protocol, "DisplayProtocol"),
-        (connected, "SetPasswordAction"),
-    ):
-        if value is not None and value not in vm.profile.schema.enum_values(kind):
-            raise QapiError(texts.invalid_value(value))
-    ui.set_password(vm, protocol, password, connected or "keep")
-
-
-@hmp("expire_password")
-def expire_password(
-    vm: Machine, protocol: str, time: str, display: str | None = None  # noqa: ARG001
-) -> None:
-    """Say how long a display's password is good."""
-    if protocol not in vm.profile.schema.enum_values("DisplayProtocol"):
-        raise QapiError(texts.invalid_value(protocol))
-    ui.expire_password(vm, protocol, time)
-
-
 @hmp("chardev-add")
-def chardev_add(vm: Machine, args: str) -> None:
+def chardev_add(vm: Machine, args: str) -> str:
     """Make a character device from an option string."""
-    values = options(args, "backend")
-    id = values.get("id")
-    if id is None:
-        raise QapiError("chardev: no id specified")
-    if "backend" not in values:
-        raise QapiError(f'chardev: "{id}" missing backend')
-    backend = values["backend"]
-    known = [each["name"] for each in vm.profile.query("query-chardev-backends")["return"]]
-    if backend not in known:
-        raise QapiError(f"'{backend}' is not a valid char driver name")
-    if backend not in ("null", "vc", "ringbuf", "memory"):
-        raise NotModelledError(f"chardev-add {backend}")
-    data = {"size": int(values["size"])} if "size" in values else {}
-    if id in vm.chardevs:
-        raise QapiError(
-            f"attempt to add duplicate property '{id}' to object (type 'container')"
-        )
-    chardev_commands.chardev_add(vm, id, {"type": backend, "data": data})
+    messages = Messages()
+    try:
+        entry = _chardev_options(vm, args, messages)
+    except StartupError as error:
+        return f"{error}\nError: Parsing chardev args failed\n"
+    for made in entry:
+        if made.id in vm.chardevs:
+            raise QapiError(
+                f"attempt to add duplicate property '{made.id}' to object (type 'container')"
+            )
+        chardevs.add_chardev(vm, made)
+    return ""
+
+
+def _chardev_options(vm: Machine, args: str, messages: Messages) -> list[ChardevOptions]:
+    groups = Groups(vm.profile, messages)
+    entry = groups.parse("chardev", args, "chardev", "")
+    try:
+        return chardev_options(entry, vm.profile)
+    except StartupError as error:
+        raise QapiError(str(error)) from None
+
+
+@hmp("chardev-change")
+def chardev_change(vm: Machine, id: str, args: str) -> str:
+    """Make another character device in the place of one."""
+    try:
+        made = _chardev_options(vm, f"{args},id={id}", Messages())
+    except StartupError as error:
+        return f"{error}\nError: Parsing chardev args failed\n"
+    chardevs.change_chardev(vm, made[0])
+    return ""

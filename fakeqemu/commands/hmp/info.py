@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fakeqemu.commands import chardev as chardev_commands
 from fakeqemu.commands import machine as machine_commands
 from fakeqemu.commands import qom as qom_commands
 from fakeqemu.commands.absent import recorded
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
-from fakeqemu.model import buses, memory
+from fakeqemu.model import buses, memory, usbports
 from fakeqemu.model import input as guest_input
 from fakeqemu.model.device import DeviceObject
+from fakeqemu.model.pci import query as query_pci
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -106,7 +108,8 @@ def hotpluggable_cpus(vm: Machine) -> str:
 def chardev(vm: Machine) -> str:
     """The character devices."""
     return "".join(
-        f"{each.id}: filename={each.filename}\n" for each in reversed(vm.chardevs.values())
+        f"{each['label']}: filename={each['filename']}\n"
+        for each in chardev_commands.query_chardev(vm)
     )
 
 
@@ -132,9 +135,17 @@ def memory_size_summary(vm: Machine) -> str:
 
 
 @hmp("info memory-devices")
-def memory_devices(vm: Machine) -> str:  # noqa: ARG001
-    """There are none."""
-    return ""
+def memory_devices(vm: Machine) -> str:
+    """The memory modules."""
+    text = ""
+    for info in machine_commands.query_memory_devices(vm):
+        data = info["data"]
+        text += f"Memory device [{info['type']}]: \"{data.get('id', '')}\"\n"
+        text += f"  addr: 0x{data['addr']:x}\n"
+        for key in ("slot", "node", "size", "memdev", "hotplugged", "hotpluggable"):
+            value = data[key]
+            text += f"  {key}: {str(value).lower() if isinstance(value, bool) else value}\n"
+    return text
 
 
 @hmp("info numa")
@@ -188,33 +199,15 @@ def usb(vm: Machine) -> str:
     if not found:
         raise QapiError("USB support not enabled")
     text = ""
-    for bus in reversed(found):
+    for number, bus in enumerate(reversed(found)):
         for device in reversed(bus.devices):
-            product, speed = _USB.get(device.type, (device.type, "480"))
             id = f", ID: {device.id}" if device.id else ""
             text += (
-                f"  Device 0.0, Port {device.port}, Speed {speed} Mb/s, Product {product}{id}\n"
+                f"  Device {number}.0, Port {device.port}, Speed"
+                f" {usbports.megabits(vm, device, bus)} Mb/s,"
+                f" Product {usbports.product(device)}{id}\n"
             )
     return text
-
-
-#: type -> (product, megabits a second on a controller that can)
-_USB = {
-    "usb-tablet": ("QEMU USB Tablet", "480"),
-    "usb-mouse": ("QEMU USB Mouse", "480"),
-    "usb-kbd": ("QEMU USB Keyboard", "480"),
-    "usb-storage": ("QEMU USB MSD", "5000"),
-    "usb-hub": ("QEMU USB Hub", "12"),
-}
-
-
-@hmp("info vnc")
-def vnc(vm: Machine) -> str:
-    """There is no VNC server."""
-    from fakeqemu.commands.ui import query_vnc_servers
-
-    query_vnc_servers(vm)
-    return "None\n"
 
 
 @hmp("info spice")
@@ -284,11 +277,56 @@ def _id(device: DeviceObject) -> str:
 @hmp("info pci")
 def pci(vm: Machine) -> str:
     """The PCI devices."""
-    from fakeqemu.model.pci import query
+    named = vm.profile.traits.hmp_pci_unmapped
+    return "".join(_pci_device(each, named) for bus in query_pci(vm) for each in bus["devices"])
 
-    if not query(vm):
-        return "PCI not supported\n" if vm.machine_type is None else ""
-    raise NotModelledError("info pci")
+
+_UNMAPPED = -1
+_WORD = (1 << 64) - 1
+
+
+def _pci_device(device: dict[str, Any], named: bool) -> str:
+    id, about = device["id"], device["class_info"]
+    text = f"  Bus {device['bus']:2}, device {device['slot']:3}, function {device['function']}:\n"
+    text += f"    {about.get('desc', 'Class {:04}'.format(about['class']))}"
+    text += f": PCI device {id['vendor']:04x}:{id['device']:04x}\n"
+    if "subsystem" in id:
+        text += f"      PCI subsystem {id['subsystem-vendor']:04x}:{id['subsystem']:04x}\n"
+    if "irq" in device:
+        text += f"      IRQ {device['irq']}, pin {chr(ord('A') + device['irq_pin'] - 1)}\n"
+    bridge = device.get("pci_bridge", {})
+    if bridge:
+        text += _pci_bridge(bridge["bus"])
+    text += "".join(_pci_region(region, named) for region in device["regions"])
+    text += f'      id "{device["qdev_id"]}"\n'
+    return text + "".join(_pci_device(each, named) for each in bridge.get("devices", ()))
+
+
+def _pci_bridge(bus: dict[str, Any]) -> str:
+    text = f"      BUS {bus['number']}.\n      secondary bus {bus['secondary']}.\n"
+    text += f"      subordinate bus {bus['subordinate']}.\n"
+    for what, name, digits in (
+        ("IO", "io_range", 4),
+        ("memory", "memory_range", 8),
+        ("prefetchable memory", "prefetchable_range", 8),
+    ):
+        first, last = (f"0x{bus[name][end]:0{digits}x}" for end in ("base", "limit"))
+        text += f"      {what} range [{first}, {last}]\n"
+    return text
+
+
+def _pci_region(region: dict[str, Any], named: bool) -> str:
+    """One line; `named`: a region nobody has placed is called so."""
+    first, last = region["address"] & _WORD, region["address"] + region["size"] - 1
+    if region["type"] == "io":
+        what, digits = "I/O", 4
+    else:
+        what = f"{64 if region['mem_type_64'] else 32} bit"
+        what, digits = f"{what}{' prefetchable' if region['prefetch'] else ''} memory", 8
+    where = f"at 0x{first:0{digits}x} [0x{last:0{digits}x}]{'' if named else '.'}"
+    if named and region["address"] == _UNMAPPED:
+        where = "(not mapped)"
+    return f"      BAR{region['bar']}: {what} {where}\n"
 
 
 @hmp("info vm-generation-id")

@@ -132,6 +132,11 @@ def plain_info(info: dict[str, Any], globals: list[tuple[str, str]]) -> str:
     if "socket-address" in info:
         lines = "".join(f"\t{socket_uri(address)}\n" for address in info["socket-address"])
         text += f"socket address: [\n{lines}]\n"
+    if "postcopy-blocktime" in info:
+        text += f"postcopy blocktime: {info['postcopy-blocktime']}\n"
+    if "postcopy-vcpu-blocktime" in info:
+        times = ",".join(str(time) for time in info["postcopy-vcpu-blocktime"])
+        text += f"postcopy vcpu blocktime: {times}\n"
     return text
 
 

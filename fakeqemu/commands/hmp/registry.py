@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError, parse_arguments
 from fakeqemu.commands.hmp.table import Entry, HmpTable
@@ -41,7 +42,7 @@ class HmpMonitor:
         self.outer = outer
         #: index of the CPU that `cpu` chose
         self.cpu_index = 0
-        #: `/` format letter and size that `x` and `print` used last
+        #: `/` format letter and size that `x` and `print` used last; all monitors share them
         self.format = "x"
         self.size = 4
         #: lines typed, for `info history`
@@ -66,6 +67,9 @@ class HmpCommand:
     monitor: bool
 
 
+#: output format and size that were used last, whichever monitor it was
+_FORMATS: WeakKeyDictionary[Machine, tuple[str, int]] = WeakKeyDictionary()
+
 #: first name of a command ("quit", "info status") -> what it does
 HMP_COMMANDS: Table[HmpCommand] = Table()
 
@@ -83,6 +87,14 @@ def hmp(name: str, args: str | None = None, *, monitor: bool = False) -> Callabl
 def run_hmp(vm: Machine, monitor: HmpMonitor | None, line: str) -> str:
     """Run one line; what it prints, lines ended by a newline."""
     monitor = monitor if monitor is not None else HmpMonitor()
+    monitor.format, monitor.size = _FORMATS.get(vm, (monitor.format, monitor.size))
+    try:
+        return _run(vm, monitor, line)
+    finally:
+        _FORMATS[vm] = monitor.format, monitor.size
+
+
+def _run(vm: Machine, monitor: HmpMonitor, line: str) -> str:
     vm.journal.note("hmp", line)
     try:
         entry, position = _find(vm, line)

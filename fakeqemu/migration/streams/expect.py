@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 from uuid import UUID
+
+from fakeqemu.migration.streams.dirtybitmaps import Sink
+
+
+class Memory(Protocol):
+    """Where the content of pages goes, by block."""
+
+    def pages(self, block: str) -> Mapping[int, bytes]:
+        """Page number -> content, of those that are not zero."""
+
+    def store(self, block: str, offset: int, data: bytes) -> None:
+        """Put bytes into a block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,10 @@ class Expectation:
     page_size_summary: int = 4096
     #: the stream lies in a seekable file that begins at this offset (for mapped-ram)
     file_offset: int = 0
+    #: takes what pages contain; without it that is dropped
+    memory: Memory | None = None
+    #: takes the dirty bitmaps; without it they are dropped
+    bitmaps: Sink | None = None
 
     def on(self, capability: str) -> bool:
         """Whether a capability is on."""

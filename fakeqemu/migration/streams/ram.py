@@ -28,6 +28,7 @@ _PAGE_NEXT = int(Ram.PAGE | Ram.CONTINUE)
 _PAGES = Ram.ZERO | Ram.PAGE | Ram.XBZRLE
 _MAPPED_VERSION = 1
 _64 = 0xFFFF_FFFF_FFFF_FFFF
+_ZERO_PAGE = bytes(PAGE_SIZE)
 
 
 def _invalid(*reports: str) -> Fault:
@@ -51,6 +52,8 @@ class RamReader:
         self._traits = traits
         self._counts = _Counts()
         self._block = ""
+        #: offset in the block of the page whose record is read
+        self._address = 0
         #: flags of records that are of a page; compressed ones where there is compression
         self._page_flags = int(_PAGES)
         if "compress" in expected.capabilities:
@@ -101,15 +104,20 @@ class RamReader:
         if not size or self._expected.on("mapped-ram"):
             return
         zero = normal = 0
+        content = self._has_content()
         while position + 9 <= end:
             header = int.from_bytes(buffer[position : position + 8], "big")
             flags = header & ~PAGE_MASK
             if header - flags >= size:
                 break
             if flags == _ZERO_NEXT and not buffer[position + 8]:
+                if content:
+                    self._keep(header - flags, _ZERO_PAGE)
                 zero += 1
                 position += 9
             elif flags == _PAGE_NEXT and position + 8 + PAGE_SIZE <= end:
+                self._keep(header - flags, buffer[position + 8 : position + 8 + PAGE_SIZE])
+                content = True
                 normal += 1
                 position += 8 + PAGE_SIZE
             else:
@@ -141,6 +149,7 @@ class RamReader:
                 reports = (f"Can't find block {name}",)
         elif not self._block:
             reports = ("Ack, bad migration stream!",)
+        self._address = address
         if reports or address >= self.sizes[self._block]:
             raise _invalid(*reports, f"Illegal RAM offset {address:x}")
 
@@ -152,9 +161,16 @@ class RamReader:
             value = yield from pull.number(1)
             if value and self._traits.stream_ram_strict and not running:
                 raise _invalid(f"Found a zero page with value {value}")
+            if self._has_content():
+                self._keep(self._address, _ZERO_PAGE)
             self._counts.zero += 1
         elif kind == Ram.PAGE:
-            yield from pull.skip(PAGE_SIZE)
+            if self._expected.memory is None:
+                yield from pull.skip(PAGE_SIZE)
+            else:
+                page = yield from pull.get(PAGE_SIZE)
+                if not pull.error:
+                    self._keep(self._address, page)
             self._counts.normal += 1
         elif kind == Ram.XBZRLE and not running:
             yield from self._xbzrle(pull)
@@ -174,6 +190,15 @@ class RamReader:
         else:
             return False
         return True
+
+    def _has_content(self) -> bool:
+        memory = self._expected.memory
+        return memory is not None and bool(memory.pages(self._block))
+
+    def _keep(self, address: int, page: bytes | bytearray) -> None:
+        """A page of the block at hand has this content."""
+        if self._expected.memory is not None:
+            self._expected.memory.store(self._block, address, bytes(page))
 
     def _xbzrle(self, pull: Pull) -> Generator[None, None, None]:
         mark = yield from pull.number(1)

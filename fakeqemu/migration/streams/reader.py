@@ -16,7 +16,15 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from fakeqemu.migration.streams import commands, configuration, devices, events, layout, vmdesc
+from fakeqemu.migration.streams import (
+    commands,
+    configuration,
+    devices,
+    dirtybitmaps,
+    events,
+    layout,
+    vmdesc,
+)
 from fakeqemu.migration.streams.constants import (
     COMMAND,
     CONFIGURATION,
@@ -42,6 +50,9 @@ from fakeqemu.migration.streams.expect import Expectation
 from fakeqemu.migration.streams.pull import Parser, Pull
 from fakeqemu.migration.streams.ram import RamReader
 from fakeqemu.traits import Traits
+
+#: sections that come in parts and are read here: the newest version taken
+_LIVE = {"ram": RAM_VERSION, dirtybitmaps.SECTION: dirtybitmaps.SECTION_VERSION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +240,7 @@ class StreamReader:
         except Fault as fault:
             text = f"error while loading state for instance 0x{instance:x} of device '{name}'"
             raise fault.wrap(text, f"{text}: ") from None
-        if size is None and name != "ram":
+        if size is None and name not in _LIVE:
             return True
         if size is not None:
             self._device(section_id, section, size)
@@ -262,8 +273,8 @@ class StreamReader:
 
     def _check(self, name: str, instance: int, version: int) -> None:
         local: int | None = None
-        if name == "ram":
-            local = None if instance else RAM_VERSION
+        if name in _LIVE:
+            local = None if instance else _LIVE[name]
         elif self.expected.section is not None:
             local = self.expected.section(name, instance)
         elif (fixed := layout.known(name, self.traits)) is not None:
@@ -284,11 +295,9 @@ class StreamReader:
         self, pull: Pull, section_id: int, section: _Section, *, last: bool
     ) -> Generator[None, None, int | None]:
         """What is between header and footer; its size if it is of a device."""
-        if section.name == "ram":
+        if section.name in _LIVE:
             try:
-                if section.version_id != RAM_VERSION:
-                    raise Fault(EINVAL)
-                yield from self._ram.read(pull, self.postcopy, last, self._out)
+                yield from self._live(pull, section, last=last)
             except Fault as fault:
                 fault.cause = (
                     f"Failed to load vmstate version_id: {section.version_id}, ret: -{fault.errno}"
@@ -308,6 +317,20 @@ class StreamReader:
             return None
         yield from devices.skip_to_footer(pull, section_id, self._sections)
         return pull.offset - begin
+
+    def _live(self, pull: Pull, section: _Section, *, last: bool) -> Parser:
+        """A part of a section that comes in parts."""
+        if section.name == dirtybitmaps.SECTION:
+            yield from dirtybitmaps.read(
+                pull,
+                section.version_id,
+                self.expected.bitmaps,
+                lambda text: self._out.append(events.Report(text)),
+            )
+            return
+        if section.version_id != RAM_VERSION:
+            raise Fault(EINVAL)
+        yield from self._ram.read(pull, self.postcopy, last, self._out)
 
     def _check_age(self, section: _Section) -> None:
         fixed = layout.known(section.name, self.traits)

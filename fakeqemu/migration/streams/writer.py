@@ -1,9 +1,9 @@
 """A migration stream as the source sends it, piece by piece, in QEMU's order.
 
 Each method gives the bytes of one piece, so the outgoing side can send them when its clock
-says and stop where a real QEMU would. No page has to travel: a destination's memory begins
-as zeros, and QEMU does not ask whether every page came. `zero_pages` sends them for those who
-want the volume.
+says and stop where a real QEMU would. Only pages with content have to travel, and they do so at
+the end: a destination's memory begins as zeros, and QEMU does not ask whether every page came.
+`zero_pages` sends the others for those who want the volume.
 
     writer = StreamWriter(Source("none"), profile.traits)
     data = writer.header() + writer.ram_setup() + writer.footer()
@@ -15,12 +15,12 @@ says of a source that dies depends on that, hence the footer of a part is a piec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from fakeqemu.migration.streams import layout, vmdesc
+from fakeqemu.migration.streams import dirtybitmaps, layout, vmdesc
 from fakeqemu.migration.streams.constants import (
     COMMAND,
     CONFIGURATION,
@@ -97,6 +97,8 @@ class Source:
     switchover_start: bool = True
     #: number of the `ram` section
     ram_id: int = 2
+    #: page number -> content of a block's pages that are not zero; without it all of them are
+    content: Callable[[str], Mapping[int, bytes]] | None = None
     #: name and instance of sections that the machine has and this writer cannot make: only the
     #: description names them
     unsent: tuple[tuple[str, int], ...] = ()
@@ -261,6 +263,24 @@ class StreamWriter:
         if piece:
             yield bytes(piece)
 
+    def content_pages(self) -> bytes:
+        """Records of the pages that are not zero; none where pages do not go in the stream."""
+        if self.source.content is None or "mapped-ram" in self.source.capabilities:
+            return b""
+        return b"".join(
+            self.page(block.name, number * PAGE_SIZE)
+            for block in self.source.blocks
+            for number in sorted(self.source.content(block.name))
+        )
+
+    def page(self, block: str, address: int) -> bytes:
+        """The record of one page."""
+        content = self.source.content(block) if self.source.content is not None else {}
+        page = content.get(address // PAGE_SIZE)
+        if page is None:
+            return be64(address | Ram.ZERO) + counted(block) + b"\0"
+        return be64(address | Ram.PAGE) + counted(block) + page
+
     def footer(self) -> bytes:
         """What ends the section begun last."""
         return self._footer(self._footer_id)
@@ -272,6 +292,23 @@ class StreamWriter:
         if not self.traits.stream_multifd_flush or self.source.flush_each_section:
             return b""
         return be64(Ram.MULTIFD_FLUSH)
+
+    # -- dirty bitmaps -----------------------------------------------------------------------
+
+    def bitmaps_start(self, records: bytes) -> bytes:
+        """The section's header and the records of those that begin."""
+        self._footer_id = self._bitmaps_id
+        name, version = dirtybitmaps.SECTION, dirtybitmaps.SECTION_VERSION
+        return self._section(SECTION_START, self._bitmaps_id, name, 0, version) + records
+
+    def bitmaps_end(self, records: bytes) -> bytes:
+        """The last part of the section."""
+        self._footer_id = self._bitmaps_id
+        return bytes([SECTION_END]) + be32(self._bitmaps_id) + records
+
+    @property
+    def _bitmaps_id(self) -> int:
+        return self.source.ram_id + 1
 
     # -- end ---------------------------------------------------------------------------------
 

@@ -7,10 +7,12 @@ serves decides what it wants of the node below.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import permissions as perms
+from fakeqemu.model.block.kinds import KINDS, Kind
 from fakeqemu.model.block.node import Edge, Node
 from fakeqemu.model.device import DeviceObject
 from fakeqemu.model.throttle import check_limits
@@ -22,45 +24,6 @@ if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
 _SHARED = perms.CONSISTENT_READ | perms.WRITE_UNCHANGED
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How devices of a type use their backend."""
-
-    removable: bool = False
-    tray: bool = False
-    #: whether an I/O error is kept and shown
-    io_status: bool = True
-    #: whether the node below may change its size
-    resizable: bool = True
-    #: only reads
-    read_only: bool = False
-    #: what a read-only node meets: the device may "follow" it, or insists on writing ("")
-    on_read_only: str = "follow"
-    #: whether it can do without a medium or backend
-    may_be_empty: bool = False
-
-
-#: QOM type (or an ancestor) -> how it uses its backend
-KINDS: dict[str, Kind] = {
-    "virtio-blk-device": Kind(),
-    "ide-cd": Kind(removable=True, tray=True, resizable=False, read_only=True,
-                   may_be_empty=True),
-    "ide-hd": Kind(on_read_only=""),
-    "ide-cf": Kind(on_read_only=""),
-    "scsi-cd": Kind(removable=True, tray=True, read_only=True, may_be_empty=True),
-    "scsi-hd": Kind(),
-    "scsi-block": Kind(),
-    "scsi-generic": Kind(io_status=False),
-    "usb-storage": Kind(),
-    "nvme": Kind(io_status=False),
-    "nvme-ns": Kind(io_status=False),
-    "floppy": Kind(removable=True, io_status=False, resizable=False, may_be_empty=True),
-    "sd-card": Kind(removable=True, io_status=False, resizable=False, may_be_empty=True),
-    "sd-card-spi": Kind(removable=True, io_status=False, resizable=False, may_be_empty=True),
-    "cfi.pflash01": Kind(io_status=False, resizable=False),
-}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -92,6 +55,10 @@ class Backend:
         self.name = name
         self.root: Edge | None = None
         self.perm, self.shared = 0, perms.ALL
+        #: whether these are not in force, since another process has the image
+        self.dormant = False
+        #: whether it shares everything until the machine is done with taking over
+        self.generous = False
         self.device: DeviceObject | None = None
         self.kind = Kind(io_status=False, may_be_empty=True)
         #: whether the device is complete, and takes a -drive with it when it goes
@@ -147,7 +114,7 @@ class Backend:
     def insert(self, node: Node) -> None:
         """Put a medium in. Raises QapiError."""
         graph = self._backends.graph
-        self.root = graph.use(self, "root", node, self.perm, self.shared)
+        self.root = graph.use(self, "root", node, *self._in_force(self.perm, self.shared))
 
     def remove(self) -> None:
         """Take the medium out, remembering how it was opened."""
@@ -165,8 +132,40 @@ class Backend:
     def set_permissions(self, perm: int, shared: int) -> None:
         """What the device wants of the medium. Raises QapiError."""
         if self.root is not None:
-            self._backends.graph.set_permissions(self.root, perm, shared)
+            self._backends.graph.set_permissions(self.root, *self._in_force(perm, shared))
         self.perm, self.shared = perm, shared
+
+    def _in_force(self, perm: int, shared: int) -> tuple[int, int]:
+        if self.dormant:
+            return 0, perms.ALL
+        return perm, perms.ALL if self.generous else shared
+
+    def sleep(self) -> None:
+        """Another process has the image: want nothing of it."""
+        if not self.dormant and self.device is not None:
+            self.dormant = True
+            self.set_permissions(self.perm, self.shared)
+
+    def wake(self, *, generous: bool) -> None:
+        """The image is ours. Raises QapiError if somebody else wants it for himself.
+
+        `generous`: jobs and exports may still write to it until `settle`.
+        """
+        if not self.dormant:
+            return
+        self.dormant, self.generous = False, generous
+        try:
+            self.set_permissions(self.perm, self.shared)
+        except QapiError:
+            self.dormant = True
+            raise
+
+    def settle(self) -> None:
+        """The machine has taken over. Those who write to the image should be gone."""
+        if self.generous:
+            self.generous = False
+            with suppress(QapiError):
+                self.set_permissions(self.perm, self.shared)
 
     def move_tray(self, *, open: bool) -> None:
         """Open or close the tray: DEVICE_TRAY_MOVED."""
@@ -186,6 +185,12 @@ class Backends:
         self.named: dict[str, Backend] = {}
         #: groups of block_set_io_throttle: name -> how many backends are in it, and limits
         self.groups: dict[str, dict[str, Any]] = {}
+        vm.objects.users["throttle-group"] = self._in_throttle_group
+        vm.runstate.listen(self._state_changed)
+
+    def _state_changed(self, _old: str, _new: str) -> None:
+        for backend in self.all:
+            backend.settle()
 
     # -- finding -----------------------------------------------------------------------------
 
@@ -221,6 +226,12 @@ class Backends:
         """Names of all throttle groups: objects, and those that backends made."""
         made = {obj.name for obj in self.vm.objects.of_type("throttle-group")}
         return made | set(self.groups)
+
+    def _in_throttle_group(self, group: str) -> bool:
+        """Whether a node or a backend has joined the group."""
+        return any(b.throttle_group == group for b in self.all) or any(
+            node.driver.throttle_group == group for node in self.graph.nodes.values()
+        )
 
     # -- making and dropping -------------------------------------------------------------------
 
@@ -299,6 +310,8 @@ class Backends:
             backend = self.create()
             backend.device = device
         backend.kind = kind
+        # an export or a job may write to the image until the guest comes in
+        backend.dormant = self.vm.runstate.check("inmigrate")
         node = backend.node
         if node is None and not kind.may_be_empty:
             raise QapiError("Device needs media, but drive is empty")
@@ -382,11 +395,11 @@ class Backends:
         backend.node.check_operation("eject")
         backend.remove()
 
-    def insert_medium(self, backend: Backend, node: Node, who: str) -> None:
-        """Put a medium into an open tray. Raises QapiError."""
+    def insert_medium(self, backend: Backend, node: Node, who: str = "") -> None:
+        """Put a medium into an open tray. Raises QapiError; without `who`, of "the device"."""
         self._check_open(backend, who)
         if backend.node is not None:
-            raise QapiError(f"There already is a medium in device '{who}'")
+            raise QapiError(f"There already is a medium in {_named(who)}")
         backend.insert(node)
 
     @staticmethod
@@ -394,7 +407,13 @@ class Backends:
         if backend.device is None:
             return
         if not backend.removable:
-            raise QapiError(f"Device '{who}' is not removable")
+            raise QapiError(f"{_named(who, capital=True)} is not removable")
         if backend.has_tray and not backend.tray_open:
-            raise QapiError(f"Tray of device '{who}' is not open")
+            raise QapiError(f"Tray of {_named(who)} is not open")
+
+
+def _named(who: str, *, capital: bool = False) -> str:
+    if who:
+        return f"{'Device' if capital else 'device'} '{who}'"
+    return "Device" if capital else "the device"
 

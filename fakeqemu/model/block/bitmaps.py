@@ -33,7 +33,7 @@ class Bitmap:
         #: whether the image holds a copy of it
         self.stored = False
         self._grains: set[int] = set()
-        #: kept for "clear" in a transaction
+        #: it has gone along with a migration: the image is not to have it any more
         self.skip_store = False
 
     # -- bits --------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Bitmap:
                 "count": self.count,
                 "recording": self.enabled,
                 "busy": self.busy,
-                "persistent": self.persistent,
+                "persistent": self.persistent and not self.skip_store,
             }
         )
         if self.inconsistent:

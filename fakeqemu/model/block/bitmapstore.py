@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fakeqemu.model.block.bitmaps import Bitmap
+from fakeqemu.model.block.bitmaps import Bitmap, find_on
 from fakeqemu.model.block.qcow2 import Qcow2
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ def load_bitmaps(node: Node, image: Qcow2) -> None:
     """Make the image's bitmaps the node's, and mark them as in use if it will be written."""
     entries = _entries(image)
     for entry in entries:
+        if find_on(node, entry.name) is not None:
+            continue  # it has come by migration, and is newer
         bitmap = Bitmap(node, entry.name, 1 << entry.granularity_bits, image.header.size)
         bitmap.persistent = bitmap.stored = True
         bitmap.enabled = bool(entry.flags & _AUTO)
@@ -97,7 +99,7 @@ def _read_bits(image: Qcow2, entry: _Entry, bitmap: Bitmap) -> None:
 
 def store_bitmaps(node: Node, image: Qcow2) -> None:
     """Write the node's persistent bitmaps in place of those the image holds."""
-    kept = [b for b in node.bitmaps if b.persistent and b.name]
+    kept = [b for b in node.bitmaps if b.persistent and b.name and not b.skip_store]
     old = _entries(image)
     if not kept and not old:
         return

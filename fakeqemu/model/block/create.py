@@ -35,10 +35,10 @@ class Create(Job):
         self.options = options
         driver = options["driver"]
         known = DRIVERS.get(driver)
-        if known is None:
-            raise NotModelledError(f"blockdev-create of {driver}")
-        if not known.supports_create or driver == "raw":
+        if known is not None and (not known.supports_create or driver == "raw"):
             raise QapiError("Driver does not support blockdev-create")
+        if known is None or not known.modelled:
+            raise NotModelledError(f"blockdev-create of {driver}")
         super().__init__(block, id, auto_dismiss=False)
 
     def work(self) -> Work:
@@ -169,10 +169,10 @@ def create_image(
     if format not in known:
         raise QapiError(f"Unknown file format '{format}'")
     kind = DRIVERS.get(format)
-    if kind is None:
-        raise NotModelledError(f"creating {format} images")
-    if not kind.supports_create:
+    if kind is not None and not kind.supports_create:
         raise QapiError(f"Format driver '{format}' does not support image creation")
+    if kind is None or not kind.modelled:
+        raise NotModelledError(f"creating {format} images")
     backing_file = backing.filename if backing is not None else ""
     backing_format = backing.driver.name if backing is not None else ""
     if backing_file and not kind.supports_backing:

@@ -47,6 +47,8 @@ class Driver:
     #: as blockdev-add calls it
     name = ""
     is_filter = False
+    #: whether images can be made and used; otherwise only wrong ones are refused
+    modelled = True
     #: whether it reaches data by itself, with no node below
     is_protocol = False
     supports_backing = False
@@ -63,6 +65,8 @@ class Driver:
     strong: tuple[str, ...] = ()
     #: options that blockdev-reopen may leave out, and so set back
     mutable: tuple[str, ...] = ()
+    #: the throttle group that the node has joined; empty: none
+    throttle_group = ""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph

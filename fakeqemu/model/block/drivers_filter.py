@@ -59,7 +59,7 @@ class Throttle(Filter):
         if group is None:
             raise QapiError("Please specify a throttle group")
         self._check(group)
-        self.group = group
+        self.throttle_group = group
 
     def _check(self, group: str) -> None:
         if group not in self.graph.backends.throttle_groups():
@@ -67,11 +67,11 @@ class Throttle(Filter):
 
     def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:
         """Another group."""
-        group = options.pop("throttle-group", self.group)
+        group = options.pop("throttle-group", self.throttle_group)
         self._check(group)
 
         def commit() -> None:
-            self.group = group
+            self.throttle_group = group
             node.options["throttle-group"] = group
 
         return commit
@@ -262,6 +262,11 @@ class MirrorTop(JobFilter):
     name = "mirror_top"
     is_commit = False
     stopped = False
+
+    def exact_filename(self, node: Node) -> str | None:
+        """Whatever is shown for the image below, a file name or not."""
+        edge = node.filtered_edge
+        return edge.node.filename if edge is not None else None
 
     def child_permissions(
         self, node: Node, edge: Edge, perm: int, shared: int  # noqa: ARG002

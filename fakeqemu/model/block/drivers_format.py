@@ -248,8 +248,10 @@ class Qcow2Driver(Driver):
         assert node.file is not None
         self.image = Qcow2(NodeStore(node.file))
         self.snapshots = qcow2snapshots.load(self.image)
-        node.bitmaps[:] = [bitmap for bitmap in node.bitmaps if not bitmap.stored]
+        node.bitmaps[:] = [b for b in node.bitmaps if not b.stored or b.skip_store]
         load_bitmaps(node, self.image)
+        for bitmap in node.bitmaps:
+            bitmap.skip_store = False
 
     def store_bitmaps(self, node: Node) -> None:
         """Write persistent bitmaps, if the image can be written."""

@@ -101,9 +101,9 @@ def image_info(node: Node, *, backing: bool) -> Json:
     if snapshots:
         info["snapshots"] = [each.info() for each in snapshots]
     info["limits"] = driver.limits(node)
-    below = node.below
-    if backing and below is not None and not driver.is_filter:
-        info["backing-image"] = image_info(below.skip_implicit(), backing=True)
+    edge = node.chain_edge
+    if backing and edge is not None:
+        info["backing-image"] = image_info(edge.node.skip_implicit(), backing=True)
     return info
 
 
@@ -146,10 +146,10 @@ def device_info(node: Node, backend: Backend | None, *, flat: bool) -> Json:
         info["image"] = image_info(node, backing=False)
     else:
         info["image"] = image_info(node.skip_implicit(), backing=True)
-        at = node.skip_implicit().skip_filters().cow
-        while at is not None:
+        at = node.skip_implicit()
+        while (edge := at.chain_edge) is not None:
             depth += 1
-            at = at.skip_filters().cow
+            at = edge.node.skip_implicit()
     info["backing_file_depth"] = depth
     return info
 

@@ -91,9 +91,10 @@ def open_node(
 
 def make_driver(graph: Graph, name: str) -> Driver:
     """A driver by name. Raises QapiError, NotModelledError for one that only QEMU has."""
-    known = graph.vm.profile.schema.enum_values("BlockdevDriver")
+    profile = graph.vm.profile
+    known = profile.schema.enum_values("BlockdevDriver")
     if name not in DRIVERS or name not in known:
-        if name in known:
+        if name in known and name not in profile.part("block-drivers").get("unknown"):
             raise NotModelledError(f"block driver {name}")
         raise QapiError(f"Unknown driver '{name}'")
     return DRIVERS[name](graph)

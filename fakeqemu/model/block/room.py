@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import (
     drivers_filter,
+    drivers_foreign,
     drivers_format,
     drivers_protocol,
     nbdclient,
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
 #: importing these registers their drivers
-DRIVER_MODULES = (drivers_filter, drivers_format, drivers_protocol, nbdclient)
+DRIVER_MODULES = (
+    drivers_filter, drivers_foreign, drivers_format, drivers_protocol, nbdclient,
+)  # fmt: skip
 
 
 class Block:
@@ -182,11 +185,19 @@ class Block:
             raise
         for each in reversed(nodes):
             each.driver.activated(each)
+        generous = self.vm.runstate.check("inmigrate")
+        below = list(node.subtree())
+        for backend in self.backends.all:
+            if any(backend.node is each for each in below):
+                backend.wake(generous=generous)
 
     def inactivate_node(self, node: Node) -> None:
         """The image of `node` belongs to another process from now on. Raises QapiError."""
         if any(isinstance(e.parent, Node) and not e.parent.inactive for e in node.parents):
             raise QapiError("Node has active parent node")
+        for backend in self.backends.all:
+            if backend.node is node:
+                backend.sleep()
         node.inactive = True
         perms.Update(self._tops()).run()
 
@@ -211,6 +222,8 @@ class Block:
         for node in self.graph.nodes.values():
             if isinstance(node.driver, drivers_format.Qcow2Driver):
                 node.driver.store_bitmaps(node)
+        for backend in self.backends.all:
+            backend.sleep()
         for node in self.graph.nodes.values():
             node.inactive = True
         perms.Update(self._tops()).run()

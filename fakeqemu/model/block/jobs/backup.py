@@ -73,7 +73,7 @@ class Backup(BlockJob):
         if bitmap is not None:
             self._bits = bitmap.copy_bits()
             bitmap.busy = True
-        source.block(self, f"block device is in use by block job: {self.type}")
+        target.block(self, f"block device is in use by block job: {self.type}")
 
     def _insert_filter(self, block: Block, name: str | None) -> Node:
         filter_driver = CopyBeforeWrite(block.graph)
@@ -83,6 +83,8 @@ class Backup(BlockJob):
             block.graph.append(
                 node, self.source, "file", frozenset({perms.FILTERED, perms.PRIMARY})
             )
+            if not node.parents:
+                node.pins += 1
         return node
 
     def _remove_filter(self, block: Block) -> None:
@@ -166,7 +168,7 @@ class Backup(BlockJob):
 
     def clean(self) -> None:
         """Take the filter out."""
-        self.source.unblock(self)
+        self.target.unblock(self)
         self.release()
         self._remove_filter(self.block)
 

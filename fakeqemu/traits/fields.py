@@ -1,14 +1,9 @@
-"""How versions *behave* differently: named traits, decided here and nowhere else.
-
-What a version *has* (commands, types, machines, properties) is data in `schemas/`. A trait is
-for what introspection cannot show. Code asks `profile.traits.NAME`; no module compares
-version numbers.
-"""
+"""What may differ between versions, by name; the defaults are the newest version's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 
 # One instance a version: identity is equality, and what is not generated need not be compiled
@@ -65,17 +60,33 @@ class Traits:
     #: a suspended guest that is stopped and started again is still suspended (10.0 on)
     suspend_survives_stop: bool = True
 
+    # -- the guest and its ports -----------------------------------------------------------
+    #: isa-debug-exit asks for a shutdown instead of ending the process at once (10.0 on)
+    debug_exit_is_shutdown: bool = True
+    #: a qtest server says FAIL where it cannot move the clock or intercept lines (10.0 on)
+    qtest_tells_failure: bool = True
+
     # -- devices and objects ---------------------------------------------------------------
     #: device_add turns its arguments into an option string's texts first (7.2)
     device_add_as_options: bool = False
     #: a device id that is no identifier is refused by the device itself (11.1)
     qdev_id_checked: bool = True
+    #: device_add refuses a bus without hotplug even before a running migration (7.2)
+    device_add_asks_bus_first: bool = False
     #: a hot-plugged PCI device is refused once its port has one (10.0 on)
     port_takes_one_hotplug: bool = True
     #: device_del of a CPU is taken before the guest enabled CPU hotplug (11.1)
     cpu_unplug_without_guest: bool = True
     #: a PCI address given as a number is checked for its range (10.0 on)
     devfn_checked: bool = True
+    #: what filter-dump says of a file that it cannot make
+    net_dump_text: str = "Could not open '{0}': {1}"
+    #: info pci says of a region that nobody has placed that it is not mapped (10.0 on)
+    hmp_pci_unmapped: bool = True
+    #: what inject-nmi says on a machine that has none
+    no_nmi_text: str = "machine does not provide NMIs"
+    #: what virtio-rng asks of max-bytes
+    rng_max_bytes: str = "positive"
     #: how device_del says that a path leads to something else
     not_a_device: str = "{} is not a device"
     #: object-del of an object in use says what kind of object it is (11.1)
@@ -109,6 +120,34 @@ class Traits:
     win_dump_refusal: str = "win-dump: no vmcoreinfo note from the guest"
     #: how dump-guest-memory says that its protocol is wrong
     dump_protocol_text: str = "parameter 'protocol' must start with 'file:' or 'fd:'"
+    #: how it refuses to dump nothing
+    dump_zero_length_text: str = "parameter 'length' expects a non-zero size"
+    #: what kind of machine the header of a kdump names
+    kdump_machine: str = "Unknown"
+    #: what screendump says of a file that cannot be written
+    screendump_open_text: str = "Could not create '{}': {}"
+    #: whether the files of VNC's UNIX sockets stay when the process ends
+    vnc_socket_left: bool = False
+    #: add_client looks whether it was given a socket (10.0 on)
+    client_must_be_socket: bool = True
+    #: a VNC password that cannot be set comes with advice after the error, not before (11.1)
+    vnc_password_hints: bool = True
+    #: the human monitor's `change vnc` without a password is marked as an error (10.0 on)
+    change_vnc_error_marked: bool = True
+    #: digits at least that the human monitor gives a physical address it prints memory from
+    hmp_physical_digits: int = 8
+    #: octal values there have the prefix before the padding (11.1)
+    hmp_octal_prefix_padded: bool = True
+    #: why there is no device tree to write out
+    no_device_tree: str = "This machine doesn't have an FDT"
+    #: what x-query-virtio-status misses at a path
+    not_a_virtio_device: str = "realized VirtIODevice"
+    #: how -vnc names an audio device that is not there
+    vnc_audiodev_text: str = "audiodev '{}' not found"
+    #: why a VNC password cannot be set where none is asked for
+    vnc_without_password: str = "VNC password authentication is disabled"
+    #: what memsave says when its file takes no more
+    memsave_write_text: str = "writing memory to '{}' failed"
     #: what dump-guest-memory could not do with its file
     dump_open_verb: str = "create"
 
@@ -196,8 +235,22 @@ class Traits:
     reports_failed_section: bool = True
     #: what a channel that closes during setup is reported as; empty: as any other (7.2)
     setup_failure: str = "ram_save_setup failed: Input/output error"
+    #: what stands against setting up is recorded as error, not only printed (10.0 on)
+    setup_error_recorded: bool = True
     #: query-migrate shows a recorded error in every state, not only in `failed` (10.0 on)
     error_shown_always: bool = True
+    #: the first bytes of every connection must be those of a channel (11.1)
+    incoming_first_bytes_checked: bool = True
+    #: a resumption that is refused at once leaves its reason in query-migrate (11.1)
+    resume_refusal_recorded: bool = True
+    #: what the source says when the other end hangs up instead of shaking hands
+    tls_hangup: str = (
+        "TLS handshake failed: Error in the pull function.:"
+        " Unable to read from socket: Connection reset by peer"
+    )
+    #: what a channel that breaks during the switchover is reported as, around the cause;
+    #: empty: nothing is recorded (7.2)
+    switchover_write_error: str = "Failed to save iterable device state: {}"
     #: the error that a cancelled switchover leaves behind; empty: none (7.2)
     switchover_interrupted_error: str = "Switchover is interrupted"
     #: a source that stood still is in `postmigrate` even if the migration came to nothing (7.2)
@@ -270,189 +323,3 @@ class Traits:
     hmp_info_migrate_grouped: bool = True
     #: migrate_set_parameter takes the rest of the line as it stands (11.1)
     hmp_parameter_rest_of_line: bool = True
-
-
-
-_NEWEST = Traits()
-
-#: profile name -> traits; an overlay profile without an entry has those of its base
-TRAITS: dict[str, Traits] = {
-    "7.2": replace(
-        _NEWEST,
-        hmp_drive_errors_marked=False,
-        command_warnings_name_program=False,
-        resize_in_use="Device '{}' is in use",
-        transaction_property="Transaction property",
-        mirror_bitmap_on_filter=False,
-        mirror_sees_zero_target=False,
-        hmp_blockstats_as_table=False,
-        hmp_snapshot_long_clock=False,
-        backup_block_size_warning=(
-            "The target block device doesn't provide information about the block size and it"
-            " doesn't have a backing file. The default block size of 65536 bytes is used. If the"
-            " actual block size of the target exceeds this default, the backup may be unusable"
-        ),
-        cpu_props_checked_as_argument=False,
-        migration_object_before_late_backends=True,
-        incoming_parsed_with_options=False,
-        unknown_machine_named=False,
-        smp_zero_refused=False,
-        smp_unsupported_names_limit=False,
-        fd_bootchk_is_property=False,
-        xen_domid_with_kvm=False,
-        mon_deprecated=False,
-        audio_needs_model=True,
-        spice_group_missing=False,
-        chardev_aliases={"parport": "parallel", "tty": "serial"},
-        pty_takes_path=False,
-        serial_none_takes_number=False,
-        nic_help=False,
-        missing_module_advice=False,
-        tpm_help_code=1,
-        help_defaults_json=True,
-        json_positions=False,
-        status_singlestep=True,
-        suspend_survives_stop=False,
-        device_add_as_options=True,
-        win_dump_refusal="win-dump: invalid vmcoreinfo note size",
-        dump_protocol_text="Invalid parameter 'protocol'",
-        dump_open_verb="open",
-        hmp_cpus_model=False,
-        no_vnc_for_password="Could not set password",
-        qdev_id_checked=False,
-        port_takes_one_hotplug=False,
-        cpu_unplug_without_guest=False,
-        devfn_checked=False,
-        not_a_device="{} is not a hotpluggable device",
-        object_in_use_names_kind=False,
-        tap_exclusive_text=False,
-        vnc_connected_text="Invalid parameter 'connected'",
-        deleted_backend_shown=False,
-        pcie_slot_warning=False,
-        full_bus_named=False,
-        balloon_parameter="target",
-        expire_time_checked=False,
-        tap_bad_fd="{id}: Can't use file descriptor {fd}: {error}",
-        netdev_reconnect_ms=False,
-        chardev_names_unix_peer=False,
-        chardev_checks_reconnect_ms=False,
-        chardev_in_use_text="Device '{}' is in use",
-        negative_size_out_of_range=False,
-        hex_size_suffix=True,
-        inert_parameters=frozenset({"multifd-zlib-level", "multifd-zstd-level"}),
-        multifd_excludes_xbzrle=False,
-        capabilities_fixed_by_listening=False,
-        migration_channels=False,
-        incoming_setup_state=False,
-        fd_to_file="accept",
-        precopy_device_state=False,
-        migrate_cancel_in_postcopy_refused=False,
-        postcopy_fault_in_error=False,
-        range_text_option=False,
-        colo_needs_return_path=False,
-        inet_refuses_unknown_options=False,
-        pass_before_active=True,
-        load_error_has_cause=False,
-        stream_validates=frozenset({"x-ignore-shared"}),
-        stream_switchover_start=False,
-        stream_describes_configuration=False,
-        stream_global_state_suspend=False,
-        stream_multifd_flush=False,
-        stream_audio_always=True,
-        stream_ram_strict=False,
-        stream_colo="take",
-        cpr_exec=False,
-        dirty_rate_time_units=False,
-        dirty_rate_since_epoch=False,
-        hmp_dirty_limit_checked=False,
-        hmp_info_migrate_grouped=False,
-        hmp_parameter_rest_of_line=False,
-        reports_connect_failure=True,
-        reports_failed_section=False,
-        error_shown_always=False,
-        switchover_interrupted_error="",
-        stopped_source_ends_postmigrate=True,
-        migrate_pause_refusal=(
-            "migrate-pause is currently only supported during postcopy-active state"
-        ),
-        size_bare_fraction=False,
-        colo_refusal="The feature 'colo' is not enabled",
-        rdma_prints_errors=True,
-        setup_failure="",
-        failing_state=False,
-        disks_taken_late=False,
-        postcopy_active_before_stop=True,
-        postcopy_device_state=False,
-        postcopy_recover_setup_state=False,
-        postcopy_shows_downtime=False,
-        migrate_pause_error="",
-        preempt_channel_at_setup=True,
-        failed_load_is_told=False,
-        return_path_error_recorded=False,
-    ),
-    "10.0": replace(
-        _NEWEST,
-        mirror_sees_zero_target=False,
-        hmp_drive_errors_marked=False,
-        command_warnings_name_program=False,
-        hmp_blockstats_as_table=False,
-        qdev_id_checked=False,
-        cpu_unplug_without_guest=False,
-        object_in_use_names_kind=False,
-        win_dump_refusal="win-dump: invalid vmcoreinfo note size",
-        hmp_cpus_model=False,
-        no_vnc_for_password="Could not set password",
-        tap_exclusive_text=False,
-        full_bus_named=False,
-        tap_bad_fd="{id}: Can't use file descriptor {fd}: {error}",
-        mon_deprecated=False,
-        tpm_help_code=1,
-        json_positions=False,
-        chardev_checks_reconnect_ms=False,
-        postcopy_excludes_multifd=True,
-        failing_state=False,
-        postcopy_device_state=False,
-        switchover_ack_from_destination=True,
-        fd_to_file="warn",
-        range_text_option=False,
-        colo_needs_return_path=False,
-        inet_refuses_unknown_options=False,
-        pass_before_active=True,
-        load_error_has_cause=False,
-        stream_colo="capability",
-        cpr_state_has_vfio=False,
-        cpr_service_byte_always=False,
-        cpr_unknown_subsection="vmstate_load_state error -2",
-        cpr_channel_by_fd=False,
-        cpr_exec=False,
-        yankable_while_cpr_waits=False,
-        cpr_channel_missed_last=False,
-        hmp_info_migrate_grouped=False,
-        hmp_parameter_rest_of_line=False,
-        reports_connect_failure=True,
-        switchover_interrupted_error="Channel error: Input/output error",
-    ),
-    "11.1": _NEWEST,
-    "next": replace(_NEWEST, early_parameters=True),
-}
-
-
-def traits_of(name: str, base: str | None, version: tuple[int, int]) -> Traits:
-    """The traits of profile `name`, laid over `base` if not None, of that major and minor.
-
-    A profile that is not in the table (recorded by a user) behaves as the newest one in the
-    table that is not newer than it, or as the oldest.
-    """
-    for known in (name, base):
-        if known is not None and known in TRAITS:
-            return TRAITS[known]
-    recorded = sorted(
-        (
-            (tuple(int(part) for part in key.split(".")), traits)
-            for key, traits in TRAITS.items()
-            if key[0].isdigit()
-        ),
-        key=lambda pair: pair[0],
-    )
-    older = [traits for key, traits in recorded if key <= version]
-    return older[-1] if older else recorded[0][1]

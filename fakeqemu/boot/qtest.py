@@ -1,0 +1,62 @@
+"""-qtest: the server for test programs, before any other late backend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fakeqemu.boot.chardevs import chardev_options, legacy_chardev
+from fakeqemu.boot.qemuopts import Groups
+from fakeqemu.boot.requests import WaitForClient
+from fakeqemu.boot.steps import Work
+from fakeqemu.model.chardev import add_chardev
+from fakeqemu.model.qom import QomObject
+from fakeqemu.qapi.errors import QapiError, StartupError
+
+if TYPE_CHECKING:
+    from fakeqemu.boot.sequence import Boot
+
+_LABEL = "qtest"
+
+
+def create_qtest(boot: Boot) -> Work:
+    """Make its character device and sit on it. Raises StartupError."""
+    text, log = boot.configuration.qtest, boot.configuration.qtest_log
+    boot.read(qtest=text, log=log)
+    if text is None:
+        return
+    vm = boot.vm
+    failure = f'Failed to initialize device for qtest: "{text}"'
+    name = text.removeprefix("chardev:")
+    if name == text:
+        name = _LABEL
+        groups = Groups(boot.profile, boot.messages)
+        groups.group("chardev").given.extend(boot.configuration.chardevs)
+        try:
+            entry = legacy_chardev(groups, name, text, "qtest", "")
+            made = [add_chardev(vm, each) for each in chardev_options(
+                entry, boot.profile, boot.messages
+            )]
+        except QapiError as error:
+            if error.desc:
+                boot.messages.report(error.desc)
+            raise StartupError(failure) from None
+        for chardev in made:
+            waits = chardev.is_server and chardev.options.get("wait")
+            if chardev.backend == "socket" and waits:
+                yield WaitForClient(chardev)
+    elif name not in vm.chardevs:
+        raise StartupError(failure)
+    if vm.objects.make_qtest is not None:
+        vm.objects.make_qtest(name, log)
+
+
+def show_qtest(boot: Boot) -> None:
+    """Put the server of -qtest into the tree, once the machine's own part of it is there."""
+    text = boot.configuration.qtest
+    if text is not None:
+        name = text.removeprefix("chardev:")
+        server = QomObject("qtest", {"chardev": "string", "log": "string"})
+        server.values.update(
+            chardev=_LABEL if name == text else name, log=boot.configuration.qtest_log or ""
+        )
+        boot.vm.qom.container("/machine").add_child("qtest", server)

@@ -1,0 +1,59 @@
+"""Who sits on the character devices of a machine with a world: monitors, a qtest server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.chardev import Chardev
+
+if TYPE_CHECKING:
+    from fakeqemu.io.host import LoopHost
+    from fakeqemu.model.machine import Machine
+
+
+def make_monitor(vm: Machine, chardev: Chardev, *, human: bool, pretty: bool) -> Any:
+    """Put a QMP session or an HMP terminal on a chardev; it has `detach()`.
+
+    Raises QapiError if the chardev is in use.
+    """
+    if human:
+        from fakeqemu.qmp.terminal import HmpTerminal
+
+        return HmpTerminal(vm, chardev)
+    from fakeqemu.qmp.monitor import QmpMonitor
+
+    return QmpMonitor(vm, chardev, pretty)
+
+
+def make_qtest(host: LoopHost, vm: Machine, chardev: Chardev, log: str | None) -> Any:
+    """Put a qtest server on a chardev; it has `detach()`.
+
+    `log`: a path, "none", or None for standard error. Raises QapiError if the chardev is in use.
+    """
+    from fakeqemu.qmp.qtest import QtestServer
+
+    return QtestServer(vm, chardev, _log(host, log))
+
+
+def _log(host: LoopHost, path: str | None) -> Callable[[str], None] | None:
+    if path is None:
+        return host.say
+    if path == "none":
+        return None
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    except OSError:
+        # a real one goes on without, too
+        return None
+    host.at_end(lambda: os.close(fd))
+    return lambda line: _write(fd, line)
+
+
+def _write(fd: int, line: str) -> None:
+    try:
+        os.write(fd, line.encode() + b"\n")
+    except OSError as error:
+        sys.stderr.write(f"{error}\n")

@@ -1,0 +1,44 @@
+"""How each type of device uses its block backend: trays, errors kept, what it wants of the node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How devices of a type use their backend."""
+
+    removable: bool = False
+    tray: bool = False
+    #: whether an I/O error is kept and shown
+    io_status: bool = True
+    #: whether the node below may change its size
+    resizable: bool = True
+    #: only reads
+    read_only: bool = False
+    #: what a read-only node meets: the device may "follow" it, or insists on writing ("")
+    on_read_only: str = "follow"
+    #: whether it can do without a medium or backend
+    may_be_empty: bool = False
+
+
+#: QOM type (or an ancestor) -> how it uses its backend
+KINDS: dict[str, Kind] = {
+    "virtio-blk-device": Kind(),
+    "ide-cd": Kind(removable=True, tray=True, resizable=False, read_only=True,
+                   may_be_empty=True),
+    "ide-hd": Kind(on_read_only=""),
+    "ide-cf": Kind(on_read_only=""),
+    "scsi-cd": Kind(removable=True, tray=True, read_only=True, may_be_empty=True),
+    "scsi-hd": Kind(),
+    "scsi-block": Kind(),
+    "scsi-generic": Kind(io_status=False),
+    "usb-storage": Kind(),
+    "nvme": Kind(io_status=False),
+    "nvme-ns": Kind(io_status=False),
+    "floppy": Kind(removable=True, io_status=False, resizable=False, may_be_empty=True),
+    "sd-card": Kind(removable=True, io_status=False, resizable=False, may_be_empty=True),
+    "sd-card-spi": Kind(removable=True, io_status=False, resizable=False, may_be_empty=True),
+    "cfi.pflash01": Kind(io_status=False, resizable=False),
+}  # fmt: skip

@@ -1,0 +1,71 @@
+"""What kinds of devices check about themselves when they are realized, in QEMU's words.
+
+One table by QOM type; every entry of a type and of those it descends from counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model import memorydevices
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.device import DeviceObject
+    from fakeqemu.model.machine import Machine
+
+_INT64_MAX = (1 << 63) - 1
+
+
+def check(vm: Machine, device: DeviceObject) -> None:
+    """Refuse a device whose properties do not go together. Raises QapiError."""
+    from fakeqemu.model.device import DeviceObject
+
+    inner = (child for child in device.children.values() if isinstance(child, DeviceObject))
+    for each in (device, *inner):
+        here: str | None = each.type
+        while here is not None:
+            rule = _RULES.get(here)
+            if rule is not None:
+                rule(vm, each)
+            known = vm.profile.qom_types.get(here)
+            here = known.parent if known is not None else None
+
+
+def _value(device: DeviceObject, name: str) -> Any:
+    value = device.values.get(name)
+    return value() if callable(value) else value
+
+
+def _check_rng(vm: Machine, device: DeviceObject) -> None:
+    if not _value(device, "period"):
+        raise QapiError("'period' parameter expects a positive integer")
+    if _value(device, "max-bytes") > _INT64_MAX:
+        kind = vm.profile.traits.rng_max_bytes
+        raise QapiError(f"'max-bytes' parameter must be {kind}, and less than 2^63")
+
+
+def _check_net(vm: Machine, device: DeviceObject) -> None:  # noqa: ARG001
+    for name in ("rx_queue_size", "tx_queue_size"):
+        size = _value(device, name)
+        if isinstance(size, int) and not (256 <= size <= 1024 and size & (size - 1) == 0):
+            raise QapiError(
+                f"Invalid {name} (= {size}), must be a power of 2 between 256 and 1024."
+            )
+
+
+def _check_passthrough(vm: Machine, device: DeviceObject) -> None:
+    backend = vm.block.backends.of_device(device)
+    if backend is None or backend.node is None:
+        raise QapiError("drive property not set")
+    raise QapiError("cannot get SG_IO version number: Operation not supported")
+
+
+_RULES: dict[str, Callable[[Machine, DeviceObject], None]] = {
+    "virtio-rng-device": _check_rng,
+    "virtio-net-device": _check_net,
+    "scsi-block": _check_passthrough,
+    "scsi-generic": _check_passthrough,
+    "pc-dimm": memorydevices.check,
+}

@@ -1,0 +1,75 @@
+"""A file that is written once from its beginning to its end: a dump, a picture, saved memory.
+
+Most of a guest's memory is zeros that were never stored. They are passed as a count, and become
+a hole where the file can have one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.files import BlockFile
+
+
+@dataclass(frozen=True, slots=True)
+class Zeros:
+    """So many zero bytes."""
+
+    size: int
+
+
+#: what a file is made of, in order
+Piece = bytes | Zeros
+
+
+class Output(Protocol):
+    """One file being written."""
+
+    @property
+    def seekable(self) -> bool:
+        """Whether it is a file rather than a pipe."""
+
+    def write(self, pieces: Iterable[Piece]) -> None:
+        """Write on. Raises OSError."""
+
+    def close(self) -> None:
+        """That was all."""
+
+
+class MemoryOutput:
+    """An output into a file of `MemoryFiles`."""
+
+    seekable = True
+
+    def __init__(self, file: BlockFile) -> None:
+        self._file = file
+        self._at = 0
+
+    def write(self, pieces: Iterable[Piece]) -> None:
+        """Write on."""
+        for piece in pieces:
+            if isinstance(piece, Zeros):
+                self._at += piece.size
+                self._file.truncate(self._at)
+            else:
+                self._file.write(self._at, piece)
+                self._at += len(piece)
+
+    def close(self) -> None:
+        """That was all."""
+        self._file.close()
+
+
+class NoOutput:
+    """An output that forgets everything."""
+
+    seekable = True
+
+    def write(self, pieces: Iterable[Piece]) -> None:
+        """Forget."""
+
+    def close(self) -> None:
+        """Do nothing."""

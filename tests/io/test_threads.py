@@ -1,0 +1,58 @@
+"""vCPUs and iothreads have threads of their own in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from fakeqemu.io.threads import ParkedThreads
+from fakeqemu.testing import FakeQemu
+
+
+def tasks() -> list[str]:
+    """The threads of this process."""
+    return [path.name for path in Path("/proc/self/task").iterdir()]
+
+
+Q35 = ("-machine", "q35", "-nodefaults", "-display", "none", "-smp", "2,maxcpus=3")
+
+
+def test_a_thread_is_made_once_and_ends() -> None:
+    parked = ParkedThreads()
+    id = parked.id_of("CPU 0/TCG")
+    assert parked.id_of("CPU 0/TCG") == id
+    task = Path(f"/proc/self/task/{id}")
+    assert (task / "comm").read_text() == "CPU 0/TCG\n"
+    (mine,) = [thread for thread in tasks() if int(thread) == id]
+    assert int(mine) != threading.get_native_id()
+    parked.end("CPU 0/TCG")
+    parked.end("never there")
+    assert parked.id_of("CPU 0/TCG")
+    parked.end("CPU 0/TCG")
+
+
+async def test_ids_are_threads_of_the_process() -> None:
+    options = (*Q35, "-object", "iothread,id=io1")
+    async with FakeQemu(*options, profile="10.0", way="process") as vm:
+        await vm.qmp("object-add", {"qom-type": "iothread", "id": "io2"})
+        ids = [cpu["thread-id"] for cpu in await vm.qmp("query-cpus-fast")]
+        ids += [each["thread-id"] for each in await vm.qmp("query-iothreads")]
+        assert len(set(ids)) == 4
+        processes = {
+            line.split()[1]
+            for id in ids
+            for line in Path(f"/proc/{id}/status").read_text().splitlines()
+            if line.startswith("Tgid:")
+        }
+        assert len(processes) == 1
+        assert processes.isdisjoint({str(os.getpid())})
+        assert ids == [cpu["thread-id"] for cpu in await vm.qmp("query-cpus-fast")] + ids[2:]
+
+
+async def test_machines_that_share_a_process_have_none() -> None:
+    before = len(tasks())
+    async with FakeQemu(*Q35, profile="10.0") as vm:
+        cpus = await vm.qmp("query-cpus-fast")
+        assert len({cpu["thread-id"] for cpu in cpus}) == 2
+        assert len(tasks()) == before
