@@ -11,17 +11,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fakeqemu.testing.errors import QmpError
     from fakeqemu.testing.fleet import Fleet
+    from fakeqemu.testing.group_clock import GroupClock
     from fakeqemu.testing.handle import FakeQemu
     from fakeqemu.testing.nearest import UnknownNameError
     from fakeqemu.testing.strict import StrictnessError
     from fakeqemu.testing.sync import SyncFakeQemu
 
-__all__ = ["FakeQemu", "Fleet", "QmpError", "StrictnessError", "SyncFakeQemu", "UnknownNameError"]
+__all__ = [
+    "FakeQemu",
+    "Fleet",
+    "GroupClock",
+    "QmpError",
+    "StrictnessError",
+    "SyncFakeQemu",
+    "UnknownNameError",
+]
 
 #: name -> module of this package
 _PLACES = {
     "FakeQemu": "handle",
     "Fleet": "fleet",
+    "GroupClock": "group_clock",
     "QmpError": "errors",
     "StrictnessError": "strict",
     "SyncFakeQemu": "sync",

@@ -75,6 +75,7 @@ class Agent:
         return deferred
 
     def _input(self, data: bytes, _fds: list[int]) -> None:
+        self._engine.own_activity += 1
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             self._message(json.loads(line))

@@ -25,6 +25,7 @@ from fakeqemu.profile.facts import Version
 from fakeqemu.qapi.errors import CommandNotFoundError, FakeQemuError, QapiError
 from fakeqemu.qapi.jsonparse import Message, ParseError
 from fakeqemu.qapi.texts import EXPECTING_CAPABILITIES, command_not_found
+from fakeqemu.qapi.validate import SchemaViolation, check_event, check_reply
 from fakeqemu.qapi.visitor import check_arguments
 from fakeqemu.qmp.request import NO_ID, failure, id_of, parse_request, success
 from fakeqemu.qmp.session import QmpSession
@@ -33,8 +34,9 @@ from fakeqemu.testing.engine import Engine
 from fakeqemu.testing.faults_engine import Faults
 from fakeqemu.testing.faults_face import do, listed
 from fakeqemu.testing.faults_names import check_name
+from fakeqemu.testing.guest import guest_does
 from fakeqemu.testing.scenario import SCENARIOS
-from fakeqemu.testing.scenario_stage import Stage, Stages, guest_does
+from fakeqemu.testing.scenario_stage import Stage, Stages
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
@@ -73,7 +75,7 @@ class Control:
         """One command; a value or a Deferred. Raises QapiError."""
         if name not in COMMANDS:
             raise CommandNotFoundError(command_not_found(name))
-        checked = check_arguments(self.schema, name, arguments)
+        checked = check_arguments(self.schema, name, _with_numbers(name, arguments))
         alone = getattr(self, "_" + name.replace("-", "_"), None)
         try:
             if "machine" not in COMMANDS[name][0]:
@@ -85,7 +87,7 @@ class Control:
             if pattern is None or pattern in self.machines:
                 return verb(chosen[0], **_keywords(checked))
             return {each: verb(each, **_keywords(checked)) for each in chosen}
-        except (ValueError, LookupError, FakeQemuError) as error:
+        except (ValueError, LookupError, SchemaViolation, FakeQemuError) as error:
             if isinstance(error, QapiError):
                 raise
             raise QapiError(str(error)) from None
@@ -100,6 +102,13 @@ class Control:
 
     def _query_qmp_schema(self) -> Any:
         return entries()
+
+    def _help(self, command: str | None = None) -> Any:
+        names = COMMANDS if command is None else [check_name("command", command, COMMANDS)]
+        return [
+            {"name": name, "arguments": COMMANDS[name][0], "help": COMMANDS[name][1]}
+            for name in names
+        ]
 
     def _query_machines(self) -> Any:
         return [
@@ -162,6 +171,7 @@ class Control:
     def _on_event_send(self, machine: str, name: str, data: Any = None) -> Any:
         vm = self.machines[machine]
         check_name("event", name, vm.profile.schema.events)
+        check_event(vm.profile.schema, name, data)
         vm.events.emit(name, data)
 
     def _on_clock_now(self, machine: str) -> Any:
@@ -173,8 +183,13 @@ class Control:
     def _on_clock_jump(self, machine: str) -> Any:
         return self._engine(machine).call("jump", {})
 
-    def _on_guest_do(self, machine: str, verb: str) -> Any:
-        guest_does(self.machines[machine], verb)
+    def _on_clock_run_until_idle(self, machine: str, limit: int = 100_000) -> Any:
+        return self._engine(machine).call("run-until-idle", {"limit": limit})
+
+    def _on_guest_do(self, machine: str, verb: str, parameters: Any = None) -> Any:
+        if not isinstance(parameters, dict | None):
+            raise ValueError("parameters must be an object")
+        guest_does(self.machines[machine], verb, parameters or {})
 
     def _on_stub_add(self, machine: str, command: str, **answer: Any) -> Any:
         check_name("command", command, self.machines[machine].profile.schema.commands)
@@ -185,7 +200,10 @@ class Control:
             error = (answer.get("class_", "GenericError"), answer["desc"])
             stub |= {"kind": "error", "error": error}
         else:
-            stub |= {"kind": "value", "value": answer.get("return_")}
+            value = answer.get("return_", {})
+            if answer.get("schema", True):
+                check_reply(self.machines[machine].profile.schema, command, value)
+            stub |= {"kind": "value", "value": value}
         self._engine(machine).call("stub-add", stub)
         return self._stubs
 
@@ -237,6 +255,16 @@ class Control:
                 vm, vm.host.loop, call=_no_tester, complain=lambda _: None, check=False
             )
         return self._engines[machine]
+
+
+def _with_numbers(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """qmp-shell knows whole numbers only and sends "1.5" as a string."""
+    found = dict(arguments)
+    for key, type in COMMANDS[name][0].items():
+        if type.startswith("number") and isinstance(found.get(key), str):
+            with contextlib.suppress(ValueError):
+                found[key] = float(found[key])
+    return found
 
 
 def _no_tester(*_: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fakeqemu.qapi.plainschema import entries_of, plain_schema
 from fakeqemu.qapi.schema import Schema
 
 #: command -> (member -> type, with "?" where it may be left out; what it is for)
@@ -16,6 +17,7 @@ COMMANDS: dict[str, tuple[dict[str, str], str]] = {
     "query-version": ({}, "fakeqemu's version"),
     "query-commands": ({}, "the commands there are"),
     "query-qmp-schema": ({}, "this schema"),
+    "help": ({"command": "str?"}, "what the commands, or one of them, are for"),
     "query-machines": ({}, "the machines behind this socket"),
     "query-scenarios": ({}, "the named scenarios"),
     "fault-add": (
@@ -39,7 +41,14 @@ COMMANDS: dict[str, tuple[dict[str, str], str]] = {
     "clock-now": ({"machine": "str?"}, "nanoseconds of the machine's clock"),
     "clock-advance": ({"machine": "str?", "seconds": "number"}, "move a virtual clock"),
     "clock-jump": ({"machine": "str?"}, "move a virtual clock to the next timer"),
-    "guest-do": ({"machine": "str?", "verb": "str"}, "let the guest do something by itself"),
+    "clock-run-until-idle": (
+        {"machine": "str?", "limit": "int?"},
+        "move a virtual clock until no timer is left; how many there were",
+    ),
+    "guest-do": (
+        {"machine": "str?", "verb": "str", "parameters": "any?"},
+        "let the guest do something by itself, or say how it is to react",
+    ),
     "stub-add": (
         {
             "machine": "str?", "command": "str", "return": "any?", "class": "str?",
@@ -55,38 +64,16 @@ COMMANDS: dict[str, tuple[dict[str, str], str]] = {
     "quit": ({"machine": "str?", "code": "int?"}, "end the machine"),
 }  # fmt: skip
 
-_JSON_TYPES = {
-    "str": "string", "int": "int", "number": "number", "bool": "boolean", "any": "value"
-}  # fmt: skip
-
 
 def entries() -> list[dict[str, Any]]:
     """The schema as query-qmp-schema shows one."""
-    found: list[dict[str, Any]] = [
-        {"name": name, "meta-type": "builtin", "json-type": json_type}
-        for name, json_type in _JSON_TYPES.items()
-    ]
-    for command, (members, _) in COMMANDS.items():
-        type_name = f"{command}-arg"
-        found.append(
-            {
-                "name": command,
-                "meta-type": "command",
-                "arg-type": type_name,
-                "ret-type": "any",
-                "allow-oob": False,
-            }
-        )
-        listed: list[dict[str, Any]] = []
-        for name, type in members.items():
-            member: dict[str, Any] = {"name": name, "type": type.rstrip("?")}
-            if type.endswith("?"):
-                member["default"] = None
-            listed.append(member)
-        found.append({"name": type_name, "meta-type": "object", "members": listed})
-    return found
+    return entries_of(_members())
 
 
 def control_schema() -> Schema:
     """The schema, for the checks."""
-    return Schema(entries())
+    return plain_schema(_members())
+
+
+def _members() -> dict[str, dict[str, str]]:
+    return {command: members for command, (members, _) in COMMANDS.items()}

@@ -124,6 +124,11 @@ def _walk(old: Any, new: Any, path: str) -> Iterator[tuple[str, str, Any, Any]]:
             else:
                 yield from _walk(old[key], new[key], below)
     elif isinstance(old, list) and isinstance(new, list):
+        by_name = _by_name(old), _by_name(new)
+        if by_name[0] and by_name[1]:
+            # a list of named things is the same whatever their order
+            yield from _walk(*by_name, path)
+            return
         if len(old) != len(new):
             yield "value", f"{path} (length)", len(old), len(new)
         for index, (one, other) in enumerate(zip(old, new, strict=False)):
@@ -132,6 +137,14 @@ def _walk(old: Any, new: Any, path: str) -> Iterator[tuple[str, str, Any, Any]]:
         yield "shape", path, old, new
     elif old != new:
         yield "value", path, old, new
+
+
+def _by_name(items: list[Any]) -> dict[str, Any] | None:
+    """Members of a list by their `name`, if each has one of its own."""
+    named = {
+        str(item["name"]): item for item in items if isinstance(item, dict) and "name" in item
+    }
+    return named if len(named) == len(items) else None
 
 
 def _json_type(value: Any) -> str:

@@ -36,6 +36,8 @@ class Ears:
         #: called when the machine has ended
         self.on_end: Callable[[], None] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
+        #: what else there is to say to whoever waited in vain
+        self.hint: Callable[[], str] = str
         self._journal = journal
         self._watch = watch
         self._answer = answer
@@ -91,7 +93,8 @@ class Ears:
             async with asyncio.timeout(self.deadline):
                 return await work
         except TimeoutError:
-            raise TimeoutError(f"{what} after {self.deadline} s; {self.last_words()}") from None
+            said = f"{what} after {self.deadline} s; {self.last_words()}{self._hinted()}"
+            raise TimeoutError(said) from None
 
     def last_words(self) -> str:
         """What the machine did last, for error messages."""
@@ -100,6 +103,12 @@ class Ears:
             return "the machine was never made"
         last = [f"{entry.kind} {entry.name}" for entry in journal][-6:]
         return "the last the machine did: " + (", ".join(last) or "nothing")
+
+    def _hinted(self) -> str:
+        try:
+            return self.hint()
+        except Exception:
+            return ""  # the machine is past being asked
 
     def _notify(self) -> None:
         if self._changed is None or self.loop is None or self.loop.is_closed():

@@ -52,6 +52,11 @@ class Fault:
     #: for `probability` and for junk; None: from the machine's seed
     seed: int | None = None
 
+    @property
+    def at_once(self) -> bool:
+        """Whether it happens when it is added, and waits for nothing."""
+        return False
+
 
 _COMMAND = frozenset({"command"})
 _OUTPUT = frozenset({"output"})
@@ -71,6 +76,8 @@ class Delay(Fault):
     until_migration: str | None = None
     #: or until the machine is in this run state
     until_runstate: str | None = None
+    #: a migration that never gets there is made to: its guest writes no more
+    converge: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +249,11 @@ class StopProcess(Fault):
     #: for so long, by the wall; None: for good
     seconds: float | None = None
 
+    @property
+    def at_once(self) -> bool:
+        """Unless it waits for a command."""
+        return self.command is None
+
 
 #: when a process may end
 POINTS = ("now", "before-socket", "after-greeting", "mid-migration")
@@ -261,6 +273,11 @@ class Exit(Fault):
     #: what it says on standard error when it ends before its socket is there
     text: str = "cannot set up guest memory 'pc.ram': Cannot allocate memory"
 
+    @property
+    def at_once(self) -> bool:
+        """Unless it waits for a command or another point."""
+        return self.at == "now" and self.command is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class IgnoreSigterm(Fault):
@@ -276,6 +293,11 @@ class RemoveSocket(Fault):
 
     name = "remove-socket"
     stages = _PROCESS
+
+    @property
+    def at_once(self) -> bool:
+        """Always."""
+        return True
 
 
 #: every fault by name

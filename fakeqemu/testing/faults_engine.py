@@ -7,17 +7,13 @@ on the seeds alone.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal as signals
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from fakeqemu.clock import SECOND, VirtualClock
+from fakeqemu.clock import SECOND, Timer, VirtualClock
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.io.host import LoopHost
 from fakeqemu.io.loop import PollLoop
@@ -38,6 +34,13 @@ from fakeqemu.testing.faults import (
 )
 from fakeqemu.testing.faults_channel import FaultyStream
 from fakeqemu.testing.faults_held import Active, HeldCommands
+from fakeqemu.testing.faults_migration import switch_over
+from fakeqemu.testing.faults_process import (
+    arriving,
+    exit_status,
+    remove_sockets,
+    stop_process,
+)
 from fakeqemu.testing.faults_wire import Output, Plan, applies, change, parse_line
 
 if TYPE_CHECKING:
@@ -66,6 +69,10 @@ class Faults:
         self._frozen: list[Callable[[], None]] = []
         self._monitors: list[QmpMonitor] = []
         self._held = HeldCommands(vm, self.soon)
+        #: what happens once the handle's client is there
+        self._awaiting: list[Callable[[], None]] = []
+        #: a command waits for the switchover of a migration, which is to come soon
+        self._converging = False
         dispatcher_of(vm).hooks = self
         host = vm.host
         if isinstance(host, LoopHost):
@@ -119,10 +126,10 @@ class Faults:
         """The process stands still; after `seconds` it goes on."""
         self._journal("stop-process")
         loop = self._loop
-        if isinstance(loop, PollLoop):
-            self._stop_really(seconds)
-            return
         self.stopped = True
+        if isinstance(loop, PollLoop):
+            stop_process(loop, seconds, self.resume)
+            return
         if seconds is not None and loop is not None:
             loop.call_later(seconds, self.resume)
 
@@ -151,30 +158,31 @@ class Faults:
 
     def drop_connections(self) -> None:
         """Hang up on the clients of all monitors."""
-        for chardev in self.vm.chardevs.values():
-            if chardev.connected and chardev.backend == "socket":
+        for session in dispatcher_of(self.vm).sessions:
+            chardev = getattr(session.monitor, "chardev", None)
+            if chardev is not None and chardev.backend in ("socket", "pair"):
                 self._journal("drop-connection", connection=chardev.id)
                 self.soon(chardev.disconnect)
 
     def leave(self, exit: Exit) -> None:
         """End the process as the fault says."""
         self._journal("exit")
-        self.vm.exit(_status(exit))
+        self.vm.exit(exit_status(exit))
 
     def remove_sockets(self) -> None:
         """Delete the socket files of the character devices."""
-        for chardev in self.vm.chardevs.values():
-            address = chardev.address
-            if address.get("type") == "unix" and chardev.is_server and "path" in address:
-                self._journal("remove-socket", connection=chardev.id)
-                with contextlib.suppress(OSError):
-                    Path(address["path"]).unlink()
+        for chardev in remove_sockets(self.vm):
+            self._journal("remove-socket", connection=chardev.id)
 
     def soon(self, call: Callable[[], None]) -> None:
         """Run `call` when the machine has done what it is at, and before its time goes on."""
         pending = [call]
 
+        timers: list[Timer] = []
+
         def run() -> None:
+            for timer in timers:
+                timer.cancel()
             while pending:
                 pending.pop()()
 
@@ -182,7 +190,12 @@ class Faults:
             self._loop.call_soon(run)
         if self._loop is None or isinstance(self.vm.clock, VirtualClock):
             # a long advance must not run past the moment
-            self.vm.clock.call_later(0, run)
+            timers.append(self.vm.clock.call_later(0, run))
+
+    @property
+    def holds_commands(self) -> bool:
+        """Whether a command is held up, and with it all monitors."""
+        return self._held.count > 0
 
     # -- matching ----------------------------------------------------------------------------
 
@@ -194,7 +207,7 @@ class Faults:
             fault = active.fault
             matches = stage in fault.stages and self._in_state(fault) and wanted(fault)
             if matches and active.strikes():
-                self._journal(fault.name, stage=stage)
+                self._struck(active, stage=stage)
                 yield fault, active.random
 
     def _in_state(self, fault: Fault) -> bool:
@@ -214,6 +227,10 @@ class Faults:
         connection = getattr(getattr(session.monitor, "chardev", None), "id", None)
         if connection is None:
             return proceed()  # the tester's own monitor
+        if arriving(session):
+            value = proceed()
+            self._client_arrived()
+            return value
 
         def wanted(fault: Fault) -> bool:
             if fault.channel or fault.greeting or fault.event is not None:
@@ -228,7 +245,7 @@ class Faults:
                 continue
             if not active.strikes():
                 continue
-            self._journal(fault.name, command=name)
+            self._struck(active, command=name)
             match fault:
                 case Error(desc=desc, error_class=error_class):
                     self._sent(request)
@@ -252,7 +269,7 @@ class Faults:
         """See `qmp.hooks`."""
         session = monitor.session
         loop = self._loop
-        if session is None or loop is None:
+        if session is None or loop is None or arriving(session):
             monitor.chardev.write(line)
             return
         if self.stopped:
@@ -262,6 +279,9 @@ class Faults:
 
     def input(self, monitor: QmpMonitor, data: bytes, fds: Sequence[int]) -> None:
         """See `qmp.hooks`."""
+        if monitor.session is not None and arriving(monitor.session):
+            monitor.take(data, fds)
+            return
         if self.stopped:
             monitor.hold(True)
             self._monitors.append(monitor)
@@ -304,6 +324,9 @@ class Faults:
         arguments = request.arguments
         self.vm.journal.note("command", request.name, arguments=arguments, oob=request.oob)
 
+    def _struck(self, active: Active, **data: Any) -> None:
+        self._journal(active.fault.name, number=active.number, **data)
+
     def _journal(self, name: str, **data: Any) -> None:
         self.vm.journal.note("fault", name, **data)
 
@@ -315,16 +338,27 @@ class Faults:
         match fault:
             case StopProcess(command=None):
                 active.hits += 1
-                self.stop(fault.seconds)
+                self._when_served(lambda: self.stop(fault.seconds))
             case Exit(at="now", command=None):
                 active.hits += 1
                 self.soon(lambda: self.leave(fault))
             case RemoveSocket():
-                if self.vm.main_loop_running:
-                    self.remove_sockets()
-                else:
-                    self.vm.on_main_loop.append(self.remove_sockets)
+                self._when_served(self.remove_sockets)
         return active
+
+    def _when_served(self, call: Callable[[], None]) -> None:
+        """Once its sockets are there, and the handle's client has introduced itself."""
+        if not self.vm.main_loop_running:
+            self.vm.on_main_loop.append(lambda: self._when_served(call))
+        elif any(arriving(session) for session in dispatcher_of(self.vm).sessions):
+            self._awaiting.append(call)
+        else:
+            call()
+
+    def _client_arrived(self) -> None:
+        awaiting, self._awaiting = self._awaiting, []
+        for call in awaiting:
+            self._when_served(call)
 
     def _send(self, monitor: QmpMonitor, session: QmpSession, line: bytes) -> None:
         out = self._outputs.get(session)
@@ -365,17 +399,32 @@ class Faults:
             return self._held.hold(active, lambda: wanted in self._statuses(), proceed)
         if fault.until_runstate is not None:
             state = fault.until_runstate
-            return self._held.hold(active, lambda: self.vm.runstate.current == state, proceed)
+            held = self._held.hold(active, lambda: self.vm.runstate.current == state, proceed)
+            if fault.converge:
+                self._converging = True
+                self.soon(self._converge)
+            return held
         return self._held.delay(round(fault.seconds * SECOND), proceed)
+
+    def _converge(self) -> None:
+        """Bring about the moment that a command waits for: the guest writes no more."""
+        self._converging = self.holds_commands
+        if self._converging:
+            switch_over(self.vm)
 
     def _noted(self, entry: Entry) -> None:
         if entry.kind not in ("migration", "runstate"):
             return
         self._held.look()
-        if entry.kind == "migration" and entry.name == "active":
+        if entry.kind != "migration":
+            return
+        if entry.name == "active" and self._converging:
+            self.soon(self._converge)
+        if entry.name == "active":
             for active in tuple(self._active):
                 fault = active.fault
                 if isinstance(fault, Exit) and fault.at == "mid-migration" and active.strikes():
+                    self._struck(active, at=fault.at)
                     self.soon(partial(self.leave, fault))
 
     def _opening(self, chardev: Chardev) -> None:
@@ -384,8 +433,8 @@ class Faults:
         for active in tuple(self._active):
             fault = active.fault
             if isinstance(fault, Exit) and fault.at == "before-socket" and active.strikes():
-                self._journal("exit", at=fault.at)
-                raise StartupError(fault.text, code=_status(fault))
+                self._struck(active, at=fault.at)
+                raise StartupError(fault.text, code=exit_status(fault))
 
     def _wrap(self, stream: Stream) -> Stream:
         faulty = FaultyStream(stream, self)
@@ -396,23 +445,6 @@ class Faults:
     def _heeds(self, number: int) -> bool:
         for active in self._active:
             if isinstance(active.fault, IgnoreSigterm) and active.strikes():
-                self._journal("ignore-sigterm", signal=number)
+                self._struck(active, signal=number)
                 return False
         return True
-
-    def _stop_really(self, seconds: float | None) -> None:
-        if seconds is not None:
-            # whoever is stopped cannot wake himself: a child does it
-            pid = os.getpid()
-            wake = f"sleep {seconds}; kill -CONT {pid}"
-            os.posix_spawnp("sh", ["sh", "-c", wake], os.environ)
-        self._loop.call_soon(os.kill, os.getpid(), signals.SIGSTOP)
-
-
-def _status(exit: Exit) -> int:
-    """What the process leaves with: below zero, a signal."""
-    if exit.signal is None:
-        return exit.code
-    if isinstance(exit.signal, int):
-        return -exit.signal
-    return -int(signals.Signals[f"SIG{exit.signal.upper().removeprefix('SIG')}"])

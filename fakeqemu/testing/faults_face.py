@@ -17,12 +17,20 @@ from fakeqemu.testing.scenario import faults_named
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import Profile
+    from fakeqemu.testing.strict import Strictness
 
 
 class FaultsFace:
     """`machine.faults`."""
 
-    def __init__(self, profile: Profile, call: Callable[..., Any], seed: int = 0) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        call: Callable[..., Any],
+        seed: int = 0,
+        strictness: Strictness | None = None,
+    ) -> None:
+        self._strictness = strictness
         self._profile = profile
         self._seed = seed
         self._call = call
@@ -42,16 +50,22 @@ class FaultsFace:
             check_fault(fault, self._profile)
         plain = [{"name": fault.name, **asdict(fault)} for fault in faults]
         numbers: list[int] = self._call("fault-add", faults=plain, seed=self._seed)
+        for number, fault in zip(numbers, faults, strict=True):
+            # what is left to chance may never happen; what happens at once has happened
+            if self._strictness is not None and fault.probability == 1 and not fault.at_once:
+                self._strictness.prepared("fault", number, fault.name)
         return numbers
 
     def remove(self, *numbers: int) -> None:
         """Take faults away; what they hold goes on."""
         for number in numbers:
             self._call("fault-do", what="remove", value=number)
+            if self._strictness is not None:
+                self._strictness.withdrawn("fault", number)
 
     def clear(self) -> None:
         """Take all away."""
-        self._call("fault-do", what="clear")
+        self.remove(*(fault["number"] for fault in self.list()))
 
     def list(self) -> list[dict[str, Any]]:
         """Those there are: number, name, hits, and what differs from the default."""

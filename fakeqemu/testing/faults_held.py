@@ -49,11 +49,24 @@ class HeldCommands:
         self._vm = vm
         self._soon = soon
         self._held: list[tuple[Active, Condition, Callable[[], None]]] = []
+        #: those that wait for their time
+        self._delayed = 0
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._held) + self._delayed
 
     def delay(self, nanoseconds: int, proceed: Callable[[], Any]) -> Deferred:
         """Carry it out later, by the machine's clock."""
         outer = Deferred()
-        self._vm.clock.call_later(nanoseconds, lambda: self._go_on(outer, proceed))
+        self._delayed += 1
+
+        def due() -> None:
+            self._delayed -= 1
+            self._go_on(outer, proceed)
+
+        self._vm.clock.call_later(nanoseconds, due)
         return outer
 
     def hold(self, active: Active, until: Condition, proceed: Callable[[], Any]) -> Deferred:

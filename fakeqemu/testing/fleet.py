@@ -16,14 +16,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.clock import VirtualClock
 from fakeqemu.testing.control import ControlServer, control_path
 from fakeqemu.testing.faults_names import check_name
 from fakeqemu.testing.fleet_file import FleetFile, Member
+from fakeqemu.testing.fleet_stage import FleetStages, happen, picked
 from fakeqemu.testing.handle import FakeQemu
 from fakeqemu.testing.loop import TestLoop
+from fakeqemu.testing.scenario_stage import Stage, check_stage
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
@@ -53,8 +57,16 @@ class Fleet:
         self.file = told
         self._wanted_directory = directory or told.directory
         self._control_address = control or told.control
-        self._settings = {"check_replies": False, "client": False, **settings}
+        if settings.get("clock") == "virtual":
+            settings["clock"] = VirtualClock()  # one for all
+        self.seed = told.seed if settings.get("seed") is None else int(settings["seed"])
+        self._settings = {
+            "check_replies": False, "client": False, **settings, "seed": self.seed,
+        }  # fmt: skip
+        self._random = Random(self.seed)
         self._machines: dict[str, FakeQemu] = {}
+        everyone = told.everyone or tuple(member.name for member in told.members)
+        self._stages = FleetStages(told.stages, everyone, self._machines, self.seed)
         self._members = {member.name: member for member in told.members}
         self._control: ControlServer | None = None
         self._temporary: Path | None = None
@@ -81,6 +93,8 @@ class Fleet:
                 await self.start_one(name)
                 if number % _BATCH == 0:
                     await asyncio.sleep(0)
+            if self._machines:
+                self._stages.began(next(iter(self)).vm.clock.call_later)
             if self._control_address is not None:
                 loop = TestLoop(asyncio.get_running_loop())
                 path = control_path(self._control_address)
@@ -117,10 +131,12 @@ class Fleet:
         )  # fmt: skip
         self._machines[name] = machine
         try:
-            return await machine.start()
+            await machine.start()
         except BaseException:
             del self._machines[name]
             raise
+        self._stages.watch(name, machine)
+        return machine
 
     async def stop_one(self, name: str) -> None:
         """End one; it may be started again."""
@@ -160,6 +176,42 @@ class Fleet:
     def socket(self, name: str) -> Path:
         """Where a machine's QMP socket is."""
         return self.directory / f"{name}.qmp"
+
+    def happen(self, *then: Any, machines: str = "*", pick: int | None = None) -> list[str]:
+        """Let a stage's actions (`{"exit": 1}`, "drop-channel") happen now; to whom they did.
+
+        `pick`: to so many of those that run and fit the pattern, chosen by the fleet's seed.
+        Raises ValueError.
+        """
+        stage = Stage({"time": 0}, then)
+        alive = [machine.name for machine in self if machine.exit_code is None]
+        names = picked(alive, machines, pick, self._random)
+        for name in names:
+            check_stage(stage, self[name].profile)
+        for name in names:
+            happen(self[name], stage)
+        return names
+
+    # -- time --------------------------------------------------------------------------------
+
+    async def advance(self, seconds: float) -> None:
+        """Move the virtual clock of all (`clock="virtual"`)."""
+        await self._hand().advance(seconds)
+
+    async def jump(self) -> bool:
+        """Move it to the next timer of any; False if there is none."""
+        return await self._hand().jump()
+
+    async def run_until_idle(self, limit: int = 100_000) -> int:
+        """Move it until no timer is left; how many there were."""
+        return await self._hand().run_until_idle(limit)
+
+    def _hand(self) -> FakeQemu:
+        living = (machine for machine in self if machine.exit_code is None)
+        found = next(living, None)
+        if found is None:
+            raise RuntimeError("no machine of the fleet runs")
+        return found
 
     async def migrate(self, source: str, destination: str) -> None:
         """Migrate one into another that was started with `-incoming defer`."""

@@ -12,27 +12,38 @@
     faults = [{ name = "late", command = "query-status" }]
     stages = [{ when = { time = 60 }, then = [{ guest = "panic" }] }]
 
+    [[stages]]
+    when = { time = 60 }
+    machines = "vm-*"
+    pick = 10
+    then = [{ exit = 1, signal = "KILL" }]
+
 `{}` in a name is the machine's number within its group, from 0. A rule holds for all machines
-whose names match its pattern; it may say what a scenario file may. With `shard` (2, 10) only
-every tenth machine, from the third on, is here: the same file serves all hosts.
+whose names match its pattern; it may say what a scenario file may. A stage happens to many
+machines at once (see `fleet_stage`). With `shard` (2, 10) only every tenth machine, from the
+third on, is here: the same file serves all hosts.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from fakeqemu.profile import Profile
 from fakeqemu.testing.faults_names import check_name
-from fakeqemu.testing.scenario_file import ScenarioError, ScenarioFile, parse
+from fakeqemu.testing.fleet_stage import FleetStage
+from fakeqemu.testing.scenario_file import ScenarioError, ScenarioFile, parse, parse_stage
 
-_KEYS = ("profile", "options", "directory", "control", "machines", "rules")
+_KEYS = (
+    *("profile", "options", "directory", "control", "seed", "machines", "rules", "stages"),
+)
 _GROUP = ("name", "count", "first", "profile", "options", "guest", "faults", "stages", "seed")
 _RULE = ("machines", "faults", "stages")
+_STAGE = ("when", "of", "machines", "pick", "then", "skip", "times")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,11 @@ class FleetFile:
     directory: str | None = None
     #: unix:PATH
     control: str | None = None
+    #: what happens to many at once
+    stages: tuple[FleetStage, ...] = ()
+    seed: int = 0
+    #: the names of all machines, those of other shards included; empty: there is one shard
+    everyone: tuple[str, ...] = ()
 
     @staticmethod
     def load(path: str | Path) -> FleetFile:
@@ -72,8 +88,8 @@ class FleetFile:
         """The part that shard `index` of `count` runs, from 0. Raises ValueError."""
         if not 0 <= index < count:
             raise ValueError(f"there is no shard {index} of {count}: they count from 0")
-        members = self.members[index::count]
-        return FleetFile(self.path, members, self.directory, self.control)
+        everyone = tuple(member.name for member in self.members)
+        return replace(self, members=self.members[index::count], everyone=everyone)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -107,7 +123,35 @@ def parse_fleet(data: Mapping[str, Any], path: str) -> FleetFile:
     for place, pattern, _ in rules:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ScenarioError(f"{path}: {place}: no machine is called {pattern!r}")
-    return FleetFile(path, tuple(members), data.get("directory"), data.get("control"))
+    stages = tuple(
+        _fleet_stage(table, names, members, path, f"stages[{number}]")
+        for number, table in enumerate(data.get("stages", []), 1)
+    )
+    seed = data.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise ScenarioError(f"{path}: seed: not a whole number: {seed!r}")
+    return FleetFile(
+        path, tuple(members), data.get("directory"), data.get("control"), stages, seed
+    )
+
+
+def _fleet_stage(
+    table: Mapping[str, Any], names: list[str], members: list[Member], path: str, place: str
+) -> FleetStage:
+    _check_keys(table, _STAGE, path, place)
+    pick = table.get("pick")
+    if pick is not None and (not isinstance(pick, int) or isinstance(pick, bool) or pick < 1):
+        raise ScenarioError(f"{path}: {place}: pick must be at least 1, not {pick!r}")
+    of, machines = str(table.get("of", "*")), str(table.get("machines", "*"))
+    for pattern in (of, machines):
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ScenarioError(f"{path}: {place}: no machine is called {pattern!r}")
+    said = {key: value for key, value in table.items() if key not in ("of", "machines", "pick")}
+    stage = parse_stage(said, path, place)
+    # the trigger in the words of those that pull it, the actions in those of whom they hit
+    for profile in {member.profile for member in members if fnmatchcase(member.name, machines)}:
+        ScenarioFile(path, stages=(stage,)).check(Profile.load(profile))
+    return FleetStage(stage, of, machines, pick)
 
 
 def _group(

@@ -44,10 +44,10 @@ def serve(address: str, command: Command, profile_of: Callable[[list[str]], Any]
         listener = socket.socket(fileno=int(address[3:]))
     else:
         listener = socket.socket(socket.AF_UNIX)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(address)  # noqa: PTH108
-        listener.bind(address)
+        # whoever sees the file may connect
+        listener.bind(f"{address}.new")
         listener.listen(128)
+        os.rename(f"{address}.new", address)  # noqa: PTH104
     server = ForkServer(listener, command, profile_of)
     if address.startswith("fd:"):
         server.leave_with_input()

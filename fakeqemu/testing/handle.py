@@ -23,7 +23,9 @@ from fakeqemu.profile import Profile
 from fakeqemu.qapi.validate import SchemaViolation, check_event
 from fakeqemu.testing.ears import Ears
 from fakeqemu.testing.errors import QmpError
-from fakeqemu.testing.guest import workload_members
+from fakeqemu.testing.finding import find_entry, find_event
+from fakeqemu.testing.guest import GuestFace, check_guest, set_guest
+from fakeqemu.testing.handle_time import HandleTime
 from fakeqemu.testing.keywords import members_of
 from fakeqemu.testing.nearest import UnknownNameError
 from fakeqemu.testing.shell import LoopShell, Shell, Spec
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from qemu.qmp import QMPClient
 
     from fakeqemu.testing.faults_face import FaultsFace
-    from fakeqemu.testing.scenario_file import ScenarioFile
     from fakeqemu.testing.sync import SyncFakeQemu
 
 _NOT_STARTED = "the machine is not started: use `async with` or await it first"
@@ -46,13 +47,12 @@ class FakeQemu:
 
     `options` are QEMU's; a QMP socket at `socket_path` is added unless `socket` is False.
     `way` is where it runs: "loop" (the test's own), "thread", "process" or "fork" (of a warm
-    server). `clock` is "virtual" or a `VirtualClock` that the test moves, or None for real
-    time; `speed` makes real time run faster. `guest` describes what a migration has to carry
-    (see `fakeqemu.testing.guest`). With `check_replies` every reply and event must match the
-    schema; without `client` there is no `client`, for those who start machines by the hundred.
-    `scenario` is a scenario file, or the name of a scenario (see docs/scenarios).
-    With `strict`, `stop` raises StrictnessError for mistakes that were kept quiet, but those
-    that `allow` names.
+    server). `clock` is "virtual", a `VirtualClock` that the test moves or a `GroupClock` for
+    several machines, or None for real time; `speed` makes real time run faster. `guest` is what
+    a migration has to carry (see `fakeqemu.testing.guest`). With `check_replies` every reply
+    and event must match the schema; without `client` there is no `client`. `scenario` is a
+    scenario file, or the name of a scenario (see docs/scenarios). With `strict`, `stop` raises
+    StrictnessError for mistakes that were kept quiet, but those that `allow` names.
     """
 
     def __init__(
@@ -77,33 +77,35 @@ class FakeQemu:
     ) -> None:
         if way not in WAYS:
             raise UnknownNameError("way to run", way, WAYS)
-        told: ScenarioFile | None = None
+        if seed is None and "FAKEQEMU_SEED" in os.environ:
+            seed = int(os.environ["FAKEQEMU_SEED"])
         if scenario is not None:
-            from fakeqemu.testing.scenario_file import ScenarioFile
+            from fakeqemu.testing.scenario_file import load_scenario
 
-            told = ScenarioFile.load(scenario)
+            told = load_scenario(scenario, seed)
+            seed = told.seed
             profile = told.profile if told.profile and profile == "next" else profile
             if way in ("loop", "thread"):
-                options = (*told.options, *options)
-                prepare = (*prepare, told.apply)
-            seed = told.seed if seed is None else seed
+                # in another process it is read there
+                options, prepare = (*told.options, *options), (*prepare, told.apply)
         self.profile = Profile.load(profile) if isinstance(profile, str) else profile
         self.way = way
         #: what reports and pages call it
         self.name = name
         #: for whatever is left to chance
-        self.seed = int(os.environ.get("FAKEQEMU_SEED", "0")) if seed is None else seed
+        self.seed = 0 if seed is None else seed
         #: mistakes of the code under test, and what is expected of it
         self.strictness = Strictness(self.profile.schema, allow)
         self.strict = strict
-        self._workload = workload_members(guest)
+        self._guest_words = check_guest(guest)
+        #: what the guest does by itself, and how it reacts
+        self.guest = GuestFace(self._call)
         #: answers in place of the model's
-        self.stubs = Stubs(self.profile.schema, self._call)
+        self.stubs = Stubs(self.profile.schema, self._call, self.strictness)
         self._faults: FaultsFace | None = None
         self._options = list(options)
         self._has_socket = socket
         self._settings: dict[str, Any] = {
-            "clock": "real" if clock is None else clock,
             "speed": speed,
             "check": check_replies,
             "as_posted": as_posted,
@@ -111,6 +113,7 @@ class FakeQemu:
             "deadline": deadline,
             "prepare": prepare,
             "scenario": "" if scenario is None else str(scenario),
+            "seed": self.seed,
         }
         self._ears = Ears(
             deadline,
@@ -120,6 +123,9 @@ class FakeQemu:
             threaded=way == "thread",
         )
         self._ears.on_end = self._ended
+        self._time = HandleTime("real" if clock is None else clock, self._ears, self._running)
+        self._ears.hint = self._time.hint
+        self._settings["clock"] = self._time.own
         self._shell: Shell | None = None
         self._directory: Path | None = None
         self._client: QMPClient | None = None
@@ -157,8 +163,9 @@ class FakeQemu:
         try:
             await self._ears.within(self._shell.start(), "the boot waits")
             self.journal.aliases[str(self._directory)] = "${dir}"
-            if self._workload:
-                self._call("guest", members=self._workload)
+            self.journal.waiter = self.wait_for
+            await self._time.join()
+            set_guest(self._call, self._guest_words)
             if self._shell.client_side is not None:
                 await self._connect_client()
         except BaseException:
@@ -176,6 +183,7 @@ class FakeQemu:
             with contextlib.suppress(Exception):
                 await client.disconnect()
         if self._shell is not None:
+            self._time.leave()
             await self._shell.stop()
         self._close()
         if self._ears.violations:
@@ -296,10 +304,9 @@ class FakeQemu:
     async def qmp(
         self, command: str, arguments: dict[str, Any] | None = None, /, **keywords: Any
     ) -> Any:
-        """Run a QMP command; its `return`. Raises QmpError.
+        """Run a QMP command; its `return`. Raises QmpError, SchemaViolation.
 
-        Keywords are members with `_` for `-` (`migrate_incoming(uri=...)` style); `arguments`
-        takes members as they are. A schema violation of the reply is raised too.
+        Keywords are members with `_` for `-`; `arguments` takes members as they are.
         """
         request: dict[str, Any] = {"execute": command}
         members = {**(arguments or {}), **members_of(self.profile.schema, command, keywords)}
@@ -323,7 +330,8 @@ class FakeQemu:
         if self._faults is None:
             from fakeqemu.testing.faults_face import FaultsFace
 
-            self._faults = FaultsFace(self.profile, self._call, self.seed)
+            face = FaultsFace(self.profile, self._call, self.seed, self.strictness)
+            self._faults = face
         return self._faults
 
     async def hmp(self, line: str) -> str:
@@ -340,26 +348,16 @@ class FakeQemu:
 
     async def wait_event(self, name: str, **data: Any) -> Event:
         """The first event `name` since the start that has these members of `data`."""
-        wanted = {key.replace("_", "-"): value for key, value in data.items()}
-
-        def found() -> Event | None:
-            for event in self.events:
-                if event.name == name and wanted.items() <= (event.data or {}).items():
-                    return event
-            return None
-
-        return await self._ears.until(found, f"event {name} {wanted or ''} never came")
+        return await self._ears.until(
+            lambda: find_event(self.events, name, data), f"event {name} {data or ''} never came"
+        )
 
     async def wait_for(self, kind: str, name: str | None = None, **data: Any) -> Entry:
         """The first entry of the journal of this kind, name and data: `wait_for("command")`."""
-
-        def found() -> Entry | None:
-            for entry in self.journal.of(kind, name):
-                if all(key in entry.data and entry.data[key] == data[key] for key in data):
-                    return entry
-            return None
-
-        return await self._ears.until(found, f"{kind} {name or ''} was never noted")
+        return await self._ears.until(
+            lambda: find_entry(self.journal, kind, name, data),
+            f"{kind} {name or ''} was never noted",
+        )
 
     def send_event(self, name: str, data: dict[str, Any] | None = None) -> None:
         """Have the machine send an event now, whatever its state.
@@ -380,36 +378,43 @@ class FakeQemu:
         """
         self.strictness.expect(command, arguments, times)
 
-    def complaints(self) -> str | None:
-        """What `strict` has to say so far; None if nothing."""
+    def complaints(self, *, unmet: bool = True) -> str | None:
+        """What `strict` has to say so far; None if nothing. `unmet`: of what never came too."""
         if self._shell is None:
             return None
-        text = self.strictness.report(self.journal, self.seed)
+        text = self.strictness.report(self.journal, self.seed, unmet=unmet)
         return None if text is None else f"{self.name}: {text}"
 
     # -- time --------------------------------------------------------------------------------
 
     def now(self) -> float:
         """Seconds on the machine's clock."""
-        return float(self._call("now")) / SECOND
+        return self._time.now() / SECOND
 
     async def advance(self, seconds: float) -> None:
         """Move a virtual clock; whatever falls due happens, with sockets served in between."""
-        await self._move("advance", delta=round(seconds * SECOND))
+        await self._time.advance(round(seconds * SECOND))
 
     async def jump(self) -> bool:
         """Move a virtual clock to the next timer; False if there is none."""
-        return bool(await self._move("jump"))
+        return await self._time.jump()
 
     async def run_until_idle(self, limit: int = 100_000) -> int:
         """Move a virtual clock until no timer is left; how many there were.
 
         Raises TimeoutError after `limit`: something goes on for ever.
         """
-        count = int(await self._move("run-until-idle", limit=limit))
-        if count < 0:
-            raise TimeoutError(f"not idle after {limit} timers; {self._ears.last_words()}")
-        return count
+        return await self._time.run_until_idle(limit)
+
+    async def run_until(
+        self, kind: str, name: str | None = None, *, limit: int = 100_000, **data: Any
+    ) -> Entry:
+        """Jump until the journal has such an entry (see `wait_for`). Raises TimeoutError."""
+        return await self._time.run_until(
+            lambda: find_entry(self.journal, kind, name, data),
+            f"{kind} {name or ''} was never noted",
+            limit,
+        )
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -420,11 +425,6 @@ class FakeQemu:
 
     def _call(self, verb: str, **parameters: Any) -> Any:
         return self._running().call(verb, **parameters)
-
-    async def _move(self, verb: str, **parameters: Any) -> Any:
-        return await self._ears.within(
-            self._running().ask(verb, **parameters), f"the clock is still at {verb}"
-        )
 
     async def _connect_client(self) -> None:
         from qemu.qmp import QMPClient

@@ -1,7 +1,7 @@
 """Journals as one page to look at: a lane for each machine, time down, no file beside it.
 
 Arrows join what a destination hears with what its source did; a plot shows what a migration
-had left to send, as far as anybody asked. Plain HTML and SVG: it opens from a report's artefacts
+had left to send, pass by pass. Plain HTML and SVG: it opens from a report's artefacts
 in any browser, without a network.
 """
 
@@ -78,11 +78,18 @@ def page(journals: Mapping[str, Journal], title: str = "fakeqemu") -> str:
 
 
 def remaining(journal: Journal) -> Iterator[tuple[int, int]]:
-    """(time, bytes left) of each reply and event that tells them."""
-    for entry in journal.of("reply", "query-migrate"):
-        ram = entry.data["value"].get("ram")
-        if ram is not None:
-            yield entry.time, ram["remaining"]
+    """(time, bytes left) at the beginning of each pass, and whenever somebody asked."""
+    for entry in journal:
+        if entry.kind == "migration-pass":
+            yield entry.time, entry.data["remaining"]
+        elif entry.kind == "reply" and entry.name == "query-migrate":
+            ram = entry.data["value"].get("ram")
+            if ram is not None:
+                yield entry.time, ram["remaining"]
+        elif (entry.kind, entry.name) == ("migration", "completed") and entry.data.get(
+            "side"
+        ) == "outgoing":
+            yield entry.time, 0
 
 
 def _rows(journals: Mapping[str, Journal]) -> Iterator[_Row]:

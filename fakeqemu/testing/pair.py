@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import VirtualClock
+from fakeqemu.testing.group_clock import GroupClock
 
 if TYPE_CHECKING:
     from fakeqemu.testing.handle import FakeQemu
@@ -21,14 +22,13 @@ async def pair(
 ) -> tuple[FakeQemu, FakeQemu]:
     """Two machines with the same `options`; the second waits for the first.
 
-    `make` makes a handle. In the test's own loop both are on one virtual clock unless `clock`
-    says otherwise; in threads and processes of their own they are in real time. With `listen`
-    the destination listens at its `migration_uri`.
+    `make` makes a handle. Both are on one virtual clock wherever they run, unless `clock` says
+    otherwise ("real"). With `listen` the destination listens at its `migration_uri`.
     """
     memory = ["-m", f"{_mebibytes(guest['memory'])}M"] if guest and "memory" in guest else []
     everything = (*(options or ("-machine", "q35")), *memory)
-    if clock is None and way == "loop":
-        clock = VirtualClock()
+    if clock in (None, "virtual"):
+        clock = VirtualClock() if way == "loop" else GroupClock()
     common = {"guest": guest, "way": way, "clock": clock, **settings}
     source = make(*everything, **{"name": "source", **common})
     target = make(*everything, "-incoming", "defer", **{"name": "destination", **common})

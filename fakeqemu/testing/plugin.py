@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fakeqemu.testing.sync import SyncFakeQemu
 
 _MADE = pytest.StashKey["list[Any]"]()
+_FAILED = pytest.StashKey[bool]()
 #: journal entries in a report
 _LINES = 60
 _MARKER = (
@@ -29,7 +30,8 @@ class Factory:
     """Makes machines that are stopped, and judged, when the test ends.
 
     `vm = await fakeqemu("-machine", "none")`, or `async with fakeqemu(...) as vm`;
-    `fakeqemu.sync(...)` for the synchronous face; `src, dst = await fakeqemu.pair(...)`.
+    `fakeqemu.sync(...)` and `fakeqemu.sync_pair(...)` for the synchronous face;
+    `src, dst = await fakeqemu.pair(...)`.
     """
 
     def __init__(self, made: list[Any], settings: dict[str, Any]) -> None:
@@ -58,6 +60,12 @@ class Factory:
 
         return await pair(self, *options, **settings)
 
+    def sync_pair(self, *options: str, **settings: Any) -> tuple[SyncFakeQemu, SyncFakeQemu]:
+        """The same for a test that is not asynchronous; both are started."""
+        from fakeqemu.testing.sync import SyncFakeQemu
+
+        return SyncFakeQemu.pair(*options, make=self.sync, **settings)
+
     def _merged(self, settings: dict[str, Any]) -> dict[str, Any]:
         number = len(self._made)
         names = {"name": f"machine-{number + 1}" if number else "machine"}
@@ -75,8 +83,10 @@ def fakeqemu(request: pytest.FixtureRequest) -> Iterator[Factory]:
     strict = settings.pop("strict", True)
     yield Factory(made, settings)
     complaints = []
+    # a test that failed halfway did not get to all it meant to do
+    failed = request.node.stash.get(_FAILED, False)
     for machine in made:
-        if strict and (complaint := machine.complaints()) is not None:
+        if strict and (complaint := machine.complaints(unmet=not failed)) is not None:
             complaints.append(complaint)
         machine.stop_now()
     if complaints:
@@ -101,6 +111,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """Put the journals of a failed test's machines into its report."""
     outcome = yield
+    if outcome.get_result().failed:
+        item.stash[_FAILED] = True
     made = item.stash.get(_MADE, None)
     if not made:
         return

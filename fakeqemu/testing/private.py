@@ -1,7 +1,7 @@
 """A QMP monitor of the tester's own: on a socket pair, beside those that the machine has.
 
-It is no character device, so `query-chardev` does not show it and the machine's own sockets
-stay free for the code under test.
+It is a monitor like any other, faults included, but its character device is in no list: so
+`query-chardev` does not show it and the machine's own sockets stay free for other clients.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import socket
 
 from fakeqemu.io.link import Link, SocketEnd
 from fakeqemu.io.loop import Loop
+from fakeqemu.model.chardev import Chardev, ChardevOptions
 from fakeqemu.model.machine import Machine
-from fakeqemu.qmp.dispatch import dispatcher_of
-from fakeqemu.qmp.session import QmpSession
+from fakeqemu.qmp.monitor import QmpMonitor
+
+#: what a fault's `connection` calls it
+CLIENT = "client"
 
 
 class PrivateMonitor:
@@ -26,18 +29,34 @@ class PrivateMonitor:
         if ours is None:
             self.client_side, ours = socket.socketpair()
             self.client_side.setblocking(False)
-        self._link = Link(loop, SocketEnd(ours), self._input, self._ended)
-        self._session = QmpSession(vm, dispatcher_of(vm), self._link.write)
-        self._session.start()
-        self._link.set_reading(True)
+        self._chardev = Chardev(ChardevOptions(CLIENT, "pair", {}), vm.profile.traits)
+        self._link = Link(loop, SocketEnd(ours), self._chardev.received, self._ended)
+        self._chardev.transport = self
+        QmpMonitor(vm, self._chardev)
+        self._chardev.opened()
 
     def close(self) -> None:
         """End the session; the client sees the end of the stream."""
-        self._session.close()
+        self._chardev.closed()
         self._link.close()
 
-    def _input(self, data: bytes, fds: list[int]) -> None:
-        self._session.receive(data, fds)
+    # -- Transport ---------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send to the client."""
+        self._link.write(data)
+
+    def set_reading(self, reading: bool) -> None:
+        """Take input, or leave it in the socket."""
+        self._link.set_reading(reading)
+
+    def disconnect(self) -> None:
+        """Hang up on the client; none comes again."""
+        self.close()
+
+    def add_client(self, fd: int) -> bool:  # noqa: ARG002
+        """There is only one."""
+        return False
 
     def _ended(self, _error: str | None) -> None:
         self.close()

@@ -25,6 +25,7 @@ def record(client_side: str, real_side: str, output: str | None) -> int:
         with contextlib.ExitStack() as stack:
             out = sys.stdout if output is None else stack.enter_context(Path(output).open("w"))
             async with Recorder(client_side, real_side, out):
+                _ready(client_side)
                 await until_signal()
 
     asyncio.run(run())
@@ -36,6 +37,7 @@ def replay(file: str, address: str, match: str) -> int:
 
     async def run() -> int:
         async with Replay(load(file), address, match) as server:
+            _ready(address)
             await until_signal()
         for complaint in server.complaints:
             sys.stderr.write(f"fakeqemu: {complaint}\n")
@@ -56,6 +58,12 @@ def diff(file: str, profile: str, options: list[str], *, shape_only: bool) -> in
     shapes = sum(each.kind == "shape" for each in found)
     sys.stdout.write(f"{shapes} differences of shape, {len(found) - shapes} of value\n")
     return 1 if told else 0
+
+
+def _ready(address: str) -> None:
+    """Clients may come: whoever waits for that reads this line."""
+    sys.stderr.write(f"fakeqemu: listening at {address}\n")
+    sys.stderr.flush()
 
 
 async def until_signal() -> None:

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -123,6 +124,8 @@ class RemoteShell:
         """Do a verb and wait for what it says."""
         assert self._loop is not None
         number = self._send(verb, parameters)
+        if self._sock is None:
+            raise ConnectionError(f"the machine ended before it heard {verb!r}")
         future = self._waiting[number] = self._loop.create_future()
         try:
             return self._outcome(await future)
@@ -131,6 +134,8 @@ class RemoteShell:
 
     def call(self, verb: str, **parameters: Any) -> Any:
         """Do a verb, blocking."""
+        if verb == "fault-do" and parameters.get("what") in ("resume", "remove"):
+            self._wake()
         number = self._send(verb, parameters)
         self._done[number] = {}
         end = time.monotonic() + self._spec.deadline
@@ -163,6 +168,7 @@ class RemoteShell:
         if self.process is None:
             return
         if self.process.poll() is None:
+            self._wake()
             try:
                 self.process.wait(_LEAVE)
             except (TimeoutError, subprocess.TimeoutExpired):
@@ -187,12 +193,18 @@ class RemoteShell:
         arguments += ["--speed", str(spec.speed)]
         arguments += ["--private-channel", ",".join(map(str, fds))]
         if spec.scenario:
-            arguments += ["--scenario", spec.scenario]
+            arguments += ["--scenario", spec.scenario, "--seed", str(spec.seed)]
         if spec.as_posted:
             arguments.append("--as-posted")
         if spec.check:
             arguments.append("--check-replies")
         return [*arguments, "--", *spec.options]
+
+    def _wake(self) -> None:
+        """A process that stands still hears nothing, so it cannot be asked to go on."""
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGCONT)
 
     def _send(self, verb: str, parameters: dict[str, Any]) -> int:
         if self._sock is None:
@@ -289,7 +301,10 @@ class RemoteShell:
                     future.set_exception(ConnectionError("the machine has ended"))
         sock.close()
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(self._start_error())
+            if self.process is None:
+                self._ready.cancel()  # it could not even be launched, and that is told
+            else:
+                self._ready.set_exception(self._start_error())
         elif self._loop is not None and not self._loop.is_closed():
             self._spec.listener.heard_end()
 

@@ -74,7 +74,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "cancel-at-last-moment": Scenario(
         "migrate_cancel takes effect when the guest has been stopped already",
-        (Delay(command="migrate_cancel", until_runstate="finish-migrate"),),
+        (Delay(command="migrate_cancel", until_runstate="finish-migrate", converge=True),),
     ),
     "ignore-sigterm": Scenario("the process does not heed SIGTERM", (IgnoreSigterm(),)),
 }

@@ -25,7 +25,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +34,10 @@ from fakeqemu.profile import Profile
 from fakeqemu.testing.faults import Fault, check_fault
 from fakeqemu.testing.faults_engine import Faults
 from fakeqemu.testing.faults_names import check_name
-from fakeqemu.testing.guest import workload_members
+from fakeqemu.testing.guest import guest_does, manners_of, workload_members
 from fakeqemu.testing.scenario import SCENARIOS, faults_named
 from fakeqemu.testing.scenario_stage import Stage, Stages, check_stage
+from fakeqemu.testing.toml_places import located
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
@@ -45,7 +46,10 @@ _KEYS = ("profile", "options", "seed", "guest", "faults", "stages")
 
 
 class ScenarioError(ValueError):
-    """A scenario file is wrong; the text begins with file and place."""
+    """A scenario file is wrong; the text begins with file, line and place."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(located(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class ScenarioFile:
     stages: tuple[Stage, ...] = ()
     #: what a migration has to carry, as members of Workload
     guest: Mapping[str, int] = field(default_factory=dict)
+    #: how the guest reacts to what the host asks
+    manners: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def load(path: str | Path) -> ScenarioFile:
@@ -78,6 +84,10 @@ class ScenarioFile:
             raise ScenarioError(f"{path}: {error}") from None
         return parse(data, str(path))
 
+    def seeded(self, seed: int | None) -> ScenarioFile:
+        """With another seed; None: with its own."""
+        return self if seed is None else replace(self, seed=seed)
+
     def check(self, profile: Profile) -> None:
         """Whether the version has all it names. Raises ScenarioError."""
         for place, fault in self.faults:
@@ -93,6 +103,8 @@ class ScenarioFile:
         if self.guest:
             # read when a migration begins
             setattr(vm, "guest_workload", Workload(**self.guest))  # noqa: B010
+        if self.manners:
+            guest_does(vm, "behave", self.manners)
         faults = Faults.of(vm)
         faults.seed = self.seed
         for place, fault in self.faults:
@@ -102,6 +114,11 @@ class ScenarioFile:
         for stage in self.stages:
             with _at(self.path, stage.place):
                 stages.lay(stage)
+
+
+def load_scenario(path: str | Path, seed: int | None = None) -> ScenarioFile:
+    """A file or a scenario's name, with another seed if one is given. Raises ScenarioError."""
+    return ScenarioFile.load(path).seeded(seed)
 
 
 def parse(data: Mapping[str, Any], path: str) -> ScenarioFile:
@@ -126,6 +143,7 @@ def parse(data: Mapping[str, Any], path: str) -> ScenarioFile:
         if not isinstance(data.get("guest", {}), dict):
             raise ValueError("must be a table")
         guest = workload_members(data.get("guest"))
+        manners = manners_of(data.get("guest"))
     with _at(path, "options"):
         options = _strings(data.get("options", []))
     profile = data.get("profile")
@@ -136,8 +154,14 @@ def parse(data: Mapping[str, Any], path: str) -> ScenarioFile:
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise ScenarioError(f"{path}: seed: not a whole number: {seed!r}")
     return ScenarioFile(
-        path, profile, tuple(options), seed, tuple(faults), tuple(stages), guest
+        path, profile, tuple(options), seed, tuple(faults), tuple(stages), guest, manners
     )
+
+
+def parse_stage(table: Mapping[str, Any], path: str, place: str) -> Stage:
+    """A stage from TOML's values. Raises ScenarioError."""
+    with _at(path, place):
+        return _stage(table, place)
 
 
 def _stage(table: Mapping[str, Any], place: str) -> Stage:

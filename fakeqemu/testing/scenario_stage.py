@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.validate import SchemaViolation, check_event
 from fakeqemu.qmp.dispatch import dispatcher_of
 from fakeqemu.testing.faults import Exit, check_fault
 from fakeqemu.testing.faults_names import check_name
+from fakeqemu.testing.guest import check_verb, guest_does
 
 if TYPE_CHECKING:
     from fakeqemu.journal import Entry
-    from fakeqemu.model.machine import Machine
     from fakeqemu.profile import Profile
     from fakeqemu.testing.faults_engine import Faults
 
@@ -82,15 +83,23 @@ def _check_action(action: Any, profile: Profile) -> None:
     check_name("action", name, ACTIONS)
     if name == "event":
         check_name("event", value, profile.schema.events)
+        _check_data(profile, value, _rest(action, "event").get("data"))
     elif name == "command":
         check_name("command", value, profile.schema.commands)
     elif name == "guest":
-        check_name("guest verb", value, GUEST_VERBS)
+        check_verb(value, _rest(action, name) if isinstance(action, dict) else {})
     elif name == "fault":
         from fakeqemu.testing.scenario import faults_named
 
         for fault in faults_named(value, _rest(action, "fault")):
             check_fault(fault, profile)
+
+
+def _check_data(profile: Profile, event: str, data: Any) -> None:
+    try:
+        check_event(profile.schema, event, data)
+    except SchemaViolation as violation:
+        raise ValueError(str(violation)) from None
 
 
 def _named(action: Any) -> tuple[str, Any]:
@@ -126,8 +135,11 @@ def _command(faults: Faults, value: Any, rest: dict[str, Any]) -> None:
         faults.vm.journal.note("scenario", "refused", command=value, desc=error.desc)
 
 
-def _guest(faults: Faults, value: Any, _rest: dict[str, Any]) -> None:
-    guest_does(faults.vm, str(value))
+def _guest(faults: Faults, value: Any, rest: dict[str, Any]) -> None:
+    try:
+        guest_does(faults.vm, str(value), rest)
+    except QapiError as error:
+        faults.vm.journal.note("scenario", "refused", guest=value, desc=error.desc)
 
 
 def _exit(faults: Faults, value: Any, rest: dict[str, Any]) -> None:
@@ -148,23 +160,6 @@ ACTIONS: Mapping[str, Callable[[Faults, Any, dict[str, Any]], object]] = {
     "remove-socket": lambda faults, _value, _rest: faults.remove_sockets(),
     "clear-faults": lambda faults, _value, _rest: faults.clear(),
 }
-
-#: what a guest may do by itself
-GUEST_VERBS: Mapping[str, Callable[[Machine], object]] = {
-    "panic": lambda vm: vm.lifecycle.guest_panicked(),
-    "reset": lambda vm: vm.lifecycle.reset("guest-reset"),
-    "shutdown": lambda vm: vm.lifecycle.shutdown("guest-shutdown"),
-    "suspend": lambda vm: vm.lifecycle.suspend(),
-    "wakeup": lambda vm: vm.lifecycle.wakeup(),
-    "watchdog": lambda vm: vm.lifecycle.watchdog_expired(),
-}
-
-
-def guest_does(vm: Machine, verb: str) -> None:
-    """Let the guest do something by itself. Raises UnknownNameError."""
-    vm.journal.note("guest", check_name("guest verb", verb, GUEST_VERBS))
-    GUEST_VERBS[verb](vm)
-
 
 @dataclass(slots=True)
 class _Laid:
@@ -206,11 +201,14 @@ class Stages:
                 self.faults.soon(lambda laid=laid: self._do(laid))  # type: ignore[misc]
 
     def _do(self, laid: _Laid) -> None:
-        vm = self.faults.vm
-        if vm.exit_code is not None:
-            return
-        vm.journal.note("scenario", "stage", when=dict(laid.stage.when))
-        for action in laid.stage.then:
-            name, value = _named(action)
-            rest = _rest(action, name) if isinstance(action, dict) else {}
-            ACTIONS[name](self.faults, value, rest)
+        if self.faults.vm.exit_code is None:
+            carry_out(self.faults, laid.stage)
+
+
+def carry_out(faults: Faults, stage: Stage) -> None:
+    """What a stage says happens now."""
+    faults.vm.journal.note("scenario", "stage", when=dict(stage.when))
+    for action in stage.then:
+        name, value = _named(action)
+        rest = _rest(action, name) if isinstance(action, dict) else {}
+        ACTIONS[name](faults, value, rest)

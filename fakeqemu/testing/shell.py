@@ -27,6 +27,9 @@ from fakeqemu.testing.engine import Engine
 from fakeqemu.testing.loop import TestLoop
 from fakeqemu.testing.private import PrivateMonitor
 
+#: verbs that move the clock
+TIME_VERBS = frozenset({"advance", "jump", "run-until-idle", "settle"})
+
 
 class Listener(Protocol):
     """The handle, as the machine's surroundings see it. Called from any thread."""
@@ -65,6 +68,7 @@ class Spec:
     deadline: float = 10.0
     #: a scenario file or a scenario's name, for a machine in another process
     scenario: str = ""
+    seed: int = 0
     #: called with the machine before it boots; only where it is in this process
     prepare: Sequence[Callable[[Machine], None]] = field(default=())
 
@@ -170,8 +174,10 @@ class LoopShell:
             return value
         assert self._loop is not None
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.add(future)
-        future.add_done_callback(self._waiting.discard)
+        if verb not in TIME_VERBS:
+            # the clock may be that of others too, and goes on without the machine
+            self._waiting.add(future)
+            future.add_done_callback(self._waiting.discard)
 
         def done(finished: Deferred) -> None:
             if future.done():
@@ -207,7 +213,8 @@ class LoopShell:
         self._stopped = True
         if self._loop is not None and not self._loop.is_closed():
             for future in tuple(self._waiting):
-                future.cancel()
+                if not future.done():
+                    future.set_exception(ConnectionError("the machine has ended"))
         if self._monitor is not None:
             self._monitor.close()
         if self._host is not None:

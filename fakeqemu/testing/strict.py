@@ -2,8 +2,9 @@
 
 Code that swallows an error reply goes on as if nothing were wrong, and so would its test.
 Only what is wrong whatever the machine's state counts: unknown commands, arguments that the
-schema refuses, broken protocol, commands the model has not, expectations nobody met. A
-refusal by the model (a migration that cannot start) is an answer like any other.
+schema refuses, broken protocol, commands the model has not, expectations nobody met, stubs
+and faults of the tester's that nobody came across. A refusal by the model (a migration that
+cannot start) is an answer like any other.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ KINDS = (
     "not-modelled",
     "protocol",
     "expectation",
+    "unused",
     "bug",
 )
 #: journal lines shown with a complaint
@@ -71,6 +73,22 @@ class Expectation:
         return f"expected {wanted}{given}, came {count} times{came}"
 
 
+@dataclass
+class Prepared:
+    """A stub or a fault, and how often it still has to be come across."""
+
+    what: str
+    name: str
+    left: int
+
+    @property
+    def complaint(self) -> str:
+        """For people."""
+        times = "" if self.left == 1 else f" {self.left} more times"
+        verb = "struck" if self.what == "fault" else "answered"
+        return f"the {self.what} was added and never {verb}{times}"
+
+
 class Strictness:
     """One machine's mistakes, gathered from its journal."""
 
@@ -80,10 +98,13 @@ class Strictness:
         self._schema = schema
         self._sent: dict[str, dict[str, Any]] = {}
         self._expected: list[Expectation] = []
+        self._prepared: dict[tuple[str, int], Prepared] = {}
 
     def watch(self, entry: Entry) -> None:
         """Look at one entry of the journal."""
         data = entry.data
+        if (waited := self._prepared.get((entry.kind, data.get("number", 0)))) is not None:
+            waited.left -= 1
         if entry.kind == "command":
             self._sent[entry.name] = data["arguments"]
         elif entry.kind == "protocol":
@@ -105,6 +126,14 @@ class Strictness:
             raise UnknownNameError("command", command, self._schema.commands)
         self._expected.append(Expectation(command, arguments or {}, times))
 
+    def prepared(self, what: str, number: int, name: str, times: int = 1) -> None:
+        """A "stub" or "fault" with this number is there to be come across `times` times."""
+        self._prepared[what, number] = Prepared(what, name, times)
+
+    def withdrawn(self, what: str, number: int) -> None:
+        """It was taken back."""
+        self._prepared.pop((what, number), None)
+
     def forgive(self, command: str, desc: str) -> None:
         """The tester saw this refusal: it is no mistake of the code under test."""
         for index in range(len(self.mistakes) - 1, -1, -1):
@@ -120,12 +149,20 @@ class Strictness:
             for pattern in self.allow
         )
 
-    def report(self, journal: Journal, seed: int | None = None) -> str | None:
-        """Everything wrong, as text for people; None if nothing is."""
+    def report(
+        self, journal: Journal, seed: int | None = None, *, unmet: bool = True
+    ) -> str | None:
+        """Everything wrong, as text for people; None if nothing is.
+
+        `unmet`: also what never came, which says little of a test that failed halfway.
+        """
         wrong = [*self.mistakes]
-        for expectation in self._expected:
+        for expectation in self._expected if unmet else ():
             if (complaint := expectation.complaint(journal)) is not None:
                 wrong.append(Mistake("expectation", expectation.command, complaint))
+        for prepared in self._prepared.values() if unmet else ():
+            if prepared.left > 0:
+                wrong.append(Mistake("unused", prepared.name, prepared.complaint))
         wrong = [each for each in wrong if not self.allowed(each)]
         if not wrong:
             return None

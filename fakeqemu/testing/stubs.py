@@ -21,6 +21,7 @@ from fakeqemu.testing.nearest import UnknownNameError
 
 if TYPE_CHECKING:
     from fakeqemu.journal import Entry
+    from fakeqemu.testing.strict import Strictness
 
 #: stub's number, arguments, the model's value (None if it was not asked) -> value or Deferred
 CallTester = Callable[[int, dict[str, Any], Any], Any]
@@ -48,12 +49,17 @@ class MachineStubs:
     """The machine's half."""
 
     def __init__(
-        self, schema: Schema, call: CallTester, complain: Callable[[SchemaViolation], None]
+        self,
+        schema: Schema,
+        call: CallTester,
+        complain: Callable[[SchemaViolation], None],
+        note: Callable[..., object] = lambda *_, **__: None,
     ) -> None:
         self._schema = schema
         self._call = call
         self._complain = complain
         self._stubs: list[Stub] = []
+        self._note = note
         #: replies to come that need not match the schema
         self._free: Counter[str] = Counter()
 
@@ -79,6 +85,7 @@ class MachineStubs:
         stub = self._next(info.name)
         if stub is None:
             return model()
+        self._note("stub", stub.command, number=stub.id)
         if stub.kind == "error":
             raise error_of_class(*stub.error)
         if stub.kind == "value":
@@ -159,7 +166,10 @@ def _pass_on(value: Any, outer: Deferred) -> None:
 class Stubs:
     """The tester's half: `vm.stubs`."""
 
-    def __init__(self, schema: Schema, send: Callable[..., Any]) -> None:
+    def __init__(
+        self, schema: Schema, send: Callable[..., Any], strictness: Strictness | None = None
+    ) -> None:
+        self._strictness = strictness
         self._schema = schema
         #: hands a verb and its parameters to the machine
         self.send = send
@@ -219,6 +229,8 @@ class Stubs:
     def remove(self, number: int) -> None:
         """Take a stub back."""
         self.send("stub-remove", id=number)
+        if self._strictness is not None:
+            self._strictness.withdrawn("stub", number)
 
     def clear(self) -> None:
         """Take all of them back."""
@@ -249,6 +261,8 @@ class Stubs:
             self._functions[number] = function
         self._added.append(number)
         self.send("stub-add", id=number, command=command, kind=kind, **members)
+        if self._strictness is not None:
+            self._strictness.prepared("stub", number, command, times or 1)
         return number
 
 

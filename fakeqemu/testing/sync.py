@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from fakeqemu.journal import Entry, Journal
 from fakeqemu.model.events import Event
 from fakeqemu.profile import Profile
+from fakeqemu.testing.faults_face import FaultsFace
+from fakeqemu.testing.guest import GuestFace
 from fakeqemu.testing.handle import FakeQemu
+from fakeqemu.testing.pair import pair
+from fakeqemu.testing.strict import Strictness
 from fakeqemu.testing.stubs import Stubs
 from fakeqemu.testing.threads import LoopThread
 
@@ -24,30 +29,75 @@ class SyncFakeQemu:
     settings are those of `FakeQemu`.
     """
 
-    def __init__(self, *options: str, way: str = "thread", **settings: Any) -> None:
+    def __init__(
+        self,
+        *options: str,
+        way: str = "thread",
+        thread: LoopThread | None = None,
+        **settings: Any,
+    ) -> None:
         settings.setdefault("client", False)
-        inner = "loop" if way == "thread" else way
+        if way == "loop":
+            raise ValueError("without await a machine runs in a thread, a process or a fork")
         self.way = way
-        self._handle = FakeQemu(*options, way=inner, **settings)
-        self._thread: LoopThread | None = None
+        self._handle = FakeQemu(*options, way=_inner(way), **settings)
+        #: where its handle lives, alone or with others
+        self._thread = thread
+        self._running = False
+        #: what goes wrong with this machine
+        self.faults = FaultsFace(
+            self._handle.profile, self._call, self._handle.seed, self._handle.strictness
+        )
+        #: what the guest does by itself, and how it reacts
+        self.guest = GuestFace(self._call)
         #: answers in place of the model's
         self.stubs: Stubs = self._handle.stubs
         self.stubs.send = self._call
 
+    @staticmethod
+    def pair(
+        *options: str, way: str = "thread", make: Any = None, **settings: Any
+    ) -> tuple[SyncFakeQemu, SyncFakeQemu]:
+        """A source and a destination that waits for it, on one clock; both are started.
+
+        See `fakeqemu.testing.pair.pair`. `make` makes a SyncFakeQemu.
+        """
+        thread = LoopThread()
+        thread.users = 2
+        made: list[SyncFakeQemu] = []
+
+        def handle(*each: str, **given: Any) -> FakeQemu:
+            machine = (make or SyncFakeQemu)(*each, **{**given, "way": way, "thread": thread})
+            made.append(machine)
+            return machine._handle
+
+        try:
+            thread.run(pair(handle, *options, way=_inner(way), **settings))
+        except BaseException:
+            thread.stop()
+            raise
+        for machine in made:
+            machine._started()
+        source, destination = made
+        return source, destination
+
     def start(self) -> SyncFakeQemu:
         """Boot. Raises StartupError."""
-        if self._thread is None:
-            self._thread = LoopThread()
+        if not self._running:
+            if self._thread is None:
+                self._thread = LoopThread()
             try:
-                self._run(self._handle.start())
+                self._thread.run(self._handle.start(), self._handle.deadline + _GRACE)
             except BaseException:
-                self._end_thread()
+                self._thread.release()
+                self._thread = None
                 raise
+            self._started()
         return self
 
     def stop(self) -> None:
         """End the machine. Raises SchemaViolation, StrictnessError."""
-        if self._thread is None or self._thread.stopped:
+        if not self._running:
             return
         try:
             self._run(self._handle.stop())
@@ -128,6 +178,25 @@ class SyncFakeQemu:
         return self._handle.migration_uri
 
     @property
+    def directory(self) -> Path:
+        """A directory of the machine's own, gone when it stops."""
+        return self._handle.directory
+
+    @property
+    def deadline(self) -> float:
+        """Seconds that anything here may take."""
+        return self._handle.deadline
+
+    @deadline.setter
+    def deadline(self, seconds: float) -> None:
+        self._handle.deadline = seconds
+
+    @property
+    def strictness(self) -> Strictness:
+        """Mistakes of the code under test, and what is expected of it."""
+        return self._handle.strictness
+
+    @property
     def exit_code(self) -> int | None:
         """What the machine left with."""
         return self._handle.exit_code
@@ -166,9 +235,9 @@ class SyncFakeQemu:
         """`command` has to have come by the end."""
         self._handle.expect(command, arguments, times)
 
-    def complaints(self) -> str | None:
+    def complaints(self, *, unmet: bool = True) -> str | None:
         """What `strict` has to say so far."""
-        return self._handle.complaints()
+        return self._handle.complaints(unmet=unmet)
 
     def now(self) -> float:
         """Seconds on the machine's clock."""
@@ -186,10 +255,15 @@ class SyncFakeQemu:
         """Move a virtual clock until no timer is left."""
         return int(self._run(self._handle.run_until_idle(limit)))
 
+    def run_until(self, kind: str, name: str | None = None, **data: Any) -> Entry:
+        """Jump until the journal has an entry of this kind, name and data; that entry."""
+        entry: Entry = self._run(self._handle.run_until(kind, name, **data))
+        return entry
+
     # -- inside ------------------------------------------------------------------------------
 
     def _run(self, work: Any) -> Any:
-        if self._thread is None or self._thread.stopped:
+        if self._thread is None or not self._running:
             work.close()
             raise RuntimeError("the machine is not started: use `with` or start() first")
         return self._thread.run(work, self._handle.deadline + _GRACE)
@@ -203,6 +277,16 @@ class SyncFakeQemu:
     def _call(self, verb: str, **parameters: Any) -> Any:
         return self._in_thread(lambda: self._handle._call(verb, **parameters))
 
+    def _started(self) -> None:
+        self._running = True
+        self._handle.journal.waiter = self.wait_for
+
     def _end_thread(self) -> None:
-        if self._thread is not None:
-            self._thread.stop()
+        if self._running and self._thread is not None:
+            self._running = False
+            self._thread.release()
+
+
+def _inner(way: str) -> str:
+    """The way of a handle whose loop is in a thread already."""
+    return "loop" if way == "thread" else way

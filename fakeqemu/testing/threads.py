@@ -24,6 +24,8 @@ class LoopThread:
 
     def __init__(self, name: str = "fakeqemu") -> None:
         self.loop = asyncio.new_event_loop()
+        #: how many still use it; the last one stops it
+        self.users = 1
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -49,6 +51,12 @@ class LoopThread:
             return function()
 
         return self.run(work(), deadline)
+
+    def release(self) -> None:
+        """One user less."""
+        self.users -= 1
+        if self.users <= 0:
+            self.stop()
 
     def stop(self) -> None:
         """End the loop and the thread."""

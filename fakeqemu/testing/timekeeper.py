@@ -73,33 +73,61 @@ class Timekeeper:
         return over
 
     def jump(self) -> Deferred:
-        """Move to the next timer and run it; resolves to whether there was one."""
-        clock, over = self.clock, Deferred()
-
-        def step() -> None:
-            jumped = clock.jump()
-            self.settle(lambda: over.resolve(jumped))
-
-        self.settle(step)
+        """Move to the next timer, run what is due then; resolves to whether there was one."""
+        over = Deferred()
+        self.settle(lambda: self._jump(over.resolve))
         return over
 
+    def _jump(self, then: Callable[[bool], None]) -> None:
+        clock = self.clock
+        end = clock.next_at()
+        if end is None:
+            then(False)
+            return
+
+        def step() -> None:
+            due = clock.next_at()
+            if due is not None and due <= end:
+                clock.jump()
+                self.settle(step)
+            else:
+                then(True)
+
+        step()
+
     def run_until_idle(self, limit: int) -> Deferred:
-        """Jump until no timer is left; resolves to how many ran. Fails after `limit`."""
+        """Jump until no timer is left; resolves to how many jumps, -1 after `limit`."""
         clock, over = self.clock, Deferred()
         count = 0
 
-        def step() -> None:
+        def step(jumped: bool) -> None:
             nonlocal count
+            count += jumped
             if clock.next_at() is None:
                 over.resolve(count)
             elif count >= limit:
                 over.resolve(-1)
             else:
-                clock.jump()
-                count += 1
-                self.settle(step)
+                self._jump(step)
 
-        self.settle(step)
+        self.settle(lambda: step(False))
+        return over
+
+    def next_at(self) -> int | None:
+        """When the next timer is due; None if none is."""
+        return self.clock.next_at()
+
+    def skip(self, to: int) -> None:
+        """Move to a time up to which nothing is due, and run nothing."""
+        self.clock.skip(to)
+
+    def settled(self, own: int) -> Deferred:
+        """Resolves, when the sockets are quiet, to how often they have been busy so far.
+
+        `own` of that was the tester's asking.
+        """
+        over = Deferred()
+        self.settle(lambda: over.resolve(self._loop.activity - own))
         return over
 
     def settle(self, then: Callable[[], None]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import json
 import re
 import shlex
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 
 from fakeqemu.boot.options import parse_command_line
 from fakeqemu.profile import Profile
+from fakeqemu.testing import FakeQemu
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -47,6 +50,29 @@ def test_the_main_job_is_a_command_line_that_boots() -> None:
         "multifd-channels": 8,
         "mode": "cpr-transfer",
     }
+
+
+async def test_the_conversation_of_the_start(tmp_path: Path) -> None:
+    """The command line is run and the other terminal's lines are typed, as they stand there."""
+    socket = tmp_path / "q.sock"
+    line = next(line for line in INDENTED if line.startswith("scripts/run"))
+    argv = shlex.split(line.replace("/tmp/q.sock", str(socket)))[1:]
+    at = INDENTED.index(next(each for each in INDENTED if "qmp-shell" in each))
+    typed = [each.removeprefix("(QEMU) ") for each in INDENTED[at:] if each.startswith("(QEMU) ")]
+    told = next(each for each in INDENTED[at:] if each.startswith("{"))
+    shell = Path(sys.executable).parent / "qmp-shell"
+    if not shell.exists():
+        pytest.skip("qmp-shell comes with qemu.qmp")
+    async with FakeQemu(*argv, socket=False, client=False):
+        process = await asyncio.create_subprocess_exec(
+            shell, socket, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        )  # fmt: skip
+        async with asyncio.timeout(20):
+            out, _ = await process.communicate("\n".join(typed).encode() + b"\n")
+    replies = [json.loads(each) for each in re.findall(r"\{.*\}", out.decode())]
+    assert replies[0] == json.loads(told)
+    assert replies[1]["return"]["multifd-channels"] == 8
 
 
 @pytest.mark.parametrize(

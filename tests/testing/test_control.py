@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +47,50 @@ async def test_it_describes_itself(pair: Any) -> None:
     assert (await control.execute("query-machines"))[0]["status"] == "running"
 
 
+async def test_help(pair: Any) -> None:
+    (told,) = await pair[1].execute("help", {"command": "clock-advance"})
+    assert told == {
+        "name": "clock-advance",
+        "arguments": {"machine": "str?", "seconds": "number"},
+        "help": "move a virtual clock",
+    }
+    everything = await pair[1].execute("help")
+    assert {each["name"] for each in everything} == set(COMMANDS)
+    assert all(each["help"] for each in everything)
+
+
+QMP_SHELL = shutil.which("qmp-shell", path=str(Path(sys.executable).parent))
+
+
+@pytest.mark.skipif(QMP_SHELL is None, reason="qmp-shell comes with qemu.qmp")
+async def test_qmp_shell_drives_it(pair: Any, tmp_path: Path) -> None:
+    machine, _ = pair
+    lines = (
+        "fault-add name=error parameters={'command':'query-name','desc':'told'}",
+        "event-send name=BALLOON_CHANGE data={'actual':4096}",
+        "clock-advance seconds=1.5",
+        "query-machines",
+        "guest-do verb=panik",
+    )
+    assert QMP_SHELL is not None
+    shell = await asyncio.create_subprocess_exec(
+        QMP_SHELL, "-p", str(tmp_path / "control"),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    async with asyncio.timeout(20):
+        out, errors = await shell.communicate("\n".join(lines).encode() + b"\n")
+    said = out.decode()
+    assert "did you mean 'panic'?" in said, errors
+    assert '"profile": "10.0"' in said
+    assert machine.now() == 1.5
+    assert machine.events[-1].data == {"actual": 4096}
+    machine.strictness.allow.append("query-name")
+    assert machine.faults.list()[0]["desc"] == "told"
+    with pytest.raises(QMPError):
+        await machine.client.execute("fault-add", {"name": "late"})  # QMP itself stays clean
+
+
 async def test_faults(pair: Any) -> None:
     machine, control = pair
     numbers = await control.execute("fault-add", {"name": "late", "parameters": {"count": 1}})
@@ -64,6 +109,9 @@ async def test_faults(pair: Any) -> None:
         ("fault-remove", {"number": 9}, "no fault with number 9"),
         ("event-send", {"name": "STOPP"}, "did you mean 'STOP'?"),
         ("guest-do", {"verb": "panik"}, "no guest verb 'panik'; did you mean 'panic'?"),
+        ("event-send", {"name": "BALLOON_CHANGE", "data": {}}, "actual is missing"),
+        ("stub-add", {"command": "query-name", "return": {"nam": 1}}, "nam is not in the schema"),
+        ("help", {"command": "fault-ad"}, "no command 'fault-ad'; did you mean 'fault-add'?"),
         ("clock-now", {"machine": "mchine"}, "no machine 'mchine'; did you mean 'machine'?"),
     ],
 )
@@ -94,6 +142,8 @@ async def test_events_time_guest_stubs_journal(pair: Any) -> None:
     await machine.wait_event("RTC_CHANGE")
     journal = await control.execute("query-journal", {"kind": "command", "name": "stop"})
     assert len(journal) == 2
+    await control.execute("clock-run-until-idle")
+    assert await control.execute("clock-run-until-idle") == 0
     await control.execute("guest-do", {"verb": "shutdown"})
     await machine.wait_event("SHUTDOWN")
 

@@ -132,6 +132,15 @@ def test_shards_share_the_work(tmp_path: Path) -> None:
         ("[[machines]]\ncont = 2", "machines[1]: no key 'cont'; did you mean 'count'?"),
         ("[[machines]]\ncount = 0", "machines[1]: count must be at least 1"),
         ("[[machines]]\nname = 'a'\ncount = 2", "two machines are called 'a'"),
+        ("[[stages]]\nwhn = 1", "stages[1]: no key 'whn'; did you mean 'when'?"),
+        (
+            "[[machines]]\n[[stages]]\nwhen = {time = 1}\nthen = [{guest = 'panik'}]",
+            "stages[1]: no guest verb 'panik'; did you mean 'panic'?",
+        ),
+        (
+            "[[machines]]\n[[stages]]\nwhen = {time = 1}\npick = 0\nthen = ['exit']",
+            "stages[1]: pick must be at least 1",
+        ),
         ("[[rules]]\nmachines = 'x-*'", "rules[1]: no machine is called 'x-*'"),
         (
             "[[machines]]\n[[rules]]\nmachines = '*'\nfaults = [{name = 'lat'}]",
@@ -145,7 +154,83 @@ def test_mistakes(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         FleetFile.load(file)
     assert complaint in str(caught.value)
-    assert str(caught.value).startswith(str(file))
+    assert str(caught.value).startswith(f"{file}:")
+
+
+STAGED = """
+profile = "10.0"
+seed = 3
+options = ["-machine", "none", "-nodefaults", "-display", "none"]
+[[machines]]
+count = 40
+[[stages]]
+when = { time = 60 }
+pick = 7
+then = [{ exit = 1, signal = "KILL" }]
+[[stages]]
+when = { command = "stop" }
+of = "vm-1"
+machines = "vm-3?"
+then = [{ event = "WATCHDOG", data = { action = "none" } }]
+"""
+
+
+def dead(fleet: Fleet) -> list[str]:
+    return [machine.name for machine in fleet if machine.exit_code == -9]
+
+
+async def test_many_fail_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text(STAGED)
+
+    async def killed(**settings: object) -> list[str]:
+        async with Fleet(file, clock="virtual", **settings) as fleet:  # type: ignore[arg-type]
+            await fleet.advance(59)
+            assert dead(fleet) == []
+            await fleet.advance(1)
+            return dead(fleet)
+
+    first = await killed()
+    assert len(first) == 7
+    assert await killed() == first, "the seed says who"
+    assert await killed(seed=4) != first
+    parts = [await killed(shard=(index, 3)) for index in range(3)]
+    assert sorted(name for part in parts for name in part) == sorted(first), "on all hosts"
+
+
+async def test_what_one_does_happens_to_others(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text(STAGED)
+    async with Fleet(file, clock="virtual") as fleet:
+        await fleet["vm-2"].qmp("stop")
+        assert fleet["vm-30"].events[-1].name != "WATCHDOG"
+        await fleet["vm-1"].qmp("stop")
+        for number in range(30, 40):
+            await fleet[f"vm-{number}"].wait_event("WATCHDOG")
+        assert [m.name for m in fleet if m.journal.of("event", "WATCHDOG")] == [
+            f"vm-{number}" for number in range(30, 40)
+        ]
+        assert await fleet.run_until_idle() >= 1
+
+
+async def test_failures_by_hand() -> None:
+    async with Fleet.of(10, *NONE, profile="10.0", seed=1) as fleet:
+        chosen = fleet.happen({"exit": 1, "signal": "KILL"}, machines="vm-[0-7]", pick=3)
+        assert len(chosen) == 3
+        assert dead(fleet) == chosen
+        with pytest.raises(ValueError, match="did you mean 'drop-channel'"):
+            fleet.happen("drop-chanel")
+        with pytest.raises(ValueError, match=r"no machine 'db-\?'"):
+            fleet.happen("drop-channel", machines="db-?")
+        assert len(fleet.happen({"guest": "panic"})) == 7
+
+
+@pytest.mark.parametrize("number", range(4))
+async def test_works_beside_others_of_its_kind(number: int, tmp_path: Path) -> None:
+    """Under pytest-xdist these run at the same time, each with sockets of its own."""
+    async with Fleet.of(20, *NONE, profile="10.0", control=f"unix:{tmp_path}/control") as fleet:
+        assert len({str(fleet.socket(name)) for name in fleet.names}) == 20
+        assert await status(fleet.socket(f"vm-{number}")) == "running"
 
 
 async def test_the_command(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,15 @@ async def test_a_page_to_look_at(tmp_path: Path) -> None:
     assert "http" not in text.replace("http://www.w3.org/2000/svg", ""), "nothing beside it"
     assert "class='arrow'" in text, "what one side did because of the other"
     assert len(list(remaining(src.journal))) > 1 and "bytes left to send" in text
+    seen = Page.of(text)
+    assert seen.tags["html"] == seen.tags["body"] == seen.tags["h1"] == 1
+    assert seen.tags["h2"] == 1, "one plot: the source's"
+    assert seen.tags["polyline"] + seen.tags["path"] > 2
+    assert {"source", "destination"} <= set(seen.texts)
+    assert not {"script", "link", "img", "iframe"} & set(seen.tags)
+    shown = [each for each in src.journal if each.kind not in ("boot", "phase", "early-read")]
+    shown += [each for each in dst.journal if each.kind not in ("boot", "phase", "early-read")]
+    assert seen.tags["circle"] >= len(shown), "everything in both journals"
     await src.stop()
     await dst.stop()
 
@@ -90,6 +101,53 @@ async def test_a_page_to_look_at(tmp_path: Path) -> None:
     assert [each.name for each in loaded.commands()][:1] == ["migrate"]
     assert "command      migrate" in loaded.timeline()
     assert len(loaded.timeline(last=3).splitlines()) == 3
+
+
+class Page(HTMLParser):
+    """Refuses what is not closed, or closed in the wrong order."""
+
+    VOID = frozenset({"meta", "br", "hr"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.texts: list[str] = []
+        self._open: list[str] = []
+
+    @classmethod
+    def of(cls, text: str) -> Page:
+        page = cls()
+        page.feed(text)
+        page.close()
+        assert page._open == []
+        return page
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        assert all(value is not None for _, value in attrs), tag
+        assert not any(name in ("src", "href") for name, _ in attrs)
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_the_plot_needs_nobody_to_ask() -> None:
+    clock = VirtualClock()
+    journal = Journal(clock)
+    for number, left in ((1, 900), (2, 400), (3, 100)):
+        journal.note("migration-pass", str(number), remaining=left)
+        clock.advance(1000)
+    journal.note("migration", "completed", side="outgoing", old="device")
+    assert list(remaining(journal)) == [(0, 900), (1000, 400), (2000, 100), (3000, 0)]
+    Page.of(page({"<&'\">": journal}))
 
 
 async def test_a_runaway_is_stopped() -> None:
@@ -104,8 +162,8 @@ async def test_a_runaway_is_stopped() -> None:
             await vm.run_until_idle(limit=50)
 
 
-async def test_pairs_in_processes_have_real_time() -> None:
-    src, dst = await FakeQemu.pair("-machine", "q35", profile="10.0", way="fork")
+async def test_real_time_if_asked_for() -> None:
+    src, dst = await FakeQemu.pair(profile="10.0", way="fork", clock="real")
     await src.qmp("migrate", uri=dst.migration_uri)
     await src.wait_for("migration", "completed")
     await dst.wait_event("RESUME")

@@ -85,3 +85,46 @@ def test_swallowed_errors_fail_the_test(tmp_path: Path) -> None:
     assert "migrate-set-parameters" in page.read_text()
     (lines,) = (tmp_path / "pages").glob("*.jsonl")
     assert Journal.load(lines).commands("migrate-set-parameters")
+
+
+FAILS = """
+import pytest
+
+async def test_failing(fakeqemu):
+    src, dst = await fakeqemu.pair(profile="10.0", seed=42)
+    src.expect("migrate")                      # not told: the test did not get so far
+    src.stubs.replace("query-name", {"name": "never asked for"})
+    await src.qmp("stop")
+    assert False, "here"
+
+async def test_unused(fakeqemu):
+    vm = await fakeqemu("-machine", "none", profile="10.0")
+    vm.stubs.in_order("query-name", [{"name": "a"}, {"name": "b"}])
+    vm.faults.add("late", command="query-status")
+    vm.faults.add("error", command="stop", probability=0.5)
+    vm.faults.remove(*vm.faults.add("error", command="cont"))
+    assert (await vm.qmp("query-name"))["name"] == "a"
+
+@pytest.mark.fakeqemu(allow=["unused"])
+def test_unused_and_allowed(fakeqemu):
+    with fakeqemu.sync("-machine", "none", profile="10.0") as vm:
+        vm.faults.add("late", command="query-status")
+
+@pytest.mark.fakeqemu(scenario="late", way="fork", profile="10.0", clock="virtual")
+async def test_a_scenario_is_background(fakeqemu):
+    vm = await fakeqemu("-machine", "none")
+    assert vm.faults.list()[0]["seconds"] == 180
+"""
+
+
+def test_reports_have_journals_and_seeds(tmp_path: Path) -> None:
+    said = run_tests(tmp_path, FAILS)
+    assert "1 failed, 3 passed, 1 error" in said
+    assert "fakeqemu journal of source (seed 42)" in said
+    assert "fakeqemu journal of destination (seed 42)" in said
+    assert "command      stop" in said
+    assert "expected at least once" not in said
+    assert "2 mistakes of the code under test" in said
+    assert "unused: query-name: the stub was added and never answered" in said
+    assert "unused: delay: the fault was added and never struck" in said
+    assert "seed: 0" in said

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from fakeqemu.profile import Profile
 from fakeqemu.testing import FakeQemu
 from fakeqemu.testing.scenario_file import ScenarioError, ScenarioFile
+from fakeqemu.testing.toml_places import line_of
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 README = Path(__file__).parents[2] / "docs" / "scenarios" / "README.md"
@@ -29,8 +31,6 @@ def test_the_documented_one_is_right(tmp_path: Path) -> None:
     scenario = ScenarioFile.load(write(tmp_path, found.group(1)))
     assert scenario.profile == "10.0"
     assert scenario.options[:2] == ("-machine", "none")
-    from fakeqemu.profile import Profile
-
     scenario.check(Profile.load("10.0"))
 
 
@@ -63,8 +63,63 @@ async def test_mistakes_are_told_with_their_place(
     file = write(tmp_path, text)
     with pytest.raises(ScenarioError) as caught:
         await FakeQemu(*NONE, scenario=file)
-    assert str(caught.value).startswith(f"{file}: ")
+    assert str(caught.value).startswith(f"{file}:")
     assert complaint in str(caught.value)
+
+
+def test_the_line_is_told_too(tmp_path: Path) -> None:
+    text = """profile = "10.0"
+
+    [[faults]]
+    name = "late"
+
+    [[faults]]
+    name = "error"       # the second one
+    command = "query-staus"
+
+    [guest]
+    memory = "1G"
+    """
+    file = write(tmp_path, text)
+    with pytest.raises(ScenarioError) as caught:
+        ScenarioFile.load(file).check(Profile.load("10.0"))
+    assert str(caught.value) == (
+        f"{file}:8: faults[2]: no command 'query-staus'; did you mean 'query-status'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "line"),
+    [
+        ("profil", "profil", 1),
+        ("guest", None, 2),
+        ("guest", "memry", 3),
+        ("faults[1]", "nmae", 5),
+        ("stages[1]", None, 7),
+        ("stages[2]", "drop-chanel", 11),
+        ("rules[1]: stages[1]", None, 15),
+        ("rules[1]: stages[1]", "panik", 15),
+        ("nowhere", None, None),
+    ],
+)
+def test_lines_of_places(place: str, name: str | None, line: int | None) -> None:
+    text = """profil = "10.0"
+[guest]
+memry = "1G"
+[[faults]]
+nmae = "late"
+
+[[stages]]
+when = { event = "STOP" }
+[[stages]]
+then = [
+  "drop-chanel",
+]
+[[rules]]
+machines = "*"
+stages = [{ when = { time = 1 }, then = [{ guest = "panik" }] }]
+"""
+    assert line_of(text, place, name) == line
 
 
 def test_mistakes_on_the_command_line(tmp_path: Path) -> None:
@@ -79,7 +134,7 @@ def test_mistakes_on_the_command_line(tmp_path: Path) -> None:
     assert b"faults[1]: no command 'stp'; did you mean 'stop'?" in done.stderr
 
 
-@pytest.mark.parametrize("way", ["loop", "process"])
+@pytest.mark.parametrize("way", ["loop", "thread", "process", "fork"])
 async def test_stages(tmp_path: Path, way: str) -> None:
     file = write(
         tmp_path,
