@@ -142,7 +142,7 @@ class Link:
 
     @property
     def queued(self) -> int:
-        """Bytes waiting to be sent."""
+        """Bytes waiting to be sent; of what has broken, what was never sent."""
         return len(self._queue)
 
     def set_reading(self, reading: bool) -> None:
@@ -169,6 +169,7 @@ class Link:
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
+                self._queue += data
                 self._write_failed(error)
                 return
             if sent == len(data):
@@ -240,7 +241,6 @@ class Link:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._queue.clear()
             self._write_failed(error)
             return
         del self._queue[:sent]
@@ -271,6 +271,7 @@ class Link:
     def _write_failed(self, error: OSError) -> None:
         if self._reads_on and not self._closing:
             self._mute = True
+            self._queue.clear()
             self._set_writing(False)
         else:
             self._broken(error)

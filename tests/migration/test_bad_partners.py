@@ -22,7 +22,10 @@ NAMES = {
     "multifd": ("multifd",),
     "postcopy": ("postcopy-ram",),
     "bitmaps": ("dirty-bitmaps",),
+    "preempt": ("postcopy-ram", "postcopy-preempt"),
 }
+#: kinds that need memory and switch to postcopy
+POSTCOPY = ("postcopy", "preempt")
 
 
 class Pair:
@@ -34,7 +37,7 @@ class Pair:
     def __init__(self, version: str, kind: str, **cuts: list) -> None:
         self.clock = VirtualClock()
         world: dict = {}
-        ram = 16 << 20 if kind == "postcopy" else 0
+        ram = 16 << 20 if kind in POSTCOPY else 0
         self.dst = Vm(version, FakeHost(self.clock, world), inmigrate=True, ram=ram)
         self.src = Vm(version, FakeHost(self.clock, world, **cuts), ram=ram)
         self._kind = kind
@@ -58,10 +61,10 @@ class Pair:
         bitmap.add(1 << 29, 1)
 
     def migrate(self) -> None:
-        if self._kind == "postcopy":
+        if self._kind in POSTCOPY:
             self.src.set(max_bandwidth=1000)
         self.src.command("migrate", uri="unix:/m")
-        if self._kind == "postcopy":
+        if self._kind in POSTCOPY:
             self.clock.advance(SECOND)
             self.src.command("migrate-start-postcopy")
         self.clock.run_until_idle(10_000)
@@ -94,7 +97,7 @@ def lengths(version: str, kind: str) -> list[int]:
     both = Pair(version, kind)
     both.migrate()
     assert (both.src.status, both.dst.status) == ("completed", "completed")
-    assert (kind == "postcopy") == (both.src.command("query-migrate")["ram"]["postcopy-bytes"] > 0)
+    assert (kind in POSTCOPY) == (both.src.command("query-migrate")["ram"]["postcopy-bytes"] > 0)
     streams = both.src.host.streams
     return [*(len(stream.written) for stream in streams), len(streams[0].peer.written)]
 
@@ -112,8 +115,7 @@ def main_channel(version: str, kind: str) -> tuple[int, int]:
 @pytest.mark.parametrize("kind", ["plain", "return-path", "postcopy", "bitmaps"])
 def test_a_connection_that_breaks_at_any_byte(version, kind):
     end, whole = main_channel(version, kind)
-    # nobody minds what the description says, so a few places in it are enough
-    for at in [*range(end), *range(end, whole, 97)]:
+    for at in range(whole):
         both = Pair(version, kind, cuts=[at])
         both.migrate()
         both.check()
@@ -131,13 +133,15 @@ def test_a_way_back_that_breaks_at_any_byte(version, kind):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_multifd_channel_that_breaks(version):
-    *channels, _ = lengths(version, "multifd")
+@pytest.mark.parametrize(("kind", "step"), [("multifd", 7), ("preempt", 1)])
+def test_a_further_channel_that_breaks(version, kind, step):
+    *channels, _ = lengths(version, kind)
+    assert len(channels) > 1
     for number in range(1, len(channels)):
-        for at in range(0, channels[number], 61):
+        for at in range(0, channels[number], step):
             cuts: list = [None] * len(channels)
             cuts[number] = at
-            both = Pair(version, "multifd", cuts=cuts)
+            both = Pair(version, kind, cuts=cuts)
             both.migrate()
             both.check()
 

@@ -29,20 +29,22 @@ class RealMachine:
 
     def __init__(self, command: str, argv: tuple[str, ...], folder: Path) -> None:
         self._path = folder / "real.qmp"
-        qmp = f"unix:{self._path},server=on,wait=off"
-        self.process = subprocess.Popen(
-            [command, *argv, "-display", "none", "-qmp", qmp],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
+        # it listens before there is a process, so that nobody has to wait for it
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(self._path))
+            server.listen(1)
+            chardev = f"socket,id=qmp,fd={server.fileno()},server=on,wait=off"
+            self.process = subprocess.Popen(
+                [command, *argv, "-display", "none", "-chardev", chardev,
+                 "-mon", "chardev=qmp,mode=control"],
+                pass_fds=[server.fileno()], stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )
 
     async def __aenter__(self) -> RealMachine:
         from qemu.qmp import QMPClient
 
         self.client = QMPClient("real")
-        for _ in range(500):
-            if self._path.exists():
-                break
-            await asyncio.sleep(0.01)
         await self.client.connect(str(self._path))
         return self
 
