@@ -38,6 +38,7 @@ from fakeqemu.boot.requests import (
 from fakeqemu.migration import cpr
 from fakeqemu.migration.early import EarlyParameters, cpr_is_incoming, read_parameter
 from fakeqemu.model import board, memorydevices
+from fakeqemu.model.boardports import Port
 from fakeqemu.model.chardev import Chardev, ChardevOptions
 from fakeqemu.model.chardev_mux import open_mux
 from fakeqemu.qapi.errors import QapiError, StartupError
@@ -296,8 +297,7 @@ def create_serials(boot: Boot) -> Work:
     boot.read(ports=[entry.text for entry in boot.configuration.serials])
     for entry in boot.configuration.serials:
         index = counts.get(entry.option, 0)
-        if entry.text != "none" or boot.profile.traits.serial_none_takes_number:
-            counts[entry.option] = index + 1
+        counts[entry.option] = index + 1
         device = legacy_device(entry, index, boot.configuration, boot.profile)
         try:
             for options in device.make:
@@ -311,4 +311,4 @@ def create_serials(boot: Boot) -> Work:
             if device.monitor:
                 shared = MonitorOptions(device.chardev, "readline", device.location)
                 yield AttachMonitor(shared, boot.vm.chardevs[device.chardev])
-            boot.vm.ports.append((device.kind, device.chardev))
+            boot.vm.ports.append(Port(device.kind, device.chardev, index))

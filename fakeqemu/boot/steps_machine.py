@@ -120,8 +120,8 @@ def create_board(boot: Boot) -> None:
     attach_board_drives(boot.vm)
     if machine.default_cpu_type is not None:
         # a board with a CPU has the ports that were asked for
-        for _, name in boot.vm.ports:
-            boot.vm.chardevs[name].attach(DeviceFrontend())
+        for port in boot.vm.ports:
+            boot.vm.chardevs[port.chardev].attach(DeviceFrontend())
     boot.read(cpus=len(boot.vm.cpus))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fakeqemu.commands.registry import Deferred, command
 from fakeqemu.model.block import chains, info, nbdclient, opener, reopen
-from fakeqemu.model.block.backend import Histogram
+from fakeqemu.model.block.traffic import Histogram
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError

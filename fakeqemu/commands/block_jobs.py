@@ -6,7 +6,7 @@ from typing import Any
 
 from fakeqemu.commands.registry import command
 from fakeqemu.model.block import bitmaps, snapshots, starting, transaction
-from fakeqemu.model.block.create import Create
+from fakeqemu.model.block.create import Amend, Create
 from fakeqemu.model.block.vmsnapshots import SnapshotJob
 from fakeqemu.model.machine import Machine
 
@@ -55,6 +55,14 @@ def block_stream(vm: Machine, arguments: Json) -> None:
 def blockdev_create(vm: Machine, job_id: str, options: Json) -> None:
     """Make an image."""
     Create(vm.block, job_id, options).start()
+
+
+@command("x-blockdev-amend")
+def x_blockdev_amend(
+    vm: Machine, job_id: str, node_name: str, options: Json, force: bool = False  # noqa: ARG001
+) -> None:
+    """Change an image's format options."""
+    Amend(vm.block, job_id, vm.block.graph.lookup(None, node_name), options).start()
 
 
 @command("blockdev-snapshot", raw=True)

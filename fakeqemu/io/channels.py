@@ -64,6 +64,10 @@ class LinkStream:
         """Only files have holes."""
         raise RuntimeError(f"{size} bytes cannot be left out of a {self._kind}")
 
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Only files have places."""
+        raise RuntimeError(f"{len(data)} bytes have no place {offset} in a {self._kind}")
+
     def close(self) -> None:
         """Send what is queued, then close."""
         self.on_close = None
@@ -122,6 +126,15 @@ class FileStream:
         """Leave a hole."""
         if self._fd >= 0:
             os.lseek(self._fd, size, os.SEEK_CUR)
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Write elsewhere; an error ends in `on_close`."""
+        try:
+            while data and self._fd >= 0:
+                done = os.pwrite(self._fd, data, offset)
+                offset, data = offset + done, data[done:]
+        except OSError as error:
+            self._finish(f"Unable to write to file: {error_text(error)}")
 
     def close(self) -> None:
         """Close; nothing is ever queued."""

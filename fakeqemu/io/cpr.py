@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fakeqemu.io.addresses import listen_on, remove_file, socket_of_fd, start_connect
@@ -24,6 +24,8 @@ from fakeqemu.qapi.errors import QapiError
 #: seconds in which the other side takes the state, which is small
 _PATIENCE = 10.0
 _CHUNK = 4096
+#: bytes of memory that are read at once
+_MEMORY_PIECE = 1 << 20
 #: names the descriptor of the state in the environment of what is executed
 EXEC_STATE = "QEMU_CPR_EXEC_STATE"
 
@@ -194,3 +196,20 @@ def left_by_exec(text: str) -> bytes:
     except OSError:
         return b""
     return data
+
+
+def read_memory(fd: int) -> Iterator[tuple[int, bytes]]:
+    """(offset, bytes) of what is there; holes are passed over."""
+    at = 0
+    while True:
+        try:
+            at = os.lseek(fd, at, os.SEEK_DATA)
+            end = os.lseek(fd, at, os.SEEK_HOLE)
+        except OSError:
+            return  # nothing but a hole, or no such memory
+        while at < end:
+            data = os.pread(fd, min(end - at, _MEMORY_PIECE), at)
+            if not data:
+                return
+            yield at, data
+            at += len(data)

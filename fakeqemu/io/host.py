@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -71,7 +71,7 @@ class LoopHost:
         #: whether the process is this machine's alone: it may become another, have been one
         #: before, and vCPUs have threads
         self.may_exec = False
-        #: what vCPUs and iothreads run in, once somebody has asked
+        #: what vCPUs, iothreads and migration run in, once somebody has asked
         self._threads: ParkedThreads | None = None
         self._stderr = stderr
         self._channels: list[Any] = []
@@ -214,6 +214,16 @@ class LoopHost:
         fd = create_memory(name, size)
         self._cleanups.append(lambda: self.close_fd(fd))
         return fd
+
+    def read_memory(self, fd: int) -> Iterator[tuple[int, bytes]]:
+        """What is in memory."""
+        from fakeqemu.io.cpr import read_memory
+
+        return read_memory(fd)
+
+    def write_memory(self, fd: int, offset: int, data: bytes) -> None:
+        """Write into memory."""
+        os.pwrite(fd, data, offset)
 
     def fd_size(self, fd: int) -> int | None:
         """Bytes in a file or memory."""

@@ -1,12 +1,15 @@
 """Files written once: through a buffer, with holes where the file can have them.
 
-Writing blocks until the other end of a pipe has taken what came before, as QEMU's does.
+Writing waits until the other end of a pipe has taken what came before, as QEMU's does; but an
+end that takes nothing at all is given up, for everything else in this process waits too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import stat
 from collections.abc import Iterable
 
@@ -14,6 +17,8 @@ from fakeqemu.io.paths import Opener
 from fakeqemu.model.output import Piece, Zeros
 
 _BUFFER = 1 << 20
+#: seconds in which the other end of a pipe has to take something
+_PATIENCE = 10.0
 
 
 class FdOutput:
@@ -23,7 +28,7 @@ class FdOutput:
         self._fd = fd
         self._buffer = bytearray()
         with contextlib.suppress(OSError):
-            os.set_blocking(fd, True)
+            os.set_blocking(fd, False)
         self._sparse = stat.S_ISREG(os.fstat(fd).st_mode)
 
     @property
@@ -62,7 +67,7 @@ class FdOutput:
         view = memoryview(bytes(self._buffer))
         self._buffer.clear()
         while view:
-            view = view[os.write(self._fd, view) :]
+            view = view[self._some(view) :]
 
     def _zeros(self, size: int) -> None:
         if self._sparse and os.lseek(self._fd, 0, os.SEEK_CUR) >= os.fstat(self._fd).st_size:
@@ -70,7 +75,18 @@ class FdOutput:
             return
         zeros = bytes(min(size, _BUFFER))
         while size:
-            size -= os.write(self._fd, zeros[: min(size, _BUFFER)])
+            size -= self._some(zeros[: min(size, _BUFFER)])
+
+    def _some(self, data: bytes | memoryview) -> int:
+        """Write what the file takes now, or soon; how much. Raises OSError."""
+        while True:
+            try:
+                return os.write(self._fd, data)
+            except BlockingIOError:
+                waiting = select.poll()
+                waiting.register(self._fd, select.POLLOUT)
+                if not waiting.poll(_PATIENCE * 1000):
+                    raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
 
 
 def create_output(opener: Opener, path: str, mode: int) -> FdOutput:

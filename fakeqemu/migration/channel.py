@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from fakeqemu.migration.address import Address
+from fakeqemu.migration.address import Address, supports_multi_channel
 from fakeqemu.migration.fds import named_fd_address, rdma_error
 from fakeqemu.migration.streams.multifd import MultifdWriter
 from fakeqemu.migration.streams.returnpath import Answer, Broken, ReturnPathReader
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
 
+_NO_MULTIFD = "multifd is not supported by current protocol"
+_NO_PREEMPT = (
+    "Postcopy preempt is not supported as current migration stream does not support multi-channels."
+)
 _UNREADABLE = "Unable to read from file: Bad file descriptor"
 
 
@@ -35,6 +39,9 @@ class Owner(Protocol):
 
     def channels_ready(self) -> None:
         """All channels are there."""
+
+    def channel_alone(self, text: str) -> None:
+        """The main channel is there, but the further ones that it takes cannot be had."""
 
     def connect_failed(self, text: str) -> None:
         """The main channel cannot be had; a hint may follow on a second line."""
@@ -134,6 +141,11 @@ class OutgoingChannel:
         if self._main is not None:
             self._main.skip(size)
 
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Write at an offset of the file."""
+        if self._main is not None:
+            self._main.write_at(offset, data)
+
     def sync(self, number: int) -> int:
         """Send a sync packet on each multifd channel, the first with `number`; the next one."""
         for channel, writer in self._multifd:
@@ -196,6 +208,10 @@ class OutgoingChannel:
             self._owner.connect_failed(error)
             return
         self._main = channel
+        alone = self._stays_alone()
+        if alone:
+            self._owner.channel_alone(alone)
+            return
         if self.is_socket or (self.return_path and self.is_pipe):
             # anything else is only read for answers: a command may well close its output
             channel.on_data = self._answered
@@ -207,6 +223,15 @@ class OutgoingChannel:
         if not self._closed:
             self._owner.channel_opened()
             self._connect_more()
+
+    def _stays_alone(self) -> str:
+        """What stands against further channels that are wanted; empty if nothing does."""
+        on = self._migration.capabilities
+        if self._resume or supports_multi_channel(self._address, on("mapped-ram")):
+            return ""
+        if on("multifd"):
+            return _NO_MULTIFD
+        return _NO_PREEMPT if on("postcopy-preempt") else ""
 
     def _greet(self, channel: Stream) -> None:
         if self._migration.parameters.get("tls-creds"):

@@ -8,11 +8,12 @@ is not stands against the migration.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.migration.address import Address
 from fakeqemu.migration.cprformat import CprReader, encode
+from fakeqemu.model.guestmemory import PAGE
 from fakeqemu.model.ramblocks import Block, backend_blocks, blocks_of, board_blocks
 from fakeqemu.qapi.errors import QapiError
 
@@ -79,7 +80,7 @@ def send_state(
 
 def execute(vm: Machine, command: list[str]) -> None:
     """Become `command`. Raises QapiError when it cannot be run; else does not return."""
-    _save_memory(vm)
+    fill_memory(vm)
     pieces = encode(vm.saved_fds, vm.profile.traits, numbers=True)
     vm.journal.note("cpr", "exec", command=command, names=[s.name for s in vm.saved_fds])
     state = b"".join(data for data, _ in pieces)
@@ -91,6 +92,27 @@ def _save_memory(vm: Machine) -> None:
     for block in blocks_of(vm):
         if block.by_descriptor and vm.saved_fds.find(block.name) is None:
             vm.saved_fds.save(block.name, vm.host.create_memory(block.region, block.reserved))
+
+
+def fill_memory(vm: Machine) -> None:
+    """Put into the shared memory what the guest, which has stopped, has in it."""
+    _save_memory(vm)
+    for block, fd in _saved_blocks(vm):
+        pages = vm.guest_memory.pages(block.name)
+        for offset, data in vm.host.read_memory(fd):
+            # what an earlier attempt has left
+            for at in range(offset, offset + len(data), PAGE):
+                if at // PAGE not in pages:
+                    vm.host.write_memory(fd, at, bytes(PAGE))
+        for number, page in pages.items():
+            vm.host.write_memory(fd, number * PAGE, page)
+
+
+def _saved_blocks(vm: Machine) -> Iterator[tuple[Block, int]]:
+    for block in blocks_of(vm):
+        fd = vm.saved_fds.find(block.name) if block.by_descriptor else None
+        if fd is not None:
+            yield block, fd
 
 
 # -- the new process -----------------------------------------------------------------------------
@@ -119,6 +141,15 @@ def keep(vm: Machine, saved: Sequence[Any]) -> None:
     for each in reversed(saved):
         vm.saved_fds.save(each.name, each.fd, each.id)
     vm.journal.note("cpr", "received", names=[each.name for each in saved])
+
+
+def take_memory(vm: Machine) -> None:
+    """The guest has what is in the memory that was handed over."""
+    for block, fd in _saved_blocks(vm):
+        for offset, data in vm.host.read_memory(fd):
+            for at in range(0, len(data), PAGE):
+                if any(page := data[at : at + PAGE]):
+                    vm.guest_memory.store(block.name, offset + at, page)
 
 
 def check_memory(vm: Machine) -> None:

@@ -13,7 +13,7 @@ from fakeqemu.migration.streams import layout
 from fakeqemu.migration.streams.constants import PAGE_SIZE
 from fakeqemu.migration.streams.expect import Expectation, LocalBlock
 from fakeqemu.migration.streams.writer import Source, SourceBlock
-from fakeqemu.migration.transfer_data import Limits, Workload
+from fakeqemu.migration.transfer_data import PAGE, Limits, Workload
 from fakeqemu.model import pci
 from fakeqemu.model.device import DeviceObject
 from fakeqemu.model.devpath import device_path, section_name
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
 _PCI_SECTION = re.compile(r"([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f:.]*[0-9a-f]{2}\.[0-7])/")
+
+
+#: bytes of memory that are not zeros before the firmware of a PC has run, and after it has
+_FIRMWARE_FRESH = 50 * PAGE
+_FIRMWARE_STARTED = 120 * PAGE
 
 
 def machine_name(vm: Machine) -> str:
@@ -67,7 +72,7 @@ def source(vm: Machine, migration: MigrationObject) -> Source:
         ram_id=_ram_id(vm),
         page_size_summary=_page_sizes(vm),
         content=_content(vm, migration),
-        unsent=tuple(_user_sections(vm)),
+        unsent=(*_cpu_sections(vm), *_user_sections(vm)),
     )
 
 
@@ -91,7 +96,7 @@ def expectation(
         _uuid(vm),
         blocks,
         blocks_complete=vm.machine_type is not None,
-        section=lambda name, _: _section_version(vm, name),
+        section=lambda name, instance: _section_version(vm, name, instance),
         runstates=schemainfo.run_states(vm.profile),
         configuration=bool(properties["send-configuration"]),
         footers=bool(properties["send-section-footer"]),
@@ -116,12 +121,12 @@ def _page_sizes(vm: Machine) -> int:
     return PAGE_SIZE if blocks_of(vm) else 0
 
 
-def _section_version(vm: Machine, name: str) -> int | None:
+def _section_version(vm: Machine, name: str, instance: int) -> int | None:
     """The newest version of a section that is taken; any, if it is skipped unread."""
     fixed = layout.known(name, vm.profile.traits)
     if fixed is not None:
         return fixed.version_id
-    return None if lacks_section(vm, name) else 0xFFFF_FFFF
+    return None if lacks_section(vm, name, instance) else 0xFFFF_FFFF
 
 
 def _ram_id(vm: Machine) -> int:
@@ -138,11 +143,13 @@ def _states(migration: MigrationObject) -> dict[str, bool]:
 # -- sections of devices -------------------------------------------------------------------------
 
 
-def lacks_section(vm: Machine, name: str) -> bool:
-    """Whether the machine surely has no section of this name.
+def lacks_section(vm: Machine, name: str, instance: int) -> bool:
+    """Whether the machine surely has no section of this name and instance.
 
-    That is so if no device is at its PCI address, or one with another section.
+    That is so if no device is at its PCI address, or one with another section; or no such CPU.
     """
+    if name == vm.profile.traits.stream_cpu_section and vm.machine_type is not None:
+        return (name, instance) not in _cpu_sections(vm)
     match = _PCI_SECTION.match(name)
     if match is None or vm.machine_type is None:
         return False
@@ -181,6 +188,17 @@ def _pci_paths(vm: Machine) -> set[str]:
     return found | {device_path(vm, device) for device in vm.devices.user_devices()}
 
 
+def _cpu_sections(vm: Machine) -> list[tuple[str, int]]:
+    """Name and instance of one section of each CPU, which tells that it is there."""
+    if vm.machine_type is None:
+        return []
+    name, cpus = vm.profile.traits.stream_cpu_section, vm.cpus
+    indexes = [cpu.index for cpu in cpus.present()]
+    if name == "apic":
+        return [(name, cpus.topology.apic_id(index)) for index in indexes]
+    return [(name, index) for index in indexes]
+
+
 def _user_sections(vm: Machine) -> list[tuple[str, int]]:
     """Name and instance of the sections that users' devices have, as far as types tell."""
     if vm.machine_type is None:
@@ -208,8 +226,19 @@ def workload(vm: Machine, migration: MigrationObject) -> Workload:
     if migration.mode in cpr.SHARING:
         ram = 0
     given: Workload | None = vm.guest_workload
-    base = given if given is not None else Workload(vcpus=max(1, vm.cpus.topology.cpus))
+    base = given
+    if base is None:
+        vcpus = max(1, vm.cpus.topology.cpus)
+        base = Workload(vcpus=vcpus, content=_firmware_content(vm, migration))
     return replace(base, ram=ram)
+
+
+def _firmware_content(vm: Machine, migration: MigrationObject) -> int:
+    """Bytes that the firmware has in memory: an idle guest has nothing else there."""
+    if vm.machine_type is None:
+        return 0
+    stopped_in = migration.outgoing.hold.old_state or vm.runstate.current
+    return _FIRMWARE_FRESH if stopped_in == "prelaunch" else _FIRMWARE_STARTED
 
 
 def limits(migration: MigrationObject) -> Limits:

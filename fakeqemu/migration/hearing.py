@@ -40,6 +40,11 @@ class Hearing:
                 run.vm.host.warn(hint)
         run.refused(QapiError(desc))
 
+    def channel_alone(self, text: str) -> None:
+        """See `channel.Owner`."""
+        self._run.vm.host.warn(text)
+        self._run.refused(QapiError(text), record=False)
+
     def channel_opened(self) -> None:
         """See `channel.Owner`."""
         run = self._run

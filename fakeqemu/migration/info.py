@@ -44,6 +44,10 @@ def migration_info(profile: Profile, migration: MigrationObject) -> dict[str, An
     return info
 
 
+#: milliseconds that stand for no bound at all
+_UNBOUNDED = (1 << 63) - 1
+
+
 def _blocktime(profile: Profile, migration: MigrationObject) -> dict[str, Any]:
     """How long vcpus waited for pages: no guest is there to wait."""
     members, incoming = schemainfo.info_members(profile), migration.incoming
@@ -74,7 +78,11 @@ def _progress(
     if done or in_postcopy:
         info["downtime"] = outgoing.hold.downtime // MILLISECOND
     else:
-        info["expected-downtime"] = transfer.expected_downtime
+        info["expected-downtime"] = (
+            _UNBOUNDED
+            if profile.traits.expected_downtime_unbounded and transfer.speed_unknown
+            else transfer.expected_downtime
+        )
     info["ram"] = transfer.figures().ram(skipped="ram.skipped" in members)
     if not done and "remaining" in members:
         info["remaining"] = transfer.remaining

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fakeqemu.migration import guest
+from fakeqemu.migration import cpr, guest
 from fakeqemu.migration.bitmaps import IncomingBitmaps, mapping_of
 from fakeqemu.migration.streams import events, returnpath
 from fakeqemu.migration.streams.constants import Postcopy
@@ -105,7 +105,8 @@ class Loading:
                     self._compare_devices(event)
                 case events.RecvBitmap(block):
                     size = guest.received_blocks(self._vm)[block].size
-                    self._answer(returnpath.received_bitmap(block, size))
+                    received = self._reader.received(block)
+                    self._answer(returnpath.received_bitmap(block, size, received))
                 case events.Loaded():
                     self._loaded()
                 case events.Failed():
@@ -146,8 +147,9 @@ class Loading:
         described = (event.value or {}).get("devices")
         for device in described if isinstance(described, list) else ():
             name = device.get("name") if isinstance(device, dict) else None
-            if isinstance(name, str) and guest.lacks_section(self._vm, name):
-                text = _UNKNOWN_SECTION.format(name, device.get("instance_id", 0))
+            number = device.get("instance_id", 0) if isinstance(device, dict) else 0
+            if isinstance(name, str) and guest.lacks_section(self._vm, name, number):
+                text = _UNKNOWN_SECTION.format(name, number)
                 if self._traits.load_error_has_cause:
                     self._fail([], f"{_INVALID}: Unknown {text}")
                 else:
@@ -182,6 +184,9 @@ class Loading:
 
     def _loaded(self) -> None:
         if not self.in_postcopy:
+            migration = self._incoming.migration
+            if (migration.incoming_mode or migration.mode) in cpr.SHARING:
+                cpr.take_memory(self._vm)
             live = {None, "running"}
             if self._traits.suspend_survives_stop:
                 live.add("suspended")

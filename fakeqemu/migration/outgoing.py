@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from fakeqemu.model.host import CprLink
     from fakeqemu.model.machine import Machine
 
+#: what the numbers of threads begin with, where they are counted
+_THREADS = 2000
 #: how long it takes until a cancel is noticed
 _CANCEL_TIME = 20 * MILLISECOND
 
@@ -68,6 +70,8 @@ class Outgoing:
         self.bitmaps: OutgoingBitmaps | None = None
         #: migrate-start-postcopy was asked for
         self.postcopy_wanted = False
+        #: writes to memory are caught, for a snapshot in the background
+        self.memory_watched = False
         #: nothing more will be sent; the destination's answer is awaited
         self.all_sent = False
         #: the destination has answered: all went well, or something went wrong; None: not yet
@@ -76,6 +80,8 @@ class Outgoing:
         self.course: Precopy | Postcopy | Snapshot | None = None
         #: the cpr channel, while the new process is waited for
         self._cpr_link: CprLink | None = None
+        #: names of the threads that somebody was told of
+        self._threads: set[str] = set()
         self._began = 0
         self._ended = 0
         self._told_passes = 0
@@ -105,10 +111,14 @@ class Outgoing:
         """What query-migrationthreads lists."""
         if self.channel is None or self.status not in RUNNING - {"setup"}:
             return []
-        first = self.vm.host.monotonic_thread_id()
         names = ["mig/src/main"]
         names += [f"mig/src/send_{number}" for number in range(self.channel.multifd_channels)]
-        return [{"name": name, "thread-id": first + n} for n, name in enumerate(names, 1)]
+        self._threads.update(names)
+        threads = [
+            {"name": name, "thread-id": self.vm.host.thread_id(name, _THREADS + number)}
+            for number, name in enumerate(names)
+        ]
+        return threads[::-1]
 
     def settle(self) -> None:
         """Bring the numbers up to now."""
@@ -387,6 +397,8 @@ class Outgoing:
         channel, self.channel = self.channel, None
         if channel is not None:
             channel.close()
+        while self._threads:
+            self.vm.host.end_thread(self._threads.pop())
         link, self._cpr_link = self._cpr_link, None
         if link is not None:
             link.close()

@@ -92,13 +92,19 @@ class Postcopy:
             return
         if run.status != "postcopy-active":
             run.state.move("postcopy-active")
-        self.schedule()
+        self._go_on_sending()
 
     # -- pages -------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Let the model follow the clock."""
         self._run.transfer.advance(self._run.vm.clock.now())
+
+    def _go_on_sending(self) -> None:
+        """What is in memory goes at once; how long all of it takes is the time model's affair."""
+        if self._run.sender is not None:
+            self._run.sender.rest()
+        self.schedule()
 
     def schedule(self) -> None:
         """Wait until everything is sent."""
@@ -138,15 +144,17 @@ class Postcopy:
                     run.sender.page(self._block, start, length)
             case Pong(value) if value == PACKAGE_LOADED and run.status == "postcopy-device":
                 run.state.move("postcopy-active")
-                self.schedule()
+                self._go_on_sending()
             case ReceivedBitmap() if run.status == "postcopy-recover":
+                if run.sender is not None:
+                    run.sender.has(answer.block, answer.numbers())
                 self._bitmaps -= 1
                 if not self._bitmaps:
                     self._resume()
             case ResumeAck() if run.status == "postcopy-recover":
                 run.state.move("postcopy-active")
                 run.transfer.set_halted(run.vm.clock.now(), False)
-                self.schedule()
+                self._go_on_sending()
             case Shut():
                 self._complete()
 

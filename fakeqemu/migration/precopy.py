@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.clock import MILLISECOND
+from fakeqemu.migration import cpr
 from fakeqemu.migration.postcopy import Postcopy
 from fakeqemu.migration.streams.returnpath import Answer, SwitchoverAck
 from fakeqemu.migration.workload import WINDOW
@@ -182,6 +183,8 @@ class Precopy:
         run.transfer.stop(run.transfer.now)
         run.tell_passes()
         assert run.sender is not None
+        if run.migration.mode == cpr.TRANSFER:
+            cpr.fill_memory(run.vm)
         run.sender.ram_end()
         self._sending()
 

@@ -6,11 +6,12 @@ so a source that dies leaves the last footer away; here too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from fakeqemu.migration.streams import mappedram
 from fakeqemu.migration.streams.constants import PAGE_SIZE, Ram
+from fakeqemu.migration.streams.events import MappedRam
 from fakeqemu.migration.streams.writer import Source, SourceBlock, StreamWriter, be64
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Sender:
         self._open = False
         #: packets on multifd channels
         self._packets = 0
+        #: where the pages of each block are in the file
+        self._places: dict[str, MappedRam] = {}
+        #: pages that the destination has, or will have, in postcopy
+        self._given: set[tuple[str, int]] = set()
         #: dirty bitmaps that are still to be sent
         self._bitmaps: OutgoingBitmaps | None = None
 
@@ -57,7 +62,7 @@ class Sender:
         """The list of RAM blocks."""
         self._sync()
         if "mapped-ram" in self.source.capabilities:
-            for piece in mappedram.ram_setup(self._writer, self._offset):
+            for piece in mappedram.ram_setup(self._writer, self._offset, self._places):
                 if isinstance(piece, mappedram.Hole):
                     self.channel.skip(piece.size)
                     self._offset += piece.size
@@ -73,11 +78,16 @@ class Sender:
         self._write(self._footer() + self._writer.bitmaps_start(bitmaps.start()))
         self._open = True
 
-    def part(self, pages: int = 0, *, pass_ends: bool = False) -> None:
-        """A part of RAM, with so many zero pages in it."""
+    def part(
+        self, pages: int = 0, *, pass_ends: bool = False, content: bool = False
+    ) -> None:
+        """A part of RAM, with so many zero pages in it, or with all that are not zero."""
         if pass_ends or self._writer.syncs_per_section:
             self._sync()
         records = b"".join(self._writer.zero_pages(0, pages)) if pages else b""
+        if content:
+            records += self._writer.content_pages()
+            self._put_content()
         self._write(self._footer() + self._writer.ram_part(records, pass_ends=pass_ends))
         self._open = True
 
@@ -87,6 +97,7 @@ class Sender:
         writer = self._writer
         head = self._footer() + writer.switchover_start()
         self._write(head + writer.ram_end(writer.content_pages()))
+        self._put_content()
         self._open = True
 
     def end(self, runstate: str, clock: int) -> None:
@@ -122,10 +133,24 @@ class Sender:
             self._write(self._writer.ping(4))
 
     def page(self, block: str, start: int, length: int) -> None:
-        """Pages that were asked for."""
+        """Pages that were asked for, but for those that are on their way."""
+        self._pages([(block, at // PAGE_SIZE) for at in range(start, start + length, PAGE_SIZE)])
+
+    def rest(self) -> None:
+        """All pages that are not zero and nobody has asked for: none comes twice."""
+        content = self.source.content
+        if "postcopy-ram" in self.source.capabilities and content is not None:
+            names = [block.name for block in self.source.blocks]
+            self._pages([(name, number) for name in names for number in sorted(content(name))])
+
+    def _pages(self, wanted: list[tuple[str, int]]) -> None:
         records = b""
-        for at in range(start, start + length, PAGE_SIZE):
-            records += self._writer.page(block, at)
+        for block, number in wanted:
+            if (block, number) not in self._given:
+                records += self._writer.page(block, number * PAGE_SIZE)
+        self._given.update(wanted)
+        if not records:
+            return
         self._write(self._footer() + self._writer.ram_part(records))
         self._open = True
 
@@ -142,8 +167,13 @@ class Sender:
     def ask_bitmaps(self, channel: OutgoingChannel) -> Sequence[SourceBlock]:
         """Go on on a new channel: ask which pages have come. The blocks asked for."""
         self.channel, self._open = channel, False
+        self._given.clear()
         self._write(b"".join(self._writer.recv_bitmap(b.name) for b in self.source.blocks))
         return self.source.blocks
+
+    def has(self, block: str, pages: Iterable[int]) -> None:
+        """The destination has these pages of a block."""
+        self._given.update((block, number) for number in pages)
 
     def resume(self) -> None:
         """Everything is known that is needed to go on."""
@@ -154,6 +184,15 @@ class Sender:
     def _write(self, data: bytes) -> None:
         self._offset += len(data)
         self.channel.write(data)
+
+    def _put_content(self) -> None:
+        """Put pages that are not zero in their places in a file."""
+        content = self.source.content
+        if content is None:
+            return
+        for name, header in self._places.items():
+            for offset, data in mappedram.content(header, content(name)):
+                self.channel.write_at(offset, data)
 
     def _footer(self) -> bytes:
         was_open, self._open = self._open, False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.migration.precopy import SETUP_TIME
 from fakeqemu.migration.streams.returnpath import Answer
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.migration.outgoing import Outgoing
@@ -63,11 +64,16 @@ class Snapshot:
 
     def _go_on(self) -> None:
         run = self._run
+        if run.memory_watched and run.traits.snapshot_leaves_memory_watched:
+            # nobody lets the guest go on
+            run.refused(QapiError("its memory is watched already"), record=False)
+            return
+        run.memory_watched = True
         run.hold.restore()
         run.hold.end_downtime()
         run.transfer.advance(run.vm.clock.now())
         assert run.sender is not None
-        run.sender.part()
+        run.sender.part(content=True)
         self.schedule()
 
     def _advance(self) -> None:
@@ -79,5 +85,6 @@ class Snapshot:
         run.all_sent = True
         assert run.sender is not None
         run.sender.end(self._runstate, run.vm.clock.now())
+        run.memory_watched = False
         if run.status == "active":
             run.complete(run.vm.runstate.current)

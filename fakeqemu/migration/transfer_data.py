@@ -21,6 +21,8 @@ class Workload:
     ram: int = 128 << 20
     #: how many of a thousand pages are zeros when the transfer begins
     zero_permille: int = 984
+    #: how many bytes there are in pages that are not zeros; None: as that share says
+    content: int | None = None
     #: bytes the guest writes to in a second while it runs unthrottled
     dirty_rate: int = 100 * PAGE
     #: bytes it writes to at all; None: all of its memory
@@ -50,6 +52,13 @@ class Workload:
     def pages(self) -> int:
         """Pages of guest memory."""
         return self.ram // PAGE
+
+    @property
+    def zero_pages(self) -> int:
+        """Pages that are all zeros when the transfer begins."""
+        if self.content is None:
+            return self.pages * self.zero_permille // 1000
+        return max(0, self.pages - -(-self.content // PAGE))
 
     @property
     def dirty_pages_limit(self) -> int:
@@ -136,6 +145,8 @@ class Pass:
     pages: int
     zero: int
     began: int
+    #: the guest was running when it began
+    live: bool = True
     #: bytes beside pages
     extra: int = 0
     #: sent bytes of the wire, times nanoseconds per second

@@ -103,8 +103,7 @@ class Transfer:
         self.started = self.now
         self._settled = self.now + WINDOW
         pages = self.workload.pages
-        zero = pages * self.workload.zero_permille // 1000
-        self._pass = Pass(pages, zero, self.now)
+        self._pass = Pass(pages, self.workload.zero_pages, self.now, live=self.running)
         self._totals = _Totals()
         self._judged = _Judged(self.now)
 
@@ -250,7 +249,7 @@ class Transfer:
             return
         count -= 1
         current = self._pass
-        sent = Pass(current.pages, current.zero, current.began)
+        sent = Pass(current.pages, current.zero, current.began, live=current.live)
         sent.done = min(current.wire * SECOND, length * self.speed)
         self._totals.zero += count * sent.sent_zero
         self._totals.normal += count * sent.sent_normal
@@ -295,15 +294,17 @@ class Transfer:
         return current.left
 
     def _count_bytes(self, size: int) -> None:
-        totals = self._totals
+        name = self._counted_as
+        setattr(self._totals, name, getattr(self._totals, name) + size)
+
+    @property
+    def _counted_as(self) -> str:
+        """Which counter has the bytes of this pass: a guest that stands still has downtime."""
         if self.phase == "postcopy":
-            totals.postcopy += size
-        elif self.phase == "switchover":
-            totals.downtime += size
-        elif self.limits.multifd:
-            totals.multifd += size
-        else:
-            totals.precopy += size
+            return "postcopy"
+        if self.phase == "precopy" and self.limits.multifd:
+            return "multifd"
+        return "precopy" if self.phase == "precopy" and self._pass.live else "downtime"
 
     def _requests(self) -> int:
         if self.phase != "postcopy":
@@ -318,7 +319,7 @@ class Transfer:
         self._dirty, self._unseen = self._dirty % (PAGE * SECOND), None
         self.dirty_sync_count += 1
         pages = min(left + dirtied, self.workload.pages)
-        self._pass = Pass(pages, min(zero_left, pages), self.now)
+        self._pass = Pass(pages, min(zero_left, pages), self.now, live=self.running)
         self._judge(dirtied)
 
     def _judge(self, dirtied: int) -> None:
@@ -399,6 +400,11 @@ class Transfer:
         return self._pass.left * PAGE
 
     @property
+    def speed_unknown(self) -> bool:
+        """Whether it came to a second look before the speed of the channel was measured."""
+        return self.dirty_sync_count > 1 and self.now - self.started < WINDOW
+
+    @property
     def expected_downtime(self) -> int:
         """Milliseconds the guest would stand still if it were stopped now."""
         if not self.dirty_pages_rate or not self.bandwidth:
@@ -409,13 +415,10 @@ class Transfer:
     def figures(self) -> Figures:
         """Everything query-migrate shows of RAM, as of `now`."""
         current, totals = self._pass, self._totals
-        sent = current.share(current.wire)
-        size = {"precopy": totals.precopy, "multifd": totals.multifd}
-        if self.phase == "precopy":
-            size["multifd" if self.limits.multifd else "precopy"] += sent
-        downtime = totals.downtime + (sent if self.phase == "switchover" else 0)
-        postcopy = totals.postcopy + (sent if self.phase == "postcopy" else 0)
-        transferred = size["precopy"] + size["multifd"] + downtime + postcopy
+        kinds = ("precopy", "multifd", "downtime", "postcopy")
+        size = {name: getattr(totals, name) for name in kinds}
+        size[self._counted_as] += current.share(current.wire)
+        transferred = sum(size.values())
         elapsed = self.now - self.started
         speed = self.speed if current.wire and self.phase != "done" else 0
         if self.phase == "done" and elapsed:
@@ -434,6 +437,6 @@ class Transfer:
             multifd_bytes=size["multifd"],
             pages_per_second=each,
             precopy_bytes=size["precopy"],
-            downtime_bytes=downtime,
-            postcopy_bytes=postcopy,
+            downtime_bytes=size["downtime"],
+            postcopy_bytes=size["postcopy"],
         )

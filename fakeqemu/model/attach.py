@@ -130,8 +130,7 @@ def _take_backends(vm: Machine, device: DeviceObject) -> None:
         # a virtio port lets go of it while the guest does not run
         port = vm.profile.is_a(device.type, "virtio-serial-port")
         frontend = DeviceFrontend(lambda: not port or vm.runstate.running)
-        vm.chardevs[name].attach(frontend, fe_open=not waits)
-        vm.chardevs[name].pause(waits)
+        vm.chardevs[name].attach(frontend, fe_open=not waits, paused=waits)
 
 
 # -- PCI -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model import deviceproperties
+from fakeqemu.model import boardports, deviceproperties
 from fakeqemu.model.cpus import Cpu
 from fakeqemu.model.device import DeviceObject
 from fakeqemu.model.propertytypes import convert
@@ -19,6 +19,7 @@ from fakeqemu.model.qom import Qom, QomObject, from_recorded
 from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError, StartupError
 
 if TYPE_CHECKING:
+    from fakeqemu.model.boardports import Place
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import MachineType, TreeObject
     from fakeqemu.qapi.schema import Schema
@@ -73,7 +74,8 @@ def create_board(vm: Machine) -> None:
         cpu_type = node.at(first).type
     vm.cpus.type = vm.cpus.type or cpu_type or ""
     extra = vm.cpus.topology.cpus - 1 if facts["cpus"] else 0
-    rename = _renumber(_inserted_at(node), extra)
+    ports = boardports.place(vm, node.at("unattached"))
+    rename = _renumber(_inserted_at(node), extra, ports)
     obj = vm.qom.container("/machine")
     whole = from_recorded(node, rename=rename, make=_maker(vm))
     for name, shape in whole.shapes.items():
@@ -89,6 +91,8 @@ def create_board(vm: Machine) -> None:
             _move(child, obj, name)
     if facts["cpus"]:
         _create_cpus(vm, node, rename)
+    if ports is not None:
+        _create_ports(vm, ports, extra, rename)
     apply_globals(vm)
     vm.lifecycle.wakeup_support = facts["current-machine"]["wakeup-suspend-support"]
 
@@ -216,14 +220,23 @@ def _inserted_at(node: TreeObject) -> int:
     return 2 if following is not None and following.type == "kvmvapic" else 1
 
 
-def _renumber(start: int, count: int) -> Callable[[str], str]:
-    """Shift numbers of unattached devices from `start` on by `count`."""
+def _renumber(start: int, count: int, ports: Place | None) -> Callable[[str], str]:
+    """Shift numbers of unattached devices from `start` on by `count`, and make room for ports.
+
+    The recorded ports are called `port[N]`.
+    """
+    grown = 0 if ports is None else len(ports.wanted) - ports.recorded
 
     def shift(match: re.Match[str]) -> str:
         number = int(match[2])
-        return f"{match[1] or ''}device[{number + count if number >= start else number}]"
+        new = number + count if number >= start else number
+        if ports is not None and number >= ports.start:
+            if number < ports.start + ports.recorded:
+                return f"{match[1] or ''}port[{number}]"
+            new += grown
+        return f"{match[1] or ''}device[{new}]"
 
-    return lambda text: _DEVICE.sub(shift, text) if count else text
+    return lambda text: _DEVICE.sub(shift, text)
 
 
 def _create_cpus(vm: Machine, node: TreeObject, rename: Callable[[str], str]) -> None:
@@ -239,6 +252,20 @@ def _create_cpus(vm: Machine, node: TreeObject, rename: Callable[[str], str]) ->
         obj = cpu_object(vm, recorded, index, rename)
         unattached.add_child(f"device[{number}]", obj)
         vm.cpus.add(Cpu(index, obj))
+
+
+def _create_ports(
+    vm: Machine, ports: Place, extra: int, rename: Callable[[str], str]
+) -> None:
+    """Replace the recorded ports by those that are asked for, `extra` CPUs further on."""
+    unattached = vm.qom.container("/machine/unattached")
+    for number in range(ports.start, ports.start + ports.recorded):
+        unattached.forget_child(f"port[{number}]")
+    for index, (model, properties) in enumerate(ports.wanted):
+        obj = from_recorded(model, make=_maker(vm))
+        obj.values.update({name: v for name, v in properties.items() if name in obj.shapes})
+        obj.values["parent_bus"] = rename(ports.bus)
+        unattached.add_child(f"device[{ports.start + extra + index}]", obj)
 
 
 def cpu_object(

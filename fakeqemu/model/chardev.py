@@ -138,16 +138,18 @@ class Chardev:
 
     # -- the frontend's side -----------------------------------------------------------------
 
-    def attach(self, frontend: Frontend, *, fe_open: bool = True) -> None:
+    def attach(
+        self, frontend: Frontend, *, fe_open: bool = True, paused: bool = False
+    ) -> None:
         """Put `frontend` on the device; it hears at once of a client already there.
 
-        Raises QapiError if the device is in use.
+        `paused`: it takes no input yet. Raises QapiError if the device is in use.
         """
         if self.busy:
             raise QapiError(self._traits.chardev_in_use_text.format(self.id))
         self.frontend = frontend
         self._fe_open = fe_open
-        self._paused = False
+        self._paused = paused
         if self.connected:
             frontend.chr_opened()
         self._update_reading()
@@ -179,6 +181,11 @@ class Chardev:
         """What the yank command does to a socket: end the connection there is."""
         if self.connected:
             self.disconnect()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the frontend takes no input for now."""
+        return self._paused
 
     @property
     def wants_input(self) -> bool:
@@ -384,5 +391,5 @@ def change_chardev(vm: Machine, options: ChardevOptions) -> Chardev:
         old.closed()
     old.detach()
     vm.host.close_chardev(old)
-    new.attach(frontend, fe_open=fe_open)
+    new.attach(frontend, fe_open=fe_open, paused=old.paused)
     return new

@@ -54,7 +54,9 @@ class MuxChardev(Chardev):
         """Whether any frontend sits on it."""
         return bool(self._frontends)
 
-    def attach(self, frontend: Frontend, *, fe_open: bool = True) -> None:
+    def attach(
+        self, frontend: Frontend, *, fe_open: bool = True, paused: bool = False
+    ) -> None:
         """Add a frontend; the newest has the focus. Raises QapiError when it is full."""
         if len(self._frontends) == _MAXIMUM:
             raise QapiError(
@@ -65,6 +67,8 @@ class MuxChardev(Chardev):
         self._fe_open = fe_open
         if self._base.connected and self._opened:
             frontend.chr_opened()
+        if paused:
+            self.pause(True)
 
     def detach(self) -> None:
         """Take the frontend with the focus away; the next one gets it."""

@@ -48,7 +48,7 @@ class Dump:
         """What dump-guest-memory does. Raises QapiError."""
         vm = self._vm
         if vm.runstate.check("inmigrate"):
-            raise QapiError("Dump not allowed during incoming migration.")
+            raise QapiError(vm.profile.traits.dump_incoming_text)
         if self.status == "active":
             raise QapiError(_IN_PROGRESS)
         asked = options.get("format", "elf")

@@ -60,8 +60,8 @@ class Guest:
         self.manners = Manners()
         self.ports = GuestPorts(vm)
         self.agent = GuestAgent(vm, self)
-        #: what the balloon leaves it, in bytes; None: everything
-        self.balloon: int | None = None
+        #: bytes that it has put into the balloon
+        self._given_up = 0
         #: counts resets: what was begun before one is forgotten
         self._life = 0
         self._waiting: list[Callable[[], None]] = []
@@ -121,17 +121,15 @@ class Guest:
 
     def inflate(self, size: int) -> None:
         """Keep `size` bytes, give the rest to the balloon: BALLOON_CHANGE."""
-        total = self._memory()
-        size = min(size, total)
         before = self.actual
-        self.balloon = None if size == total else size
+        self._given_up = max(0, self._memory() - size)
         if self.actual != before:
             self._vm.events.emit("BALLOON_CHANGE", {"actual": self.actual})
 
     @property
     def actual(self) -> int:
         """Bytes that the balloon leaves the guest."""
-        return self._memory() if self.balloon is None else self.balloon
+        return self._memory() - self._given_up
 
     def _memory(self) -> int:
         return self._vm.memory.size + memorydevices.plugged_size(self._vm)
@@ -154,17 +152,21 @@ class Guest:
         backend = block.backends.named.get(disk)
         if backend is None and block.graph.find(disk) is None:
             backend = block.backends.get(None, disk)
-        node = disk if backend is None else getattr(backend.node, "name", None)
-        if node is None:
+        if backend is None:
+            found = block.graph.find(disk)
+            backend = block.backends.on(found) if found is not None else None
+        if backend is not None and backend.node is None:
             raise QapiError(f"Device '{disk}' has no medium")
-        if data is None:
-            left = 4096 if size is None else size
-            while left > 0:
-                piece = min(left, _CHUNK)
-                block.write(node, offset, _FILLER * piece)
-                offset, left = offset + piece, left - piece
-        else:
-            block.write(node, offset, data)
+        left = 4096 if size is None else size
+        while left > 0 or data is not None:
+            piece = _FILLER * min(left, _CHUNK) if data is None else data
+            if backend is None:
+                block.write(disk, offset, piece)
+            else:
+                backend.write(offset, piece)
+            if data is not None:
+                break
+            offset, left = offset + len(piece), left - len(piece)
 
     def hibernate(self) -> None:
         """Go to sleep in S4: SUSPEND_DISK, then off."""
@@ -243,7 +245,7 @@ class Guest:
     def _was_reset(self, _cause: str) -> None:
         self._life += 1
         self._waiting.clear()
-        self.balloon = None
+        self._given_up = 0
         self.agent.was_reset()
         self._start_agent()
 

@@ -140,6 +140,10 @@ class GuestMemory:
 
     # -- by block, as migration knows them ---------------------------------------------------
 
+    def blocks(self) -> list[str]:
+        """The blocks with pages that are not zero."""
+        return [block for block, pages in self._pages.items() if pages]
+
     def pages(self, block: str) -> Mapping[int, bytes]:
         """Page number -> content, of the pages of a block that are not zero."""
         return self._pages.get(block, {})

@@ -27,7 +27,7 @@ class GuestPorts:
     def consoles(self) -> list[Chardev]:
         """Where the guest may print, in order: serial ports, then consoles that were plugged."""
         vm = self._vm
-        names = [name for kind, name in vm.ports if kind == "serial"]
+        names = [port.chardev for port in vm.ports if port.kind == "serial"]
         for device in vm.devices.user_devices():
             if device.type in _CONSOLES and isinstance(device.values.get("chardev"), str):
                 names.append(device.values["chardev"])

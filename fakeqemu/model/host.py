@@ -7,7 +7,7 @@ with QEMU's own text. Nothing here blocks: what takes time calls back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,6 +36,9 @@ class Stream(Protocol):
 
     def skip(self, size: int) -> None:
         """Leave out `size` bytes: read or write on behind them. Only files can do that."""
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Write at an offset of the file, and go on where it was. Only files can do that."""
 
     def close(self) -> None:
         """Send what is queued, then close; `on_close` is not called."""
@@ -147,6 +150,12 @@ class Host(Protocol):
     def create_memory(self, name: str, size: int) -> int:
         """A descriptor of new memory that another process can map. Raises QapiError."""
 
+    def read_memory(self, fd: int) -> Iterator[tuple[int, bytes]]:
+        """(offset, bytes) of what is in the memory `fd`, without holes that it has."""
+
+    def write_memory(self, fd: int, offset: int, data: bytes) -> None:
+        """Write into the memory `fd`."""
+
     def fd_size(self, fd: int) -> int | None:
         """Bytes in the file or memory `fd`; None if that cannot be told."""
 
@@ -184,7 +193,7 @@ class Host(Protocol):
         """A number to show as a thread id: of this process for the main thread."""
 
     def thread_id(self, name: str, number: int) -> int:
-        """The id of the thread that `name`, a vCPU or an iothread, runs in.
+        """The id of the thread that `name` runs in: a vCPU, an iothread, a channel of migration.
 
         Where nothing has a thread of its own it is counted from the main one's by `number`.
         """
@@ -265,6 +274,13 @@ class NullHost:
     def create_memory(self, name: str, size: int) -> int:  # noqa: ARG002
         """No descriptor is that high."""
         return 1 << 30
+
+    def read_memory(self, fd: int) -> Iterator[tuple[int, bytes]]:  # noqa: ARG002
+        """Nothing is in it."""
+        return iter(())
+
+    def write_memory(self, fd: int, offset: int, data: bytes) -> None:
+        """Do nothing."""
 
     def fd_size(self, fd: int) -> int | None:  # noqa: ARG002
         """It cannot be told."""
@@ -348,6 +364,9 @@ class _NullStream:
         pass
 
     def skip(self, size: int) -> None:
+        pass
+
+    def write_at(self, offset: int, data: bytes) -> None:
         pass
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fakeqemu.migration.object import MigrationObject
     from fakeqemu.migration.transfer_data import Workload
     from fakeqemu.model.block.room import Block
+    from fakeqemu.model.boardports import Port
     from fakeqemu.model.chardev import Chardev
     from fakeqemu.model.guest import Guest
     from fakeqemu.model.hw.ports import IoSpace
@@ -73,8 +74,8 @@ class Machine:
         self.chardevs: dict[str, Chardev] = {}
         #: -global that some object has taken
         self.used_globals: set[GlobalProperty] = set()
-        #: guest ports on character devices: ("serial", chardev id), ...
-        self.ports: list[tuple[str, str]] = []
+        #: guest ports on character devices
+        self.ports: list[Port] = []
         #: set by the boot step that makes it; None before
         self.migration: MigrationObject | None = None
         #: what `-incoming config:` said; None without early parameters, empty once taken

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model import netcheck
+from fakeqemu.model import hostforward, netcheck
 from fakeqemu.model.device import DeviceObject
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
@@ -34,6 +34,8 @@ class Backend:
     link_up: bool = True
     #: lines that follow in info network
     info: str = ""
+    #: the host forwarding rules of a user-mode network
+    forwards: list[hostforward.Forward] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +81,9 @@ class Net:
         info = "" if inherited else netcheck.check(self.vm, options, monitor)
         if type == "tap":
             self._open_tap(id, options)
-        backend = Backend(id, type, options, info=info)
+        rules = options.get("hostfwd", ()) if type == "user" else ()
+        forwards = [hostforward.parse(rule["str"], self.vm.profile.traits) for rule in rules]
+        backend = Backend(id, type, options, info=info, forwards=forwards)
         self.backends[id] = backend
         if type == "hubport" and options["hubid"] not in self._hubs:
             self._hubs.append(options["hubid"])

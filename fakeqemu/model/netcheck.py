@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model import hostforward
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -53,10 +54,15 @@ def _user(vm: Machine, options: dict[str, Any], monitor: Any) -> str:  # noqa: A
         if key in options:
             anywhere = key == "dns" and not options.get("restrict")
             _user_address(options[key], None if anywhere else network, key, what)
+    # the host is the second address of the network unless told otherwise
+    host = options.get("host", str(network.network_address + 2))
+    if "dns" in options and ipaddress.IPv4Address(options["dns"]) == ipaddress.IPv4Address(host):
+        raise QapiError("DNS must be different from host")
     if "domainname" in options and not options["domainname"]:
         raise QapiError("'domainname' parameter cannot be empty")
+    forwards: list[hostforward.Forward] = []
     for rule in options.get("hostfwd", ()):
-        _host_forward(rule["str"])
+        hostforward.add(forwards, rule["str"], vm.profile.traits)
     restrict = "on" if options.get("restrict") else "off"
     return f"net={network.network_address},restrict={restrict}"
 
@@ -66,7 +72,7 @@ def _user_network(options: dict[str, Any]) -> ipaddress.IPv4Network:
     if text is None:
         return ipaddress.IPv4Network("10.0.2.0/24")
     address, slash, mask = text.partition("/")
-    number = _loose_address(address)
+    number = hostforward.loose_address(address)
     if number is None:
         raise QapiError("Failed to parse netmask")
     bits = next(bits for start, length, bits in _CLASSES if number >> 32 - length == start)
@@ -95,20 +101,6 @@ _CLASSES = (
 )
 
 
-def _loose_address(text: str) -> int | None:
-    """An IPv4 address of one to four numbers, the last filling what is left."""
-    parts = text.split(".")
-    try:
-        numbers = [int(part, 0) for part in parts]
-    except ValueError:
-        return None
-    *head, last = numbers
-    room = 8 * (4 - len(head))
-    if len(parts) > 4 or any(not 0 <= n < 256 for n in head) or not 0 <= last < 1 << room:
-        return None
-    return sum(n << (24 - 8 * i) for i, n in enumerate(head)) | last
-
-
 def _user_address(
     text: str, network: ipaddress.IPv4Network | None, key: str, what: str
 ) -> None:
@@ -119,32 +111,6 @@ def _user_address(
         raise QapiError(f"Failed to parse {names[key]}") from None
     if network is not None and address not in network:
         raise QapiError(f"{what} doesn't belong to network")
-
-
-def _host_forward(rule: str) -> None:
-    """`[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport`."""
-
-    def wrong(why: str) -> QapiError:
-        return QapiError(f"Invalid host forwarding rule '{rule}' ({why})")
-
-    protocol, colon, rest = rule.partition(":")
-    if not colon:
-        raise wrong("No : separators")
-    if protocol not in ("tcp", "udp", ""):
-        raise wrong("Bad protocol name")
-    _, colon, rest = rest.partition(":")
-    if not colon:
-        raise wrong("Missing : separator")
-    port, dash, rest = rest.partition("-")
-    if not dash:
-        raise wrong("Bad host port separator")
-    if not port.isdigit() or int(port) > 65535:
-        raise wrong("Bad host port")
-    _, colon, port = rest.partition(":")
-    if not colon:
-        raise wrong("Missing guest address")
-    if not port.isdigit() or not 1 <= int(port) <= 65535:
-        raise wrong("Bad guest port")
 
 
 # -- descriptors -----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model import memorybackends
 from fakeqemu.model.propertytypes import convert
 from fakeqemu.model.qom import QomObject
 from fakeqemu.model.throttle import check_limits, expand_limits, from_properties, to_properties
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from fakeqemu.qapi.schema import Schema
 
 _INT64_MAX = (1 << 63) - 1
-#: host NUMA nodes that a mask has room for
-_HOST_NODES = 128
-_PAGE = 4096
 
 
 def _by_type(vm: Machine, type: str, table: Mapping[str, Any]) -> Any:
@@ -54,34 +52,6 @@ def set_property(vm: Machine, obj: UserObject, name: str, value: Any, schema: Sc
     if change is None:
         raise NotModelledError(f"qom-set {obj.type}.{name}")
     change(vm, obj, name, convert(schema, obj.shapes[name], value, name))
-
-
-def _set_memory(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
-    if name in ("size", "prealloc-threads") and not value:
-        raise QapiError(f"property '{name}' of {obj.type} doesn't take value '0'")
-    if name == "host-nodes" and any(node > _HOST_NODES for node in value):
-        bad = next(node for node in value if node > _HOST_NODES)
-        raise QapiError(f"Invalid host-nodes value: {bad}")
-    other = {"prealloc": ("reserve", True), "reserve": ("prealloc", False)}.get(name)
-    if other is not None:
-        now = obj.values.get(other[0], other[1])
-        if (name, value, now) in (("prealloc", True, False), ("reserve", False, True)):
-            raise QapiError("'prealloc=on' and 'reserve=off' are incompatible")
-
-
-def _change_memory(vm: Machine, obj: UserObject, name: str, value: Any) -> None:
-    if name == "size":
-        raise QapiError(f"cannot change property {name} of {obj.type} ")
-    if name == "mem-path":
-        raise QapiError(f"cannot change property 'mem-path' of {obj.type}")
-    if name in ("pmem", "readonly", "rom"):
-        raise QapiError(f"cannot change property '{name}' of {obj.type}.")
-    if name in ("align", "offset"):
-        raise QapiError(f"cannot change property '{name}' of {obj.type}")
-    if name in ("share", "reserve", "hugetlb", "hugetlbsize", "seal"):
-        raise QapiError("cannot change property value")
-    _set_memory(vm, obj, name, value)
-    obj.values[name] = value
 
 
 _RANGED = frozenset(
@@ -165,14 +135,14 @@ def _change_freely(vm: Machine, obj: UserObject, name: str, value: Any) -> None:
 
 #: a check that returns True has kept the value itself
 _SET: dict[str, Callable[[Any, Any, str, Any], bool | None]] = {
-    "memory-backend": _set_memory,
+    "memory-backend": memorybackends.set_property,
     "event-loop-base": _set_loop,
     "iothread": _set_loop,
     "netfilter": _set_filter,
     "throttle-group": _set_throttle,
 }
 _CHANGE: dict[str, Callable[[Any, Any, str, Any], None]] = {
-    "memory-backend": _change_memory,
+    "memory-backend": memorybackends.change,
     "event-loop-base": _change_loop,
     "iothread": _change_loop,
     "netfilter": _change_filter,
@@ -197,32 +167,6 @@ def complete(vm: Machine, obj: UserObject) -> None:
         if facts["error"] and not obj.options:
             raise QapiError(facts["error"])
         raise NotModelledError(f"object {obj.type}")
-
-
-def _complete_memory(vm: Machine, obj: UserObject) -> None:
-    if obj.type == "memory-backend-shm" and obj.options.get("share") is False:
-        raise QapiError("can't create shm backend with `share=off`")
-    align = obj.options.get("align", 0)
-    if align % _PAGE:
-        raise QapiError(f"alignment 0x{align:x} must be multiples of page size 0x{_PAGE:x}")
-    if "mem-path" in obj.shapes:
-        path = obj.values["mem-path"]
-        if not path:
-            raise QapiError("mem-path property not set")
-        try:
-            vm.host.create_file(path, obj.values["size"])
-        except OSError as error:
-            raise QapiError(
-                f"can't open backing store {path} for guest RAM: {error.strerror}"
-            ) from None
-    nodes, policy = obj.values.get("host-nodes", []), obj.values.get("policy", "default")
-    if nodes and policy == "default":
-        raise QapiError(
-            "host-nodes must be empty for policy default, or you should explicitly specify a"
-            " policy other than default"
-        )
-    if not nodes and policy != "default":
-        raise QapiError(f"host-nodes must be set for policy {policy}")
 
 
 def _complete_loop(vm: Machine, obj: UserObject) -> None:
@@ -381,7 +325,7 @@ def _complete_plain(vm: Machine, obj: UserObject) -> None:
 
 
 _COMPLETE: dict[str, Callable[[Any, Any], None]] = {
-    "memory-backend": _complete_memory,
+    "memory-backend": memorybackends.complete,
     "event-loop-base": _complete_loop,
     "iothread": _complete_loop,
     "throttle-group": _complete_throttle,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: tables for the firmware, made when everything else is there
 _TABLES = "/rom@"
+#: regions whose size is a property of the device
+_DISPLAY_MEMORY = ("vga.vram", "bochs-display-vram")
 _CANONICAL = "x-use-canonical-path-for-ramblock-id"
 
 
@@ -80,13 +82,16 @@ def blocks_of_device(vm: Machine, device: DeviceObject) -> list[Block]:
     found = [_of_backend(vm, backend)] if backend is not None else []
     for name, has_path, size, reserved in recorded_of_device(vm, device.type).get("ram", ()):
         full = section_name(vm, device, name) if has_path else name
-        given = _vga_memory(device) if name == "vga.vram" else None
+        given = _display_memory(device) if name in _DISPLAY_MEMORY else None
         found.append(Block(full, name, given or size, given or reserved, shared, shared))
     return found
 
 
-def _vga_memory(device: DeviceObject) -> int | None:
-    """The bytes of memory that a VGA adapter was asked to have; None if it cannot be asked."""
+def _display_memory(device: DeviceObject) -> int | None:
+    """The bytes of memory that a display was asked to have; None if it cannot be asked."""
+    bytes = device.values.get("vgamem")
+    if isinstance(bytes, int):
+        return 1 << (max(bytes, 1) - 1).bit_length()
     asked = device.values.get("vgamem_mb")
     if not isinstance(asked, int):
         return None

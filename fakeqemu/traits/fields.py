@@ -47,8 +47,6 @@ class Traits:
     tpm_help_code: int = 0
     #: `help` shows default values as JSON (7.2)
     help_defaults_json: bool = False
-    #: `-serial none` leaves its port's number unused (10.0 on)
-    serial_none_takes_number: bool = True
 
     # -- wire ------------------------------------------------------------------------------
     #: JSON errors carry `LINE:COL: ` and the newer parser's words (11.1)
@@ -107,6 +105,10 @@ class Traits:
     vnc_connected_text: str = "parameter 'connected' must be 'keep' when 'protocol' is 'vnc'"
     #: info network shows a backend that was deleted under its card (10.0 on)
     deleted_backend_shown: bool = True
+    #: a host forwarding rule without a host port means port 0 (until 10.0)
+    forward_port_may_be_empty: bool = False
+    #: a memory backend that may only read its file makes it if it is missing (until 10.0)
+    readonly_memory_file_made: bool = False
     #: netdev stream knows reconnect-ms (10.0 on)
     netdev_reconnect_ms: bool = True
 
@@ -116,6 +118,8 @@ class Traits:
     #: info cpus names each CPU's model (11.1)
     hmp_cpus_model: bool = True
 
+    #: how dump-guest-memory refuses while an incoming migration is awaited
+    dump_incoming_text: str = "Dump not allowed during migration."
     #: why there can be no Windows dump
     win_dump_refusal: str = "win-dump: no vmcoreinfo note from the guest"
     #: how dump-guest-memory says that its protocol is wrong
@@ -167,6 +171,10 @@ class Traits:
     # -- block -----------------------------------------------------------------------------
     #: a mirror's dirty bitmap is on its filter node, not on the source (10.0 on)
     mirror_bitmap_on_filter: bool = True
+    #: a transaction's last action takes effect first (10.0 on)
+    transaction_commits_backwards: bool = True
+    #: persistent bitmaps of a read-only or inactive node are left alone by name (11.1)
+    bitmaps_need_writable_node: bool = True
     #: what the human monitor says of a drive that cannot be begins with `Error:` (11.1)
     hmp_drive_errors_marked: bool = True
     #: a warning that a command causes names the program (11.1)
@@ -221,6 +229,11 @@ class Traits:
     fd_to_file: str = "refuse"
     #: precopy passes through the state `device` even without pause-before-switchover (10.0 on)
     precopy_device_state: bool = True
+    #: whether a snapshot in the background that was broken off leaves the guest's memory
+    #: watched, so that no other can be made (7.2)
+    snapshot_leaves_memory_watched: bool = False
+    #: expected-downtime has no bound while nothing is known of the channel's speed (11.1)
+    expected_downtime_unbounded: bool = True
     #: the first MIGRATION_PASS comes before the state `active` (7.2, 10.0)
     pass_before_active: bool = False
     #: the cause of a failed load is part of its error, not a line of its own (11.1)
@@ -272,6 +285,8 @@ class Traits:
     stream_multifd_flush: bool = True
     #: every machine has an audio section (7.2)
     stream_audio_always: bool = False
+    #: the first of the sections that each CPU has (`cpu_common` up to 10.0)
+    stream_cpu_section: str = "apic"
     #: RAM records: the end of file is looked for, only zeros make a zero page (10.0 on)
     stream_ram_strict: bool = True
     #: the command that enables COLO: "take" it, ask for the "capability", or "refuse" it

@@ -21,7 +21,7 @@ BASE += ["-netdev", "hubport,hubid=0,id=h0", "-chardev", "null,id=c0"]
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "memory-backend-ram": [{"size": 1048576}],
     "memory-backend-memfd": [{"size": 1048576}],
-    "memory-backend-shm": [{"size": 1048576, "share": True}],
+    "memory-backend-shm": [{"size": 1048576}],
     "memory-backend-file": [{"size": 1048576, "mem-path": "${file}"}],
     "secret": [{"data": "x"}],
     "authz-simple": [{"identity": "x"}],

@@ -74,6 +74,21 @@ class Running:
             "blockdev-add", {"driver": driver, "node-name": name, **members}
         )
 
+    def image(self, name: str, size: int = 1 << 20, **more: Any) -> None:
+        """A qcow2 image in a file of that name, as nodes NAME-file and NAME."""
+        path = f"/{name}.qcow2"
+        self.ask(
+            "blockdev-create", job_id="make",
+            options={"driver": "file", "filename": path, "size": 0},
+        )  # fmt: skip
+        self.ask("job-dismiss", id="make")
+        self.add("file", f"{name}-file", filename=path)
+        options = {"driver": "qcow2", "file": f"{name}-file", "size": size}
+        self.ask("blockdev-create", job_id="make", options=options)
+        self.ask("job-dismiss", id="make")
+        self.add("qcow2", name, file=f"{name}-file", backing=None, **more)
+        self.events.clear()
+
     def error(self, command: str, /, **arguments: Any) -> str:
         """The text of the refusal."""
         try:

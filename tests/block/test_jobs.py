@@ -17,18 +17,7 @@ DONE = ["waiting", "pending", "concluded", "null"]
 
 def image(machine: Any, name: str, size: int = MB, **more: Any) -> None:
     """A qcow2 image in a file of that name, as nodes NAME-file and NAME."""
-    path = f"/{name}.qcow2"
-    machine.ask(
-        "blockdev-create", job_id="make",
-        options={"driver": "file", "filename": path, "size": 0},
-    )  # fmt: skip
-    machine.ask("job-dismiss", id="make")
-    machine.add("file", f"{name}-file", filename=path)
-    options = {"driver": "qcow2", "file": f"{name}-file", "size": size}
-    machine.ask("blockdev-create", job_id="make", options=options)
-    machine.ask("job-dismiss", id="make")
-    machine.add("qcow2", name, file=f"{name}-file", backing=None, **more)
-    machine.events.clear()
+    machine.image(name, size, **more)
 
 
 def contents(machine: Any, name: str, offset: int, count: int) -> bytes:
@@ -299,12 +288,18 @@ def test_internal_snapshots(machine: Any) -> None:
 
 def test_a_saved_machine_comes_back(machine: Any) -> None:
     image(machine, "q")
+    memory = machine.vm.guest_memory
     machine.vm.block.write("q", 0, b"then")
+    memory.store("pc.ram", 4090, b"two pages")
     assert machine.hmp("savevm x") == ""
+    memory.store("pc.ram", 4090, b"other words")
+    memory.store("pc.ram", 1 << 20, b"later")
     machine.vm.block.write("q", 0, b"now!")
     assert "x" in machine.hmp("info snapshots")
     assert machine.hmp("loadvm x") == ""
     assert contents(machine, "q", 0, 4) == b"then"
+    assert memory.load("pc.ram", 4090, 11) == b"two pages" + bytes(2)
+    assert sorted(memory.pages("pc.ram")) == [0, 1]
     text = machine.hmp("loadvm y")
     assert text == "Error: Snapshot 'y' does not exist in one or more devices\n"
 

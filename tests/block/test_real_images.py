@@ -56,6 +56,32 @@ def test_locks_hold_against_other_programs(
     subprocess.run([qemu_img, "check", "-q", path], check=True)
 
 
+def test_compressed_clusters_are_sound(qemu_img: Path, tmp_path: Path, real: Any) -> None:
+    for name in ("a", "t"):
+        subprocess.run(
+            [qemu_img, "create", "-q", "-f", "qcow2", tmp_path / name, "1M"], check=True
+        )
+        real.add("qcow2", name, file={"driver": "file", "filename": str(tmp_path / name)})
+    real.hmp('qemu-io a "write -P 3 64k 512k"')
+    real.ask(
+        "blockdev-backup", job_id="j", device="a", target="t", sync="full", compress=True
+    )
+    real.hmp('qemu-io t "write -P 4 128k 4k"')
+    real.hmp('qemu-io t "discard 256k 64k"')
+    for name in ("a", "t"):
+        real.ask("blockdev-del", node_name=name)
+        subprocess.run([qemu_img, "check", "-q", tmp_path / name], check=True)
+    done = subprocess.run(
+        [qemu_img, "convert", "-O", "raw", tmp_path / "t", tmp_path / "raw"], check=True
+    )
+    assert done.returncode == 0
+    raw = (tmp_path / "raw").read_bytes()
+    assert raw[65536 : 65536 * 2] == b"\3" * 65536
+    assert raw[131072 : 131072 + 4096] == b"\4" * 4096
+    assert raw[131072 + 4096 : 196608] == b"\3" * (65536 - 4096)
+    assert raw[262144 : 262144 + 65536] == bytes(65536)
+
+
 def test_locks_hold_between_two_opens(tmp_path: Path) -> None:
     path = tmp_path / "i"
     path.write_bytes(b"")

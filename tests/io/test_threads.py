@@ -56,3 +56,19 @@ async def test_machines_that_share_a_process_have_none() -> None:
         cpus = await vm.qmp("query-cpus-fast")
         assert len({cpu["thread-id"] for cpu in cpus}) == 2
         assert len(tasks()) == before
+
+
+async def test_migration_has_threads_while_it_lasts(tmp_path: Path) -> None:
+    async with FakeQemu(*Q35, profile="10.0", way="process") as vm:
+        wanted = [{"capability": "pause-before-switchover", "state": True}]
+        await vm.qmp("migrate-set-capabilities", {"capabilities": wanted})
+        await vm.qmp("migrate", {"uri": f"file:{tmp_path / 'state'}"})
+        await vm.wait_event("STOP")
+        (thread,) = await vm.qmp("query-migrationthreads")
+        path = Path(f"/proc/{thread['thread-id']}/comm")
+        assert path.read_text() == "mig/src/main\n"
+        cpus = await vm.qmp("query-cpus-fast")
+        assert thread["thread-id"] not in [cpu["thread-id"] for cpu in cpus]
+        await vm.qmp("migrate_cancel")
+        while await vm.qmp("query-migrationthreads"):
+            pass

@@ -36,6 +36,7 @@ COMMANDS = (
     f"resume {NAME}",
     f"domstate {NAME}",
     f"attach-device {NAME} --live PLUG",
+    f"detach-device {NAME} --live PLUG",
     f"destroy {NAME}",
     f"domstate --reason {NAME}",
     f"undefine {NAME}",
@@ -55,13 +56,18 @@ def start_and_destroy(emulator: Path, tmp_path: Path) -> None:
         (root / "etc").mkdir(parents=True)
         (root / "etc" / "qemu.conf").write_text(AS_OURSELVES)
     domain, plug = tmp_path / "domain.xml", tmp_path / "plug.xml"
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text('[guest]\nunplug = "acknowledge"\ndelay = 0\n')
     domain.write_text(
-        f"""<domain type='qemu'><name>{NAME}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+        f"""<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+<name>{NAME}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='q35'>hvm</type></os>
 <devices><emulator>{emulator}</emulator><memballoon model='virtio'/>
 <controller type='pci' index='0' model='pcie-root'/>
 {"<controller type='pci' model='pcie-root-port'/>" * 6}
-</devices></domain>"""
+</devices>
+<qemu:commandline><qemu:env name='FAKEQEMU_SCENARIO' value='{scenario}'/></qemu:commandline>
+</domain>"""
     )
     plug.write_text("<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>")
     script = "; ".join([f"define {domain}", *COMMANDS]).replace("PLUG", str(plug))
@@ -83,6 +89,7 @@ def start_and_destroy(emulator: Path, tmp_path: Path) -> None:
     assert re.search(
         rf"defined from .*Domain '{NAME}' started \| running .*balloon.current=65536.*"
         r"suspended \| VM status: paused \| .*resumed \| running \| "
-        r"Device attached successfully .*destroyed .*shut off \(destroyed\) .*undefined",
+        r"Device attached successfully .*Device detached successfully "
+        r".*destroyed .*shut off \(destroyed\) .*undefined",
         said,
     ), said

@@ -73,6 +73,10 @@ class FakeStream:
     def skip(self, size: int) -> None:
         self.written += bytes(size)
 
+    def write_at(self, offset: int, data: bytes) -> None:
+        assert offset + len(data) <= len(self.written)
+        self.written = self.written[:offset] + data + self.written[offset + len(data) :]
+
     def close(self) -> None:
         if self.closed:
             return

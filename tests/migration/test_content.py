@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+
+from fakeqemu.migration.streams import returnpath
+from fakeqemu.profile import Profile
+from fakeqemu.testing import FakeQemu
 
 PAGE = 4096
 
@@ -46,3 +52,70 @@ def test_pages_replace_what_the_destination_had(migrated):
         dst.store("pc.ram", 0, b"old and longer")
 
     assert migrated("11.1", (), prepare).load("pc.ram", 0, 14) == b"new" + bytes(11)
+
+
+@pytest.mark.parametrize("version", ["10.0", "11.1"])
+@pytest.mark.parametrize("capability", ["mapped-ram", "background-snapshot"])
+async def test_pages_in_a_file(version, capability, tmp_path):
+    options = ("-machine", "q35", "-nodefaults", "-m", "64")
+    uri = f"file:{tmp_path / 'state'}"
+
+    async def switch(vm, name):
+        wanted = [{"capability": name, "state": True}]
+        await vm.qmp("migrate-set-capabilities", {"capabilities": wanted})
+
+    async def until_completed(vm):
+        while (reply := await vm.qmp("query-migrate")).get("status") != "completed":
+            assert reply.get("status") != "failed", reply
+            await asyncio.sleep(0.005)
+
+    async with FakeQemu(*options, profile=version) as src:
+        await switch(src, capability)
+        src.guest.write_memory(address=0x5008, data=b"below")
+        src.guest.write_memory(address=0x3FFF000, data=b"the last page")
+        await src.qmp("migrate", {"uri": uri})
+        await until_completed(src)
+    async with FakeQemu(*options, "-incoming", "defer", profile=version) as dst:
+        if capability == "mapped-ram":
+            await switch(dst, capability)
+        await dst.qmp("migrate-incoming", {"uri": uri})
+        await until_completed(dst)
+        for address, size, text in ((0x5008, 5, "below"), (0x3FFF000, 13, "the last page")):
+            read = {"val": address, "size": size, "filename": str(tmp_path / "memory")}
+            await dst.qmp("pmemsave", read)
+            assert (tmp_path / "memory").read_text() == text
+
+
+@pytest.mark.parametrize("version", ["7.2", "10.0", "11.1"])
+def test_postcopy_sends_pages_that_nobody_asks_for(version, make, clock):
+    dst = make(version, inmigrate=True, machine_type="q35")
+    src = make(version, machine_type="q35")
+    for vm in (src, dst):
+        vm.switch("postcopy-ram")
+    src.set(max_bandwidth=1 << 20)
+    src.machine.guest_memory.store("pc.ram", 5 * PAGE, b"from the source")
+    dst.command("migrate-incoming", uri="unix:/m")
+    src.machine.lifecycle.cont()
+    src.command("migrate", uri="unix:/m")
+    while src.status != "active":
+        clock.advance(1_000_000)
+    src.command("migrate-start-postcopy")
+    while not dst.machine.runstate.running:
+        clock.advance(1_000_000)
+    clock.advance(1_000_000)
+    assert src.status == "postcopy-active"
+    memory = dst.machine.guest_memory
+    assert memory.load("pc.ram", 5 * PAGE, 15) == b"from the source"
+    # the guest runs there now: what it writes is not replaced by a page that comes again
+    memory.store("pc.ram", 5 * PAGE, b"FROM")
+    src.machine.migration.outgoing.sender._given.clear()
+    src.machine.migration.outgoing.sender.rest()
+    clock.run_until_idle()
+    assert src.status == dst.status == "completed"
+    assert memory.load("pc.ram", 5 * PAGE, 15) == b"FROM the source"
+
+
+def test_received_pages_are_told():
+    data = returnpath.received_bitmap("pc.ram", 1 << 30, (3, 64, 200_000))
+    (answer,) = returnpath.ReturnPathReader(Profile.load("11.1").traits).feed(data)
+    assert (answer.received, list(answer.numbers())) == (3, [3, 64, 200_000])

@@ -73,12 +73,14 @@ async def test_the_target_waits_for_the_state_and_the_source_for_the_target(prof
         await starting
         assert await source.qmp("query-migrate") == {"status": "setup"}
         names = {saved.name: os.fstat(saved.fd).st_size for saved in target.vm.saved_fds}
+        source.guest.write_memory(address=0x7008, data=b"written while the target waits")
         assert names["ram0"] == 64 << 20
         assert {"pc.bios", "pc.rom"} < set(names)
         await target.qmp("migrate-incoming", uri=f"unix:{tmp_path / 'main'}")
         done = await until(source, "completed")
         assert done["ram"]["total"] == 0
         await until(target, "completed")
+        assert target.vm.guest_memory.read(0x7008, 15) == b"written while t"
         assert (await target.qmp("query-status"))["status"] == "running"
         assert states(source) == ["setup", "STOP", "active", "device", "completed"]
         mode = (await target.qmp("query-migrate-parameters"))["mode"]

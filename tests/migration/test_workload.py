@@ -91,6 +91,14 @@ def test_a_guest_faster_than_its_link_never_converges() -> None:
     assert transfer.figures().dirty_pages_rate > 0
 
 
+def test_what_is_sent_while_the_guest_stands_still_is_downtime() -> None:
+    transfer = Transfer(Workload(content=50 * 4096), Limits(), 0, running=False)
+    to_convergence(transfer)
+    figures = transfer.figures()
+    assert (figures.normal, figures.precopy_bytes) == (50, 0)
+    assert figures.downtime_bytes == figures.transferred > 50 * 4096
+
+
 def test_a_longer_downtime_lets_it_through_at_once() -> None:
     transfer = Transfer(busy(), Limits(), 0)
     to_convergence(transfer, 5)

@@ -77,3 +77,32 @@ def test_content_is_told_in_pieces(start):
 
 def test_a_machine_without_memory_has_no_regions(start):
     assert start("-machine", "none").vm.guest_memory.regions() == ()
+
+
+@pytest.mark.parametrize(
+    "inside", ["registers", "mem", "tlb", "irq", "pic", "mtree", "roms", "lapic", "jit"]
+)
+def test_what_is_inside_the_machine_is_not_made_up(start, inside):
+    text = f"fakeqemu does not model 'info {inside}'\n"
+    assert start("-machine", "q35").hmp(f"info {inside}") == text
+
+
+def test_a_reset_keeps_memory(start):
+    running = start("-machine", "q35")
+    running.vm.guest_memory.write(0x100000, b"still there")
+    running.ask("system_reset")
+    assert running.vm.guest_memory.read(0x100000, 11) == b"still there"
+
+
+def test_the_balloon_counts_memory_modules(start):
+    options = ("-m", "128,slots=2,maxmem=1G", "-device", "virtio-balloon-pci")
+    running = start("-machine", "q35", *options)
+    running.vm.guest.inflate(100 << 20)
+    running.ask("object-add", **{"qom__type": "memory-backend-ram", "id": "m", "size": 64 << 20})
+    running.ask("device_add", driver="pc-dimm", id="d", memdev="m")
+    # what the guest has given up stays given up
+    assert running.ask("query-balloon") == {"actual": 164 << 20}
+    running.vm.guest.inflate(192 << 20)
+    assert running.ask("query-balloon") == {"actual": 192 << 20}
+    changes = [data for name, data in running.events if name == "BALLOON_CHANGE"]
+    assert changes == [{"actual": 100 << 20}, {"actual": 192 << 20}]

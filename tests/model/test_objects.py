@@ -65,3 +65,17 @@ def test_monitors_are_objects_where_the_type_exists(start):
         machine = start("-machine", "none", "-chardev", "null,id=c", "-mon", "c", profile=profile)
         names = [entry["name"] for entry in machine.ask("qom-list", path="/objects")]
         assert ("compat_monitor0" in names) is shown
+
+
+def test_memory_in_huge_pages_must_fill_them(start):
+    machine = start("-machine", "none")
+    refused = machine.error(
+        "object-add", qom__type="memory-backend-memfd", id="m", size=1 << 20, hugetlb=True
+    )
+    assert refused[1] == "failed to resize memfd to 1048576: Invalid argument"
+
+
+def test_shared_memory_backend_is_shared_unasked(start):
+    machine = start("-machine", "none")
+    add(machine, "memory-backend-shm", "m", size=4096)
+    assert machine.ask("query-memdev")[0]["share"] is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,3 +106,37 @@ async def test_devices_that_come_and_go_take_their_ports_along() -> None:
         assert await vm.hmp("i /b 0xcf9") == "portb[0x0cf9] = 0xff\n"
         await vm.hmp("o /b 0xcf9 6")
         assert seen(vm) == [("RESUME", None)]
+
+
+@pytest.mark.parametrize("profile", ["7.2", "10.0", "11.1"])
+@pytest.mark.parametrize("machine", ["pc", "q35"])
+async def test_serial_ports_that_were_asked_for(
+    profile: str, machine: str, tmp_path: Path
+) -> None:
+    first, third = tmp_path / "first", tmp_path / "third"
+    options = ("-machine", machine, *BARE, "-serial", f"file:{first}", "-serial", "none")
+    async with FakeQemu(*options, "-serial", f"file:{third}", profile=profile) as vm:
+        for port, letter in ((0x3F8, "A"), (0x2F8, "B"), (0x3E8, "C")):
+            await vm.hmp(f"o /b {port:#x} {ord(letter)}")
+        assert await vm.hmp("i /b 0x3fd") == "portb[0x03fd] = 0x60\n"
+        assert await vm.hmp("i /b 0x2fd") == "portb[0x02fd] = 0xff\n"
+        assert (first.read_text(), third.read_text()) == ("A", "C")
+        below = await vm.qmp("qom-list", {"path": "/machine/unattached"})
+        numbers = {
+            each["type"]: int(each["name"][7:-1])
+            for each in below
+            if each["type"] in ("child<isa-serial>", "child<i8042>")
+        }
+        path = f"/machine/unattached/device[{numbers['child<isa-serial>']}]"
+        assert await vm.qmp("qom-get", {"path": path, "property": "type"}) == "isa-serial"
+        # boards make their ports before the keyboard controller
+        assert numbers["child<isa-serial>"] < numbers["child<i8042>"]
+        names = [each["name"] for each in below if each["name"].startswith("device[")]
+        assert sorted(names) == sorted(f"device[{n}]" for n in range(len(names)))
+
+
+async def test_a_board_without_serial_ports_has_none() -> None:
+    async with FakeQemu("-machine", "q35", *BARE, profile="10.0") as vm:
+        assert await vm.hmp("i /b 0x3fd") == "portb[0x03fd] = 0xff\n"
+        below = await vm.qmp("qom-list", {"path": "/machine/unattached"})
+        assert "child<isa-serial>" not in [each["type"] for each in below]

@@ -267,6 +267,21 @@ async def test_without_an_agent_the_port_stays_closed_and_input_waits(tmp_path: 
         agent.close()
 
 
+async def test_a_closed_port_stays_closed_when_its_backend_is_changed(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    async with FakeQemu(*Q35, *agent_options(first), profile="10.0") as vm:
+        address = {"type": "unix", "data": {"path": str(second)}}
+        data = {"addr": address, "server": True, "wait": False}
+        await vm.qmp("chardev-change", id="ga", backend={"type": "socket", "data": data})
+        agent = await connect(second)
+        agent.send(b'{"execute": "guest-ping"}\n')
+        await vm.qmp("query-status")
+        assert vm.vm.chardevs["ga"].wants_input is False
+        vm.guest.behave(agent="on")
+        assert await agent.line() == b'{"return": {}}\n'
+        agent.close()
+
+
 # -- scenario files and the control socket -------------------------------------------------------
 
 

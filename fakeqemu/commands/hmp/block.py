@@ -206,7 +206,8 @@ def info_snapshots(vm: Machine) -> str:
     }
     if not any(lists.values()):
         if not lists:
-            return "No available block device supports snapshots\n"
+            marked = "Error: " if vm.profile.traits.hmp_drive_errors_marked else ""
+            return f"{marked}{vmsnapshots.NOWHERE}\n"
         return "There is no snapshot available.\n"
     first = next(iter(lists.values()))
     everywhere = [

@@ -38,7 +38,7 @@ def drive_add(vm: Machine, pci_addr: str, opts: str, node: bool = False) -> str:
         return ""
     id = values.pop("id", None)
     if id is not None and id in vm.block.backends.named:
-        return _complaint(vm, f"Duplicate ID '{id}' for drive")
+        return f"Duplicate ID '{id}' for drive\n"
     try:
         backend = vm.block.drives.add(values, id)
     except NotModelledError:
@@ -49,7 +49,8 @@ def drive_add(vm: Machine, pci_addr: str, opts: str, node: bool = False) -> str:
     if place is not None and place.interface != "none":
         vm.block.drives.forget(backend)
         vm.block.backends.drop(backend)
-        return f"Can't hot-add drive to type {_INTERFACES.index(place.interface)}\n"
+        kind = _INTERFACES.index(place.interface)
+        return _complaint(vm, f"Can't hot-add drive to type {kind}")
     return "OK\n"
 
 

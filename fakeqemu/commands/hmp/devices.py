@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.chardevs import chardev_options
 from fakeqemu.boot.messages import Messages
+from fakeqemu.boot.optsvisitor import visit_options
 from fakeqemu.boot.qemuopts import Groups
 from fakeqemu.commands import chardev as chardev_commands
 from fakeqemu.commands import machine as machine_commands
@@ -76,11 +77,14 @@ def object_del(vm: Machine, id: str, monitor: HmpMonitor) -> None:
 @hmp("netdev_add", monitor=True)
 def netdev_add(vm: Machine, netdev: str = "", monitor: HmpMonitor | None = None) -> None:
     """Make a network backend."""
-    type = vm.profile.schema.commands["netdev_add"].arg_type
-    values = parse_keyval(netdev, "type")
-    if values.get("id") in vm.net.backends:
+    try:
+        entry = Groups(vm.profile, Messages()).parse("netdev", netdev, "netdev", "")
+    except StartupError as error:
+        raise QapiError(str(error)) from None
+    if entry.id in vm.net.backends:
         raise HmpSyntaxError("")
-    vm.net.add(check_keyval(vm.profile.schema, type, values), monitor)
+    type = vm.profile.schema.commands["netdev_add"].arg_type
+    vm.net.add(visit_options(entry, type, vm.profile.traits), monitor)
 
 
 @hmp("netdev_del")

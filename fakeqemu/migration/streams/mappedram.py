@@ -1,14 +1,15 @@
 """The file of mapped-ram: every page has its place, so there is more hole than data.
 
-What is written is a list of pieces: bytes, or a `Hole` to be sought over (or filled with
-zeros). The guest here has only zero pages, which are not written: the bitmaps are empty and
-the places of pages stay holes. The pages of each block begin at a multiple of 1 MiB in the
-*file*, so the offset at which the stream begins counts.
+What is written first is a list of pieces: bytes, or a `Hole` to be sought over (or filled with
+zeros). Pages of zeros are not written, their bits are not set, and their places stay holes; the
+others are put in their places in the end, when it is known which they are. The pages of each
+block begin at a multiple of 1 MiB in the *file*, so the offset at which the stream begins
+counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fakeqemu.migration.streams.constants import PAGE_SIZE
@@ -36,8 +37,13 @@ def place(block: SourceBlock, at: int) -> MappedRam:
     return MappedRam(PAGE_SIZE, bitmap_offset, pages_offset)
 
 
-def ram_setup(writer: StreamWriter, at: int) -> Iterator[bytes | Hole]:
-    """The `ram` section's first part, to be written from file offset `at` on."""
+def ram_setup(
+    writer: StreamWriter, at: int, places: dict[str, MappedRam] | None = None
+) -> Iterator[bytes | Hole]:
+    """The `ram` section's first part, to be written from file offset `at` on.
+
+    `places` gets to know where each block went.
+    """
     data = writer.ram_start()
     at += len(data)
     for block in writer.source.blocks:
@@ -45,6 +51,8 @@ def ram_setup(writer: StreamWriter, at: int) -> Iterator[bytes | Hole]:
         data += entry
         at += len(entry)
         header = place(block, at)
+        if places is not None:
+            places[block.name] = header
         data += be32(VERSION) + be64(header.page_size)
         data += be64(header.bitmap_offset) + be64(header.pages_offset)
         yield data
@@ -53,3 +61,13 @@ def ram_setup(writer: StreamWriter, at: int) -> Iterator[bytes | Hole]:
         yield Hole(after - at - HEADER_SIZE)
         at = after
     yield data + writer.ram_setup_end()
+
+
+def content(header: MappedRam, pages: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
+    """(file offset, bytes) of the pages of a block that are not zero, and of their bits."""
+    bits: dict[int, int] = {}
+    for number, page in sorted(pages.items()):
+        bits[number // 8] = bits.get(number // 8, 0) | 1 << number % 8
+        yield header.pages_offset + number * PAGE_SIZE, page
+    for at, byte in bits.items():
+        yield header.bitmap_offset + at, bytes([byte])

@@ -29,6 +29,8 @@ _PAGES = Ram.ZERO | Ram.PAGE | Ram.XBZRLE
 _MAPPED_VERSION = 1
 _64 = 0xFFFF_FFFF_FFFF_FFFF
 _ZERO_PAGE = bytes(PAGE_SIZE)
+#: bytes of a bitmap in a file that are read at once
+_BITMAP_PIECE = 1 << 16
 
 
 def _invalid(*reports: str) -> Fault:
@@ -58,6 +60,8 @@ class RamReader:
         self._page_flags = int(_PAGES)
         if "compress" in expected.capabilities:
             self._page_flags |= Ram.COMPRESS_PAGE
+        #: pages of each block that have come in postcopy, where none may come twice
+        self.received: dict[str, set[int]] = {}
         #: bytes of each block the source has listed
         self.sizes: dict[str, int] = {}
 
@@ -76,7 +80,7 @@ class RamReader:
         """One part of the section, through its end mark. Raises Fault."""
         running = postcopy in (Postcopy.LISTENING, Postcopy.RUNNING)
         while True:
-            self._rush(pull)
+            self._rush(pull, running)
             header = yield from pull.number(8)
             if pull.error and (running or self._traits.stream_ram_strict):
                 raise Fault(EIO, reports=() if running else ("Getting RAM address failed",))
@@ -97,14 +101,19 @@ class RamReader:
             if pull.error:
                 raise Fault(pull.error)
 
-    def _rush(self, pull: Pull) -> None:
-        """Take whole records of the commonest two kinds, as many as are here."""
+    def _rush(self, pull: Pull, running: bool) -> None:
+        """Take whole records of the commonest two kinds, as many as are here.
+
+        While the guest runs it has to be seen whether a page is new, unless none is kept.
+        """
         buffer, position, end = pull.buffer, pull.position, len(pull.buffer)
         size = self.sizes.get(self._block, 0)
         if not size or self._expected.on("mapped-ram"):
             return
         zero = normal = 0
         content = self._has_content()
+        if running and content:
+            return
         while position + 9 <= end:
             header = int.from_bytes(buffer[position : position + 8], "big")
             flags = header & ~PAGE_MASK
@@ -115,7 +124,7 @@ class RamReader:
                     self._keep(header - flags, _ZERO_PAGE)
                 zero += 1
                 position += 9
-            elif flags == _PAGE_NEXT and position + 8 + PAGE_SIZE <= end:
+            elif flags == _PAGE_NEXT and not running and position + 8 + PAGE_SIZE <= end:
                 self._keep(header - flags, buffer[position + 8 : position + 8 + PAGE_SIZE])
                 content = True
                 normal += 1
@@ -161,7 +170,7 @@ class RamReader:
             value = yield from pull.number(1)
             if value and self._traits.stream_ram_strict and not running:
                 raise _invalid(f"Found a zero page with value {value}")
-            if self._has_content():
+            if self._has_content() and self._is_new(running):
                 self._keep(self._address, _ZERO_PAGE)
             self._counts.zero += 1
         elif kind == Ram.PAGE:
@@ -169,7 +178,7 @@ class RamReader:
                 yield from pull.skip(PAGE_SIZE)
             else:
                 page = yield from pull.get(PAGE_SIZE)
-                if not pull.error:
+                if not pull.error and self._is_new(running):
                     self._keep(self._address, page)
             self._counts.normal += 1
         elif kind == Ram.XBZRLE and not running:
@@ -190,6 +199,16 @@ class RamReader:
         else:
             return False
         return True
+
+    def _is_new(self, running: bool) -> bool:
+        """Whether the page is to be kept: the guest may have written to one that came before."""
+        if not running:
+            return True
+        received = self.received.setdefault(self._block, set())
+        number = self._address // PAGE_SIZE
+        new = number not in received
+        received.add(number)
+        return new
 
     def _has_content(self) -> bool:
         memory = self._expected.memory
@@ -296,9 +315,49 @@ class RamReader:
                 f"Migration mapped-ram header has invalid page_size {header.page_size} "
                 f"(expected {PAGE_SIZE})"
             )
-        left = header.pages_offset + length - self._expected.file_offset - pull.offset
-        if header.pages_offset % PAGE_SIZE or left < 0:
+        end = header.pages_offset + length - self._expected.file_offset
+        if header.pages_offset % PAGE_SIZE or end < pull.offset:
             raise _invalid(f"Error reading ramblock {name} pages, region has bad alignment")
+        yield from self._mapped_pages(pull, name, length, header)
+        left = end - pull.offset
         if (yield from pull.skip(left)) < left:
             raise _invalid("Error reading dirty bitmap")
         return header
+
+    def _mapped_pages(
+        self, pull: Pull, name: str, length: int, header: events.MappedRam
+    ) -> Generator[None, None, None]:
+        """The pages of a block that are not zero, as its bitmap says which there are."""
+        memory = self._expected.memory
+        base = self._expected.file_offset + pull.offset
+        size = -(-length // PAGE_SIZE // 64) * 8
+        gap = header.bitmap_offset - base
+        if memory is None or gap < 0 or header.bitmap_offset + size > header.pages_offset:
+            return
+        yield from pull.skip(gap)
+        numbers: list[int] = []
+        for start in range(0, size, _BITMAP_PIECE):
+            piece = yield from pull.get(min(_BITMAP_PIECE, size - start))
+            if piece.count(0) < len(piece):
+                numbers += _set_bits(piece, start * 8)
+        start = header.pages_offset - self._expected.file_offset
+        for number in numbers:
+            if number * PAGE_SIZE >= length:
+                break
+            yield from pull.skip(start + number * PAGE_SIZE - pull.offset)
+            page = yield from pull.get(PAGE_SIZE)
+            if not pull.error:
+                memory.store(name, number * PAGE_SIZE, page)
+        if pull.error:
+            raise _invalid("Error reading dirty bitmap")
+
+
+def _set_bits(piece: bytes, first: int) -> list[int]:
+    """Numbers of the bits that are set, eight to a byte from the lowest on."""
+    return [
+        first + at * 8 + bit
+        for at, byte in enumerate(piece)
+        if byte
+        for bit in range(8)
+        if byte >> bit & 1
+    ]

@@ -13,7 +13,7 @@ The last event is `Loaded` or `Failed`; then `done` is true and more bytes chang
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 
 from fakeqemu.migration.streams import (
@@ -117,6 +117,10 @@ class StreamReader:
         self._parser = self._rest()
         self.return_path = self.recovering = True
         self.done = False
+
+    def received(self, block: str) -> Collection[int]:
+        """The pages of a block that have come in postcopy."""
+        return self._ram.received.get(block, ())
 
     def has_block(self, name: str) -> bool:
         """Whether the source has listed, or the model has, a RAM block of this name."""

@@ -6,7 +6,7 @@ destination. A message's header says its length; a bitmap follows its message un
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -66,12 +66,21 @@ class RequestPages:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedBitmap:
-    """Which pages of a block have come; only how many bits are set is kept."""
+    """Which pages of a block have come; pieces of the bitmap without a bit are not kept."""
 
     block: str
     #: bits, rounded up to 64
     pages: int
     received: int
+    #: first page of a piece, and its bits, eight to a byte from the lowest on
+    pieces: tuple[tuple[int, bytes], ...] = ()
+
+    def numbers(self) -> Iterator[int]:
+        """The pages that have come, in order."""
+        for first, piece in self.pieces:
+            for at, byte in enumerate(piece):
+                if byte:
+                    yield from (first + at * 8 + bit for bit in range(8) if byte >> bit & 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +205,20 @@ class ReturnPathReader:
         size = yield from self._pull.number(8)
         if size > _BITMAP_LIMIT:
             raise _Wrong(f"ramblock '{block}' bitmap size mismatch (0x{size:x} != 0x0)")
-        left, ones = size, 0
+        left, ones, pieces = size, 0, []
         while left:
             piece = yield from self._pull.get(min(left, 1 << 16))
             left -= len(piece)
-            ones += int.from_bytes(piece, "big").bit_count()
+            new = int.from_bytes(piece, "big").bit_count()
+            if new:
+                pieces.append(((size - left - len(piece)) * 8, piece))
+            ones += new
             if self._pull.error:
                 raise _Wrong(f"read bitmap failed for ramblock '{block}': (size 0x{size:x})")
         mark = yield from self._pull.number(8)
         if mark != _BITMAP_END:
             raise _Wrong(f"ramblock '{block}' end mark incorrect: 0x{mark:x}")
-        self._out.append(ReceivedBitmap(block, size * 8, ones))
+        self._out.append(ReceivedBitmap(block, size * 8, ones, tuple(pieces)))
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -235,12 +247,17 @@ def request_pages(block: str | None, start: int, length: int) -> bytes:
     return _message(Message.REQ_PAGES_ID, payload + bytes([len(name)]) + name)
 
 
-def received_bitmap(block: str, size: int, page_size: int = 4096) -> bytes:
-    """Tell that no page of a block of `size` bytes has come yet."""
+def received_bitmap(
+    block: str, size: int, received: Iterable[int] = (), page_size: int = 4096
+) -> bytes:
+    """Tell which pages of a block of `size` bytes have come."""
     name = block.encode()
     pages = (size + page_size - 1) // page_size
     length = (pages + 63) // 64 * 8
-    bitmap = length.to_bytes(8, "big") + bytes(length) + _BITMAP_END.to_bytes(8, "big")
+    bits = bytearray(length)
+    for number in received:
+        bits[number // 8] |= 1 << number % 8
+    bitmap = length.to_bytes(8, "big") + bits + _BITMAP_END.to_bytes(8, "big")
     return _message(Message.RECV_BITMAP, bytes([len(name)]) + name) + bitmap
 
 

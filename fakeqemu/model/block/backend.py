@@ -11,9 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
 from fakeqemu.model.block.kinds import KINDS, Kind
 from fakeqemu.model.block.node import Edge, Node
+from fakeqemu.model.block.traffic import Histogram, Traffic
 from fakeqemu.model.device import DeviceObject
 from fakeqemu.model.throttle import check_limits
 from fakeqemu.qapi import texts
@@ -24,17 +26,6 @@ if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
 _SHARED = perms.CONSISTENT_READ | perms.WRITE_UNCHANGED
-
-
-@dataclass(slots=True)
-class Histogram:
-    """A latency histogram; no guest fills it."""
-
-    boundaries: list[int]
-
-    def info(self) -> dict[str, Any]:
-        """BlockLatencyHistogramInfo."""
-        return {"boundaries": self.boundaries, "bins": [0] * (len(self.boundaries) + 1)}
 
 
 @dataclass(slots=True)
@@ -73,6 +64,7 @@ class Backend:
         self.throttle: dict[str, Any] | None = None
         self.throttle_group = ""
         self.histograms: dict[str, Histogram] = {}
+        self.traffic = Traffic()
         self.account_invalid = True
         self.account_failed = True
         #: `-drive` options, for devices that QEMU makes itself
@@ -166,6 +158,41 @@ class Backend:
             self.generous = False
             with suppress(QapiError):
                 self.set_permissions(self.perm, self.shared)
+
+    # -- what a guest does to the medium -----------------------------------------------------
+
+    def _medium(self) -> Node:
+        if self.root is None:
+            raise QapiError("No medium found")
+        return self.root.node
+
+    def read(self, offset: int, count: int, *, counted: bool = True) -> bytes:
+        """Read from the medium; `counted` in the device's statistics. Raises QapiError."""
+        data = base.read(self._medium(), offset, count)
+        if counted:
+            self.traffic.count("rd", count, self._backends.vm.clock.now())
+        return data
+
+    def write(
+        self, offset: int, data: bytes, *, counted: bool = True, compress: bool = False
+    ) -> None:
+        """Write to the medium, as compressed clusters if asked to. Raises QapiError."""
+        if compress:
+            base.write_compressed(self._medium(), offset, data)
+        else:
+            base.write(self._medium(), offset, data)
+        if counted:
+            self.traffic.count("wr", len(data), self._backends.vm.clock.now())
+
+    def zero(self, offset: int, count: int, *, counted: bool = True) -> None:
+        """Make a range of the medium read as zeros. Raises QapiError."""
+        base.zero(self._medium(), offset, count)
+        if counted:
+            self.traffic.count("wr", count, self._backends.vm.clock.now())
+
+    def discard(self, offset: int, count: int) -> None:
+        """The guest has no use for a range any more. Raises QapiError."""
+        base.discard(self._medium(), offset, count)
 
     def move_tray(self, *, open: bool) -> None:
         """Open or close the tray: DEVICE_TRAY_MOVED."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import driver as base
@@ -33,6 +33,8 @@ class Bitmap:
         #: whether the image holds a copy of it
         self.stored = False
         self._grains: set[int] = set()
+        #: called after the guest's writes that it records: a job follows them
+        self.on_mark: Callable[[], None] | None = None
         #: it has gone along with a migration: the image is not to have it any more
         self.skip_store = False
 
@@ -51,11 +53,17 @@ class Bitmap:
         """The range was written."""
         if self.enabled and count:
             self.add(offset, count)
+            if self.on_mark is not None:
+                self.on_mark()
 
     def add(self, offset: int, count: int) -> None:
         """Make a range dirty."""
         first, last = offset // self.granularity, (offset + count - 1) // self.granularity
         self._grains.update(range(first, last + 1))
+
+    def remove(self, grains: set[int]) -> None:
+        """These grains are not dirty any more."""
+        self._grains -= grains
 
     def clear(self) -> set[int]:
         """Nothing is dirty; gives what was, for `restore`."""
@@ -211,10 +219,27 @@ def add(
         raise QapiError(
             f"Can't store persistent bitmaps to {node.device_or_name}: Operation not supported"
         )
+    strict = graph.vm.profile.traits.bitmaps_need_writable_node
+    if persistent and strict and (node.read_only or node.inactive):
+        raise QapiError(
+            f"Cannot add a persistent bitmap to read-only or inactive node '{node.name}'"
+        )
     bitmap = create(node, name, granularity)
     bitmap.persistent = persistent
     bitmap.enabled = not disabled
     return bitmap
+
+
+def check_removable(bitmap: Bitmap) -> None:
+    """Raise QapiError if the bitmap has to stay."""
+    node = bitmap.node
+    strict = node.driver.graph.vm.profile.traits.bitmaps_need_writable_node
+    bitmap.check(inconsistent=False, ro=not strict)
+    if strict and bitmap.persistent and (node.read_only or node.inactive):
+        raise QapiError(
+            f"Cannot remove persistent bitmap '{bitmap.name}': no write access to node"
+            f" '{node.name}'"
+        )
 
 
 def remove(bitmap: Bitmap) -> None:

@@ -54,6 +54,30 @@ class Create(Job):
             self.done = 1
 
 
+class Amend(Job):
+    """x-blockdev-amend: nothing of an image that is not encrypted can be amended."""
+
+    type = "amend"
+
+    def __init__(self, block: Block, id: str, node: Node, options: dict[str, Any]) -> None:
+        self.options = options
+        driver = node.driver
+        if options["driver"] != driver.name:
+            raise QapiError("x-blockdev-amend doesn't support changing the block driver")
+        if driver.name == "luks":
+            raise NotModelledError("x-blockdev-amend of luks")
+        if driver.name != "qcow2":
+            raise QapiError("Driver does not support x-blockdev-amend")
+        super().__init__(block, id, auto_dismiss=False)
+
+    def work(self) -> Work:
+        """Look at what is asked for."""
+        self.total = self.done = 1
+        yield 0
+        if self.options.get("encrypt") is not None:
+            raise QapiError("image is not encrypted, can't amend")
+
+
 def create_file(graph: Graph, options: dict[str, Any]) -> None:
     """A file of the host. Raises QapiError."""
     path, size = options["filename"], options["size"]
@@ -115,6 +139,8 @@ def header_of(options: dict[str, Any]) -> Header:
             "Different refcount widths than 16 bits require compatibility level 1.1 or above"
             " (use version=v3 or greater)"
         )
+    if options.get("data-file-raw") and options.get("data-file") is None:
+        raise QapiError("data-file-raw requires data-file")
     if options.get("data-file") is not None or options.get("encrypt") is not None:
         raise NotModelledError("qcow2 images with encryption or an external data file")
     if options.get("compression-type", "zlib") != "zlib" and version < 3:

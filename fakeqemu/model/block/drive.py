@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.model.block import permissions as perms
 from fakeqemu.model.block.backend import Backend, RootState
 from fakeqemu.model.block.driver import DRIVERS
+from fakeqemu.model.block.node import SpelledInt
 from fakeqemu.model.block.opener import open_node
 from fakeqemu.model.block.qcow2 import Qcow2
 from fakeqemu.model.block.qcow2header import Header
@@ -407,7 +408,7 @@ def _value(type: Type, text: Any, name: str) -> Any:
             return _parsed_bool(text, name)
         if type.json_type == "int":
             try:
-                return parse_size(text)
+                return SpelledInt.of(parse_size(text), text)
             except ValueError:
                 what = "a non-negative number below 2^64"
                 raise QapiError(texts.parameter_expects(name, what)) from None

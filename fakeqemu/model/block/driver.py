@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from fakeqemu.model.block.graph import Graph
     from fakeqemu.model.block.node import Edge, Node
 
+
+
+class BlockIoError(QapiError):
+    """A read or write went wrong."""
+
+    def __init__(self, desc: str = "Input/output error", hint: str = "") -> None:
+        super().__init__(desc, hint)
+        #: whether for want of room
+        self.nospace = desc == "No space left on device"
+        #: read or write, as a job saw it
+        self.operation = "write"
+
+
 #: what a range of an image is at one layer: has data, reads as zeros, or is up to the layer below
 DATA, ZERO, HOLE = "data", "zero", "hole"
 
@@ -55,6 +68,8 @@ class Driver:
     supports_create = False
     #: whether it takes internal snapshots
     supports_snapshots = False
+    #: whether it writes compressed clusters
+    packs = False
     #: whether query-named-block-nodes can say that the image is not dirty
     has_info = False
     #: the child opened before anything else is looked at; None: no such child
@@ -140,6 +155,18 @@ class Driver:
         """Make a range read as zeros."""
         below = self._below(node)
         below.driver.zero(below, offset, count)
+
+    def compresses(self, node: Node) -> bool:
+        """Whether it, or what it filters, can write compressed clusters."""
+        edge = node.filtered_edge
+        return self.packs or (edge is not None and edge.node.driver.compresses(edge.node))
+
+    def write_compressed(self, node: Node, offset: int, data: bytes) -> None:  # noqa: ARG002
+        """Write `data` compressed. Raises QapiError."""
+        raise QapiError("Operation not supported")
+
+    def discard(self, node: Node, offset: int, count: int) -> None:
+        """Forget a range, if that is of any use."""
 
     def status(self, node: Node, start: int, end: int) -> Iterator[Range]:
         """What the range is at this layer, piece by piece."""
@@ -255,6 +282,19 @@ def zero(node: Node, offset: int, count: int) -> None:
     """Make a range of a node read as zeros."""
     node.driver.zero(node, offset, count)
     _written(node, offset, count)
+
+
+def write_compressed(node: Node, offset: int, data: bytes) -> None:
+    """Write to a node so that it takes less room, where its format can. Raises QapiError."""
+    node.driver.write_compressed(node, offset, data)
+    _written(node, offset, len(data))
+
+
+def discard(node: Node, offset: int, count: int) -> None:
+    """Tell a node that nobody has use for a range; what it reads as from now on is its own."""
+    if not node.read_only:
+        node.driver.discard(node, offset, count)
+        _written(node, offset, count)
 
 
 def _written(node: Node, offset: int, count: int) -> None:

@@ -11,16 +11,17 @@ from fakeqemu.model.block.driver import Driver, driver
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
+    from fakeqemu.model.block.graph import Graph
     from fakeqemu.model.block.node import Edge, Node
 
-_FILTER_ROLE = frozenset({perms.FILTERED, perms.PRIMARY})
+FILTER_ROLE = frozenset({perms.FILTERED, perms.PRIMARY})
 
 
 class Filter(Driver):
     """A filter over its child `file`."""
 
     is_filter = True
-    role = _FILTER_ROLE
+    role = FILTER_ROLE
     #: options that change nothing here
     ignored: tuple[str, ...] = ()
 
@@ -43,6 +44,14 @@ class Filter(Driver):
     def zero(self, node: Node, offset: int, count: int) -> None:
         """Pass on."""
         base.zero(self._below(node), offset, count)
+
+    def discard(self, node: Node, offset: int, count: int) -> None:
+        """Pass on."""
+        base.discard(self._below(node), offset, count)
+
+    def write_compressed(self, node: Node, offset: int, data: bytes) -> None:
+        """Pass on."""
+        base.write_compressed(self._below(node), offset, data)
 
 
 @driver
@@ -116,6 +125,19 @@ class Compress(Filter):
 
     name = "compress"
 
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """Only over what can write compressed clusters. Raises QapiError."""
+        super().open(node, options)
+        below = self._below(node)
+        if not below.driver.compresses(below):
+            raise QapiError(
+                f"Compression is not supported for underlying format: {below.driver.name}"
+            )
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Pass on, compressed."""
+        base.write_compressed(self._below(node), offset, data)
+
     def limits(self, node: Node) -> dict[str, Any]:
         """Whole clusters only."""
         found = super().limits(node)
@@ -135,60 +157,68 @@ class Preallocate(Filter):
 
 
 @driver
-class Blkdebug(Filter):
-    """Errors injected on request."""
-
-    name = "blkdebug"
-    first_child = "image"
-    role = _FILTER_ROLE
-    ignored = (
-        "config", "align", "max-transfer", "opt-write-zero", "max-write-zero", "opt-discard",
-        "max-discard", "inject-error", "set-state", "take-child-perms", "unshare-child-perms",
-    )  # fmt: skip
-    strong = ("config", "inject-error", "set-state")
-
-    def allocated(self, node: Node) -> int | None:  # noqa: ARG002
-        """It does not say."""
-        return None
-
-    def exact_filename(self, node: Node) -> str | None:
-        """`blkdebug:CONFIG:FILE` where nothing else was given."""
-        edge = node.children["image"]
-        if any(key in node.options for key in ("inject-error", "set-state")):
-            return ""
-        below = edge.node.exact_filename
-        return f"blkdebug:{node.options.get('config', '')}:{below}" if below else ""
-
-
-@driver
-class Blkverify(Driver):
-    """Two images compared."""
-
-    name = "blkverify"
-    is_filter = True
-    first_child = "raw"
-    role = _FILTER_ROLE
-
-    def open(self, node: Node, options: dict[str, Any]) -> None:
-        """Open the image to compare. Raises QapiError."""
-        from fakeqemu.model.block.opener import open_node
-
-        if "raw" not in node.children:
-            raise QapiError('A block device must be specified for "raw"')
-        test = open_node(self.graph, options.pop("test"), parent=node)
-        self.graph.attach(node, "test", test, frozenset({perms.DATA}))
-
-
-@driver
 class CopyBeforeWrite(Filter):
     """What is about to be overwritten is kept in another node."""
 
     name = "copy-before-write"
+    #: what has been kept, in units of `cluster`
+    kept: set[int]
+    cluster = 65536
+    #: told how many bytes were kept by a write; a job counts them
+    on_kept: Callable[[int], None] | None = None
     ignored = ("bitmap", "on-cbw-error", "cbw-timeout", "min-cluster-size")
 
     def exact_filename(self, node: Node) -> str | None:
         """That of what is below."""
         return self._below(node).exact_filename
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self.kept = set()
+
+    def keep(self, node: Node, offset: int, count: int) -> None:
+        """Copy what is about to be overwritten, once. Raises QapiError."""
+        from fakeqemu.model.block.jobs import copying
+
+        source, target = self._below(node), node.children["target"].node
+        size = base.length(source)
+        last = -(-min(offset + count, size) // self.cluster)
+        for unit in range(offset // self.cluster, last):
+            if unit in self.kept:
+                continue
+            self.kept.add(unit)
+            at = unit * self.cluster
+            end = min(at + self.cluster, size)
+            for piece in base.status_above(source, None, at, end):
+                copying.copy(source, target, piece)
+            if self.on_kept is not None:
+                self.on_kept(end - at)
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Keep, then pass on."""
+        self.keep(node, offset, len(data))
+        super().write(node, offset, data)
+
+    def zero(self, node: Node, offset: int, count: int) -> None:
+        """Keep, then pass on."""
+        self.keep(node, offset, count)
+        super().zero(node, offset, count)
+
+    def discard(self, node: Node, offset: int, count: int) -> None:
+        """Keep, then pass on."""
+        self.keep(node, offset, count)
+        super().discard(node, offset, count)
+
+    def read_kept(self, node: Node, offset: int, count: int) -> bytes:
+        """The state at the time when the filter came."""
+        source, target = self._below(node), node.children["target"].node
+        out = bytearray()
+        while count:
+            step = min(self.cluster - offset % self.cluster, count)
+            where = target if offset // self.cluster in self.kept else source
+            out += base.read(where, offset, step)
+            offset, count = offset + step, count - step
+        return bytes(out)
 
     def open(self, node: Node, options: dict[str, Any]) -> None:
         """Open the target. Raises QapiError."""
@@ -200,7 +230,7 @@ class CopyBeforeWrite(Filter):
         if bitmap is not None:
             owner = self.graph.lookup(None, bitmap["node"])
             if all(b.name != bitmap["name"] for b in owner.bitmaps):
-                raise QapiError(f"Bitmap '{bitmap['name']}' not found")
+                raise QapiError(f"Dirty bitmap '{bitmap['name']}' not found")
         super().open(node, options)
 
     def child_permissions(
@@ -225,6 +255,17 @@ class SnapshotAccess(Driver):
     def open(self, node: Node, options: dict[str, Any]) -> None:
         """Only for reading. Raises QapiError."""
         super().open(node, options)
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:
+        """What was there when the copy-before-write node came. Raises QapiError."""
+        below = self._below(node)
+        if not isinstance(below.driver, CopyBeforeWrite):
+            raise QapiError("Operation not supported")
+        return below.driver.read_kept(below, offset, count)
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:  # noqa: ARG002
+        """Not to be written. Raises QapiError."""
+        raise QapiError("Operation not supported")
 
     def child_permissions(
         self, node: Node, edge: Edge, perm: int, shared: int  # noqa: ARG002
@@ -262,6 +303,26 @@ class MirrorTop(JobFilter):
     name = "mirror_top"
     is_commit = False
     stopped = False
+    #: told of every range the guest writes through it
+    written: Callable[[int, int], None] | None = None
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Pass on, and tell the job."""
+        super().write(node, offset, data)
+        if self.written is not None:
+            self.written(offset, len(data))
+
+    def zero(self, node: Node, offset: int, count: int) -> None:
+        """Pass on, and tell the job."""
+        super().zero(node, offset, count)
+        if self.written is not None:
+            self.written(offset, count)
+
+    def discard(self, node: Node, offset: int, count: int) -> None:
+        """Pass on, and tell the job."""
+        super().discard(node, offset, count)
+        if self.written is not None:
+            self.written(offset, count)
 
     def exact_filename(self, node: Node) -> str | None:
         """Whatever is shown for the image below, a file name or not."""

@@ -181,6 +181,7 @@ class Qcow2Driver(Driver):
     supports_backing = True
     supports_create = True
     supports_snapshots = True
+    packs = True
     has_info = True
     mutable = _QCOW2_TUNING
 
@@ -293,9 +294,36 @@ class Qcow2Driver(Driver):
         """Into clusters."""
         self.image.write(offset, data, self._fill(node))
 
+    def write_compressed(self, node: Node, offset: int, data: bytes) -> None:
+        """Into compressed clusters. Raises QapiError."""
+        cluster = self.image.cluster
+        if offset % cluster or (len(data) % cluster and offset + len(data) < self.length(node)):
+            raise QapiError("Invalid argument")
+        if any(piece.kind != HOLE for piece in self.image.status(offset, offset + len(data))):
+            raise base.BlockIoError  # compressed clusters replace nothing
+        if self.image.header.compression:
+            raise NotModelledError("zstd compressed clusters")
+        self.image.write_compressed(offset, data, self._fill(node))
+
+    def discard(self, node: Node, offset: int, count: int) -> None:
+        """Whole clusters read as zeros, and their place is free."""
+        cluster = self.image.cluster
+        first = -(-offset // cluster) * cluster
+        end = offset + count
+        if end < self.length(node):
+            end = end // cluster * cluster
+        if first >= end:
+            return
+        if node.backing is None and self.image.header.version < 3:
+            self.image.discard(first, end)
+            return
+        for piece in list(self.image.status(first, end)):
+            if piece.kind != HOLE or node.backing is not None:
+                self.image.zero(piece.offset, piece.length, self._fill(node))
+
     def zero(self, node: Node, offset: int, count: int) -> None:
-        """Clusters marked as zeros; without a backing image unused ones are zeros already."""
-        if node.backing is None:
+        """Clusters marked as zeros; old images without a backing image need that for used ones."""
+        if node.backing is None and self.image.header.version < 3:
             for piece in list(self.image.status(offset, offset + count)):
                 if piece.kind not in (HOLE, ZERO):
                     self.image.zero(piece.offset, piece.length, self._fill(node))

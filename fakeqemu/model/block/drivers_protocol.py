@@ -57,12 +57,13 @@ class FileDriver(Driver):
         self.locking = options.pop("locking", "auto")
         for name in ("x-check-cache-dropped", "drop-cache", "pr-manager", "aio-max-batch"):
             options.pop(name, None)
+        self._open(node)
         if aio == "native" and not node.cache_direct:
+            self.file.close()
             raise QapiError(
                 "aio=native was specified, but it requires cache.direct=on,"
                 " which was not specified."
             )
-        self._open(node)
         kind = self._kind()
         if kind not in self.kinds:
             self.file.close()

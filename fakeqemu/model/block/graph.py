@@ -72,7 +72,7 @@ class Graph:
 
     def root(self, name: str) -> Node:
         """The node that a user's `device` argument means, which has to be a root."""
-        node = self.lookup(name, name)
+        node = self.lookup(name, name).skip_implicit()
         if not self.is_root(node):
             raise QapiError("Need a root block node")
         return node
@@ -282,9 +282,10 @@ class Graph:
         edge = node.cow_edge
         if edge is not None:
             edge.node.unblock(edge)
+            user = node.name if node.pins else node.device_or_name
             edge.node.block(
                 edge,
-                f"node is used as backing hd of '{node.device_or_name}'",
+                f"node is used as backing hd of '{user}'",
                 except_for=("commit-target", "stream", "backup-source", "backup-target"),
             )
 

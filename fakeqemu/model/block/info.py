@@ -206,6 +206,13 @@ def _counters(node: Node | None, backend: Backend | None) -> Json:
         stats[f"failed_{name}_operations"] = stats[f"invalid_{name}_operations"] = 0
         if name != "flush":
             stats[f"{name}_bytes"] = stats[f"{name}_merged"] = 0
+    if backend is not None:
+        for name, count in backend.traffic.operations.items():
+            stats[f"{name}_operations"] = count
+            stats[f"{name}_bytes"] = backend.traffic.bytes[name]
+        if backend.traffic.last is not None:
+            now = node.driver.graph.vm.clock.now() if node is not None else 0
+            stats["idle_time_ns"] = max(now - backend.traffic.last, 0)
     stats["wr_highest_offset"] = node.highest_write if node is not None else 0
     stats["account_invalid"] = backend.account_invalid if backend is not None else False
     stats["account_failed"] = backend.account_failed if backend is not None else False

@@ -23,6 +23,23 @@ class User(Protocol):
         """How a permission conflict names it."""
 
 
+class SpelledInt(int):
+    """A number that was given as a text, which names of files keep."""
+
+    text: str
+
+    @classmethod
+    def of(cls, value: int, text: str) -> SpelledInt:
+        """`value`, spelled as `text`."""
+        made = cls(value)
+        made.text = text
+        return made
+
+
+def _as_given(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: v.text if isinstance(v, SpelledInt) else v for k, v in values.items()}
+
+
 class Edge:
     """One use of a node."""
 
@@ -251,7 +268,8 @@ class Node:
         """The options that would open the same again."""
         if self.implicit and self.filtered_edge is not None:
             return self.filtered_edge.node.full_options()
-        values = {"driver": self.driver.name, **self.driver.significant_options(self)}
+        own = _as_given(self.driver.significant_options(self))
+        values = {"driver": self.driver.name, **own}
         overridden = self.backing_overridden
         for name, edge in self.children.items():
             if name != "backing" or overridden or perms.COW not in edge.role:

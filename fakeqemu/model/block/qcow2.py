@@ -22,6 +22,7 @@ _COMPRESSED = 1 << 62
 _OFFSET = 0x00FFFFFFFFFFFE00
 _ZERO_FLAG = 1
 
+_SECTOR = 512
 #: bytes of the longest first-level table
 _LARGEST_L1 = 32 << 20
 
@@ -40,6 +41,8 @@ class Qcow2:
         self.refcounts = Refcounts(self)
         self._l1: list[int] = self.table(self.header.l1_offset, self.header.l1_size)
         self._l2: dict[int, list[int]] = {}
+        #: where the last compressed cluster ends; 0: none was written
+        self._packed_to = 0
 
     @property
     def extended(self) -> bool:
@@ -239,6 +242,35 @@ class Qcow2:
         self.store.write(at, data)
         self._set_entry(start, at | _COPIED)
         self._drop(entry)
+
+    def write_compressed(self, offset: int, data: bytes, fill: Fill) -> None:
+        """Write whole clusters compressed; what does not get smaller is written as it is."""
+        for at in range(0, len(data), self.cluster):
+            piece = data[at : at + self.cluster]
+            deflate = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -12)
+            packed = deflate.compress(piece.ljust(self.cluster, b"\0")) + deflate.flush()
+            if len(packed) >= self.cluster:
+                self.write(offset + at, piece, fill)
+                continue
+            old = self.entry(offset + at)
+            place = self._room_for(len(packed))
+            tail = -(place + len(packed)) % _SECTOR
+            self.store.write(place, packed + bytes(tail))
+            sectors = (place + len(packed) - 1) // _SECTOR - place // _SECTOR
+            shift = 62 - (self.header.cluster_bits - 8)
+            self._set_entry(offset + at, place | sectors << shift | _COMPRESSED)
+            self._drop(old)
+
+    def _room_for(self, count: int) -> int:
+        """Where so many compressed bytes go: behind those before, if the cluster has room."""
+        at = self._packed_to
+        used = at % self.cluster
+        if not used or used + count > self.cluster or not self.refcounts.get(at // self.cluster):
+            at = self.refcounts.allocate(1)
+        else:
+            self.refcounts.change(at - at % self.cluster, 1, 1)
+        self._packed_to = at + count
+        return at
 
     def _drop(self, entry: int) -> None:
         """Count down what an entry that is gone led to."""

@@ -9,6 +9,7 @@ from fakeqemu.model.block import (
     drivers_foreign,
     drivers_format,
     drivers_protocol,
+    drivers_testing,
     nbdclient,
 )
 from fakeqemu.model.block import permissions as perms
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 #: importing these registers their drivers
 DRIVER_MODULES = (
-    drivers_filter, drivers_foreign, drivers_format, drivers_protocol, nbdclient,
+    drivers_filter, drivers_testing, drivers_foreign, drivers_format, drivers_protocol,
+    nbdclient,
 )  # fmt: skip
 
 

@@ -34,6 +34,10 @@ def _common(arguments: Json) -> Json:
     return {
         "auto_finalize": arguments.get("auto-finalize", True),
         "auto_dismiss": arguments.get("auto-dismiss", True),
+        "on_error": {
+            "read": arguments.get("on-source-error", arguments.get("on-error", "report")),
+            "write": arguments.get("on-target-error", arguments.get("on-error", "report")),
+        },
     }
 
 
@@ -61,6 +65,7 @@ def _mirror(
     source.check_operation("mirror-source")
     target.check_operation("mirror-target")
     sync = arguments["sync"]
+    clears = more.pop("clears", sync == "full")
     below = source.backing_chain_next()
     if below is None and sync == "top":
         sync = "full"
@@ -86,6 +91,7 @@ def _mirror(
         filter_name=arguments.get("filter-node-name"),
         copy_mode=arguments.get("copy-mode", "background"),
         target_is_zero=arguments.get("target-is-zero", False),
+        clears=clears,
         **more,
         **_common(arguments),
     )
@@ -146,6 +152,7 @@ def drive_mirror(block: Block, arguments: Json) -> BlockJob:
         return _mirror(
             block, source, target, {**more, "target-is-zero": zeroed},
             backing_mode="open" if existing else "source",
+            clears=arguments["sync"] == "full",
         )  # fmt: skip
 
 
@@ -221,6 +228,7 @@ def _backup(
         bitmap=bitmap,
         bitmap_mode=mode or "on-success",
         speed=arguments.get("speed", 0),
+        compress=arguments.get("compress", False),
         filter_name=arguments.get("filter-node-name"),
         transaction=transaction,
         **_common(arguments),

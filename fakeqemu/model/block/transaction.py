@@ -25,6 +25,8 @@ class Step:
     abort: Callable[[], None] = lambda: None
     #: after all have committed
     clean: Callable[[], None] = lambda: None
+    #: after all is said and done, the last one first
+    finish: Callable[[], None] = lambda: None
 
 
 Prepare = Callable[["Block", Json, Transaction | None], Step]
@@ -51,10 +53,14 @@ def run(block: Block, actions: list[Json], completion_mode: str = "individual") 
         for step in reversed(done):
             step.abort()
         raise
-    for step in reversed(done):
+    if block.vm.profile.traits.transaction_commits_backwards:
+        done.reverse()
+    for step in done:
         step.commit()
-    for step in reversed(done):
+    for step in done:
         step.clean()
+    for step in reversed(done):
+        step.finish()
 
 
 def prepare(block: Block, type: str, data: Json, grouped: Transaction | None) -> Step:
@@ -87,8 +93,9 @@ def _job(make: Callable[..., BlockJob]) -> Prepare:
     def prepare_job(block: Block, data: Json, grouped: Transaction | None) -> Step:
         job = make(block, data, grouped)
         return Step(
-            lambda: job.start(hold=True), lambda: job.cancel(force=True), job.let_go
-        )
+            lambda: job.start(hold=True), lambda: job.cancel(force=True),
+            job.undrain, job.work_at_once,
+        )  # fmt: skip
 
     return prepare_job
 
@@ -107,7 +114,7 @@ def _bitmap_add(block: Block, data: Json, _grouped: Transaction | None) -> Step:
 
 def _bitmap_remove(block: Block, data: Json, _grouped: Transaction | None) -> Step:
     bitmap = bitmaps.lookup(block.graph, data["node"], data["name"])
-    bitmap.check(inconsistent=False)
+    bitmaps.check_removable(bitmap)
     position = bitmap.node.bitmaps.index(bitmap)
     bitmaps.remove(bitmap)
     return Step(abort=lambda: bitmap.node.bitmaps.insert(position, bitmap))

@@ -1,16 +1,15 @@
 """Snapshots of the whole machine: savevm, loadvm, delvm and the jobs of the same kind.
 
-The machine's state goes into one image beside the disks' states. What is written there is the
-model's own state; a real QEMU's guest memory is not in it.
+The machine's state goes into one image beside the disks' states (see `vmstate`).
 """
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import qcow2snapshots, snapshots
+from fakeqemu.model.block import vmstate as machine_state
 from fakeqemu.model.block.backend import Backend
 from fakeqemu.model.block.drivers_format import Qcow2Driver
 from fakeqemu.model.block.jobs.base import Job, Work
@@ -20,7 +19,8 @@ from fakeqemu.qapi.errors import QapiError
 if TYPE_CHECKING:
     from fakeqemu.model.block.room import Block
 
-_MAGIC = b"QEVM"
+#: what is said where no disk can take a snapshot
+NOWHERE = "no block device can store vmstate for snapshot"
 _SECOND = 10**9
 
 
@@ -64,7 +64,7 @@ def _state_node(nodes: list[Node], name: str | None) -> Node:
     if name is None:
         found = next((node for node in nodes if _driver(node) is not None), None)
         if found is None:
-            raise QapiError("no block device can store vmstate for snapshot")
+            raise QapiError(NOWHERE)
         return found
     named = next((node for node in nodes if node.name == name), None)
     if named is None:
@@ -108,8 +108,7 @@ def save(
     was_running = vm.runstate.running
     vm.lifecycle.vm_stop("save-vm")
     try:
-        state = {"running": was_running, "clock": block.guest_clock}
-        data = _MAGIC + json.dumps(state).encode()
+        data = machine_state.encode(vm, running=was_running, clock=block.guest_clock)
         for node in nodes:
             driver = _driver(node)
             if driver is None:
@@ -143,6 +142,16 @@ def _write_state(driver: Qcow2Driver, data: bytes) -> None:
         driver.image.header.size = size
 
 
+def _read_state(driver: Qcow2Driver, length: int) -> bytes:
+    offset = _state_offset(driver)
+    size = driver.image.header.size
+    driver.image.header.size = offset + length
+    try:
+        return driver.image.read(offset, length, lambda _at, count: bytes(count))
+    finally:
+        driver.image.header.size = size
+
+
 def _forget_state(driver: Qcow2Driver, length: int) -> None:
     offset = _state_offset(driver)
     cluster = driver.image.cluster
@@ -172,6 +181,7 @@ def load(
         assert kept is not None
         qcow2snapshots.apply(each.image, kept)
     block.guest_clock = found.vm_clock
+    machine_state.restore(block.vm, _read_state(driver, found.vm_state_size))
     _forget_state(driver, found.vm_state_size)
     block.vm.journal.note("snapshot", tag, loaded=True)
 

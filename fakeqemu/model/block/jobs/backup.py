@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ class Backup(BlockJob):
         bitmap: Bitmap | None = None,
         bitmap_mode: str = "on-success",
         speed: int = 0,
+        compress: bool = False,
         filter_name: str | None = None,
         **more: Any,
     ) -> None:
@@ -53,6 +55,7 @@ class Backup(BlockJob):
         if size != base.length(target):
             raise QapiError("Source and target image have different sizes")
         self.size = size
+        self.compress = compress
         self.cluster = self._cluster(block)
         self.filter: Node | None = self._insert_filter(block, filter_name)
         try:
@@ -77,6 +80,8 @@ class Backup(BlockJob):
 
     def _insert_filter(self, block: Block, name: str | None) -> Node:
         filter_driver = CopyBeforeWrite(block.graph)
+        filter_driver.cluster = self.cluster
+        filter_driver.on_kept = self._kept
         node = block.make_filter(filter_driver, self.source, name)
         with block.graph.pinned(node):
             block.graph.attach(node, "target", self.target, frozenset({perms.DATA}))
@@ -86,6 +91,11 @@ class Backup(BlockJob):
             if not node.parents:
                 node.pins += 1
         return node
+
+    def _kept(self, count: int) -> None:
+        """The guest was about to write, and the filter copied first."""
+        self.done += count
+        self.total = max(self.total, self.done)
 
     def _remove_filter(self, block: Block) -> None:
         if self.filter is not None:
@@ -118,12 +128,48 @@ class Backup(BlockJob):
         wanted = list(self._wanted())
         self.total = sum(piece.length for piece in wanted)
         for piece in copying.pieces(self, iter(wanted), CHUNK):
-            for part in base.status_above(self.source, None, piece.offset, piece.end):
-                copying.copy(self.source, self.target, part)
-            self.done += piece.length
+            yield from self.attempt(functools.partial(self._copy, piece))
             while copying.wait_for(self, self.target):
                 yield WAIT
             yield piece.length
+
+    def _copy(self, piece: Range) -> None:
+        """Copy what the filter has not yet."""
+        assert self.filter is not None
+        kept = self.filter.driver
+        assert isinstance(kept, CopyBeforeWrite)
+        for unit in range(piece.offset // self.cluster, -(-piece.end // self.cluster)):
+            if unit in kept.kept:
+                continue
+            first = max(unit * self.cluster, piece.offset)
+            end = min((unit + 1) * self.cluster, piece.end)
+            whole = end % self.cluster == 0 or end == self.size
+            if self.compress and whole:
+                self._compress(unit * self.cluster, end)
+            elif not self.compress:
+                for part in self._parts(first, end):
+                    copying.copy(self.source, self.target, part)
+            if whole:
+                kept.kept.add(unit)
+            self.done += end - first
+
+    def _parts(self, first: int, end: int) -> Iterator[Range]:
+        """What is to be read, or is zeros; a protocol that does not tell is read."""
+        lowest = [*self.source.chain()][-1].skip_filters()
+        for part in base.status_above(self.source, None, first, end, holes=True):
+            if part.kind != HOLE:
+                yield part
+            else:
+                told = lowest.driver.supports_backing
+                yield Range(part.offset, part.length, base.ZERO if told else DATA)
+
+    def _compress(self, first: int, end: int) -> None:
+        parts = list(base.status_above(self.source, None, first, end))
+        if any(part.kind == DATA for part in parts):
+            data = copying.read(self.source, first, end - first)
+            base.write_compressed(self.target, first, data)
+        else:
+            base.zero(self.target, first, end - first)
 
     def _wanted(self) -> Iterator[Range]:
         if self.bitmap is not None and self.sync in ("bitmap", "incremental"):

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import MILLISECOND, SECOND, Timer
 from fakeqemu.model.block.jobs.table import COMPLETED, READY, JobState
-from fakeqemu.model.block.jobs.together import Transaction
+from fakeqemu.model.block.jobs.together import CANCELED, Transaction, fail
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.room import Block
 
-CANCELED = "Operation canceled"
 #: how often a limited job may go on
 _SLICE = 100 * MILLISECOND
+#: how many pieces of work that take no time are done before others have their turn
+_PIECES = 32
 #: a job waits until its target has caught up (a network block device)
 WAIT = -1
 
@@ -149,13 +150,21 @@ class Job:
         if not hold:
             self.let_go()
 
-    def let_go(self) -> None:
-        """Do the work."""
+    def undrain(self) -> None:
+        """The graph has changed: stand still no more, work soon."""
         if self.drained:
             self.drained = False
             self.pause_count -= 1
             self._go_on()
         self._later(0)
+
+    def let_go(self) -> None:
+        """Do the work."""
+        self.undrain()
+        self.work_at_once()
+
+    def work_at_once(self) -> None:
+        """Do what takes no time at all."""
         while self.instant and self._timer is not None and not self._sleeping:
             self._timer.cancel()
             self.step()
@@ -181,7 +190,15 @@ class Job:
             self._later(0)
 
     def step(self) -> None:
-        """One piece of work, unless the job is to stand still."""
+        """Some pieces of work, unless the job is to stand still."""
+        for _ in range(_PIECES):
+            self._piece()
+            if self._timer is None or self._sleeping:
+                return
+            self._timer.cancel()
+        self._later(0)
+
+    def _piece(self) -> None:
         self._timer = None
         if self.finished or self._work is None:
             return
@@ -264,7 +281,7 @@ class Job:
             self._work.close()
         self.error = error or self.error
         if self.error:
-            self._fail_transaction()
+            fail(self)
             return
         self.state.enter("waiting")
         jobs = self.transaction.jobs
@@ -287,12 +304,13 @@ class Job:
                 job.prepare()
             except QapiError as error:
                 job.error = error.desc
-                job._fail_transaction()
+                fail(job)
                 return
         for job in jobs:
-            job._finalize_single()
+            job.finalize_single()
 
-    def _finalize_single(self) -> None:
+    def finalize_single(self) -> None:
+        """Make this job's own result so."""
         if self.error and self.state.current != "aborting":
             self.state.enter("aborting")
         if self.error:
@@ -326,24 +344,8 @@ class Job:
             self.transaction.jobs.remove(self)
         self.block.graph.collect()
 
-    def _fail_transaction(self) -> None:
-        transaction = self.transaction
-        if transaction.aborting:
-            return
-        transaction.aborting = True
-        for job in transaction.jobs:
-            if job is not self:
-                job._cancel_async(force=True)
-        for job in list(transaction.jobs):
-            if not job.finished and job.started:
-                job._end_now()
-            if not job.error:
-                job.error = CANCELED
-            if job.state.current not in ("aborting", "created"):
-                job.state.enter("aborting")
-            job._finalize_single()
-
-    def _end_now(self) -> None:
+    def end_now(self) -> None:
+        """Work no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -353,7 +355,8 @@ class Job:
         if self._work is not None:
             self._work.close()
 
-    def _cancel_async(self, *, force: bool) -> None:
+    def cancel_async(self, *, force: bool) -> None:
+        """Note that it is to end."""
         if not force and self.soft_cancel():
             self.cancelled = True
             self.complete_requested = True
@@ -369,13 +372,13 @@ class Job:
         if self.user_paused:
             self.user_paused = False
             self.pause_count -= 1
-        self._cancel_async(force=force)
+        self.cancel_async(force=force)
         if not self.started:
             self.finished = True
-            self._fail_transaction()
+            fail(self)
         elif self.finished:
             if self.force_cancelled:
-                self._fail_transaction()
+                fail(self)
         else:
             self._go_on()
             if self._timer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import chains, reopen
@@ -101,7 +102,9 @@ class Commit(BlockJob):
         ranges = base.status_above(self.top, self.target, 0, size)
         for piece in copying.pieces(self, ranges, _CHUNK):
             if piece.kind != HOLE:
-                copying.copy(self.top, self.target, piece)
+                yield from self.attempt(
+                    functools.partial(copying.copy, self.top, self.target, piece)
+                )
             self.done += piece.length
             while copying.wait_for(self, self.target):
                 yield WAIT

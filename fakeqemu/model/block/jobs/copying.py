@@ -24,13 +24,22 @@ def pieces(job: Job, ranges: Iterator[Range], chunk: int) -> Iterator[Range]:
             at += count
 
 
+def read(source: Node, offset: int, count: int) -> bytes:
+    """Read; a failure says that it was one. Raises BlockIoError."""
+    try:
+        return base.read(source, offset, count)
+    except base.BlockIoError as error:
+        error.operation = "read"
+        raise
+
+
 def copy(source: Node, target: Node, piece: Range) -> None:
     """Make `target` read like `source` in a piece."""
     count = min(piece.length, base.length(target) - piece.offset)
     if count <= 0:
         return
     if piece.kind == DATA:
-        base.write(target, piece.offset, base.read(source, piece.offset, count))
+        base.write(target, piece.offset, read(source, piece.offset, count))
     else:
         base.zero(target, piece.offset, count)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import bitmaps, reopen
@@ -48,6 +49,7 @@ class Mirror(BlockJob):
         copy_mode: str = "background",
         target_is_zero: bool = False,
         backing_mode: str = "leave",
+        clears: bool = True,
         **more: Any,
     ) -> None:
         self.source, self.target = source, target
@@ -55,6 +57,8 @@ class Mirror(BlockJob):
         self.replaces = replaces
         self.copy_mode = copy_mode
         self.target_is_zero = target_is_zero
+        #: whether what the source has nowhere is made zeros in the target
+        self.clears = clears
         self.backing_mode = backing_mode
         self.granularity = granularity or bitmaps.default_granularity(target)
         self.replace_pinned: Node | None = None
@@ -64,6 +68,8 @@ class Mirror(BlockJob):
         self.bitmap: bitmaps.Bitmap | None = None
         #: whether the target is to be read-only again when the job fails
         self.target_was_read_only = False
+        #: whether the target reads as zeros already where the source does
+        self._skips_zeros = False
         self._frozen: list[Edge] = []
         self.filter = block.insert_filter(MirrorTop(block.graph), source, filter_name)
         assert isinstance(self.filter.driver, MirrorTop)
@@ -119,6 +125,20 @@ class Mirror(BlockJob):
         where = self.filter if on_filter else self.source
         self.bitmap = bitmaps.create(where, None, self.granularity)
         self.bitmap.enabled = not on_filter
+        self.bitmap.on_mark = self._wake
+        if on_filter:
+            top = self.filter.driver
+            assert isinstance(top, MirrorTop)
+            top.written = self._guest_wrote
+
+    def _guest_wrote(self, offset: int, count: int) -> None:
+        if self.bitmap is not None and count:
+            self.bitmap.add(offset, count)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self.state.current == "ready":
+            self.kick()
 
     # -- work ----------------------------------------------------------------------------------
 
@@ -136,21 +156,45 @@ class Mirror(BlockJob):
             self.total = sum(min(self.granularity, size - g * self.granularity) for g in grains)
             bound = self.base_node if self.sync == "top" or self.is_commit else None
             yield from self._copy(grains, bound, size)
+        yield from self._follow()
         self.set_ready()
         while not self.complete_requested:
             yield WAIT
+            yield from self._follow()
         while copying.wait_for(self, self.target):
             yield WAIT
+
+    def _follow(self) -> Work:
+        """Copy what the guest has written since it was copied."""
+        assert self.bitmap is not None
+        while self.bitmap.count:
+            ranges = list(self.bitmap.ranges())
+            self.bitmap.clear()
+            self.total = self.done + sum(count for _, count in ranges)
+            for offset, count in ranges:
+                for part in base.status_above(self.source, None, offset, offset + count):
+                    yield from self.attempt(
+                        functools.partial(copying.copy, self.source, self.target, part)
+                    )
+                self.done += count
+                while copying.wait_for(self, self.target):
+                    yield WAIT
+                if self.speed:
+                    yield count
 
     def _dirty(self, size: int) -> set[int]:
         """The grains to copy."""
         everything = set(range(-(-size // self.granularity)))
         if self.sync == "none":
             return set()
-        if self.sync == "full" and not self.is_commit and not self._target_is_zero(size):
+        self._skips_zeros = False
+        full = self.sync == "full" and self.clears and not self.is_commit
+        if full and not self._target_is_zero(size):
             if not self._can_unmap():
                 return everything
             self.target.driver.zero(self.target, 0, size)
+        elif full:
+            self._skips_zeros = self.block.vm.profile.traits.mirror_sees_zero_target
         bound = self.base_node if self.sync == "top" or self.is_commit else None
         above = base.status_above(self.source, bound, 0, size, holes=True)
         needed = (piece for piece in above if piece.kind != HOLE)
@@ -174,14 +218,20 @@ class Mirror(BlockJob):
 
     def _copy(self, grains: set[int], bound: Node | None, size: int) -> Work:
         done: set[int] = set()
+        assert self.bitmap is not None
+        self.bitmap.restore(self.bitmap.copy_bits() | grains)
         for piece in copying.pieces(self, base.status_above(self.source, bound, 0, size), CHUNK):
             touched = set(
                 range(piece.offset // self.granularity, -(-piece.end // self.granularity))
             )
             if not touched & grains:
                 continue
-            if piece.kind != HOLE or bound is None:
-                copying.copy(self.source, self.target, piece)
+            self.bitmap.remove(touched)
+            skipped = piece.kind == base.ZERO and self._skips_zeros
+            if not skipped and (piece.kind != HOLE or bound is None):
+                yield from self.attempt(
+                    functools.partial(copying.copy, self.source, self.target, piece)
+                )
             fresh = (touched & grains) - done
             done |= fresh
             self.done += sum(min(self.granularity, size - g * self.granularity) for g in fresh)
@@ -266,7 +316,9 @@ class Mirror(BlockJob):
         if info["status"] in ("waiting", "pending"):
             info["paused"] = True  # it keeps the guest from writing until it is done
         if not self.is_commit:
-            info["actively-synced"] = self.copy_mode == "write-blocking" and info["ready"]
+            info["actively-synced"] = (
+                self.copy_mode == "write-blocking" and info["status"] == "ready"
+            )
         return info
 
     def change(self, copy_mode: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.block.jobs.base import Job
+from fakeqemu.model.block.driver import BlockIoError
+from fakeqemu.model.block.jobs.base import Job, Work
 from fakeqemu.model.block.node import Edge, Node
 from fakeqemu.qapi.errors import QapiError
 
@@ -21,14 +23,17 @@ class BlockJob(Job):
     is_block = True
 
     def __init__(
-        self, block: Block, id: str | None, node: Node, *, speed: int = 0, **more: Any
-    ) -> None:
+        self, block: Block, id: str | None, node: Node, *, speed: int = 0,
+        on_error: dict[str, str] | None = None, **more: Any,
+    ) -> None:  # fmt: skip
         if id is None and not more.get("internal"):
             id = node.device_name
         super().__init__(block, id, **more)
         self.edges: list[Edge] = []
         self.main = node
         self._wanted_speed = speed
+        #: what is to happen when a read or write fails: report, ignore, stop, enospc, auto
+        self.on_error = on_error or {"read": "report", "write": "report"}
 
     @property
     def description(self) -> str:
@@ -71,6 +76,36 @@ class BlockJob(Job):
         self.block.jobs.all.remove(self)
         self.transaction.jobs.remove(self)
         self.block.graph.collect()
+
+    def attempt(self, act: Callable[[], None]) -> Work:
+        """Do a piece of the work, as often as it takes where errors make the job stop.
+
+        BLOCK_JOB_ERROR. Raises BlockIoError where they are to be reported.
+        """
+        while True:
+            try:
+                act()
+            except BlockIoError as error:
+                action = self._reaction(error)
+                data = {"device": self.id, "operation": error.operation, "action": action}
+                if not self.internal:
+                    self.block.vm.events.emit("BLOCK_JOB_ERROR", data)
+                if action == "report":
+                    raise
+                if action == "ignore":
+                    return
+                self.io_status = "nospace" if error.nospace else "failed"
+                self.user_paused = True
+                self.pause_count += 1
+                yield 0
+            else:
+                return
+
+    def _reaction(self, error: BlockIoError) -> str:
+        wanted = self.on_error[error.operation]
+        if wanted in ("enospc", "auto"):
+            return "stop" if error.nospace else "report"
+        return wanted
 
     def clean(self) -> None:
         """Use no node any more."""

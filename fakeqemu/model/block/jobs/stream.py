@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import driver as base
@@ -98,7 +99,9 @@ class Stream(BlockJob):
         ranges = base.status(self.image, 0, size)
         for piece in copying.pieces(self, self._missing(ranges), _CHUNK):
             if piece.kind == base.DATA:
-                copying.copy(self.image, self.image, piece)
+                yield from self.attempt(
+                    functools.partial(copying.copy, self.image, self.image, piece)
+                )
             self.done = piece.end
             yield piece.length if piece.kind == base.DATA else 0
         self.done = size

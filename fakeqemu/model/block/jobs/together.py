@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+CANCELED = "Operation canceled"
+
 if TYPE_CHECKING:
     from fakeqemu.model.block.jobs.base import Job
 
@@ -14,3 +16,24 @@ class Transaction:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.aborting = False
+
+
+def fail(failed: Job) -> None:
+    """One job failed, so all jobs of its transaction do."""
+    transaction = failed.transaction
+    if transaction.aborting:
+        return
+    transaction.aborting = True
+    if failed.finished and failed.state.current not in ("aborting", "created"):
+        failed.state.enter("aborting")
+    for job in transaction.jobs:
+        if job is not failed:
+            job.cancel_async(force=True)
+    for job in list(transaction.jobs):
+        if not job.finished and job.started:
+            job.end_now()
+        if not job.error:
+            job.error = CANCELED
+        if job.state.current not in ("aborting", "created"):
+            job.state.enter("aborting")
+        job.finalize_single()

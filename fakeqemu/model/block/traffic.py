@@ -1,0 +1,33 @@
+"""What a block backend counts of its guest's reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What a guest did, counted by kind of operation: rd, wr, flush, unmap."""
+
+    operations: dict[str, int] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+    #: when something was last done; None: never
+    last: int | None = None
+
+    def count(self, kind: str, size: int, now: int) -> None:
+        """One more."""
+        self.operations[kind] = self.operations.get(kind, 0) + 1
+        self.bytes[kind] = self.bytes.get(kind, 0) + size
+        self.last = now
+
+
+@dataclass(slots=True)
+class Histogram:
+    """A latency histogram; no guest fills it."""
+
+    boundaries: list[int]
+
+    def info(self) -> dict[str, Any]:
+        """BlockLatencyHistogramInfo."""
+        return {"boundaries": self.boundaries, "bins": [0] * (len(self.boundaries) + 1)}
