@@ -66,9 +66,15 @@ async def test_records_of_family(profile: str, family: str) -> None:
     if not paths:
         pytest.skip(f"{profile} has no records {family}-*")
     os.environ["PYTHONPATH"] = str(HERE.parent.parent)
-    reports = await check_all(
-        paths, emulator(profile), jobs=6, fork_server=family not in FRESH
-    )
+    fork_server = family not in FRESH
+    reports = await check_all(paths, emulator(profile), jobs=4, fork_server=fork_server)
+    late = {report["scenario"] for report in reports if report["failed"]}
+    if late:
+        # The records wait fixed times for one process to get ahead of another, as it did on
+        # the quiet machine they were made on: what failed beside others is played alone.
+        again = [path for path in paths if path.stem in late]
+        alone = await check_all(again, emulator(profile), jobs=1, fork_server=fork_server)
+        reports = [report for report in reports if report["scenario"] not in late] + alone
 
     failing = {
         f"{profile}/{report['scenario']}#{failure['step']}": failure["why"]
