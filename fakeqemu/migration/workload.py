@@ -92,8 +92,11 @@ class Transfer:
     _judged: _Judged = field(init=False)
     #: bytes written to since the last look, times nanoseconds per second
     _dirty: int = field(default=0, init=False)
-    #: pages and zeros of the pass before, if it was made in whole at the present pace
-    _before: tuple[int, int] | None = field(default=None, init=False)
+    #: what of it was already there when the pass began, too little for a page
+    _carried: int = field(default=0, init=False)
+    #: pages, zeros and what was carried into the pass before, if it was made in whole at the
+    #: present pace
+    _before: tuple[int, int, int] | None = field(default=None, init=False)
     #: when a first short pass was taken for all there is, without a second look
     _unseen: int | None = field(default=None, init=False)
     #: since when the pace is what it is
@@ -211,7 +214,7 @@ class Transfer:
         """Move on to time `to`, through all that happens on the way. Never goes back."""
         made = 0
         while (change := self.next_change()) is not None and change <= to:
-            current = (self._pass.pages, self._pass.zero)
+            current = (self._pass.pages, self._pass.zero, self._carried)
             if self.phase == "precopy" and (
                 made > _PASSES_AT_ONCE or (current == self._before and not self._judging)
             ):
@@ -317,6 +320,7 @@ class Transfer:
         zero_left = self._pass.zero - self._pass.sent_zero
         left = self._account()
         self._dirty, self._unseen = self._dirty % (PAGE * SECOND), None
+        self._carried = self._dirty
         self.dirty_sync_count += 1
         pages = min(left + dirtied, self.workload.pages)
         self._pass = Pass(pages, min(zero_left, pages), self.now, live=self.running)
