@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from fakeqemu.migration.streams.constants import PAGE_SIZE
-from fakeqemu.migration.streams.pull import Parser, Pull
+from fakeqemu.migration.streams.pull import Parser
+from fakeqemu.migration.streams.pushing import PushReader, WrongError
 
 MAGIC = 0x11223344
 VERSION = 1
@@ -74,58 +75,28 @@ class ChannelFailed:
 Said = ChannelInit | Packet | DevicePacket | ChannelFailed
 
 
-class _Wrong(Exception):  # noqa: N818 - never leaves the reader
-    pass
-
-
-class MultifdReader:
+class MultifdReader(PushReader[Said]):
     """Reads one channel; `sizes` are the bytes of the RAM blocks known so far."""
 
     def __init__(
         self, channels: int, uuid: UUID | None = None, sizes: Mapping[str, int] | None = None
     ) -> None:
-        self.done = False
         self._channels = channels
         self._uuid = uuid or _NO_UUID
         self._sizes = sizes
-        self._pull = Pull()
-        self._out: list[Said] = []
-        self._parser: Parser = self._packets()
+        super().__init__()
 
-    def feed(self, data: bytes) -> list[Said]:
-        """More bytes; the packets in them."""
-        if self.done:
-            return []
-        self._pull.feed(data)
-        return self._go()
+    def _failed(self, text: str) -> Said:
+        return ChannelFailed(text)
 
-    def feed_eof(self) -> list[Said]:
-        """The source has closed the channel; between packets that is how it ends."""
-        if self.done:
-            return []
-        self._pull.ended = True
-        return self._go()
-
-    def _go(self) -> list[Said]:
-        try:
-            next(self._parser)
-        except StopIteration:
-            self.done = True
-        except _Wrong as wrong:
-            self.done = True
-            self._out.append(ChannelFailed(str(wrong)))
-        said = self._out[:]
-        self._out.clear()
-        return said
-
-    def _packets(self) -> Parser:
+    def _parse(self) -> Parser:
         yield from self._init()
         while (yield from self._pull.want(_HEAD.size)):
             magic, version, flags = _HEAD.unpack((yield from self._get(_HEAD.size)))
             if magic != MAGIC:
-                raise _Wrong(f"multifd: received packet magic {magic:x}, expected {MAGIC:x}")
+                raise WrongError(f"multifd: received packet magic {magic:x}, expected {MAGIC:x}")
             if version != VERSION:
-                raise _Wrong(f"multifd: received packet version {version}, expected {VERSION}")
+                raise WrongError(f"multifd: received packet version {version}, expected {VERSION}")
             if flags & FLAG_DEVICE_STATE:
                 yield from self._device()
             else:
@@ -134,18 +105,18 @@ class MultifdReader:
     def _init(self) -> Parser:
         magic, version, uuid, channel = _INIT.unpack((yield from self._get(_INIT.size)))
         if magic != MAGIC:
-            raise _Wrong(f"multifd: received packet magic {magic:x} expected {MAGIC:x}")
+            raise WrongError(f"multifd: received packet magic {magic:x} expected {MAGIC:x}")
         if version != VERSION:
-            raise _Wrong(f"multifd: received packet version {version} expected {VERSION}")
+            raise WrongError(f"multifd: received packet version {version} expected {VERSION}")
         theirs = UUID(bytes=uuid)
         if theirs != self._uuid:
             signed = channel - 256 if channel > 127 else channel
-            raise _Wrong(
+            raise WrongError(
                 f"multifd: received uuid '{theirs}' and expected uuid '{self._uuid}' "
                 f"for channel {signed}"
             )
         if channel > self._channels:
-            raise _Wrong(
+            raise WrongError(
                 f"multifd: received channel id {channel} is greater than number of channels "
                 f"{self._channels}"
             )
@@ -155,14 +126,14 @@ class MultifdReader:
         allocated, normal, size, number, zero, name = _RAM.unpack((yield from self._get(_RAM.size)))
         offsets = yield from self._get(8 * PAGES)
         if allocated > PAGES:
-            raise _Wrong(f"multifd: received packet with {allocated} pages, expected {PAGES}")
+            raise WrongError(f"multifd: received packet with {allocated} pages, expected {PAGES}")
         if normal > allocated:
-            raise _Wrong(
+            raise WrongError(
                 f"multifd: received packet with {normal} non-zero pages, "
                 f"which exceeds maximum expected pages {allocated}"
             )
         if zero > allocated - normal:
-            raise _Wrong(
+            raise WrongError(
                 f"multifd: received packet with {zero} zero pages, "
                 f"expected maximum {allocated - normal}"
             )
@@ -170,31 +141,31 @@ class MultifdReader:
         if normal or zero:
             self._check_offsets(block, offsets[: 8 * (normal + zero)])
         if size > _PAYLOAD_LIMIT:
-            raise _Wrong(
+            raise WrongError(
                 f"multifd: next_packet_size {size} exceeds allocated {_PAYLOAD_LIMIT}"
             )
         # a packet without pages may still carry the size of the one before (7.2)
         size = size if normal else 0
         if (yield from self._pull.skip(size)) < size:
-            raise _Wrong("Unexpected end-of-file before all data were read")
+            raise WrongError("Unexpected end-of-file before all data were read")
         self._out.append(Packet(number, block, normal, zero, size, bool(flags & FLAG_SYNC)))
 
     def _check_offsets(self, block: str, offsets: bytes) -> None:
         if self._sizes is None:
             return
         if block not in self._sizes:
-            raise _Wrong(f"multifd: unknown ram block {block}")
+            raise WrongError(f"multifd: unknown ram block {block}")
         size = self._sizes[block]
         for (offset,) in struct.iter_unpack(">Q", offsets):
             if offset > size - PAGE_SIZE:
-                raise _Wrong(f"multifd: offset too long {offset} (max {size:x})")
+                raise WrongError(f"multifd: offset too long {offset} (max {size:x})")
 
     def _device(self) -> Parser:
         name, instance, size = _DEVICE.unpack((yield from self._get(_DEVICE.size)))
         if b"\0" not in name:
-            raise _Wrong("unterminated multifd device state idstr")
+            raise WrongError("unterminated multifd device state idstr")
         if not 0 < size <= _DEVICE_LIMIT:
-            raise _Wrong("multifd: received empty device state packet")
+            raise WrongError("multifd: received empty device state packet")
         yield from self._pull.skip(size)
         text = name.split(b"\0", 1)[0].decode("utf-8", "replace")
         self._out.append(DevicePacket(text, instance, size))
@@ -202,7 +173,7 @@ class MultifdReader:
     def _get(self, size: int) -> Generator[None, None, bytes]:
         data = yield from self._pull.get(size)
         if self._pull.error:
-            raise _Wrong("Unexpected end-of-file before all data were read")
+            raise WrongError("Unexpected end-of-file before all data were read")
         return data
 
 

@@ -10,7 +10,8 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from fakeqemu.migration.streams.pull import Parser, Pull
+from fakeqemu.migration.streams.pull import Parser
+from fakeqemu.migration.streams.pushing import PushReader, WrongError
 from fakeqemu.traits import Traits
 
 
@@ -103,69 +104,39 @@ class Broken:
 Answer = Shut | Pong | RequestPages | ReceivedBitmap | ResumeAck | SwitchoverAck | Broken
 
 
-class _Wrong(Exception):  # noqa: N818 - never leaves the reader
-    pass
-
-
-class ReturnPathReader:
+class ReturnPathReader(PushReader[Answer]):
     """Reads answers. `done` after `Shut` or `Broken`."""
 
     def __init__(self, traits: Traits) -> None:
-        self.done = False
         self._last = (
             Message.SWITCHOVER_ACK if traits.stream_switchover_start else Message.RESUME_ACK
         )
-        self._pull = Pull()
-        self._out: list[Answer] = []
-        self._parser: Parser = self._messages()
+        super().__init__()
 
-    def feed(self, data: bytes) -> list[Answer]:
-        """More bytes; the answers in them."""
-        if self.done:
-            return []
-        self._pull.feed(data)
-        return self._go()
+    def _failed(self, text: str) -> Answer:
+        return Broken(text)
 
-    def feed_eof(self) -> list[Answer]:
-        """The destination has closed; `Broken` unless it had shut the way before."""
-        if self.done:
-            return []
-        self._pull.ended = True
-        return self._go()
-
-    def _go(self) -> list[Answer]:
-        try:
-            next(self._parser)
-        except StopIteration:
-            self.done = True
-        except _Wrong as wrong:
-            self.done = True
-            self._out.append(Broken(str(wrong)))
-        said = self._out[:]
-        self._out.clear()
-        return said
-
-    def _messages(self) -> Parser:
+    def _parse(self) -> Parser:
         pull = self._pull
         while True:
             kind = yield from pull.number(2)
             size = yield from pull.number(2)
             if pull.error:
-                raise _Wrong("Channel error: Input/output error")
+                raise WrongError("Channel error: Input/output error")
             if not 0 < kind <= self._last:
-                raise _Wrong(f"Received invalid message 0x{kind:04x} length 0x{size:04x}")
+                raise WrongError(f"Received invalid message 0x{kind:04x} length 0x{size:04x}")
             message = Message(kind)
             wanted = _LENGTH.get(message, size)
             if size != wanted or size > _LENGTH_LIMIT:
                 shown = _LENGTH.get(message, (1 << 64) - 1)
-                raise _Wrong(
+                raise WrongError(
                     f"Received '{message.name}' message (0x{kind:04x}) with"
                     f"incorrect length {size} expecting {shown}"
                 )
             here = yield from pull.want(size)
             data = yield from pull.get(size)
             if here != size:
-                raise _Wrong(
+                raise WrongError(
                     f"Failed reading data for message 0x{kind:04x} read {here} expected {size}"
                 )
             yield from self._message(message, data)
@@ -184,7 +155,7 @@ class ReturnPathReader:
             yield from self._bitmap(data)
         elif message is Message.RESUME_ACK:
             if value != _RESUME_ACK:
-                raise _Wrong(f"illegal resume_ack value {value}")
+                raise WrongError(f"illegal resume_ack value {value}")
             self._out.append(ResumeAck())
         else:
             self._out.append(SwitchoverAck())
@@ -195,16 +166,16 @@ class ReturnPathReader:
             return RequestPages(None, start, length)
         wanted = 13 + (data[12] if len(data) > 12 else 0)
         if len(data) != wanted:
-            raise _Wrong(f"Req_Page_id with length {len(data)} expecting {wanted}")
+            raise WrongError(f"Req_Page_id with length {len(data)} expecting {wanted}")
         return RequestPages(data[13:].decode("utf-8", "replace"), start, length)
 
     def _bitmap(self, data: bytes) -> Generator[None, None, None]:
         if not data:
-            raise _Wrong("MIG_RP_MSG_RECV_BITMAP missing block name")
+            raise WrongError("MIG_RP_MSG_RECV_BITMAP missing block name")
         block = data[1 : 1 + data[0]].decode("utf-8", "replace")
         size = yield from self._pull.number(8)
         if size > _BITMAP_LIMIT:
-            raise _Wrong(f"ramblock '{block}' bitmap size mismatch (0x{size:x} != 0x0)")
+            raise WrongError(f"ramblock '{block}' bitmap size mismatch (0x{size:x} != 0x0)")
         left, ones, pieces = size, 0, []
         while left:
             piece = yield from self._pull.get(min(left, 1 << 16))
@@ -214,10 +185,10 @@ class ReturnPathReader:
                 pieces.append(((size - left - len(piece)) * 8, piece))
             ones += new
             if self._pull.error:
-                raise _Wrong(f"read bitmap failed for ramblock '{block}': (size 0x{size:x})")
+                raise WrongError(f"read bitmap failed for ramblock '{block}': (size 0x{size:x})")
         mark = yield from self._pull.number(8)
         if mark != _BITMAP_END:
-            raise _Wrong(f"ramblock '{block}' end mark incorrect: 0x{mark:x}")
+            raise WrongError(f"ramblock '{block}' end mark incorrect: 0x{mark:x}")
         self._out.append(ReceivedBitmap(block, size * 8, ones, tuple(pieces)))
 
 
