@@ -33,6 +33,9 @@ FAMILIES = {
     "dirty": 0.95,
     "event": 0.95,
     "exit": 0.95,
+    "found-h": 0.95,
+    "found-k": 0.95,
+    "found-r": 0.95,
     "hmp": 0.95,
     "incoming": 0.95,
     "intro": 0.95,
@@ -62,7 +65,7 @@ def emulator(profile: str) -> list[str]:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("profile", PROFILES)
 async def test_records_of_family(profile: str, family: str) -> None:
-    paths = sorted((HERE / "records" / profile).glob(f"{family}-*.json"))
+    paths = sorted((HERE / "records" / profile).glob(f"{family}*-*.json"))
     if not paths:
         pytest.skip(f"{profile} has no records {family}-*")
     os.environ["PYTHONPATH"] = str(HERE.parent.parent)

@@ -60,18 +60,26 @@ class Forked:
             self._ended.set_result(status)
 
 
+def number(file: Any) -> int:
+    """The descriptor of a socket, or a descriptor itself."""
+    return file if isinstance(file, int) else int(file.fileno())
+
+
 async def launch(argv: list[str], cwd: Path, stdin: Any, stdout: Any, fds: dict[int, int]) -> Any:
-    """`argv` as a fork: what follows `-m fakeqemu`. `stdin`, `stdout`: a socket, or None."""
+    """`argv` as a fork: what follows `-m fakeqemu`.
+
+    `stdin`, `stdout`: a socket or a descriptor, or asyncio's constants DEVNULL and PIPE.
+    """
     arguments = argv[argv.index("fakeqemu") + 1 :]
     err_in, err_out = os.pipe()
-    out_in, out_out = (-1, -1) if stdout is not None else os.pipe()
+    out_in, out_out = os.pipe() if stdout == asyncio.subprocess.PIPE else (-1, -1)
     null = os.open(os.devnull, os.O_RDWR)
     try:
         child = SERVER.spawn(
             arguments,
             {
-                0: null if stdin is None else stdin.fileno(),
-                1: out_out if stdout is None else stdout.fileno(),
+                0: null if stdin == asyncio.subprocess.DEVNULL else number(stdin),
+                1: out_out if out_out >= 0 else number(stdout),
                 2: err_out,
                 **fds,
             },

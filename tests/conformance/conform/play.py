@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -128,7 +129,7 @@ class Play:
                 os.kill(self.processes[step["on"]].pid, getattr(signal, step["signal"]))
             return None
         if "write_file" in step:
-            Path(step["write_file"]).write_text(step.get("text", ""))
+            self.write_file(step)
             return None
         if "file_exists" in step:
             deadline = time.monotonic() + step.get("wait", 0)
@@ -173,6 +174,21 @@ class Play:
         if "events" in step:
             return await self.drain(session, step)
         raise KeyError(f"unknown step {step}")
+
+    @staticmethod
+    def write_file(step: dict[str, Any]) -> None:
+        """A symbolic link, or a file: its text, zeros up to its size, bytes at offsets."""
+        path = Path(step["write_file"])
+        if "symlink" in step:
+            path.symlink_to(step["symlink"])
+            return
+        text = step.get("text", "").encode()
+        with path.open("wb") as file:
+            file.write(text)
+            file.truncate(step.get("size", len(text)))
+            for offset, data in step.get("pieces", {}).items():
+                file.seek(int(offset))
+                file.write(base64.b64decode(data))
 
     async def connect(self, step: dict[str, Any]) -> Any:
         address = step.get("address", f"{self.dir}/{step['connect']}.qmp")
@@ -233,23 +249,24 @@ class Play:
         if step.get("stdio"):
             self.stdio[name], stdin = socket.socketpair()
             stdout = stdin
-        if self.launch is not None:
-            pair = stdin if step.get("stdio") else None
-            fds = {
-                number: self.open_fd(spec)
-                for number, spec in enumerate(step.get("fds", []), FIRST_FD)
-            }
-            process = await self.launch(argv, self.dir, pair, pair, fds)
-            for fd in fds.values():
-                os.close(fd)
-        else:
-            process = await self.launch_process(step, argv, stdin, stdout)
+        with contextlib.ExitStack() as ours:
+            if step.get("stdio"):
+                ours.enter_context(stdin)
+            if "stdin" in step:
+                stdin = os.open(step["stdin"], os.O_RDONLY)
+                ours.callback(os.close, stdin)
+            if self.launch is not None:
+                fds = {}
+                for number, spec in enumerate(step.get("fds", []), FIRST_FD):
+                    fds[number] = self.open_fd(spec)
+                    ours.callback(os.close, fds[number])
+                process = await self.launch(argv, self.dir, stdin, stdout, fds)
+            else:
+                process = await self.launch_process(step, argv, stdin, stdout)
         assert process.stderr is not None
         self.processes[name] = process
         self.stderr[name] = asyncio.create_task(process.stderr.read())
-        if step.get("stdio"):
-            stdin.close()
-        else:
+        if not step.get("stdio"):
             assert process.stdout is not None
             self.stdout[name] = asyncio.create_task(process.stdout.read())
         return None
@@ -297,19 +314,21 @@ class Play:
             code = await self.processes[name].wait()
         result: dict[str, Any] = {"code": code}
         if step.get("stderr", True):
-            result["stderr"] = self.messages(await self.stderr[name])
+            stderr = await self.stderr[name]
+            result["stderr"] = self.messages(stderr, step.get("warnings", False))
         if step.get("stdout", False):
             result["stdout"] = (await self.stdout[name]).decode("utf-8", "replace").splitlines()
         return result
 
     @staticmethod
-    def messages(stderr: bytes) -> list[str]:
-        """Error lines without the program's own name in front, warnings left out."""
+    def messages(stderr: bytes, warnings: bool = False) -> list[str]:
+        """Error lines without the program's own name in front, and no warnings unless wanted."""
         lines = []
         for raw in stderr.decode("utf-8", "replace").splitlines():
             line = re.sub(r"^[^\s:]*(qemu|fake)[^\s:]*: ", "", raw)
             line = re.sub(r"from pid \d+ \(.*\)", "from pid N (NAME)", line)
-            if line.strip() and not re.match(r"(-\S+ \S+: )?(warning|info): ", line):
+            quiet = not warnings and re.match(r"(-\S+ \S+: )?(warning|info): ", line)
+            if line.strip() and not quiet:
                 lines.append(line)
         return lines
 
