@@ -126,7 +126,7 @@ class Journal:
 
     def save(self, path: str | Path) -> None:
         """Write `to_lines` to a file."""
-        Path(path).write_text(self.to_lines())
+        Path(path).write_text(self.to_lines(), "utf-8", "backslashreplace")
 
     @classmethod
     def from_lines(cls, lines: Iterable[str]) -> Journal:

@@ -15,6 +15,7 @@ import stat
 from typing import Any
 
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.utf8 import c_bytes
 
 _PATH_LIMIT = 107
 
@@ -176,18 +177,18 @@ def _new_socket(family: int) -> socket.socket:
 
 def resolve(address: dict[str, Any], *, passive: bool) -> list[tuple[int, Any]]:
     """(family, socket name) of an inet address, in the resolver's order. Raises QapiError."""
-    host, port = address.get("host", ""), address["port"]
+    host, port = address.get("host", ""), c_bytes(address["port"])
     if passive and not host:
         host = None  # everywhere; nobody can be connected to there
     elif isinstance(host, str):
-        host = host.encode()  # as it is: names need not be good ones
+        host = c_bytes(host)  # as it is: names need not be good ones
     family = _family(address)
     flags = socket.AI_PASSIVE if passive else socket.AI_V4MAPPED | socket.AI_ADDRCONFIG
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, flags)
     except socket.gaierror as error:
         raise QapiError(
-            f"address resolution failed for {address.get('host', '')}:{port}: {error.strerror}"
+            f"address resolution failed for {describe({'host': '', **address})}: {error.strerror}"
         ) from None
     return [(int(entry[0]), entry[4]) for entry in found]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.chardev import Chardev
+from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.io.host import LoopHost
@@ -54,6 +55,6 @@ def _log(host: LoopHost, path: str | None) -> Callable[[str], None] | None:
 
 def _write(fd: int, line: str) -> None:
     try:
-        os.write(fd, line.encode() + b"\n")
+        os.write(fd, c_bytes(line) + b"\n")
     except OSError as error:
         sys.stderr.write(f"{error}\n")

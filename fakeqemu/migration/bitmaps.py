@@ -23,6 +23,7 @@ from fakeqemu.migration.streams.dirtybitmaps import (
 from fakeqemu.migration.streams.errors import EINVAL, Fault
 from fakeqemu.model.block import bitmaps
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.migration.object import MigrationObject
@@ -111,7 +112,7 @@ class OutgoingBitmaps:
             entry = entries[bitmap.name]
             alias = entry["alias"]
             persistent = entry.get("transform", {}).get("persistent", persistent)
-        elif len(alias.encode()) > _LONGEST_ALIAS:
+        elif len(c_bytes(alias)) > _LONGEST_ALIAS:
             raise QapiError(
                 f"Cannot migrate bitmap '{alias}' on node '{node_name}':"
                 f" Name is longer than {_LONGEST_ALIAS} bytes"

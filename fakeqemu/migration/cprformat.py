@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from fakeqemu.model.savedfds import SavedFd
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.utf8 import c_bytes
 from fakeqemu.traits import Traits
 
 _MAGIC, _VERSION = 0x51435052, 1
@@ -34,7 +35,7 @@ def encode(saved: Iterable[SavedFd], traits: Traits, *, numbers: bool) -> list[P
     pieces: list[Piece] = []
     data = _be32(_MAGIC) + _be32(_VERSION)
     for each in saved:
-        name = each.name.encode() + b"\0"
+        name = c_bytes(each.name) + b"\0"
         data += bytes([_MORE]) + _be32(len(name)) + name + _be32(each.id)
         if numbers:
             data += _be32(each.fd)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.utf8 import c_bytes
 from fakeqemu.traits import Traits
 
 #: the page size of every x86 machine, below which the XBZRLE cache makes no sense
@@ -171,9 +172,9 @@ def _check_nodes(mapping: list[dict[str, Any]]) -> None:
         name, alias = node["node-name"], node["alias"]
         if not _well_formed(alias):
             raise QapiError(f"The node alias '{alias}' is not well-formed")
-        if len(alias.encode()) > _ALIAS_MAX:
+        if len(c_bytes(alias)) > _ALIAS_MAX:
             raise QapiError(f"The node alias '{alias}' is longer than {_ALIAS_MAX} bytes")
-        if len(name.encode()) > _NODE_NAME_MAX:
+        if len(c_bytes(name)) > _NODE_NAME_MAX:
             raise QapiError(f"The node name '{name}' is longer than {_NODE_NAME_MAX} bytes")
         if name in nodes:
             raise QapiError(f"The node name '{name}' is mapped twice")
@@ -196,9 +197,9 @@ def _check_bitmap_names(node_name: str, bitmaps: list[dict[str, Any]]) -> None:
     names: set[str] = set()
     for bitmap in bitmaps:
         name, alias = bitmap["name"], bitmap["alias"]
-        if len(alias.encode()) > _ALIAS_MAX:
+        if len(c_bytes(alias)) > _ALIAS_MAX:
             raise QapiError(f"The bitmap alias '{alias}' is longer than {_ALIAS_MAX} bytes")
-        if len(name.encode()) > _BITMAP_NAME_MAX:
+        if len(c_bytes(name)) > _BITMAP_NAME_MAX:
             raise QapiError(f"The bitmap name '{name}' is longer than {_BITMAP_NAME_MAX} bytes")
         if name in names:
             raise QapiError(f"The bitmap '{node_name}'/'{name}' is mapped twice")

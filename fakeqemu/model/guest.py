@@ -16,6 +16,7 @@ from fakeqemu.model import memorydevices
 from fakeqemu.model.guestagent import GuestAgent
 from fakeqemu.model.guestports import GuestPorts
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.model.device import DeviceObject
@@ -316,7 +317,7 @@ def _checked(name: str, value: Any, kind: str) -> Any:
     from fakeqemu.qapi.numbers import parse_size
 
     if kind == "bytes" and isinstance(value, str):
-        return value.encode()
+        return c_bytes(value)
     if kind == "size" and isinstance(value, str):
         # an amount a second is one too: "2G/s"
         return parse_size(value.removesuffix("/s").removesuffix("B").removesuffix("i"))

@@ -14,6 +14,7 @@ from fakeqemu.model.qom import QomObject
 from fakeqemu.model.throttle import check_limits, expand_limits, from_properties, to_properties
 from fakeqemu.qapi import base64data, qdict
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
+from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
@@ -243,7 +244,7 @@ def _complete_secret(vm: Machine, obj: UserObject) -> None:
         raise QapiError("'file' and 'data' are mutually exclusive")
     if file is None and data is None:
         raise QapiError("Either 'file' or 'data' must be provided")
-    raw = (data or "").encode()
+    raw = c_bytes(data or "")
     if file is not None:
         try:
             raw = vm.host.read_file(file)

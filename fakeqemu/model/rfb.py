@@ -14,6 +14,7 @@ from typing import Protocol
 from fakeqemu.model import des
 from fakeqemu.model.picture import Picture
 from fakeqemu.model.pixels import PixelFormat
+from fakeqemu.qapi.utf8 import c_bytes
 
 NONE, PASSWORD = 1, 2
 _INVALID = 0
@@ -166,7 +167,7 @@ class RfbClient:
         """The client may see the desktop: describe it."""
         picture = self._server.picture()
         self._size = picture.width, picture.height
-        name = self._server.title.encode()
+        name = c_bytes(self._server.title)
         self._send(
             struct.pack(">HH", *self._size)
             + self._format.described()

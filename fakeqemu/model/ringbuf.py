@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.qapi import base64data
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.utf8 import c_bytes, decode_lossy
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
@@ -68,7 +69,7 @@ def ringbuf_write(vm: Machine, device: str, data: str, format: str = "utf8") -> 
     """What ringbuf-write does; `format` is a DataFormat."""
     buffer = ringbuf_of(vm, device)
     if format != "base64":
-        buffer.write(data.encode("utf-8", "surrogateescape"))
+        buffer.write(c_bytes(data))
         return
     buffer.write(base64data.decode(data))
 
@@ -81,4 +82,4 @@ def ringbuf_read(vm: Machine, device: str, size: int, format: str = "utf8") -> s
     data = buffer.read(size)
     if format == "base64":
         return base64.b64encode(data).decode()
-    return data.split(b"\0", 1)[0].decode("utf-8", "replace")
+    return decode_lossy(data)

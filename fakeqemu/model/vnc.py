@@ -15,6 +15,7 @@ from fakeqemu.model import rfb, vncaddress
 from fakeqemu.model.host import Listener, Stream
 from fakeqemu.model.picture import Picture
 from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.boot.configuration import OptionString
@@ -215,7 +216,7 @@ class VncDisplay:
         now = self._vm.clock.realtime() // _SECOND
         if self.password is None or (self.expires is not None and self.expires < now):
             return None
-        return self.password.encode()[:_KEY_SIZE].ljust(_KEY_SIZE, b"\0")
+        return c_bytes(self.password)[:_KEY_SIZE].ljust(_KEY_SIZE, b"\0")
 
     def initialized(self, session: rfb.RfbClient, *, shared: bool) -> bool:
         """Let a client in, if those who are there allow it."""
@@ -288,7 +289,7 @@ def _secret(vm: Machine, id: str) -> str:
     if not vm.profile.is_a(obj.type, "secret_common"):
         raise QapiError(f"Object with id '{id}' is not a secret")
     options: Json = getattr(obj, "options", {})
-    raw = options["data"].encode() if "data" in options else vm.host.read_file(options["file"])
+    raw = c_bytes(options["data"]) if "data" in options else vm.host.read_file(options["file"])
     if options.get("format") == "base64":
         raw = base64.b64decode(raw)
     try:

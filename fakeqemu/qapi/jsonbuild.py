@@ -265,7 +265,7 @@ def _unicode(token: bytes, at: int) -> tuple[str, int]:
     if not utf8.valid_codepoint(code):
         shown = utf8.decode_lossy(token[at:after])
         raise _MistakeError(f"{shown} is not a valid Unicode character")
-    return chr(code), after
+    return chr(code) if code else utf8.NUL, after
 
 
 def _hex(digits: bytes) -> int:

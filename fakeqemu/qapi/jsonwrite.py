@@ -11,10 +11,11 @@ import math
 import re
 from typing import Any
 
-from fakeqemu.qapi import qdict
+from fakeqemu.qapi import qdict, utf8
 
-_SPECIAL = re.compile(r"[^ !#-\[\]-~]")
+_SPECIAL = re.compile(rf"{utf8.NUL}|[^ !#-\[\]-~]")
 _SHORT = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_SHORT[utf8.NUL] = "\\u0000"
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import TypeVar
 
+from fakeqemu.qapi.utf8 import c_bytes
+
 V = TypeVar("V")
 
 _BUCKETS = 512
@@ -31,12 +33,6 @@ def bucket(key: str) -> int:
     for index, byte in enumerate(data):
         value += byte << (index * 5 % 24)
     return (1103515243 * (value & _WORD) + 12345 & _WORD) % _BUCKETS
-
-
-def c_bytes(text: str) -> bytes:
-    """`text` as QEMU keeps it: UTF-8 with NUL as two bytes, so that C strings can hold it."""
-    data = text.encode("utf-8", "surrogatepass")
-    return data.replace(b"\0", b"\xc0\x80") if 0 in data else data
 
 
 def items(members: Mapping[str, V]) -> list[tuple[str, V]]:

@@ -1,4 +1,9 @@
-"""QEMU's UTF-8: strict about characters, with NUL as the two bytes C0 80.
+r"""QEMU's UTF-8: strict about characters, with NUL as the two bytes C0 80.
+
+A C string cannot hold a NUL, so QEMU's JSON reader makes these two bytes of it, and they are in
+every file name, host name and id that comes of it; its writer makes `\u0000` of them again
+(see util/unicode.c: mod_utf8_encode(), qobject/json-writer.c). Text here has them as
+`surrogateescape` has bytes that are no UTF-8, so what the system gets is what QEMU gives it.
 
 Refused: surrogates, noncharacters (FDD0..FDEF, any xxFFFE and xxFFFF), overlong forms, what
 lies beyond 10FFFF. Python's own decoder knows all but the noncharacters and C0 80.
@@ -14,6 +19,17 @@ _NONCHARACTER = re.compile(
     + "]"
 )
 REPLACEMENT = "\ufffd"
+#: a NUL in text from a client: the bytes C0 80
+NUL = "\udcc0\udc80"
+
+
+def c_bytes(text: str) -> bytes:
+    """`text` as QEMU keeps it, without a NUL, and as the system gets it."""
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # surrogates that stand for no byte: not from a client
+        data = text.encode("utf-8", "surrogatepass")
+    return data.replace(b"\0", b"\xc0\x80") if 0 in data else data
 
 
 def valid_codepoint(code: int) -> bool:
@@ -30,7 +46,7 @@ def decode(data: bytes) -> str | None:
     """`data` as text, or None if any of it is not valid."""
     try:
         if b"\xc0\x80" in data:
-            text = "\0".join(part.decode() for part in data.split(b"\xc0\x80"))
+            text = NUL.join(part.decode() for part in data.split(b"\xc0\x80"))
         else:
             text = data.decode()
     except UnicodeDecodeError:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fakeqemu.clock import SECOND, VirtualClock
 from fakeqemu.model.device import DeviceObject
 from fakeqemu.model.qom import QomObject, resolve_from
+from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev import Chardev
@@ -90,7 +91,7 @@ class QtestServer:
             self._send(f"FAIL fakeqemu: '{line}' would have ended a real server")
 
     def _send(self, text: str) -> None:
-        self._chardev.write(text.encode() + b"\n")
+        self._chardev.write(c_bytes(text) + b"\n")
         marked = self._vm.profile.traits.qtest_tells_failure or not text.startswith("ERR")
         self._note(f"[S +{self._elapsed:.6f}] {text}" if marked else text)
 

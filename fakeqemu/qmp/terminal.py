@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fakeqemu.qapi.utf8 import c_bytes
 from fakeqemu.qmp.readline import Readline
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class HmpTerminal:
     # -- inside ------------------------------------------------------------------------------
 
     def _print(self, text: str) -> None:
-        data = text.replace("\n", "\r\n").encode("utf-8", "replace")
+        data = c_bytes(text.replace("\n", "\r\n"))
         if self._focused:
             self._chardev.write(data)
         else:

@@ -141,5 +141,5 @@ def _save(directory: Path, test: str, journals: dict[str, Any]) -> Path:
     for name, journal in journals.items():
         journal.save(directory / f"{stem}-{name}.jsonl")
     path = directory / f"{stem}.html"
-    path.write_text(page(journals, title=test))
+    path.write_text(page(journals, title=test), "utf-8", "backslashreplace")
     return path

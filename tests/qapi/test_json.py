@@ -12,6 +12,7 @@ from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.jsonparse import JsonStream, ParseError, Value, parse_json
 from fakeqemu.qapi.jsonwrite import encode
+from fakeqemu.qapi.utf8 import NUL, c_bytes
 from fakeqemu.traits import TRAITS
 
 OLDER, NEWER = TRAITS["10.0"], TRAITS["11.1"]
@@ -21,7 +22,7 @@ JSON = st.recursive(
     | st.booleans()
     | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs", "Cn"])),
+    | st.text(st.characters(exclude_categories=["Cs", "Cn"])).map(lambda t: t.replace("\0", NUL)),
     lambda inner: st.lists(inner) | st.dictionaries(st.text("abcdxyz-_", max_size=4), inner),
 )
 
@@ -72,9 +73,15 @@ def test_lines_and_columns_count_from_the_start_of_the_connection():
     assert stream.feed(b"\n  }") == [ParseError("5:3: JSON parse error, expecting value")]
 
 
+def test_a_nul_is_the_two_bytes_that_a_c_string_can_hold():
+    (message,) = JsonStream(OLDER).feed(b'["a\\u0000b", "\xc3\xa9"]')
+    assert [c_bytes(each) for each in message.value] == [b"a\xc0\x80b", b"\xc3\xa9"]
+    assert encode(message.value) == '["a\\u0000b", "\\u00E9"]'
+
+
 @pytest.mark.parametrize("traits", [OLDER, NEWER])
 def test_what_rfc_8259_does_not_know(traits):
-    assert texts(b"{'it\\'s': \"\\u0000\xc0\x80\"}", traits) == [{"it's": "\0\0"}]
+    assert texts(b"{'it\\'s': \"\\u0000\xc0\x80\"}", traits) == [{"it's": NUL * 2}]
     assert texts(b"[18446744073709551615, 18446744073709551616, -9223372036854775809]", traits) == [
         [2**64 - 1, 2.0**64, -(2.0**63)]
     ]

@@ -15,6 +15,7 @@ from fakeqemu.migration.streams.constants import (
 )
 from fakeqemu.migration.streams.errors import EAGAIN, EINVAL, EPERM, ERANGE, Fault
 from fakeqemu.migration.streams.pull import Pull
+from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.migration.streams.reader import StreamReader
@@ -139,7 +140,7 @@ def _discard(reader: StreamReader, pull: Pull, size: int, out: list[events.Event
     nil = yield from pull.number(1)
     if nil != 0:
         raise Fault(EPERM, f"{name} missing nil ({nil})")
-    left = size - 3 - len(block.encode())
+    left = size - 3 - len(c_bytes(block))
     if left < 0 or left % 16:
         raise Fault(EPERM, f"{name} invalid length ({left})")
     ranges = []
@@ -186,7 +187,7 @@ def _recv_bitmap(
 
     if not block:
         raise wrong("failed to read block name")
-    if size != len(block.encode()) + 1:
+    if size != len(c_bytes(block)) + 1:
         raise wrong(f"invalid payload length ({size})")
     if not reader.has_block(block):
         raise wrong(f"block '{block}' not found")

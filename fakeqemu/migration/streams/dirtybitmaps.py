@@ -13,6 +13,7 @@ from typing import Protocol
 
 from fakeqemu.migration.streams.errors import EINVAL, EIO, Fault
 from fakeqemu.migration.streams.pull import Parser, Pull
+from fakeqemu.qapi.utf8 import c_bytes
 
 SECTION = "dirty-bitmap"
 SECTION_VERSION = 1
@@ -199,7 +200,7 @@ class RecordWriter:
 
 
 def _counted(text: str) -> bytes:
-    data = text.encode()
+    data = c_bytes(text)
     return bytes([len(data)]) + data
 
 

@@ -12,6 +12,7 @@ from enum import IntEnum
 
 from fakeqemu.migration.streams.pull import Parser
 from fakeqemu.migration.streams.pushing import PushReader, WrongError
+from fakeqemu.qapi.utf8 import c_bytes
 from fakeqemu.traits import Traits
 
 
@@ -214,7 +215,7 @@ def request_pages(block: str | None, start: int, length: int) -> bytes:
     payload = start.to_bytes(8, "big") + length.to_bytes(4, "big")
     if block is None:
         return _message(Message.REQ_PAGES, payload)
-    name = block.encode()
+    name = c_bytes(block)
     return _message(Message.REQ_PAGES_ID, payload + bytes([len(name)]) + name)
 
 
@@ -222,7 +223,7 @@ def received_bitmap(
     block: str, size: int, received: Iterable[int] = (), page_size: int = 4096
 ) -> bytes:
     """Tell which pages of a block of `size` bytes have come."""
-    name = block.encode()
+    name = c_bytes(block)
     pages = (size + page_size - 1) // page_size
     length = (pages + 63) // 64 * 8
     bits = bytearray(length)

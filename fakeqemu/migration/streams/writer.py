@@ -40,6 +40,7 @@ from fakeqemu.migration.streams.constants import (
     Command,
     Ram,
 )
+from fakeqemu.qapi.utf8 import c_bytes
 from fakeqemu.traits import Traits
 
 #: bytes of one piece of `zero_pages`, about
@@ -121,7 +122,7 @@ def be64(value: int) -> bytes:
 
 def counted(text: str) -> bytes:
     """A length byte and the characters, at most 255 bytes of them."""
-    data = text.encode()
+    data = c_bytes(text)
     if len(data) > 255:
         raise ValueError(f"{len(data)} bytes do not fit a counted string")
     return bytes([len(data)]) + data

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import driver as base
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.graph import Graph
@@ -190,7 +191,7 @@ def create(node: Node, name: str | None, granularity: int) -> Bitmap:
     if name is not None:
         if find_on(node, name) is not None:
             raise QapiError(f"Bitmap already exists: {name}")
-        if len(name.encode()) > _LONGEST_NAME:
+        if len(c_bytes(name)) > _LONGEST_NAME:
             raise QapiError(f"Bitmap name too long: {name}")
     bitmap = Bitmap(node, name, granularity, base.length(node))
     node.bitmaps.insert(0, bitmap)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.model.block.bitmaps import Bitmap, find_on
 from fakeqemu.model.block.qcow2 import Qcow2
+from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.node import Node
@@ -77,7 +78,7 @@ def load_bitmaps(node: Node, image: Qcow2) -> None:
         at = where[2]
         for entry in entries:
             image.store.write(at + 12, struct.pack(">I", entry.flags | _IN_USE))
-            at += -(-(_FIXED.size + len(entry.name.encode())) // 8) * 8
+            at += -(-(_FIXED.size + len(c_bytes(entry.name))) // 8) * 8
 
 
 def _read_bits(image: Qcow2, entry: _Entry, bitmap: Bitmap) -> None:
@@ -112,7 +113,7 @@ def store_bitmaps(node: Node, image: Qcow2) -> None:
     for bitmap in reversed(kept):
         assert bitmap.name is not None
         offset, size = _write_bits(image, bitmap)
-        name = bitmap.name.encode()
+        name = c_bytes(bitmap.name)
         flags = (_AUTO if bitmap.enabled else 0) | (_IN_USE if bitmap.inconsistent else 0)
         entry_bytes = _FIXED.pack(
             offset, size, flags, _DIRTY_TYPE, bitmap.granularity.bit_length() - 1, len(name), 0

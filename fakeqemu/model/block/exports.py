@@ -12,6 +12,7 @@ from fakeqemu.model.block.driver import Range
 from fakeqemu.model.block.node import Node
 from fakeqemu.model.host import Listener, Stream
 from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.room import Block
@@ -193,7 +194,7 @@ class Exports:
         name: str = arguments.get("name") or arguments["node-name"]
         description: str = arguments.get("description", "")
         for noun, text in (("export name", name), ("description", description)):
-            if len(text.encode()) > _LONGEST_NAME:
+            if len(c_bytes(text)) > _LONGEST_NAME:
                 raise QapiError(f"{noun} '{text}' too long")
         if any(e.name == name for e in self.all):
             raise QapiError(f"NBD server already has export named '{name}'")

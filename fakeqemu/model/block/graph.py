@@ -14,6 +14,7 @@ from fakeqemu.model.block import permissions as perms
 from fakeqemu.model.block.files import FileSystem, MemoryFiles
 from fakeqemu.model.block.node import Edge, Node, User
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.backend import Backends
@@ -96,7 +97,7 @@ class Graph:
             raise QapiError(f"node-name={name} is conflicting with a device id")
         if name in self.nodes:
             raise QapiError(f"Duplicate nodes with node-name='{name}'")
-        if len(name.encode()) > 31:
+        if len(c_bytes(name)) > 31:
             raise QapiError("Node name too long")
 
     def enter(self, node: Node, name: str | None) -> None:

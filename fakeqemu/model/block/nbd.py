@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Protocol
 
 from fakeqemu.model.block.driver import DATA, HOLE, ZERO, Range
+from fakeqemu.qapi.utf8 import c_bytes
 
 INIT_MAGIC, OPTION_MAGIC = b"NBDMAGIC", b"IHAVEOPT"
 REPLY_MAGIC = 0x3E889045565A9
@@ -146,8 +147,8 @@ class Connection:
             self._end()
         elif option == OPT_LIST:
             for target in self._exports().values():
-                name = target.name.encode()
-                text = name + target.description.encode()
+                name = c_bytes(target.name)
+                text = name + c_bytes(target.description)
                 self._reply(option, REP_SERVER, struct.pack(">I", len(name)) + text)
             self._reply(option, REP_ACK)
         elif option in (OPT_INFO, OPT_GO):
@@ -190,10 +191,10 @@ class Connection:
         wanted = struct.unpack_from(f">{(len(data) - 6 - length) // 2}H", data, 6 + length)
         target = self._exports().get(name)
         if target is None:
-            self._reply(option, REP_ERR_UNKNOWN, f"export '{name}' not present".encode())
+            self._reply(option, REP_ERR_UNKNOWN, c_bytes(f"export '{name}' not present"))
             return
         if INFO_NAME in wanted:
-            self._reply(option, REP_INFO, struct.pack(">H", INFO_NAME) + target.name.encode())
+            self._reply(option, REP_INFO, struct.pack(">H", INFO_NAME) + c_bytes(target.name))
         sizes = struct.pack(">HIII", INFO_BLOCK_SIZE, 1, 4096, _LARGEST)
         self._reply(option, REP_INFO, sizes)
         info = struct.pack(">HQH", INFO_EXPORT, target.size(), self._flags(target))

@@ -14,6 +14,7 @@ from fakeqemu.model.block import nbd
 from fakeqemu.model.block.driver import DATA, Driver, Range, driver
 from fakeqemu.model.host import Stream
 from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.graph import Graph
@@ -106,7 +107,7 @@ class NbdClient:
             return self._fail("Bad initial magic received")
         flags = struct.unpack(">H", head[16:])[0]
         answer = flags & (nbd.FIXED_NEWSTYLE | nbd.NO_ZEROES)
-        name = self._export.encode()
+        name = c_bytes(self._export)
         data = struct.pack(">I", len(name)) + name + struct.pack(">H", 0)
         self._state = self._option_reply
         self._stream.write(

@@ -16,6 +16,7 @@ from fakeqemu.model.block.driver import DATA, HOLE, ZERO, Range
 from fakeqemu.model.block.qcow2header import EXTENDED_L2, Header, Store, parse_header
 from fakeqemu.model.block.qcow2refcount import Refcounts
 from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.utf8 import c_bytes
 
 _COPIED = 1 << 63
 _COMPRESSED = 1 << 62
@@ -324,7 +325,7 @@ class Qcow2:
 
     def set_backing(self, file: str, format: str) -> None:
         """Write which image lies below. Raises QapiError."""
-        if len(file.encode()) > 1023:
+        if len(c_bytes(file)) > 1023:
             raise QapiError("Backing file name too long")
         self.header.backing_file, self.header.backing_format = file, format
         self.write_header()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.utf8 import c_bytes
 
 MAGIC = 0x514649FB
 _EXT_BACKING_FORMAT = 0xE2792ACA
@@ -78,7 +79,7 @@ class Header:
         """The header's bytes, extensions and backing file name included."""
         tail = b""
         if self.backing_format:
-            tail += _extension(_EXT_BACKING_FORMAT, self.backing_format.encode())
+            tail += _extension(_EXT_BACKING_FORMAT, c_bytes(self.backing_format))
         for kind, data in self.extensions:
             tail += _extension(kind, data)
         if self.version >= 3:
@@ -89,7 +90,7 @@ class Header:
             tail += _extension(_EXT_FEATURES, names)
         tail += _extension(0, b"")
         length = _LENGTH_3 if self.version >= 3 else _LENGTH_2
-        name = self.backing_file.encode()
+        name = c_bytes(self.backing_file)
         at = length + len(tail) if name else 0
         fixed = _HEADER.pack(
             MAGIC, self.version, at, len(name), self.cluster_bits, self.size, self.crypt_method,

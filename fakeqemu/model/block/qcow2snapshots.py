@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fakeqemu.model.block.qcow2 import Qcow2
+from fakeqemu.qapi.utf8 import c_bytes
 
 _ENTRY = struct.Struct(">QIHHIIQII")
 _EXTRA = struct.Struct(">QQQ")
@@ -79,7 +80,7 @@ def store(image: Qcow2, snapshots: list[Snapshot]) -> None:
     """Write the table anew, and where it is."""
     out = b""
     for each in snapshots:
-        id, name = each.id.encode(), each.name.encode()
+        id, name = c_bytes(each.id), c_bytes(each.name)
         extra = _EXTRA.pack(each.vm_state_size, each.size, each.icount & (1 << 64) - 1)
         short = each.vm_state_size if each.vm_state_size < 1 << 32 else 0
         entry = _ENTRY.pack(

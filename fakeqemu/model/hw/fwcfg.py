@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fakeqemu.model.hw.ports import Chip
+from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.model.hw.ports import IoSpace
@@ -117,7 +118,7 @@ class FwCfg(Chip):
         for entry in vm.configuration.fw_cfg:
             values = entry.values
             if "string" in values:
-                found[values["name"]] = values["string"].encode()
+                found[values["name"]] = c_bytes(values["string"])
             elif "file" in values:
                 found[values["name"]] = vm.host.read_file(values["file"])
         return dict(sorted(found.items()))
@@ -129,7 +130,7 @@ class FwCfg(Chip):
         directory = struct.pack(">I", len(files))
         items: dict[int, bytes] = {}
         for number, (name, content) in enumerate(files.items(), _FIRST_FILE):
-            directory += struct.pack(">IHH56s", len(content), number, 0, name.encode()[:55])
+            directory += struct.pack(">IHH56s", len(content), number, 0, c_bytes(name)[:55])
             items[number] = content
         menu = vm.configuration.machine_options.get("boot", {}).get("menu") == "on"
         nodes = vm.numa.nodes
