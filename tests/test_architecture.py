@@ -14,6 +14,7 @@ FLOORS = {
     "qapi": 1,
     "clock": 1,
     "journal": 1,
+    "guard": 2,
     "traits": 1,
     "profile": 2,
     "model": 3,

@@ -24,12 +24,10 @@ def blockdev_add(vm: Machine, arguments: Json) -> Deferred | None:
     answer = Deferred()
 
     def connected(error: QapiError | None) -> None:
-        try:
-            if error is not None:
-                raise error
-            block.add(arguments)
-        except QapiError as fault:
-            answer.fail(fault)
+        if error is None:
+            _, error = vm.guard.attempt(block.add, arguments)
+        if error is not None:
+            answer.fail(error)
         else:
             answer.resolve()
 

@@ -16,6 +16,7 @@ from fakeqemu.migration.fds import named_fd_address, rdma_error
 from fakeqemu.migration.streams.multifd import MultifdWriter
 from fakeqemu.migration.streams.returnpath import Answer, Broken, ReturnPathReader
 from fakeqemu.migration.tls import HELLO, check_credentials
+from fakeqemu.model.guardedstream import GuardedStream
 from fakeqemu.model.host import Stream
 from fakeqemu.qapi.errors import QapiError
 
@@ -33,6 +34,9 @@ _UNREADABLE = "Unable to read from file: Bad file descriptor"
 
 class Owner(Protocol):
     """Who is told what happens on the channels."""
+
+    def channel_bug(self, error: QapiError) -> None:
+        """Something of ours went wrong with a channel."""
 
     def channel_opened(self) -> None:
         """The main channel is there; write the beginning of the stream to it."""
@@ -121,7 +125,7 @@ class OutgoingChannel:
         if address["transport"] == "rdma":
             raise rdma_error(self._vm, "RDMA ERROR: could not create CM channel")
         self._address = address
-        self._vm.host.connect(address, self._connected)
+        self._connect(self._connected)
 
     def open_preempt(self, ready: Callable[[], None]) -> None:
         """Open the channel of urgent pages, then call `ready`; at once if it is there."""
@@ -129,7 +133,7 @@ class OutgoingChannel:
             ready()
             return
         self._preempt_ready = ready
-        self._vm.host.connect(self._address, self._connected_preempt)
+        self._connect(self._connected_preempt)
 
     def write(self, data: bytes) -> None:
         """Send on the main channel."""
@@ -192,6 +196,15 @@ class OutgoingChannel:
 
     # -- what the host says ------------------------------------------------------------------
 
+    def _connect(self, connected: Callable[[Stream | None, str], None]) -> None:
+        guard, failed = self._vm.guard, self._owner.channel_bug
+
+        def done(channel: Stream | None, error: str) -> None:
+            guarded = None if channel is None else GuardedStream(channel, guard, failed)
+            connected(guarded, error)
+
+        self._vm.host.connect(self._address, guard.bind(done, failed))
+
     def _connected(self, channel: Stream | None, error: str) -> None:
         if self._closed:
             if channel is not None:
@@ -250,7 +263,7 @@ class OutgoingChannel:
         if on("multifd") and self._address["transport"] == "socket" and not self._resume:
             wanted = self._migration.parameters["multifd-channels"]
         if len(self._multifd) < wanted:
-            self._vm.host.connect(self._address, self._connected_more)
+            self._connect(self._connected_more)
         elif on("postcopy-preempt") and self._vm.profile.traits.preempt_channel_at_setup:
             self.open_preempt(self._owner.channels_ready)
         else:

@@ -59,7 +59,7 @@ class DirtyRate:
         self._mode = mode
         self._samples = _DEFAULT_SAMPLES if samples is None else samples
         self._started, self._time = self._now(), milliseconds
-        self._vm.clock.call_later(milliseconds * MILLISECOND, self._measured)
+        self._vm.call_later(milliseconds * MILLISECOND, self._measured, self._fail_by_bug)
 
     def info(self, unit: str = "second") -> dict[str, Any]:
         """DirtyRateInfo, with all members that any version has."""
@@ -101,6 +101,9 @@ class DirtyRate:
     def _check_mode(self, mode: str) -> None:
         if mode == "dirty-ring":
             raise QapiError(f"mode {mode} is not enabled, use other method instead.")
+
+    def _fail_by_bug(self, _error: QapiError) -> None:
+        self.status = "unstarted"
 
     def _measured(self) -> None:
         self.status = "measured"

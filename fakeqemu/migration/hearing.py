@@ -30,6 +30,10 @@ class Hearing:
     def __init__(self, run: Outgoing) -> None:
         self._run = run
 
+    def channel_bug(self, error: QapiError) -> None:
+        """See `channel.Owner`."""
+        self._run.fail_by_bug(error)
+
     def connect_failed(self, text: str) -> None:
         """See `channel.Owner`."""
         run = self._run

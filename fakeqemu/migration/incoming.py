@@ -23,6 +23,7 @@ from fakeqemu.migration.furtherchannels import FurtherChannels
 from fakeqemu.migration.loading import Loading
 from fakeqemu.migration.state import Status
 from fakeqemu.migration.tls import greeted
+from fakeqemu.model.guardedstream import GuardedStream
 from fakeqemu.model.host import Listener, Stream
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
@@ -187,7 +188,7 @@ class Incoming:
             raise rdma_error(self.vm, "RDMA ERROR: could not create rdma event channel")
         if transport == "socket" and address["type"] != "fd":
             self._is_socket = True
-            self._listener = self.vm.host.listen(address, self._accept)
+            self._listener = self.vm.host.listen(address, self._accept_guarded)
             bound = self._listener.address
             several = bound.get("addresses")
             addresses = several if isinstance(several, list) else [bound]
@@ -206,7 +207,7 @@ class Incoming:
             self._is_socket = False
         if transport == "file":
             self._file_offset = int(address.get("offset", 0))
-        channel = self.vm.host.open_incoming(address)
+        channel = self._guarded(self.vm.host.open_incoming(address))
         # a reader of files learns of the first byte, not of the connection
         def read() -> None:
             self._greet(channel, lambda rest: self._main(channel, rest, begin=False))
@@ -214,7 +215,7 @@ class Incoming:
         if self._at_boot:
             # all may be there already, but QEMU reads it for a while: clients that have been
             # waiting for the machine see it happen
-            self.vm.clock.call_later(_READ_TIME, read)
+            self.vm.call_later(_READ_TIME, read, self._fail_by_bug)
         else:
             read()
         cpr.listening(self.vm)
@@ -223,6 +224,12 @@ class Incoming:
 
     def _greet(self, channel: Stream, ready: Callable[[bytes], None]) -> None:
         greeted(self.vm, self.migration.parameters.get("tls-creds"), channel, ready)
+
+    def _guarded(self, channel: Stream) -> Stream:
+        return GuardedStream(channel, self.vm.guard, self._fail_by_bug)
+
+    def _accept_guarded(self, channel: Stream) -> None:
+        self.vm.guard.call(self._accept, self._guarded(channel), failed=self._fail_by_bug)
 
     def _accept(self, channel: Stream) -> None:
         further = self._further
@@ -363,6 +370,14 @@ class Incoming:
         if self.exit_on_error:
             self.vm.host.warn(text)
             self.vm.exit(1)
+
+    def _fail_by_bug(self, error: QapiError) -> None:
+        """Something of ours went wrong: the load fails, the process stays."""
+        if self.state.can("failed"):
+            self.state.move("failed")
+            self.error = error.desc
+            self.vm.host.warn(error.desc)
+        self.finish()
 
     def _stop_listening(self) -> None:
         listener, self._listener = self._listener, None

@@ -311,7 +311,7 @@ class Outgoing:
     def later(self, delay: int, call: Callable[[], None]) -> None:
         """The one thing that happens next, unless something else does before."""
         self._stop_timer()
-        self._timer = self.vm.clock.call_later(delay, call)
+        self._timer = self.vm.call_later(delay, call, self.fail_by_bug)
 
     def later_at(self, time: int | None, call: Callable[[], None]) -> None:
         """The same at a time of the clock; None: nothing happens by itself."""
@@ -359,6 +359,18 @@ class Outgoing:
             self.state.move("failed")
             self.hold.restore()
         self._finish()
+
+    def fail_by_bug(self, error: QapiError) -> None:
+        """Something of ours went wrong on the way: this migration comes to nothing."""
+        if self.status == "cancelling":
+            self._cancelled()
+        elif self.status in RUNNING:
+            self.record(error.desc)
+            if self.state.can("failing") or self.state.can("failed"):
+                self.fail(error.desc)
+            elif isinstance(self.course, Postcopy):
+                # the guest runs elsewhere: as if the channel had broken
+                self.course.broken(error.desc)
 
     # -- the end -----------------------------------------------------------------------------
 

@@ -77,7 +77,10 @@ class Dump:
             def finish() -> None:
                 self._write(output, format, raw, dumped)
 
-            vm.clock.call_later(self._total // _BYTES_PER_NS, finish)
+            def failed(error: QapiError) -> None:
+                self._finish(output, error.desc)
+
+            vm.call_later(self._total // _BYTES_PER_NS, finish, failed)
             return
         error = self._write(output, format, raw, dumped)
         if error is not None:
@@ -153,12 +156,15 @@ class Dump:
                 break
         if format == "win-dmp":
             error = self._vm.profile.traits.win_dump_refusal
+        self._finish(output, error)
+        return error
+
+    def _finish(self, output: Output, error: str | None) -> None:
         self._completed = 0 if error else self._total
         self._end(output, "failed" if error else "completed")
         data = {"result": self.query(), **({"error": error} if error else {})}
         self._vm.events.emit("DUMP_COMPLETED", data)
         self._go_on()
-        return error
 
     def _parts(
         self, format: str, raw: bool, dumped: dumpelf.Subject

@@ -205,7 +205,7 @@ class Guest:
             else:
                 self._waiting.append(now)
 
-        self._vm.clock.call_later(round(self.manners.delay * SECOND), now)
+        self._vm.call_later(round(self.manners.delay * SECOND), now)
 
     def _power_button(self) -> None:
         if self.manners.powerdown == "shutdown":
@@ -254,7 +254,7 @@ class Guest:
         if running:
             waiting, self._waiting = self._waiting, []
             for react in waiting:
-                self._vm.clock.call_later(0, react)
+                self._vm.call_later(0, react)
             self._start_agent()
 
 

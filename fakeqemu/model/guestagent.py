@@ -77,16 +77,19 @@ class GuestAgent:
         id = {"id": message["id"]} if isinstance(message, dict) and "id" in message else {}
         name = message.get("execute", "") if isinstance(message, dict) else ""
         self.vm.journal.note("guest-agent", str(name))
-        try:
-            command, arguments = self._checked(message)
-            value = command.function(self, **arguments)
-        except QapiError as error:
+        found, error = self.vm.guard.attempt(self._carry_out, message)
+        if error is not None:
             self._send(chardev, {**_failure(error), **id})
             return
+        command, value = found
         if command.replies:
             delimited = name == "guest-sync-delimited"
             value = {} if value is None else value
             self._send(chardev, {"return": value, **id}, delimited=delimited)
+
+    def _carry_out(self, message: Any) -> tuple[_Command, Any]:
+        command, arguments = self._checked(message)
+        return command, command.function(self, **arguments)
 
     def _checked(self, message: Any) -> tuple[_Command, Json]:
         if not isinstance(message, dict):

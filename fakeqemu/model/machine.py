@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from fakeqemu.clock import Clock
+from fakeqemu.clock import Clock, Timer
+from fakeqemu.guard import Failed, Guard
 from fakeqemu.journal import Journal
 from fakeqemu.model.cpus import Cpus
 from fakeqemu.model.devices import Devices
@@ -67,6 +68,8 @@ class Machine:
         self.clock = clock
         self.host = host
         self.journal = Journal(clock)
+        #: what every call from outside goes through
+        self.guard = Guard(self.journal, self.exit)
         self.events = Events(clock, self.journal)
         self.runstate = RunState(profile.traits, self.journal)
         self.lifecycle = Lifecycle(self)
@@ -174,6 +177,15 @@ class Machine:
         if "block" in self.__dict__:
             self.block.activate()
 
+    def call_later(
+        self, delay: int, call: Callable[[], object], failed: Failed | None = None
+    ) -> Timer:
+        """Run `call` once, `delay` nanoseconds of the machine's clock from now.
+
+        `failed`: how its owner fails for a bug in it.
+        """
+        return self.clock.call_later(delay, self.guard.bind(call, failed))
+
     @property
     def phase(self) -> str:
         """The phase last reached, one of PHASES."""
@@ -217,7 +229,7 @@ class Machine:
         self.main_loop_running = True
         callbacks, self.on_main_loop = self.on_main_loop, []
         for callback in callbacks:
-            callback()
+            self.guard.call(callback)
 
     def exit(self, code: int) -> None:
         """The process is to leave with `code` once what it has to say is said."""
@@ -226,7 +238,7 @@ class Machine:
         self.exit_code = code
         self.journal.note("exit", str(code))
         for callback in tuple(self.on_exit):
-            callback(code)
+            self.guard.call(callback, code)
 
     def named_fds(self, monitor: Any) -> NamedFds:
         """The descriptors that `monitor` has got by getfd."""

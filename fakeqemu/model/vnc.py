@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model import rfb, vncaddress
+from fakeqemu.model.guardedstream import GuardedStream
 from fakeqemu.model.host import Listener, Stream
 from fakeqemu.model.picture import Picture
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -55,7 +56,7 @@ class Displays:
         display.open(entry)
 
     def _state_changed(self, _running: bool, _state: str) -> None:
-        self._vm.clock.call_later(0, self._refresh)
+        self._vm.call_later(0, self._refresh)
 
     def _refresh(self) -> None:
         for display in self.all:
@@ -162,6 +163,7 @@ class VncDisplay:
 
     def connect(self, stream: Stream, peer: Json, *, skip_auth: bool = False) -> None:
         """A client has come."""
+        stream = GuardedStream(stream, self._vm.guard, lambda _: self.disconnect(client))
         client = VncClient(stream, peer)
         client.session = rfb.RfbClient(
             self, stream.write, lambda: self.disconnect(client), skip_auth=skip_auth

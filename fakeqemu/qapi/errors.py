@@ -5,7 +5,8 @@
 * `NotModelledError`: our gap. The client was right, the model ends here.
 * `AbortError`: the client made QEMU end by SIGABRT (`-compat ...=crash`).
 * `StartupError`: QEMU would print this text and leave with `code`.
-* anything else that escapes is a bug of ours.
+* anything else that escapes is a bug of ours (`fakeqemu.guard`); its client is sent an
+  `InternalError`.
 """
 
 from __future__ import annotations
@@ -64,6 +65,13 @@ class NotModelledError(QapiError):
     def __init__(self, name: str) -> None:
         super().__init__(f"fakeqemu does not model '{name}'")
         self.name = name
+
+
+class InternalError(QapiError):
+    """A bug of ours as a client is told of it: Python's words are in the journal only."""
+
+    def __init__(self) -> None:
+        super().__init__("internal error of fakeqemu")
 
 
 class AbortError(FakeQemuError):

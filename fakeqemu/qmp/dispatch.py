@@ -6,7 +6,6 @@ holds up the in-band requests of every session; out-of-band ones run at once.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -114,11 +113,15 @@ class Dispatcher:
         outer = Deferred()
 
         def finished(done: Deferred) -> None:
-            if done.error is not None:
-                self._note_error(info.name, done.error)
-                outer.fail(done.error)
+            value, error = None, done.error
+            if error is None:
+                value, error = self._vm.guard.attempt(self._finished, info, done.value)
             else:
-                outer.resolve(self._finished(info, done.value))
+                self._note_error(info.name, error)
+            if error is not None:
+                outer.fail(error)
+            else:
+                outer.resolve(value)
 
         inner.then(finished)
         return outer
@@ -204,7 +207,7 @@ class Dispatcher:
 
     def run_now(self, session: QmpSession, message: Value) -> None:
         """Answer an out-of-band request; nobody waits for it and it waits for nobody."""
-        self._reply(session, message.value, session.send)
+        self._reply(session, message.value, partial(self._send, session))
 
     def _next(self) -> tuple[QmpSession, Message] | None:
         """The next request; its session goes to the end of the line."""
@@ -219,7 +222,7 @@ class Dispatcher:
         self._pending = session
 
         def answered(reply: dict[str, Any]) -> None:
-            session.send(reply)
+            self._send(session, reply)
             self._pending = None
             session.answered(oob_was_enabled)
             self.run()
@@ -230,6 +233,14 @@ class Dispatcher:
         else:
             self._reply(session, message.value, answered)
 
+    def _send(self, session: QmpSession, reply: dict[str, Any]) -> None:
+        """Send a reply; what cannot be written as JSON is a bug like any other."""
+
+        def failed(error: QapiError) -> None:
+            session.send(failure(error, reply.get("id", NO_ID)))
+
+        self._vm.guard.call(session.send, reply, failed=failed)
+
     def _reply(
         self, session: QmpSession, message: Any, answered: Callable[[dict[str, Any]], None]
     ) -> None:
@@ -238,19 +249,13 @@ class Dispatcher:
         if self.hooks is not None:
             answered = _naming(session, message, answered)
         try:
-            value = self._request(session, message)
+            value, error = self._vm.guard.attempt(self._request, session, message)
         except AbortError as abort:
-            self._vm.journal.note("abort", str(abort))
-            self._vm.exit(abort.status)
+            self._vm.guard.abort(abort)
             return
-        except QapiError as error:
-            value = Deferred()
-            value.fail(error)
-        except Exception as bug:
-            # ours, not the client's: say so where both the client and the tester see it
-            self._vm.journal.note("bug", type(bug).__name__, trace=traceback.format_exc())
-            value = Deferred()
-            value.fail(QapiError(f"fakeqemu failed: {type(bug).__name__}: {bug}"))
+        if error is not None:
+            answered(failure(error, id))
+            return
         if not isinstance(value, Deferred):
             answered(success(value, id))
             return

@@ -85,10 +85,13 @@ class QtestServer:
             self._send(f"FAIL Unknown command '{name}'")
             return
         try:
-            self._send(answer(self, *arguments))
+            text = answer(self, *arguments)
         except (TypeError, ValueError) as error:
             self._vm.journal.note("qtest-misuse", line, error=str(error))
-            self._send(f"FAIL fakeqemu: '{line}' would have ended a real server")
+            text = f"FAIL fakeqemu: '{line}' would have ended a real server"
+        except Exception as bug:
+            text = f"FAIL {self._vm.guard.report(bug).desc}"
+        self._send(text)
 
     def _send(self, text: str) -> None:
         self._chardev.write(c_bytes(text) + b"\n")

@@ -127,7 +127,7 @@ class HmpTerminal:
         while self._waiting and not self._suspended and self._vm.main_loop_running:
             if self._vm.exit_code is not None:
                 return
-            self._line.feed(self._waiting.pop(0))
+            self._vm.guard.call(self._line.feed, self._waiting.pop(0))
 
     def _run(self, line: str) -> None:
         from fakeqemu.commands.hmp.registry import HmpMonitor, run_hmp

@@ -190,7 +190,7 @@ class Faults:
             self._loop.call_soon(run)
         if self._loop is None or isinstance(self.vm.clock, VirtualClock):
             # a long advance must not run past the moment
-            timers.append(self.vm.clock.call_later(0, run))
+            timers.append(self.vm.call_later(0, run))
 
     @property
     def holds_commands(self) -> bool:
@@ -363,7 +363,7 @@ class Faults:
     def _send(self, monitor: QmpMonitor, session: QmpSession, line: bytes) -> None:
         out = self._outputs.get(session)
         if out is None:
-            out = Output(monitor.chardev, self._loop, self.vm.clock, self.leave)
+            out = Output(monitor.chardev, self._loop, self.vm.call_later, self.leave)
             self._outputs[session] = out
         if out.ended:
             return

@@ -66,7 +66,7 @@ class HeldCommands:
             self._delayed -= 1
             self._go_on(outer, proceed)
 
-        self._vm.clock.call_later(nanoseconds, due)
+        self._vm.call_later(nanoseconds, due)
         return outer
 
     def hold(self, active: Active, until: Condition, proceed: Callable[[], Any]) -> Deferred:

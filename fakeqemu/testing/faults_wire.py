@@ -158,7 +158,7 @@ class Output:
 
     chardev: Chardev
     loop: Loop
-    clock: Any
+    call_later: Any
     #: ends the machine
     leave: Callable[[Exit], None]
     #: the connection is to end: nothing more is sent
@@ -176,7 +176,7 @@ class Output:
     def carry_out(self, plan: Plan) -> None:
         """Send what the plan says, when it says."""
         if plan.delay:
-            self.clock.call_later(plan.delay, lambda: self._send(plan))
+            self.call_later(plan.delay, lambda: self._send(plan))
         else:
             self._send(plan)
 

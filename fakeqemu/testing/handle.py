@@ -176,7 +176,7 @@ class FakeQemu:
     async def stop(self) -> None:
         """End the machine.
 
-        Raises SchemaViolation if a reply did not match the schema, and StrictnessError.
+        Raises SchemaViolation, and StrictnessError (without `strict` for bugs of ours only).
         """
         if self._client is not None:
             client, self._client = self._client, None
@@ -188,7 +188,7 @@ class FakeQemu:
         self._close()
         if self._ears.violations:
             raise self._ears.violations[0]
-        if self.strict and (report := self.complaints()) is not None:
+        if (report := self.complaints(bugs_only=not self.strict)) is not None:
             raise StrictnessError(report)
 
     def stop_now(self) -> None:
@@ -378,11 +378,11 @@ class FakeQemu:
         """
         self.strictness.expect(command, arguments, times)
 
-    def complaints(self, *, unmet: bool = True) -> str | None:
-        """What `strict` has to say so far; None if nothing. `unmet`: of what never came too."""
+    def complaints(self, **what: bool) -> str | None:
+        """What is wrong so far, None if nothing; `what` is `Strictness.report`'s."""
         if self._shell is None:
             return None
-        text = self.strictness.report(self.journal, self.seed, unmet=unmet)
+        text = self.strictness.report(self.journal, self.seed, **what)
         return None if text is None else f"{self.name}: {text}"
 
     # -- time --------------------------------------------------------------------------------

@@ -184,7 +184,7 @@ class Stages:
         check_stage(stage, vm.profile)
         laid = _Laid(stage)
         if "time" in stage.when:
-            vm.clock.call_later(round(stage.when["time"] * SECOND), lambda: self._do(laid))
+            vm.call_later(round(stage.when["time"] * SECOND), lambda: self._do(laid))
         else:
             self._laid.append(laid)
 

@@ -110,7 +110,8 @@ class Strictness:
         elif entry.kind == "protocol":
             self._add("protocol", entry.name, str(data["desc"]), data.get("sent"))
         elif entry.kind == "bug":
-            self._add("bug", entry.name, str(data["trace"]).strip().rsplit("\n", 1)[-1])
+            said = str(data["trace"]).strip().rsplit("\n", 1)[-1]
+            self._add("bug", entry.name, f"{said} at {data.get('place', 'an unknown place')}")
         elif entry.kind == "not-modelled":
             self._add("not-modelled", entry.name, data.get("desc", "in the human monitor"))
         elif entry.kind == "error" and "fault" in data:
@@ -150,11 +151,17 @@ class Strictness:
         )
 
     def report(
-        self, journal: Journal, seed: int | None = None, *, unmet: bool = True
+        self,
+        journal: Journal,
+        seed: int | None = None,
+        *,
+        unmet: bool = True,
+        bugs_only: bool = False,
     ) -> str | None:
         """Everything wrong, as text for people; None if nothing is.
 
         `unmet`: also what never came, which says little of a test that failed halfway.
+        `bugs_only`: nothing but bugs of fakeqemu's own.
         """
         wrong = [*self.mistakes]
         for expectation in self._expected if unmet else ():
@@ -163,10 +170,16 @@ class Strictness:
         for prepared in self._prepared.values() if unmet else ():
             if prepared.left > 0:
                 wrong.append(Mistake("unused", prepared.name, prepared.complaint))
-        wrong = [each for each in wrong if not self.allowed(each)]
+        wrong = [
+            each
+            for each in wrong
+            if not self.allowed(each) and (each.kind == "bug" or not bugs_only)
+        ]
         if not wrong:
             return None
-        lines = [f"{len(wrong)} mistake{'s' if len(wrong) > 1 else ''} of the code under test:"]
+        whose = "of fakeqemu" if bugs_only else "of the code under test"
+        what = "bug" if bugs_only else "mistake"
+        lines = [f"{len(wrong)} {what}{'s' if len(wrong) > 1 else ''} {whose}:"]
         for number, each in enumerate(wrong, 1):
             lines += self._describe(number, each)
         lines += ["last in the journal:", journal.timeline(_LAST_LINES)]

@@ -235,9 +235,9 @@ class SyncFakeQemu:
         """`command` has to have come by the end."""
         self._handle.expect(command, arguments, times)
 
-    def complaints(self, *, unmet: bool = True) -> str | None:
-        """What `strict` has to say so far."""
-        return self._handle.complaints(unmet=unmet)
+    def complaints(self, **what: bool) -> str | None:
+        """What is wrong so far; see `FakeQemu.complaints`."""
+        return self._handle.complaints(**what)
 
     def now(self) -> float:
         """Seconds on the machine's clock."""

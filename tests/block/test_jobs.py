@@ -318,3 +318,59 @@ def test_an_overlay_that_is_refused_leaves_the_graph(machine: Any) -> None:
     assert machine.node("q")["ro"] is True
     text = machine.error("blockdev-del", node_name="q")
     assert text == "Node 'q' is busy: node is used as backing hd of 'o'"
+
+
+# -- bugs of ours --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), RecursionError(), MemoryError()])
+def test_a_bug_in_a_step_fails_the_job_and_its_transaction_alone(
+    machine: Any, monkeypatch: Any, bugs: list[Any], error: Exception
+) -> None:
+    for name in "abcdef":
+        machine.add("null-co", name, size=MB)
+    machine.ask(
+        "blockdev-backup", job_id="other", device="e", target="f", sync="full", speed=MB // 4,
+        work=False,
+    )  # fmt: skip
+    machine.ask("transaction", work=False, properties={"completion-mode": "grouped"}, actions=[
+        {"type": "blockdev-backup", "data": {
+            "job-id": job, "device": source, "target": target, "sync": "full",
+            "auto-dismiss": False, "speed": MB // 4,
+        }}
+        for job, source, target in (("j", "a", "b"), ("k", "c", "d"))
+    ])  # fmt: skip
+    job = machine.vm.block.jobs.find("j")
+
+    def broken() -> Any:
+        raise error
+        yield
+
+    job._work = broken()
+    machine.clock.run_until_idle()
+    jobs = {each["id"]: each for each in machine.ask("query-jobs")}
+    assert jobs["j"]["error"] == "internal error of fakeqemu"
+    assert (jobs["j"]["status"], jobs["k"]["status"]) == ("concluded", "concluded")
+    assert jobs["k"]["error"] == "Operation canceled"
+    completed = [data for name, data in machine.events if name == "BLOCK_JOB_COMPLETED"]
+    assert [each["device"] for each in completed if "error" not in each] == ["other"]
+    assert [bug.name for bug in bugs] == [type(error).__name__]
+    bugs.clear()
+
+
+def test_a_bug_while_a_job_ends_fails_it(machine: Any, monkeypatch: Any, bugs: list[Any]) -> None:
+    machine.add("null-co", "a", size=MB)
+    machine.add("null-co", "b", size=MB)
+    machine.ask(
+        "blockdev-backup", job_id="k", device="a", target="b", sync="full", speed=MB,
+        auto_dismiss=False, work=False,
+    )  # fmt: skip
+
+    def broken() -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(machine.vm.block.jobs.find("k"), "prepare", broken)
+    machine.clock.run_until_idle()
+    (job,) = machine.ask("query-jobs")
+    assert (job["status"], job["error"]) == ("concluded", "internal error of fakeqemu")
+    bugs.clear()

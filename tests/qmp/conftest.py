@@ -59,6 +59,8 @@ class Stubs:
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
+        #: what commands answer in place of the usual
+        self.values: dict[str, Any] = {}
         #: the blocked commands, oldest first
         self.blocked: list[Deferred] = []
 
@@ -79,7 +81,9 @@ class Stubs:
 
         return {
             "query-name": lambda vm: {},
-            "query-kvm": lambda vm: {"enabled": False, "present": True},
+            "query-kvm": lambda vm: self.values.get(
+                "query-kvm", {"enabled": False, "present": True}
+            ),
             "query-yank": lambda vm: [],
             "block_resize": block_resize,
             "stop": stop,

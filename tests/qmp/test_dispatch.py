@@ -91,11 +91,36 @@ def test_preconfig(vm, client):
     assert desc(client.send({"execute": "nope"})) == "The command nope has not been found"
 
 
-def test_a_fault_of_ours_is_told_to_all(vm, client):
+def test_a_bug_of_ours_is_in_the_journal_and_not_in_the_reply(vm, client, bugs):
     reply = client.send({"execute": "balloon", "arguments": {"value": 1}})
-    assert desc(reply) == "fakeqemu failed: RuntimeError: broken on purpose"
-    assert "broken on purpose" in vm.journal.of("bug")[0].data["trace"]
+    assert desc(reply) == "internal error of fakeqemu"
+    (bug,) = vm.journal.of("bug", "RuntimeError")
+    assert "broken on purpose" in bug.data["trace"]
+    assert bug.data["place"].endswith("(balloon)")
     assert client.send({"execute": "query-name"}) == [{"return": {}}]
+    bugs.clear()
+
+
+def test_a_reply_that_is_no_json_is_an_error_and_the_next_is_answered(vm, client, stubs, bugs):
+    stubs.values["query-kvm"] = {"enabled": object()}
+    (reply,) = client.send({"execute": "query-kvm", "id": 1})
+    assert reply["id"] == 1
+    assert desc([reply]) == "internal error of fakeqemu"
+    assert client.send({"execute": "query-name"}) == [{"return": {}}]
+    bugs.clear()
+
+
+def test_a_late_reply_that_cannot_be_noted_is_an_error(vm, client, stubs, bugs):
+    def refuse(entry):
+        if entry.kind == "reply" and entry.name == "block_resize":
+            raise RecursionError("too deep")
+
+    vm.journal.listen(refuse)
+    assert client.send({"execute": "block_resize", "arguments": {"size": 1}}) == []
+    stubs.blocked[0].resolve()
+    assert desc(client.take()) == "internal error of fakeqemu"
+    assert client.send({"execute": "query-name"}) == [{"return": {}}]
+    bugs.clear()
 
 
 def test_compat_reject(make_vm, connect):

@@ -6,9 +6,12 @@ Sums bind loosest, then `& | ^`, then `* / %`; values wrap at 64 bits, signed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 _MASK = (1 << 64) - 1
+#: how tightly binary operators bind
+_LEVELS = {**dict.fromkeys("+-", 1), **dict.fromkeys("&|^", 2), **dict.fromkeys("*/%", 3)}
+#: a sign binds tighter than all of them; a parenthesis waits for its end
+_SIGN, _OPEN = 4, 0
 
 
 class ExpressionError(Exception):
@@ -44,19 +47,8 @@ class _Reader:
     def error(self, text: str) -> ExpressionError:
         return ExpressionError(text)
 
-    def unary(self) -> int:
+    def operand(self) -> int:
         char = self.peek()
-        if char in ("+", "-", "~") and char:
-            self.next()
-            value = self.unary()
-            return _wrap({"+": value, "-": -value, "~": ~value}[char])
-        if char == "(":
-            self.next()
-            value = self.sum()
-            if self.peek() != ")":
-                raise self.error("')' expected")
-            self.next()
-            return value
         if char == "'":
             return self.character()
         if char == "$":
@@ -94,13 +86,6 @@ class _Reader:
         self.skip()
         return _wrap(value)
 
-    def chain(self, operators: str, below: Callable[[], int]) -> int:
-        value = below()
-        while (operator := self.peek()) and operator in operators:
-            self.next()
-            value = self.apply(operator, value, below())
-        return value
-
     def apply(self, operator: str, left: int, right: int) -> int:
         if operator in "/%" and right == 0:
             raise self.error("division by zero")
@@ -118,18 +103,46 @@ class _Reader:
             }[operator]
         )
 
-    def product(self) -> int:
-        return self.chain("*/%", self.unary)
+    def value(self) -> int:
+        """The expression, however deep its parentheses and signs are nested."""
+        values: list[int] = []
+        #: operators that wait for what is on their right, each with its level
+        waiting: list[tuple[int, str]] = []
+        while True:
+            char = self.peek()
+            if char and char in "+-~(":
+                self.next()
+                waiting.append((_OPEN if char == "(" else _SIGN, char))
+                continue
+            values.append(self.operand())
+            while not self.operator(values, waiting):
+                if not waiting:
+                    return values.pop()
+                if self.peek() != ")":
+                    raise self.error("')' expected")
+                self.next()
+                waiting.pop()
 
-    def logic(self) -> int:
-        return self.chain("&|^", self.product)
-
-    def sum(self) -> int:
-        return self.chain("+-", self.logic)
+    def operator(self, values: list[int], waiting: list[tuple[int, str]]) -> bool:
+        """Work out what is complete; whether an operator follows, which waits then."""
+        char = self.peek()
+        level = _LEVELS.get(char, 0)
+        while waiting and waiting[-1][0] >= max(level, 1):
+            kind, operator = waiting.pop()
+            right = values.pop()
+            if kind == _SIGN:
+                values.append(_wrap({"+": right, "-": -right, "~": ~right}[operator]))
+            else:
+                values.append(self.apply(operator, values.pop(), right))
+        if not level:
+            return False
+        self.next()
+        waiting.append((level, char))
+        return True
 
 
 def evaluate(text: str, position: int = 0) -> tuple[int, int]:
     """The value of the expression at `position` and where it ends. Raises ExpressionError."""
     reader = _Reader(text, position)
     reader.skip()
-    return reader.sum(), reader.at
+    return reader.value(), reader.at

@@ -89,9 +89,10 @@ def run_hmp(vm: Machine, monitor: HmpMonitor | None, line: str) -> str:
     monitor = monitor if monitor is not None else HmpMonitor()
     monitor.format, monitor.size = _FORMATS.get(vm, (monitor.format, monitor.size))
     try:
-        return _run(vm, monitor, line)
+        text, error = vm.guard.attempt(_run, vm, monitor, line)
     finally:
         _FORMATS[vm] = monitor.format, monitor.size
+    return text if error is None else error_text(error)
 
 
 def _run(vm: Machine, monitor: HmpMonitor, line: str) -> str:

@@ -10,6 +10,7 @@ from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
 from fakeqemu.model.block.driver import Range
 from fakeqemu.model.block.node import Node
+from fakeqemu.model.guardedstream import GuardedStream
 from fakeqemu.model.host import Listener, Stream
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.utf8 import c_bytes
@@ -136,6 +137,7 @@ class Exports:
             stream.write,
             lambda: self._hang_up(connection),
         )
+        stream = GuardedStream(stream, self.block.vm.guard, lambda _: self._hang_up(connection))
         self._streams[connection] = stream
         stream.on_data = lambda data: self._received(connection, data)
         stream.on_close = lambda _error: self._closed(connection)

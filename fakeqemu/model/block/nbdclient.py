@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import nbd
 from fakeqemu.model.block.driver import DATA, Driver, Range, driver
+from fakeqemu.model.guardedstream import GuardedStream
 from fakeqemu.model.host import Stream
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.utf8 import c_bytes
@@ -160,6 +161,10 @@ class NbdClient:
         done, self._done = self._done, None
         if done is not None:
             done(error)
+
+    def fail_by_bug(self, error: QapiError) -> None:
+        """Something of ours went wrong with what the server sent."""
+        self._fail(error.desc)
 
     def _fail(self, text: str) -> bool:
         self.error = text
@@ -315,6 +320,11 @@ def _connect(
         if stream is None:
             done(QapiError(error))
             return
-        clients.append(NbdClient(stream, export, negotiated))
+        guarded = GuardedStream(stream, guard, failed)
+        clients.append(NbdClient(guarded, export, negotiated))
 
-    graph.vm.host.connect({"transport": "socket", **server}, connected)
+    def failed(error: QapiError) -> None:
+        clients[0].fail_by_bug(error)
+
+    guard = graph.vm.guard
+    graph.vm.host.connect({"transport": "socket", **server}, guard.bind(connected, done))

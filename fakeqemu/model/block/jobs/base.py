@@ -7,11 +7,12 @@ and with that how long the speed limit makes the job wait; the machine's clock d
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import MILLISECOND, SECOND, Timer
 from fakeqemu.model.block.jobs.table import COMPLETED, READY, JobState
-from fakeqemu.model.block.jobs.together import CANCELED, Transaction, fail
+from fakeqemu.model.block.jobs.together import CANCELED, Transaction, fail, fail_by_bug
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
 
@@ -179,7 +180,7 @@ class Job:
 
     def _later(self, delay: int) -> None:
         self._sleeping = delay > 0
-        self._timer = self.block.vm.clock.call_later(delay, self.step)
+        self._timer = self.block.vm.call_later(delay, self.step)
 
     def kick(self) -> None:
         """Go on at once if the job sleeps."""
@@ -190,7 +191,10 @@ class Job:
             self._later(0)
 
     def step(self) -> None:
-        """Some pieces of work, unless the job is to stand still."""
+        """Some pieces of work, unless the job is to stand still; a bug in them fails the job."""
+        self.block.vm.guard.call(self._pieces, failed=partial(fail_by_bug, self))
+
+    def _pieces(self) -> None:
         for _ in range(_PIECES):
             self._piece()
             if self._timer is None or self._sleeping:
@@ -213,9 +217,9 @@ class Job:
                 raise QapiError(text)
             counted = next(self._work)
         except StopIteration:
-            self._completed("")
+            self.work_ended("")
         except QapiError as error:
-            self._completed(error.desc)
+            self.work_ended(error.desc)
         else:
             delay = 0 if counted == WAIT else self._delay(counted)
             self.busy = counted != WAIT and not delay
@@ -273,7 +277,7 @@ class Job:
 
     # -- the end -----------------------------------------------------------------------------------
 
-    def _completed(self, error: str) -> None:
+    def work_ended(self, error: str) -> None:
         """The work is over."""
         self.finished = True
         self.busy = False
@@ -300,9 +304,8 @@ class Job:
         """Make the transaction's result so."""
         jobs = list(self.transaction.jobs)
         for job in jobs:
-            try:
-                job.prepare()
-            except QapiError as error:
+            _, error = self.block.vm.guard.attempt(job.prepare)
+            if error is not None:
                 job.error = error.desc
                 fail(job)
                 return
@@ -313,11 +316,9 @@ class Job:
         """Make this job's own result so."""
         if self.error and self.state.current != "aborting":
             self.state.enter("aborting")
-        if self.error:
-            self.abort()
-        else:
-            self.commit()
-        self.clean()
+        guard = self.block.vm.guard
+        guard.call(self.abort if self.error else self.commit)
+        guard.call(self.clean)
         if self.started:
             if self.force_cancelled:
                 self._event("BLOCK_JOB_CANCELLED")
@@ -327,7 +328,7 @@ class Job:
         if self in self.transaction.jobs:
             self.transaction.jobs.remove(self)
         for call in self.on_end:
-            call(self.error or None)
+            guard.call(call, self.error or None)
         self._conclude()
 
     def _conclude(self) -> None:

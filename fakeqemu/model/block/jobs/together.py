@@ -8,6 +8,7 @@ CANCELED = "Operation canceled"
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.jobs.base import Job
+    from fakeqemu.qapi.errors import QapiError
 
 
 class Transaction:
@@ -37,3 +38,12 @@ def fail(failed: Job) -> None:
         if job.state.current not in ("aborting", "created"):
             job.state.enter("aborting")
         job.finalize_single()
+
+
+def fail_by_bug(job: Job, error: QapiError) -> None:
+    """A job fails, and its transaction with it, for an exception in its work or its end."""
+    if not job.finished:
+        job.work_ended(error.desc)
+    elif job.state.current not in ("concluded", "null"):
+        job.error = job.error or error.desc
+        fail(job)

@@ -1,0 +1,108 @@
+"""The boundary at which the world calls into a machine: no exception gets past it.
+
+Timers, input of connections, steps of jobs, callbacks of channels: what is called from outside
+the model is called through the machine's `Guard`. An exception that nobody expected there is a
+bug of ours. It is written to the journal as kind `bug`, its owner (a job, a migration, a
+session) decides what fails with it, and everything else goes on.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
+
+from fakeqemu.journal import Entry, Journal
+from fakeqemu.qapi.errors import AbortError, InternalError, QapiError
+
+#: how an owner fails for a bug: called with the error that its clients see
+Failed = Callable[[InternalError], object]
+
+
+class Guard:
+    """One machine's boundary. `abort` ends the process as a signal would."""
+
+    def __init__(self, journal: Journal, abort: Callable[[int], None]) -> None:
+        self._journal = journal
+        self._abort = abort
+        #: called with the journal entry of each bug
+        self.listeners: list[Callable[[Entry], None]] = []
+
+    def call(
+        self, function: Callable[..., Any], *args: Any, failed: Failed | None = None
+    ) -> Any:
+        """`function(*args)`; None when it came to grief, after `failed` was called."""
+        try:
+            return function(*args)
+        except AbortError as abort:
+            self.abort(abort)
+        except Exception as bug:
+            error = self.report(bug)
+            if failed is not None:
+                self.call(failed, error)
+        return None
+
+    def attempt(
+        self, function: Callable[..., Any], *args: Any
+    ) -> tuple[Any, QapiError | None]:
+        """A client's request: `function(*args)`, and the error if it is refused or a bug.
+
+        Raises AbortError.
+        """
+        try:
+            return function(*args), None
+        except QapiError as error:
+            return None, error
+        except AbortError:
+            raise
+        except Exception as bug:
+            return None, self.report(bug)
+
+    def bind(
+        self, function: Callable[..., Any], failed: Failed | None = None
+    ) -> Callable[..., Any]:
+        """A callback that runs `function` through `call`."""
+
+        def guarded(*args: Any) -> Any:
+            return self.call(function, *args, failed=failed)
+
+        return guarded
+
+    def abort(self, abort: AbortError) -> None:
+        """The process ends as QEMU's would on a failed assertion."""
+        self._journal.note("abort", str(abort))
+        self._abort(abort.status)
+
+    def report(self, bug: BaseException) -> InternalError:
+        """Write down an exception that nobody expected; what its client is answered."""
+        place = _place(bug)
+        try:
+            trace = traceback.format_exc()
+        except MemoryError:
+            trace = place
+        entry = self._journal.note("bug", type(bug).__name__, place=place, trace=trace)
+        for listener in self.listeners:
+            listener(entry)
+        return InternalError()
+
+
+def line_of_bug(entry: Entry) -> str:
+    """A journal entry of kind `bug` as one line for standard error."""
+    return f"fakeqemu: internal error: {entry.name} at {entry.data['place']}"
+
+
+def _place(bug: BaseException) -> str:
+    """Where it was raised: `model/devices.py:12 (create)`, or the like outside the package."""
+    innermost = bug.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    if innermost is None:
+        return "an unknown place"
+    code = innermost.tb_frame.f_code
+    path = PurePath(code.co_filename)
+    parts = path.parts
+    if "fakeqemu" in parts[:-1]:
+        last = len(parts) - 1 - parts[::-1].index("fakeqemu")
+        path = PurePath(*parts[last + 1 :])
+    return f"{path}:{innermost.tb_lineno} ({code.co_name})"

@@ -1,0 +1,29 @@
+"""What holds for every test of the project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from fakeqemu.guard import Guard, line_of_bug
+from fakeqemu.journal import Entry
+from fakeqemu.qapi.errors import InternalError
+
+
+@pytest.fixture(autouse=True)
+def bugs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Entry]]:
+    """Bugs that machines of this process ran into; they fail the test unless it clears them."""
+    found: list[Entry] = []
+    report = Guard.report
+
+    def reporting(guard: Guard, bug: BaseException) -> InternalError:
+        if found.append not in guard.listeners:
+            guard.listeners.append(found.append)
+        return report(guard, bug)
+
+    monkeypatch.setattr(Guard, "report", reporting)
+    yield found
+    if found:
+        traces = "\n".join(f"{line_of_bug(each)}\n{each.data['trace']}" for each in found)
+        pytest.fail(traces, pytrace=False)

@@ -1,0 +1,70 @@
+"""Bugs of ours in the middle of a migration: it fails, on its side; nothing else does."""
+
+from __future__ import annotations
+
+import pytest
+
+INTERNAL = "internal error of fakeqemu"
+
+
+def broken(*_args, **_keywords):
+    raise KeyError("x")
+
+
+@pytest.mark.parametrize("version", ["7.2", "10.0", "11.1"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "fakeqemu.migration.precopy.Precopy.advance",
+        "fakeqemu.migration.hearing.Hearing.channel_opened",
+        "fakeqemu.migration.hearing.Hearing.channels_ready",
+    ],
+)
+def test_the_source_fails_and_its_guest_goes_on(make, clock, monkeypatch, bugs, version, where):
+    vm = make(version, machine_type="q35")
+    vm.machine.lifecycle.cont()
+    monkeypatch.setattr(where, broken)
+    vm.command("migrate", uri="exec:cat >/dev/null")
+    clock.run_until_idle()
+    info = vm.command("query-migrate")
+    assert (info["status"], info["error-desc"]) == ("failed", INTERNAL)
+    assert vm.machine.runstate.running
+    assert vm.machine.exit_code is None
+    assert [bug.name for bug in bugs] == ["KeyError"]
+    bugs.clear()
+    monkeypatch.undo()
+    vm.command("migrate", uri="exec:cat >/dev/null")
+    clock.run_until_idle()
+    assert vm.status == "completed"
+
+
+@pytest.mark.parametrize("version", ["7.2", "10.0", "11.1"])
+def test_the_destination_fails_and_stays(make, clock, monkeypatch, bugs, version):
+    dst = make(version, inmigrate=True, machine_type="q35")
+    dst.command("migrate-incoming", uri="unix:/m")
+    src = make(version, machine_type="q35")
+    monkeypatch.setattr("fakeqemu.migration.loading.Loading.feed", broken)
+    src.command("migrate", uri="unix:/m")
+    clock.run_until_idle()
+    assert dst.migration.incoming.status == "failed"
+    assert dst.migration.incoming.error == INTERNAL
+    assert dst.machine.exit_code is None
+    assert src.status == "failed"
+    assert [bug.name for bug in bugs] == ["KeyError"]
+    bugs.clear()
+
+
+def test_a_dirty_rate_that_cannot_be_measured_can_be_asked_for_again(
+    make, clock, monkeypatch, bugs
+):
+    vm = make("11.1", machine_type="q35")
+    vm.machine.lifecycle.cont()
+    monkeypatch.setattr("fakeqemu.migration.dirtyrate._guest_rate", broken)
+    vm.command("calc-dirty-rate", calc_time=1)
+    clock.run_until_idle()
+    assert vm.command("query-dirty-rate")["status"] == "unstarted"
+    bugs.clear()
+    monkeypatch.undo()
+    vm.command("calc-dirty-rate", calc_time=1)
+    clock.run_until_idle()
+    assert vm.command("query-dirty-rate")["status"] == "measured"
