@@ -6,6 +6,7 @@ from fakeqemu.commands.registry import command
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.numbers import c_int
 
 #: what is read at a time
 _STEP = 1024
@@ -41,7 +42,7 @@ def memsave(
     vm: Machine, val: int, size: int, filename: str, cpu_index: int | None = None
 ) -> None:
     """Save virtual memory: no CPU here ever pages, so it is the physical one."""
-    if vm.cpus.get(cpu_index or 0) is None:
+    if vm.cpus.get(c_int(cpu_index or 0)) is None:
         raise QapiError(texts.parameter_expects("cpu-index", "a CPU number"))
     _save(vm, val & _MASK, size, filename, checked=True)
 

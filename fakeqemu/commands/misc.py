@@ -9,6 +9,7 @@ from fakeqemu.commands.registry import command
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.numbers import c_int
 
 Json = dict[str, Any]
 
@@ -84,7 +85,7 @@ def human_monitor_command(
     """What a human monitor prints for the line, its errors included."""
     human = HmpMonitor(monitor)
     if cpu_index is not None:
-        if cpu_index not in vm.cpus:
+        if c_int(cpu_index) not in vm.cpus:
             raise QapiError(texts.parameter_expects("cpu-index", "a CPU number"))
-        human.cpu_index = cpu_index
+        human.cpu_index = c_int(cpu_index)
     return run_hmp(vm, human, command_line).replace("\n", "\r\n")

@@ -5,7 +5,6 @@ SPICE is never there: what asks for it is refused as QEMU refuses it where nobod
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from fakeqemu.commands.registry import command
@@ -20,6 +19,7 @@ from fakeqemu.qapi.errors import (
     NotModelledError,
     QapiError,
 )
+from fakeqemu.qapi.numbers import parse_uint
 
 Json = dict[str, Any]
 
@@ -77,8 +77,11 @@ def expire_password(
 ) -> None:
     """Say how long a display's password is good."""
     number = time.removeprefix("+")
-    good = re.fullmatch(r"\s*[+-]?\d+", number) and abs(int(number)) < 1 << 64
-    if vm.profile.traits.expire_time_checked and time not in ("now", "never") and not good:
+    try:
+        expires = parse_uint(number)
+    except ValueError:
+        expires = None
+    if vm.profile.traits.expire_time_checked and time not in ("now", "never") and expires is None:
         raise QapiError(f"Parameter 'time' doesn't take value '{time}'")
     if protocol == "spice":
         _needs_spice(vm, "expire_password")
@@ -86,7 +89,7 @@ def expire_password(
     if found is None:
         raise QapiError("Could not set password expire time")
     since = vm.clock.realtime() // 10**9 if time.startswith("+") else 0
-    found.expires = None if time == "never" else since + (int(number) if good else 0)
+    found.expires = None if time == "never" else since + (expires or 0)
 
 
 @command("change-vnc-password")

@@ -15,6 +15,7 @@ import stat
 from typing import Any
 
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.numbers import c_int, digits
 from fakeqemu.qapi.utf8 import c_bytes
 
 _PATH_LIMIT = 107
@@ -162,9 +163,11 @@ def vsock_target(address: dict[str, Any]) -> tuple[int, int]:
 
 def _vsock_number(address: dict[str, Any], member: str) -> int:
     text = str(address[member])
-    if not re.fullmatch(r"[ \t]*\+?[0-9]+", text) or int(text) >= 1 << 32:
+    match = re.fullmatch(r"[ \t]*\+?([0-9]+)", text)
+    number = digits(match[1]) if match is not None else None
+    if number is None or number >= 1 << 32:
         raise QapiError(f"Failed to parse {member} '{text}'")
-    return int(text)
+    return number
 
 
 def _new_socket(family: int) -> socket.socket:
@@ -188,7 +191,8 @@ def resolve(address: dict[str, Any], *, passive: bool) -> list[tuple[int, Any]]:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, flags)
     except socket.gaierror as error:
         raise QapiError(
-            f"address resolution failed for {describe({'host': '', **address})}: {error.strerror}"
+            f"address resolution failed for {address.get('host', '')}:{address['port']}:"
+            f" {error.strerror}"
         ) from None
     return [(int(entry[0]), entry[4]) for entry in found]
 
@@ -213,9 +217,11 @@ def socket_of_fd(address: dict[str, Any]) -> socket.socket:
     Raises QapiError if it is not a number, not open or not a socket.
     """
     text = str(address.get("number", address["str"]))
-    if not text.isdecimal():
+    fd = digits(text)
+    if fd is None:
         raise QapiError(f"Unable to parse FD number {text}: Invalid argument")
-    fd = int(text)
+    if c_int(fd) != fd:
+        raise QapiError(f"Unable to parse FD number {text}: Numerical result out of range")
     if not _is_socket(fd):
         if "number" in address:
             os.close(fd)  # it was handed over for this
@@ -252,7 +258,7 @@ def _listen_inet(address: dict[str, Any], backlog: int) -> socket.socket:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6 and not address.get("ipv4"):
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                sock.bind((target[0], port, *target[2:]))
+                sock.bind((target[0], port & 0xFFFF, *target[2:]))
                 sock.listen(backlog)
             except OSError as caught:
                 error = caught

@@ -27,6 +27,7 @@ from fakeqemu.io.loop import Handle, Loop
 from fakeqemu.io.paths import Opener
 from fakeqemu.model.host import Stream
 from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.numbers import c_int, digits
 
 Done = Callable[[Stream | None, str], None]
 _FILE_CHUNK = 1 << 20
@@ -288,9 +289,9 @@ def _open_file(name: str, offset: int, opener: Opener, *, outgoing: bool) -> int
 
 def _fd_stream(loop: Loop, address: dict[str, Any], *, outgoing: bool) -> Any:
     text = str(address.get("number", address["str"]))
-    if not text.isdecimal():
+    fd = digits(text)
+    if fd is None or c_int(fd) != fd:
         raise QapiError(f"Invalid file descriptor number '{text}'")
-    fd = int(text)
     try:
         mode = os.fstat(fd).st_mode
     except OSError as error:

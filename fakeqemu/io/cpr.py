@@ -20,6 +20,7 @@ from fakeqemu.migration.cprformat import CprReader
 from fakeqemu.model.host import CprChannel
 from fakeqemu.model.savedfds import SavedFd
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.numbers import c_int, digits
 
 #: seconds in which the other side takes the state, which is small
 _PATIENCE = 10.0
@@ -187,7 +188,9 @@ def undo_keep(file: int, fds: Sequence[int]) -> None:
 def left_by_exec(text: str) -> bytes:
     """What the process that executed us has left in descriptor `text`. Raises ValueError."""
     try:
-        fd = int(text)
+        fd = digits(text)
+        if fd is None or c_int(fd) != fd:
+            raise ValueError(text)
         os.lseek(fd, 0, os.SEEK_SET)
         data = b""
         while piece := os.read(fd, 1 << 16):

@@ -88,7 +88,16 @@ class RealFile:
 
     def truncate(self, size: int) -> None:
         """Change its size."""
+        if size >> 63:  # negative once it is an off_t
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         os.ftruncate(self._fd, size)
+
+    def allocate(self, offset: int, count: int) -> None:
+        """Have room on disk for a range that reads as zeros so far."""
+        if count >> 63:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        if count:
+            os.posix_fallocate(self._fd, offset, count)
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Offset and length of what is not a hole."""
@@ -164,6 +173,9 @@ class LookingFile(RealFile):
     def truncate(self, size: int) -> None:
         """Forget it."""
 
+    def allocate(self, offset: int, count: int) -> None:
+        """Forget it."""
+
     def lock(self, held: int, unshared: int) -> None:
         """Stand in nobody's way."""
 
@@ -209,12 +221,21 @@ class RealFiles:
         """The path from the root."""
         return path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
 
+    def remove(self, path: str) -> None:
+        """Remove what an attempt to make an image has left, as far as it can be."""
+        with contextlib.suppress(OSError):
+            os.unlink(path)  # noqa: PTH108
+
 
 class LookingFiles(RealFiles):
     """The machine's file system for those who only look: nothing is made, changed or locked."""
 
     def __init__(self) -> None:
         self._made = MemoryFiles()
+
+    def remove(self, path: str) -> None:
+        """Remove nothing but what was made in memory."""
+        self._made.remove(path)
 
     def open(self, path: str, *, writable: bool, create: bool = False) -> BlockFile:
         """Open a file for reading, whatever is asked for; make one in memory. Raises OSError."""

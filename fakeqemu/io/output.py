@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import select
 import stat
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from fakeqemu.model.output import Piece, Zeros
 _BUFFER = 1 << 20
 #: seconds in which the other end of a pipe has to take something
 _PATIENCE = 10.0
+_NULL_DEVICE = os.makedev(1, 3)
 
 
 class FdOutput:
@@ -29,7 +31,12 @@ class FdOutput:
         self._buffer = bytearray()
         with contextlib.suppress(OSError):
             os.set_blocking(fd, False)
-        self._sparse = stat.S_ISREG(os.fstat(fd).st_mode)
+        info = os.fstat(fd)
+        self._sparse = stat.S_ISREG(info.st_mode)
+        #: whether it keeps nothing, so that zeros need not be passed
+        self._null = stat.S_ISCHR(info.st_mode) and info.st_rdev == _NULL_DEVICE
+        #: bytes of the holes so far
+        self._holes = 0
 
     @property
     def seekable(self) -> bool:
@@ -70,12 +77,30 @@ class FdOutput:
             view = view[self._some(view) :]
 
     def _zeros(self, size: int) -> None:
-        if self._sparse and os.lseek(self._fd, 0, os.SEEK_CUR) >= os.fstat(self._fd).st_size:
-            os.lseek(self._fd, size, os.SEEK_CUR)
+        if self._null:
             return
+        if self._sparse:
+            at = os.lseek(self._fd, 0, os.SEEK_CUR)
+            if at >= os.fstat(self._fd).st_size:
+                self._have_room(at, size)
+                os.lseek(self._fd, size, os.SEEK_CUR)
+                return
         zeros = bytes(min(size, _BUFFER))
         while size:
             size -= self._some(zeros[: min(size, _BUFFER)])
+
+    def _have_room(self, at: int, size: int) -> None:
+        """Whether zeros would fit that a hole is made of instead. Raises OSError.
+
+        QEMU writes them, so a file that has no room for them must not seem to be complete.
+        """
+        longest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if at + size >> 63 or (longest != resource.RLIM_INFINITY and at + size > longest):
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        self._holes += size
+        room = os.fstatvfs(self._fd)
+        if self._holes > room.f_bavail * room.f_frsize:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _some(self, data: bytes | memoryview) -> int:
         """Write what the file takes now, or soon; how much. Raises OSError."""

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 
 from fakeqemu.model.fds import Fdsets
+from fakeqemu.qapi.numbers import digits
 
 #: (path, flags, mode) -> descriptor; raises OSError
 Opener = Callable[[str, int, int], int]
@@ -20,7 +21,7 @@ def open_path(fdsets: Fdsets, path: str, flags: int, mode: int = 0o666) -> int:
     if not path.startswith(_PREFIX):
         return os.open(path, flags, mode)
     number = path.removeprefix(_PREFIX)
-    fdset = fdsets.get(int(number)) if number.isdecimal() else None
+    fdset = fdsets.get(digits(number))
     if fdset is None:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     for each in fdset.fds:

@@ -19,6 +19,7 @@ from fakeqemu.migration.stringinput import (
     parse_switch,
 )
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.numbers import parse_int, parse_uint
 from fakeqemu.traits import Traits
 
 Address = dict[str, Any]
@@ -111,7 +112,10 @@ def _inet_searched(options: str) -> Address:
         match = re.match(r"[ \t]*([+-]?[0-9]+)(?=,|\Z)", options[at + 4 :])
         if match is None:
             raise QapiError("error parsing to= argument")
-        address["to"] = int(match[1])
+        try:
+            address["to"] = parse_int(match[1])
+        except ValueError:
+            raise QapiError("error parsing to= argument") from None
     for name in _SWITCHES:
         at = options.find(f",{name}")
         if at < 0:
@@ -134,9 +138,10 @@ def _inet_options(options: str) -> Address:
     address: Address = {}
     for name, text in given.items():
         if name in _NUMBERS:
-            if text is None or not re.fullmatch(r"0[xX][0-9a-fA-F]+|[0-9]+", text):
-                raise QapiError(f"Parameter '{name}' expects a number")
-            address[name] = int(text, 0) if text[:1] != "0" or text[1:2] in "xX" else int(text, 8)
+            try:
+                address[name] = parse_uint(text or "")
+            except ValueError:
+                raise QapiError(f"Parameter '{name}' expects a number") from None
             continue
         switch = True if text is None else parse_switch(text)
         if switch is None:

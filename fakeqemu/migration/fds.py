@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.migration.address import Address
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.numbers import c_int, digits
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
@@ -27,9 +28,10 @@ def incoming_fd_address(vm: Machine, monitor: Any, address: Address) -> Address:
     name = address["str"]
     if monitor is not None and not name[:1].isdigit():
         return _checked(vm, address, vm.named_fds(monitor).take(name))
-    if not (name.isascii() and name.isdigit() and int(name) < 1 << 31):
+    fd = digits(name)
+    if fd is None or c_int(fd) != fd:
         raise QapiError(f"Invalid file descriptor number '{name}'")
-    return _checked(vm, address, int(name))
+    return _checked(vm, address, fd)
 
 
 def rdma_error(vm: Machine, text: str) -> QapiError:

@@ -39,9 +39,9 @@ class Fdsets:
     def __iter__(self) -> Iterator[Fdset]:
         return iter([self._sets[number] for number in sorted(self._sets, reverse=True)])
 
-    def get(self, number: int) -> Fdset | None:
-        """The set of that number, if there is one."""
-        return self._sets.get(number)
+    def get(self, number: int | None) -> Fdset | None:
+        """The set of that number, if there is one; None for None."""
+        return self._sets.get(number) if number is not None else None
 
     def add(self, fd: int, number: int | None, opaque: str | None) -> dict[str, int]:
         """Put `fd` into set `number`, or into the first free number; an AddfdInfo.

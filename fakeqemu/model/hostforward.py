@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass
 
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.numbers import digits, parse_int, parse_uint
 from fakeqemu.traits import Traits
 
 #: where a rule arrives: (is UDP, host address as a number, host port)
 Place = tuple[bool, int, int]
-_NUMBER = re.compile(r"\s*[+-]?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _PORTS = 65535
 
 
@@ -69,7 +69,11 @@ def parse_place(text: str) -> Place | None:
     address = _address(host)
     if not colon or protocol not in ("tcp", "udp", "") or address is None:
         return None
-    return (protocol == "udp", address, int(port)) if re.fullmatch(r"\s*[+-]?\d+", port) else None
+    match = re.fullmatch(r"\s*([+-]?)([0-9]+)", port)
+    if match is None:
+        return None
+    number = digits(match[2]) or 0
+    return protocol == "udp", address, -number if match[1] == "-" else number
 
 
 def add(forwards: list[Forward], rule: str, traits: Traits) -> None:
@@ -94,7 +98,7 @@ def loose_address(text: str) -> int | None:
     """An IPv4 address of one to four numbers, the last filling what is left."""
     parts = text.split(".")
     try:
-        numbers = [int(part, 0) for part in parts]
+        numbers = [parse_uint(part) for part in parts]
     except ValueError:
         return None
     *head, last = numbers
@@ -110,10 +114,7 @@ def _address(text: str) -> int | None:
 
 def _number(text: str) -> int | None:
     """A number as C writes them; nothing at all is 0."""
-    if not text:
-        return 0
-    if not _NUMBER.fullmatch(text):
+    try:
+        return parse_int(text) if text else 0
+    except ValueError:
         return None
-    sign, digits = (text.strip()[:1], text.strip().lstrip("+-"))
-    base = 16 if digits[:2].lower() == "0x" else 8 if digits[0] == "0" else 10
-    return -int(digits, base) if sign == "-" else int(digits, base)

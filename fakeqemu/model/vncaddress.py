@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.numbers import digits
 
 _FIRST_PORT = 5900
 _LAST_PORT = 65535
@@ -36,9 +37,10 @@ def _one(text: str, offset: int, to: int, families: dict[str, bool]) -> dict[str
         raise QapiError("no vnc port specified")
     if not number:
         raise QapiError("vnc port cannot be empty")
-    if not number.isascii() or not number.strip().removeprefix("+").isdecimal():
+    port = digits(number.strip().removeprefix("+"))
+    if port is None or port >= 1 << 64:
         raise QapiError(f"can't convert to a number: {number}")
-    port = int(number) + offset
+    port += offset
     if port > _LAST_PORT:
         raise QapiError(f"port {number} out of range")
     if host.startswith("[") and host.endswith("]"):

@@ -12,6 +12,7 @@ from typing import Any
 
 from fakeqemu.qapi import numbers, qdict, texts
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.numbers import digits
 from fakeqemu.qapi.policy import ACCEPT_ALL, CompatPolicy
 from fakeqemu.qapi.schema import BuiltinType, Schema, Type
 from fakeqemu.qapi.visitor import Path, Visitor, check_range
@@ -128,12 +129,12 @@ def _with_lists(values: dict[str, Any], prefix: str) -> dict[str, Any] | list[An
     for key, value in qdict.items(values):
         if isinstance(value, dict):
             values[key] = _with_lists(value, f"{prefix}{key}.")
-    indices = [key for key in values if key.isdigit()]
+    indices = {key: number for key in values if (number := digits(key)) is not None}
     if not indices:
         return values
     if len(indices) != len(values):
         raise QapiError(f"Parameters '{prefix}*' used inconsistently")
-    numbered = {min(int(key), _INT_MAX): values[key] for key in indices}
+    numbered = {min(number, _INT_MAX): values[key] for key, number in indices.items()}
     for index in range(len(values)):
         if index not in numbered:
             raise QapiError(f"Parameter '{prefix}{index}' missing")

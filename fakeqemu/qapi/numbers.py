@@ -28,12 +28,33 @@ BOOLEANS = {
 }  # fmt: skip
 
 
+#: decimal digits that no integer type of C can hold, nor Python convert in passing
+_TOO_MANY = 40
+
+
+def digits(text: str) -> int | None:
+    """What ASCII digits alone stand for, None for any other text.
+
+    Beyond 64 bits the number is some number beyond 64 bits: whatever it is for has no more.
+    """
+    if not (text.isascii() and text.isdigit()):
+        return None
+    plain = text.lstrip("0") or "0"
+    return int(plain) if len(plain) < _TOO_MANY else 1 << 128
+
+
+def c_int(value: int) -> int:
+    """`value` as it is once C has passed it on as an int: its low 32 bits, with their sign."""
+    value &= 0xFFFF_FFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
 def _magnitude(digits: str) -> int:
     if digits[:2] in ("0x", "0X"):
         return int(digits, 16)
     if len(digits) > 1 and digits[0] == "0":
         return int(digits, 8)
-    return int(digits)
+    return int(digits) if len(digits) < _TOO_MANY else _U64
 
 
 def parse_int(text: str) -> int:

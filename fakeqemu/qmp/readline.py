@@ -184,7 +184,7 @@ class Readline:
                 self._escape, self._parameter = char, 0
         elif kind == "O":
             _SS3.get(char, _ignore)(self)
-        elif char.isdigit():
+        elif char in "0123456789":
             self._parameter = self._parameter * 10 + int(char)
             self._escape = kind
         elif char == "~":

@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.commands.hmp.expression import ExpressionError, evaluate
+from fakeqemu.qapi.numbers import c_int, digits
 
 if TYPE_CHECKING:
     from fakeqemu.commands.hmp.registry import HmpMonitor
@@ -201,10 +202,10 @@ class _Parser:
         count, format_, size = 1, monitor.format, -1 if monitor.format == "i" else monitor.size
         if self.rest.startswith("/"):
             self.at += 1
-            digits = re.match(r"\d*", self.rest)
-            assert digits is not None
-            count = int(digits.group()) if digits.group() else 1
-            self.at += digits.end()
+            found = re.match(r"[0-9]*", self.rest)
+            assert found is not None
+            count = c_int(digits(found.group() or "1") or 0)
+            self.at += found.end()
             given, size = "", -1
             while self.rest and (self.rest[0] in _FORMATS or self.rest[0] in _SIZES):
                 if self.rest[0] in _FORMATS:
@@ -262,14 +263,14 @@ def parse_arguments(
 
 def _size_mib(text: str) -> tuple[int | None, int]:
     """A size whose default unit is MiB, and how many characters it takes."""
-    found = re.match(r"(0[xX][0-9a-fA-F]+|\d+(?:\.\d*)?|\.\d+)([bBkKmMgGtTpPeE]?)", text)
+    found = re.match(r"(0[xX][0-9a-fA-F]+|[0-9]+(?:\.[0-9]*)?|\.[0-9]+)([bBkKmMgGtTpPeE]?)", text)
     if found is None:
         return None, 0
     number, suffix = found.groups()
     factor = 1 << (10 * _SUFFIXES[suffix.upper() or "M"])
     value = (
         int(number, 16) * factor if number[:2].lower() == "0x" else int(float(number) * factor)
-        if "." in number else int(number) * factor
+        if "." in number else (digits(number) or 0) * factor
     )  # fmt: skip
     return (value if value < 1 << 64 else None), found.end()
 

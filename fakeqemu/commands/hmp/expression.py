@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from fakeqemu.qapi.numbers import parse_uint
+
 _MASK = (1 << 64) - 1
 #: how tightly binary operators bind
 _LEVELS = {**dict.fromkeys("+-", 1), **dict.fromkeys("&|^", 2), **dict.fromkeys("*/%", 3)}
@@ -78,10 +80,10 @@ class _Reader:
         found = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*").match(self.text, self.at)
         if found is None:
             raise self.error(f"invalid char '{self.peek()}' in expression")
-        digits = found.group()
-        value = int(digits, 8 if re.fullmatch("0[0-7]+", digits) else 0)
-        if value > _MASK:
-            raise self.error("number too large")
+        try:
+            value = parse_uint(found.group())
+        except ValueError:
+            raise self.error("number too large") from None
         self.at = found.end()
         self.skip()
         return _wrap(value)

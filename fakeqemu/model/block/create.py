@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
-from fakeqemu.model.block.driver import DRIVERS
+from fakeqemu.model.block.driver import CHUNK, DRIVERS
 from fakeqemu.model.block.drivers_format import NodeStore
 from fakeqemu.model.block.drivers_protocol import lock_error
-from fakeqemu.model.block.files import ImageLocked
+from fakeqemu.model.block.files import BlockFile, ImageLocked
 from fakeqemu.model.block.jobs.base import Job, Work
 from fakeqemu.model.block.node import Node
 from fakeqemu.model.block.opener import open_node
 from fakeqemu.model.block.qcow2 import Qcow2
 from fakeqemu.model.block.qcow2header import COMPRESSION, EXTENDED_L2, LAZY_REFCOUNTS, Header
 from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.schema import ObjectType
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.backend import Backend
@@ -34,10 +38,14 @@ class Create(Job):
     def __init__(self, block: Block, id: str, options: dict[str, Any]) -> None:
         self.options = options
         driver = options["driver"]
-        known = DRIVERS.get(driver)
-        if known is not None and (not known.supports_create or driver == "raw"):
+        profile = block.vm.profile
+        if driver in profile.part("block-drivers").get("unknown"):
+            raise QapiError(f"Block driver '{driver}' not found or not supported")
+        info = profile.schema.commands["blockdev-create"]
+        if not _has_create_options(info.arg_type, driver):
             raise QapiError("Driver does not support blockdev-create")
-        if known is None or not known.modelled:
+        known = DRIVERS.get(driver)
+        if known is None or not (known.modelled and known.supports_create):
             raise NotModelledError(f"blockdev-create of {driver}")
         super().__init__(block, id, auto_dismiss=False)
 
@@ -52,6 +60,14 @@ class Create(Job):
                 create_qcow2(self.block, self.options)
         finally:
             self.done = 1
+
+
+def _has_create_options(arguments: ObjectType, driver: str) -> bool:
+    """Whether BlockdevCreateOptions has members of its own for a driver: it can create then."""
+    options = next(member.type for member in arguments.members if member.name == "options")
+    assert isinstance(options, ObjectType)
+    variant = options.variant(driver)
+    return variant is not None and bool(variant.members)
 
 
 class Amend(Job):
@@ -81,7 +97,6 @@ class Amend(Job):
 def create_file(graph: Graph, options: dict[str, Any]) -> None:
     """A file of the host. Raises QapiError."""
     path, size = options["filename"], options["size"]
-    mode = options.get("preallocation", "off")
     try:
         file = graph.files.open(path, writable=True, create=True)
     except ImageLocked as locked:
@@ -90,17 +105,33 @@ def create_file(graph: Graph, options: dict[str, Any]) -> None:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise QapiError(f"Could not create '{path}': {reason}") from None
     try:
-        file.truncate(size)
-        if mode == "metadata":
-            raise QapiError(f"Unsupported preallocation mode: {mode}")
-        if mode in ("falloc", "full"):
-            for at in range(0, size, 1 << 20):
-                file.write(at, bytes(min(1 << 20, size - at)))
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise QapiError(f"Could not resize file: {reason}") from None
+        _preallocate(file, size, options.get("preallocation", "off"))
     finally:
         file.close()
+
+
+def _preallocate(file: BlockFile, size: int, mode: str) -> None:
+    """Give a new file its size; see block/file-posix.c: raw_regular_truncate(). Raises QapiError.
+
+    What could not be preallocated is given back.
+    """
+    step = "Could not resize file"
+    try:
+        if mode == "metadata" and size:
+            raise QapiError(f"Unsupported preallocation mode: {mode}")
+        if mode == "falloc":
+            step = "Could not preallocate new data"
+            file.allocate(0, size)
+            return
+        file.truncate(size)
+        if mode == "full":
+            step = "Could not write zeros for preallocation"
+            for at in range(0, size, CHUNK):
+                file.write(at, bytes(min(CHUNK, size - at)))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            file.truncate(0)
+        raise QapiError(f"{step}: {os.strerror(error.errno or errno.EIO)}") from None
 
 
 def header_of(options: dict[str, Any]) -> Header:
@@ -173,12 +204,9 @@ def create_qcow2(block: Block, options: dict[str, Any]) -> None:
         backend.perm, backend.shared = perms.WRITE | perms.RESIZE, perms.ALL
         try:
             backend.insert(node)
-            try:
-                Qcow2.create(NodeStore(node), header)
-            except QapiError as error:
-                raise error.prefixed("Could not resize image: ") from None
+            Qcow2.create(NodeStore(node), header)
             if options.get("preallocation", "off") in ("falloc", "full"):
-                node.driver.truncate(node, node.driver.length(node) + header.size)
+                base.truncate(node, base.length(node) + header.size)
         finally:
             block.backends.drop(backend)
 
@@ -218,4 +246,9 @@ def create_image(
         "backing-file": backing_file,
         "backing-fmt": backing_format,
     }
-    create_qcow2(block, options)
+    try:
+        create_qcow2(block, options)
+    except BaseException:
+        # half an image is of no use to anybody; see block/qcow2.c: qcow2_co_create_opts()
+        block.graph.files.remove(path)
+        raise

@@ -35,6 +35,9 @@ DATA, ZERO, HOLE = "data", "zero", "hole"
 
 CHUNK = 1 << 20
 
+#: the longest that an image may be, in bytes: BDRV_MAX_LENGTH of include/block/block-common.h
+MAX_LENGTH = (1 << 63) - (1 << 30)
+
 #: limits that a format takes over from its file
 _PASSED_ON = ("request-alignment", "min-mem-alignment", "opt-mem-alignment", "max-iov")
 
@@ -178,7 +181,7 @@ class Driver:
         if not self.is_filter:
             raise QapiError("Image format driver does not support resize")
         below = self._below(node)
-        below.driver.truncate(below, size)
+        truncate(below, size)
 
     def when_idle(self, node: Node, call: Callable[[], None]) -> bool:  # noqa: ARG002
         """Whether writes are still under way; `call` is then called when they are done."""
@@ -282,6 +285,20 @@ def zero(node: Node, offset: int, count: int) -> None:
     """Make a range of a node read as zeros."""
     node.driver.zero(node, offset, count)
     _written(node, offset, count)
+
+
+def truncate(node: Node, size: int) -> None:
+    """Change a node's size; see block/io.c: bdrv_co_truncate(). Raises QapiError."""
+    check_length(size)
+    node.driver.truncate(node, size)
+
+
+def check_length(size: int) -> None:
+    """Whether an image can be of `size`. Raises QapiError."""
+    if not 0 <= size < 1 << 63:
+        raise QapiError("Image size cannot be negative")
+    if size > MAX_LENGTH:
+        raise QapiError(f"offset({size}) exceeds maximum({MAX_LENGTH})")
 
 
 def write_compressed(node: Node, offset: int, data: bytes) -> None:

@@ -131,7 +131,7 @@ class Raw(Driver):
         if self.size is not None:
             raise QapiError("Cannot resize fixed-size raw disks")
         assert node.file is not None
-        node.file.driver.truncate(node.file, size + self.offset)
+        base.truncate(node.file, size + self.offset)
 
     def knows_info(self, node: Node) -> bool:
         """If the file does."""
@@ -170,7 +170,7 @@ class NodeStore:
 
     def truncate(self, size: int) -> None:
         """Change its size."""
-        self._node.driver.truncate(self._node, size)
+        base.truncate(self._node, size)
 
 
 @driver

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import permissions as perms
-from fakeqemu.model.block.driver import DATA, HOLE, ZERO, Driver, Range, driver
+from fakeqemu.model.block.driver import DATA, HOLE, ZERO, BlockIoError, Driver, Range, driver
 from fakeqemu.model.block.files import BlockFile, FileSystem, ImageLocked
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.numbers import digits
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.node import Node
@@ -19,6 +21,17 @@ if TYPE_CHECKING:
 _WRITERS = perms.WRITE | perms.WRITE_UNCHANGED | perms.RESIZE
 _DEFAULT_NULL_SIZE = 1 << 30
 _SECTOR = 512
+
+
+@contextlib.contextmanager
+def _host_errors(operation: str) -> Iterator[None]:
+    """What the host says to a `read` or `write` is what the node's users are told."""
+    try:
+        yield
+    except OSError as error:
+        failure = BlockIoError(os.strerror(error.errno or errno.EIO))
+        failure.operation = operation
+        raise failure from None
 
 
 def lock_error(locked: ImageLocked, path: str) -> QapiError:
@@ -100,7 +113,7 @@ class FileDriver(Driver):
 
     def _from_fdset(self, files: FileSystem, *, writable: bool) -> BlockFile:
         number = self.path.removeprefix("/dev/fdset/")
-        fdset = self.graph.vm.fdsets.get(int(number)) if number.isdigit() else None
+        fdset = self.graph.vm.fdsets.get(digits(number))
         if fdset is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         for each in fdset.fds:
@@ -169,27 +182,33 @@ class FileDriver(Driver):
     # -- data ----------------------------------------------------------------------------------
 
     def length(self, node: Node) -> int:  # noqa: ARG002
-        """The file's size."""
-        return self.file.size()
+        """The file's size. Raises BlockIoError."""
+        with _host_errors("read"):
+            return self.file.size()
 
     def read(self, node: Node, offset: int, count: int) -> bytes:  # noqa: ARG002
-        """Beyond the end there are zeros."""
-        data = self.file.read(offset, count)
+        """Beyond the end there are zeros. Raises BlockIoError."""
+        with _host_errors("read"):
+            data = self.file.read(offset, count)
         return data + bytes(count - len(data))
 
     def write(self, node: Node, offset: int, data: bytes) -> None:  # noqa: ARG002
-        """Write into the file."""
-        self.file.write(offset, data)
+        """Write into the file. Raises BlockIoError."""
+        with _host_errors("write"):
+            self.file.write(offset, data)
 
     def zero(self, node: Node, offset: int, count: int) -> None:  # noqa: ARG002
-        """A hole, and a longer file where needed."""
-        self.file.zero(offset, count)
-        if self.file.size() < offset + count:
-            self.file.truncate(offset + count)
+        """A hole, and a longer file where needed. Raises BlockIoError."""
+        with _host_errors("write"):
+            self.file.zero(offset, count)
+            if self.file.size() < offset + count:
+                self.file.truncate(offset + count)
 
     def status(self, node: Node, start: int, end: int) -> Iterator[Range]:  # noqa: ARG002
-        """Data and holes."""
-        for first, count in self.file.data_ranges(start, end):
+        """Data and holes. Raises BlockIoError."""
+        with _host_errors("read"):
+            found = list(self.file.data_ranges(start, end))
+        for first, count in found:
             if start < first:
                 yield Range(start, first - start, ZERO)
             yield Range(first, count, DATA)
@@ -203,7 +222,7 @@ class FileDriver(Driver):
             self.file.truncate(size)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
-            raise QapiError(f"Failed to resize the file: {reason}") from None
+            raise QapiError(f"Could not resize file: {reason}") from None
 
     # -- what it shows ---------------------------------------------------------------------------
 

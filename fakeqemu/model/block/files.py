@@ -53,6 +53,9 @@ class BlockFile(Protocol):
     def truncate(self, size: int) -> None:
         """Change its size."""
 
+    def allocate(self, offset: int, count: int) -> None:
+        """Have room on disk for a range beyond the end that then reads as zeros."""
+
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Offset and length of what is not a hole, in order."""
 
@@ -77,6 +80,9 @@ class FileSystem(Protocol):
 
     def absolute(self, path: str) -> str:
         """The path from the root."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if that can be done."""
 
 
 # -- in memory -----------------------------------------------------------------------------------
@@ -155,6 +161,10 @@ class MemoryFile:
                 del self._content.pages[page]
         self._content.size = size
 
+    def allocate(self, offset: int, count: int) -> None:
+        """There is always room."""
+        self._content.size = max(self._content.size, offset + count)
+
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Offset and length of what is not a hole."""
         end = min(end, self._content.size)
@@ -222,3 +232,7 @@ class MemoryFiles:
     def absolute(self, path: str) -> str:
         """The path itself."""
         return path if path.startswith("/") else f"/{path}"
+
+    def remove(self, path: str) -> None:
+        """Forget the file."""
+        self._contents.pop(path, None)

@@ -6,6 +6,7 @@ What is given as a file name only is looked into to tell its format.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -157,6 +158,7 @@ def _finish(graph: Graph, node: Node, given: _Given, first: Node | None) -> None
         node.options.pop(driver.first_child, None)
     driver.open(node, plain)
     node.opened = True
+    _check_length(node)
     if driver.supports_backing:
         open_backing(graph, node, backing, given.strict)
     if plain and given.strict:
@@ -165,6 +167,16 @@ def _finish(graph: Graph, node: Node, given: _Given, first: Node | None) -> None
             raise QapiError(f"Block protocol '{driver.name}' doesn't support the option '{name}'")
         raise QapiError(f"Block format '{driver.name}' does not support the option '{name}'")
     perms.Update([node]).run()
+
+
+def _check_length(node: Node) -> None:
+    """Whether the image has a length; see block.c: bdrv_refresh_total_sectors()."""
+    try:
+        length = node.driver.length(node)
+        if length > base.MAX_LENGTH:
+            raise QapiError(os.strerror(errno.EFBIG))
+    except QapiError as error:
+        raise error.prefixed("Could not refresh total sector count: ") from None
 
 
 def open_backing(graph: Graph, node: Node, backing: Any, strict: bool = False) -> None:

@@ -8,11 +8,12 @@ The tables' mechanics; internal snapshots are in `qcow2snapshots`.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 
-from fakeqemu.model.block.driver import DATA, HOLE, ZERO, Range
+from fakeqemu.model.block.driver import DATA, HOLE, ZERO, Range, check_length
 from fakeqemu.model.block.qcow2header import EXTENDED_L2, Header, Store, parse_header
 from fakeqemu.model.block.qcow2refcount import Refcounts
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -26,6 +27,15 @@ _ZERO_FLAG = 1
 _SECTOR = 512
 #: bytes of the longest first-level table
 _LARGEST_L1 = 32 << 20
+
+@contextlib.contextmanager
+def _blaming(step: str) -> Iterator[None]:
+    """Say in which step of qcow2_co_create() or qcow2_co_truncate() something went wrong."""
+    try:
+        yield
+    except QapiError as error:
+        raise error.prefixed(f"{step}: ") from None
+
 
 Fill = Callable[[int, int], bytes]
 
@@ -56,17 +66,25 @@ class Qcow2:
     def create(cls, store: Store, header: Header) -> Qcow2:
         """Write an empty image of `header`'s size into an empty store."""
         cluster = 1 << header.cluster_bits
-        store.truncate(0)
+        size, header.size = header.size, 0
         header.refcount_table_offset, header.refcount_table_clusters = cluster, 1
         entry = 16 if header.incompatible & EXTENDED_L2 else 8
         covered = cluster * (cluster // entry)
-        l1_size = -(-header.size // covered)
+        l1_size = -(-size // covered)
         header.l1_size, header.l1_offset = 0, 3 * cluster
-        store.write(0, header.pack().ljust(cluster, b"\0"))
-        store.write(cluster, struct.pack(">Q", 2 * cluster).ljust(2 * cluster, b"\0"))
+        with _blaming("Could not write qcow2 header"):
+            store.truncate(0)
+            store.write(0, header.pack().ljust(cluster, b"\0"))
+        with _blaming("Could not write refcount table"):
+            store.write(cluster, struct.pack(">Q", 2 * cluster).ljust(2 * cluster, b"\0"))
         image = cls(store)
-        image.refcounts.change(0, 3, 1)
-        image.grow_l1(l1_size, first=True)
+        with _blaming("Could not allocate clusters for qcow2 header and refcount table"):
+            image.refcounts.change(0, 3, 1)
+        with _blaming("Could not resize image"):
+            check_length(size)
+            image.header.size = size
+            with _blaming("Failed to grow the L1 table"):
+                image.grow_l1(l1_size, first=True)
         return image
 
     # -- tables --------------------------------------------------------------------------------
@@ -102,14 +120,15 @@ class Qcow2:
         if entries <= len(self._l1) and not first:
             return
         if entries * 8 > _LARGEST_L1:
-            raise QapiError("Failed to grow the L1 table: File too large")
+            raise QapiError("File too large")
         old_offset, old_size = self.header.l1_offset, len(self._l1)
         clusters = max(1, -(-entries * 8 // self.cluster))
         offset = self.refcounts.allocate(clusters)
-        self._l1 = self._l1 + [0] * (entries - old_size)
-        self.put_table(offset, self._l1)
+        grown = self._l1 + [0] * (entries - old_size)
+        self.put_table(offset, grown)
         self.header.l1_offset, self.header.l1_size = offset, entries
         self.write_header()
+        self._l1 = grown
         if not first and old_size:
             self.refcounts.change(old_offset, max(1, -(-old_size * 8 // self.cluster)), -1)
 
@@ -319,9 +338,11 @@ class Qcow2:
             first = -(-size // self.cluster) * self.cluster
             self.discard(first, -(-self.header.size // self.cluster) * self.cluster)
         else:
-            self.grow_l1(-(-size // (self.cluster * self.l2_entries)))
+            with _blaming("Failed to grow the L1 table"):
+                self.grow_l1(-(-size // (self.cluster * self.l2_entries)))
         self.header.size = size
-        self.write_header()
+        with _blaming("Failed to update the image size"):
+            self.write_header()
 
     def set_backing(self, file: str, format: str) -> None:
         """Write which image lies below. Raises QapiError."""

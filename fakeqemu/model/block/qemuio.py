@@ -172,7 +172,7 @@ def _truncate(line: _Line) -> None:
         return
     node = line.backend.node
     assert node is not None
-    node.driver.truncate(node, size)
+    base.truncate(node, size)
 
 
 def _nothing(line: _Line) -> None:

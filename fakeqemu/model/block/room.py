@@ -213,7 +213,7 @@ class Block:
             backend.insert(node)
             if node.read_only:
                 raise QapiError("Image is read-only")
-            node.driver.truncate(node, size)
+            base.truncate(node, size)
             for bitmap in node.bitmaps:
                 bitmap.resize(base.length(node))
         finally:
@@ -263,7 +263,7 @@ class Block:
             return "Permission denied"
         size = base.length(top)
         if size > base.length(below):
-            below.driver.truncate(below, size)
+            base.truncate(below, size)
         for piece in list(base.status(top, 0, size)):
             if piece.kind == base.DATA:
                 base.write(below, piece.offset, base.read(top, piece.offset, piece.length))

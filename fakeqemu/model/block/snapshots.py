@@ -13,6 +13,7 @@ from fakeqemu.model.block.node import Node
 from fakeqemu.model.block.opener import open_node
 from fakeqemu.model.block.qcow2snapshots import Snapshot
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.numbers import digits
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.room import Block
@@ -140,7 +141,7 @@ def create_internal(
     block: Block, driver: Qcow2Driver, name: str, vm_state_size: int = 0
 ) -> Snapshot:
     """Take an internal snapshot with the next free id."""
-    numbers = [int(each.id) for each in driver.snapshots if each.id.isdigit()]
+    numbers = [digits(each.id) or 0 for each in driver.snapshots]
     now = block.vm.clock.realtime()
     new = Snapshot(
         str(max(numbers, default=0) + 1),

@@ -97,7 +97,7 @@ class Commit(BlockJob):
         size = base.length(self.top)
         self.total = size
         if base.length(self.target) < size:
-            self.target.driver.truncate(self.target, size)
+            base.truncate(self.target, size)
         yield 0
         ranges = base.status_above(self.top, self.target, 0, size)
         for piece in copying.pieces(self, ranges, _CHUNK):

@@ -147,7 +147,7 @@ class Mirror(BlockJob):
         size, target_size = base.length(self.source), base.length(self.target)
         if self.is_commit:
             if size > target_size:
-                self.target.driver.truncate(self.target, size)
+                base.truncate(self.target, size)
         elif size != target_size:
             raise QapiError("Source and target image have different sizes")
         yield 0
