@@ -11,11 +11,23 @@ from fakeqemu.qapi.errors import QapiError
 Json = dict[str, Any]
 
 
-@command("nbd-server-start")
-def nbd_server_start(vm: Machine, addr: Json, tls_creds: str | None = None, **_: Any) -> None:
+@command("nbd-server-start", raw=True, monitor=True)
+def nbd_server_start(vm: Machine, arguments: Json, monitor: Any) -> None:
     """Listen for clients."""
-    address = {"type": addr["type"], **addr.get("data", {})}
-    vm.block.exports.start(address, tls_creds)
+    addr = arguments["addr"]
+    vm.block.exports.start(
+        server_address(vm, monitor, {"type": addr["type"], **addr.get("data", {})}),
+        arguments.get("tls-creds"),
+        most_clients=arguments.get("max-connections"),
+        handshake_seconds=arguments.get("handshake-max-seconds"),
+    )
+
+
+def server_address(vm: Machine, monitor: Any, address: Json) -> Json:
+    """Where to listen; a descriptor is one the monitor has by name. Raises QapiError."""
+    if address["type"] != "fd":
+        return address
+    return {**address, "number": vm.named_fds(monitor).take(address["str"])}
 
 
 @command("nbd-server-stop")
@@ -33,7 +45,7 @@ def nbd_server_add(vm: Machine, arguments: Json) -> None:
     more = {k: v for k, v in arguments.items() if k in ("description", "bitmap")}
     if "bitmap" in more:
         more["bitmaps"] = [more.pop("bitmap")]
-    vm.block.exports.add(
+    export = vm.block.exports.add(
         {
             **more,
             "type": "nbd",
@@ -43,6 +55,9 @@ def nbd_server_add(vm: Machine, arguments: Json) -> None:
             "writable": arguments.get("writable", False) and not node.read_only,
         }
     )
+    backend = vm.block.backends.named.get(device)
+    if backend is not None:
+        vm.block.exports.follow(export, backend)
 
 
 @command("nbd-server-remove")

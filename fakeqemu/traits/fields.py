@@ -338,3 +338,11 @@ class Traits:
     hmp_info_migrate_grouped: bool = True
     #: migrate_set_parameter takes the rest of the line as it stands (11.1)
     hmp_parameter_rest_of_line: bool = True
+    #: the NBD server offers extended headers (8.2 on)
+    nbd_extended_headers: bool = True
+    #: exports that end together are announced newest first (10.0 on)
+    exports_end_newest_first: bool = True
+    #: what an NBD request of too many bytes is refused with
+    nbd_too_long_text: str = "len ({length}) is larger than max len ({most})"
+    #: an NBD request without its magic is answered before the client has to go (7.2)
+    nbd_answers_bad_magic: bool = False

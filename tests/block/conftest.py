@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.validate import check_event, check_reply
 from fakeqemu.qmp.dispatch import dispatcher_of
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 class Running:

@@ -38,7 +38,7 @@ def bitmap_count(machine: Any, node: str) -> int:
 
 
 def test_qemu_io_writes_reads_and_discards(machine: Any) -> None:
-    machine.image("a")
+    machine.image("a", discard="unmap")
     machine.ask("block-dirty-bitmap-add", node="a", name="b")
     assert io(machine, "a", "write -P 7 64k 4k") == ""
     assert contents(machine, "a", 64 * KB, 4 * KB) == b"\7" * 4 * KB
@@ -49,6 +49,16 @@ def test_qemu_io_writes_reads_and_discards(machine: Any) -> None:
     io(machine, "a", "discard 128k 64k")
     assert contents(machine, "a", 128 * KB, 64 * KB) == bytes(64 * KB)
     assert bitmap_count(machine, "a") == 128 * KB
+
+
+def test_a_node_not_opened_for_discards_keeps_its_data(machine: Any) -> None:
+    machine.image("a")
+    machine.ask("block-dirty-bitmap-add", node="a", name="b")
+    io(machine, "a", "write -P 9 128k 64k")
+    machine.ask("block-dirty-bitmap-clear", node="a", name="b")
+    io(machine, "a", "discard 128k 64k")
+    assert contents(machine, "a", 128 * KB, 64 * KB) == b"\t" * 64 * KB
+    assert bitmap_count(machine, "a") == 0
 
 
 def test_qemu_io_asks_for_permission(machine: Any) -> None:

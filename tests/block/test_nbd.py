@@ -36,7 +36,9 @@ def connect(exports: Exports, name: str) -> tuple[NbdClient, list[str]]:
         assert pipe.on_data is not None
         pipe.on_data(data)
 
-    server = Connection(lambda: {e.name: e for e in exports.all}, to_client, pipe.close)
+    named = {e.name: e for e in exports.all}
+    traits = exports.block.vm.profile.traits
+    server = Connection(lambda: named, to_client, pipe.close, traits)
     pipe.deliver = server.receive
     server.start()
     return client, said

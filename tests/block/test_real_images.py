@@ -61,7 +61,8 @@ def test_compressed_clusters_are_sound(qemu_img: Path, tmp_path: Path, real: Any
         subprocess.run(
             [qemu_img, "create", "-q", "-f", "qcow2", tmp_path / name, "1M"], check=True
         )
-        real.add("qcow2", name, file={"driver": "file", "filename": str(tmp_path / name)})
+        file = {"driver": "file", "filename": str(tmp_path / name)}
+        real.add("qcow2", name, file=file, discard="unmap")
     real.hmp('qemu-io a "write -P 3 64k 512k"')
     real.ask(
         "blockdev-backup", job_id="j", device="a", target="t", sync="full", compress=True

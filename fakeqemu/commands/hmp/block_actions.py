@@ -284,12 +284,14 @@ def snapshot_delete_blkdev_internal(
 # -- NBD -----------------------------------------------------------------------------------------
 
 
-@hmp("nbd_server_start")
-def nbd_server_start(vm: Machine, uri: str, all: bool = False, writable: bool = False) -> None:
+@hmp("nbd_server_start", monitor=True)
+def nbd_server_start(
+    vm: Machine, monitor: Any, uri: str, all: bool = False, writable: bool = False
+) -> None:
     """Serve NBD, and with -a every medium."""
     if writable and not all:
         raise QapiError("-w only valid together with -a")
-    vm.block.exports.start(_address(uri))
+    vm.block.exports.start(block_export.server_address(vm, monitor, _address(uri)))
     if not all:
         return
     try:

@@ -6,7 +6,7 @@ serves decides what it wants of the node below.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,8 @@ class Backend:
         self.account_failed = True
         #: `-drive` options, for devices that QEMU makes itself
         self.legacy: dict[str, Any] = {}
+        #: called when the medium has been taken out
+        self.on_removed: list[Callable[[], None]] = []
         #: what is to happen on errors: read, write
         self.on_error = {"read": "report", "write": "enospc"}
 
@@ -120,6 +122,8 @@ class Backend:
         )
         edge, self.root = self.root, None
         self._backends.graph.detach(edge)
+        for call in list(self.on_removed):
+            call()
 
     def set_permissions(self, perm: int, shared: int) -> None:
         """What the device wants of the medium. Raises QapiError."""

@@ -271,8 +271,31 @@ def length(node: Node) -> int:
 
 
 def read(node: Node, offset: int, count: int) -> bytes:
-    """Read from a node."""
+    """Read from a node, and with -drive copy-on-read=on copy into it what is below."""
+    if node.copy_on_read:
+        copy_up(node, offset, count)
     return node.driver.read(node, offset, count)
+
+
+def copy_up(node: Node, offset: int, count: int) -> None:
+    """Write into a node what it only reads from images below it, in whole clusters.
+
+    The guest sees no change, and so bitmaps and thresholds do not either (see block/io.c:
+    bdrv_co_do_copy_on_readv()).
+    """
+    if node.read_only or node.inactive or not node.skip_filters().driver.supports_backing:
+        return
+    cluster = node.driver.cluster_size(node) or 1
+    end = min(-(-(offset + count) // cluster) * cluster, length(node))
+    lacking = [p for p in status(node, offset // cluster * cluster, end) if p.kind == HOLE]
+    for piece in lacking:
+        for at in range(piece.offset, piece.end, CHUNK):
+            step = min(CHUNK, piece.end - at)
+            data = node.driver.read(node, at, step)
+            if any(data):
+                node.driver.write(node, at, data)
+            else:
+                node.driver.zero(node, at, step)
 
 
 def write(node: Node, offset: int, data: bytes) -> None:
@@ -308,8 +331,12 @@ def write_compressed(node: Node, offset: int, data: bytes) -> None:
 
 
 def discard(node: Node, offset: int, count: int) -> None:
-    """Tell a node that nobody has use for a range; what it reads as from now on is its own."""
-    if not node.read_only:
+    """Tell a node that nobody has use for a range; what it reads as from now on is its own.
+
+    A node that was not opened with discard=unmap does nothing (see block/io.c:
+    bdrv_co_pdiscard()).
+    """
+    if not node.read_only and node.discard == "unmap":
         node.driver.discard(node, offset, count)
         _written(node, offset, count)
 

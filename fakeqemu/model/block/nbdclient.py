@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.block import nbd
+from fakeqemu.model.block import nbdwire as wire
 from fakeqemu.model.block.driver import DATA, Driver, Range, driver
 from fakeqemu.model.guardedstream import GuardedStream
 from fakeqemu.model.host import Stream
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from fakeqemu.model.block.node import Node
 
 _PIECE = 1 << 20
-_REQUEST = struct.Struct(">IHHQQI")
 
 
 class NbdClient:
@@ -50,17 +49,17 @@ class NbdClient:
         """Send data. Raises QapiError if the connection is gone."""
         for at in range(0, len(data), _PIECE):
             piece = data[at : at + _PIECE]
-            self._request(nbd.CMD_WRITE, offset + at, len(piece), piece)
+            self._request(wire.CMD_WRITE, offset + at, len(piece), piece)
 
     def zero(self, offset: int, count: int) -> None:
         """Let the server write zeros."""
-        if not self.flags & nbd.SEND_ZEROES:
+        if not self.flags & wire.SEND_ZEROES:
             for at in range(offset, offset + count, _PIECE):
                 self.write(at, bytes(min(_PIECE, offset + count - at)))
             return
         while count:
             step = min(count, 1 << 30)
-            self._request(nbd.CMD_ZEROES, offset, step)
+            self._request(wire.CMD_ZEROES, offset, step)
             offset, count = offset + step, count - step
 
     def when_idle(self, call: Callable[[], None]) -> bool:
@@ -74,7 +73,7 @@ class NbdClient:
     def close(self) -> None:
         """Say good-bye."""
         if not self.error:
-            self._stream.write(_REQUEST.pack(nbd.REQUEST_MAGIC, 0, nbd.CMD_DISC, 0, 0, 0))
+            self._stream.write(wire.REQUEST.pack(wire.REQUEST_MAGIC, 0, wire.CMD_DISC, 0, 0, 0))
             self._stream.on_close = None
             self._stream.close()
 
@@ -83,7 +82,7 @@ class NbdClient:
             raise QapiError(self.error)
         self._cookie += 1
         self._pending.add(self._cookie)
-        head = _REQUEST.pack(nbd.REQUEST_MAGIC, 0, kind, self._cookie, offset, count)
+        head = wire.REQUEST.pack(wire.REQUEST_MAGIC, 0, kind, self._cookie, offset, count)
         self._stream.write(head + data)
 
     # -- what the server sends -------------------------------------------------------------------
@@ -104,17 +103,17 @@ class NbdClient:
         head = self._take(18)
         if head is None:
             return False
-        if head[:16] != nbd.INIT_MAGIC + nbd.OPTION_MAGIC:
+        if head[:16] != wire.INIT_MAGIC + wire.OPTION_MAGIC:
             return self._fail("Bad initial magic received")
         flags = struct.unpack(">H", head[16:])[0]
-        answer = flags & (nbd.FIXED_NEWSTYLE | nbd.NO_ZEROES)
+        answer = flags & (wire.FIXED_NEWSTYLE | wire.NO_ZEROES)
         name = c_bytes(self._export)
         data = struct.pack(">I", len(name)) + name + struct.pack(">H", 0)
         self._state = self._option_reply
         self._stream.write(
             struct.pack(">I", answer)
-            + nbd.OPTION_MAGIC
-            + struct.pack(">II", nbd.OPT_GO, len(data))
+            + wire.OPTION_MAGIC
+            + struct.pack(">II", wire.OPT_GO, len(data))
             + data
         )
         return True
@@ -127,15 +126,15 @@ class NbdClient:
             return False
         self._take(20)
         data = self._take(length) or b""
-        if kind == nbd.REP_INFO and struct.unpack_from(">H", data)[0] == nbd.INFO_EXPORT:
+        if kind == wire.REP_INFO and struct.unpack_from(">H", data)[0] == wire.INFO_EXPORT:
             self.size, self.flags = struct.unpack_from(">QH", data, 2)
-        elif kind == nbd.REP_ACK:
+        elif kind == wire.REP_ACK:
             self._state = self._reply
             self._finished("")
-        elif kind == nbd.REP_ERR_UNKNOWN:
+        elif kind == wire.REP_ERR_UNKNOWN:
             return self._fail("Requested export not available")
         elif kind & 1 << 31:
-            return self._fail(f"server refuses option {nbd.OPT_GO} (go)")
+            return self._fail(f"server refuses option {wire.OPT_GO} (go)")
         return True
 
     def _reply(self) -> bool:
@@ -143,7 +142,7 @@ class NbdClient:
         if head is None:
             return False
         magic, error, cookie = struct.unpack(">IIQ", head)
-        if magic != nbd.SIMPLE_MAGIC:
+        if magic != wire.SIMPLE_MAGIC:
             return self._fail("invalid magic")
         if error:
             return self._fail("No space left on device" if error == 28 else "Input/output error")
@@ -207,7 +206,7 @@ class NbdDriver(Driver):
         if client is None:
             raise NotModelledError("block driver nbd before the machine runs")
         self.client = client
-        if client.flags & nbd.READ_ONLY and not node.read_only:
+        if client.flags & wire.READ_ONLY and not node.read_only:
             client.close()
             raise QapiError("request on write denied without write permission")
 
