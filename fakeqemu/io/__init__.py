@@ -1,6 +1,5 @@
 """The edges: sockets, files, processes, signals and the wall clock, and no model.
 
-Everything is written against the small `Loop` protocol of `io.loop`. An asyncio event loop
-satisfies it, so a test can hold a machine in its own loop; the `fakeqemu` process uses
-`PollLoop`, because importing asyncio would double its start-up time.
+Everything runs on asyncio's event loop as `io.loop.Loop` shows it: the `fakeqemu` process starts
+one after the command line is read, and a test holds a machine in its own.
 """

@@ -1,7 +1,7 @@
 """The world as one machine sees it, made of real sockets, files and processes.
 
-Everything runs on a `Loop`: asyncio's in a test, our own in the process. `perform` does what
-the boot asks for; what takes time calls back, so the same code serves both.
+Everything runs on a `Loop`: a test's, or that of a process of its own. `perform` does what the
+boot asks for; what takes time calls back, for the model does not await.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -25,7 +24,7 @@ from fakeqemu.boot.requests import (
 from fakeqemu.io.files import RealFiles
 from fakeqemu.io.frontends import make_monitor, make_qtest
 from fakeqemu.io.loop import Loop
-from fakeqemu.io.messages import prefix
+from fakeqemu.io.messages import report, write_lines
 from fakeqemu.io.output import FdOutput, create_output
 from fakeqemu.io.paths import open_path
 from fakeqemu.io.pidfile import PidFile
@@ -70,7 +69,7 @@ class LoopHost:
         self._cleanups: list[Callable[[], None]] = []
         #: whether the process is this machine's alone: it may become another, have been one
         #: before, and vCPUs have threads
-        self.may_exec = False
+        self.own_process = False
         #: what vCPUs, iothreads and migration run in, once somebody has asked
         self._threads: ParkedThreads | None = None
         self._stderr = stderr
@@ -236,7 +235,7 @@ class LoopHost:
         """Become the command `args`. Raises QapiError when it cannot be run."""
         from fakeqemu.io.cpr import EXEC_STATE, keep_over_exec, undo_keep
 
-        if not self.may_exec:
+        if not self.own_process:
             raise QapiError(f"execvp {args[0]} failed: Operation not permitted")
         file = keep_over_exec(state, fds)
         try:
@@ -250,7 +249,7 @@ class LoopHost:
 
         Raises StartupError for an environment that names no descriptor.
         """
-        if not self.may_exec or "QEMU_CPR_EXEC_STATE" not in os.environ:
+        if not self.own_process or "QEMU_CPR_EXEC_STATE" not in os.environ:
             return None
         from fakeqemu.io.cpr import EXEC_STATE, left_by_exec
 
@@ -313,7 +312,7 @@ class LoopHost:
 
     def thread_id(self, name: str, number: int) -> int:
         """A thread of its own in a process of its own, else counted from the main one's."""
-        if not self.may_exec:
+        if not self.own_process:
             return os.getpid() + number
         if self._threads is None:
             from fakeqemu.io.threads import ParkedThreads
@@ -328,18 +327,11 @@ class LoopHost:
 
     def warn(self, text: str) -> None:
         """One message on standard error, after the program's name."""
-        stream = self._stderr or sys.stderr
-        with contextlib.suppress(OSError, ValueError):
-            line = text.rstrip("\n")
-            stream.write(f"{prefix(self.vm)}{self.program}: {line}\n")
-            stream.flush()
+        report(self.program, text, self.vm, self._stderr)
 
     def say(self, text: str) -> None:
         """Lines on standard error as they are."""
-        stream = self._stderr or sys.stderr
-        with contextlib.suppress(OSError, ValueError):
-            stream.write(text.rstrip("\n") + "\n")
-            stream.flush()
+        write_lines(text, self._stderr)
 
     # -- what the boot asks for --------------------------------------------------------------
 

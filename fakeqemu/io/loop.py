@@ -1,18 +1,22 @@
-"""The event loop as this room needs it, and a small one for the process of its own.
+"""asyncio's event loop as machines use it: a process of their own and tests alike.
 
-`asyncio.AbstractEventLoop` satisfies `Loop`. `PollLoop` does too, with selectors and a heap:
-importing asyncio costs more than everything else a start needs, and an emulator is started
-thousands of times by the tests of others.
+Three things are added to it. A descriptor that cannot be polled (epoll refuses regular files,
+directories and /dev/null) is always ready, so its callback runs once a turn. What descriptors do
+is counted, for virtual clocks stand still while something is under way. And a machine may be
+closed after the loop it ran in, as a test's fixture is: that does no harm.
+
+Callbacks rather than asyncio's transports: those drop the descriptors that come along with bytes
+(SCM_RIGHTS), see a client's end only while its input is read, and cannot be flushed by code that
+does not await, as the model is.
 """
 
 from __future__ import annotations
 
-import heapq
-import selectors
-import time
-from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Handle(Protocol):
@@ -22,143 +26,103 @@ class Handle(Protocol):
         """Forget it."""
 
 
-class Loop(Protocol):
-    """What this room asks of an event loop: a part of asyncio's."""
+class Loop:
+    """One asyncio loop, for one machine or several."""
+
+    #: how often descriptors were ready, of all machines together: they may talk to each other
+    _activity = 0
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._readers: dict[int, _EachTurn] = {}
+        self._writers: dict[int, _EachTurn] = {}
+
+    @property
+    def activity(self) -> int:
+        """How many times a descriptor was ready."""
+        return Loop._activity
 
     def time(self) -> float:
         """Monotonic seconds."""
+        return self._loop.time()
 
     def call_soon(self, callback: Callable[..., object], *args: Any) -> Handle:
-        """Run `callback` at the next turn."""
+        """Run `callback` at the next turn, if there is one."""
+        if self._loop.is_closed():
+            return _Nothing()
+        return self._loop.call_soon(callback, *args)
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any) -> Handle:
+        """The same from another thread. Raises RuntimeError once the loop is closed."""
+        return self._loop.call_soon_threadsafe(callback, *args)
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Handle:
-        """Run `callback` after `delay` seconds."""
+        """Run `callback` after `delay` seconds, if the loop runs so long."""
+        if self._loop.is_closed():
+            return _Nothing()
+        return self._loop.call_later(delay, callback, *args)
 
     def add_reader(self, fd: int, callback: Callable[..., Any], *args: Any) -> None:
-        """Run `callback` whenever `fd` can be read."""
+        """Run `callback` whenever `fd` can be read. Raises OSError if it is not open."""
+        self._stop(self._readers, fd)
+        try:
+            self._loop.add_reader(fd, _counted, callback, *args)
+        except PermissionError:
+            self._readers[fd] = _EachTurn(self._loop, callback, args)
 
     def remove_reader(self, fd: int) -> bool:
         """Stop that; False if it was not asked for."""
+        return self._stop(self._readers, fd) or (
+            not self._loop.is_closed() and self._loop.remove_reader(fd)
+        )
 
     def add_writer(self, fd: int, callback: Callable[..., Any], *args: Any) -> None:
-        """Run `callback` whenever `fd` can be written."""
+        """Run `callback` whenever `fd` can be written. Raises OSError if it is not open."""
+        self._stop(self._writers, fd)
+        try:
+            self._loop.add_writer(fd, _counted, callback, *args)
+        except PermissionError:
+            self._writers[fd] = _EachTurn(self._loop, callback, args)
 
     def remove_writer(self, fd: int) -> bool:
         """Stop that; False if it was not asked for."""
+        return self._stop(self._writers, fd) or (
+            not self._loop.is_closed() and self._loop.remove_writer(fd)
+        )
+
+    @staticmethod
+    def _stop(calls: dict[int, _EachTurn], fd: int) -> bool:
+        call = calls.pop(fd, None)
+        if call is not None:
+            call.cancel()
+        return call is not None
 
 
-class _Call:
-    __slots__ = ("args", "callback")
+class _EachTurn:
+    """Runs a callback in every turn of the loop until it is cancelled."""
 
-    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
-        self.callback: Callable[..., object] | None = callback
-        self.args = args
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, callback: Callable[..., Any], args: tuple[Any, ...]
+    ) -> None:
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._next = loop.call_soon(self._run)
 
     def cancel(self) -> None:
-        self.callback = None
+        """Run it no more."""
+        self._next.cancel()
 
-    def run(self) -> None:
-        callback, self.callback = self.callback, None
-        if callback is not None:
-            callback(*self.args)
-
-
-class PollLoop:
-    """A loop over poll(2); errors of callbacks go through `run_*` to the caller."""
-
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._ready: deque[_Call] = deque()
-        self._later: list[tuple[float, int, _Call]] = []
-        self._count = 0
-        #: how many times a descriptor was ready
-        self.activity = 0
-
-    def time(self) -> float:
-        """Monotonic seconds."""
-        return time.monotonic()
-
-    def call_soon(self, callback: Callable[..., object], *args: Any) -> Handle:
-        """Run `callback` at the next turn."""
-        call = _Call(callback, args)
-        self._ready.append(call)
-        return call
-
-    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Handle:
-        """Run `callback` after `delay` seconds."""
-        call = _Call(callback, args)
-        self._count += 1
-        heapq.heappush(self._later, (self.time() + delay, self._count, call))
-        return call
-
-    def add_reader(self, fd: int, callback: Callable[..., Any], *args: Any) -> None:
-        """Run `callback` whenever `fd` can be read."""
-        self._watch(fd, selectors.EVENT_READ, _Watch(callback, args))
-
-    def remove_reader(self, fd: int) -> bool:
-        """Stop that."""
-        return self._watch(fd, selectors.EVENT_READ, None)
-
-    def add_writer(self, fd: int, callback: Callable[..., Any], *args: Any) -> None:
-        """Run `callback` whenever `fd` can be written."""
-        self._watch(fd, selectors.EVENT_WRITE, _Watch(callback, args))
-
-    def remove_writer(self, fd: int) -> bool:
-        """Stop that."""
-        return self._watch(fd, selectors.EVENT_WRITE, None)
-
-    def run_until(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Turn until `done()`; False if `timeout` seconds went by before."""
-        end = None if timeout is None else self.time() + timeout
-        while not done():
-            if end is not None and self.time() >= end:
-                return False
-            self.turn(None if end is None else max(0.0, end - self.time()))
-        return True
-
-    def turn(self, timeout: float | None = None) -> None:
-        """Wait up to `timeout` seconds for something to do, and do it."""
-        if self._ready:
-            timeout = 0
-        elif self._later:
-            due = max(0.0, self._later[0][0] - self.time())
-            timeout = due if timeout is None else min(due, timeout)
-        for key, events in self._selector.select(timeout):
-            watches: dict[int, _Watch] = key.data
-            for event, watch in tuple(watches.items()):
-                if events & event and watches.get(event) is watch:
-                    self.activity += 1
-                    watch.callback(*watch.args)
-        now = self.time()
-        while self._later and self._later[0][0] <= now:
-            self._ready.append(heapq.heappop(self._later)[2])
-        for _ in range(len(self._ready)):
-            self._ready.popleft().run()
-
-    def close(self) -> None:
-        """Let go of the selector."""
-        self._selector.close()
-
-    def _watch(self, fd: int, event: int, watch: _Watch | None) -> bool:
-        try:
-            watches: dict[int, _Watch] = self._selector.get_key(fd).data
-        except (KeyError, ValueError):
-            if watch is not None:
-                self._selector.register(fd, event, {event: watch})
-            return False
-        had = watches.pop(event, None) is not None
-        if watch is not None:
-            watches[event] = watch
-        if watches:
-            self._selector.modify(fd, sum(watches), watches)
-        else:
-            self._selector.unregister(fd)
-        return had
+    def _run(self) -> None:
+        self._next = self._loop.call_soon(self._run)
+        _counted(self._callback, *self._args)
 
 
-class _Watch:
-    __slots__ = ("args", "callback")
+def _counted(callback: Callable[..., Any], *args: Any) -> None:
+    Loop._activity += 1
+    callback(*args)
 
-    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.callback = callback
-        self.args = args
+
+class _Nothing:
+    def cancel(self) -> None:
+        pass

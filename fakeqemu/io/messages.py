@@ -1,9 +1,11 @@
-"""What stands before a message on standard error: the time and the guest, if asked for."""
+"""Messages on standard error, with what stands before them."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
@@ -22,3 +24,20 @@ def prefix(vm: Machine | None) -> str:
     if message.guest_name and vm.configuration.name.guest:
         text += f"{vm.configuration.name.guest} "
     return text
+
+
+def report(
+    program: str, text: str, vm: Machine | None = None, stream: TextIO | None = None
+) -> None:
+    """Write one message, after the program's name."""
+    write_lines(f"{prefix(vm)}{program}: {text}", stream)
+
+
+def write_lines(text: str, stream: TextIO | None = None) -> None:
+    """Write lines as they are on `stream` (default: standard error), if anybody takes them."""
+    to = stream or sys.stderr
+    if to is None:  # the process was started with standard error closed
+        return
+    with contextlib.suppress(OSError, ValueError):
+        to.write(text.rstrip("\n") + "\n")
+        to.flush()

@@ -1,7 +1,7 @@
 """A machine as a process: parse, boot, serve, leave, with QEMU's words and exit codes.
 
-Start-up is most of what a short test pays for, so rooms are imported when they are needed and
-the event loop is our own.
+Start-up is most of what a short test pays for, so rooms are imported when they are needed, and
+asyncio only once a command line asks for a machine.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.messages import Exit
 from fakeqemu.boot.options import parse_command_line
@@ -22,12 +22,16 @@ from fakeqemu.io.daemon import Daemon
 from fakeqemu.io.death import leave
 from fakeqemu.io.drive import Drive
 from fakeqemu.io.host import LoopHost
-from fakeqemu.io.loop import PollLoop
+from fakeqemu.io.loop import Loop
+from fakeqemu.io.messages import report
 from fakeqemu.io.signals import default_signals, report_text, watch_signals
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import FakeQemuError, StartupError
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from fakeqemu.boot.configuration import Configuration
     from fakeqemu.model.machine import Machine
 
 
@@ -83,63 +87,107 @@ class _Process:
         configuration.as_posted = self._options.as_posted
         if configuration.daemonize:
             self._daemon = Daemon.start()
-        loop = PollLoop()
-        host = LoopHost(loop, program=self._options.program)
-        host.may_exec = True
+        import asyncio
+
+        return asyncio.run(self._main(configuration))
+
+    async def _main(self, configuration: Configuration) -> int:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        host = LoopHost(Loop(loop), program=self._options.program)
+        host.own_process = True
         if self._daemon is not None:
             host.on_setup_post = self._daemon.started
-        clock = self._options.clock or LoopClock(loop, self._options.speed)
+        clock = self._options.clock or LoopClock(host.loop, self._options.speed)
         boot = Boot.of(configuration, self._profile, clock, host)
         host.serve(boot.vm)
+        boot.vm.on_exit.append(lambda _: _finish(over))
+        # while it boots every error is the end: nothing else would start it any more
+        loop.set_exception_handler(lambda _, context: _finish(over, context["exception"]))
         if self._options.check_replies:
             from fakeqemu.qmp.checks import check_everything
 
             check_everything(boot.vm)
         for prepare in self._options.prepare:
             prepare(boot.vm)
-        return self._serve(boot, host, loop)
+        code = await self._serve(boot, host, over)
+        if self._daemon is not None:
+            self._daemon.failed(code)
+        return code
 
-    def _serve(self, boot: Boot, host: LoopHost, loop: PollLoop) -> int:
+    async def _serve(self, boot: Boot, host: LoopHost, over: asyncio.Future[None]) -> int:
+        """Boot and serve until the machine ends, then close `host`; the exit status."""
         vm = boot.vm
-        over: list[BaseException | None] = []
         try:
-            Drive(boot.run(), host, over.append).start()
-            loop.run_until(lambda: bool(over) or vm.exit_code is not None)
-            if over and over[0] is not None:
-                raise over[0]
-            watch_signals(loop, lambda number, sender: _signalled(vm, host, number, sender))
+            await self._boot(boot, host, over)
+            watch_signals(host.loop, lambda number, sender: _signalled(vm, host, number, sender))
+            over.get_loop().set_exception_handler(
+                lambda _, context: _leaked(vm, over, context)
+            )
             gc.freeze()
             gc.enable()
             boot.finish()
             # while a client that has just been greeted thinks of its first command
-            loop.call_soon(load_all)
-            loop.run_until(lambda: vm.exit_code is not None)
+            host.loop.call_soon(load_all)
+            await over
         except StartupError as error:
-            self._print_lines([*error.earlier, error.message], host)
-            self._leave_failed(host, loop, error.code)
-            return error.code
+            self._print_lines([*error.earlier, error.message], vm)
+            return await _close_failed(host, error.code)
         except FakeQemuError as error:
             host.warn(str(error))
-            self._leave_failed(host, loop, 1)
-            return 1
-        code = vm.exit_code or 0
-        if self._daemon is not None:
-            self._daemon.failed(code)
+            return await _close_failed(host, 1)
         host.close()
-        return code
+        return vm.exit_code or 0
 
-    def _leave_failed(self, host: LoopHost, loop: PollLoop, code: int) -> None:
-        """Clients that came in time are greeted and see the end; socket files stay."""
-        for _ in range(3):
-            loop.turn(0)
-        host.close(keep_files=True)
-        if self._daemon is not None:
-            self._daemon.failed(code)
+    async def _boot(self, boot: Boot, host: LoopHost, over: asyncio.Future[None]) -> None:
+        """Go through the steps. Returns early if the machine ends. Raises FakeQemuError."""
+        booted: asyncio.Future[None] = over.get_loop().create_future()
+        Drive(boot.run(), host, lambda error: _finish(booted, error)).start()
+        over.add_done_callback(lambda _: _finish(booted))
+        await booted
+        if over.done():
+            over.result()
 
-    def _print_lines(self, lines: Sequence[str], host: LoopHost | None = None) -> None:
-        teller = host or LoopHost(PollLoop(), program=self._options.program)
+    def _print_lines(self, lines: Sequence[str], vm: Machine | None = None) -> None:
         for line in lines:
-            teller.warn(line)
+            report(self._options.program, line, vm)
+
+
+def _finish(future: asyncio.Future[None], error: BaseException | None = None) -> None:
+    """Resolve `future` unless it is; with `error`, to that."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+def _leaked(vm: Machine, over: asyncio.Future[None], context: dict[str, Any]) -> None:
+    """A callback has let an error out, which is a fault of ours: it is shown, and `vm` goes on.
+
+    Only where replies are checked a violation of the schema is the end.
+    """
+    from fakeqemu.qapi.validate import SchemaViolation
+
+    error = context.get("exception")
+    if isinstance(error, SchemaViolation):
+        _finish(over, error)
+        return
+    vm.journal.note("bug", type(error).__name__, message=context["message"])
+    over.get_loop().default_exception_handler(context)
+
+
+async def _close_failed(host: LoopHost, code: int) -> int:
+    """Clients that came in time are greeted and see the end; socket files stay."""
+    import asyncio
+
+    for _ in range(3):
+        await asyncio.sleep(0)
+    host.close(keep_files=True)
+    return code
 
 
 def _signalled(vm: Machine, host: LoopHost, number: int, sender: int) -> None:

@@ -1,7 +1,7 @@
 """SIGTERM, SIGINT and SIGHUP end the machine, and standard error says who sent them.
 
 Python's own handlers do not tell the sender. So these signals are blocked and one thread
-waits for them with sigwaitinfo(2), which does; it only writes into a pipe that the loop reads.
+waits for them with sigwaitinfo(2), which does; asyncio's signal handlers do not tell it either.
 Before this is set up, while the machine boots, they kill the process as they do QEMU.
 """
 
@@ -11,13 +11,11 @@ import _thread
 import contextlib
 import os
 import signal
-import struct
 from collections.abc import Callable
 
 from fakeqemu.io.loop import Loop
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_FORMAT = struct.Struct("ii")
 
 
 def default_signals() -> None:
@@ -29,21 +27,14 @@ def default_signals() -> None:
 
 def watch_signals(loop: Loop, heard: Callable[[int, int], None]) -> None:
     """Call `heard(signal number, sender's process id)` in the loop from now on."""
-    read_end, write_end = os.pipe()
-    os.set_blocking(read_end, False)
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
     def wait() -> None:
         while True:
             info = signal.sigwaitinfo(ENDING)
-            with contextlib.suppress(OSError):
-                os.write(write_end, _FORMAT.pack(info.si_signo, info.si_pid))
+            with contextlib.suppress(RuntimeError):  # the loop is closed, the process leaves
+                loop.call_soon_threadsafe(heard, info.si_signo, info.si_pid)
 
-    def readable() -> None:
-        for number, sender in _FORMAT.iter_unpack(os.read(read_end, _FORMAT.size * 16)):
-            heard(number, sender)
-
-    loop.add_reader(read_end, readable)
     _thread.start_new_thread(wait, ())
 
 

@@ -41,7 +41,7 @@ class Engine:
         self.vm = vm
         # before any channel is opened: one that is open already cannot go wrong
         Faults.of(vm)
-        self._time = Timekeeper(loop, vm.clock)  # type: ignore[arg-type]
+        self._time = Timekeeper(loop, vm.clock)
         #: how often the tester's own channel was busy
         self.own_activity = 0
         self._session: QmpSession | None = None

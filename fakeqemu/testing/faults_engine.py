@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary
 from fakeqemu.clock import SECOND, Timer, VirtualClock
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.io.host import LoopHost
-from fakeqemu.io.loop import PollLoop
 from fakeqemu.qapi.errors import StartupError, error_of_class
 from fakeqemu.qmp.dispatch import dispatcher_of
 from fakeqemu.testing.faults import (
@@ -125,13 +124,14 @@ class Faults:
     def stop(self, seconds: float | None = None) -> None:
         """The process stands still; after `seconds` it goes on."""
         self._journal("stop-process")
-        loop = self._loop
+        host = self.vm.host
         self.stopped = True
-        if isinstance(loop, PollLoop):
-            stop_process(loop, seconds, self.resume)
+        if not isinstance(host, LoopHost):
             return
-        if seconds is not None and loop is not None:
-            loop.call_later(seconds, self.resume)
+        if host.own_process:
+            stop_process(host.loop, seconds, self.resume)
+        elif seconds is not None:
+            host.loop.call_later(seconds, self.resume)
 
     def resume(self) -> None:
         """The process goes on, with what has come meanwhile."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fakeqemu.io.loop import PollLoop
+from fakeqemu.io.loop import Loop
 from fakeqemu.testing.faults import Exit
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def exit_status(exit: Exit) -> int:
 
 
 def stop_process(
-    loop: PollLoop, seconds: float | None, resume: Callable[[], None]
+    loop: Loop, seconds: float | None, resume: Callable[[], None]
 ) -> None:
     """Really stop it, at the loop's next turn; `resume` when it goes on, after `seconds`."""
 

@@ -21,12 +21,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import VirtualClock
+from fakeqemu.io.loop import Loop
 from fakeqemu.testing.control import ControlServer, control_path
 from fakeqemu.testing.faults_names import check_name
 from fakeqemu.testing.fleet_file import FleetFile, Member
 from fakeqemu.testing.fleet_stage import FleetStages, happen, picked
 from fakeqemu.testing.handle import FakeQemu
-from fakeqemu.testing.loop import TestLoop
 from fakeqemu.testing.scenario_stage import Stage, check_stage
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Fleet:
             if self._machines:
                 self._stages.began(next(iter(self)).vm.call_later)
             if self._control_address is not None:
-                loop = TestLoop(asyncio.get_running_loop())
+                loop = Loop(asyncio.get_running_loop())
                 path = control_path(self._control_address)
                 self._control = ControlServer(loop, path, _Running(self._machines))
         except BaseException:

@@ -6,7 +6,8 @@ directory it was sent and goes on as `fakeqemu ARGUMENTS` would, with its own pr
 
 Each connection is one child. The client sends one message (JSON, with the descriptors beside
 its first byte) and hears `{"pid": N}` and, when the child has ended, `{"status": N}`, below
-zero for a signal. The server stays single-threaded: a fork of it is a clean process.
+zero for a signal. The server stays single-threaded and waits on a selector of its own, not in an
+event loop: a fork of it is a clean process, in which no loop runs.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ import contextlib
 import gc
 import json
 import os
+import selectors
 import signal
 import socket
 import struct
 import sys
 from collections.abc import Callable
 from typing import Any
-
-from fakeqemu.io.loop import PollLoop
 
 #: most descriptors that one child is handed
 _MOST_FDS = 250
@@ -60,7 +60,7 @@ def serve(address: str, command: Command, profile_of: Callable[[list[str]], Any]
 
 
 class _Child(BaseException):
-    """Out of the server's loop at once: what else was ready is not the child's."""
+    """Out of the server's waiting at once: what else was ready is not the child's."""
 
     def __init__(self, request: dict[str, Any], fds: list[int]) -> None:
         super().__init__("child")
@@ -82,7 +82,7 @@ class ForkServer:
         self._profile_of = profile_of
         self._warmed: set[str] = set()
         self._listener = listener
-        self._loop = PollLoop()
+        self._selector = selectors.DefaultSelector()
         self._clients: dict[int, socket.socket] = {}
         #: pidfd -> (process id, its client)
         self._children: dict[int, tuple[int, socket.socket]] = {}
@@ -93,11 +93,13 @@ class ForkServer:
         warm()
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         self._listener.setblocking(False)
-        self._loop.add_reader(self._listener.fileno(), self._accept)
+        self._wait_for(self._listener.fileno(), self._accept)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         try:
-            self._loop.run_until(lambda: self._status is not None)
+            while self._status is None:
+                for key, _ in self._selector.select():
+                    key.data()
         except _Child as child:
             job = child.request, child.fds
         else:
@@ -112,17 +114,20 @@ class ForkServer:
             if not os.read(0, 4096):
                 self._status = 0
 
-        self._loop.add_reader(0, readable)
+        self._wait_for(0, readable)
+
+    def _wait_for(self, fd: int, callback: Callable[[], None]) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, callback)
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError):
             client, _ = self._listener.accept()
             client.setblocking(True)
             self._clients[client.fileno()] = client
-            self._loop.add_reader(client.fileno(), self._readable, client)
+            self._wait_for(client.fileno(), lambda: self._readable(client))
 
     def _readable(self, client: socket.socket) -> None:
-        self._loop.remove_reader(client.fileno())
+        self._selector.unregister(client.fileno())
         try:
             request, fds = receive(client)
         except (OSError, ValueError, EOFError):
@@ -138,11 +143,11 @@ class ForkServer:
             os.close(fd)
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = (pid, client)
-        self._loop.add_reader(pidfd, self._ended, pidfd)
+        self._wait_for(pidfd, lambda: self._ended(pidfd))
         self._tell(client, {"pid": pid})
 
     def _ended(self, pidfd: int) -> None:
-        self._loop.remove_reader(pidfd)
+        self._selector.unregister(pidfd)
         os.close(pidfd)
         pid, client = self._children.pop(pidfd)
         _, status = os.waitpid(pid, 0)
@@ -169,7 +174,7 @@ class ForkServer:
 
     def _abandon(self) -> None:
         """In the child: nothing of the server's is ours."""
-        self._loop.close()
+        self._selector.close()
         self._listener.close()
         for client in self._clients.values():
             client.close()
@@ -253,6 +258,7 @@ def warm() -> None:
     for module in walk_packages(fakeqemu.__path__, "fakeqemu."):
         if module.name.split(".")[1] in rooms:
             import_module(module.name)
+    import_module("asyncio")
     import_module("fakeqemu.testing.agent")
     load_all()
     gc.collect()

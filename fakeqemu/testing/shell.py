@@ -17,6 +17,7 @@ from fakeqemu.commands.registry import Deferred
 from fakeqemu.io.clock import LoopClock
 from fakeqemu.io.drive import Drive
 from fakeqemu.io.host import LoopHost
+from fakeqemu.io.loop import Loop
 from fakeqemu.journal import Entry, Journal
 from fakeqemu.model.events import Event
 from fakeqemu.model.machine import Machine
@@ -24,7 +25,6 @@ from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.qapi.validate import SchemaViolation
 from fakeqemu.testing.engine import Engine
-from fakeqemu.testing.loop import TestLoop
 from fakeqemu.testing.private import PrivateMonitor
 
 #: verbs that move the clock
@@ -130,7 +130,7 @@ class LoopShell:
         loop = self._loop = asyncio.get_running_loop()
         configuration = parse_command_line(list(spec.options), spec.profile)
         configuration.as_posted = spec.as_posted
-        adapter = TestLoop(loop)
+        adapter = Loop(loop)
         host = self._host = LoopHost(adapter, stderr=self.stderr)
         boot = Boot.of(configuration, spec.profile, self._clock(adapter), host)
         vm = self.vm = boot.vm
@@ -220,7 +220,7 @@ class LoopShell:
         if self._host is not None:
             self._host.close()
 
-    def _clock(self, adapter: TestLoop) -> Clock:
+    def _clock(self, adapter: Loop) -> Clock:
         clock = self._spec.clock
         if clock == "virtual":
             return VirtualClock()

@@ -2,35 +2,22 @@
 
 Between two timers whatever was written has to be read, or a migration between two machines on
 one clock would depend on who is quick. So the clock stands still until nothing has happened
-for a few turns of the loop. It works on asyncio's loop and on that of a process, hence calls
-back instead of being awaited.
+for a few turns of the loop. It calls back instead of being awaited, as the model's code does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from fakeqemu.clock import Clock, VirtualClock
 from fakeqemu.commands.registry import Deferred
-from fakeqemu.io.loop import Handle
+from fakeqemu.io.loop import Loop
 from fakeqemu.qapi.errors import FakeQemuError
 
 #: turns without any traffic after which the world is taken to be quiet
 QUIET_TURNS = 3
 #: turns after which it is not waited for any longer
 _MOST_TURNS = 10_000
-
-
-class BusyLoop(Protocol):
-    """A loop that counts what its descriptors do."""
-
-    @property
-    def activity(self) -> int:
-        """How many times a descriptor was ready."""
-
-    def call_soon(self, callback: Callable[[], object]) -> Handle:
-        """Run `callback` at the next turn."""
 
 
 class ClockError(FakeQemuError):
@@ -40,7 +27,7 @@ class ClockError(FakeQemuError):
 class Timekeeper:
     """One machine's way to move its clock."""
 
-    def __init__(self, loop: BusyLoop, clock: Clock) -> None:
+    def __init__(self, loop: Loop, clock: Clock) -> None:
         self._loop = loop
         self._clock = clock
 

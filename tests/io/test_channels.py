@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fakeqemu.io.channels import SocketListener, open_local, open_outgoing
-from fakeqemu.io.loop import PollLoop
+from fakeqemu.io.loop import Loop
 from fakeqemu.qapi.errors import QapiError
+
+from .conftest import until
 
 
 class Heard:
@@ -30,19 +32,12 @@ class Heard:
 
 
 @pytest.fixture
-def loop() -> Iterator[PollLoop]:
-    made = PollLoop()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def outgoing(loop: PollLoop) -> Callable[[dict[str, Any]], tuple[Any, str]]:
-    def connect(address: dict[str, Any]) -> tuple[Any, str]:
+def outgoing(loop: Loop) -> Callable[[dict[str, Any]], Awaitable[tuple[Any, str]]]:
+    async def connect(address: dict[str, Any]) -> tuple[Any, str]:
         found: list[tuple[Any, str]] = []
         open_outgoing(loop, address, lambda stream, error: found.append((stream, error)))
         assert not found, "the answer must not come before the call returns"
-        assert loop.run_until(lambda: bool(found), 5)
+        await until(lambda: bool(found))
         return found[0]
 
     return connect
@@ -56,22 +51,22 @@ def inet(port: int) -> dict[str, Any]:
     return {"transport": "socket", "type": "inet", "host": "127.0.0.1", "port": str(port)}
 
 
-def test_a_unix_socket_both_ways(loop: PollLoop, tmp_path: Path, outgoing: Any) -> None:
+async def test_a_unix_socket_both_ways(loop: Loop, tmp_path: Path, outgoing: Any) -> None:
     path = Path(os.path.relpath(tmp_path)) / "m"
     arrived: list[Heard] = []
     listener = SocketListener(loop, unix(path), lambda s: arrived.append(Heard(s)), 1)
     assert listener.address == {"type": "unix", "path": str(path)}
-    stream, error = outgoing(unix(path))
+    stream, error = await outgoing(unix(path))
     assert error == ""
     source = Heard(stream)
     big = b"state" * 400_000
     stream.write(big)
-    assert loop.run_until(lambda: bool(arrived) and len(arrived[0].data) == len(big), 5)
+    await until(lambda: bool(arrived) and len(arrived[0].data) == len(big))
     arrived[0].stream.write(b"return path")
-    assert loop.run_until(lambda: source.data == b"return path", 5)
+    await until(lambda: source.data == b"return path")
     stream.write(b"last")
     stream.close()
-    assert loop.run_until(lambda: bool(arrived[0].ends), 5)
+    await until(lambda: bool(arrived[0].ends))
     assert arrived[0].data.endswith(b"last")
     assert arrived[0].ends == [None]
     assert source.ends == []
@@ -79,13 +74,13 @@ def test_a_unix_socket_both_ways(loop: PollLoop, tmp_path: Path, outgoing: Any) 
     assert not path.exists()
 
 
-def test_a_chosen_port_is_known(loop: PollLoop, outgoing: Any) -> None:
+async def test_a_chosen_port_is_known(loop: Loop, outgoing: Any) -> None:
     arrived: list[Any] = []
     listener = SocketListener(loop, inet(0), arrived.append, 2)
     assert listener.address["port"] != "0"
-    stream, error = outgoing(inet(int(listener.address["port"])))
+    stream, error = await outgoing(inet(int(listener.address["port"])))
     assert error == ""
-    assert loop.run_until(lambda: bool(arrived), 5)
+    await until(lambda: bool(arrived))
     stream.close()
     arrived[0].close()
     listener.close()
@@ -98,11 +93,11 @@ def test_a_chosen_port_is_known(loop: PollLoop, outgoing: Any) -> None:
         (unix(Path("/nowhere/m")), "Failed to connect to '/nowhere/m': No such file or directory"),
     ],
 )
-def test_refused_connections(address: dict[str, Any], text: str, outgoing: Any) -> None:
-    assert outgoing(address) == (None, text)
+async def test_refused_connections(address: dict[str, Any], text: str, outgoing: Any) -> None:
+    assert await outgoing(address) == (None, text)
 
 
-def test_refused_at_once(loop: PollLoop) -> None:
+async def test_refused_at_once(loop: Loop) -> None:
     def refused(address: dict[str, Any], outgoing: bool = True) -> str:
         with pytest.raises(QapiError) as caught:
             open_local(loop, address, outgoing=outgoing)
@@ -116,7 +111,7 @@ def test_refused_at_once(loop: PollLoop) -> None:
     )
 
 
-def test_a_file_with_an_offset(loop: PollLoop, tmp_path: Path) -> None:
+async def test_a_file_with_an_offset(loop: Loop, tmp_path: Path) -> None:
     address = {"transport": "file", "filename": str(tmp_path / "f"), "offset": 3}
     (tmp_path / "f").write_bytes(b"abcdef")
     out = open_local(loop, address, outgoing=True)
@@ -124,11 +119,11 @@ def test_a_file_with_an_offset(loop: PollLoop, tmp_path: Path) -> None:
     out.close()
     assert (tmp_path / "f").read_bytes() == b"abcstate"
     heard = Heard(open_local(loop, address, outgoing=False))
-    assert loop.run_until(lambda: bool(heard.ends), 5)
+    await until(lambda: bool(heard.ends))
     assert (heard.data, heard.ends) == (b"state", [None])
 
 
-def test_a_command_in_both_directions(loop: PollLoop, tmp_path: Path) -> None:
+async def test_a_command_in_both_directions(loop: Loop, tmp_path: Path) -> None:
     out = tmp_path / "out"
     stream = open_local(
         loop,
@@ -142,13 +137,13 @@ def test_a_command_in_both_directions(loop: PollLoop, tmp_path: Path) -> None:
             loop, {"transport": "exec", "args": ["/bin/echo", "hello"]}, outgoing=False
         )
     )
-    assert loop.run_until(lambda: bool(incoming.ends), 5)
+    await until(lambda: bool(incoming.ends))
     assert incoming.data == b"hello\n"
     assert heard.ends == []
     stream.close()
 
 
-def test_a_passed_socket_and_a_pipe(loop: PollLoop) -> None:
+async def test_a_passed_socket_and_a_pipe(loop: Loop) -> None:
     ours, theirs = socket.socketpair()
     stream = open_local(
         loop, {"transport": "socket", "type": "fd", "str": str(theirs.detach())}, outgoing=True
@@ -164,12 +159,12 @@ def test_a_passed_socket_and_a_pipe(loop: PollLoop) -> None:
     )
     os.write(write_end, b"piped")
     os.close(write_end)
-    assert loop.run_until(lambda: bool(heard.ends), 5)
+    await until(lambda: bool(heard.ends))
     assert heard.data == b"piped"
     ours.close()
 
 
-def test_a_broken_connection_says_why(loop: PollLoop) -> None:
+async def test_a_broken_connection_says_why(loop: Loop) -> None:
     ours, theirs = socket.socketpair()
     heard = Heard(
         open_local(
@@ -180,5 +175,5 @@ def test_a_broken_connection_says_why(loop: PollLoop) -> None:
     )
     heard.stream.write(b"unread")
     ours.close()
-    assert loop.run_until(lambda: bool(heard.ends), 5)
+    await until(lambda: bool(heard.ends))
     assert heard.ends == ["Unable to read from socket: Connection reset by peer"]

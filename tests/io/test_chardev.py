@@ -14,6 +14,7 @@ import pytest
 from fakeqemu.boot.configuration import Configuration
 from fakeqemu.clock import VirtualClock
 from fakeqemu.io.host import LoopHost
+from fakeqemu.io.loop import Loop
 from fakeqemu.model.chardev import (
     Chardev,
     ChardevOptions,
@@ -24,6 +25,8 @@ from fakeqemu.model.chardev import (
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
+
+from .conftest import until
 
 
 class Echo:
@@ -51,7 +54,7 @@ class Echo:
 
 @pytest.fixture
 async def vm(tmp_path: Path) -> AsyncIterator[Machine]:
-    host = LoopHost(asyncio.get_running_loop())
+    host = LoopHost(Loop(asyncio.get_running_loop()))
     machine = Machine(Profile.load("10.0"), Configuration(), VirtualClock(), host)
     host.serve(machine)
     yield machine
@@ -75,12 +78,6 @@ def unix(id: str, path: str, **options: object) -> ChardevOptions:
 def inet(id: str, port: int, **options: object) -> ChardevOptions:
     address = {"type": "inet", "data": {"host": "127.0.0.1", "port": str(port)}}
     return ChardevOptions(id, "socket", {"addr": address, **options})
-
-
-async def until(condition: object) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # type: ignore[operator]
-            await asyncio.sleep(0)
 
 
 async def test_one_client_at_a_time(vm: Machine, path: str) -> None:

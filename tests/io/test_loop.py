@@ -1,76 +1,96 @@
-"""The process's own event loop behaves as asyncio's does, as far as it goes."""
+"""asyncio's loop as machines use it: with files that cannot be polled, and longer than it runs."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
 from fakeqemu.clock import MILLISECOND
 from fakeqemu.io.clock import LoopClock
-from fakeqemu.io.loop import PollLoop
+from fakeqemu.io.loop import Loop
+
+from .conftest import until
 
 
-def test_calls_run_in_order_and_a_cancelled_one_not() -> None:
-    loop, seen = PollLoop(), []
-    loop.call_later(0.002, seen.append, "later")
-    loop.call_soon(seen.append, "first")
-    loop.call_soon(seen.append, "second")
-    loop.call_soon(seen.append, "never").cancel()
-    loop.call_later(0.0, seen.append, "never").cancel()
-    assert loop.run_until(lambda: "later" in seen, 5)
-    assert seen == ["first", "second", "later"]
+@pytest.fixture(params=["file", "null", "directory"])
+def unpollable(request: pytest.FixtureRequest, tmp_path: Path) -> int:
+    path = {"file": tmp_path / "f", "null": Path("/dev/null"), "directory": tmp_path}
+    if request.param == "file":
+        (tmp_path / "f").write_bytes(b"content")
+    fd = os.open(path[request.param], os.O_RDONLY)
+    request.addfinalizer(lambda: os.close(fd))
+    return fd
 
 
-def test_a_call_made_by_a_call_waits_for_the_next_turn() -> None:
-    loop, seen = PollLoop(), []
+async def test_what_cannot_be_polled_is_ready_in_every_turn(loop: Loop, unpollable: int) -> None:
+    seen: list[str] = []
+    before = loop.activity
+    loop.add_reader(unpollable, seen.append, "read")
+    assert seen == [], "never from inside the call"
+    await until(lambda: len(seen) >= 3)
+    assert loop.activity - before == len(seen)
+    assert loop.remove_reader(unpollable)
+    assert not loop.remove_reader(unpollable)
+    seen.clear()
+    loop.add_writer(unpollable, seen.append, "write")
+    await until(lambda: seen)
+    assert loop.remove_writer(unpollable)
+    seen.clear()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert seen == []
 
-    def again() -> None:
-        seen.append("again")
-        loop.call_soon(seen.append, "next")
 
-    loop.call_soon(again)
-    loop.turn(0)
-    assert seen == ["again"]
-    loop.turn(0)
-    assert seen == ["again", "next"]
+async def test_a_callback_may_stop_itself(loop: Loop, unpollable: int) -> None:
+    seen: list[bool] = []
+    loop.add_reader(unpollable, lambda: seen.append(loop.remove_reader(unpollable)))
+    await until(lambda: seen)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert seen == [True]
 
 
-def test_readers_and_writers_of_one_descriptor() -> None:
-    loop, seen = PollLoop(), []
+async def test_others_get_their_turn_beside_a_file(loop: Loop, unpollable: int) -> None:
+    """A file is read in slices: a pipe beside it is served before the file is at its end."""
+    order: list[str] = []
     read_end, write_end = os.pipe()
-    loop.add_writer(write_end, seen.append, "writable")
-    loop.turn(0)
-    assert seen == ["writable"]
-    assert loop.remove_writer(write_end)
-    assert not loop.remove_writer(write_end)
-    loop.add_reader(read_end, lambda: seen.append(os.read(read_end, 10)))
-    loop.turn(0)
+    loop.add_reader(unpollable, order.append, "file")
+    loop.add_reader(read_end, order.append, "pipe")
     os.write(write_end, b"x")
-    loop.turn(5)
-    assert seen == ["writable", b"x"]
+    await until(lambda: "pipe" in order and order[-1] == "file")
+    loop.remove_reader(unpollable)
     loop.remove_reader(read_end)
-    os.write(write_end, b"y")
-    loop.turn(0)
-    assert seen == ["writable", b"x"]
     os.close(read_end)
     os.close(write_end)
 
 
-def test_running_out_of_time() -> None:
-    assert not PollLoop().run_until(lambda: False, 0.001)
+async def test_a_closed_descriptor_is_an_error(loop: Loop) -> None:
+    fd = os.open("/dev/null", os.O_RDONLY)
+    os.close(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        loop.add_reader(fd, print)
 
 
-def test_an_error_of_a_callback_reaches_the_caller() -> None:
-    loop = PollLoop()
-    loop.call_soon(lambda: 1 // 0)
-    with pytest.raises(ZeroDivisionError):
-        loop.turn(0)
+def test_a_loop_that_has_ended_does_no_harm() -> None:
+    ended = asyncio.new_event_loop()
+    loop = Loop(ended)
+    read_end, write_end = os.pipe()
+    loop.add_reader(read_end, print)
+    ended.close()
+    assert not loop.remove_reader(read_end)
+    assert not loop.remove_writer(write_end)
+    loop.call_soon(print).cancel()
+    loop.call_later(1.0, print).cancel()
+    os.close(read_end)
+    os.close(write_end)
 
 
-def test_a_clock_may_run_faster_than_the_wall() -> None:
-    loop, seen = PollLoop(), []
+async def test_a_clock_may_run_faster_than_the_wall(loop: Loop) -> None:
+    seen: list[int] = []
     clock = LoopClock(loop, speed=1000.0)
     clock.call_later(1000 * MILLISECOND, lambda: seen.append(clock.now()))
-    assert loop.run_until(lambda: bool(seen), 5)
+    await until(lambda: seen)
     assert seen[0] >= 1000 * MILLISECOND

@@ -280,3 +280,48 @@ def test_starting_is_quick_because_little_is_imported(emulator: str) -> None:
     )
     loaded = set(done.stdout.split())
     assert not loaded & {"asyncio", "qemu", "subprocess", "threading", "argparse", "ctypes"}
+
+
+async def test_it_runs_under_asyncios_debug_mode(short: Path) -> None:
+    """asyncio then checks threads and callbacks, and says what it does not like."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "fakeqemu", "run", "--profile", "10.0", "--", *NONE,
+        "-qmp", f"unix:{short}/q,server=on,wait=off", "-chardev", "pty,id=p",
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONASYNCIODEBUG": "1"},
+    )  # fmt: skip
+    client = await connect(short / "q")
+    assert (await client.execute("query-status"))["status"] == "running"
+    process.terminate()
+    _, error = await process.communicate()
+    assert process.returncode == 0
+    lines = error.decode().splitlines()
+    # slow callbacks are named too; how slow they are is the host's affair
+    assert [line for line in lines if not line.startswith("Executing ")] == [lines[-1]]
+    assert "terminating on signal 15" in lines[-1]
+    await hang_up(client)
+
+
+_LEAKS = """
+import sys
+from fakeqemu.io.process import ProcessOptions, run_process
+from fakeqemu.profile import Profile
+
+def prepare(vm):
+    vm.on_main_loop.append(lambda: vm.host.loop.call_soon(lambda: 1 // 0))
+
+sys.exit(run_process(sys.argv[1:], Profile.load("10.0"), ProcessOptions(prepare=[prepare])))
+"""
+
+
+async def test_an_error_that_leaks_is_shown_and_ends_nothing(short: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _LEAKS, *NONE, "-qmp", f"unix:{short}/q,server=on,wait=off",
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    client = await connect(short / "q")
+    await client.execute("quit")
+    _, error = await process.communicate()
+    assert process.returncode == 0
+    assert b"ZeroDivisionError" in error
+    await hang_up(client)

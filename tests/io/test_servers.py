@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fakeqemu.io.loop import PollLoop
+from fakeqemu.io.loop import Loop
 from fakeqemu.io.output import FdOutput
 from fakeqemu.io.servers import adopt, serve
 from fakeqemu.model.output import Zeros
 from fakeqemu.qapi.errors import QapiError
 
+from .conftest import until
+
 MIB = 1 << 20
 
 
-@pytest.fixture
-def loop() -> Iterator[PollLoop]:
-    made = PollLoop()
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize("leave", [True, False])
-def test_a_client_becomes_a_stream(loop: PollLoop, tmp_path: Path, leave: bool) -> None:
+async def test_a_client_becomes_a_stream(loop: Loop, tmp_path: Path, leave: bool) -> None:
     path = tmp_path / "s"
     came: list[Any] = []
     (server,) = serve(
@@ -35,7 +29,7 @@ def test_a_client_becomes_a_stream(loop: PollLoop, tmp_path: Path, leave: bool) 
     )
     client = socket.socket(socket.AF_UNIX)
     client.connect(str(path))
-    loop.run_until(lambda: bool(came), timeout=5)
+    await until(lambda: bool(came))
     stream, peer = came[0]
     assert peer == {"type": "unix", "path": ""}
     got: list[bytes] = []
@@ -43,7 +37,7 @@ def test_a_client_becomes_a_stream(loop: PollLoop, tmp_path: Path, leave: bool) 
     stream.write(b"hello")
     assert client.recv(5) == b"hello"
     client.send(b"you")
-    loop.run_until(lambda: bool(got), timeout=5)
+    await until(lambda: bool(got))
     assert got == [b"you"]
     stream.close()
     client.close()
@@ -51,7 +45,7 @@ def test_a_client_becomes_a_stream(loop: PollLoop, tmp_path: Path, leave: bool) 
     assert path.exists() == leave
 
 
-def test_every_address_of_a_name_is_served(loop: PollLoop) -> None:
+async def test_every_address_of_a_name_is_served(loop: Loop) -> None:
     servers = serve(
         loop, {"type": "inet", "host": "127.0.0.1", "port": "0"}, print, leave_file=False
     )
@@ -67,7 +61,7 @@ def test_every_address_of_a_name_is_served(loop: PollLoop) -> None:
         each.close()
 
 
-def test_only_sockets_are_adopted(loop: PollLoop, tmp_path: Path) -> None:
+async def test_only_sockets_are_adopted(loop: Loop, tmp_path: Path) -> None:
     fd = os.open(tmp_path / "f", os.O_CREAT | os.O_RDWR)
     with pytest.raises(QapiError, match="is not a socket"):
         adopt(loop, fd)
