@@ -10,8 +10,10 @@ import pytest
 
 from fakeqemu.io.files import RealFiles
 from fakeqemu.model.block import qcow2snapshots
+from fakeqemu.model.block.driver import check_request
 from fakeqemu.model.block.files import BlockFile, MemoryFiles
-from fakeqemu.model.block.qcow2 import Header, Qcow2, parse_header
+from fakeqemu.model.block.qcow2 import Qcow2
+from fakeqemu.model.block.qcow2header import Header, parse_header
 from fakeqemu.model.block.qcow2snapshots import Snapshot
 from fakeqemu.qapi.errors import QapiError
 
@@ -26,10 +28,12 @@ class Store:
         return self._file.size()
 
     def read(self, offset: int, count: int) -> bytes:
+        check_request(offset, count)
         data = self._file.read(offset, count)
         return data + bytes(count - len(data))
 
     def write(self, offset: int, data: bytes) -> None:
+        check_request(offset, len(data))
         self._file.write(offset, data)
 
     def zero(self, offset: int, count: int) -> None:
@@ -51,7 +55,6 @@ def churn(image: Qcow2, *, snapshots: bool) -> bytearray:
     """Write, zero, keep and go back at random; what the guest should see then."""
     seen = bytearray(SIZE)
     kept: list[tuple[Snapshot, bytes]] = []
-    table: list[Snapshot] = []
     chance = random.Random(1)
     for number in range(40):
         offset = chance.randrange(SIZE)
@@ -66,13 +69,13 @@ def churn(image: Qcow2, *, snapshots: bool) -> bytearray:
             seen[offset : offset + count] = bytes(count)
         elif what < 0.85:
             new = Snapshot(str(number), f"s{number}", 1, 2, 3)
-            qcow2snapshots.take(image, table, new)
+            qcow2snapshots.take(image, new)
             kept.append((new, bytes(seen)))
         elif kept and what < 0.93:
             qcow2snapshots.apply(image, kept[0][0])
             seen[:] = kept[0][1]
         elif kept:
-            qcow2snapshots.delete(image, table, kept.pop()[0])
+            qcow2snapshots.delete(image, kept.pop()[0])
         assert image.read(0, SIZE, zeros) == seen
     return seen
 

@@ -344,7 +344,7 @@ class Backends:
         # an export or a job may write to the image until the guest comes in
         backend.dormant = self.vm.runstate.check("inmigrate")
         node = backend.node
-        if node is None and not kind.may_be_empty:
+        if (node is None or not base.inserted(node)) and not kind.may_be_empty:
             raise QapiError("Device needs media, but drive is empty")
         perm, shared = perms.CONSISTENT_READ, _SHARED
         writable = not kind.read_only and (node is None or not node.read_only)

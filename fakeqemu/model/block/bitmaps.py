@@ -193,7 +193,11 @@ def create(node: Node, name: str | None, granularity: int) -> Bitmap:
             raise QapiError(f"Bitmap already exists: {name}")
         if len(c_bytes(name)) > _LONGEST_NAME:
             raise QapiError(f"Bitmap name too long: {name}")
-    bitmap = Bitmap(node, name, granularity, base.length(node))
+    try:
+        size = base.length(node)
+    except base.BlockIoError as error:
+        raise error.prefixed("could not get length of device: ") from None
+    bitmap = Bitmap(node, name, granularity, size)
     node.bitmaps.insert(0, bitmap)
     return bitmap
 

@@ -183,6 +183,9 @@ class Driver:
         below = self._below(node)
         truncate(below, size)
 
+    def flush(self, node: Node) -> None:
+        """Write what is kept back of the image's own tables. Raises BlockIoError."""
+
     def when_idle(self, node: Node, call: Callable[[], None]) -> bool:  # noqa: ARG002
         """Whether writes are still under way; `call` is then called when they are done."""
         return False
@@ -253,6 +256,54 @@ class Driver:
         return {"filename": filename}
 
 
+class NoMedium(Driver):
+    """In place of a driver whose image turned out to be damaged: QEMU's `bs->drv = NULL`.
+
+    The node keeps its name and place; nobody can use it but to take it away.
+    """
+
+    first_child = None
+
+    def __init__(self, before: Driver) -> None:
+        super().__init__(before.graph)
+        self.name = before.name
+        self._before = before
+
+    def child_permissions(
+        self, node: Node, edge: Edge, perm: int, shared: int
+    ) -> tuple[int, int]:
+        """As before: permissions are looked at when users change."""
+        return self._before.child_permissions(node, edge, perm, shared)
+
+    def length(self, node: Node) -> int:  # noqa: ARG002
+        """None."""
+        raise BlockIoError("No medium found")
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:  # noqa: ARG002
+        """Nothing to read."""
+        raise BlockIoError("No medium found")
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:  # noqa: ARG002
+        """Nothing to write to."""
+        raise BlockIoError("No medium found")
+
+    def zero(self, node: Node, offset: int, count: int) -> None:  # noqa: ARG002
+        """Nothing to write to."""
+        raise BlockIoError("No medium found")
+
+    def discard(self, node: Node, offset: int, count: int) -> None:  # noqa: ARG002
+        """Nothing to write to."""
+        raise BlockIoError("No medium found")
+
+    def status(self, node: Node, start: int, end: int) -> Iterator[Range]:  # noqa: ARG002
+        """Nothing to look at."""
+        raise BlockIoError("No medium found")
+
+    def truncate(self, node: Node, size: int) -> None:  # noqa: ARG002
+        """Nothing to resize."""
+        raise QapiError("No medium inserted")
+
+
 D = TypeVar("D", bound=type[Driver])
 
 #: every modelled driver by name
@@ -263,6 +314,17 @@ def driver(kind: D) -> D:
     """Register a driver class."""
     DRIVERS[kind.name] = kind
     return kind
+
+
+def check_request(offset: int, count: int) -> None:
+    """Raise BlockIoError for a range that no request may have: bdrv_check_qiov_request()."""
+    if offset < 0 or count > MAX_LENGTH or offset > MAX_LENGTH - count:
+        raise BlockIoError
+
+
+def inserted(node: Node) -> bool:
+    """Whether there is a medium, in the node and in all below: bdrv_is_inserted()."""
+    return not any(isinstance(each.driver, NoMedium) for each in node.subtree())
 
 
 def length(node: Node) -> int:

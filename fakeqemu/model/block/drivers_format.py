@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
-from fakeqemu.model.block import qcow2snapshots
+from fakeqemu.model.block import qcow2check, qcow2options, qcow2snapshots
 from fakeqemu.model.block.driver import HOLE, ZERO, Driver, Range, driver
 from fakeqemu.model.block.qcow2 import Qcow2
-from fakeqemu.model.block.qcow2header import CORRUPT, EXTERNAL_DATA, LAZY_REFCOUNTS
+from fakeqemu.model.block.qcow2header import (
+    BITMAPS,
+    CORRUPT,
+    DIRTY,
+    EXTERNAL_DATA,
+    LAZY_REFCOUNTS,
+    RAW_DATA,
+)
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -18,14 +28,6 @@ if TYPE_CHECKING:
 
 _SECTOR = 512
 _WRITING = perms.WRITE | perms.RESIZE
-
-#: qcow2 options that tune caches and checks, which nothing here has
-_QCOW2_TUNING = (
-    "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
-    "discard-no-unref", "overlap-check", "cache-size", "l2-cache-size",
-    "l2-cache-entry-size", "refcount-cache-size", "cache-clean-interval", "keep-data-file-open",
-)  # fmt: skip
-_CACHE_SIZES = ("cache-size", "l2-cache-size", "refcount-cache-size")
 
 
 @driver
@@ -155,18 +157,32 @@ class NodeStore:
         return base.length(self._node)
 
     def read(self, offset: int, count: int) -> bytes:
-        """Exactly `count` bytes, zeros beyond the end."""
-        inside = max(0, min(count, self.size() - offset))
-        data = base.read(self._node, offset, inside) if inside else b""
+        """Exactly `count` bytes, zeros beyond the end. Raises BlockIoError."""
+        base.check_request(offset, count)
+        try:
+            inside = max(0, min(count, self.size() - offset))
+            data = base.read(self._node, offset, inside) if inside else b""
+        except OSError as error:
+            raise base.BlockIoError(os.strerror(error.errno or errno.EIO)) from None
         return data + bytes(count - len(data))
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write."""
-        base.write(self._node, offset, data)
+        """Write. Raises BlockIoError."""
+        base.check_request(offset, len(data))
+        if not data:
+            return
+        try:
+            base.write(self._node, offset, data)
+        except OSError as error:
+            raise base.BlockIoError(os.strerror(error.errno or errno.EIO)) from None
 
     def zero(self, offset: int, count: int) -> None:
-        """Zeros."""
-        self._node.driver.zero(self._node, offset, count)
+        """Zeros. Raises BlockIoError."""
+        base.check_request(offset, count)
+        try:
+            self._node.driver.zero(self._node, offset, min(count, max(self.size() - offset, 0)))
+        except OSError as error:
+            raise base.BlockIoError(os.strerror(error.errno or errno.EIO)) from None
 
     def truncate(self, size: int) -> None:
         """Change its size."""
@@ -183,74 +199,111 @@ class Qcow2Driver(Driver):
     supports_snapshots = True
     packs = True
     has_info = True
-    mutable = _QCOW2_TUNING
+    mutable = qcow2options.NAMES
 
     image: Qcow2
-    snapshots: list[qcow2snapshots.Snapshot]
+
+    @property
+    def snapshots(self) -> list[qcow2snapshots.Snapshot]:
+        """The image's internal snapshots, oldest first."""
+        return self.image.snapshots
 
     def open(self, node: Node, options: dict[str, Any]) -> None:
-        """Read header and tables. Raises QapiError."""
+        """Look at the header and what it leads to. Raises QapiError.
+
+        The order is that of block/qcow2.c: qcow2_do_open().
+        """
         super().open(node, options)
+        self._open_image(node, options)
+        node.backing_file = node.auto_backing_file = self.image.header.backing_file
+        node.backing_format = self.image.header.backing_format
+
+    def _open_image(self, node: Node, options: dict[str, Any]) -> None:
+        from fakeqemu.model.block.bitmapstore import load_bitmaps
+
         assert node.file is not None
-        self.image = Qcow2(NodeStore(node.file))
-        header = self.image.header
-        if header.incompatible & CORRUPT and not node.read_only:
-            raise QapiError("qcow2: Image is corrupt; cannot be opened read/write")
-        if header.crypt_method:
-            raise NotModelledError("encrypted qcow2 images")
+        writable = not node.read_only
+
+        def prepare(image: Qcow2) -> None:
+            qcow2options.take(image, options, unmap=node.discard == "unmap")
+
+        self.image = image = Qcow2(NodeStore(node.file), writable=writable, prepare=prepare)
+        image.say = self.graph.vm.host.say
+        image.on_corrupt = functools.partial(self._corrupt, node)
+        header = image.header
         if header.incompatible & EXTERNAL_DATA:
             raise NotModelledError("qcow2 images with an external data file")
-        self._tune(options)
         if options.pop("data-file", None) is not None:
             raise QapiError(
                 "'data-file' can only be set for images with an external data file"
             )
-        if options.pop("encrypt", None) is not None:
-            raise QapiError("No encryption in image header, but options specified format 'aes'")
-        node.backing_file = node.auto_backing_file = header.backing_file
-        node.backing_format = header.backing_format
-        self.snapshots = qcow2snapshots.load(self.image)
-        from fakeqemu.model.block.bitmapstore import load_bitmaps
+        if header.autoclear & RAW_DATA:
+            raise QapiError("data-file-raw requires a data file")
+        image.open_rest()
+        qcow2snapshots.load(image)
+        mine = writable and not node.inactive
+        stale = header.stale or bool(header.autoclear & ~(BITMAPS | RAW_DATA))
+        if stale and writable:
+            header.autoclear &= BITMAPS | RAW_DATA
+        if not node.inactive:
+            load_bitmaps(node, image)
+        try:
+            if stale and mine:
+                image.write_header()
+        except base.BlockIoError as error:
+            raise error.prefixed("Could not update qcow2 header: ") from None
+        if mine and header.incompatible & DIRTY:
+            try:
+                qcow2check.repair(image)
+            except base.BlockIoError as error:
+                raise error.prefixed("Could not repair dirty image: ") from None
 
-        load_bitmaps(node, self.image)
-
-    def _tune(self, options: dict[str, Any]) -> None:
-        sizes = {name: options[name] for name in _CACHE_SIZES if name in options}
-        if len(sizes) == len(_CACHE_SIZES):
-            raise QapiError(
-                "cache-size, l2-cache-size and refcount-cache-size"
-                " may not be set at the same time"
-            )
-        if "cache-size" in sizes:
-            for name in _CACHE_SIZES[1:]:
-                if sizes.get(name, 0) > sizes["cache-size"]:
-                    raise QapiError(f"{name} may not exceed cache-size")
-        entry = options.get("l2-cache-entry-size")
-        if entry is not None and (entry & entry - 1 or not 512 <= entry <= self.image.cluster):
-            raise QapiError(
-                "L2 cache entry size must be a power of two between 512"
-                f" and the cluster size ({self.image.cluster})"
-            )
-        if options.get("lazy-refcounts") and self.image.header.version < 3:
-            raise QapiError(
-                "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level"
-            )
-        for name in _QCOW2_TUNING:
-            options.pop(name, None)
+    def _corrupt(self, node: Node, text: str, fatal: bool, offset: int, size: int) -> None:
+        """BLOCK_IMAGE_CORRUPTED; a node that must not be used any more has no medium then."""
+        data: dict[str, Any] = {"device": node.device_name}
+        if node.name:
+            data["node-name"] = node.name
+        data["msg"] = text
+        if offset >= 0:
+            data["offset"] = offset
+        if size >= 0:
+            data["size"] = size
+        self.graph.vm.events.emit("BLOCK_IMAGE_CORRUPTED", {**data, "fatal": fatal})
+        if fatal:
+            node.driver = base.NoMedium(self)
 
     def close(self, node: Node) -> None:
-        """Persistent bitmaps go into the image."""
-        self.store_bitmaps(node)
+        """Tables and persistent bitmaps go into the image."""
+        if node.inactive or not self.image.writable:
+            return
+        say = self.graph.vm.host.say
+        try:
+            self.image.flush()
+        except base.BlockIoError:
+            if node.driver is not self:
+                return  # it has turned out to be damaged
+        try:
+            self.store_bitmaps(node)
+        except QapiError as error:
+            say(
+                "qemu-system-x86_64: Lost persistent bitmaps during inactivation of node"
+                f" '{node.device_or_name}': {error.desc}"
+            )
+        try:
+            self.image.flush()
+            self.image.mark_clean()
+        except base.BlockIoError as error:
+            say(f"qemu-system-x86_64: Failed to flush the L2 table cache: {error.desc}")
+
+    def flush(self, node: Node) -> None:
+        """Write the tables. Raises BlockIoError."""
+        if not node.inactive and self.image.writable:
+            self.image.flush()
 
     def activated(self, node: Node) -> None:
         """Read header and tables anew."""
-        from fakeqemu.model.block.bitmapstore import load_bitmaps
-
-        assert node.file is not None
-        self.image = Qcow2(NodeStore(node.file))
-        self.snapshots = qcow2snapshots.load(self.image)
         node.bitmaps[:] = [b for b in node.bitmaps if not b.stored or b.skip_store]
-        load_bitmaps(node, self.image)
+        self._open_image(node, dict(node.options))
         for bitmap in node.bitmaps:
             bitmap.skip_store = False
 
@@ -262,10 +315,14 @@ class Qcow2Driver(Driver):
             store_bitmaps(node, self.image)
 
     def prepare_reopen(
-        self, node: Node, options: dict[str, Any]  # noqa: ARG002
+        self, node: Node, options: dict[str, Any]
     ) -> Callable[[], None]:
         """Tuning only."""
-        self._tune(options)
+        image = self.image
+        before = image.lazy
+        qcow2options.take(image, options, unmap=node.discard == "unmap")
+        if before and not image.lazy:
+            image.mark_clean()
         return lambda: None
 
     # -- data ----------------------------------------------------------------------------------

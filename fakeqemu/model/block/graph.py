@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import permissions as perms
+from fakeqemu.model.block.driver import inserted
 from fakeqemu.model.block.files import FileSystem, MemoryFiles
 from fakeqemu.model.block.node import Edge, Node, User
 from fakeqemu.qapi.errors import QapiError
@@ -76,6 +77,8 @@ class Graph:
         node = self.lookup(name, name).skip_implicit()
         if not self.is_root(node):
             raise QapiError("Need a root block node")
+        if not inserted(node):
+            raise QapiError("Device has no medium")
         return node
 
     @staticmethod

@@ -115,7 +115,9 @@ def _full_backing(node: Node) -> str:
 
 
 def device_info(node: Node, backend: Backend | None, *, flat: bool) -> Json:
-    """BlockDeviceInfo."""
+    """BlockDeviceInfo. Raises QapiError for a damaged image that nobody can use."""
+    if isinstance(node.driver, base.NoMedium):
+        raise QapiError(f"Block device {node.name} is ejected")
     info: Json = {
         "file": node.filename,
         "node-name": node.name,
@@ -191,7 +193,7 @@ def block_info(backend: Backend, *, flat: bool = False) -> Json:
         info["tray_open"] = backend.tray_open
     if backend.kind.io_status:
         info["io-status"] = backend.io_status
-    if backend.node is not None:
+    if backend.node is not None and not isinstance(backend.node.driver, base.NoMedium):
         info["inserted"] = device_info(backend.node.skip_implicit(), backend, flat=flat)
     return info
 

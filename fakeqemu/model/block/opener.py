@@ -176,7 +176,9 @@ def _check_length(node: Node) -> None:
         if length > base.MAX_LENGTH:
             raise QapiError(os.strerror(errno.EFBIG))
     except QapiError as error:
-        raise error.prefixed("Could not refresh total sector count: ") from None
+        raw = node.driver.name == "raw" and isinstance(error, base.BlockIoError)
+        what = "get image size" if raw else "refresh total sector count"
+        raise error.prefixed(f"Could not {what}: ") from None
 
 
 def open_backing(graph: Graph, node: Node, backing: Any, strict: bool = False) -> None:

@@ -175,6 +175,15 @@ def _truncate(line: _Line) -> None:
     base.truncate(node, size)
 
 
+def _flush(line: _Line) -> None:
+    node = line.backend.node
+    assert node is not None
+    try:
+        node.driver.flush(node)
+    except QapiError as error:
+        line.say(f"flush: {error.desc}")
+
+
 def _nothing(line: _Line) -> None:
     """What only prints, or what has no meaning where nothing is pending."""
 
@@ -185,8 +194,9 @@ _VERBS = {
     **dict.fromkeys(("write", "w", "aio_write"), _Verb(_write, perms.WRITE, _W)),
     **dict.fromkeys(("discard", "d"), _Verb(_discard, perms.WRITE, "Cq")),
     **dict.fromkeys(("truncate", "t"), _Verb(_truncate, perms.WRITE | perms.RESIZE, "m:")),
+    **dict.fromkeys(("flush", "f", "aio_flush"), _Verb(_flush)),
     **dict.fromkeys(
-        ("flush", "f", "aio_flush", "length", "l", "info", "i", "map", "alloc", "help"),
+        ("length", "l", "info", "i", "map", "alloc", "help"),
         _Verb(_nothing),
     ),
 }

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
 from fakeqemu.model.block import qcow2snapshots, reopen
 from fakeqemu.model.block.create import create_image
+from fakeqemu.model.block.driver import BlockIoError
 from fakeqemu.model.block.drivers_format import Qcow2Driver
 from fakeqemu.model.block.node import Node
 from fakeqemu.model.block.opener import open_node
 from fakeqemu.model.block.qcow2snapshots import Snapshot
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.numbers import digits
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.room import Block
 
 Json = dict[str, Any]
 _SECOND = 10**9
+_ULONG_MAX = (1 << 64) - 1
 
 
 class External:
@@ -30,7 +32,14 @@ class External:
         self.old = old
         self.new: Node | None = None
         block.jobs.drain({id(node) for node in old.chain()})
+        if not base.inserted(old):
+            raise QapiError(f"Device '{old.device_or_name}' has no medium")
         old.check_operation("external-snapshot")
+        if not old.read_only:
+            try:
+                old.driver.flush(old)
+            except BlockIoError:
+                raise QapiError("An IO error has occurred") from None
 
     def put_on_top(self, new: Node) -> None:
         """Make `new` the overlay. Raises QapiError."""
@@ -137,21 +146,28 @@ def _with_snapshots(node: Node, device: str) -> Qcow2Driver:
     return node.driver
 
 
+def _number(id: str) -> int:
+    """What C's strtoul() makes of an id; images of others may have any text there."""
+    digits = re.match(r"[ \t\n\v\f\r]*\+?(\d*)", id, re.ASCII)
+    text = digits[1].lstrip("0") if digits is not None else ""
+    return _ULONG_MAX if len(text) > 20 else min(int(text or "0"), _ULONG_MAX)
+
+
 def create_internal(
     block: Block, driver: Qcow2Driver, name: str, vm_state_size: int = 0
 ) -> Snapshot:
     """Take an internal snapshot with the next free id."""
-    numbers = [digits(each.id) or 0 for each in driver.snapshots]
+    numbers = [_number(each.id) for each in driver.snapshots]
     now = block.vm.clock.realtime()
     new = Snapshot(
-        str(max(numbers, default=0) + 1),
+        str(max(numbers, default=0) + 1 & _ULONG_MAX),
         name,
         now // _SECOND,
         now % _SECOND // 1000 * 1000,
         block.vm.clock.now(),
         vm_state_size,
     )
-    qcow2snapshots.take(driver.image, driver.snapshots, new)
+    qcow2snapshots.take(driver.image, new)
     return new
 
 
@@ -166,7 +182,11 @@ def snapshot_internal(block: Block, arguments: Json) -> tuple[Qcow2Driver, Snaps
         raise QapiError("Name is empty")
     if find(driver, None, name) is not None:
         raise QapiError(f"Snapshot with name '{name}' already exists on device '{device}'")
-    return driver, create_internal(block, driver, name)
+    try:
+        return driver, create_internal(block, driver, name)
+    except BlockIoError as error:
+        start = f"Failed to create snapshot '{name}' on device '{device}': "
+        raise error.prefixed(start) from None
 
 
 def delete_internal(block: Block, arguments: Json) -> Json:
@@ -185,5 +205,5 @@ def delete_internal(block: Block, arguments: Json) -> Json:
             f" '{name if name is not None else 'null'}' does not exist on device '{device}'"
         )
     assert isinstance(node.driver, Qcow2Driver)
-    qcow2snapshots.delete(node.driver.image, node.driver.snapshots, found)
+    qcow2snapshots.delete(node.driver.image, found)
     return found.info()

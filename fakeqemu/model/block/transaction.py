@@ -86,7 +86,7 @@ def _snapshot_sync(block: Block, data: Json, _grouped: Transaction | None) -> St
 
 def _internal(block: Block, data: Json, _grouped: Transaction | None) -> Step:
     driver, new = snapshots.snapshot_internal(block, data)
-    return Step(abort=lambda: qcow2snapshots.delete(driver.image, driver.snapshots, new))
+    return Step(abort=lambda: qcow2snapshots.delete(driver.image, new))
 
 
 def _job(make: Callable[..., BlockJob]) -> Prepare:

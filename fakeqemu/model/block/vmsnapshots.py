@@ -206,7 +206,7 @@ def delete(block: Block, tag: str, names: list[str] | None = None) -> None:
         driver = _driver(node)
         found = snapshots.find(driver, None, tag) if driver is not None else None
         if driver is not None and found is not None:
-            qcow2snapshots.delete(driver.image, driver.snapshots, found)
+            qcow2snapshots.delete(driver.image, found)
 
 
 class SnapshotJob(Job):
