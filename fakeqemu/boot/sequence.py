@@ -16,6 +16,7 @@ from fakeqemu.boot import steps
 from fakeqemu.boot import steps_machine as machine
 from fakeqemu.boot.checks import CpuModel, MachineSettings
 from fakeqemu.boot.configuration import Configuration
+from fakeqemu.boot.gdbserver import start_gdb_servers
 from fakeqemu.boot.messages import Messages
 from fakeqemu.boot.qtest import create_qtest
 from fakeqemu.boot.requests import Request
@@ -74,6 +75,7 @@ BOARD_STEPS = (
     Step("board", machine.create_board, "machine-initialized"),
     Step("devices", machine.create_devices),
     Step("machine done", machine.machine_done, "machine-ready"),
+    Step("gdb server", start_gdb_servers),
     Step("snapshot", machine.load_snapshot),
     Step("incoming", machine.start_incoming),
     Step("autostart", machine.start_guest),

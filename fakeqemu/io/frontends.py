@@ -1,4 +1,4 @@
-"""Who sits on the character devices of a machine with a world: monitors, a qtest server."""
+"""Who sits on the character devices of a machine with a world: monitors, qtest, gdb."""
 
 from __future__ import annotations
 
@@ -37,6 +37,21 @@ def make_qtest(host: LoopHost, vm: Machine, chardev: Chardev, log: str | None) -
     from fakeqemu.qmp.qtest import QtestServer
 
     return QtestServer(vm, chardev, _log(host, log))
+
+
+def serve_gdb(vm: Machine) -> Callable[[str | None], None]:
+    """What puts the machine's one gdb server on a chardev, by its id, or on none."""
+    server: Any = None
+
+    def serve(chardev: str | None) -> None:
+        nonlocal server
+        if server is None:
+            from fakeqemu.qmp.gdbserver import GdbServer
+
+            server = GdbServer(vm)
+        server.sit_on(vm.chardevs[chardev] if chardev is not None else None)
+
+    return serve
 
 
 def _log(host: LoopHost, path: str | None) -> Callable[[str], None] | None:

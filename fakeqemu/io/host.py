@@ -22,7 +22,7 @@ from fakeqemu.boot.requests import (
     WritePidFile,
 )
 from fakeqemu.io.files import RealFiles
-from fakeqemu.io.frontends import make_monitor, make_qtest
+from fakeqemu.io.frontends import make_monitor, make_qtest, serve_gdb
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.messages import report, write_lines
 from fakeqemu.io.output import FdOutput, create_output
@@ -82,6 +82,7 @@ class LoopHost:
             vm, vm.chardevs[name], human=human, pretty=pretty
         )
         vm.objects.make_qtest = lambda name, log: make_qtest(self, vm, vm.chardevs[name], log)
+        vm.objects.serve_gdb = serve_gdb(vm)
 
     def at_end(self, cleanup: Callable[[], None]) -> None:
         """Call `cleanup` when the host closes, before those asked for earlier."""

@@ -82,7 +82,7 @@ class _Process:
             sys.stdout.flush()
             return leave.code
         except StartupError as error:
-            self._print_lines([*error.earlier, error.message])
+            self._print_lines(error.lines)
             return error.code
         configuration.as_posted = self._options.as_posted
         if configuration.daemonize:
@@ -133,7 +133,7 @@ class _Process:
             host.loop.call_soon(load_all)
             await over
         except StartupError as error:
-            self._print_lines([*error.earlier, error.message], vm)
+            self._print_lines(error.lines, vm)
             return await _close_failed(host, error.code)
         except FakeQemuError as error:
             host.warn(str(error))

@@ -299,7 +299,9 @@ class Chardev:
 
 
 #: backends that live in the model alone
-_MODEL_ONLY = frozenset({"null", "ringbuf", "memory", "vc", "testdev", "msmouse", "wctablet"})
+_MODEL_ONLY = frozenset(
+    {"null", "ringbuf", "memory", "vc", "testdev", "msmouse", "wctablet", "gdb"}
+)
 
 
 def open_in_model(chardev: Chardev) -> bool:

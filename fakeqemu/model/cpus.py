@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.registers import CR4_FEATURES, X86Registers
 from fakeqemu.model.schemafacts import element_members
 from fakeqemu.qapi.errors import QapiError
 
@@ -131,6 +132,16 @@ class Cpu:
     boot: bool = True
 
 
+def signature(cpu: Cpu) -> int:
+    """Family, model and stepping as CPUID shows them, and EDX after reset."""
+    family, model, stepping = (
+        int(cpu.object.get(name)) if cpu.object.has(name) else 0
+        for name in ("family", "model", "stepping")
+    )
+    number = (0xF00 | (family - 0xF) << 20) if family > 0xF else family << 8
+    return number | (model & 0xF) << 4 | (model >> 4) << 16 | stepping
+
+
 class Cpus:
     """The CPUs of one machine."""
 
@@ -142,6 +153,9 @@ class Cpus:
         #: slot -> NUMA node that was asked for
         self.nodes: dict[int, int] = {}
         self._present: dict[int, Cpu] = {}
+        #: slot -> what is in the registers; made when first looked at
+        self._registers: dict[int, X86Registers] = {}
+        vm.lifecycle.on_reset.append(lambda _cause: self._registers.clear())
 
     def __len__(self) -> int:
         return len(self._present)
@@ -164,11 +178,27 @@ class Cpus:
     def remove(self, index: int) -> None:
         """A CPU has gone."""
         self._present.pop(index, None)
+        self._registers.pop(index, None)
         self._vm.host.end_thread(self._thread(index))
 
     def of(self, obj: QomObject) -> Cpu | None:
         """The CPU that `obj` is."""
         return next((cpu for cpu in self._present.values() if cpu.object is obj), None)
+
+    def registers(self, cpu: Cpu) -> X86Registers:
+        """What is in the CPU's registers."""
+        if cpu.index not in self._registers:
+            obj = cpu.object
+            refused = sum(
+                1 << bit
+                for bit, names in CR4_FEATURES.items()
+                if (known := [name for name in names if obj.has(name)])
+                and not any(obj.get(name) for name in known)
+            )
+            self._registers[cpu.index] = X86Registers(
+                signature(cpu), halted=cpu.index > 0, cr4_refused=refused
+            )
+        return self._registers[cpu.index]
 
     def props(self, index: int) -> dict[str, int]:
         """CpuInstanceProperties of slot `index`; levels the machine leaves out are missing."""

@@ -1,7 +1,7 @@
 """A dump as an ELF core: headers, a note for each CPU twice over, memory, the section names.
 
 Offsets and sizes are those a real one has for the same machine, so tools that measure find the
-same. The CPUs are as a reset leaves them: nothing here ever runs on them.
+same. The CPUs are as a reset or a debugger leaves them: nothing here ever runs on them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.output import Piece
+from fakeqemu.model.registers import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, X86Registers
 
 if TYPE_CHECKING:
     from fakeqemu.model.cpus import Cpu
@@ -26,11 +27,10 @@ _SECTIONS = 2
 #: QEMU's header says 8 here, the size of a pointer to the header
 _EHSIZE = {True: 8, False: 4}
 
-#: a segment register after reset: selector, limit, flags, base
-_CODE = (0xF000, 0xFFFF, 0x9B00, 0xFFFF0000)
-_DATA = (0, 0xFFFF, 0x9300, 0)
-_LDT, _TR, _TABLE = (0, 0xFFFF, 0x8200, 0), (0, 0xFFFF, 0x8B00, 0), (0, 0xFFFF, 0, 0)
-_RIP, _FLAGS, _CR0 = 0xFFF0, 2, 0x60000010
+#: selector, limit, flags, base of what nobody changes: LDT, TR, GDT and IDT
+_TABLES = ((0, 0xFFFF, 0x8200, 0), (0, 0xFFFF, 0x8B00, 0), (0, 0xFFFF, 0, 0), (0, 0xFFFF, 0, 0))
+#: the order of the segment registers in QEMU's own note
+_SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,12 @@ def _program(wide: bool, kind: int, offset: int, address: int, size: int) -> byt
 def notes(vm: Machine) -> bytes:
     """All CPUs for a debugger, then all CPUs as QEMU knows them."""
     cpus = vm.cpus.present()
-    status = [_note(b"CORE", _NT_PRSTATUS, _prstatus(cpu)) for cpu in cpus]
-    states = [_note(b"QEMU", 0, _state(cpu)) for cpu in cpus]
+    held = [vm.cpus.registers(cpu) for cpu in cpus]
+    status = [
+        _note(b"CORE", _NT_PRSTATUS, _prstatus(cpu, each))
+        for cpu, each in zip(cpus, held, strict=True)
+    ]
+    states = [_note(b"QEMU", 0, _state(each)) for each in held]
     return b"".join(status + states)
 
 
@@ -139,29 +143,27 @@ def _note(owner: bytes, kind: int, description: bytes) -> bytes:
     return struct.pack("<III", len(name), len(description), kind) + padded + description
 
 
-def signature(cpu: Cpu) -> int:
-    """Family, model and stepping as CPUID shows them, and EDX after reset."""
-    family, model, stepping = (
-        int(cpu.object.get(name)) if cpu.object.has(name) else 0
-        for name in ("family", "model", "stepping")
-    )
-    number = (0xF00 | (family - 0xF) << 20) if family > 0xF else family << 8
-    return number | (model & 0xF) << 4 | (model >> 4) << 16 | stepping
-
-
-def _prstatus(cpu: Cpu) -> bytes:
+def _prstatus(cpu: Cpu, held: X86Registers) -> bytes:
     """A process status with a 32-bit processor's registers, which is what a reset leaves."""
-    registers = struct.pack(
-        "<17I", 0, 0, signature(cpu), 0, 0, 0, 0, 0, 0, 0, 0, 0, _RIP, _CODE[0], _FLAGS, 0, 0
-    )
+    order = (EBX, ECX, EDX, ESI, EDI, EBP, EAX)
+    values = [held.general[number] for number in order]
+    values += [held.segments[name].selector for name in ("ds", "es", "fs", "gs")]
+    values += [0, held.ip, held.segments["cs"].selector, held.flags, held.general[ESP]]
+    values.append(held.segments["ss"].selector)
+    registers = struct.pack("<17I", *(value & 0xFFFFFFFF for value in values))
     return bytes(24) + struct.pack("<I", cpu.index + 1) + bytes(44) + registers + bytes(4)
 
 
-def _state(cpu: Cpu) -> bytes:
+def _state(held: X86Registers) -> bytes:
     size = 0x1B8
-    registers = struct.pack("<16Q", 0, 0, 0, signature(cpu), *[0] * 12)
-    segments = [_CODE, *[_DATA] * 5, _LDT, _TR, _TABLE, _TABLE]
-    out = struct.pack("<II", 1, size) + registers + struct.pack("<QQ", _RIP, _FLAGS)
-    for selector, limit, flags, base in segments:
+    order = (EAX, EBX, ECX, EDX, ESI, EDI, ESP, EBP, *range(8, 16))
+    out = struct.pack("<II16Q", 1, size, *(held.general[number] for number in order))
+    out += struct.pack("<QQ", held.ip, held.flags)
+    for name in _SEGMENTS:
+        each = held.segments[name]
+        out += struct.pack("<IIIIQ", each.selector, each.limit, each.flags, 0, each.base)
+    for selector, limit, flags, base in _TABLES:
         out += struct.pack("<IIIIQ", selector, limit, flags, 0, base)
-    return out + struct.pack("<6Q", _CR0, 0, 0, 0, 0, 0)
+    return out + struct.pack(
+        "<6Q", held.cr0, 0, held.cr2, held.cr3, held.cr4, held.kernel_gs_base
+    )

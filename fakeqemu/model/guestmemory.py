@@ -96,10 +96,13 @@ class GuestMemory:
             out[start : start + length] = self.load(region.block, offset, length)
         return bytes(out)
 
-    def write(self, address: int, data: bytes) -> None:
-        """Write from guest-physical `address` on; what is not RAM takes nothing."""
+    def write(self, address: int, data: bytes, *, into_rom: bool = False) -> None:
+        """Write from guest-physical `address` on; what is not RAM takes nothing.
+
+        `into_rom`: ROMs take it, too, as they do from a debugger.
+        """
         for region, length, at in self._parts(address, len(data)):
-            if not region.rom:
+            if into_rom or not region.rom:
                 start = at - address
                 offset = region.offset + at - region.start
                 self.store(region.block, offset, data[start : start + length])

@@ -40,6 +40,8 @@ class Lifecycle:
         self.was_suspended = False
         #: called with (running, state) when the guest starts or stops, before the event
         self.on_state_change: list[Callable[[bool, str], None]] = []
+        #: called after RESUME, when the guest has been let run
+        self.on_started: list[Callable[[], None]] = []
         #: called with the cause when the machine is reset, before RESET
         self.on_reset: list[Callable[[str], None]] = []
         #: called after RESET, for what a reset completes
@@ -97,6 +99,8 @@ class Lifecycle:
         runstate.set(state)
         self._notify(True, state)
         self._vm.events.emit("RESUME")
+        for listener in tuple(self.on_started):
+            listener()
 
     def vm_stop(self, state: str, *, event: bool = True) -> bool:
         """Stop a live guest with `state` as reason: STOP. False if it was not live."""

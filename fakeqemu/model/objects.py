@@ -53,6 +53,8 @@ class Objects:
         self.make_monitor: Callable[[str, bool, bool], Any] | None = None
         #: the same for the qtest server: chardev and log (None: standard error)
         self.make_qtest: Callable[[str, str | None], Any] | None = None
+        #: puts gdb's server on a chardev, or takes it off the one it is on (None)
+        self.serve_gdb: Callable[[str | None], None] | None = None
 
     def all(self) -> list[QomObject]:
         """Every object, oldest first."""

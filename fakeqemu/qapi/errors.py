@@ -93,7 +93,8 @@ class StartupError(FakeQemuError):
     """QEMU ends here before (or while) the machine starts.
 
     `lines` go to standard error, each after the program's name; `code` is the exit status.
-    `location` is the option QEMU blames (`-incoming foo`), empty where it blames none.
+    `location` is the option QEMU blames (`-incoming foo`), empty where it blames none. `text` is
+    empty where QEMU has no more to say than its earlier messages.
     """
 
     def __init__(self, text: str, *, location: str = "", code: int = 1, hint: str = "") -> None:
@@ -104,6 +105,11 @@ class StartupError(FakeQemuError):
         self.hint = hint
         #: messages that went to standard error before this one, each as `message` is
         self.earlier: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All messages, the last one being its own, if it has one."""
+        return (*self.earlier, self.message) if self.text else self.earlier
 
     @property
     def message(self) -> str:

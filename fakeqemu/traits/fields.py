@@ -48,6 +48,34 @@ class Traits:
     #: `help` shows default values as JSON (7.2)
     help_defaults_json: bool = False
 
+    # -- gdb server ------------------------------------------------------------------------
+    #: the longest packet: 4096 up to 10.0
+    gdb_packet_size: int = 0x20020
+    #: single registers are read and written only once a client has read the features (7.2)
+    gdb_registers_need_features: bool = False
+    #: a stop is reported only to a client that waits for it (10.0 on)
+    gdb_stop_reply_awaited: bool = True
+    #: the answers to `?` and vAttach name a core, not a thread (11.1)
+    gdb_halt_names_core: bool = True
+    #: kill is a shutdown by the guest, not an exit (10.0 on)
+    gdb_kill_is_shutdown: bool = True
+    #: the signal reported for an I/O error: SIGSTOP, SIGIO in 7.2
+    gdb_io_error_signal: int = 17
+    #: writing where no memory is is refused (10.0 on)
+    gdb_write_refused: bool = True
+    #: the same for physical memory, and reading (11.1)
+    gdb_physical_refused: bool = True
+    #: a step backwards is refused once, not twice (11.1)
+    gdb_reverse_refused_once: bool = True
+    #: the CPU that vCont resumes is the current one from then on (10.0 on)
+    gdb_resumed_is_current: bool = True
+    #: x87 registers are read from the top of the stack on (10.0 on)
+    gdb_fpu_from_top: bool = True
+    #: a character device that cannot be made is missed in the server's own words, too (10.0 on)
+    gdb_chardev_missed: bool = True
+    #: what `gdbserver` prints when it fails, of the reason and the device
+    hmp_gdbserver_failure: tuple[str, ...] = ("{0}",)
+
     # -- wire ------------------------------------------------------------------------------
     #: JSON errors carry `LINE:COL: ` and the newer parser's words (11.1)
     json_positions: bool = True
