@@ -78,7 +78,7 @@ class Guard:
         """Write down an exception that nobody expected; what its client is answered."""
         place = _place(bug)
         try:
-            trace = traceback.format_exc()
+            trace = "".join(traceback.format_exception(bug))
         except MemoryError:
             trace = place
         entry = self._journal.note("bug", type(bug).__name__, place=place, trace=trace)
@@ -90,6 +90,11 @@ class Guard:
 def line_of_bug(entry: Entry) -> str:
     """A journal entry of kind `bug` as one line for standard error."""
     return f"fakeqemu: internal error: {entry.name} at {entry.data['place']}"
+
+
+def describe(bug: BaseException) -> str:
+    """The kind of an exception and where it was raised."""
+    return f"{type(bug).__name__} at {_place(bug)}"
 
 
 def _place(bug: BaseException) -> str:

@@ -31,8 +31,7 @@ def query_commands(vm: Machine) -> list[Json]:
 @command("query-qmp-schema")
 def query_qmp_schema(vm: Machine) -> list[Json]:
     """The whole schema as it was recorded."""
-    schema: list[Json] = vm.profile.part("schema")
-    return schema
+    return vm.profile.schema_reply
 
 
 @command("query-command-line-options")

@@ -21,6 +21,8 @@ class Drive:
     ) -> None:
         self._requests = requests
         self._host = host
+        assert host.vm is not None
+        self._guard = host.vm.guard
         self._finished = finished
         self._resuming = False
         self._answers: list[tuple[Any, QapiError | None]] = []
@@ -53,7 +55,11 @@ class Drive:
         except FakeQemuError as fault:
             self._finished(fault)
             return
-        try:
-            self._host.perform(request, lambda value: self._resume(value, None))
-        except QapiError as refusal:
+        except Exception as bug:
+            self._finished(self._guard.report(bug))
+            return
+        _, refusal = self._guard.attempt(
+            self._host.perform, request, lambda value: self._resume(value, None)
+        )
+        if refusal is not None:
             self._resume(None, refusal)

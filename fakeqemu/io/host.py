@@ -21,6 +21,7 @@ from fakeqemu.boot.requests import (
     WaitForCprState,
     WritePidFile,
 )
+from fakeqemu.guard import line_of_bug
 from fakeqemu.io.files import RealFiles
 from fakeqemu.io.frontends import make_monitor, make_qtest, serve_gdb
 from fakeqemu.io.loop import Loop
@@ -76,8 +77,13 @@ class LoopHost:
         self._channels: list[Any] = []
 
     def serve(self, vm: Machine) -> None:
-        """Be the host of `vm`; call it before the boot runs."""
+        """Be the host of `vm`; call it before the boot runs.
+
+        Its bugs are a line each on standard error, besides the entry in its journal.
+        """
         self.vm = vm
+        self.loop = self.loop.guarded(vm.guard)
+        vm.guard.listeners.append(lambda entry: self.warn(line_of_bug(entry)))
         vm.objects.make_monitor = lambda name, human, pretty: make_monitor(
             vm, vm.chardevs[name], human=human, pretty=pretty
         )
@@ -89,6 +95,11 @@ class LoopHost:
         self._cleanups.append(cleanup)
 
     # -- what the model asks for -------------------------------------------------------------
+
+    def yield_turn(self, call: Callable[[], None]) -> bool:
+        """Run `call` when all others have had their turn."""
+        self.loop.next_turn(call)
+        return True
 
     def open_chardev(self, chardev: Chardev) -> None:
         """Give `chardev` its transport. Raises QapiError."""

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import asyncio
 
+    from fakeqemu.guard import Guard
+
 
 class Handle(Protocol):
     """A call that has been asked for."""
@@ -32,10 +34,16 @@ class Loop:
     #: how often descriptors were ready, of all machines together: they may talk to each other
     _activity = 0
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, guard: Guard | None = None) -> None:
         self._loop = loop
+        #: what every callback goes through; None: errors are the asyncio loop's affair
+        self._guard = guard
         self._readers: dict[int, _EachTurn] = {}
         self._writers: dict[int, _EachTurn] = {}
+
+    def guarded(self, guard: Guard) -> Loop:
+        """The same loop for one machine, whose `guard` every callback goes through."""
+        return Loop(self._loop, guard)
 
     @property
     def activity(self) -> int:
@@ -50,20 +58,29 @@ class Loop:
         """Run `callback` at the next turn, if there is one."""
         if self._loop.is_closed():
             return _Nothing()
-        return self._loop.call_soon(callback, *args)
+        return self._loop.call_soon(self._bound(callback), *args)
 
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any) -> Handle:
         """The same from another thread. Raises RuntimeError once the loop is closed."""
-        return self._loop.call_soon_threadsafe(callback, *args)
+        return self._loop.call_soon_threadsafe(self._bound(callback), *args)
+
+    def next_turn(self, callback: Callable[[], object]) -> None:
+        """Run `callback` when every descriptor that is ready has been served.
+
+        asyncio runs what was asked for before the descriptors that became ready meanwhile,
+        hence the second turn. It counts as activity: something is under way.
+        """
+        self.call_soon(self.call_soon, _counted, callback)
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Handle:
         """Run `callback` after `delay` seconds, if the loop runs so long."""
         if self._loop.is_closed():
             return _Nothing()
-        return self._loop.call_later(delay, callback, *args)
+        return self._loop.call_later(delay, self._bound(callback), *args)
 
     def add_reader(self, fd: int, callback: Callable[..., Any], *args: Any) -> None:
         """Run `callback` whenever `fd` can be read. Raises OSError if it is not open."""
+        callback = self._bound(callback)
         self._stop(self._readers, fd)
         try:
             self._loop.add_reader(fd, _counted, callback, *args)
@@ -78,6 +95,7 @@ class Loop:
 
     def add_writer(self, fd: int, callback: Callable[..., Any], *args: Any) -> None:
         """Run `callback` whenever `fd` can be written. Raises OSError if it is not open."""
+        callback = self._bound(callback)
         self._stop(self._writers, fd)
         try:
             self._loop.add_writer(fd, _counted, callback, *args)
@@ -89,6 +107,9 @@ class Loop:
         return self._stop(self._writers, fd) or (
             not self._loop.is_closed() and self._loop.remove_writer(fd)
         )
+
+    def _bound(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        return callback if self._guard is None else self._guard.bind(callback)
 
     @staticmethod
     def _stop(calls: dict[int, _EachTurn], fd: int) -> bool:

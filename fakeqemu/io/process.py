@@ -10,13 +10,14 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fakeqemu.boot.messages import Exit
 from fakeqemu.boot.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import Clock
 from fakeqemu.commands import load_all
+from fakeqemu.guard import describe
 from fakeqemu.io.clock import LoopClock
 from fakeqemu.io.daemon import Daemon
 from fakeqemu.io.death import leave
@@ -26,7 +27,7 @@ from fakeqemu.io.loop import Loop
 from fakeqemu.io.messages import report
 from fakeqemu.io.signals import default_signals, report_text, watch_signals
 from fakeqemu.profile import Profile
-from fakeqemu.qapi.errors import FakeQemuError, StartupError
+from fakeqemu.qapi.errors import FakeQemuError, InternalError, StartupError
 
 if TYPE_CHECKING:
     import asyncio
@@ -84,6 +85,9 @@ class _Process:
         except StartupError as error:
             self._print_lines(error.lines)
             return error.code
+        except Exception as bug:
+            self._print_lines([f"fakeqemu: internal error: {describe(bug)}"])
+            return 1
         configuration.as_posted = self._options.as_posted
         if configuration.daemonize:
             self._daemon = Daemon.start()
@@ -104,12 +108,14 @@ class _Process:
         boot = Boot.of(configuration, self._profile, clock, host)
         host.serve(boot.vm)
         boot.vm.on_exit.append(lambda _: _finish(over))
-        # while it boots every error is the end: nothing else would start it any more
-        loop.set_exception_handler(lambda _, context: _finish(over, context["exception"]))
+        # a callback that nobody guards: a bug all the same
+        loop.set_exception_handler(
+            lambda _, context: boot.vm.guard.report(context.get("exception") or RuntimeError())
+        )
         if self._options.check_replies:
             from fakeqemu.qmp.checks import check_everything
 
-            check_everything(boot.vm)
+            check_everything(boot.vm, lambda violation: _finish(over, violation))
         for prepare in self._options.prepare:
             prepare(boot.vm)
         code = await self._serve(boot, host, over)
@@ -123,9 +129,6 @@ class _Process:
         try:
             await self._boot(boot, host, over)
             watch_signals(host.loop, lambda number, sender: _signalled(vm, host, number, sender))
-            over.get_loop().set_exception_handler(
-                lambda _, context: _leaked(vm, over, context)
-            )
             gc.freeze()
             gc.enable()
             boot.finish()
@@ -135,8 +138,14 @@ class _Process:
         except StartupError as error:
             self._print_lines(error.lines, vm)
             return await _close_failed(host, error.code)
+        except InternalError:
+            # it has been reported where it happened
+            return await _close_failed(host, 1)
         except FakeQemuError as error:
             host.warn(str(error))
+            return await _close_failed(host, 1)
+        except Exception as bug:
+            vm.guard.report(bug)
             return await _close_failed(host, 1)
         host.close()
         return vm.exit_code or 0
@@ -163,21 +172,6 @@ def _finish(future: asyncio.Future[None], error: BaseException | None = None) ->
         future.set_result(None)
     else:
         future.set_exception(error)
-
-
-def _leaked(vm: Machine, over: asyncio.Future[None], context: dict[str, Any]) -> None:
-    """A callback has let an error out, which is a fault of ours: it is shown, and `vm` goes on.
-
-    Only where replies are checked a violation of the schema is the end.
-    """
-    from fakeqemu.qapi.validate import SchemaViolation
-
-    error = context.get("exception")
-    if isinstance(error, SchemaViolation):
-        _finish(over, error)
-        return
-    vm.journal.note("bug", type(error).__name__, message=context["message"])
-    over.get_loop().default_exception_handler(context)
 
 
 async def _close_failed(host: LoopHost, code: int) -> int:

@@ -83,6 +83,12 @@ class Host(Protocol):
     def files(self) -> FileSystem:
         """Image files."""
 
+    def yield_turn(self, call: Callable[[], None]) -> bool:
+        """Run `call` when all others who wait for the process have had their turn.
+
+        False if there are no others: the caller goes on by itself.
+        """
+
     def open_chardev(self, chardev: Chardev) -> None:
         """Give `chardev` its transport: bind, connect, open. Raises QapiError."""
 
@@ -214,6 +220,10 @@ class NullHost:
     def __init__(self) -> None:
         self.warnings: list[str] = []
         self.files: FileSystem = MemoryFiles()
+
+    def yield_turn(self, call: Callable[[], None]) -> bool:  # noqa: ARG002
+        """Nobody else is there."""
+        return False
 
     def open_chardev(self, chardev: Chardev) -> None:
         """Check the options, open nothing."""

@@ -21,6 +21,7 @@ from fakeqemu.profile.facts import (
     Version,
 )
 from fakeqemu.profile.packing import Packed
+from fakeqemu.qapi.jsonwrite import Fixed
 from fakeqemu.qapi.schema import Naming, Schema
 from fakeqemu.traits import Traits, traits_of
 
@@ -71,6 +72,11 @@ class Profile:
         """How this version behaves where data cannot tell."""
         base = self._base.name if self._base is not None else None
         return traits_of(self.name, base, (self.version.major, self.version.minor))
+
+    @cached_property
+    def schema_reply(self) -> Fixed:
+        """What query-qmp-schema returns: SchemaInfo, as recorded."""
+        return Fixed(self.part("schema"))
 
     @cached_property
     def schema(self) -> Schema:

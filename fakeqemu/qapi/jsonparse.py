@@ -61,6 +61,8 @@ class JsonStream:
         #: the mistake is reported, the rest of the message is skipped (newer flavour)
         self._failed = False
         self._builder = Builder(self._words)
+        #: whether there may be more in what was pushed than was looked at
+        self.pending = False
 
     def feed(self, data: bytes) -> list[Message]:
         """Append input; every message that is complete now."""
@@ -88,11 +90,18 @@ class JsonStream:
         """Append input without looking at it."""
         self._lexer.feed(data)
 
-    def next_message(self) -> Message | None:
-        """The next message of what was pushed; None until there is a complete one."""
-        while (token := self._lexer.next()) is not None:
+    def next_message(self, most: int | None = None) -> Message | None:
+        """The next message of what was pushed; None until there is a complete one.
+
+        Also None after `most` tokens; `pending` is true then.
+        """
+        self.pending = True
+        count = 0
+        while count != most and (token := self._lexer.next()) is not None:
             if (message := self._token(token)) is not None:
                 return message
+            count += 1
+        self.pending = count == most
         return None
 
     def _reset(self) -> None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from fakeqemu.qapi import qdict, utf8
@@ -33,6 +36,10 @@ def _escape(match: re.Match[str]) -> str:
 
 def quote(text: str) -> str:
     """`text` as a JSON string."""
+    # most strings need no escape, which the interpreter's own encoder knows faster
+    plain = encode_basestring_ascii(text)
+    if "\\" not in plain and "\x7f" not in plain:
+        return plain
     return f'"{_SPECIAL.sub(_escape, text)}"'
 
 
@@ -41,6 +48,21 @@ def number(value: float) -> str:
     if math.isnan(value):
         return "-nan" if math.copysign(1, value) < 0 else "nan"
     return f"{value:.17g}"
+
+
+class Fixed(list[Any]):
+    """A long list that never changes: its text is made once."""
+
+    def __init__(self, members: Iterable[Any]) -> None:
+        super().__init__(members)
+        self._text = ""
+
+    @property
+    def text(self) -> str:
+        """The list as QEMU writes it, without line ends."""
+        if not self._text:
+            self._text = encode([*self])
+        return self._text
 
 
 def _scalar(value: Any) -> str:
@@ -59,37 +81,61 @@ def _scalar(value: Any) -> str:
     raise TypeError(f"not a JSON value: {value!r}")
 
 
+_CONTAINERS = (dict, list, tuple)
+#: a container under way: its members left, what stands between two of them and after the last
+_Open = tuple[Iterator[tuple[str, Any]], str, str]
+
+
 def encode(value: Any, pretty: bool = False) -> str:
     r"""`value` as QEMU writes it; `pretty` indents by four, with `\n` between lines.
 
     Nested as deep as the parser allows, hence no recursion.
     """
     out: list[str] = []
-    # what is still to be written, last first: text, whether a value follows, its depth, itself
-    todo: list[tuple[str, bool, int, Any]] = [("", True, 0, value)]
-    while todo:
-        text, has_value, depth, item = todo.pop()
-        out.append(text)
-        if not has_value:
-            continue
-        if not isinstance(item, dict | list | tuple):
-            out.append(_scalar(item))
-            continue
-        first, between, last = _layout(depth, pretty)
-        if isinstance(item, dict):
-            opening, closing = "{", "}"
-            members = [(quote(key) + ": ", each) for key, each in qdict.items(item)]
+    members: Iterator[tuple[str, Any]] = iter((("", value),))
+    between, closing, separator = "", "", ""
+    outer: list[_Open] = []
+    while True:
+        for name, item in members:
+            if not isinstance(item, _CONTAINERS):
+                out.append(separator + name + _scalar(item))
+                separator = between
+                continue
+            if isinstance(item, Fixed) and not pretty:
+                out.append(separator + name + item.text)
+                separator = between
+                continue
+            outer.append((members, between, closing))
+            first, then, last = _layout(len(outer) - 1, pretty)
+            bracket, end = "{}" if isinstance(item, dict) else "[]"
+            out.append(separator + name + bracket)
+            members, between = _members(item), then
+            separator, closing = (first, last + end) if item else ("", last + end)
+            break
         else:
-            opening, closing = "[", "]"
-            members = [("", each) for each in item]
-        todo.append((last + closing, False, 0, None))
-        for index in range(len(members) - 1, 0, -1):
-            todo.append((between + members[index][0], True, depth + 1, members[index][1]))
-        if members:
-            todo.append((opening + first + members[0][0], True, depth + 1, members[0][1]))
-        else:
-            out.append(opening)
-    return "".join(out)
+            if not outer:
+                return "".join(out)
+            out.append(closing)
+            members, between, closing = outer.pop()
+            separator = between
+
+
+def _members(item: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(item, dict):
+        return iter([("", each) for each in item])
+    if len(item) > _MOST_KEYS:
+        return iter([(quote(key) + ": ", each) for key, each in qdict.items(item)])
+    return iter([(name, item[key]) for key, name in _order(tuple(item))])
+
+
+#: objects with more members than that come from clients, and do not come again
+_MOST_KEYS = 64
+
+
+@lru_cache(maxsize=1024)
+def _order(keys: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The keys of an object in QEMU's order, each with what is written before its value."""
+    return [(key, quote(key) + ": ") for key, _ in qdict.items(dict.fromkeys(keys))]
 
 
 def _layout(depth: int, pretty: bool) -> tuple[str, str, str]:

@@ -55,6 +55,8 @@ class Dispatcher:
         self._sessions: list[QmpSession] = []
         #: whether `run` is at work
         self._running = False
+        #: a request was answered in this turn of the process; the next one waits for another
+        self._turn_used = False
         #: called in turn around each command, the first outermost: (command, checked
         #: arguments, go on) -> value or Deferred. For test doubles: stubs and faults.
         self.interceptors: list[Interceptor] = []
@@ -192,18 +194,32 @@ class Dispatcher:
         self.events.remove(session)
 
     def run(self) -> None:
-        """Answer what waits, unless a command is under way or the main loop does not run yet."""
+        """Answer what waits, unless a command is under way or the main loop does not run yet.
+
+        One request a turn, so that everybody else is served in between, and each session in
+        its turn.
+        """
         if self._running:
             return
         if self._vm.main_loop_running:
             self._running = True
             try:
-                while self._pending is None and (found := self._next()) is not None:
+                while (
+                    self._pending is None
+                    and not self._turn_used
+                    and (found := self._next()) is not None
+                ):
+                    self._turn_used = self._vm.host.yield_turn(self._next_turn)
                     self._answer(*found)
             finally:
                 self._running = False
         for session in tuple(self._sessions):
             session.signal()
+
+    def _next_turn(self) -> None:
+        self._turn_used = False
+        if self._vm.exit_code is None:
+            self.run()
 
     def run_now(self, session: QmpSession, message: Value) -> None:
         """Answer an out-of-band request; nobody waits for it and it waits for nobody."""

@@ -25,6 +25,8 @@ _SIZES = {"b": 1, "w": 2, "l": 4, "q": 8}
 _ADDRESS = (1 << 64) - 1
 _PORTS = 0xFFFF
 _UNNAMED = "unnamed-gpio-in"
+#: requests that are answered before others have their turn
+_REQUESTS = 64
 
 
 class QtestServer:
@@ -37,6 +39,10 @@ class QtestServer:
         self._chardev = chardev
         self._log = log
         self._buffer = b""
+        #: requests not answered yet
+        self._lines: list[bytes] = []
+        #: they are gone on with in another turn
+        self._turn_asked = False
         self._opened: int | None = None
         #: the device whose lines are told, and whether those that come in
         self._intercepted: QomObject | None = None
@@ -66,8 +72,23 @@ class QtestServer:
         for fd in fds:
             self._vm.host.close_fd(fd)
         *lines, self._buffer = (self._buffer + data).split(b"\n")
-        for line in lines:
-            self._request(line.decode("utf-8", "replace"))
+        self._lines += lines
+        self._work()
+
+    def _work(self) -> None:
+        """Answer some requests; the rest wait until others had their turn."""
+        while self._lines and not self._turn_asked:
+            for line in self._lines[:_REQUESTS]:
+                self._request(line.decode("utf-8", "replace"))
+            del self._lines[:_REQUESTS]
+            if self._lines:
+                self._turn_asked = self._vm.host.yield_turn(self._next_turn)
+                self._chardev.pause(self._turn_asked)
+
+    def _next_turn(self) -> None:
+        self._turn_asked = False
+        self._chardev.pause(False)
+        self._work()
 
     def chr_closed(self) -> None:
         """The test program has gone; the machine goes on."""

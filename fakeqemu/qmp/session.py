@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import CommandNotFoundError, QapiError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: requests that may wait when out-of-band execution is on
 QUEUE_LENGTH = 8
+#: tokens of one message that are read before others have their turn
+_SLICE = 2048
 
 
 class State(Enum):
@@ -83,6 +85,8 @@ class QmpSession:
         self._paused = False
         self._suspended = False
         self._reading = False
+        #: reading goes on in another turn
+        self._turn_asked = False
         self._stream = JsonStream(vm.profile.traits)
         self._input: deque[tuple[bytes, Sequence[int]]] = deque()
         self._queue: deque[Message] = deque()
@@ -138,7 +142,7 @@ class QmpSession:
     @property
     def waiting(self) -> bool:
         """Whether there is anything left to do for this client."""
-        return bool(self._queue or self._input or self._suspended)
+        return bool(self._queue or self._input or self._suspended or self._turn_asked)
 
     def pop(self) -> Message | None:
         """Take the next request off the queue; reading goes on if the queue had been full."""
@@ -157,27 +161,54 @@ class QmpSession:
         self._leave_if_done()
 
     def read(self) -> None:
-        """Parse what has come, as far as this session reads now, and have it carried out."""
-        if self._reading:
+        """Parse what has come, as far as this session reads now, and have it carried out.
+
+        A long message takes several turns, and so do out-of-band requests.
+        """
+        if self._reading or self._turn_asked:
             return
         self._reading = True
         try:
             while not self._suspended:
-                message = self._stream.next_message()
+                message = self._parse()
                 if message is not None:
-                    self._take(message)
+                    overtakes = self._take(message)
+                elif self._stream.pending:
+                    overtakes = True
                 elif self._input:
                     self._next_input()
+                    continue
                 else:
                     break
                 self._dispatcher.run()
+                if overtakes and self._yield_turn():
+                    break
         finally:
             self._reading = False
+        self.signal()
+
+    def _parse(self) -> Message | None:
+        message, error = self.vm.guard.attempt(self._stream.next_message, _SLICE)
+        if error is None:
+            return cast("Message | None", message)
+        self._stream = JsonStream(self.vm.profile.traits)
+        return ParseError(error.desc)
+
+    def _yield_turn(self) -> bool:
+        """Whether reading goes on in another turn."""
+        self._turn_asked = self.vm.host.yield_turn(self._next_turn)
+        return self._turn_asked
+
+    def _next_turn(self) -> None:
+        self._turn_asked = False
+        self.read()
+        self._leave_if_done()
 
     def signal(self) -> None:
         """Tell whoever feeds this session whether to go on."""
-        if self._suspended != self._paused:
-            self._paused = self._suspended
+        busy = self._suspended or self._turn_asked
+        if busy != self._paused:
+            self._paused = busy
             if self._on_pause is not None and self.state is not State.CLOSED:
                 self._on_pause(self._paused)
 
@@ -193,13 +224,15 @@ class QmpSession:
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message) -> bool:
+        """Queue the message, unless it overtakes the queue: then that is returned."""
         if not isinstance(message, ParseError) and looks_out_of_band(message.value):
             self._dispatcher.run_now(self, message)
-            return
+            return True
         if not self.oob_enabled or len(self._queue) == QUEUE_LENGTH - 1:
             self._suspended = True
         self._queue.append(message)
+        return False
 
     def _next_input(self) -> None:
         data, fds = self._input.popleft()

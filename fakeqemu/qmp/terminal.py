@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
 PROMPT = "(qemu) "
+#: keys of one line that are read before others have their turn
+_KEYS = 256
 
 
 class HmpTerminal:
@@ -33,6 +35,10 @@ class HmpTerminal:
         #: input that waits: for the main loop, or for a command that suspended the monitor
         self._waiting = bytearray()
         self._suspended = 0
+        #: lines that were run
+        self._lines = 0
+        #: keys are being read; they are to be read in another turn
+        self._working = self._turn_asked = False
         #: whether output goes out; while a multiplexer looks elsewhere it is held
         self._focused = True
         self._held = bytearray()
@@ -124,10 +130,32 @@ class HmpTerminal:
         self._work()
 
     def _work(self) -> None:
-        while self._waiting and not self._suspended and self._vm.main_loop_running:
-            if self._vm.exit_code is not None:
-                return
+        """Read keys up to the end of a line; those behind it wait until others had their turn."""
+        if self._working:
+            return  # called by a line that is being run
+        self._working = True
+        keys = 0
+        while self._reads:
+            lines = self._lines
             self._vm.guard.call(self._line.feed, self._waiting.pop(0))
+            keys += 1
+            if self._waiting and (keys == _KEYS or self._lines != lines):
+                self._turn_asked = self._vm.host.yield_turn(self._next_turn)
+                self._chardev.pause(self._turn_asked)
+                keys = 0
+        self._working = False
+
+    @property
+    def _reads(self) -> bool:
+        """Whether there is a key to be read now."""
+        if not self._waiting or self._suspended or self._turn_asked:
+            return False
+        return self._vm.main_loop_running and self._vm.exit_code is None
+
+    def _next_turn(self) -> None:
+        self._turn_asked = False
+        self._chardev.pause(False)
+        self._work()
 
     def _run(self, line: str) -> None:
         from fakeqemu.commands.hmp.registry import HmpMonitor, run_hmp
@@ -135,6 +163,7 @@ class HmpTerminal:
         if self._monitor is None:
             self._monitor = HmpMonitor(self)
             self._monitor.history = self._line.history
+        self._lines += 1
         self.suspend()
         try:
             typed = line.encode("latin-1").decode("utf-8", "surrogateescape")

@@ -46,6 +46,7 @@ class Agent:
         self._vm = vm
         self._buffer = b""
         self._calls: dict[int, Deferred] = {}
+        self._last_call = 0
         sock.setblocking(False)
         self._link = Link(host.loop, SocketEnd(sock), self._input, self._ended)
         self._engine = Engine(
@@ -69,7 +70,8 @@ class Agent:
         self._tell({"event": [event.name, event.data, event.realtime]})
 
     def _call_tester(self, stub: int, arguments: dict[str, Any], value: Any) -> Deferred:
-        number = len(self._calls) + 1
+        self._last_call += 1
+        number = self._last_call
         deferred = self._calls[number] = Deferred()
         self._tell({"call": number, "stub": stub, "arguments": arguments, "value": value})
         return deferred
@@ -82,7 +84,7 @@ class Agent:
 
     def _message(self, message: dict[str, Any]) -> None:
         if "called" in message:
-            deferred = self._calls[message["called"]]
+            deferred = self._calls.pop(message["called"])
             if "error" in message:
                 deferred.fail(error_of_class(*message["error"]))
             else:

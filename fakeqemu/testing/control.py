@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu import __version__
-from fakeqemu.clock import SECOND
+from fakeqemu.clock import SECOND, VirtualClock
 from fakeqemu.commands.registry import Deferred
+from fakeqemu.guard import Guard
 from fakeqemu.io.host import LoopHost
 from fakeqemu.io.link import Link, SocketEnd
 from fakeqemu.io.loop import Loop
+from fakeqemu.journal import Journal
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import Version
 from fakeqemu.qapi.errors import CommandNotFoundError, FakeQemuError, QapiError
@@ -46,6 +48,13 @@ class _Side:
     """What a session asks of the machine it belongs to."""
 
     class _Host:
+        def __init__(self, loop: Loop) -> None:
+            self._loop = loop
+
+        def yield_turn(self, call: Callable[[], None]) -> bool:
+            self._loop.next_turn(call)
+            return True
+
         def close_fd(self, fd: int) -> None:
             with contextlib.suppress(OSError):
                 socket.close(fd)
@@ -56,8 +65,9 @@ class _Side:
             major, minor, micro = (int(part) for part in __version__.split(".")[:3])
             self.version = Version(major, minor, micro, "fakeqemu control")
 
-    def __init__(self) -> None:
-        self.host = self._Host()
+    def __init__(self, loop: Loop, guard: Guard) -> None:
+        self.guard = guard
+        self.host = self._Host(loop)
         self.profile = self._Profile()
 
 
@@ -70,6 +80,11 @@ class Control:
         self._engines: dict[str, Engine] = {}
         self._stages: dict[str, Stages] = {}
         self._stubs = 0
+        #: bugs of the commands here are in the journal of the machine, in a fleet in the first's
+        self.guard = next(
+            (vm.guard for vm in machines.values()),
+            Guard(Journal(VirtualClock()), lambda _: None),
+        )
 
     def execute(self, name: str, arguments: dict[str, Any]) -> Any:
         """One command; a value or a Deferred. Raises QapiError."""
@@ -301,9 +316,8 @@ class _Dispatcher:
             self._answered(session, failure(QapiError(message.text), NO_ID))
             return
         id = id_of(message.value)
-        try:
-            value = self._carry_out(session, message.value)
-        except QapiError as error:
+        value, error = self._control.guard.attempt(self._carry_out, session, message.value)
+        if error is not None:
             self._answered(session, failure(error, id))
             return
         if not isinstance(value, Deferred):
@@ -379,7 +393,7 @@ class ControlServer:
 
     def __init__(self, loop: Loop, path: str, machines: Mapping[str, Machine]) -> None:
         self.control = Control(machines)
-        self.side = _Side()
+        self.side = _Side(loop, self.control.guard)
         self._loop = loop
         self._path = path
         self._clients: list[_Client] = []

@@ -136,6 +136,7 @@ class LoopShell:
         vm = self.vm = boot.vm
         self.journal = vm.journal
         host.serve(vm)
+        adapter = host.loop
         vm.journal.listen(spec.listener.heard_entry)
         vm.events.listen(spec.listener.heard_event)
         vm.on_exit.append(self._exiting)

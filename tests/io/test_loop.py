@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fakeqemu.clock import MILLISECOND
+from fakeqemu.clock import MILLISECOND, VirtualClock
+from fakeqemu.guard import Guard
 from fakeqemu.io.clock import LoopClock
 from fakeqemu.io.loop import Loop
+from fakeqemu.journal import Journal
 
 from .conftest import until
 
@@ -94,3 +97,51 @@ async def test_a_clock_may_run_faster_than_the_wall(loop: Loop) -> None:
     clock.call_later(1000 * MILLISECOND, lambda: seen.append(clock.now()))
     await until(lambda: seen)
     assert seen[0] >= 1000 * MILLISECOND
+
+
+async def test_a_callback_of_a_guarded_loop_may_fail(loop: Loop, bugs: list[Any]) -> None:
+    guard = Guard(Journal(VirtualClock()), lambda _: None)
+    seen: list[str] = []
+
+    def fail(name: str) -> None:
+        seen.append(name)
+        raise KeyError(name)
+
+    read, write = os.pipe()
+    os.write(write, b"x")
+    guarded = loop.guarded(guard)
+    guarded.call_soon(fail, "soon")
+    guarded.call_later(0.0, fail, "later")
+    guarded.add_writer(write, fail, "writer")
+    guarded.add_reader(read, fail, "reader")
+    await until(lambda: len(set(seen)) == 4)
+    assert guarded.remove_reader(read)
+    assert guarded.remove_writer(write)
+    os.close(read)
+    os.close(write)
+    assert {bug.name for bug in bugs} == {"KeyError"}
+    bugs.clear()
+
+
+async def test_descriptors_that_are_ready_come_before_the_next_turn(loop: Loop) -> None:
+    read, write = os.pipe()
+    seen: list[str] = []
+
+    def readable() -> None:
+        os.read(read, 1)
+        seen.append("reader")
+
+    loop.add_reader(read, readable)
+
+    def first() -> None:
+        loop.next_turn(lambda: seen.append("turn"))
+        os.write(write, b"x")
+
+    before = loop.activity
+    loop.call_soon(first)
+    await until(lambda: len(seen) == 2)
+    assert seen == ["reader", "turn"]
+    assert loop.activity == before + 2
+    loop.remove_reader(read)
+    os.close(read)
+    os.close(write)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qemu.qmp import ConnectError, QMPClient
+from qemu.qmp import ConnectError, ExecuteError, QMPClient
 
 from fakeqemu.io.launcher import write_launcher
 
@@ -309,19 +309,62 @@ from fakeqemu.profile import Profile
 
 def prepare(vm):
     vm.on_main_loop.append(lambda: vm.host.loop.call_soon(lambda: 1 // 0))
+    vm.runstate.listen(lambda _old, new: [][0] if new == "paused" else None)
 
 sys.exit(run_process(sys.argv[1:], Profile.load("10.0"), ProcessOptions(prepare=[prepare])))
 """
 
 
-async def test_an_error_that_leaks_is_shown_and_ends_nothing(short: Path) -> None:
+async def test_a_bug_is_a_line_on_standard_error_and_ends_nothing(short: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _LEAKS, *NONE, "-qmp", f"unix:{short}/q,server=on,wait=off",
         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     client = await connect(short / "q")
+    with pytest.raises(ExecuteError, match="internal error of fakeqemu"):
+        await client.execute("stop")
     await client.execute("quit")
     _, error = await process.communicate()
     assert process.returncode == 0
-    assert b"ZeroDivisionError" in error
+    start = "qemu-system-x86_64: fakeqemu: internal error: "
+    assert error.decode().splitlines() == [
+        f"{start}ZeroDivisionError at <string>:7 (<lambda>)",
+        f"{start}IndexError at <string>:8 (<lambda>)",
+    ]
     await hang_up(client)
+
+
+_FAILS = """
+import sys
+from fakeqemu import cli
+from fakeqemu.WHERE import NAME as owner
+
+def broken(*_args, **_keywords):
+    raise KeyError("secret")
+
+owner.METHOD = broken
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "method"),
+    [
+        ("io", "process", "parse_command_line"),
+        ("boot.sequence", "Boot", "_walk"),
+        ("boot.sequence", "Boot", "finish"),
+    ],
+)
+async def test_a_bug_of_the_start_is_a_line_and_an_exit_status(
+    where: str, name: str, method: str
+) -> None:
+    code = _FAILS.replace("WHERE", where).replace("NAME", name).replace("METHOD", method)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", code, "run", "--profile", "10.0", "--", *NONE],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("qemu-system-x86_64: fakeqemu: internal error: KeyError at <string>:")
+    assert "secret" not in line
