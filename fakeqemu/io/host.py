@@ -22,6 +22,7 @@ from fakeqemu.boot.requests import (
     WritePidFile,
 )
 from fakeqemu.guard import line_of_bug
+from fakeqemu.io.chardev_log import close_log, open_log
 from fakeqemu.io.files import RealFiles
 from fakeqemu.io.frontends import make_monitor, make_qtest, serve_gdb
 from fakeqemu.io.loop import Loop
@@ -105,7 +106,14 @@ class LoopHost:
         """Give `chardev` its transport. Raises QapiError."""
         if self.on_open_chardev is not None:
             self.on_open_chardev(chardev)
-        self._open_log(chardev)
+        open_log(chardev)
+        try:
+            self._open_backend(chardev)
+        except BaseException:
+            close_log(chardev)
+            raise
+
+    def _open_backend(self, chardev: Chardev) -> None:
         if open_in_model(chardev):
             return
         if chardev.backend == "socket":
@@ -123,7 +131,8 @@ class LoopHost:
         return open_path(self.vm.fdsets if self.vm is not None else Fdsets(), path, flags, mode)
 
     def close_chardev(self, chardev: Chardev) -> None:
-        """Take the transport away again."""
+        """Take the transport away again, and close the log."""
+        close_log(chardev)
         if chardev.transport is not None:
             chardev.transport.close()
             chardev.transport = None
@@ -392,6 +401,7 @@ class LoopHost:
                     keep()
                 chardev.transport.close()
                 chardev.transport = None
+            close_log(chardev)
         for channel in self._channels:
             if (flush := getattr(channel, "flush", None)) is not None:
                 flush(FLUSH_TIME)
@@ -416,23 +426,6 @@ class LoopHost:
     def _keep(self, channel: Any) -> None:
         self._channels = [kept for kept in self._channels if not _finished(kept)]
         self._channels.append(channel)
-
-    def _open_log(self, chardev: Chardev) -> None:
-        path = chardev.options.get("logfile")
-        if path is None:
-            return
-        how = os.O_APPEND if chardev.options.get("logappend") else os.O_TRUNC
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, 0o666)
-        except OSError as error:
-            raise QapiError(f"Could not create '{path}': {error.strerror}") from None
-
-        def log(data: bytes) -> None:
-            with contextlib.suppress(OSError):
-                os.write(fd, data)
-
-        chardev.log = log
-        self._cleanups.append(lambda: os.close(fd))
 
 
 def _when_connected(chardev: Chardev, done: Callable[[Any], None]) -> None:

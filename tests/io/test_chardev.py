@@ -339,6 +339,17 @@ async def test_files_and_logs(vm: Machine, tmp_path: Path) -> None:
     assert out.read_bytes() == log.read_bytes() == b"text"
 
 
+async def test_a_removed_device_leaves_no_descriptor(vm: Machine, tmp_path: Path) -> None:
+    log = {"logfile": str(tmp_path / "log")}
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    for _ in range(3):
+        add_chardev(vm, ChardevOptions("n", "null", log))
+        remove_chardev(vm, "n")
+        with pytest.raises(QapiError):
+            add_chardev(vm, ChardevOptions("n", "file", {"out": str(tmp_path), **log}))
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
 async def test_a_pseudo_terminal(vm: Machine) -> None:
     chardev = add_chardev(vm, ChardevOptions("p", "pty", {}))
     assert chardev.filename.startswith("pty:/dev/pts/")
