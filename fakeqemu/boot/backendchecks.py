@@ -12,10 +12,10 @@ from typing import Any
 from fakeqemu.boot.configuration import Configuration, OptionString
 from fakeqemu.boot.inputs import HELP
 from fakeqemu.boot.messages import Exit, Messages
-from fakeqemu.boot.optsvisitor import visit_options
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.readers.opts_visitor import visit_options
 
 _MAC = re.compile(r"[0-9a-fA-F]{1,2}([:-][0-9a-fA-F]{1,2}){5}\Z")
 _LARGEST_SHIFT = 10
@@ -126,7 +126,7 @@ def _with_id(entry: OptionString, pairs: tuple[tuple[str, str], ...]) -> OptionS
 def _net_arguments(entry: OptionString, profile: Profile) -> dict[str, Any]:
     try:
         type = profile.schema.commands["netdev_add"].arg_type
-        return visit_options(entry, type, profile.traits)
+        return visit_options(entry.pairs, entry.id, type, profile.traits)
     except QapiError as exc:
         raise _blame(entry, exc.desc, exc.hint) from exc
 

@@ -16,10 +16,11 @@ from typing import Any, Literal
 from fakeqemu.boot.configuration import Configuration, MonitorOptions, OptionString
 from fakeqemu.boot.inputs import HELP
 from fakeqemu.boot.messages import Exit, Messages
-from fakeqemu.boot.qemuopts import Group, Groups, parse_bool, parse_number, parse_size
+from fakeqemu.boot.qemuopts import Group, Groups
 from fakeqemu.model.chardev import ChardevOptions
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.readers.qemu_opts import parse_bool, parse_number, parse_size
 
 #: addresses that are a backend's name and nothing else
 _BARE = ("null", "pty", "msmouse", "wctablet", "braille", "testdev", "stdio")

@@ -15,15 +15,15 @@ from typing import Any
 from fakeqemu.boot import backendchecks
 from fakeqemu.boot.configuration import Configuration, GlobalProperty, OptionString
 from fakeqemu.boot.messages import Messages
-from fakeqemu.boot.optsvisitor import visit_options
 from fakeqemu.boot.properties import check_memory, set_machine_properties
-from fakeqemu.boot.qemuopts import parse_size
 from fakeqemu.boot.smp import topology
 from fakeqemu.model.cpus import Topology
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import QapiError, StartupError
-from fakeqemu.qapi.keyval import merge
+from fakeqemu.qapi.readers.keyval import merge
+from fakeqemu.qapi.readers.opts_visitor import visit_options
+from fakeqemu.qapi.readers.qemu_opts import parse_size
 from fakeqemu.qapi.schema import ObjectType
 
 MIB = 1 << 20
@@ -233,7 +233,7 @@ def _accelerator_problem(
 
 def check_properties(typename: str, entry: OptionString, profile: Profile) -> None:
     """Raise QapiError unless the QOM type has and takes the keys of `entry`."""
-    from fakeqemu.migration.stringinput import parse_string
+    from fakeqemu.qapi.readers.string_input import parse_string
 
     known = typename in profile.qom_types
     listed = profile.qom_properties(typename) if known else ()
@@ -306,7 +306,7 @@ def check_cpu_features(
     model: CpuModel, accelerator: str, profile: Profile
 ) -> dict[str, Any]:
     """The features as typed property values, as the first CPU takes them. Raises QapiError."""
-    from fakeqemu.migration.stringinput import parse_string
+    from fakeqemu.qapi.readers.string_input import parse_string
 
     if model.type.startswith("host-") and accelerator not in ("kvm", "hvf"):
         raise QapiError("CPU model 'host' requires KVM or HVF")
@@ -352,7 +352,7 @@ def numa_arguments(
 
 def _blaming(entry: OptionString, type: ObjectType, profile: Profile) -> dict[str, Any]:
     try:
-        return visit_options(entry, type, profile.traits)
+        return visit_options(entry.pairs, entry.id, type, profile.traits)
     except QapiError as exc:
         raise StartupError(exc.desc, location=entry.location, hint=exc.hint) from exc
 

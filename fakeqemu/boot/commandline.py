@@ -17,7 +17,7 @@ from fakeqemu.boot.messages import Exit, Messages
 from fakeqemu.boot.qemuopts import Groups
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.keyval import parse_keyval_help
+from fakeqemu.qapi.readers.keyval import parse_keyval_help
 
 
 class Files(Protocol):

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from fakeqemu.boot.commandline import CommandLine
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.keyval import check_keyval, merge
+from fakeqemu.qapi.readers.keyval import check_keyval, merge
 
 #: groups that are no lists of option strings inside: -set cannot change them
 NOT_LISTS = ("object", "audiodev", "machine", "smp-opts", "boot-opts")
@@ -84,7 +84,7 @@ def _take_tree(line: CommandLine, name: str, values: dict[str, Any], here: str) 
         merge(configuration.machine_options, values)
     elif name == "object":
         kind = line.profile.schema.commands["object-add"].arg_type
-        entry = line.record("", check_keyval(line.profile.schema, kind, values))
+        entry = line.record("", check_keyval(kind, values, line.profile.traits))
         entry.option, entry.location = name, here
         configuration.objects.append(entry)
     else:

@@ -11,9 +11,9 @@ from fakeqemu.boot.configuration import OptionString
 from fakeqemu.boot.help import property_help
 from fakeqemu.boot.inputs import HELP
 from fakeqemu.boot.messages import Exit
-from fakeqemu.boot.qemuopts import parse_bool, parse_number
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.qemu_opts import parse_bool, parse_number
 from fakeqemu.qapi.visitor import check_value
 
 #: machine property that needs a kernel -> the option that sets it, in the order of the checks

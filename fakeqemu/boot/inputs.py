@@ -7,7 +7,7 @@ from typing import Any
 
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.jsonparse import parse_json
-from fakeqemu.qapi.keyval import check_keyval, parse_keyval
+from fakeqemu.qapi.readers.keyval import check_keyval, parse_keyval
 from fakeqemu.qapi.schema import EnumType, Feature, Member, ObjectType, Type
 from fakeqemu.qapi.visitor import check_value
 
@@ -21,7 +21,7 @@ def typed_argument(text: str, type: Type, implied: str | None, profile: Profile)
         value = parse_json(text, profile.traits)
         checked = check_value(profile.schema, type, value)
     else:
-        checked = check_keyval(profile.schema, type, parse_keyval(text, implied))
+        checked = check_keyval(type, parse_keyval(text, implied), profile.traits)
     return checked
 
 

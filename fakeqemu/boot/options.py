@@ -26,8 +26,8 @@ from fakeqemu.boot.earlyoptions import (
 from fakeqemu.boot.help import program_help, version
 from fakeqemu.boot.messages import Exit, Messages
 from fakeqemu.boot.options_devices import add_image
-from fakeqemu.boot.qemuopts import parse_bool
 from fakeqemu.profile import Profile
+from fakeqemu.qapi.readers.qemu_opts import parse_bool
 
 __all__ = ["Exit", "parse_command_line"]
 

@@ -10,12 +10,12 @@ from fakeqemu.boot.commandline import CommandLine, option
 from fakeqemu.boot.configuration import OptionString
 from fakeqemu.boot.help import group_help, property_help
 from fakeqemu.boot.inputs import HELP, typed_argument
-from fakeqemu.boot.optsvisitor import visit_options
-from fakeqemu.boot.qemuopts import pairs_of
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.jsonparse import parse_json
-from fakeqemu.qapi.keyval import check_keyval, parse_keyval
+from fakeqemu.qapi.readers.keyval import check_keyval, parse_keyval
+from fakeqemu.qapi.readers.opts_visitor import visit_options
+from fakeqemu.qapi.readers.qemu_opts import pairs_of
 from fakeqemu.qapi.schema import ArrayType, ObjectType, Type
 
 #: -netdev types that have only the newer syntax
@@ -47,7 +47,7 @@ def _object(line: CommandLine, text: str) -> None:
             if type_name is None:
                 line.fail("Parameter 'qom-type' is missing")
             _object_help(line, type_name, parsed, kind)
-            values = visit_options(parsed, kind, profile.traits)
+            values = visit_options(parsed.pairs, parsed.id, kind, profile.traits)
             entry = OptionString("object", text, line.location, values, parsed.pairs)
     except QapiError as exc:
         line.fail_with(exc)
@@ -296,7 +296,7 @@ def _add_audiodev(line: CommandLine, text: str, implied: dict[str, Any]) -> None
         if kind is None:
             values = implied or _unchecked_audiodev(line, text)
         elif implied:
-            values = check_keyval(line.profile.schema, kind, implied)
+            values = check_keyval(kind, implied, line.profile.traits)
         else:
             values = typed_argument(text, kind, "driver", line.profile)
     except QapiError as exc:

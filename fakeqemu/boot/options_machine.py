@@ -7,7 +7,7 @@ from fakeqemu.boot.help import accel_help, machine_help
 from fakeqemu.boot.messages import Exit
 from fakeqemu.boot.qemuopts import help_text
 from fakeqemu.qapi.errors import QapiError, StartupError
-from fakeqemu.qapi.keyval import merge
+from fakeqemu.qapi.readers.keyval import merge
 
 
 @option("machine", "M")

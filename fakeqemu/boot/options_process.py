@@ -8,9 +8,9 @@ from fakeqemu.boot.commandline import CommandLine, option
 from fakeqemu.boot.configfile import NOT_LISTS, read_config_file
 from fakeqemu.boot.configuration import GlobalProperty, Incoming
 from fakeqemu.boot.inputs import checked_members
-from fakeqemu.boot.qemuopts import parse_bool
 from fakeqemu.migration.incoming_option import parse_incoming
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.qemu_opts import parse_bool
 
 _GLOBAL = re.compile(r"([^.=]{1,63})\.([^=]{1,63})=(.*)\Z", re.DOTALL)
 _SET = re.compile(r"([^.]{1,63})\.([^.]{1,63})\.([^=]{1,63})=(.*)\Z", re.DOTALL)

@@ -14,7 +14,7 @@ from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.keyval import check_keyval
+from fakeqemu.qapi.readers.keyval import check_keyval
 from fakeqemu.qapi.schema import BuiltinType, EnumType, Feature, Member, ObjectType, Type
 
 GIB = 1 << 30
@@ -59,7 +59,7 @@ def set_machine_properties(
         if name not in types:
             raise QapiError(f"Property '{machine.typename}.{name}' not found")
         type = property_type(_BY_NAME.get(name, types[name]), profile)
-        value = given if type is None else check_keyval(profile.schema, type, given, name)
+        value = given if type is None else check_keyval(type, given, profile.traits, name)
         if name in demands:
             demands[name](value)
         values[name] = value

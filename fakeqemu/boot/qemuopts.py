@@ -9,30 +9,21 @@ uses a group (`USES`) does not vary.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fakeqemu.boot.configuration import OptionString
 from fakeqemu.boot.messages import Exit, Messages
-from fakeqemu.migration.stringinput import (
-    SIZE_HINT,
-    SizeFormatError,
-    SizeRangeError,
-    parse_integer,
-    parse_size_text,
-)
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
-
-IDENTIFIER_HINT = (
-    "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter."
+from fakeqemu.qapi.readers.qemu_opts import (
+    check_identifier,
+    check_typed,
+    find_id,
+    split_first,
 )
 
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
-_BOOLS = {"on": True, "yes": True, "true": True, "y": True,
-          "off": False, "no": False, "false": False, "n": False}
 _TYPE_NAMES = {"string": "str", "boolean": "bool (on/off)", "number": "num", "size": "size"}
 
 
@@ -212,94 +203,6 @@ class Groups:
             better = f"nodelay={'on' if prefix else 'off'}"
         self._messages.warn(f"short-form boolean option '{prefix}{key}' deprecated", location,
                             f"Please use {better} instead")
-
-
-def split_first(text: str, implied: str | None) -> tuple[str, str, str, bool]:
-    """The first key and value of `text`, the rest, and whether it was a flag."""
-    end = next((i for i, c in enumerate(text) if c in "=,"), len(text))
-    if end < len(text) and text[end] == "=":
-        value, rest = _value(text[end + 1 :])
-        return text[:end], value, rest, False
-    if implied is not None:
-        value, rest = _value(text)
-        return implied, value, rest, False
-    key, rest = text[:end], text[end + 1 :]
-    if key.startswith("no"):
-        return key[2:], "off", rest, True
-    return key, "on", rest, True
-
-
-def _value(text: str) -> tuple[str, str]:
-    """A value up to the first single comma, and what comes after that."""
-    value: list[str] = []
-    position = 0
-    while position < len(text):
-        if text[position] == ",":
-            if text[position + 1 : position + 2] != ",":
-                return "".join(value), text[position + 1 :]
-            position += 1
-        value.append(text[position])
-        position += 1
-    return "".join(value), ""
-
-
-def pairs_of(text: str, implied: str | None) -> list[tuple[str, str]]:
-    """All keys and values of `text`, unjudged."""
-    pairs = []
-    while text:
-        key, value, text, _ = split_first(text, implied)
-        implied = None
-        pairs.append((key, value))
-    return pairs
-
-
-def find_id(text: str) -> str | None:
-    """The value of the first `id` in an option string."""
-    return next((value for key, value in pairs_of(text, None) if key == "id"), None)
-
-
-def check_identifier(id: str) -> None:
-    """Raise QapiError unless `id` is well formed."""
-    if not _IDENTIFIER.match(id):
-        raise QapiError("Parameter 'id' expects an identifier", IDENTIFIER_HINT)
-
-
-def parse_bool(key: str, value: str) -> bool:
-    """`value` as on or off. Raises QapiError."""
-    if value not in _BOOLS:
-        raise QapiError(f"Parameter '{key}' expects 'on' or 'off'")
-    return _BOOLS[value]
-
-
-def parse_number(key: str, value: str) -> int:
-    """`value` as an unsigned 64 bit number. Raises QapiError."""
-    try:
-        return parse_integer(value)
-    except ValueError as exc:
-        if re.match(r"\s*[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)\Z", value):
-            raise QapiError(f"Value '{value}' is too large for parameter '{key}'") from exc
-        raise QapiError(f"Parameter '{key}' expects a number") from exc
-
-
-def parse_size(key: str, value: str, traits: Any) -> int:
-    """`value` as a number of bytes. Raises QapiError."""
-    try:
-        return parse_size_text(value, traits)
-    except SizeRangeError as exc:
-        raise QapiError(f"Value '{value}' is out of range for parameter '{key}'") from exc
-    except SizeFormatError as exc:
-        raise QapiError(f"Parameter '{key}' expects a non-negative number below 2^64",
-                        SIZE_HINT) from exc
-
-
-def check_typed(key: str, kind: str, value: str, traits: Any) -> None:
-    """Raise QapiError unless `value` is of the option type `kind`."""
-    if kind == "boolean":
-        parse_bool(key, value)
-    elif kind == "number":
-        parse_number(key, value)
-    elif kind == "size":
-        parse_size(key, value, traits)
 
 
 def help_text(group: Group) -> str:

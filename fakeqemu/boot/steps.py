@@ -27,7 +27,6 @@ from fakeqemu.boot.chardevs import (
 from fakeqemu.boot.configuration import MonitorOptions, OptionString
 from fakeqemu.boot.defaultdevices import add_default_devices
 from fakeqemu.boot.drives import create_drives
-from fakeqemu.boot.qemuopts import parse_number
 from fakeqemu.boot.requests import (
     AttachMonitor,
     Request,
@@ -42,6 +41,7 @@ from fakeqemu.model.boardports import Port
 from fakeqemu.model.chardev import Chardev, ChardevOptions
 from fakeqemu.model.chardev_mux import open_mux
 from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.readers.qemu_opts import parse_number
 
 if TYPE_CHECKING:
     from fakeqemu.boot.sequence import Boot

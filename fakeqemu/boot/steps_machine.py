@@ -93,6 +93,7 @@ def create_net_backends(boot: Boot) -> None:
         arguments = entry.values if entry.json else netdev_arguments(entry, boot.profile)
         with blaming(entry.location):
             boot.vm.net.add(arguments)
+            boot.vm.net.option_ids.add(arguments["id"])
     if boot.profile.traits.early_parameters:
         boot.read(local={tap.id: tap.local for tap in boot.vm.taps})
     for entry in boot.configuration.nics:

@@ -6,7 +6,7 @@ from fakeqemu.commands.registry import command
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.numbers import c_int
+from fakeqemu.qapi.readers.scalars import c_int
 
 #: what is read at a time
 _STEP = 1024

@@ -9,7 +9,7 @@ from fakeqemu.commands.registry import command
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.numbers import c_int
+from fakeqemu.qapi.readers.scalars import c_int
 
 Json = dict[str, Any]
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fakeqemu.commands.registry import command
-from fakeqemu.model.devices import ID_HINT, well_formed
 from fakeqemu.model.machine import Machine
-from fakeqemu.qapi import texts
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.qemu_opts import check_identifier
 
 Json = dict[str, Any]
 
@@ -35,8 +33,8 @@ def as_texts(options: Json) -> Json:
         elif isinstance(value, int | float):
             found[name] = str(value) if isinstance(value, int) else f"{value:.17g}"
     id = found.get("id")
-    if id is not None and not well_formed(id):
-        raise QapiError(texts.parameter_expects("id", "an identifier"), ID_HINT)
+    if id is not None:
+        check_identifier(id)
     return found
 
 

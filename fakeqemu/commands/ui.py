@@ -19,7 +19,7 @@ from fakeqemu.qapi.errors import (
     NotModelledError,
     QapiError,
 )
-from fakeqemu.qapi.numbers import parse_uint
+from fakeqemu.qapi.readers.scalars import parse_uint64
 
 Json = dict[str, Any]
 
@@ -78,7 +78,7 @@ def expire_password(
     """Say how long a display's password is good."""
     number = time.removeprefix("+")
     try:
-        expires = parse_uint(number)
+        expires = parse_uint64(number)
     except ValueError:
         expires = None
     if vm.profile.traits.expire_time_checked and time not in ("now", "never") and expires is None:

@@ -15,7 +15,7 @@ import stat
 from typing import Any
 
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.numbers import c_int, digits
+from fakeqemu.qapi.readers.scalars import c_int, digits
 from fakeqemu.qapi.utf8 import c_bytes
 
 _PATH_LIMIT = 107

@@ -27,7 +27,7 @@ from fakeqemu.io.loop import Handle, Loop
 from fakeqemu.io.paths import Opener
 from fakeqemu.model.host import Stream
 from fakeqemu.qapi.errors import NotModelledError, QapiError
-from fakeqemu.qapi.numbers import c_int, digits
+from fakeqemu.qapi.readers.scalars import c_int, digits
 
 Done = Callable[[Stream | None, str], None]
 _FILE_CHUNK = 1 << 20

@@ -20,7 +20,7 @@ from fakeqemu.migration.cprformat import CprReader
 from fakeqemu.model.host import CprChannel
 from fakeqemu.model.savedfds import SavedFd
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.numbers import c_int, digits
+from fakeqemu.qapi.readers.scalars import c_int, digits
 
 #: seconds in which the other side takes the state, which is small
 _PATIENCE = 10.0

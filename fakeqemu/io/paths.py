@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 
 from fakeqemu.model.fds import Fdsets
-from fakeqemu.qapi.numbers import digits
+from fakeqemu.qapi.readers.scalars import digits
 
 #: (path, flags, mode) -> descriptor; raises OSError
 Opener = Callable[[str, int, int], int]

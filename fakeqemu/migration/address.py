@@ -12,40 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 from fakeqemu.migration.parameters import Parameters
-from fakeqemu.migration.stringinput import (
-    SizeFormatError,
-    SizeRangeError,
-    parse_size_text,
-    parse_switch,
-)
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.numbers import parse_int, parse_uint
+from fakeqemu.qapi.readers.scalars import OutOfRangeError, parse_size
+from fakeqemu.qapi.readers.sockets import inet_parse, vsock_parse
 from fakeqemu.traits import Traits
 
 Address = dict[str, Any]
 
 #: socket types that may be connected to several times
 MULTI_CHANNEL_SOCKETS = frozenset({"inet", "unix", "vsock"})
-
-_HOST_PORT = (
-    # (how the text starts, pattern, what is blamed)
-    (":", re.compile(r":([^,]{1,32})"), "error parsing port in address '{}'"),
-    ("[", re.compile(r"\[([^]]{1,64})\]:([^,]{1,32})"), "error parsing IPv6 address '{}'"),
-    ("", re.compile(r"([^:]{1,64}):([^,]{1,32})"), "error parsing address '{}'"),
-)
-
-#: the same where options have been split off before: nothing is too long
-_HOST_PORT_WHOLE = (
-    (":", re.compile(r":(.+)", re.DOTALL), "error parsing address '{}'"),
-    ("[", re.compile(r"\[([^]]+)\]:(.+)", re.DOTALL), "error parsing IPv6 address '{}'"),
-    ("", re.compile(r"([^:]+):(.+)", re.DOTALL), "error parsing address '{}'"),
-)
-
-#: boolean options of tcp:, searched for in this order
-_SWITCHES = ("ipv4", "ipv6", "keep-alive", "mptcp")
-#: numeric options of tcp: where unknown ones are refused
-_NUMBERS = ("to", "keep-alive-count", "keep-alive-idle", "keep-alive-interval")
-
 
 def looks_like_uri(text: str) -> bool:
     """Whether an `-incoming` argument is taken for a URI: letters, then a colon."""
@@ -65,9 +40,9 @@ def parse_uri(uri: str, traits: Traits) -> Address:
     if scheme == "rdma":
         return {"transport": "rdma", **_rdma(rest, traits)}
     if scheme == "tcp":
-        return {"transport": "socket", "type": "inet", **parse_inet(rest, traits)}
+        return {"transport": "socket", "type": "inet", **inet_parse(rest, traits)}
     if scheme == "vsock":
-        return {"transport": "socket", "type": "vsock", **_vsock(rest)}
+        return {"transport": "socket", "type": "vsock", **vsock_parse(rest)}
     if scheme == "unix":
         if not rest:
             raise QapiError("invalid Unix socket address")
@@ -77,95 +52,13 @@ def parse_uri(uri: str, traits: Traits) -> Address:
     return {"transport": "socket", "type": "fd", "str": rest}
 
 
-def parse_inet(text: str, traits: Traits) -> Address:
-    """`HOST:PORT[,options]` as an InetSocketAddress. Raises QapiError."""
-    if traits.inet_refuses_unknown_options:
-        address, options = _keyval_head(text)
-        return {**_host_port(address, _HOST_PORT_WHOLE)[0], **_inet_options(options)}
-    found, end = _host_port(text)
-    return {**found, **_inet_searched(text[end:])}
-
-
-def _keyval_head(text: str) -> tuple[str, str]:
-    """What stands before the first comma, a doubled one being part of it, and what after."""
-    head = re.match(r"(?:[^,]|,,)*", text)
-    assert head is not None
-    return head[0].replace(",,", ","), text[head.end() + 1 :]
-
-
-def _host_port(
-    text: str, forms: tuple[tuple[str, re.Pattern[str], str], ...] = _HOST_PORT
-) -> tuple[Address, int]:
-    start, pattern, blame = next(form for form in forms if text.startswith(form[0]))
-    match = pattern.match(text)
-    if match is None:
-        raise QapiError(blame.format(text))
-    host, port = ("", match[1]) if start == ":" else (match[1], match[2])
-    return {"host": host, "port": port}, match.end()
-
-
-def _inet_searched(options: str) -> Address:
-    """Options as they were found before 11.1: by looking for `,name` anywhere."""
-    address: Address = {}
-    at = options.find(",to=")
-    if at >= 0:
-        match = re.match(r"[ \t]*([+-]?[0-9]+)(?=,|\Z)", options[at + 4 :])
-        if match is None:
-            raise QapiError("error parsing to= argument")
-        try:
-            address["to"] = parse_int(match[1])
-        except ValueError:
-            raise QapiError("error parsing to= argument") from None
-    for name in _SWITCHES:
-        at = options.find(f",{name}")
-        if at < 0:
-            continue
-        flag = options[at + len(name) + 1 :].partition(",")[0]
-        switch = {"": True, "=on": True, "=off": False}.get(flag)
-        if switch is None:
-            raise QapiError(f"error parsing '{name}' flag '{flag}'")
-        address[name] = switch
-    return address
-
-
-def _inet_options(options: str) -> Address:
-    given: dict[str, str | None] = {}
-    for option in filter(None, options.split(",")):
-        name, equals, value = option.partition("=")
-        if name not in (*_SWITCHES, *_NUMBERS, "numeric"):
-            raise QapiError(f"Invalid parameter '{name}'")
-        given[name] = value if equals else None
-    address: Address = {}
-    for name, text in given.items():
-        if name in _NUMBERS:
-            try:
-                address[name] = parse_uint(text or "")
-            except ValueError:
-                raise QapiError(f"Parameter '{name}' expects a number") from None
-            continue
-        switch = True if text is None else parse_switch(text)
-        if switch is None:
-            raise QapiError(f"Parameter '{name}' expects 'on' or 'off'")
-        address[name] = switch
-    return address
-
-
 def _rdma(text: str, traits: Traits) -> Address:
     try:
-        return parse_inet(text, traits)
+        return inet_parse(text, traits)
     except QapiError:
         if traits.migration_channels:
             raise
         raise QapiError(f"RDMA ERROR: bad RDMA migration address '{text}'") from None
-
-
-def _vsock(text: str) -> Address:
-    match = re.match(r"([^:]{1,32}):([^,]{1,32})", text)
-    if match is None:
-        raise QapiError(f"error parsing address '{text}'")
-    if match.end() != len(text):
-        raise QapiError(f"trailing characters in address '{text}'")
-    return {"cid": match[1], "port": match[2]}
 
 
 def _file(text: str, traits: Traits) -> Address:
@@ -173,11 +66,10 @@ def _file(text: str, traits: Traits) -> Address:
     offset = 0
     if option:
         try:
-            offset = parse_size_text(offset_text, traits)
-        except SizeFormatError:
-            raise QapiError(f"file URI has bad offset {offset_text}: Invalid argument") from None
-        except SizeRangeError:
-            why = "Numerical result out of range"
+            offset = parse_size(offset_text, traits)
+        except ValueError as exc:
+            out_of_range = isinstance(exc, OutOfRangeError)
+            why = "Numerical result out of range" if out_of_range else "Invalid argument"
             raise QapiError(f"file URI has bad offset {offset_text}: {why}") from None
     return {"transport": "file", "filename": filename, "offset": offset}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.migration.address import Address
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.numbers import c_int, digits
+from fakeqemu.qapi.readers.scalars import c_int, digits
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine

@@ -22,8 +22,8 @@ from fakeqemu.migration.incoming import Incoming
 from fakeqemu.migration.outgoing import Outgoing
 from fakeqemu.migration.parameters import Layer, Layers, Parameters
 from fakeqemu.migration.state import RUNNING
-from fakeqemu.migration.stringinput import parse_string
 from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.readers.string_input import parse_string
 from fakeqemu.qapi.schema import EnumType
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.scalars import is_identifier
 from fakeqemu.qapi.utf8 import c_bytes
 from fakeqemu.traits import Traits
 
@@ -150,14 +151,6 @@ _NODE_NAME_MAX = 31
 _BITMAP_NAME_MAX = 1023
 
 
-def _well_formed(identifier: str) -> bool:
-    return (
-        identifier[:1].isascii()
-        and identifier[:1].isalpha()
-        and all(c.isascii() and (c.isalnum() or c in "-._") for c in identifier)
-    )
-
-
 def _check_mapping(mapping: list[dict[str, Any]]) -> None:
     try:
         _check_nodes(mapping)
@@ -170,7 +163,7 @@ def _check_nodes(mapping: list[dict[str, Any]]) -> None:
     nodes: set[str] = set()
     for node in mapping:
         name, alias = node["node-name"], node["alias"]
-        if not _well_formed(alias):
+        if not is_identifier(alias):
             raise QapiError(f"The node alias '{alias}' is not well-formed")
         if len(c_bytes(alias)) > _ALIAS_MAX:
             raise QapiError(f"The node alias '{alias}' is longer than {_ALIAS_MAX} bytes")

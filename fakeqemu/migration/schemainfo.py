@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.qapi.jsonparse import parse_json
-from fakeqemu.qapi.keyval import check_keyval, parse_keyval
+from fakeqemu.qapi.readers.keyval import check_keyval, parse_keyval
 from fakeqemu.qapi.schema import ArrayType, EnumType, ObjectType, Type
 from fakeqemu.qapi.visitor import check_value
 
@@ -89,7 +89,7 @@ def _parse(profile: Profile, type: Type, text: str, implied_key: str | None) -> 
     if text.startswith("{"):
         value = check_value(profile.schema, type, parse_json(text, profile.traits))
     else:
-        value = check_keyval(profile.schema, type, parse_keyval(text, implied_key))
+        value = check_keyval(type, parse_keyval(text, implied_key), profile.traits)
     return value
 
 

@@ -337,10 +337,11 @@ def plug_cpu(
     if vm.machine_type is None or not vm.machine_type.hotpluggable_cpus:
         raise NotModelledError(f"device {driver}")
     ids: dict[str, int] = {}
+    text = None if typed else vm.profile.traits
     for name, value in given.items():
         if name not in _CPU_IDS:
             raise NotModelledError(f"{driver}.{name}")
-        ids[name] = convert(vm.profile.schema, "int32", value, name, text=not typed)
+        ids[name] = convert(vm.profile.schema, "int32", value, name, text=text)
     if driver != vm.cpus.type:
         raise QapiError(f"Invalid CPU type, expected cpu type: '{vm.cpus.type}'")
     levels = vm.cpus.topology.levels

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
 _INT64_MAX = (1 << 63) - 1
+#: each takes two of a device's 1024 queues, and one pair is for control
+_SERIAL_PORTS = 511
 
 
 def check(vm: Machine, device: DeviceObject) -> None:
@@ -41,8 +43,8 @@ def _value(device: DeviceObject, name: str) -> Any:
 def _check_rng(vm: Machine, device: DeviceObject) -> None:
     if not _value(device, "period"):
         raise QapiError("'period' parameter expects a positive integer")
-    if _value(device, "max-bytes") > _INT64_MAX:
-        kind = vm.profile.traits.rng_max_bytes
+    kind = vm.profile.traits.rng_max_bytes
+    if not (kind == "positive") <= _value(device, "max-bytes") <= _INT64_MAX:
         raise QapiError(f"'max-bytes' parameter must be {kind}, and less than 2^63")
 
 
@@ -55,6 +57,15 @@ def _check_net(vm: Machine, device: DeviceObject) -> None:  # noqa: ARG001
             )
 
 
+def _check_serial(vm: Machine, device: DeviceObject) -> None:  # noqa: ARG001
+    # see hw/char/virtio-serial-bus.c: virtio_serial_device_realize()
+    ports = _value(device, "max_ports")
+    if not ports:
+        raise QapiError("Maximum number of serial ports not specified")
+    if ports > _SERIAL_PORTS:
+        raise QapiError(f"maximum ports supported: {_SERIAL_PORTS}")
+
+
 def _check_passthrough(vm: Machine, device: DeviceObject) -> None:
     backend = vm.block.backends.of_device(device)
     if backend is None or backend.node is None:
@@ -65,6 +76,7 @@ def _check_passthrough(vm: Machine, device: DeviceObject) -> None:
 _RULES: dict[str, Callable[[Machine, DeviceObject], None]] = {
     "virtio-rng-device": _check_rng,
     "virtio-net-device": _check_net,
+    "virtio-serial-device": _check_serial,
     "scsi-block": _check_passthrough,
     "scsi-generic": _check_passthrough,
     "pc-dimm": memorydevices.check,

@@ -125,7 +125,14 @@ def _from_text(vm: Machine, target: DeviceObject, name: str, value: str) -> Any:
     special = _special(entry) if entry else None
     if special is not None:
         return special(vm, target, name, value, False)
-    return from_string(vm.profile.schema, shape, value, name, description)
+    return from_string(
+        vm.profile.schema, shape, value, name, vm.profile.traits, description=description
+    )
+
+
+#: properties whose setter visits another type than introspection says: (device, property) -> type;
+#: see hw/mem/nvdimm.c: nvdimm_set_label_size()
+_VISITED = {("nvdimm", "label-size"): "size"}
 
 
 def set_property(
@@ -142,10 +149,10 @@ def set_property(
     else:
         new = convert(
             vm.profile.schema,
-            entry["type"],
+            _VISITED.get((holder.type, name), entry["type"]),
             value,
             name,
-            text=not typed,
+            text=None if typed else vm.profile.traits,
             description=entry.get("description", ""),
         )
     device.given.add(name)
@@ -170,7 +177,8 @@ def _special(entry: dict[str, Any]) -> Special | None:
 
 
 def _text(vm: Machine, name: str, value: Any, typed: bool) -> str:
-    text: str = convert(vm.profile.schema, "str", value, name, text=not typed)
+    traits = None if typed else vm.profile.traits
+    text: str = convert(vm.profile.schema, "str", value, name, text=traits)
     return text
 
 
@@ -197,7 +205,8 @@ def _devfn(vm: Machine, device: DeviceObject, name: str, value: Any, typed: bool
     if not isinstance(value, str):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise QapiError(f"Invalid parameter type for '{name}', expected int or str")
-        number: int = convert(vm.profile.schema, "int32", value, name, text=not typed)
+        traits = None if typed else vm.profile.traits
+        number: int = convert(vm.profile.schema, "int32", value, name, text=traits)
         if vm.profile.traits.devfn_checked and not -1 <= number <= 255:
             raise QapiError(f"Parameter '{name}' expects a value between -1 and 255")
         return number

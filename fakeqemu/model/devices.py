@@ -7,7 +7,6 @@ be hot-plugged are recorded (profile part `devices`); what a property takes is d
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -24,6 +23,7 @@ from fakeqemu.model.device import DeviceObject
 from fakeqemu.model.qom import QomObject, from_recorded
 from fakeqemu.qapi import qdict, texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
+from fakeqemu.qapi.readers.scalars import is_identifier
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 
 #: what the recorded device was called
 _PROBE = "/machine/peripheral/probe"
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9\-._]*")
-
-ID_HINT = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter."
-
-
-def well_formed(id: str) -> bool:
-    """Whether `id` is what QEMU calls an identifier."""
-    return _IDENTIFIER.fullmatch(id) is not None
 
 
 class Devices:
@@ -193,7 +185,7 @@ class Devices:
         return any(self._vm.profile.is_a(driver, kind) for kind in kinds)
 
     def _check_id(self, id: str) -> None:
-        if self._vm.profile.traits.qdev_id_checked and not well_formed(id):
+        if self._vm.profile.traits.qdev_id_checked and not is_identifier(id):
             raise QapiError(f"Invalid qdev ID '{id}'")
         if self._vm.qom.container("/machine/peripheral").has(id):
             raise QapiError(f"Duplicate device ID '{id}'")

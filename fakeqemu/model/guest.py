@@ -314,13 +314,15 @@ VERBS: Mapping[str, Verb] = {
 
 
 def _checked(name: str, value: Any, kind: str) -> Any:
-    from fakeqemu.qapi.numbers import parse_size
+    from fakeqemu.qapi.readers.scalars import parse_size
+    from fakeqemu.traits import Traits
 
     if kind == "bytes" and isinstance(value, str):
         return c_bytes(value)
     if kind == "size" and isinstance(value, str):
         # an amount a second is one too: "2G/s"
-        return parse_size(value.removesuffix("/s").removesuffix("B").removesuffix("i"))
+        text = value.removesuffix("/s").removesuffix("B").removesuffix("i")
+        return parse_size(text, Traits())
     right = {
         "text": isinstance(value, str),
         "bytes": isinstance(value, bytes),

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.numbers import digits, parse_int, parse_uint
+from fakeqemu.qapi.readers.scalars import digits, parse_int64, parse_uint64
 from fakeqemu.traits import Traits
 
 #: where a rule arrives: (is UDP, host address as a number, host port)
@@ -98,7 +98,7 @@ def loose_address(text: str) -> int | None:
     """An IPv4 address of one to four numbers, the last filling what is left."""
     parts = text.split(".")
     try:
-        numbers = [parse_uint(part) for part in parts]
+        numbers = [parse_uint64(part) for part in parts]
     except ValueError:
         return None
     *head, last = numbers
@@ -115,6 +115,6 @@ def _address(text: str) -> int | None:
 def _number(text: str) -> int | None:
     """A number as C writes them; nothing at all is 0."""
     try:
-        return parse_int(text) if text else 0
+        return parse_int64(text) if text else 0
     except ValueError:
         return None

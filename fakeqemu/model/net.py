@@ -61,6 +61,9 @@ class Net:
     nics: list[Nic] = field(default_factory=list)
     #: numbers of hubs, in order of creation; a hub never goes away
     _hubs: list[int] = field(default_factory=list)
+    #: ids that an option string gave, on the command line or in the human monitor: while such a
+    #: backend lives, an option string cannot use its id again (net/net.c: net_client_init())
+    option_ids: set[str] = field(default_factory=set)
     #: backends that were deleted under a card: the card's side still shows them
     _ghosts: list[Backend] = field(default_factory=list)
 
@@ -68,11 +71,10 @@ class Net:
 
     def add(self, options: dict[str, Any], monitor: Any = None) -> Backend:
         """`-netdev`, netdev_add; `options` are checked against Netdev. Raises QapiError."""
-        from fakeqemu.model.devices import ID_HINT, well_formed
+        from fakeqemu.qapi.readers.qemu_opts import check_identifier
 
         id, type = options["id"], options["type"]
-        if not well_formed(id):
-            raise QapiError(texts.parameter_expects("id", "an identifier"), ID_HINT)
+        check_identifier(id)
         if not netcheck.built_in(self.vm, type):
             raise QapiError(f"network backend '{type}' is not compiled into this binary")
         if id in self.backends or any(nic.name == id for nic in self.nics):
@@ -113,6 +115,7 @@ class Net:
                 raise QapiError(f"Device '{id}' is not a netdev")
             raise DeviceNotFoundError(texts.device_not_found(id))
         del self.backends[id]
+        self.option_ids.discard(id)
         if backend.type == "tap":
             self.vm.taps.remove(id)
             self.vm.saved_fds.forget(id)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model import objectchecks
 from fakeqemu.model.qom import QomObject, from_recorded
-from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -66,11 +65,10 @@ class Objects:
 
     def add(self, options: Mapping[str, Any]) -> UserObject:
         """Make an object from checked ObjectOptions. Raises QapiError."""
-        from fakeqemu.model.devices import ID_HINT, well_formed
+        from fakeqemu.qapi.readers.qemu_opts import check_identifier
 
         type, id = options["qom-type"], options["id"]
-        if not well_formed(id):
-            raise QapiError(texts.parameter_expects("id", "an identifier"), ID_HINT)
+        check_identifier(id)
         facts = self.about(type)
         given = {k: v for k, v in options.items() if k not in ("qom-type", "id")}
         obj = self._make(type, facts, id)

@@ -11,8 +11,8 @@ from typing import Any
 
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import NotModelledError, QapiError
-from fakeqemu.qapi.keyval import KeyvalScalars
-from fakeqemu.qapi.numbers import parse_int, parse_size, parse_uint
+from fakeqemu.qapi.readers.keyval import KeyvalScalars
+from fakeqemu.qapi.readers.scalars import SizeTraits, parse_int64, parse_size, parse_uint64
 from fakeqemu.qapi.schema import BuiltinType, EnumType, Schema, Type
 from fakeqemu.qapi.visitor import JsonScalars, Path, Scalars, Visitor, check_range
 
@@ -44,7 +44,9 @@ def type_of(schema: Schema, shape: str, description: str = "") -> Type | None:
     return None
 
 
-def from_string(schema: Schema, shape: str, text: str, name: str, description: str = "") -> Any:
+def from_string(
+    schema: Schema, shape: str, text: str, name: str, traits: SizeTraits, *, description: str = ""
+) -> Any:
     """`text` for a property, as -global and the human monitor's qom-set read it.
 
     That is another reader than the one for options: its words for numbers differ.
@@ -55,25 +57,32 @@ def from_string(schema: Schema, shape: str, text: str, name: str, description: s
         what = "a size" if type.name == "size" else "an int64 value or range"
         try:
             if type.name == "size":
-                return parse_size(text)
+                return parse_size(text, traits)
             if type.name.startswith("u"):
                 what = "uint64"
-                return check_range(type.name, parse_uint(text), Path(None, name))
-            return check_range(type.name, parse_int(text), Path(None, name))
+                return check_range(type.name, parse_uint64(text), Path(None, name))
+            return check_range(type.name, parse_int64(text), Path(None, name))
         except ValueError:
             raise QapiError(texts.parameter_expects(name, what)) from None
-    return convert(schema, shape, text, name, text=True, description=description)
+    return convert(schema, shape, text, name, text=traits, description=description)
 
 
 def convert(
-    schema: Schema, shape: str, value: Any, name: str, *, text: bool = False, description: str = ""
+    schema: Schema,
+    shape: str,
+    value: Any,
+    name: str,
+    *,
+    text: SizeTraits | None = None,
+    description: str = "",
 ) -> Any:
-    """`value` for property `name` of type `shape`; `text`: it came as key=value text.
+    """`value` for property `name` of type `shape`; `text`: it came as key=value
+    text, which the version with these traits reads.
 
     Raises QapiError.
     """
     type = type_of(schema, shape, description)
     if type is None:
         raise NotModelledError(f"property type {shape}")
-    scalars: Scalars = KeyvalScalars() if text else JsonScalars()
+    scalars: Scalars = JsonScalars() if text is None else KeyvalScalars(text)
     return Visitor(scalars).visit(type, value, Path(None, name))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.numbers import digits
+from fakeqemu.qapi.readers.scalars import digits
 
 _FIRST_PORT = 5900
 _LAST_PORT = 65535

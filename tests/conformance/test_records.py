@@ -47,6 +47,7 @@ FAMILIES = {
     "object": 0.95,
     "param": 0.95,
     "postcopy": 0.95,
+    "readers": 0.95,
     "tls": 0.95,
     "wire": 0.95,
 }

@@ -8,12 +8,19 @@ a dot.
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.commands.hmp.expression import ExpressionError, evaluate
-from fakeqemu.qapi.numbers import c_int, digits
+from fakeqemu.qapi.readers.scalars import (
+    OutOfRangeError,
+    SizeTraits,
+    c_int,
+    digits,
+    strtod,
+    strtosz,
+)
+from fakeqemu.traits import Traits
 
 if TYPE_CHECKING:
     from fakeqemu.commands.hmp.registry import HmpMonitor
@@ -22,7 +29,6 @@ _ESCAPES = {"n": "\n", "r": "\r", "\\": "\\", "'": "'", '"': '"'}
 _FORMATS = "oduxic"
 _SIZES = {"b": 1, "h": 2, "w": 4, "g": 8, "L": 8}
 _MISSING = {"F": "filename expected", "B": "block device name expected"}
-_SUFFIXES = {"B": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 #: longest line or word that the parser keeps, without the terminator
 _WORD_MAX = 1023
 
@@ -38,8 +44,11 @@ class HmpSyntaxError(Exception):
 class _Parser:
     """One walk over the arguments of a line."""
 
-    def __init__(self, monitor: HmpMonitor, name: str, line: str, at: int) -> None:
+    def __init__(
+        self, monitor: HmpMonitor, name: str, line: str, at: int, traits: SizeTraits
+    ) -> None:
         self.monitor = monitor
+        self.traits = traits
         self.name = name
         self.line = line
         self.at = at
@@ -140,8 +149,11 @@ class _Parser:
         self.skip()
         if optional and not self.rest:
             return
-        value, length = _size_mib(self.rest)
-        if value is None or value >= 1 << 63:
+        try:
+            value, length = strtosz(self.rest, self.traits, "m")
+        except ValueError:
+            raise self.fail("invalid size") from None
+        if value >= 1 << 63:
             raise self.fail("invalid size")
         self.values[key] = value
         self.at += length
@@ -150,13 +162,13 @@ class _Parser:
         self.skip()
         if optional and not self.rest:
             return
-        found = re.match(r"[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+|inf(inity)?|nan)", self.rest, re.I)
-        if found is None:
-            raise self.fail("Number expected")
-        value = float(found.group())
-        if not math.isfinite(value):
-            raise self.fail("Bad number")
-        self.at += found.end()
+        try:
+            value, length = strtod(self.rest)
+        except OutOfRangeError:
+            raise self.fail("Bad number") from None
+        except ValueError:
+            raise self.fail("Number expected") from None
+        self.at += length
         factor = {"ms": 1e3, "us": 1e6, "ns": 1e9}.get(self.rest[:2])
         if factor is not None:
             value /= factor
@@ -224,13 +236,13 @@ class _Parser:
 
 
 def parse_arguments(
-    monitor: HmpMonitor, name: str, letters: str, line: str, position: int
+    monitor: HmpMonitor, name: str, letters: str, line: str, position: int, *, traits: SizeTraits
 ) -> dict[str, Any]:
     """The arguments of `line` from `position` on, by key.
 
     Raises HmpSyntaxError with what QEMU prints before its `Try "help ..."`.
     """
-    parser = _Parser(monitor, name, line, position)
+    parser = _Parser(monitor, name, line, position, traits)
     items = letters.split(",") if letters else []
     for number, item in enumerate(items):
         key, _, kind = item.partition(":")
@@ -261,25 +273,11 @@ def parse_arguments(
     return parser.values
 
 
-def _size_mib(text: str) -> tuple[int | None, int]:
-    """A size whose default unit is MiB, and how many characters it takes."""
-    found = re.match(r"(0[xX][0-9a-fA-F]+|[0-9]+(?:\.[0-9]*)?|\.[0-9]+)([bBkKmMgGtTpPeE]?)", text)
-    if found is None:
-        return None, 0
-    number, suffix = found.groups()
-    factor = 1 << (10 * _SUFFIXES[suffix.upper() or "M"])
-    value = (
-        int(number, 16) * factor if number[:2].lower() == "0x" else int(float(number) * factor)
-        if "." in number else (digits(number) or 0) * factor
-    )  # fmt: skip
-    return (value if value < 1 << 64 else None), found.end()
-
-
 def split_words(text: str) -> list[str] | None:
     """The words of `text`, quoted or not; None if one is malformed."""
     from fakeqemu.commands.hmp.registry import HmpMonitor
 
-    parser = _Parser(HmpMonitor(), "", text, 0)
+    parser = _Parser(HmpMonitor(), "", text, 0, Traits())
     words: list[str] = []
     while True:
         parser.skip()

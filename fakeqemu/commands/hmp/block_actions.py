@@ -7,12 +7,14 @@ from typing import Any
 from fakeqemu.commands import block as block_commands
 from fakeqemu.commands import block_export, block_jobs
 from fakeqemu.commands import jobs as job_commands
+from fakeqemu.commands.hmp.option_strings import parse_noisily, printed
 from fakeqemu.commands.hmp.registry import hmp
 from fakeqemu.model.block import starting
 from fakeqemu.model.block.backend import Backend
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.readers.sockets import socket_parse
 
 Json = dict[str, Any]
 
@@ -23,19 +25,21 @@ Json = dict[str, Any]
 @hmp("drive_add")
 def drive_add(vm: Machine, pci_addr: str, opts: str, node: bool = False) -> str:  # noqa: ARG001
     """Add a drive without a device, or a node."""
-    from fakeqemu.commands.hmp.devices import options
-
-    values = options(opts, "")
+    entry, lines = parse_noisily(vm, "drive", opts, implied=False)
+    reported = printed(lines)
+    if entry is None:
+        return reported
+    values = dict(entry.values)
     if node:
         if "node-name" not in values:
-            return _complaint(vm, "'node-name' needs to be specified")
+            return reported + _complaint(vm, "'node-name' needs to be specified")
         try:
             vm.block.add(vm.block.drives.typed(values))
         except NotModelledError:
             raise
         except QapiError as error:
-            return _complaint(vm, error.desc)
-        return ""
+            return reported + _complaint(vm, error.desc)
+        return reported
     id = values.pop("id", None)
     if id is not None and id in vm.block.backends.named:
         return f"Duplicate ID '{id}' for drive\n"
@@ -44,14 +48,14 @@ def drive_add(vm: Machine, pci_addr: str, opts: str, node: bool = False) -> str:
     except NotModelledError:
         raise
     except QapiError as error:
-        return _complaint(vm, error.desc)
+        return reported + _complaint(vm, error.desc)
     place = vm.block.drives.place(backend)
     if place is not None and place.interface != "none":
         vm.block.drives.forget(backend)
         vm.block.backends.drop(backend)
         kind = _INTERFACES.index(place.interface)
-        return _complaint(vm, f"Can't hot-add drive to type {kind}")
-    return "OK\n"
+        return reported + _complaint(vm, f"Can't hot-add drive to type {kind}")
+    return f"{reported}OK\n"
 
 
 def _complaint(vm: Machine, text: str) -> str:
@@ -291,7 +295,8 @@ def nbd_server_start(
     """Serve NBD, and with -a every medium."""
     if writable and not all:
         raise QapiError("-w only valid together with -a")
-    vm.block.exports.start(block_export.server_address(vm, monitor, _address(uri)))
+    address = socket_parse(uri, vm.profile.traits)
+    vm.block.exports.start(block_export.server_address(vm, monitor, address))
     if not all:
         return
     try:
@@ -303,19 +308,6 @@ def nbd_server_start(
     except QapiError:
         vm.block.exports.stop()
         raise
-
-
-def _address(text: str) -> Json:
-    """A SocketAddress of `unix:PATH`, `fd:NAME` or `HOST:PORT`."""
-    kind, colon, rest = text.partition(":")
-    if kind == "unix" and colon:
-        return {"type": "unix", "path": rest}
-    if kind == "fd" and colon:
-        return {"type": "fd", "str": rest}
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        raise QapiError(f"error parsing address '{text}'")
-    return {"type": "inet", "host": host, "port": port}
 
 
 @hmp("nbd_server_add")

@@ -5,50 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.chardevs import chardev_options
-from fakeqemu.boot.messages import Messages
-from fakeqemu.boot.optsvisitor import visit_options
-from fakeqemu.boot.qemuopts import Groups
+from fakeqemu.boot.messages import Exit
 from fakeqemu.commands import chardev as chardev_commands
 from fakeqemu.commands import machine as machine_commands
 from fakeqemu.commands import misc, ui
 from fakeqemu.commands import qom as qom_commands
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError
+from fakeqemu.commands.hmp.option_strings import parse_argument, parse_noisily, printed
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.model import chardev as chardevs
 from fakeqemu.model.chardev import ChardevOptions
-from fakeqemu.model.devices import well_formed
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.jsonparse import parse_json
 from fakeqemu.qapi.jsonwrite import encode
-from fakeqemu.qapi.keyval import check_keyval, parse_keyval
+from fakeqemu.qapi.readers.keyval import check_keyval, parse_keyval
+from fakeqemu.qapi.readers.opts_visitor import visit_options
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
 
-def options(text: str, implied: str) -> dict[str, str]:
-    """`type,key=value,...` as QEMU's option strings have it: `,,` is a comma, `key` is on."""
-    values: dict[str, str] = {}
-    first = True
-    for part in text.replace(",,", "\0").split(","):
-        key, equals, value = part.partition("=")
-        if first and not equals:
-            key, value = implied, key
-        elif not equals:
-            key, value = (key[2:], "off") if key.startswith("no") else (key, "on")
-        first = False
-        if key:
-            values[key] = value.replace("\0", ",")
-    return values
-
-
 @hmp("device_add")
 def device_add(vm: Machine, device: str = "") -> None:
     """Plug a device."""
-    values = options(device, "driver") if device else {}
-    if "id" in values and not well_formed(values["id"]):
-        raise HmpSyntaxError("")
-    vm.devices.create(values, typed=False)
+    vm.devices.create(parse_argument(vm, "device", device).values, typed=False)
 
 
 @hmp("device_del")
@@ -65,7 +45,7 @@ def object_add(vm: Machine, object: str) -> None:
     else:
         values = parse_keyval(object, "qom-type")
     type = vm.profile.schema.commands["object-add"].arg_type
-    vm.objects.add(check_keyval(vm.profile.schema, type, values))
+    vm.objects.add(check_keyval(type, values, vm.profile.traits))
 
 
 @hmp("object_del", monitor=True)
@@ -77,14 +57,13 @@ def object_del(vm: Machine, id: str, monitor: HmpMonitor) -> None:
 @hmp("netdev_add", monitor=True)
 def netdev_add(vm: Machine, netdev: str = "", monitor: HmpMonitor | None = None) -> None:
     """Make a network backend."""
-    try:
-        entry = Groups(vm.profile, Messages()).parse("netdev", netdev, "netdev", "")
-    except StartupError as error:
-        raise QapiError(str(error)) from None
-    if entry.id in vm.net.backends:
+    entry = parse_argument(vm, "netdev", netdev)
+    if entry.id in vm.net.option_ids:
         raise HmpSyntaxError("")
     type = vm.profile.schema.commands["netdev_add"].arg_type
-    vm.net.add(visit_options(entry, type, vm.profile.traits), monitor)
+    vm.net.add(visit_options(entry.pairs, entry.id, type, vm.profile.traits), monitor)
+    if entry.id is not None:
+        vm.net.option_ids.add(entry.id)
 
 
 @hmp("netdev_del")
@@ -177,7 +156,7 @@ def qom_set(vm: Machine, path: str, property: str, value: str, json: bool = Fals
     obj = vm.qom.resolve(path)
     obj.require(property)
     shape = obj.shapes.get(property, "str")
-    typed = from_string(vm.profile.schema, shape, value, property)
+    typed = from_string(vm.profile.schema, shape, value, property, vm.profile.traits)
     obj.set(property, typed, vm.profile.schema)
 
 
@@ -208,25 +187,27 @@ def mouse_button(vm: Machine, button_state: int) -> None:
 @hmp("chardev-add")
 def chardev_add(vm: Machine, args: str) -> str:
     """Make a character device from an option string."""
-    messages = Messages()
-    try:
-        entry = _chardev_options(vm, args, messages)
-    except StartupError as error:
-        return f"{error}\nError: Parsing chardev args failed\n"
-    for made in entry:
-        if made.id in vm.chardevs:
+    made, reported = _chardev_options(vm, args)
+    if made is None:
+        return reported
+    for options in made:
+        if options.id in vm.chardevs:
             raise QapiError(
-                f"attempt to add duplicate property '{made.id}' to object (type 'container')"
+                f"attempt to add duplicate property '{options.id}' to object (type 'container')"
             )
-        chardevs.add_chardev(vm, made)
-    return ""
+        chardevs.add_chardev(vm, options)
+    return reported
 
 
-def _chardev_options(vm: Machine, args: str, messages: Messages) -> list[ChardevOptions]:
-    groups = Groups(vm.profile, messages)
-    entry = groups.parse("chardev", args, "chardev", "")
+def _chardev_options(vm: Machine, args: str) -> tuple[list[ChardevOptions] | None, str]:
+    """What to make, None if it is refused; and what the monitor prints of it."""
+    entry, lines = parse_noisily(vm, "chardev", args)
+    if entry is None:
+        return None, printed([*lines, "Error: Parsing chardev args failed"])
     try:
-        return chardev_options(entry, vm.profile)
+        return chardev_options(entry, vm.profile), printed(lines)
+    except Exit as answer:
+        return [], answer.stdout
     except StartupError as error:
         raise QapiError(str(error)) from None
 
@@ -234,9 +215,9 @@ def _chardev_options(vm: Machine, args: str, messages: Messages) -> list[Chardev
 @hmp("chardev-change")
 def chardev_change(vm: Machine, id: str, args: str) -> str:
     """Make another character device in the place of one."""
-    try:
-        made = _chardev_options(vm, f"{args},id={id}", Messages())
-    except StartupError as error:
-        return f"{error}\nError: Parsing chardev args failed\n"
-    chardevs.change_chardev(vm, made[0])
-    return ""
+    made, reported = _chardev_options(vm, f"{args},id={id}")
+    if made is None:
+        return reported
+    if made:
+        chardevs.change_chardev(vm, made[0])
+    return reported

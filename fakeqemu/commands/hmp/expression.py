@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from fakeqemu.qapi.numbers import parse_uint
+from fakeqemu.qapi.readers.scalars import parse_uint64
 
 _MASK = (1 << 64) - 1
 #: how tightly binary operators bind
@@ -81,7 +81,7 @@ class _Reader:
         if found is None:
             raise self.error(f"invalid char '{self.peek()}' in expression")
         try:
-            value = parse_uint(found.group())
+            value = parse_uint64(found.group())
         except ValueError:
             raise self.error("number too large") from None
         self.at = found.end()

@@ -9,18 +9,13 @@ from fakeqemu.commands.hmp import migration_format
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.migration import schemainfo
 from fakeqemu.migration.address import parse_uri
-from fakeqemu.migration.shell import split_words
-from fakeqemu.migration.stringinput import (
-    SizeFormatError,
-    SizeRangeError,
-    parse_size_text,
-    parse_string,
-)
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.scalars import parse_size
+from fakeqemu.qapi.readers.shell_words import split_words
+from fakeqemu.qapi.readers.string_input import parse_string
 from fakeqemu.qapi.schema import AlternateType, ArrayType, BuiltinType, EnumType
 
-_MIB = 1 << 20
 _INT64_MAX = (1 << 63) - 1
 
 #: a number without a unit is in MiB for these
@@ -44,8 +39,8 @@ def _value(vm: Machine, name: str, text: str) -> Any:
     traits = vm.profile.traits
     if name in _MIB_PARAMETERS:
         try:
-            size = parse_size_text(text, traits, _MIB)
-        except (SizeFormatError, SizeRangeError):
+            size = parse_size(text, traits, "m")
+        except ValueError:
             size = _INT64_MAX + 1
         if size > _INT64_MAX:
             raise QapiError(f"Invalid size {text}")

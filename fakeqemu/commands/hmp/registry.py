@@ -107,7 +107,9 @@ def _run(vm: Machine, monitor: HmpMonitor, line: str) -> str:
     command = HMP_COMMANDS.get(name)
     letters = entry.args if command is None or command.args is None else command.args
     try:
-        arguments = parse_arguments(monitor, entry.name, letters, line, position)
+        arguments = parse_arguments(
+            monitor, entry.name, letters, line, position, traits=vm.profile.traits
+        )
         return _execute(vm, monitor, command, name, arguments)
     except HmpSyntaxError as error:
         typed = line[:position].rstrip()

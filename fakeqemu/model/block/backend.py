@@ -268,10 +268,10 @@ class Backends:
 
     def create(self, name: str = "") -> Backend:
         """A backend without medium and device. Raises QapiError."""
-        from fakeqemu.model.devices import well_formed
+        from fakeqemu.qapi.readers.scalars import is_identifier
 
         if name:
-            if not well_formed(name):
+            if not is_identifier(name):
                 raise QapiError("Invalid device name")
             if name in self.named:
                 raise QapiError(f"Device with id '{name}' already exists")

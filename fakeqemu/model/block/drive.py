@@ -19,9 +19,9 @@ from fakeqemu.model.block.opener import open_node
 from fakeqemu.model.block.qcow2 import Qcow2
 from fakeqemu.model.block.qcow2header import Header
 from fakeqemu.model.throttle import check_limits
-from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import NotModelledError, QapiError
-from fakeqemu.qapi.numbers import parse_bool, parse_size, parse_uint
+from fakeqemu.qapi.readers import qemu_opts
+from fakeqemu.qapi.readers.scalars import SizeTraits
 from fakeqemu.qapi.schema import BuiltinType, ObjectType, Type
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ class Drives:
                 inner = "file" if key == "file" and "driver" not in value else None
                 found[key] = self._typed(value, inner)
             elif key in members:
-                found[key] = _value(members[key], value, key)
+                found[key] = _value(members[key], value, key, self.block.vm.profile.traits)
             else:
                 found[key] = value
         return found
@@ -383,39 +383,23 @@ def _throttling(options: dict[str, str]) -> tuple[dict[str, int], str | None]:
 
 
 def _bool(options: Mapping[str, str], name: str, *, default: bool = False) -> bool:
-    return _parsed_bool(options[name], name) if name in options else default
-
-
-def _parsed_bool(text: str, name: str) -> bool:
-    try:
-        return parse_bool(text)
-    except ValueError:
-        raise QapiError(texts.parameter_expects(name, texts.BOOL_EXPECTED)) from None
+    return qemu_opts.parse_bool(name, options[name]) if name in options else default
 
 
 def _number(options: Mapping[str, str], name: str, default: int) -> int:
-    if name not in options:
-        return default
-    try:
-        return parse_uint(options[name])
-    except ValueError:
-        raise QapiError(texts.parameter_expects(name, "a number")) from None
+    return qemu_opts.parse_number(name, options[name]) if name in options else default
 
 
-def _value(type: Type, text: Any, name: str) -> Any:
+def _value(type: Type, text: Any, name: str, traits: SizeTraits) -> Any:
     if isinstance(type, BuiltinType) and isinstance(text, str):
         if type.json_type == "boolean":
-            return _parsed_bool(text, name)
+            return qemu_opts.parse_bool(name, text)
         if type.json_type == "int":
-            try:
-                return SpelledInt.of(parse_size(text), text)
-            except ValueError:
-                what = "a non-negative number below 2^64"
-                raise QapiError(texts.parameter_expects(name, what)) from None
+            return SpelledInt.of(qemu_opts.parse_size(name, text, traits), text)
     if isinstance(text, dict) and isinstance(type, ObjectType):
         members = {m.name: m.type for m in type.members}
         return {
-            k: _value(members[k], v, f"{name}.{k}") if k in members else v
+            k: _value(members[k], v, f"{name}.{k}", traits) if k in members else v
             for k, v in text.items()
         }
     return text

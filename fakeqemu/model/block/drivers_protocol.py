@@ -12,7 +12,7 @@ from fakeqemu.model.block import permissions as perms
 from fakeqemu.model.block.driver import DATA, HOLE, ZERO, BlockIoError, Driver, Range, driver
 from fakeqemu.model.block.files import BlockFile, FileSystem, ImageLocked
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.numbers import digits
+from fakeqemu.qapi.readers.scalars import digits
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.node import Node

@@ -172,10 +172,10 @@ class Exports:
 
         See block/export/export.c: blk_exp_add() and nbd/server.c: nbd_export_create().
         """
-        from fakeqemu.model.devices import well_formed
+        from fakeqemu.qapi.readers.scalars import is_identifier
 
         id = arguments["id"]
-        if not well_formed(id):
+        if not is_identifier(id):
             raise QapiError("Invalid block export id")
         if self.find(id) is not None:
             raise QapiError(f"Block export id '{id}' is already in use")

@@ -90,11 +90,11 @@ class Graph:
 
     def check_name(self, name: str | None) -> None:
         """Raise QapiError if no new node can be called `name`."""
-        from fakeqemu.model.devices import well_formed
+        from fakeqemu.qapi.readers.scalars import is_identifier
 
         if name is None:
             return
-        if not well_formed(name):
+        if not is_identifier(name):
             raise QapiError(f"Invalid node-name: '{name}'")
         if name in self.backends.named:
             raise QapiError(f"node-name={name} is conflicting with a device id")

@@ -6,6 +6,7 @@ in QEMU, with figures of time; only what went wrong is said here.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,12 @@ from typing import TYPE_CHECKING
 from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
 from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.readers.scalars import (
+    MalformedError,
+    OutOfRangeError,
+    parse_int64,
+    parse_size,
+)
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.backend import Backend
@@ -21,7 +28,8 @@ if TYPE_CHECKING:
 
 _FILLER = 0xCD
 _IO_ERROR = "Input/output error"
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_INT64_MAX = (1 << 63) - 1
+_BYTE_MAX = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,8 @@ class _Line:
     verb: str
     options: dict[str, str]
     values: list[str]
+    #: the byte to write, or to expect
+    pattern: int | None = None
 
     def say(self, text: str) -> None:
         """Tell what went wrong."""
@@ -54,26 +64,47 @@ class _Line:
         if len(self.values) != 2:
             self.say(f"bad argument count {len(self.values) + 1} to {self.verb}")
             return None
-        found = [_number(text) for text in self.values]
-        for text, value in zip(self.values, found, strict=True):
-            if value is None:
-                self.say(f"non-numeric length argument -- {text}")
-                return None
-        return found[0] or 0, found[1] or 0
+        found = [self.number(text) for text in self.values]
+        offset, length = found
+        return None if offset is None or length is None else (offset, length)
+
+    def number(self, text: str) -> int | None:
+        """A size as typed; None, and what is wrong is printed, if it cannot be.
+
+        See qemu-io-cmds.c: cvtnum() and print_cvtnum_err().
+        """
+        try:
+            value = parse_size(text, self.block.vm.profile.traits)
+            if value > _INT64_MAX:
+                raise OutOfRangeError(text)
+        except OutOfRangeError:
+            self.say(f"Parsing error: argument too large -- {text}")
+        except MalformedError:
+            why = "non-numeric argument, or extraneous/unrecognized suffix"
+            self.say(f"Parsing error: {why} -- {text}")
+        else:
+            return value
+        return None
+
+    def has_pattern(self) -> bool:
+        """Take the byte that option -P names; False, which is printed, if it is none.
+
+        See qemu-io-cmds.c: parse_pattern().
+        """
+        text = self.options.get("P")
+        if text is None:
+            return True
+        with contextlib.suppress(ValueError):
+            self.pattern = parse_int64(text)
+        if self.pattern is None or not 0 <= self.pattern <= _BYTE_MAX:
+            self.say(f"{text} is not a valid pattern byte")
+            return False
+        return True
 
     def inside(self, offset: int, count: int) -> bool:
         """Whether the medium has the range."""
         node = self.backend.node
         return node is not None and offset + count <= base.length(node)
-
-
-def _number(text: str) -> int | None:
-    digits = text.rstrip("bBkKmMgGtT")
-    unit = _UNITS.get(text[len(digits) :].lower())
-    try:
-        return int(digits, 0) * unit if unit is not None else None
-    except ValueError:
-        return None
 
 
 def run(block: Block, backend: Backend, text: str) -> None:
@@ -105,6 +136,8 @@ def run(block: Block, backend: Backend, text: str) -> None:
                 line.say(f"{words[0]}: invalid option -- '{letter}'")
                 return
             line.options[letter] = next(rest, "") if takes else ""
+    if not line.has_pattern():
+        return
     if verb.perm & ~backend.perm:
         backend.set_permissions(backend.perm | verb.perm, backend.shared)
     verb.act(line)
@@ -124,8 +157,7 @@ def _read(line: _Line) -> None:
     except QapiError as error:
         line.say(f"read failed: {error.desc}")
         return
-    pattern = _number(line.options.get("P", ""))
-    if pattern is not None and data != bytes([pattern & 0xFF]) * count:
+    if line.pattern is not None and data != bytes([line.pattern]) * count:
         line.say(f"Pattern verification failed at offset {offset}, {count} bytes")
 
 
@@ -134,7 +166,6 @@ def _write(line: _Line) -> None:
     if found is None:
         return
     offset, count = found
-    pattern = _number(line.options.get("P", ""))
     counted = line.verb.startswith("aio")
     try:
         if not line.inside(offset, count):
@@ -142,7 +173,7 @@ def _write(line: _Line) -> None:
         if "z" in line.options:
             line.backend.zero(offset, count, counted=counted)
             return
-        byte = _FILLER if pattern is None else pattern & 0xFF
+        byte = _FILLER if line.pattern is None else line.pattern
         for at in range(offset, offset + count, base.CHUNK):
             step = min(base.CHUNK, offset + count - at)
             line.backend.write(
@@ -166,9 +197,11 @@ def _discard(line: _Line) -> None:
 
 
 def _truncate(line: _Line) -> None:
-    size = _number(line.values[0]) if line.values else None
+    if len(line.values) != 1:
+        line.say(f"bad argument count {len(line.values) + 1} to {line.verb}")
+        return
+    size = line.number(line.values[0])
     if size is None:
-        line.say("non-numeric truncate argument -- " + " ".join(line.values))
         return
     node = line.backend.node
     assert node is not None

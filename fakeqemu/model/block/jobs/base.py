@@ -49,14 +49,14 @@ class Job:
         transaction: Transaction | None = None,
         internal: bool = False,
     ) -> None:
-        from fakeqemu.model.devices import well_formed
+        from fakeqemu.qapi.readers.scalars import is_identifier
 
         self.block = block
         self.internal = internal
         if not internal:
             if id is None:
                 raise QapiError("An explicit job ID is required")
-            if not well_formed(id):
+            if not is_identifier(id):
                 raise QapiError(f"Invalid job ID '{id}'")
             if block.jobs.find(id) is not None:
                 raise QapiError(f"Job ID '{id}' already in use")

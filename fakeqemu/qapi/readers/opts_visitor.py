@@ -3,23 +3,18 @@
 Unlike key=value input of the newer kind there are no nested keys: every member, of an inner
 object too, is looked up by its own name among all keys. A repeated key is a list for a list
 member and the last one for any other; lists of numbers take ranges (`0-3`). The texts are
-this visitor's own.
+this visitor's own. See qapi/opts-visitor.c.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
-from fakeqemu.boot.configuration import OptionString
-from fakeqemu.migration.stringinput import (
-    SizeFormatError,
-    SizeRangeError,
-    parse_integer,
-    parse_size_text,
-)
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.scalars import SizeTraits, parse_size, parse_switch, parse_uint64
 from fakeqemu.qapi.schema import (
     INTEGER_RANGES,
     ArrayType,
@@ -29,29 +24,30 @@ from fakeqemu.qapi.schema import (
     Type,
 )
 from fakeqemu.qapi.visitor import Path, check_range
-from fakeqemu.traits import Traits
 
-_BOOLS = {"on": True, "yes": True, "true": True, "y": True,
-          "off": False, "no": False, "false": False, "n": False}
 _LARGEST_RANGE = 65536
 _NUMBER = r"\s*[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+)"
 _RANGE = re.compile(rf"({_NUMBER})-({_NUMBER})\Z")
 
 
-def visit_options(option: OptionString, type: ObjectType, traits: Traits) -> dict[str, Any]:
-    """The keys of `option` as a value of `type`. Raises QapiError."""
-    return _OptionsVisitor(option, traits).visit(type)
+def visit_options(
+    pairs: Iterable[tuple[str, str]], id: str | None, type: ObjectType, traits: SizeTraits
+) -> dict[str, Any]:
+    """The keys of one option, and its id, as a value of `type`. Raises QapiError."""
+    return _OptionsVisitor(pairs, id, traits).visit(type)
 
 
 class _OptionsVisitor:
-    def __init__(self, option: OptionString, traits: Traits) -> None:
+    def __init__(
+        self, pairs: Iterable[tuple[str, str]], id: str | None, traits: SizeTraits
+    ) -> None:
         self._traits = traits
         #: keys nobody has asked for yet -> their texts in order
         self._left: dict[str, list[str]] = {}
-        for key, text in option.pairs:
+        for key, text in pairs:
             self._left.setdefault(key, []).append(text)
-        if option.id is not None:
-            self._left["id"] = [option.id]
+        if id is not None:
+            self._left["id"] = [id]
 
     def visit(self, type: ObjectType) -> dict[str, Any]:
         value = self._object(type)
@@ -122,13 +118,14 @@ class _OptionsVisitor:
         if not isinstance(type, BuiltinType):
             return text
         if type.json_type == "boolean":
-            if text not in _BOOLS:
-                raise QapiError(texts.parameter_expects(name, texts.BOOL_EXPECTED))
-            return _BOOLS[text]
+            try:
+                return parse_switch(text)
+            except ValueError:
+                raise QapiError(texts.parameter_expects(name, texts.BOOL_EXPECTED)) from None
         if type.name == "size":
             try:
-                return parse_size_text(text, self._traits)
-            except (SizeFormatError, SizeRangeError) as exc:
+                return parse_size(text, self._traits)
+            except ValueError as exc:
                 raise QapiError(texts.parameter_expects(name, "a size value")) from exc
         if type.json_type == "int":
             return self._integer(name, type, text, in_list=in_list)
@@ -136,7 +133,7 @@ class _OptionsVisitor:
 
     def _integer(self, name: str, type: BuiltinType, text: str, *, in_list: bool) -> int:
         try:
-            value = parse_integer(text)
+            value = parse_uint64(text)
         except ValueError as exc:
             raise self._bad_integer(name, type, in_list) from exc
         if INTEGER_RANGES[type.name][0] < 0:

@@ -2,7 +2,8 @@
 
 Dots make objects, numbers make lists (`a.b=1,c.0=x,c.1=y`), a doubled comma is a comma, the last
 of equal keys wins. There is no way to write null, an empty list or a number as such: what a
-string means is decided by the type that it meets (`check_keyval`).
+string means is decided by the type that it meets (`check_keyval`). See util/keyval.c:
+keyval_parse() and qapi/qobject-input-visitor.c: qobject_input_visitor_new_keyval().
 """
 
 from __future__ import annotations
@@ -10,11 +11,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fakeqemu.qapi import numbers, qdict, texts
+from fakeqemu.qapi import qdict, texts
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.numbers import digits
 from fakeqemu.qapi.policy import ACCEPT_ALL, CompatPolicy
-from fakeqemu.qapi.schema import BuiltinType, Schema, Type
+from fakeqemu.qapi.readers.scalars import (
+    SizeTraits,
+    digits,
+    parse_double,
+    parse_int64,
+    parse_size,
+    parse_switch,
+    parse_uint64,
+)
+from fakeqemu.qapi.schema import BuiltinType, Type
 from fakeqemu.qapi.visitor import Path, Visitor, check_range
 
 _NAME = re.compile(r"(?:__[A-Za-z0-9.-]*_)?[A-Za-z][A-Za-z0-9_-]*")
@@ -146,8 +155,8 @@ class KeyvalScalars:
 
     index_form = ".{}"
 
-    def __init__(self, *, hex_size_suffix: bool = False) -> None:
-        self._hex_size_suffix = hex_size_suffix
+    def __init__(self, traits: SizeTraits) -> None:
+        self._traits = traits
 
     def scalar(self, type: BuiltinType, value: Any, path: Path) -> Any:
         """See `visitor.Scalars`."""
@@ -164,8 +173,8 @@ class KeyvalScalars:
             return self._integer(type.name, text, path)
         try:
             if type.json_type == "boolean":
-                return numbers.parse_bool(text)
-            return numbers.parse_number(text)
+                return parse_switch(text)
+            return parse_double(text)
         except ValueError:
             if type.json_type == "boolean":
                 what = texts.BOOL_EXPECTED
@@ -183,8 +192,8 @@ class KeyvalScalars:
     def _integer(self, name: str, text: str, path: Path) -> int:
         try:
             if name == "size":
-                return numbers.parse_size(text, hex_suffix=self._hex_size_suffix)
-            value = numbers.parse_uint(text) if name[0] == "u" else numbers.parse_int(text)
+                return parse_size(text, self._traits)
+            value = parse_uint64(text) if name[0] == "u" else parse_int64(text)
         except ValueError:
             what = "size" if name == "size" else "integer"
             raise QapiError(texts.parameter_expects(self._text(path), what)) from None
@@ -195,14 +204,12 @@ class KeyvalScalars:
 
 
 def check_keyval(
-    schema: Schema,  # noqa: ARG001
     type: Type,
     values: Any,
+    traits: SizeTraits,
     name: str = "",
     policy: CompatPolicy = ACCEPT_ALL,
-    *,
-    hex_size_suffix: bool = False,
 ) -> Any:
     """What `parse_keyval` gave, checked against `type` and converted. Raises QapiError."""
-    visitor = Visitor(KeyvalScalars(hex_size_suffix=hex_size_suffix), policy)
+    visitor = Visitor(KeyvalScalars(traits), policy)
     return visitor.visit(type, values, Path(None, name or None))

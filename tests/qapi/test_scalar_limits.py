@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.qapi.numbers import c_int, digits, parse_int, parse_uint
+from fakeqemu.qapi.readers.scalars import c_int, digits, parse_int64, parse_uint64
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_digits_are_ascii_and_nothing_else(text, number):
 def test_numbers_of_thousands_of_digits_are_too_large_and_no_trouble():
     endless = "9" * 100_000
     assert digits(endless) >= 1 << 64
-    for parse in (parse_int, parse_uint):
+    for parse in (parse_int64, parse_uint64):
         with pytest.raises(ValueError, match=r"^9+$"):
             parse(endless)
 
