@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
+import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from accept.errors import Failed
+from accept.errors import Failed, Skipped
 from accept.lab import Lab
 from accept.registry import step
 
@@ -216,6 +219,54 @@ def checkpoint(lab: Lab) -> None:
     if "cp1" not in lab.near.virsh("checkpoint-list", "--name", NAME):
         raise Failed("not listed")
     lab.near.virsh("checkpoint-delete", NAME, "cp1")
+
+
+@step("block.backup-pull-incremental")
+def backup_pull_incremental(lab: Lab) -> None:
+    """What was written since a checkpoint, as a backup program asks for it over NBD."""
+    if shutil.which("nbdinfo") is None:
+        raise Skipped("nbdinfo (libnbd-bin) is not installed")
+    fresh(lab)
+    lab.near.virsh("checkpoint-create-as", NAME, "cp1", timeout=60)
+    disk = lab.near.qmp(NAME, "query-block")[0]["qdev"]
+    lab.near.hmp(NAME, f'qemu-io -d {disk} "write -P 7 3M 128k"')
+    path = lab.images / "nbd"
+    xml = f"""<domainbackup mode='pull'><incremental>cp1</incremental>
+    <server transport='unix' socket='{path}'/>
+    <disks><disk name='vda' backup='yes' type='file' exportname='vda' exportbitmap='since'>
+    <scratch file='{lab.images}/{NAME}-scratch.qcow2'/></disk></disks></domainbackup>"""
+    lab.near.virsh("backup-begin", NAME, lab.file(xml), timeout=60)
+    lab.near.hmp(NAME, f'qemu-io -d {disk} "write -P 9 3M 64k"')
+    lab.near.hmp(NAME, f'qemu-io -d {disk} "write -P 9 8M 64k"')
+    try:
+        uri = f"nbd+unix:///vda?socket={path}"
+        dirty = [
+            (each["offset"], each["length"])
+            for each in json.loads(_nbd("nbdinfo", "--json", "--map=qemu:dirty-bitmap:since", uri))
+            if each["type"] == 1
+        ]
+        if dirty != [(3 << 20, 128 << 10)]:
+            raise Failed(f"dirty is {dirty}")
+        copy = lab.images / f"{NAME}-copy"
+        _nbd("nbdcopy", uri, str(copy))
+        with copy.open("rb") as data:
+            data.seek(3 << 20)
+            if data.read(128 << 10) != b"\7" * (128 << 10):
+                raise Failed("the copy does not have what was there when the backup began")
+            data.seek(8 << 20)
+            if any(data.read(64 << 10)):
+                raise Failed("the copy has what was written after the backup began")
+    finally:
+        lab.near.virsh("domjobabort", NAME)
+
+
+def _nbd(*words: str) -> str:
+    done = subprocess.run(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60
+    )
+    if done.returncode:
+        raise Failed(f"{words[0]}: {done.stdout}")
+    return done.stdout
 
 
 @step("block.cleanup")
