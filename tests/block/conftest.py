@@ -100,6 +100,14 @@ class Running:
             return error.desc
         raise AssertionError(f"{command} succeeded: {value}")
 
+    def refusal_of_add(self, driver: str, name: str, **options: Any) -> str:
+        """The text of blockdev-add's refusal."""
+        try:
+            self.add(driver, name, **options)
+        except QapiError as error:
+            return error.desc
+        raise AssertionError(f"{name} was added")
+
     def hmp(self, line: str) -> str:
         """What the human monitor prints."""
         return run_hmp(self.vm, self._human, line)

@@ -67,10 +67,14 @@ class Driver:
     modelled = True
     #: whether it reaches data by itself, with no node below
     is_protocol = False
+    #: whether a file name can begin with its name and a colon
+    in_file_names = False
     supports_backing = False
     supports_create = False
     #: whether it takes internal snapshots
     supports_snapshots = False
+    #: whether `event` is of any use to it
+    takes_events = False
     #: whether it writes compressed clusters
     packs = False
     #: whether query-named-block-nodes can say that the image is not dirty
@@ -171,6 +175,9 @@ class Driver:
     def discard(self, node: Node, offset: int, count: int) -> None:
         """Forget a range, if that is of any use."""
 
+    def event(self, name: str) -> None:
+        """What happens at a point that QEMU's tests can hang rules on; blkdebug listens."""
+
     def status(self, node: Node, start: int, end: int) -> Iterator[Range]:
         """What the range is at this layer, piece by piece."""
         below = self._below(node)
@@ -184,7 +191,10 @@ class Driver:
         truncate(below, size)
 
     def flush(self, node: Node) -> None:
-        """Write what is kept back of the image's own tables. Raises BlockIoError."""
+        """Write what is kept back of the image's own tables, then below. Raises BlockIoError."""
+        below = node.primary
+        if below is not None:
+            below.driver.flush(below)
 
     def when_idle(self, node: Node, call: Callable[[], None]) -> bool:  # noqa: ARG002
         """Whether writes are still under way; `call` is then called when they are done."""
@@ -345,30 +355,79 @@ def copy_up(node: Node, offset: int, count: int) -> None:
     The guest sees no change, and so bitmaps and thresholds do not either (see block/io.c:
     bdrv_co_do_copy_on_readv()).
     """
-    if node.read_only or node.inactive or not node.skip_filters().driver.supports_backing:
+    if node.read_only or node.inactive or not defers(node):
         return
-    cluster = node.driver.cluster_size(node) or 1
+    cluster = _copying_unit(node)
     end = min(-(-(offset + count) // cluster) * cluster, length(node))
     lacking = [p for p in status(node, offset // cluster * cluster, end) if p.kind == HOLE]
     for piece in lacking:
         for at in range(piece.offset, piece.end, CHUNK):
             step = min(CHUNK, piece.end - at)
             data = node.driver.read(node, at, step)
+            event(node, "cor_write")
             if any(data):
                 node.driver.write(node, at, data)
             else:
                 node.driver.zero(node, at, step)
 
 
+def event(node: Node, name: str) -> None:
+    """Tell the first blkdebug at or below a node what has come about.
+
+    See block.c: bdrv_co_debug_event().
+    """
+    listener = listener_below(node)
+    if listener is not None:
+        listener.event(name)
+
+
+def listener_below(node: Node) -> Driver | None:
+    """Whose `event` is to be called for what comes about at a node."""
+    here: Node | None = node
+    while here is not None and not here.driver.takes_events:
+        here = here.primary
+    return here.driver if here is not None else None
+
+
+def defers(node: Node) -> bool:
+    """Whether what is not allocated in a node is up to an image below, or to nobody."""
+    image = _image(node)
+    return image is not None and image.driver.supports_backing
+
+
+def _image(node: Node) -> Node | None:
+    """The node that tells what is allocated: below filters, and below raw ones."""
+    found: Node | None = node.skip_filters()
+    while found is not None and not found.driver.supports_backing:
+        below = found.primary
+        found = below.skip_filters() if below is not None else None
+    return found
+
+
+def _hides_backing(node: Node) -> bool:
+    """Whether holes of a node may have data that no walk along its chain comes to."""
+    image = _image(node)
+    return image is not None and image is not node and image.below is not None
+
+
+def _copying_unit(node: Node) -> int:
+    image = _image(node)
+    return (image.driver.cluster_size(image) if image is not None else 0) or 1
+
+
 def write(node: Node, offset: int, data: bytes) -> None:
     """Write to a node; the guest's place in the world of write thresholds and bitmaps."""
+    event(node, "pwritev")
     node.driver.write(node, offset, data)
+    event(node, "pwritev_done")
     _written(node, offset, len(data))
 
 
 def zero(node: Node, offset: int, count: int) -> None:
     """Make a range of a node read as zeros."""
+    event(node, "pwritev_zero")
     node.driver.zero(node, offset, count)
+    event(node, "pwritev_done")
     _written(node, offset, count)
 
 
@@ -427,12 +486,13 @@ def status_above(
     if node is base:
         yield Range(start, end - start, HOLE)
         return
-    below = node.below if not node.driver.is_filter else None
+    below = node.below
     for piece in status(node, start, end):
         target = below if piece.kind == HOLE else None
         if target is None:
-            if piece.kind == HOLE and base is None and not (node.driver.is_filter or holes):
-                yield Range(piece.offset, piece.length, ZERO)
+            if piece.kind == HOLE and base is None and not holes:
+                kind = DATA if _hides_backing(node) else ZERO
+                yield Range(piece.offset, piece.length, kind)
             else:
                 yield piece
             continue

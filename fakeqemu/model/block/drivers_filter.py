@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
-from fakeqemu.model.block.driver import Driver, driver
+from fakeqemu.model.block.driver import Driver, Range, driver
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ class Filter(Driver):
         for name in self.ignored:
             options.pop(name, None)
         return lambda: None
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:
+        """Pass on."""
+        return base.read(self._below(node), offset, count)
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Pass on."""
@@ -88,15 +92,20 @@ class Throttle(Filter):
 
 @driver
 class CopyOnRead(Filter):
-    """What is read is written into the image."""
+    """What is read is written into the image (see block/copy-on-read.c)."""
 
     name = "copy-on-read"
-    ignored = ("bottom",)
     strong = ("bottom",)
 
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        #: the lowest image whose data is copied; None: that of all
+        self.bottom: Node | None = None
+        self._frozen: list[Edge] = []
+
     def open(self, node: Node, options: dict[str, Any]) -> None:
-        """Check where copying ends. Raises QapiError."""
-        bottom = options.get("bottom")
+        """Find where copying ends, and keep the chain down to there. Raises QapiError."""
+        bottom = options.pop("bottom", None)
         super().open(node, options)
         if bottom is None:
             return
@@ -106,8 +115,42 @@ class CopyOnRead(Filter):
         if found.driver.is_filter:
             raise QapiError(f"Bottom node '{bottom}' is a filter")
         assert node.file is not None
-        if found not in list(node.file.chain()):
+        chain = list(node.chain())
+        if found not in chain:
             raise QapiError(f"Node '{bottom}' is not in the backing chain")
+        self.bottom = found
+        for each in chain[: chain.index(found)]:
+            edge = each.chain_edge
+            assert edge is not None
+            edge.frozen += 1
+            self._frozen.append(edge)
+
+    def close(self, node: Node) -> None:
+        """Let the chain go."""
+        for edge in self._frozen:
+            edge.frozen -= 1
+        self._frozen.clear()
+        super().close(node)
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:
+        """Copy what is only below, then read (see block/copy-on-read.c: cor_co_preadv_part())."""
+        below = self._below(node)
+        for piece in self._wanted(below, offset, offset + count):
+            base.copy_up(below, piece.offset, piece.length)
+        return base.read(below, offset, count)
+
+    def _wanted(self, below: Node, offset: int, end: int) -> Iterator[Range]:
+        end = min(end, base.length(below))
+        bottom = self.bottom
+        if bottom is None:
+            yield Range(offset, end - offset, base.HOLE)
+            return
+        # a hole seen from above without what the bottom has below it is nobody's data
+        lower = bottom.backing_chain_next()
+        for piece in base.status(below, offset, end):
+            if piece.kind == base.HOLE:
+                found = base.status_above(below, lower, piece.offset, piece.end, holes=True)
+                yield from (each for each in found if each.kind != base.HOLE)
 
     def child_permissions(
         self, node: Node, edge: Edge, perm: int, shared: int  # noqa: ARG002
@@ -154,124 +197,6 @@ class Preallocate(Filter):
 
     name = "preallocate"
     ignored = ("prealloc-align", "prealloc-size")
-
-
-@driver
-class CopyBeforeWrite(Filter):
-    """What is about to be overwritten is kept in another node."""
-
-    name = "copy-before-write"
-    #: what has been kept, in units of `cluster`
-    kept: set[int]
-    cluster = 65536
-    #: told how many bytes were kept by a write; a job counts them
-    on_kept: Callable[[int], None] | None = None
-    ignored = ("bitmap", "on-cbw-error", "cbw-timeout", "min-cluster-size")
-
-    def exact_filename(self, node: Node) -> str | None:
-        """That of what is below."""
-        return self._below(node).exact_filename
-
-    def __init__(self, graph: Graph) -> None:
-        super().__init__(graph)
-        self.kept = set()
-
-    def keep(self, node: Node, offset: int, count: int) -> None:
-        """Copy what is about to be overwritten, once. Raises QapiError."""
-        from fakeqemu.model.block.jobs import copying
-
-        source, target = self._below(node), node.children["target"].node
-        size = base.length(source)
-        last = -(-min(offset + count, size) // self.cluster)
-        for unit in range(offset // self.cluster, last):
-            if unit in self.kept:
-                continue
-            self.kept.add(unit)
-            at = unit * self.cluster
-            end = min(at + self.cluster, size)
-            for piece in base.status_above(source, None, at, end):
-                copying.copy(source, target, piece)
-            if self.on_kept is not None:
-                self.on_kept(end - at)
-
-    def write(self, node: Node, offset: int, data: bytes) -> None:
-        """Keep, then pass on."""
-        self.keep(node, offset, len(data))
-        super().write(node, offset, data)
-
-    def zero(self, node: Node, offset: int, count: int) -> None:
-        """Keep, then pass on."""
-        self.keep(node, offset, count)
-        super().zero(node, offset, count)
-
-    def discard(self, node: Node, offset: int, count: int) -> None:
-        """Keep, then pass on."""
-        self.keep(node, offset, count)
-        super().discard(node, offset, count)
-
-    def read_kept(self, node: Node, offset: int, count: int) -> bytes:
-        """The state at the time when the filter came."""
-        source, target = self._below(node), node.children["target"].node
-        out = bytearray()
-        while count:
-            step = min(self.cluster - offset % self.cluster, count)
-            where = target if offset // self.cluster in self.kept else source
-            out += base.read(where, offset, step)
-            offset, count = offset + step, count - step
-        return bytes(out)
-
-    def open(self, node: Node, options: dict[str, Any]) -> None:
-        """Open the target. Raises QapiError."""
-        from fakeqemu.model.block.opener import open_node
-
-        target = open_node(self.graph, options.pop("target"), parent=node)
-        self.graph.attach(node, "target", target, frozenset({perms.DATA}))
-        bitmap = options.get("bitmap")
-        if bitmap is not None:
-            owner = self.graph.lookup(None, bitmap["node"])
-            if all(b.name != bitmap["name"] for b in owner.bitmaps):
-                raise QapiError(f"Dirty bitmap '{bitmap['name']}' not found")
-        super().open(node, options)
-
-    def child_permissions(
-        self, node: Node, edge: Edge, perm: int, shared: int
-    ) -> tuple[int, int]:
-        """Nobody may write behind the filter; the target is ours to write."""
-        if edge.name == "target":
-            return perms.WRITE, perms.CONSISTENT_READ | perms.WRITE | perms.WRITE_UNCHANGED
-        wanted, left = super().child_permissions(node, edge, perm, shared)
-        if perm & perms.WRITE:
-            wanted |= perms.CONSISTENT_READ
-        return wanted, left & ~(perms.WRITE | perms.RESIZE)
-
-
-@driver
-class SnapshotAccess(Driver):
-    """What a copy-before-write node keeps, to be read."""
-
-    name = "snapshot-access"
-    role = frozenset({perms.DATA, perms.PRIMARY})
-
-    def open(self, node: Node, options: dict[str, Any]) -> None:
-        """Only for reading. Raises QapiError."""
-        super().open(node, options)
-
-    def read(self, node: Node, offset: int, count: int) -> bytes:
-        """What was there when the copy-before-write node came. Raises QapiError."""
-        below = self._below(node)
-        if not isinstance(below.driver, CopyBeforeWrite):
-            raise QapiError("Operation not supported")
-        return below.driver.read_kept(below, offset, count)
-
-    def write(self, node: Node, offset: int, data: bytes) -> None:  # noqa: ARG002
-        """Not to be written. Raises QapiError."""
-        raise QapiError("Operation not supported")
-
-    def child_permissions(
-        self, node: Node, edge: Edge, perm: int, shared: int  # noqa: ARG002
-    ) -> tuple[int, int]:
-        """Share all."""
-        return perms.CONSISTENT_READ, perms.ALL
 
 
 class JobFilter(Filter):

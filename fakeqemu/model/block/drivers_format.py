@@ -299,6 +299,7 @@ class Qcow2Driver(Driver):
         """Write the tables. Raises BlockIoError."""
         if not node.inactive and self.image.writable:
             self.image.flush()
+        super().flush(node)
 
     def activated(self, node: Node) -> None:
         """Read header and tables anew."""
@@ -345,10 +346,15 @@ class Qcow2Driver(Driver):
 
     def read(self, node: Node, offset: int, count: int) -> bytes:
         """Out of clusters, and of the backing image."""
+        if base.listener_below(node) is not None:
+            pieces = self.image.status(offset, offset + count)
+            if any(piece.kind == base.DATA for piece in pieces):
+                base.event(node, "read_aio")
         return self.image.read(offset, count, self._fill(node))
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Into clusters."""
+        base.event(node, "write_aio")
         self.image.write(offset, data, self._fill(node))
 
     def write_compressed(self, node: Node, offset: int, data: bytes) -> None:

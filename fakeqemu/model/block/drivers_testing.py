@@ -1,111 +1,27 @@
-"""Filters that QEMU's own tests are made of: errors on request, and two images compared."""
+"""Images compared while they are used: blkverify, which QEMU's own tests of formats use."""
 
 from __future__ import annotations
 
-import errno
-import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
-from fakeqemu.model.block.driver import Driver, driver
+from fakeqemu.model.block.driver import driver
 from fakeqemu.model.block.drivers_filter import FILTER_ROLE, Filter
+from fakeqemu.model.block.node import Node
 from fakeqemu.qapi.errors import QapiError
 
-if TYPE_CHECKING:
-    from fakeqemu.model.block.node import Node
-
-_SECTOR = 512
-
 
 @driver
-class Blkdebug(Filter):
-    """Errors injected on request: those that happen whatever a format is about to do."""
+class Blkverify(Filter):
+    """Two images that are to be the same; QEMU leaves with 1 when they are not.
 
-    _rules: list[dict[str, Any]]
-
-    name = "blkdebug"
-    first_child = "image"
-    role = FILTER_ROLE
-    ignored = (
-        "config", "align", "max-transfer", "opt-write-zero", "max-write-zero", "opt-discard",
-        "max-discard", "inject-error", "set-state", "take-child-perms", "unshare-child-perms",
-    )  # fmt: skip
-    strong = ("config", "inject-error", "set-state")
-
-    def open(self, node: Node, options: dict[str, Any]) -> None:
-        """Check the alignment. Raises QapiError."""
-        align = options.get("align", 0)
-        super().open(node, options)
-        if align and (align & align - 1 or align >= 1 << 31):
-            raise QapiError(f"Cannot meet constraints with align {align}")
-        self._rules = [dict(rule) for rule in node.options.get("inject-error") or ()]
-
-    def _meet(self, kind: str, offset: int, count: int) -> None:
-        """Fail as a rule says. Raises BlockIoError."""
-        for rule in list(self._rules):
-            iotype, sector = rule.get("iotype"), rule.get("sector", -1)
-            if rule["event"] != "none" or rule.get("state", 1) not in (0, 1):
-                continue
-            if iotype not in (None, kind):
-                continue
-            if sector >= 0 and not offset <= sector * _SECTOR < offset + count:
-                continue
-            if rule.get("once", False):
-                self._rules.remove(rule)
-            if number := rule.get("errno", errno.EIO):
-                raise base.BlockIoError(os.strerror(number))
-
-    def read(self, node: Node, offset: int, count: int) -> bytes:
-        """Read, or fail."""
-        self._meet("read", offset, count)
-        return super().read(node, offset, count)
-
-    def write(self, node: Node, offset: int, data: bytes) -> None:
-        """Write, or fail."""
-        self._meet("write", offset, len(data))
-        super().write(node, offset, data)
-
-    def zero(self, node: Node, offset: int, count: int) -> None:
-        """Write zeros, or fail."""
-        self._meet("write-zeroes", offset, count)
-        super().zero(node, offset, count)
-
-    def discard(self, node: Node, offset: int, count: int) -> None:
-        """Discard, or fail."""
-        self._meet("discard", offset, count)
-        super().discard(node, offset, count)
-
-    def significant_options(self, node: Node) -> dict[str, Any]:
-        """Rules as one option each, numbered."""
-        found: dict[str, Any] = {}
-        for name, value in super().significant_options(node).items():
-            if not isinstance(value, list):
-                found[name] = value
-                continue
-            for number, rule in enumerate(value):
-                found.update({f"{name}.{number}.{key}": each for key, each in rule.items()})
-        return found
-
-    def allocated(self, node: Node) -> int | None:  # noqa: ARG002
-        """It does not say."""
-        return None
-
-    def exact_filename(self, node: Node) -> str | None:
-        """`blkdebug:CONFIG:FILE` where nothing else was given."""
-        edge = node.children["image"]
-        if any(key in node.options for key in ("inject-error", "set-state")):
-            return ""
-        below = edge.node.exact_filename
-        return f"blkdebug:{node.options.get('config', '')}:{below}" if below else ""
-
-
-@driver
-class Blkverify(Driver):
-    """Two images compared."""
+    See block/blkverify.c: blkverify_err().
+    """
 
     name = "blkverify"
-    is_filter = True
+    in_file_names = True
     first_child = "raw"
     role = FILTER_ROLE
 
@@ -117,3 +33,62 @@ class Blkverify(Driver):
             raise QapiError('A block device must be specified for "raw"')
         test = open_node(self.graph, options.pop("test"), parent=node)
         self.graph.attach(node, "test", test, frozenset({perms.DATA}))
+
+    def exact_filename(self, node: Node) -> str | None:
+        """`blkverify:RAW:TEST`."""
+        names = [self._below(node).exact_filename, node.children["test"].node.exact_filename]
+        return ":".join(("blkverify", *names)) if all(names) else ""
+
+    def length(self, node: Node) -> int:
+        """That of the image under test."""
+        return base.length(node.children["test"].node)
+
+    def _differ(self, what: str, offset: int, count: int, how: str) -> QapiError:
+        vm = self.graph.vm
+        vm.host.say(f"blkverify: {what} offset={offset} bytes={count} {how}")
+        vm.exit(1)
+        return base.BlockIoError()
+
+    def _both(
+        self, node: Node, what: str, offset: int, count: int, act: Callable[[Node], bytes]
+    ) -> bytes:
+        """Do it to both; the image under test decides. Raises QapiError."""
+        results: list[tuple[bytes, QapiError | None]] = []
+        for each in (node.children["test"].node, self._below(node)):
+            try:
+                results.append((act(each), None))
+            except base.BlockIoError as error:
+                results.append((b"", error))
+        (tested, failed), (raw, raw_failed) = results
+        if (failed is None) != (raw_failed is None):
+            raise self._differ(what, offset, count, "return value mismatch")
+        if failed is not None:
+            raise failed
+        if tested != raw:
+            at = next(i for i in range(count) if tested[i] != raw[i])
+            how = f"contents mismatch at offset {offset + at}"
+            raise self._differ(what, offset, count, how)
+        return tested
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:
+        """Out of both, compared. Raises QapiError."""
+        return self._both(
+            node, "read", offset, count, lambda each: base.read(each, offset, count)
+        )
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Into both. Raises QapiError."""
+
+        def act(each: Node) -> bytes:
+            base.write(each, offset, data)
+            return b""
+
+        self._both(node, "write", offset, len(data), act)
+
+    def zero(self, node: Node, offset: int, count: int) -> None:
+        """Zeros into both, as data. Raises QapiError."""
+        for at in range(offset, offset + count, base.CHUNK):
+            self.write(node, at, bytes(min(base.CHUNK, offset + count - at)))
+
+    def discard(self, node: Node, offset: int, count: int) -> None:
+        """Not passed on."""

@@ -48,6 +48,9 @@ class Target(Protocol):
     def trim(self, offset: int, count: int) -> None:
         """There is no use for the range any more."""
 
+    def flush(self) -> None:
+        """What was written is to be on disk."""
+
     def cache(self, offset: int, count: int) -> None:
         """The range is going to be read."""
 

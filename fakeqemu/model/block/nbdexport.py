@@ -105,6 +105,8 @@ class Export:
     def write(self, offset: int, data: bytes) -> None:
         """Into the node."""
         base.write(self.node, offset, data)
+        if not self.backend.writeback:
+            self.node.driver.flush(self.node)
 
     def zero(self, offset: int, count: int, *, fast: bool) -> None:
         """Zeros into the node; `fast`: only if it does better than writing them."""
@@ -115,6 +117,10 @@ class Export:
     def trim(self, offset: int, count: int) -> None:
         """Discard in the node."""
         base.discard(self.node, offset, count)
+
+    def flush(self) -> None:
+        """What was written is to be on disk."""
+        self.node.driver.flush(self.node)
 
     def cache(self, offset: int, count: int) -> None:
         """What is in a backing image comes into the node."""
@@ -137,10 +143,10 @@ class Export:
 
 
 def _holes_are_zeros(lowest: Node) -> bool:
-    """Whether what is nowhere in a chain reads as zeros for certain (not in a null-co)."""
+    """Whether holes at the end of a chain are zeros: not of null-co, or a raw one over a chain."""
     while (file := lowest.file) is not None and not lowest.driver.supports_backing:
         lowest = file
-    return not isinstance(lowest.driver, NullCo)
+    return not isinstance(lowest.driver, NullCo) and lowest.below is None
 
 
 def _zeroes_fast(node: Node) -> bool:
@@ -161,7 +167,7 @@ def _depths(node: Node, offset: int, end: int, depth: int) -> Iterator[tuple[int
     backing image counts as allocated there.
     """
     inside = min(end, base.length(node))
-    deferring = node.skip_filters().driver.supports_backing
+    deferring = base.defers(node)
     below = node.below
     for piece in base.status(node, offset, inside) if offset < inside else ():
         if piece.kind != HOLE or not deferring:

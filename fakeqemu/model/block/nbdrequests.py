@@ -71,7 +71,7 @@ class Transmission:
         self._actions: dict[int, Callable[[_Request, bytes], None]] = {
             wire.CMD_READ: self._read,
             wire.CMD_WRITE: lambda request, data: target.write(request.offset, data),
-            wire.CMD_FLUSH: lambda _request, _data: None,
+            wire.CMD_FLUSH: lambda _request, _data: target.flush(),
             wire.CMD_TRIM: lambda request, _data: target.trim(request.offset, request.length),
             wire.CMD_CACHE: lambda request, _data: target.cache(request.offset, request.length),
             wire.CMD_ZEROES: self._zero,
@@ -133,6 +133,8 @@ class Transmission:
             return
         try:
             act(request, data)
+            if request.flags & wire.FLAG_FUA and request.kind in _CHANGES:
+                target.flush()
         except (OSError, QapiError) as error:
             self._fail(request, wire.wire_error(error), _FAILED.get(request.kind, ""))
             return
@@ -265,9 +267,9 @@ class Transmission:
             try:
                 extents = self._extents(request, context)
             except (OSError, QapiError) as error:
-                number = wire.wire_error(error)
-                self._fail(request, number, "can't get block status")
-                return
+                # QEMU goes on with the next context all the same
+                self._fail(request, wire.wire_error(error), "can't get block status")
+                continue
             last = context == contexts[-1]
             if self._extended:
                 out = struct.pack(">II", context, len(extents))
@@ -298,6 +300,7 @@ _FAILED = {
     wire.CMD_READ: "reading from file failed",
     wire.CMD_WRITE: "writing to file failed",
     wire.CMD_ZEROES: "writing to file failed",
+    wire.CMD_FLUSH: "flush failed",
     wire.CMD_TRIM: "discard failed",
     wire.CMD_CACHE: "caching data failed",
 }

@@ -287,7 +287,9 @@ class Node:
         if own is not None:
             return own
         file = self.primary
-        if file is None or self.driver.is_filter or not file.driver.is_protocol:
+        if file is None or self.driver.is_filter:
+            return ""
+        if not (file.driver.is_protocol or file.driver.in_file_names):
             return ""
         if self.driver.significant_options(self) or self.backing_overridden:
             return ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import (
+    drivers_blkdebug,
+    drivers_cbw,
     drivers_filter,
     drivers_foreign,
     drivers_format,
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 #: importing these registers their drivers
 DRIVER_MODULES = (
-    drivers_filter, drivers_testing, drivers_foreign, drivers_format, drivers_protocol,
+    drivers_blkdebug, drivers_cbw, drivers_filter, drivers_testing, drivers_foreign,
+    drivers_format, drivers_protocol,
     nbdclient,
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
 from fakeqemu.model.block.bitmaps import Bitmap
 from fakeqemu.model.block.driver import CHUNK, DATA, HOLE, Range
-from fakeqemu.model.block.drivers_filter import CopyBeforeWrite
+from fakeqemu.model.block.drivers_cbw import CopyBeforeWrite, copying_unit
 from fakeqemu.model.block.jobs import copying
 from fakeqemu.model.block.jobs.base import WAIT, Work
 from fakeqemu.model.block.jobs.nodejob import BlockJob
@@ -19,8 +19,6 @@ from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.room import Block
-
-_DEFAULT_CLUSTER = 65536
 
 
 class Backup(BlockJob):
@@ -104,12 +102,7 @@ class Backup(BlockJob):
 
     def _cluster(self, block: Block) -> int:
         """The unit of copying."""
-        found = self.target.driver.cluster_size(self.target)
-        if not self.target.driver.knows_info(self.target) and self.target.cow is None:
-            traits, host = block.vm.profile.traits, block.vm.host
-            tell = host.warn if traits.command_warnings_name_program else host.say
-            tell(f"warning: {traits.backup_block_size_warning}")
-        return max(found, _DEFAULT_CLUSTER)
+        return copying_unit(block.graph, self.target)
 
     def begun(self) -> None:
         """The filter goes in while the job already runs, and so it stands still once."""

@@ -48,9 +48,9 @@ class Stream(BlockJob):
             reopen.set_read_only(block.graph, self.image, read_only=False)
         self.filter: Node | None = None
         try:
-            self.filter = block.insert_filter(
-                CopyOnRead(block.graph), top, filter_name, child="file"
-            )
+            copier = CopyOnRead(block.graph)
+            copier.bottom = [self.image, *self._between()][-1]
+            self.filter = block.insert_filter(copier, top, filter_name, child="file")
             super().__init__(block, id, top, **more)
         except QapiError:
             self._leave()
