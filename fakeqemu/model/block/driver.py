@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fakeqemu.model.block import permissions as perms
+from fakeqemu.model.block.debugevents import debug_event
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -345,89 +346,25 @@ def length(node: Node) -> int:
 def read(node: Node, offset: int, count: int) -> bytes:
     """Read from a node, and with -drive copy-on-read=on copy into it what is below."""
     if node.copy_on_read:
+        from fakeqemu.model.block.allocation import copy_up
+
         copy_up(node, offset, count)
     return node.driver.read(node, offset, count)
 
 
-def copy_up(node: Node, offset: int, count: int) -> None:
-    """Write into a node what it only reads from images below it, in whole clusters.
-
-    The guest sees no change, and so bitmaps and thresholds do not either (see block/io.c:
-    bdrv_co_do_copy_on_readv()).
-    """
-    if node.read_only or node.inactive or not defers(node):
-        return
-    cluster = _copying_unit(node)
-    end = min(-(-(offset + count) // cluster) * cluster, length(node))
-    lacking = [p for p in status(node, offset // cluster * cluster, end) if p.kind == HOLE]
-    for piece in lacking:
-        for at in range(piece.offset, piece.end, CHUNK):
-            step = min(CHUNK, piece.end - at)
-            data = node.driver.read(node, at, step)
-            event(node, "cor_write")
-            if any(data):
-                node.driver.write(node, at, data)
-            else:
-                node.driver.zero(node, at, step)
-
-
-def event(node: Node, name: str) -> None:
-    """Tell the first blkdebug at or below a node what has come about.
-
-    See block.c: bdrv_co_debug_event().
-    """
-    listener = listener_below(node)
-    if listener is not None:
-        listener.event(name)
-
-
-def listener_below(node: Node) -> Driver | None:
-    """Whose `event` is to be called for what comes about at a node."""
-    here: Node | None = node
-    while here is not None and not here.driver.takes_events:
-        here = here.primary
-    return here.driver if here is not None else None
-
-
-def defers(node: Node) -> bool:
-    """Whether what is not allocated in a node is up to an image below, or to nobody."""
-    image = _image(node)
-    return image is not None and image.driver.supports_backing
-
-
-def _image(node: Node) -> Node | None:
-    """The node that tells what is allocated: below filters, and below raw ones."""
-    found: Node | None = node.skip_filters()
-    while found is not None and not found.driver.supports_backing:
-        below = found.primary
-        found = below.skip_filters() if below is not None else None
-    return found
-
-
-def _hides_backing(node: Node) -> bool:
-    """Whether holes of a node may have data that no walk along its chain comes to."""
-    image = _image(node)
-    return image is not None and image is not node and image.below is not None
-
-
-def _copying_unit(node: Node) -> int:
-    image = _image(node)
-    return (image.driver.cluster_size(image) if image is not None else 0) or 1
-
-
 def write(node: Node, offset: int, data: bytes) -> None:
     """Write to a node; the guest's place in the world of write thresholds and bitmaps."""
-    event(node, "pwritev")
+    debug_event(node, "pwritev")
     node.driver.write(node, offset, data)
-    event(node, "pwritev_done")
+    debug_event(node, "pwritev_done")
     _written(node, offset, len(data))
 
 
 def zero(node: Node, offset: int, count: int) -> None:
     """Make a range of a node read as zeros."""
-    event(node, "pwritev_zero")
+    debug_event(node, "pwritev_zero")
     node.driver.zero(node, offset, count)
-    event(node, "pwritev_done")
+    debug_event(node, "pwritev_done")
     _written(node, offset, count)
 
 
@@ -491,7 +428,9 @@ def status_above(
         target = below if piece.kind == HOLE else None
         if target is None:
             if piece.kind == HOLE and base is None and not holes:
-                kind = DATA if _hides_backing(node) else ZERO
+                from fakeqemu.model.block.allocation import hides_backing
+
+                kind = DATA if hides_backing(node) else ZERO
                 yield Range(piece.offset, piece.length, kind)
             else:
                 yield piece

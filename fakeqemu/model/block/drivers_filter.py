@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.block import allocation
 from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
 from fakeqemu.model.block.driver import Driver, Range, driver
@@ -136,7 +137,7 @@ class CopyOnRead(Filter):
         """Copy what is only below, then read (see block/copy-on-read.c: cor_co_preadv_part())."""
         below = self._below(node)
         for piece in self._wanted(below, offset, offset + count):
-            base.copy_up(below, piece.offset, piece.length)
+            allocation.copy_up(below, piece.offset, piece.length)
         return base.read(below, offset, count)
 
     def _wanted(self, below: Node, offset: int, end: int) -> Iterator[Range]:

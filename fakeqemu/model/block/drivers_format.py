@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
 from fakeqemu.model.block import qcow2check, qcow2options, qcow2snapshots
+from fakeqemu.model.block.debugevents import debug_event, listener_below
 from fakeqemu.model.block.driver import HOLE, ZERO, Driver, Range, driver
 from fakeqemu.model.block.qcow2 import Qcow2
 from fakeqemu.model.block.qcow2header import (
@@ -346,15 +347,15 @@ class Qcow2Driver(Driver):
 
     def read(self, node: Node, offset: int, count: int) -> bytes:
         """Out of clusters, and of the backing image."""
-        if base.listener_below(node) is not None:
+        if listener_below(node) is not None:
             pieces = self.image.status(offset, offset + count)
             if any(piece.kind == base.DATA for piece in pieces):
-                base.event(node, "read_aio")
+                debug_event(node, "read_aio")
         return self.image.read(offset, count, self._fill(node))
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Into clusters."""
-        base.event(node, "write_aio")
+        debug_event(node, "write_aio")
         self.image.write(offset, data, self._fill(node))
 
     def write_compressed(self, node: Node, offset: int, data: bytes) -> None:

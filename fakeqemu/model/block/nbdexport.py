@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.block import allocation
 from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import nbdwire as wire
 from fakeqemu.model.block.bitmaps import Bitmap
@@ -124,7 +125,7 @@ class Export:
 
     def cache(self, offset: int, count: int) -> None:
         """What is in a backing image comes into the node."""
-        base.copy_up(self.node, offset, count)
+        allocation.copy_up(self.node, offset, count)
 
     def status(self, context: int, offset: int, end: int) -> Iterator[tuple[int, int]]:
         """What the context has to say of a range: lengths and flags."""
@@ -167,7 +168,7 @@ def _depths(node: Node, offset: int, end: int, depth: int) -> Iterator[tuple[int
     backing image counts as allocated there.
     """
     inside = min(end, base.length(node))
-    deferring = base.defers(node)
+    deferring = allocation.defers(node)
     below = node.below
     for piece in base.status(node, offset, inside) if offset < inside else ():
         if piece.kind != HOLE or not deferring:
