@@ -12,11 +12,14 @@ from typing import Any
 from fakeqemu.boot.configuration import Configuration, OptionString
 from fakeqemu.boot.inputs import HELP
 from fakeqemu.boot.messages import Exit, Messages
+from fakeqemu.model.net.addresses import c_integer
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.readers.opts_visitor import visit_options
 
+#: the largest number that stands for an Ethernet address
+_MAC_NUMBERS = 0xFFFFFF
 _MAC = re.compile(r"[0-9a-fA-F]{1,2}([:-][0-9a-fA-F]{1,2}){5}\Z")
 _LARGEST_SHIFT = 10
 
@@ -90,6 +93,19 @@ def netdev_arguments(entry: OptionString, profile: Profile) -> dict[str, Any]:
     return _net_arguments(entry, profile)
 
 
+def parse_mac(text: str) -> str | None:
+    """An Ethernet address in its usual form, also from a number for its last three bytes.
+
+    None for others. See net/util.c: net_parse_macaddr().
+    """
+    number = c_integer(text)
+    if number is not None and 0 <= number <= _MAC_NUMBERS:
+        text = f"0:0:0:{number >> 16:x}:{number >> 8 & 255:x}:{number & 255:x}"
+    if not _MAC.match(text):
+        return None
+    return ":".join(f"{int(part, 16):02x}" for part in re.split("[:-]", text))
+
+
 def nic_arguments(entry: OptionString, profile: Profile) -> dict[str, Any] | None:
     """The backend half of a -nic as netdev_add's arguments, its id generated; None for none.
 
@@ -101,7 +117,7 @@ def nic_arguments(entry: OptionString, profile: Profile) -> dict[str, Any] | Non
     if kind in HELP and profile.traits.nic_help:
         raise Exit(profile.help("-netdev help"))
     mac = entry.values.get("mac")
-    if mac is not None and not _MAC.match(mac):
+    if mac is not None and parse_mac(mac) is None:
         raise _blame(entry, "invalid syntax for ethernet address")
     pairs = tuple(pair for pair in entry.pairs if pair[0] not in ("mac", "model"))
     if kind is None:
@@ -113,7 +129,7 @@ def net_arguments(entry: OptionString, profile: Profile) -> dict[str, Any]:
     """A -net as netdev_add's arguments (type `nic` for the device half). Raises StartupError."""
     arguments = _net_arguments(_with_id(entry, entry.pairs), profile)
     mac = arguments.get("macaddr")
-    if mac is not None and not _MAC.match(mac):
+    if mac is not None and parse_mac(mac) is None:
         raise _blame(entry, "invalid syntax for ethernet address")
     return arguments
 

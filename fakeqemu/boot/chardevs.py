@@ -11,16 +11,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fakeqemu.boot.configuration import Configuration, MonitorOptions, OptionString
 from fakeqemu.boot.inputs import HELP
 from fakeqemu.boot.messages import Exit, Messages
 from fakeqemu.boot.qemuopts import Group, Groups
-from fakeqemu.model.chardev import ChardevOptions
+from fakeqemu.model.chardev import ChardevOptions, add_chardev
 from fakeqemu.profile import Profile
-from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 from fakeqemu.qapi.readers.qemu_opts import parse_bool, parse_number, parse_size
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
 
 #: addresses that are a backend's name and nothing else
 _BARE = ("null", "pty", "msmouse", "wctablet", "braille", "testdev", "stdio")
@@ -156,6 +159,15 @@ def chardev_options(
         return _chardev_options(entry, profile)
     except QapiError as exc:
         raise StartupError(exc.desc, location=entry.location, hint=exc.hint) from exc
+
+
+def open_legacy_chardev(vm: Machine, label: str, text: str) -> None:
+    """Make a device from an address as -serial takes it. Raises QapiError as legacy_chardev()."""
+    if text.startswith("mon:"):
+        raise NotModelledError("mon: on devices that are no ports")
+    entry = legacy_chardev(Groups(vm.profile, Messages()), label, text, "chardev", "")
+    for options in _chardev_options(entry, vm.profile):
+        add_chardev(vm, options)
 
 
 def _chardev_options(entry: OptionString, profile: Profile) -> list[ChardevOptions]:

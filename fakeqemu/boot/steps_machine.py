@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fakeqemu.boot import checks
 from fakeqemu.boot.backendchecks import (
     check_fw_cfg,
     check_tpmdev,
-    net_arguments,
     netdev_arguments,
-    nic_arguments,
 )
 from fakeqemu.boot.boardchecks import check_board
+from fakeqemu.boot.chardevs import open_legacy_chardev
 from fakeqemu.boot.drives import attach_board_drives, check_orphans
+from fakeqemu.boot.nics import create_board_nics, create_nic_backends
 from fakeqemu.boot.qtest import show_qtest
 from fakeqemu.boot.requests import SetupPost
 from fakeqemu.boot.steps import Work, blaming
@@ -23,6 +24,7 @@ from fakeqemu.migration.object import MigrationObject
 from fakeqemu.model import board
 from fakeqemu.model.attach import DeviceFrontend
 from fakeqemu.model.block import vmsnapshots
+from fakeqemu.model.net.check import warnings as net_warnings
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ def configure_numa(boot: Boot) -> None:
 def create_net_backends(boot: Boot) -> None:
     """-netdev, -nic, -net: a TAP reads here, early, whether it is to open its device."""
     boot.read(netdevs=[entry.id for entry in boot.configuration.netdevs])
+    boot.vm.open_legacy_chardev = partial(open_legacy_chardev, boot.vm)
     for entry in boot.configuration.netdevs:
         arguments = entry.values if entry.json else netdev_arguments(entry, boot.profile)
         with blaming(entry.location):
@@ -96,10 +99,7 @@ def create_net_backends(boot: Boot) -> None:
             boot.vm.net.option_ids.add(arguments["id"])
     if boot.profile.traits.early_parameters:
         boot.read(local={tap.id: tap.local for tap in boot.vm.taps})
-    for entry in boot.configuration.nics:
-        nic_arguments(entry, boot.profile)
-    for entry in boot.configuration.nets:
-        net_arguments(entry, boot.profile)
+    create_nic_backends(boot)
 
 
 def create_tpm(boot: Boot) -> None:
@@ -119,6 +119,7 @@ def create_board(boot: Boot) -> None:
     cpr.check_memory(boot.vm)
     board.create_board(boot.vm)
     attach_board_drives(boot.vm)
+    create_board_nics(boot)
     if machine.default_cpu_type is not None:
         # a board with a CPU has the ports that were asked for
         for port in boot.vm.ports:
@@ -144,8 +145,13 @@ def create_devices(boot: Boot) -> None:
 
 
 def machine_done(boot: Boot) -> None:
-    """Drives and -global that nobody took are worth an error and a warning."""
+    """Drives, net clients and -global that nobody took: an error and warnings."""
     check_orphans(boot.vm)
+    configuration = boot.configuration
+    test = boot.vm.accelerator == checks.TEST_ACCELERATOR
+    if not configuration.defaults.net and (not test or configuration.has_defaults):
+        for warning in net_warnings(boot.vm.net, test=test):
+            boot.warn(warning)
     used = boot.vm.used_globals
     for warning in checks.unused_globals(boot.configuration, boot.profile, used):
         boot.warn(warning)

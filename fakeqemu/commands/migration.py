@@ -8,7 +8,7 @@ from fakeqemu.commands.registry import command
 from fakeqemu.migration.info import migration_info
 from fakeqemu.migration.object import MigrationObject
 from fakeqemu.model.machine import Machine
-from fakeqemu.model.tap import check_before_incoming
+from fakeqemu.model.net.tap import check_before_incoming
 from fakeqemu.qapi.errors import QapiError
 
 
@@ -132,7 +132,8 @@ def query_migrationthreads(vm: Machine) -> list[dict[str, Any]]:
 
 @command("announce-self")
 def announce_self(vm: Machine, **arguments: Any) -> None:
-    """Announce network devices: no guest sees the packets, so they are only noted."""
+    """Let NICs announce their addresses."""
+    vm.net.announce(arguments)
     vm.journal.note("announce-self", str(arguments.get("id", "")), **arguments)
 
 

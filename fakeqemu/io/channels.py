@@ -53,6 +53,11 @@ class LinkStream:
         self._link.set_reading(call is not None)
 
     @property
+    def fd(self) -> int:
+        """The descriptor underneath; -1 once closed."""
+        return self._link.fileno()
+
+    @property
     def queued(self) -> int:
         """Bytes that the other side has not taken yet."""
         return self._link.queued
@@ -227,6 +232,16 @@ def open_outgoing(
 
 
 def _connect(loop: Loop, address: dict[str, Any], done: Done) -> None:
+    def settled(sock: socket.socket | None, error: str) -> None:
+        done(None if sock is None else LinkStream(loop, SocketEnd(sock), "socket"), error)
+
+    connect(loop, address, settled)
+
+
+def connect(
+    loop: Loop, address: dict[str, Any], done: Callable[[socket.socket | None, str], None]
+) -> None:
+    """Connect to a flat SocketAddress; `done(socket, "")` or `done(None, error text)`."""
     try:
         sock, connected = start_connect(address)
     except QapiError as error:
@@ -239,10 +254,10 @@ def _connect(loop: Loop, address: dict[str, Any], done: Done) -> None:
             sock.close()
             done(None, connect_error(address, OSError(code, os.strerror(code))).desc)
             return
-        done(LinkStream(loop, SocketEnd(sock), "socket"), "")
+        done(sock, "")
 
     if connected:
-        done(LinkStream(loop, SocketEnd(sock), "socket"), "")
+        done(sock, "")
     else:
         loop.add_writer(sock.fileno(), settled)
 

@@ -25,6 +25,7 @@ from fakeqemu.guard import line_of_bug
 from fakeqemu.io.chardev_log import close_log, open_log
 from fakeqemu.io.files import RealFiles
 from fakeqemu.io.frontends import make_monitor, make_qtest, serve_gdb
+from fakeqemu.io.link import finished
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.messages import report, write_lines
 from fakeqemu.io.output import FdOutput, create_output
@@ -37,6 +38,7 @@ from fakeqemu.model.output import Output
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:
+    from fakeqemu.io.netsockets import LoopSockets
     from fakeqemu.io.threads import ParkedThreads
     from fakeqemu.model.machine import Machine
 
@@ -164,6 +166,13 @@ class LoopHost:
         for server in servers:
             self._keep(server)
         return servers
+
+    @property
+    def sockets(self) -> LoopSockets:
+        """Sockets of network backends."""
+        from fakeqemu.io.netsockets import LoopSockets
+
+        return LoopSockets(self.loop, self._keep)
 
     def adopt_socket(self, fd: int) -> tuple[Stream, dict[str, Any]]:
         """A connected socket that a client handed over. Raises QapiError."""
@@ -402,6 +411,8 @@ class LoopHost:
                 chardev.transport.close()
                 chardev.transport = None
             close_log(chardev)
+        if self.vm is not None and not keep_files:
+            self.vm.net.close()
         for channel in self._channels:
             if (flush := getattr(channel, "flush", None)) is not None:
                 flush(FLUSH_TIME)
@@ -424,7 +435,7 @@ class LoopHost:
         return stream if self.wrap_stream is None else self.wrap_stream(stream)
 
     def _keep(self, channel: Any) -> None:
-        self._channels = [kept for kept in self._channels if not _finished(kept)]
+        self._channels = [kept for kept in self._channels if not finished(kept)]
         self._channels.append(channel)
 
 
@@ -437,8 +448,3 @@ def _when_connected(chardev: Chardev, done: Callable[[Any], None]) -> None:
         done(None)
     else:
         chardev.on_opened = opened
-
-
-def _finished(channel: Any) -> bool:
-    link = getattr(channel, "_link", None)
-    return link is not None and not link.open and link.queued == 0

@@ -321,3 +321,9 @@ class HangupWatch:
         if not self._epoll.closed and self._epoll.poll(0):
             self.close()
             self._callback()
+
+
+def finished(channel: object) -> bool:
+    """Whether a stream has closed its link and sent everything."""
+    link = getattr(channel, "_link", None)
+    return link is not None and not link.open and link.queued == 0

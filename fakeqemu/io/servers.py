@@ -18,24 +18,45 @@ from fakeqemu.io.addresses import (
 from fakeqemu.io.channels import LinkStream
 from fakeqemu.io.link import SocketEnd
 from fakeqemu.io.loop import Loop
-from fakeqemu.model.host import Stream
 from fakeqemu.qapi.errors import QapiError
 
-Accept = Callable[[Stream, dict[str, Any]], None]
+Accept = Callable[[LinkStream, dict[str, Any]], None]
 
 
 class Server:
     """One listening socket; every connection becomes a stream."""
 
     def __init__(
-        self, loop: Loop, address: dict[str, Any], accept: Accept, *, leave_file: bool
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        accept: Accept,
+        *,
+        leave_file: bool = False,
+        accepting: bool = False,
     ) -> None:
         self._loop = loop
         self._accept = accept
-        self._sock = listen_on(address)
+        self._sock = sock
         self.address: dict[str, Any] = local_name(self._sock)
         self._leave_file = leave_file
-        loop.add_reader(self._sock.fileno(), self._acceptable)
+        self._accepting = False
+        self.set_accepting(accepting)
+
+    @property
+    def fd(self) -> int:
+        """The socket's descriptor; -1 once closed."""
+        return self._sock.fileno()
+
+    def set_accepting(self, accepting: bool) -> None:
+        """Take the next client, or leave it in the backlog."""
+        if accepting == self._accepting or self.fd < 0:
+            return
+        self._accepting = accepting
+        if accepting:
+            self._loop.add_reader(self.fd, self._acceptable)
+        else:
+            self._loop.remove_reader(self.fd)
 
     def close(self) -> None:
         """Stop listening and remove a UNIX socket's file."""
@@ -46,9 +67,9 @@ class Server:
         self._stop(remove=not self._leave_file)
 
     def _stop(self, *, remove: bool) -> None:
-        if self._sock.fileno() < 0:
+        if self.fd < 0:
             return
-        self._loop.remove_reader(self._sock.fileno())
+        self.set_accepting(False)
         self._sock.close()
         path = self.address.get("path")
         if remove and path and not self.address.get("abstract"):
@@ -60,7 +81,7 @@ class Server:
             sock, _ = self._sock.accept()
         except OSError:
             return
-        self._accept(*_stream(self._loop, sock))
+        self._accept(*stream_of(self._loop, sock))
 
 
 def serve(
@@ -71,7 +92,8 @@ def serve(
     error: QapiError | None = None
     for each in _numeric(address):
         try:
-            servers.append(Server(loop, each, accept, leave_file=leave_file))
+            sock = listen_on(each)
+            servers.append(Server(loop, sock, accept, leave_file=leave_file, accepting=True))
         except QapiError as caught:
             error = caught
     if error is not None and not servers:
@@ -79,12 +101,13 @@ def serve(
     return servers
 
 
-def adopt(loop: Loop, fd: int) -> tuple[Stream, dict[str, Any]]:
+def adopt(loop: Loop, fd: int) -> tuple[LinkStream, dict[str, Any]]:
     """A connection that a client has made, and who is at its other end. Raises QapiError."""
-    return _stream(loop, socket_of_fd({"str": str(fd)}))
+    return stream_of(loop, socket_of_fd({"str": str(fd)}))
 
 
-def _stream(loop: Loop, sock: socket.socket) -> tuple[Stream, dict[str, Any]]:
+def stream_of(loop: Loop, sock: socket.socket) -> tuple[LinkStream, dict[str, Any]]:
+    """A connected socket as a stream, and the address of its other end."""
     peer = peer_name(sock)
     return LinkStream(loop, SocketEnd(sock), "socket"), peer
 

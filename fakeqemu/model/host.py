@@ -18,6 +18,7 @@ from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev import Chardev
+    from fakeqemu.model.net.sockets import NetSockets
 
 
 class Stream(Protocol):
@@ -112,6 +113,10 @@ class Host(Protocol):
         `accept` gets each connection and the address of its other end. `leave_file`: a UNIX
         socket's file is still there when the process has ended. Raises QapiError.
         """
+
+    @property
+    def sockets(self) -> NetSockets:
+        """Sockets of network backends."""
 
     def adopt_socket(self, fd: int) -> tuple[Stream, dict[str, Any]]:
         """A connected socket that a client handed over, and the address of its other end.
@@ -218,8 +223,11 @@ class NullHost:
     """No world at all: opens nothing, answers politely. For explain and model tests."""
 
     def __init__(self) -> None:
+        from fakeqemu.model.net.sockets import NullSockets
+
         self.warnings: list[str] = []
         self.files: FileSystem = MemoryFiles()
+        self.sockets: NetSockets = NullSockets()
 
     def yield_turn(self, call: Callable[[], None]) -> bool:  # noqa: ARG002
         """Nobody else is there."""

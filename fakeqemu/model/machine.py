@@ -23,14 +23,15 @@ from fakeqemu.model.guestmemory import GuestMemory
 from fakeqemu.model.host import CprChannel, Host
 from fakeqemu.model.lifecycle import Lifecycle
 from fakeqemu.model.memory import Memory
-from fakeqemu.model.net import Net
+from fakeqemu.model.net.net import Net
+from fakeqemu.model.net.tap import Taps
 from fakeqemu.model.numa import Numa
 from fakeqemu.model.objects import Objects
 from fakeqemu.model.qom import Qom, QomObject
 from fakeqemu.model.runstate import RunState
 from fakeqemu.model.savedfds import SavedFds
-from fakeqemu.model.tap import Taps
 from fakeqemu.model.yank import Yank
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.boot.configuration import Configuration, GlobalProperty
@@ -95,6 +96,8 @@ class Machine:
         self.read_parameter: Callable[[Machine, str], Any] = lambda _vm, _name: None
         #: whether backends are to take over descriptors of an old process
         self.cpr_is_incoming: Callable[[], bool] = lambda: False
+        #: makes a character device (its label, its address as -serial takes it)
+        self.open_legacy_chardev: Callable[[str, str], None] = _no_legacy_chardev
         #: set with the machine object; None before
         self.machine_type: MachineType | None = None
         #: name of the accelerator in use; empty until it is chosen
@@ -243,3 +246,7 @@ class Machine:
     def named_fds(self, monitor: Any) -> NamedFds:
         """The descriptors that `monitor` has got by getfd."""
         return self._named_fds.setdefault(monitor, NamedFds())
+
+
+def _no_legacy_chardev(_label: str, text: str) -> None:
+    raise QapiError(f"'{text}' is not a valid char driver")

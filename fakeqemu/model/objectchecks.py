@@ -5,10 +5,11 @@ One table for each moment, by QOM type; the entry of the nearest ancestor counts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model import memorybackends
+from fakeqemu.model.net.filters import FilterInput, Redirector
 from fakeqemu.model.propertytypes import convert
 from fakeqemu.model.qom import QomObject
 from fakeqemu.model.throttle import check_limits, expand_limits, from_properties, to_properties
@@ -182,21 +183,6 @@ def _complete_throttle(vm: Machine, obj: UserObject) -> None:
     check_limits(obj.values["limits"])
 
 
-class FilterFrontend:
-    """A filter on a character device: packets, which nobody sends."""
-
-    can_hotswap = False
-
-    def chr_opened(self) -> None:
-        """A client is there."""
-
-    def chr_received(self, data: bytes, fds: Sequence[int]) -> None:
-        """Packets for a network without guests."""
-
-    def chr_closed(self) -> None:
-        """The client has gone."""
-
-
 def _complete_filter(vm: Machine, obj: UserObject) -> None:
     netdev = obj.values.get("netdev")
     if netdev not in vm.net.backends:
@@ -218,6 +204,7 @@ def _complete_filter(vm: Machine, obj: UserObject) -> None:
     for name in ("indev", "outdev"):
         if obj.options.get(name) is not None and obj.options[name] not in vm.chardevs:
             raise DeviceNotFoundError(f"Device '{obj.options[name]}' not found")
+    filter = vm.net.filters.add(obj)
     if obj.type in ("filter-mirror", "filter-redirector"):
         for name in ("indev", "outdev"):
             if obj.options.get(name) is not None:
@@ -225,17 +212,9 @@ def _complete_filter(vm: Machine, obj: UserObject) -> None:
                 if chardev.busy:
                     text = vm.profile.traits.chardev_in_use_text
                     raise QapiError(text.format(chardev.id))
-                chardev.attach(FilterFrontend(), fe_open=False)
+                feed = filter.feed if isinstance(filter, Redirector) and name == "indev" else None
+                chardev.attach(FilterInput(feed), fe_open=False)
                 obj.on_delete.append(chardev.detach)
-    if obj.type == "filter-dump":
-        _create(vm, obj.options["file"], vm.profile.traits.net_dump_text)
-
-
-def _create(vm: Machine, path: str, text: str) -> None:
-    try:
-        vm.host.create_file(path, 0)
-    except OSError as error:
-        raise QapiError(text.format(path, error.strerror)) from None
 
 
 def _complete_secret(vm: Machine, obj: UserObject) -> None:

@@ -131,14 +131,22 @@ class Traits:
     expire_time_checked: bool = True
     #: how set_password refuses to do with VNC what only SPICE does
     vnc_connected_text: str = "parameter 'connected' must be 'keep' when 'protocol' is 'vnc'"
-    #: info network shows a backend that was deleted under its card (10.0 on)
-    deleted_backend_shown: bool = True
+    #: a backend that is deleted under its NIC keeps its sockets until the NIC goes (10.0 on)
+    deleted_backend_lives_on: bool = True
     #: a host forwarding rule without a host port means port 0 (until 10.0)
     forward_port_may_be_empty: bool = False
     #: a memory backend that may only read its file makes it if it is missing (until 10.0)
     readonly_memory_file_made: bool = False
-    #: netdev stream knows reconnect-ms (10.0 on)
-    netdev_reconnect_ms: bool = True
+    #: info network tells what netdev stream is doing, and its error (10.0 on)
+    netdev_stream_states: bool = True
+    #: a board refuses to start for a NIC model it does not know (7.2)
+    unknown_nic_model_refused: bool = False
+    #: netdev socket looks at the kind of a descriptor before it uses it (10.0 on)
+    socket_fd_type_first: bool = True
+    #: a listening netdev stream that is to reconnect
+    stream_server_reconnect_text: str = (
+        "'reconnect-ms' option is incompatible with socket in server mode"
+    )
 
     #: what a VNC password is refused with when there is no VNC display
     no_vnc_for_password: str = "No VNC display is present"

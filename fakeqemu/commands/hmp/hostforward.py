@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.commands.hmp.registry import hmp
-from fakeqemu.model import hostforward
+from fakeqemu.model.net import slirp_hostfwd
+from fakeqemu.model.net.slirp import UserNet
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
-    from fakeqemu.model.net import Backend
 
 
 @hmp("hostfwd_add")
@@ -20,7 +20,7 @@ def hostfwd_add(vm: Machine, *, arg1: str, arg2: str | None = None) -> str:
     if isinstance(found, str):
         return found
     try:
-        hostforward.add(found.forwards, arg1 if arg2 is None else arg2, vm.profile.traits)
+        found.forward(arg1 if arg2 is None else arg2)
     except QapiError as error:
         return f"{error.desc}\n"
     return ""
@@ -33,19 +33,25 @@ def hostfwd_remove(vm: Machine, *, arg1: str, arg2: str | None = None) -> str:
     if isinstance(found, str):
         return found
     text = arg1 if arg2 is None else arg2
-    place = hostforward.parse_place(text)
+    place = slirp_hostfwd.parse_place(text)
     if place is None:
         return "invalid format\n"
-    removed = hostforward.remove(found.forwards, place)
+    removed = found.remove_forward(place)
     return f"host forwarding rule for {text} {'removed' if removed else 'not found'}\n"
 
 
-def _backend(vm: Machine, id: str | None) -> Backend | str:
+@hmp("info usernet")
+def usernet(vm: Machine) -> str:
+    """The connections of user-mode networks."""
+    return "".join(each.connections() for each in vm.net.user_nets())
+
+
+def _backend(vm: Machine, id: str | None) -> UserNet | str:
     """The network asked for, or the oldest; what to print if there is none."""
     if id is None:
-        users = [each for each in vm.net.backends.values() if each.type == "user"]
+        users = vm.net.user_nets()
         return users[0] if users else "user mode network stack not in use\n"
     backend = vm.net.backends.get(id)
     if backend is None:
         return f"unrecognized netdev id '{id}'\n"
-    return backend if backend.type == "user" else "invalid device specified\n"
+    return backend if isinstance(backend, UserNet) else "invalid device specified\n"

@@ -1,16 +1,13 @@
-"""Host forwarding rules of user-mode network backends: how they are written, which are set.
-
-No port of the host is opened for one, so a rule is refused for its syntax or because an equal one
-is set already, never because another program has the port.
-"""
+"""How host forwarding rules of user-mode networks are written. See net/slirp.c: slirp_hostfwd()."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+from fakeqemu.model.net.addresses import c_integer, inet_aton
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.readers.scalars import digits, parse_int64, parse_uint64
+from fakeqemu.qapi.readers.scalars import digits
 from fakeqemu.traits import Traits
 
 #: where a rule arrives: (is UDP, host address as a number, host port)
@@ -76,45 +73,10 @@ def parse_place(text: str) -> Place | None:
     return protocol == "udp", address, -number if match[1] == "-" else number
 
 
-def add(forwards: list[Forward], rule: str, traits: Traits) -> None:
-    """Set a rule besides `forwards`. Raises QapiError."""
-    forward = parse(rule, traits)
-    # port 0 is any that is free
-    if forward.place[2] and any(each.place == forward.place for each in forwards):
-        raise QapiError(f"Could not set up host forwarding rule '{rule}'")
-    forwards.append(forward)
-
-
-def remove(forwards: list[Forward], place: Place) -> bool:
-    """Take a rule away; False if there is none that arrives there."""
-    found = next((each for each in forwards if each.place == place), None)
-    if found is None:
-        return False
-    forwards.remove(found)
-    return True
-
-
-def loose_address(text: str) -> int | None:
-    """An IPv4 address of one to four numbers, the last filling what is left."""
-    parts = text.split(".")
-    try:
-        numbers = [parse_uint64(part) for part in parts]
-    except ValueError:
-        return None
-    *head, last = numbers
-    room = 8 * (4 - len(head))
-    if len(parts) > 4 or any(not 0 <= n < 256 for n in head) or not 0 <= last < 1 << room:
-        return None
-    return sum(n << (24 - 8 * i) for i, n in enumerate(head)) | last
-
-
 def _address(text: str) -> int | None:
-    return loose_address(text) if text else 0
+    return inet_aton(text) if text else 0
 
 
 def _number(text: str) -> int | None:
     """A number as C writes them; nothing at all is 0."""
-    try:
-        return parse_int64(text) if text else 0
-    except ValueError:
-        return None
+    return c_integer(text) if text else 0

@@ -1,0 +1,1 @@
+"""Network backends and the NICs on them, after QEMU's net/: clients, hubs, queues, filters."""

@@ -1,0 +1,205 @@
+"""What kinds of network backends there are, and how each is made.
+
+A backend that needs what the host does not give is refused in QEMU's words; one whose other
+side is not modelled says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.net import socket, stream
+from fakeqemu.model.net.addresses import descriptor
+from fakeqemu.model.net.client import NetClient
+from fakeqemu.model.net.datagram import DgramClient
+from fakeqemu.model.net.slirp import UserNet
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.net.net import Net
+
+Create = Callable[["Net", dict[str, Any], Any], NetClient]
+
+#: what a tap given as descriptors must not be given besides, where each way has its own text
+_TAP_EXTRA = ("ifname", "script", "downscript", "vnet_hdr")
+_SMBD = "/usr/sbin/smbd"
+
+
+def built_in(vm: Machine, type: str) -> bool:
+    """Whether the recorded build has backends of that type."""
+    return type in vm.profile.help("-netdev help").split("\n")
+
+
+def create(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
+    """A backend with these options, which sends and receives from now on. Raises QapiError."""
+    maker = KINDS.get(options["type"])
+    if maker is None:
+        raise NotModelledError(f"netdev {options['type']}")
+    return maker(net, options, monitor)
+
+
+def _hubport(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001
+    netdev = options.get("netdev")
+    peer = None if netdev is None else net.backends.get(netdev)
+    if netdev is not None and peer is None:
+        raise QapiError(f"netdev '{netdev}' not found")
+    if peer is not None and peer.peer is not None:
+        raise QapiError(f"netdev '{netdev}' is in use")
+    port = net.add_hub_port(options["hubid"], options["id"])
+    if peer is not None:
+        port.connect(peer)
+    return port
+
+
+def _user(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001
+    user = UserNet(net, options["id"], options)
+    try:
+        user.open(options)
+        if "smb" in options:
+            _share(net.vm, options["smb"])
+    except BaseException:
+        user.cleanup()
+        raise
+    return user
+
+
+def _share(vm: Machine, path: str) -> None:
+    """smb=: a Samba server for the guest. See net/slirp.c: slirp_smb(). Raises QapiError."""
+    if vm.host.file_error(_SMBD) is not None:
+        raise QapiError(f"Could not find '{_SMBD}', please install it")
+    trouble = vm.host.file_error(path)
+    if trouble is not None:
+        raise QapiError(f"Error accessing shared directory '{path}': {trouble}")
+    raise NotModelledError("netdev user,smb=")
+
+
+def _stream(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001
+    stream.check(net, options)
+    return stream.StreamClient(net, options["id"], options)
+
+
+def _dgram(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
+    client = DgramClient(net, options["id"])
+    client.open_as(options, monitor)
+    return client
+
+
+# -- tap, bridge -----------------------------------------------------------------------------
+
+
+class TapClient(NetClient):
+    """A TAP device of the host, as far as it is seen from outside: frames end here."""
+
+    type = "tap"
+
+    def receive(self, frame: bytes) -> int:
+        """The host takes it."""
+        return len(frame)
+
+
+def _create_tap(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
+    vm, id = net.vm, options["id"]
+    client = TapClient(net, id)
+    if not _inherits(vm, id, options):
+        client.info = _tap(vm, options, monitor)
+    fd = str(options.get("fd", ""))
+    ifname = "" if fd else str(options.get("ifname", ""))
+    vm.taps.create(vm, id, ifname, vm.read_parameter)
+    if fd.isdigit() and vm.saved_fds.find(id) is None:
+        vm.saved_fds.save(id, int(fd))
+    return client
+
+
+def _inherits(vm: Machine, id: str, options: dict[str, Any]) -> bool:
+    """Whether a TAP's descriptor comes from an old process. Raises QapiError."""
+    fd = options.get("fd")
+    if fd is None or not vm.cpr_is_incoming():
+        return False
+    vm.saved_fds.take(id, fd)
+    return True
+
+
+def _tap(vm: Machine, options: dict[str, Any], monitor: Any) -> str:
+    if vm.profile.traits.tap_exclusive_text:
+        _tap_exclusive(options)
+    else:
+        _tap_each(options)
+    vhost = options.get("vhost", any(k in options for k in ("vhostfd", "vhostfds")))
+    if not vhost and any(k in options for k in ("vhostfd", "vhostfds")):
+        raise QapiError("vhostfd(s)= is not valid without vhost")
+    names = [options["fd"]] if "fd" in options else options.get("fds", "").split(":")
+    for name in filter(None, names):
+        descriptor(vm, monitor, name)
+        trouble = vm.host.fd_error(int(name)) if name.isdigit() else None
+        if trouble is not None:
+            text = vm.profile.traits.tap_bad_fd
+            raise QapiError(text.format(id=options["id"], fd=name, error=trouble))
+    if "vhostfd" in options:
+        descriptor(vm, monitor, options["vhostfd"])
+    if "fd" in options or "fds" in options:
+        return f"fd={options.get('fd', options.get('fds'))}"
+    if "helper" in options:
+        raise NotModelledError("netdev tap,helper=")
+    return (
+        f"ifname={options.get('ifname', 'tap0')},script={options.get('script', '/etc/qemu-ifup')},"
+        f"downscript={options.get('downscript', '/etc/qemu-ifdown')}"
+    )
+
+
+def _tap_exclusive(options: dict[str, Any]) -> None:
+    """The checks of versions that look at all of them together."""
+    ways = [key for key in ("queues", "helper", "fds", "fd") if key in options]
+    if len(ways) > 1:
+        raise QapiError("queues=, helper=, fds= and fd= are mutual exclusive")
+    if ways and ways != ["queues"] and any(key in options for key in _TAP_EXTRA):
+        raise QapiError(
+            "ifname=, script=, downscript=, vnet_hdr= are invalid with fd=/fds=/helper="
+        )
+
+
+def _tap_each(options: dict[str, Any]) -> None:
+    """The checks of versions that look at one way after the other."""
+    head = "ifname=, script=, downscript=, vnet_hdr=, helper=, queues="
+    if "fd" in options:
+        if any(k in options for k in (*_TAP_EXTRA, "helper", "queues", "fds", "vhostfds")):
+            raise QapiError(f"{head}, fds=, and vhostfds= are invalid with fd=")
+    elif "fds" in options:
+        if any(k in options for k in (*_TAP_EXTRA, "helper", "queues", "vhostfd")):
+            raise QapiError(f"{head}, and vhostfd= are invalid with fds=")
+    elif "helper" in options and any(
+        k in options for k in (*_TAP_EXTRA, "queues", "vhostfds")
+    ):
+        raise QapiError(
+            "ifname=, script=, downscript=, vnet_hdr=, queues=, and vhostfds= are invalid"
+            " with helper="
+        )
+
+
+def _bridge(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001
+    # no helper runs in the model's world
+    raise QapiError("bridge helper failed")
+
+
+def _vhost_user(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001
+    name = options["chardev"]
+    chardev = net.vm.chardevs.get(name)
+    if chardev is None:
+        raise QapiError(f'chardev "{name}" not found')
+    if chardev.backend != "socket":
+        raise QapiError(f'chardev "{name}" is not reconnectable')
+    raise NotModelledError("netdev vhost-user")
+
+
+#: the kinds that are modelled
+KINDS: dict[str, Create] = {
+    "hubport": _hubport,
+    "user": _user,
+    "socket": socket.create,
+    "stream": _stream,
+    "dgram": _dgram,
+    "tap": _create_tap,
+    "bridge": _bridge,
+    "vhost-user": _vhost_user,
+}
