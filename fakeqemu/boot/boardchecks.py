@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fakeqemu.boot.checks import MachineSettings
 from fakeqemu.boot.configuration import Configuration
+from fakeqemu.model.host import Host
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import StartupError
 
 #: memory modules that ACPI can describe
 _LARGEST_SLOTS = 256
 _LARGEST_16_BIT = 65535
-#: more than a host is assumed to give
-_HOST_MEMORY = 1 << 40
 #: where firmware is looked for besides the path given
 _FIRMWARE_DIRS = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
 
 
 def check_board(
-    configuration: Configuration, machine: MachineType, settings: MachineSettings
+    host: Host, configuration: Configuration, machine: MachineType, settings: MachineSettings
 ) -> None:
-    """Raise StartupError for what only the board refuses."""
-    if settings.memory_backend is None and settings.ram_size >= _HOST_MEMORY:
-        raise StartupError(f"cannot set up guest memory '{machine.default_ram_id}': "
-                           "Cannot allocate memory")
+    """Raise StartupError for what only the board refuses, or the host for it."""
+    if settings.memory_backend is None and (number := host.memory_error(settings.ram_size)):
+        raise StartupError(
+            f"cannot set up guest memory '{machine.default_ram_id}': {os.strerror(number)}"
+        )
     kernel = configuration.machine_options.get("kernel")
     if machine.default_cpu_type is None:
         if kernel is not None:

@@ -113,7 +113,7 @@ def create_board(boot: Boot) -> None:
     """CPUs, chips, buses and memory of the machine."""
     machine, model = boot.vm.machine_type, boot.cpu_model
     assert machine is not None
-    check_board(boot.configuration, machine, boot.settings)
+    check_board(boot.vm.host, boot.configuration, machine, boot.settings)
     if model is not None:
         checks.check_cpu_features(model, boot.vm.accelerator, boot.profile)
     cpr.check_memory(boot.vm)

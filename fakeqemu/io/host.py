@@ -22,6 +22,7 @@ from fakeqemu.boot.requests import (
     WritePidFile,
 )
 from fakeqemu.guard import line_of_bug
+from fakeqemu.io import hostmemory
 from fakeqemu.io.chardev_log import close_log, open_log
 from fakeqemu.io.files import RealFiles
 from fakeqemu.io.frontends import make_monitor, make_qtest, serve_gdb
@@ -289,14 +290,12 @@ class LoopHost:
         except ValueError:
             raise StartupError(f"{EXEC_STATE}={text} is no descriptor") from None
 
-    def create_file(self, path: str, size: int) -> None:
-        """Make the file, or make it longer."""
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            if os.fstat(fd).st_size < size:
-                os.ftruncate(fd, size)
-        finally:
-            os.close(fd)
+    def create_file(self, path: str, size: int) -> int:
+        """Make the file, or give an empty one its size if it can be; the size it had."""
+        return hostmemory.create_file(path, size, self.say)
+
+    memory_error = staticmethod(hostmemory.map_error)
+    shared_memory_error = staticmethod(hostmemory.shared_error)
 
     def create_output(self, path: str, mode: int = 0o666) -> Output:
         """Write a file anew. Raises OSError."""

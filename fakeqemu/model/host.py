@@ -7,6 +7,7 @@ with QEMU's own text. Nothing here blocks: what takes time calls back.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -179,8 +180,21 @@ class Host(Protocol):
     def left_by_exec(self) -> bytes | None:
         """CPR state left by the process that executed this one; None if none has."""
 
-    def create_file(self, path: str, size: int) -> None:
-        """Make sure that a file of at least `size` bytes is there. Raises OSError."""
+    def create_file(self, path: str, size: int) -> int:
+        """Make sure that a file is there, an empty one of `size` bytes if it can be.
+
+        The bytes that were in it before. Raises OSError.
+        """
+
+    def memory_error(self, size: int, *, reserve: bool = True, page: int = 0) -> int:
+        """The errno of mapping `size` bytes of memory; 0 if that can be.
+
+        `reserve`: whether there has to be room for them all now. `page`: bytes in the huge
+        pages they are to be of; 0 for any.
+        """
+
+    def shared_memory_error(self, size: int) -> int:
+        """The errno of making a shared memory file of `size` bytes; 0 if that can be."""
 
     def create_output(self, path: str, mode: int = 0o666) -> Output:
         """Write a file anew. Raises OSError."""
@@ -228,6 +242,8 @@ class NullHost:
         self.warnings: list[str] = []
         self.files: FileSystem = MemoryFiles()
         self.sockets: NetSockets = NullSockets()
+        #: bytes of memory that it has; None: more than anybody asks for
+        self.memory: int | None = None
 
     def yield_turn(self, call: Callable[[], None]) -> bool:  # noqa: ARG002
         """Nobody else is there."""
@@ -314,8 +330,18 @@ class NullHost:
         """Nothing."""
         return None
 
-    def create_file(self, path: str, size: int) -> None:
-        """Do nothing."""
+    def create_file(self, path: str, size: int) -> int:  # noqa: ARG002
+        """Do nothing: it was empty."""
+        return 0
+
+    def memory_error(self, size: int, *, reserve: bool = True, page: int = 0) -> int:  # noqa: ARG002
+        """Whether it is said to have so much; an address space ends at 47 bits."""
+        most = 1 << 47 if self.memory is None or not reserve else self.memory
+        return errno.ENOMEM if size > most else 0
+
+    def shared_memory_error(self, size: int) -> int:
+        """What no file can be of."""
+        return errno.EINVAL if size >= 1 << 63 else 0
 
     def create_output(self, path: str, mode: int = 0o666) -> Output:  # noqa: ARG002
         """One of `files`."""

@@ -147,6 +147,15 @@ class Traits:
     stream_server_reconnect_text: str = (
         "'reconnect-ms' option is incompatible with socket in server mode"
     )
+    #: memory-backend-ram that is shared is a nameless file (10.0 on)
+    shared_ram_is_file: bool = True
+    #: a memory backend's file has to be of whole pages (10.0 on)
+    memory_file_size_checked: bool = True
+    #: shared memory that is shorter than the pages to be mapped
+    backing_store_too_small: str = (
+        "{name} backing store size 0x{file:x} is too small for 'size' option 0x{size:x} plus"
+        " 'offset' option 0x{offset:x}"
+    )
 
     #: what a VNC password is refused with when there is no VNC display
     no_vnc_for_password: str = "No VNC display is present"

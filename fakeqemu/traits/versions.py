@@ -123,6 +123,11 @@ TRAITS: dict[str, Traits] = {
         deleted_backend_lives_on=False,
         forward_port_may_be_empty=True,
         readonly_memory_file_made=True,
+        memory_file_size_checked=False,
+        shared_ram_is_file=False,
+        backing_store_too_small=(
+            "backing store size 0x{file:x} does not match 'size' option 0x{size:x}"
+        ),
         pcie_slot_warning=False,
         balloon_parameter="target",
         expire_time_checked=False,

@@ -10,6 +10,7 @@ from fakeqemu.boot.configuration import Configuration
 from fakeqemu.boot.defaultdevices import add_default_devices
 from fakeqemu.boot.messages import Messages
 from fakeqemu.boot.options import parse_command_line
+from fakeqemu.model.host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError, StartupError
 
@@ -340,5 +341,7 @@ def test_board() -> None:
         configuration = configuration_of(arguments)
         machine = checks.select_machine(configuration, profile)
         with pytest.raises(StartupError) as caught:
-            boardchecks.check_board(configuration, machine, settings_of(arguments))
+            boardchecks.check_board(
+                NullHost(), configuration, machine, settings_of(arguments)
+            )
         assert caught.value.message == text

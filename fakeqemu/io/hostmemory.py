@@ -1,0 +1,72 @@
+"""Whether the host has memory of a size: asked by mapping it, and giving it back at once.
+
+What a kernel refuses depends on its memory, its overcommit policy and the process's limits; a
+real QEMU on the same machine is told the same. Nothing is touched, so nothing is used.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from collections.abc import Callable
+
+_FARTHEST = (1 << 63) - 1
+#: MAP_NORESERVE of Linux, which the module mmap lacks in Python 3.11
+_NO_RESERVE = 0x4000
+#: MAP_HUGETLB, and where the size of its pages stands in the flags
+_HUGE, _HUGE_SHIFT = 0x40000, 26
+
+
+def map_error(size: int, *, reserve: bool = True, page: int = 0) -> int:
+    """The errno of mapping `size` bytes; 0 if that can be.
+
+    `reserve`: whether the kernel has to have room for them all, as QEMU's `reserve=on` asks.
+    `page`: bytes in the huge pages to map; 0: private memory of the usual pages.
+    """
+    if size > _FARTHEST:
+        return errno.ENOMEM
+    if not size:
+        return 0
+    flags = mmap.MAP_ANONYMOUS | (0 if reserve else _NO_RESERVE)
+    if page:
+        flags |= mmap.MAP_SHARED | _HUGE | page.bit_length() - 1 << _HUGE_SHIFT
+    else:
+        flags |= mmap.MAP_PRIVATE
+    try:
+        mmap.mmap(-1, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE).close()
+    except (OSError, OverflowError) as error:
+        return getattr(error, "errno", 0) or errno.ENOMEM
+    return 0
+
+
+def create_file(path: str, size: int, say: Callable[[str], None]) -> int:
+    """Make the file that memory is to be kept in; the bytes that were in it. Raises OSError.
+
+    An empty one is given `size` if it can be: what it cannot be mapping it shows.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        found = os.fstat(fd).st_size
+        if not found:
+            os.ftruncate(fd, size)
+    except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", 0) or errno.EINVAL
+        say(f"ftruncate: {os.strerror(number)}")
+    finally:
+        os.close(fd)
+    return found
+
+
+def shared_error(size: int) -> int:
+    """The errno of giving a nameless shared memory file `size` bytes; 0 if that can be."""
+    if size > _FARTHEST:
+        return errno.EINVAL
+    fd = os.memfd_create("fakeqemu", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(fd, size)
+    except OSError as error:
+        return error.errno or errno.EINVAL
+    finally:
+        os.close(fd)
+    return 0
