@@ -100,6 +100,9 @@ def _change_filter(vm: Machine, obj: UserObject, name: str, value: Any) -> None:
     obj.values[name] = value
 
 
+_LONGEST_BURST = (1 << 32) - 1
+
+
 def _set_throttle(vm: Machine, obj: UserObject, name: str, value: Any) -> bool:  # noqa: ARG001
     """Keeps the limits in both notations itself."""
     if name == "limits":
@@ -109,6 +112,9 @@ def _set_throttle(vm: Machine, obj: UserObject, name: str, value: Any) -> bool: 
     else:
         if value < 0:
             raise QapiError("Property values cannot be negative")
+        if name.endswith("-length") and value > _LONGEST_BURST:
+            # the missing space is QEMU's
+            raise QapiError(f"{name} value must be in therange [0, {_LONGEST_BURST}]")
         obj.values[name] = value
         obj.values["limits"] = from_properties(obj.values)
     return True

@@ -385,6 +385,8 @@ class Traits:
     hmp_parameter_rest_of_line: bool = True
     #: the NBD server offers extended headers (8.2 on)
     nbd_extended_headers: bool = True
+    #: every job stands still for a moment when the graph of nodes changes (10.0 on)
+    graph_change_pauses_jobs: bool = True
     #: exports that end together are announced newest first (10.0 on)
     exports_end_newest_first: bool = True
     #: what an NBD request of too many bytes is refused with

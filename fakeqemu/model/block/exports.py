@@ -192,11 +192,12 @@ class Exports:
         backend.set_permissions(perm, perms.ALL)
         try:
             backend.insert(node)
+            self.block.jobs.graph_changed()
             self._check_names(arguments)
             backend.set_permissions(perm, perms.ALL & ~perms.RESIZE)
             found = self._bitmaps(node, arguments)
         except QapiError:
-            self.block.backends.drop(backend)
+            self._let_go(backend)
             raise
         export = Export(id, backend, found, arguments, multi_conn=self._most_clients != 1)
         self.all.insert(0, export)
@@ -289,11 +290,22 @@ class Exports:
                 self._hang_up(connection)
             self._delete(export)
 
+    def _let_go(self, backend: Backend) -> None:
+        """Use the node no more; its jobs stand still twice meanwhile.
+
+        See block/block-backend.c: blk_remove_bs().
+        """
+        if backend.node is not None:
+            for _ in range(2):
+                self.block.jobs.quiesce(backend.node)
+            self.block.jobs.graph_changed()
+        self.block.backends.drop(backend)
+
     def _delete(self, export: Export) -> None:
         """BLOCK_EXPORT_DELETED (see block/export/export.c: blk_exp_delete_bh())."""
         self.all.remove(export)
         export.release()
-        self.block.backends.drop(export.backend)
+        self._let_go(export.backend)
         self.block.vm.events.emit("BLOCK_EXPORT_DELETED", {"id": export.id})
 
     def close(self) -> None:

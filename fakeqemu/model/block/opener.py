@@ -66,6 +66,9 @@ def open_node(
     given = {key: value for key, value in options.items() if not isinstance(value, dict)}
     node = Node(driver, {})
     node.probed = not had_driver and not driver.is_protocol
+    if driver.first_child not in (None, "file"):
+        # QEMU's driver opens such a child itself, when the node has its name already
+        graph.check_name(options.get("node-name"))
     first = _open_first_child(graph, node, options, _Kin(parent, role, strict))
     try:
         _flags(node, options, parent, role)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fakeqemu.model.block.jobs.base import Job
 from fakeqemu.model.block.jobs.nodejob import BlockJob
+from fakeqemu.model.block.node import Node
 from fakeqemu.qapi.errors import DeviceNotActiveError, QapiError
 
 
@@ -48,6 +51,15 @@ class Jobs:
         for job in touched:
             job.resume()
 
+    def graph_changed(self) -> None:
+        """All stand still for a moment, in versions where any change of the graph makes them."""
+        if self.all and self.all[0].block.vm.profile.traits.graph_change_pauses_jobs:
+            self.drain()
+
+    def quiesce(self, node: Node) -> None:
+        """Those that use a node, or one above it, stand still for a moment."""
+        self.drain({id(each) for each in _above(node)})
+
     def cancel_all(self) -> None:
         """The machine ends."""
         for job in list(self.all):
@@ -55,6 +67,14 @@ class Jobs:
                 job.cancel(force=True)
                 if not job.finished:
                     job.step()
+
+
+def _above(node: Node) -> Iterator[Node]:
+    """A node, and all that use it."""
+    yield node
+    for edge in node.parents:
+        if isinstance(edge.parent, Node):
+            yield from _above(edge.parent)
 
 
 def _on(job: Job, nodes: set[int]) -> bool:
