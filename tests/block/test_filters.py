@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fakeqemu.clock import SECOND
 from fakeqemu.model.block import driver as base
 from fakeqemu.model.block.driver import DATA, HOLE
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -243,6 +244,34 @@ def test_a_file_name_with_blkdebug(start: Any, machine: Any) -> None:
     machine.vm.block.close()
     started = start("-drive", "if=none,id=d,file=blkdebug::/a.qcow2,format=qcow2")
     assert started.ask("query-block")[0]["inserted"]["file"] == "blkdebug::/a.qcow2"
+
+
+# -- time ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"driver": "throttle", "throttle-group": "g", "file": "null"},
+        {"driver": "null-co", "size": 8 * MB, "latency-ns": SECOND},
+    ],
+)
+def test_a_job_waits_for_slow_nodes(start: Any, target: dict[str, Any]) -> None:
+    machine = start("-object", f"throttle-group,id=g,x-bps-write={MB}")
+    machine.image("a", 8 * MB)
+    write(machine, "a", 1, 0, 4 * MB)
+    machine.add("null-co", "null", size=8 * MB)
+    options = {name: value for name, value in target.items() if name != "driver"}
+    machine.add(target["driver"], "t", **options)
+    machine.ask(
+        "blockdev-mirror", job_id="j", device="a", target="t", sync="top", work=False
+    )
+    machine.clock.advance(2 * SECOND)
+    (job,) = machine.ask("query-jobs", work=False)
+    assert 0 < job["current-progress"] < 4 * MB
+    machine.clock.advance(10 * SECOND)
+    (job,) = machine.ask("query-jobs", work=False)
+    assert job["status"] == "ready"
 
 
 # -- blkverify -------------------------------------------------------------------------------------

@@ -197,6 +197,10 @@ class Driver:
         if below is not None:
             below.driver.flush(below)
 
+    def delay(self, count: int, *, writes: bool) -> int:  # noqa: ARG002
+        """How many nanoseconds it makes a job wait for a request of `count` bytes."""
+        return 0
+
     def when_idle(self, node: Node, call: Callable[[], None]) -> bool:  # noqa: ARG002
         """Whether writes are still under way; `call` is then called when they are done."""
         return False

@@ -288,6 +288,8 @@ class NullCo(Driver):
 
     size = _DEFAULT_NULL_SIZE
     zeroes = False
+    #: nanoseconds that a request of a job takes
+    latency = 0
 
     def open(self, node: Node, options: dict[str, Any]) -> None:  # noqa: ARG002
         """Take size and the like. Raises QapiError."""
@@ -295,7 +297,8 @@ class NullCo(Driver):
         self.zeroes = options.pop("read-zeroes", False)
         if "filename" in options and options.pop("filename") != f"{self.name}://":
             raise QapiError(f"The only allowed filename for this driver is '{self.name}://'")
-        if options.pop("latency-ns", 0) >= 1 << 63:
+        self.latency = options.pop("latency-ns", 0)
+        if self.latency >= 1 << 63:
             raise QapiError("latency-ns is invalid")
 
     def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:
@@ -312,6 +315,10 @@ class NullCo(Driver):
     def read(self, node: Node, offset: int, count: int) -> bytes:  # noqa: ARG002
         """Zeros."""
         return bytes(count)
+
+    def delay(self, count: int, *, writes: bool) -> int:  # noqa: ARG002
+        """The latency."""
+        return self.latency
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Forget it."""

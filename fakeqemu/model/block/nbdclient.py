@@ -198,8 +198,10 @@ class NbdDriver(Driver):
             options.pop(name, None)
         self.export = options.pop("export", "")
         self.server: dict[str, Any] = server
-        for name in ("tls-hostname", "reconnect-delay", "open-timeout", "x-dirty-bitmap"):
-            options.pop(name, None)
+        options.pop("tls-hostname", None)
+        for name in ("reconnect-delay", "open-timeout", "x-dirty-bitmap"):
+            if options.pop(name, None):
+                raise NotModelledError(f"{name} of block driver nbd")
         if options.pop("tls-creds", None) is not None:
             raise NotModelledError("NBD over TLS")
         client = self.graph.connections.pop(_key(server, self.export), None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block.driver import BlockIoError
 from fakeqemu.model.block.jobs.base import Job, Work
+from fakeqemu.model.block.jobs.holdback import delay_below
 from fakeqemu.model.block.node import Edge, Node
 from fakeqemu.qapi.errors import QapiError
 
@@ -61,6 +62,11 @@ class BlockJob(Job):
         """With no file below there is nothing to wait for."""
         nodes = [node for edge in self.edges for node in edge.node.subtree()]
         return all(n.driver.name in _NO_DATA for n in nodes if n.driver.is_protocol)
+
+    def _delay(self, counted: int) -> int:
+        """As the speed or the nodes below have it."""
+        below = delay_below(self.edges, counted) if counted else 0
+        return max(super()._delay(counted), below)
 
     def release(self) -> None:
         """Use no node any more."""

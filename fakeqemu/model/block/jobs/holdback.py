@@ -1,0 +1,26 @@
+"""How long throttle nodes and slow null devices below a job make it wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fakeqemu.model.block.driver import CHUNK
+from fakeqemu.model.block.node import Edge
+
+#: uses of a node that write to it
+_WRITTEN = ("target", "base", "active node")
+
+
+def delay_below(edges: Iterable[Edge], count: int) -> int:
+    """Nanoseconds for a piece of `count` bytes: those of the slowest node that it passes.
+
+    What is longer than a chunk is zeros, which nobody reads.
+    """
+    slowest = 0
+    for edge in edges:
+        writes = edge.name in _WRITTEN
+        if not writes and count > CHUNK:
+            continue
+        for node in edge.node.subtree():
+            slowest = max(slowest, node.driver.delay(count, writes=writes))
+    return slowest
