@@ -48,6 +48,7 @@ options:
   --control ADDRESS  serve a control socket at unix:PATH: QMP with commands of our own for
                      faults, events, time, the guest, stubs and the journal; also
                      FAKEQEMU_CONTROL=ADDRESS
+  --journal COUNT    keep the last COUNT entries of the journal (default: 2000; 0: all)
   --check-replies    check every reply and event against the schema and stop at the first
                      that does not match; also FAKEQEMU_CHECK_REPLIES=1
 
@@ -60,7 +61,7 @@ one for each request on a UNIX socket, for those who start many (see docs/testin
 #: options of `run` with a value, and those without
 _VALUED = (
     *("--profile", "--program", "--speed", "--clock"),
-    *("--private-channel", "--scenario", "--seed", "--control"),
+    *("--private-channel", "--scenario", "--seed", "--control", "--journal"),
 )
 _FLAGS = ("--as-posted", "--check-replies")
 #: options of other commands that take a value
@@ -126,7 +127,7 @@ def _run(arguments: list[str]) -> int:
     _from_environment(own)
     scenario = _scenario(own.get("--scenario"), own.get("--seed"))
     profile = load_profile(own.get("--profile") or (scenario.profile if scenario else None))
-    from fakeqemu.io.process import ProcessOptions, run_process
+    from fakeqemu.io.process import DEFAULT_JOURNAL, ProcessOptions, run_process
 
     checks = "--check-replies" in own or _environment("FAKEQEMU_CHECK_REPLIES")
     prepare: list[Callable[[Machine], None]] = []
@@ -158,6 +159,7 @@ def _run(arguments: list[str]) -> int:
             clock=_clock(own.get("--clock", "real")),
             check_replies=checks,
             as_posted="--as-posted" in own,
+            journal=_count(own["--journal"]) if "--journal" in own else DEFAULT_JOURNAL,
             prepare=prepare,
         ),
     )
@@ -380,6 +382,12 @@ def _speed(text: str) -> float:
     if not 0 < speed < float("inf"):
         raise UsageError(f"--speed takes a number above 0, got {text!r}")
     return speed
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise UsageError(f"--journal takes a number of entries, got {text!r}")
+    return int(text)
 
 
 def _environment(name: str) -> bool:

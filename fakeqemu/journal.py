@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class CommandCall:
 
 
 class Journal:
-    """An append-only list of entries."""
+    """An append-only list of entries: of all, or of the last ones (see `keep_last`)."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -53,15 +53,26 @@ class Journal:
         #: how a machine's handle waits for an entry; None for a journal that is only read
         self.waiter: Callable[..., Any] | None = None
         self._entries: list[Entry] = []
+        #: how many are kept; None: all
+        self._most: int | None = None
+        #: how many entries there have been that are not kept any more
+        self.dropped = 0
         self._listeners: list[Callable[[Entry], None]] = []
 
     def note(self, kind: str, name: str, **data: Any) -> Entry:
         """Write one entry, stamped with the clock's now."""
         entry = Entry(self._clock.now(), kind, name, data)
-        self._entries.append(entry)
-        for listener in self._listeners:
-            listener(entry)
+        self.add(entry)
         return entry
+
+    def keep_last(self, count: int) -> None:
+        """Keep the last `count` entries from now on, and of them no large values.
+
+        Listeners still get everything.
+        """
+        self._most = count
+        self._entries = [_without_large(entry) for entry in self._entries]
+        self._drop()
 
     def listen(self, listener: Callable[[Entry], None]) -> None:
         """Call `listener` with each entry from now on."""
@@ -89,7 +100,11 @@ class Journal:
 
     def add(self, entry: Entry) -> None:
         """Take over an entry of another journal, with its own time."""
-        self._entries.append(entry)
+        if self._most is None:
+            self._entries.append(entry)
+        else:
+            self._entries.append(_without_large(entry))
+            self._drop()
         for listener in self._listeners:
             listener(entry)
 
@@ -113,9 +128,15 @@ class Journal:
         return calls
 
     def timeline(self, last: int | None = None) -> str:
-        """What happened as text, a line for each entry; only the `last` ones if given."""
+        """What happened as text, a line for each entry; only the `last` ones if given.
+
+        The first line says how many entries are not kept any more, if any.
+        """
         entries = self._entries if last is None else self._entries[-last:]
-        return "\n".join(self._hide(line_of(entry)) for entry in entries)
+        lines = [line_of(entry) for entry in entries]
+        if self.dropped and last is None:
+            lines.insert(0, f"({self.dropped} earlier entries are not kept)")
+        return "\n".join(map(self._hide, lines))
 
     def to_lines(self) -> str:
         """The journal as JSON lines: one object for each entry, the same for the same run."""
@@ -144,10 +165,48 @@ class Journal:
         with Path(path).open() as file:
             return cls.from_lines(file)
 
+    def _drop(self) -> None:
+        assert self._most is not None
+        surplus = max(0, len(self._entries) - self._most)
+        self.dropped += surplus
+        del self._entries[:surplus]
+
     def _hide(self, text: str) -> str:
         for volatile, name in self.aliases.items():
             text = text.replace(volatile, name)
         return text
+
+
+#: values in one argument or reply from which on a journal of the last entries leaves it out;
+#: 64 characters of text count as one
+_LARGE = 64
+_OMITTED = {"omitted": "too large for this journal"}
+
+
+def _without_large(entry: Entry) -> Entry:
+    large = {key: dict(_OMITTED) for key, value in entry.data.items() if _is_large(value)}
+    return replace(entry, data={**entry.data, **large}) if large else entry
+
+
+def _is_large(value: Any) -> bool:
+    if value.__class__ is str and len(value) < 64 * _LARGE:
+        return False
+    weight = 0
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, dict):
+            weight += sum(len(str(key)) for key in item) // 64 if len(item) < _LARGE else _LARGE
+            todo.extend(item.values() if len(item) < _LARGE else ())
+        elif isinstance(item, list | tuple):
+            weight += 0 if len(item) < _LARGE else _LARGE
+            todo.extend(item if len(item) < _LARGE else ())
+        elif isinstance(item, str):
+            weight += len(item) // 64
+        weight += 1
+        if weight >= _LARGE:
+            return True
+    return False
 
 
 #: kinds of entries that end a command

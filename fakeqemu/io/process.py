@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
 
+#: entries of the journal that a process keeps, if it is not told otherwise
+DEFAULT_JOURNAL = 2000
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessOptions:
     """How to run, apart from QEMU's own command line."""
@@ -50,6 +54,8 @@ class ProcessOptions:
     as_posted: bool = False
     #: the machine's clock; None: real time, `speed` times as fast
     clock: Clock | None = None
+    #: how many entries of the journal are kept; 0: all
+    journal: int = DEFAULT_JOURNAL
     #: called with the machine before it boots
     prepare: Sequence[Callable[[Machine], None]] = field(default=())
 
@@ -107,6 +113,8 @@ class _Process:
         clock = self._options.clock or LoopClock(host.loop, self._options.speed)
         boot = Boot.of(configuration, self._profile, clock, host)
         host.serve(boot.vm)
+        if self._options.journal:
+            boot.vm.journal.keep_last(self._options.journal)
         boot.vm.on_exit.append(lambda _: _finish(over))
         # a callback that nobody guards: a bug all the same
         loop.set_exception_handler(

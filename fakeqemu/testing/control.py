@@ -131,6 +131,7 @@ class Control:
                 "name": name,
                 "profile": vm.profile.name,
                 "status": vm.runstate.current,
+                "journal-dropped": vm.journal.dropped,
                 "sockets": [
                     chardev.address["path"]
                     for chardev in vm.chardevs.values()
@@ -233,7 +234,8 @@ class Control:
         from_: int = 0,
         limit: int | None = None,
     ) -> Any:
-        journal = enumerate(self.machines[machine].journal)
+        kept = self.machines[machine].journal
+        journal = enumerate(kept, kept.dropped)
         found = [
             {"number": number, "time": e.time, "kind": e.kind, "name": e.name, "data": e.data}
             for number, e in journal

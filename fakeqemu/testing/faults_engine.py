@@ -314,10 +314,10 @@ class Faults:
 
     @property
     def _migrations(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for entry in self.vm.journal.of("migration"):
-            found[str(entry.data.get("side", ""))] = entry.name
-        return found
+        migration = self.vm.migration
+        sides = {} if migration is None else {"outgoing": migration.outgoing.status,
+                                              "incoming": migration.incoming.status}  # fmt: skip
+        return {side: status for side, status in sides.items() if status != "none"}
 
     def _sent(self, request: Request) -> None:
         """A command that the machine itself never sees was sent all the same."""
