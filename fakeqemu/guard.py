@@ -8,6 +8,7 @@ session) decides what fails with it, and everything else goes on.
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import PurePath
@@ -16,6 +17,9 @@ from typing import Any
 from fakeqemu.journal import Entry, Journal
 from fakeqemu.qapi.errors import AbortError, InternalError, QapiError
 
+#: frames that input may take: JSON nests up to 1024 levels, backing chains are long. Much more
+#: and callbacks from C code would run out of the usual 8 MiB of stack.
+_FRAMES = 5000
 #: how an owner fails for a bug: called with the error that its clients see
 Failed = Callable[[InternalError], object]
 
@@ -85,6 +89,11 @@ class Guard:
         for listener in self.listeners:
             listener(entry)
         return InternalError()
+
+
+def allow_deep_input() -> None:
+    """Let this interpreter follow input as deeply nested as QEMU takes it."""
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _FRAMES))
 
 
 def line_of_bug(entry: Entry) -> str:

@@ -17,7 +17,7 @@ from fakeqemu.boot.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import Clock
 from fakeqemu.commands import load_all
-from fakeqemu.guard import describe
+from fakeqemu.guard import allow_deep_input, describe
 from fakeqemu.io.clock import LoopClock
 from fakeqemu.io.daemon import Daemon
 from fakeqemu.io.death import leave
@@ -79,6 +79,7 @@ class _Process:
 
     def run(self, argv: list[str]) -> int:
         default_signals()
+        allow_deep_input()
         try:
             configuration = parse_command_line(
                 argv, self._profile, self._options.program

@@ -14,6 +14,7 @@ from fakeqemu.boot.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import Clock, VirtualClock
 from fakeqemu.commands.registry import Deferred
+from fakeqemu.guard import allow_deep_input
 from fakeqemu.io.clock import LoopClock
 from fakeqemu.io.drive import Drive
 from fakeqemu.io.host import LoopHost
@@ -127,6 +128,7 @@ class LoopShell:
     async def start(self) -> None:
         """Boot. Raises StartupError."""
         spec = self._spec
+        allow_deep_input()
         loop = self._loop = asyncio.get_running_loop()
         configuration = parse_command_line(list(spec.options), spec.profile)
         configuration.as_posted = spec.as_posted

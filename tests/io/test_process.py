@@ -368,3 +368,25 @@ async def test_a_bug_of_the_start_is_a_line_and_an_exit_status(
     (line,) = done.stderr.splitlines()
     assert line.startswith("qemu-system-x86_64: fakeqemu: internal error: KeyError at <string>:")
     assert "secret" not in line
+
+
+async def test_input_as_deep_as_qemu_takes_it_is_no_bug(start: Start, short: Path) -> None:
+    await start("-qmp", f"unix:{short}/q,server=on,wait=off")
+    client = await connect(short / "q")
+    deep = ".".join(["a"] * 1500)
+    line = {"command-line": f"object_add secret,id=a,{deep}=1"}
+    said = await client.execute("human-monitor-command", line)
+    assert said == "Error: Parameter 'a' is unexpected\r\n"
+    await client.execute("quit")
+    await hang_up(client)
+
+
+async def test_clients_that_come_and_go_leave_nothing_behind() -> None:
+    script = Path(__file__).parents[2] / "scripts" / "soak"
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, str(script), "--connections", "200"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "200 connections" in done.stdout
