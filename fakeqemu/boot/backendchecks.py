@@ -13,6 +13,7 @@ from fakeqemu.boot.configuration import Configuration, OptionString
 from fakeqemu.boot.inputs import HELP
 from fakeqemu.boot.messages import Exit, Messages
 from fakeqemu.model.net.addresses import c_integer
+from fakeqemu.model.net.slirp_options import expand_ipv6_net
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import QapiError, StartupError
@@ -142,7 +143,8 @@ def _with_id(entry: OptionString, pairs: tuple[tuple[str, str], ...]) -> OptionS
 def _net_arguments(entry: OptionString, profile: Profile) -> dict[str, Any]:
     try:
         type = profile.schema.commands["netdev_add"].arg_type
-        return visit_options(entry.pairs, entry.id, type, profile.traits)
+        pairs = expand_ipv6_net(entry.pairs, profile.traits)
+        return visit_options(pairs, entry.id, type, profile.traits)
     except QapiError as exc:
         raise _blame(entry, exc.desc, exc.hint) from exc
 

@@ -158,7 +158,15 @@ class Loading:
 
     # -- the end -----------------------------------------------------------------------------
 
+    def _announce(self) -> None:
+        """Tell the network where the guest is now. See process_incoming_migration_bh()."""
+        if self._vm.net.nics:
+            parameters = self._incoming.migration.parameters
+            names = ("initial", "max", "rounds", "step")
+            self._vm.net.announce({name: parameters[f"announce-{name}"] for name in names})
+
     def _start_guest(self, *, live: bool) -> None:
+        self._announce()
         self._bitmaps.before_guest_runs()
         lifecycle, runstate = self._vm.lifecycle, self._vm.runstate
         if not live:

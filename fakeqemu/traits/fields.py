@@ -141,6 +141,8 @@ class Traits:
     netdev_stream_states: bool = True
     #: a board refuses to start for a NIC model it does not know (7.2)
     unknown_nic_model_refused: bool = False
+    #: netdev user's ipv6-net with a length that is no number
+    ipv6_net_length_text: str = "parameter 'ipv6-net' expects a number after '/'"
     #: netdev socket looks at the kind of a descriptor before it uses it (10.0 on)
     socket_fd_type_first: bool = True
     #: a listening netdev stream that is to reconnect

@@ -133,6 +133,7 @@ TRAITS: dict[str, Traits] = {
         expire_time_checked=False,
         netdev_stream_states=False,
         unknown_nic_model_refused=True,
+        ipv6_net_length_text="Parameter 'ipv6-prefixlen' expects a number",
         socket_fd_type_first=False,
         chardev_names_unix_peer=False,
         chardev_in_use_text="Device '{}' is in use",

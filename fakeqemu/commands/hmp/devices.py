@@ -15,6 +15,7 @@ from fakeqemu.commands.hmp.option_strings import parse_argument, parse_noisily, 
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.model import chardev as chardevs
 from fakeqemu.model.chardev import ChardevOptions
+from fakeqemu.model.net.slirp_options import expand_ipv6_net
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.jsonparse import parse_json
 from fakeqemu.qapi.jsonwrite import encode
@@ -61,7 +62,8 @@ def netdev_add(vm: Machine, netdev: str = "", monitor: HmpMonitor | None = None)
     if entry.id in vm.net.option_ids:
         raise HmpSyntaxError("")
     type = vm.profile.schema.commands["netdev_add"].arg_type
-    vm.net.add(visit_options(entry.pairs, entry.id, type, vm.profile.traits), monitor)
+    pairs = expand_ipv6_net(tuple(entry.pairs), vm.profile.traits)
+    vm.net.add(visit_options(pairs, entry.id, type, vm.profile.traits), monitor)
     if entry.id is not None:
         vm.net.option_ids.add(entry.id)
 

@@ -6,6 +6,8 @@ side is not modelled says so.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,8 @@ Create = Callable[["Net", dict[str, Any], Any], NetClient]
 
 #: what a tap given as descriptors must not be given besides, where each way has its own text
 _TAP_EXTRA = ("ifname", "script", "downscript", "vnet_hdr")
+#: where a VDE switch is by default
+_VDE_SOCKET = "/run/vde.ctl"
 _SMBD = "/usr/sbin/smbd"
 
 
@@ -192,6 +196,33 @@ def _vhost_user(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  
     raise NotModelledError("netdev vhost-user")
 
 
+def _vhost_vdpa(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
+    """See net/vhost-vdpa.c: net_init_vhost_vdpa()."""
+    path, name = options.get("vhostdev"), options.get("vhostfd")
+    if path is None and name is None:
+        raise QapiError("vhost-vdpa: neither vhostdev= nor vhostfd= was specified")
+    if path is not None and name is not None:
+        raise QapiError("vhost-vdpa: vhostdev= and vhostfd= are mutually exclusive")
+    if name is not None:
+        trouble = net.vm.host.fd_error(descriptor(net.vm, monitor, name))
+        if trouble is not None:
+            raise QapiError(f"Fail to query features from vhost-vDPA device: {trouble}")
+    elif path is not None:
+        trouble = net.vm.host.file_error(path)
+        if trouble is not None:
+            raise QapiError(f"Could not open '{path}': {trouble}")
+    raise NotModelledError("netdev vhost-vdpa")
+
+
+def _vde(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001
+    """See net/vde.c: net_vde_init(). Without a switch there is nothing to open."""
+    control = options.get("sock", _VDE_SOCKET) + "/ctl"
+    trouble = net.vm.host.file_error(control)
+    if trouble == os.strerror(errno.ENOENT):
+        raise QapiError(f"Could not open vde: {trouble}")
+    raise NotModelledError("netdev vde")
+
+
 #: the kinds that are modelled
 KINDS: dict[str, Create] = {
     "hubport": _hubport,
@@ -202,4 +233,6 @@ KINDS: dict[str, Create] = {
     "tap": _create_tap,
     "bridge": _bridge,
     "vhost-user": _vhost_user,
+    "vhost-vdpa": _vhost_vdpa,
+    "vde": _vde,
 }

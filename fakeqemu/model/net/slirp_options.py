@@ -12,6 +12,7 @@ from typing import Any
 
 from fakeqemu.model.net.addresses import inet_aton
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.traits import Traits
 
 _DEFAULT = ipaddress.IPv4Network("10.0.2.0/24")
 #: (leading bits, how many, netmask's length) of networks given without a mask
@@ -65,6 +66,23 @@ class Network:
         _check_ipv6(options)
         _check_names(options)
         return cls(network, host, dns, dhcp)
+
+
+def expand_ipv6_net(
+    pairs: tuple[tuple[str, str], ...], traits: Traits
+) -> tuple[tuple[str, str], ...]:
+    """`ipv6-net=PREFIX[/LENGTH]` of an option string as the two options it stands for.
+
+    Raises QapiError. See net/net.c: net_client_init().
+    """
+    given = [value for key, value in pairs if key == "ipv6-net"]
+    if not given:
+        return pairs
+    prefix, slash, length = given[-1].partition("/")
+    if slash and not _DECIMAL.fullmatch(length):
+        raise QapiError(traits.ipv6_net_length_text)
+    rest = tuple(pair for pair in pairs if pair[0] != "ipv6-net")
+    return (*rest, ("ipv6-prefix", prefix), ("ipv6-prefixlen", length or "64"))
 
 
 def _check_families(options: dict[str, Any]) -> None:
