@@ -330,6 +330,27 @@ def test_opening_costs_what_is_there_not_what_is_announced() -> None:
     assert most < 4 * (32 << 20)  # the largest tables that QEMU takes, and copies of them
 
 
+def test_a_small_image_whose_bitmap_is_all_dirty(start: Any, files: MemoryFiles) -> None:
+    """256 entries that say `all ones` for 512 byte grains are four thousand million bits."""
+    cluster = 2 << 20
+    size = 256 * cluster * 8 * 512
+    image = Qcow2.create(
+        Store(files.open("/x.qcow2", writable=True, create=True)),
+        Header(size=size, cluster_bits=21),
+    )
+    name = b"b"
+    directory = struct.pack(">QIIBBHI", 8 * cluster, 256, 2, 1, 9, len(name), 0) + name
+    directory = directory.ljust(32, b"\0")
+    image.store.write(7 * cluster, directory)
+    image.store.write(8 * cluster, struct.pack(">Q", 1) * 256)
+    image.header.autoclear |= BITMAPS
+    data = struct.pack(">IIQQ", 1, 0, len(directory), 7 * cluster)
+    image.header.extensions.append((EXT_BITMAPS, data))
+    image.write_header()
+    file = {"driver": "file", "filename": "/x.qcow2"}
+    assert "does not model" in start().refusal_of_add("qcow2", "x", file=file)
+
+
 @settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )

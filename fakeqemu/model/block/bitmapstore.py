@@ -14,7 +14,7 @@ from fakeqemu.model.block.driver import BlockIoError
 from fakeqemu.model.block.qcow2 import Qcow2
 from fakeqemu.model.block.qcow2header import BITMAPS, EXT_BITMAPS
 from fakeqemu.model.block.qcow2refcount import failure
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ _RESERVED = 0xFF000000000001FE
 _LARGEST_TABLE, _LARGEST_DATA = 0x8000000, 0x20000000
 _GRANULARITIES = 9, 31
 _LONGEST_NAME = 1023
+#: dirty bits of one bitmap that we keep: a small image can say that there are four thousand million
+_MOST_GRAINS = 1 << 22
 
 
 @dataclass
@@ -195,14 +197,22 @@ def _read_bits(image: Qcow2, entry: _Entry, bitmap: Bitmap) -> None:
             raise failure(errno.EINVAL)
         for index, value in enumerate(table):
             at = value & _OFFSET
-            if not at:
-                if value & _ALL_ONES:
-                    grains.update(range(index * covered, min((index + 1) * covered, total)))
+            if not value:
                 continue
-            for byte, bits in enumerate(image.store.read(at, image.cluster)):
+            first, data = index * covered, b""
+            if at:
+                data = image.store.read(at, image.cluster)
+                more = int.from_bytes(data, "big").bit_count()
+            else:
+                more = max(min(covered, total - first), 0)
+            if len(grains) + more > _MOST_GRAINS:
+                raise NotModelledError(f"bitmaps with more than {_MOST_GRAINS} dirty bits")
+            if not at:
+                grains.update(range(first, first + more))
+            for byte, bits in enumerate(data):
                 if bits:
-                    first = index * covered + byte * 8
-                    grains.update(first + bit for bit in range(8) if bits >> bit & 1)
+                    where = first + byte * 8
+                    grains.update(where + bit for bit in range(8) if bits >> bit & 1)
     except BlockIoError as error:
         raise error.prefixed(f"Could not read bitmap '{entry.name}' from image: ") from None
     bitmap.restore(grains)
