@@ -1,0 +1,221 @@
+"""The fuzzer itself: the same sessions from a seed, faults that are planted, the smallest case."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / "scripts"))
+
+from fuzzing import campaign as campaigns  # noqa: E402
+from fuzzing import mutate  # noqa: E402
+from fuzzing.campaign import Campaign, Step, run, shrink, smaller_values  # noqa: E402
+from fuzzing.findings import Finding, python_text  # noqa: E402
+from fuzzing.generate import CommandGenerator, is_harmless  # noqa: E402
+
+from fakeqemu.profile import Profile  # noqa: E402
+from fakeqemu.qapi.errors import QapiError  # noqa: E402
+from fakeqemu.qapi.visitor import check_arguments  # noqa: E402
+
+#: a fakeqemu in which some commands are broken
+BROKEN = """
+import os, sys, time
+from fakeqemu.cli import main
+from fakeqemu.commands import registry
+
+def broken(vm, **given):
+    if {kind!r} == "death":
+        os._exit(7)
+    if {kind!r} == "hold":
+        end = time.process_time() + 3
+        while time.process_time() < end:
+            pass
+    if {kind!r} == "text":
+        from fakeqemu.qapi.errors import QapiError
+        raise QapiError("'NoneType' object has no attribute 'x'")
+    raise KeyError("planted")
+
+registry.COMMANDS.pop("query-name", None)
+registry.command("query-name")(broken)
+sys.exit(main())
+"""
+
+
+class Numbers(Campaign):
+    """Sessions of numbers; one that has 7, and before it 3, fails."""
+
+    name = "numbers"
+
+    def session(self, rng: random.Random) -> list[Step]:
+        return [rng.randrange(10) for _ in range(40)]
+
+    def play(self, steps: Sequence[Step]) -> Finding | None:
+        seen = set()
+        for self.reached, step in enumerate(steps):
+            if step == 7 and 3 in seen:
+                return Finding("bad", "seven")
+            seen.add(step)
+        return None
+
+
+def test_a_session_is_cut_to_what_it_takes() -> None:
+    numbers = Numbers("x")
+    steps = [1, 2, 3, 4, 5, 3, 6, 7, 8, 7, 9]
+    finding = numbers.play(steps)
+    assert finding is not None
+    assert shrink(numbers, steps, finding, until=time.monotonic() + 20) == [3, 7]
+
+
+def test_a_seed_gives_the_same_report() -> None:
+    def go(seed: str) -> dict[str, Any]:
+        report = run(Numbers("x"), seed, until=time.monotonic() + 20, sessions=5)
+        return {**report.to_json(), "seconds": 0}
+
+    assert go("a") == go("a")
+    assert go("a")["seed"] != go("b")["seed"]
+    found = go("a")["findings"]
+    assert [each["what"] for each in found] == ["seven"]
+    assert found[0]["steps"] == [3, 7]
+    assert found[0]["times"] > 1
+
+
+def test_values_get_smaller() -> None:
+    less = list(smaller_values({"a": [1, "xy"], "b": 2}))
+    assert {"b": 2} in less
+    assert {"a": [1], "b": 2} in less
+    assert {"a": [1, "x"], "b": 2} in less
+
+
+@pytest.mark.parametrize("profile", Profile.names())
+def test_commands_after_the_schema(profile: str) -> None:
+    loaded = Profile.load(profile)
+    schema = loaded.part("schema")
+
+    def commands(seed: int) -> list[tuple[str, Any]]:
+        generator = CommandGenerator(schema, random.Random(seed))
+        return [generator.command(name) for name in generator.commands]
+
+    made = commands(1)
+    assert json.dumps(made) == json.dumps(commands(1))
+    assert json.dumps(made) != json.dumps(commands(2))
+    valid = refused = 0
+    for name, arguments in [each for seed in range(3) for each in commands(seed)]:
+        try:
+            check_arguments(loaded.schema, name, arguments)
+            valid += 1
+        except QapiError:
+            refused += 1
+    # both kinds, and not by accident
+    assert valid > refused > valid // 20
+
+
+def test_what_would_end_a_machine_is_left_out() -> None:
+    assert not is_harmless("quit", {})
+    assert not is_harmless("migrate", {"uri": "exec:false"})
+    assert is_harmless("migrate", {"uri": "tcp:127.0.0.1:1"})
+
+
+def test_changes_of_data() -> None:
+    data = bytes(range(20))
+    given = [["byte", 0, 9], ["word", 4, 1], ["insert", 1, "ffff"], ["delete", 4, 2], ["cut", 9, 0],
+             ["quad", 8, 1]]  # fmt: skip
+    assert mutate.changed(data, given).hex() == "09ffff010000000108"
+    rng = random.Random(5)
+    made = [mutate.changes(rng, len(data), [(0, 8), (0, 20)]) for _ in range(200)]
+    assert len({json.dumps(each) for each in made}) > 150
+    assert all(isinstance(mutate.changed(data, each), bytes) for each in made)
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        ({"error": {"desc": "'NoneType' object is not iterable"}}, True),
+        ({"return": "KeyError: 'x'"}, True),
+        ({"error": {"desc": "Device 'None' not found"}}, False),
+        ({"return": {"status": "none"}}, False),
+        ({"return": "None\r\n"}, False),
+    ],
+)
+def test_python_in_a_reply(reply: dict[str, Any], found: bool) -> None:
+    assert (python_text(reply, {"id": "None"}) is not None) is found
+
+
+@pytest.mark.parametrize(
+    ("kind", "finding"),
+    [("error", "traceback"), ("death", "death"), ("hold", "hold"), ("text", "python-text")],
+)
+def test_planted_faults_are_found(tmp_path: Path, kind: str, finding: str) -> None:
+    script, report = tmp_path / "broken.py", tmp_path / "report.json"
+    script.write_text(BROKEN.format(kind=kind))
+    found = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "fuzz", "commands", "--profile", "11.1",
+         "--seed", _seed_with("query-name"), "--sessions", "1", "--seconds", "20",
+         "--report", report],
+        env={**os.environ, "FAKEQEMU_FUZZ_EMULATOR": str(script)},
+        capture_output=True, text=True, check=False, timeout=55,
+    )  # fmt: skip
+    assert found.returncode == 1, found.stdout + found.stderr
+    (played,) = json.loads(report.read_text())
+    assert [each["kind"] for each in played["findings"]] == [finding]
+    (case,) = played["findings"]
+    assert [step[0] for step in case["steps"]] == ["query-name"]
+    assert case["seed"] in found.stdout
+
+
+def _seed_with(command: str) -> str:
+    """A seed whose first session has the command."""
+    from fuzzing.monitors import Commands
+
+    for seed in range(50):
+        rng = random.Random(f"{seed}/commands/11.1/0")
+        if any(step[0] == command for step in Commands("11.1").session(rng)):
+            return str(seed)
+    raise AssertionError(f"no session has {command}")
+
+
+def test_figures_of_reports() -> None:
+    page = _script("make_reliability")
+    report = {"campaign": "gdb", "profile": "7.2", "seed": "s1", "sessions": 2, "inputs": 5,
+              "seconds": 90.0, "findings": []}  # fmt: skip
+    rows = page.table([report, {**report, "seed": "s2"}])
+    assert rows.splitlines()[2:] == ["| gdb | 7.2 | 4 | 10 | 3.0 | 0 | `s1`, `s2` |"]
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    assert rows in page.with_table(text, rows)
+    with pytest.raises(ValueError, match="no place"):
+        page.with_table("nothing", rows)
+
+
+def test_the_page_names_all_campaigns_and_parts() -> None:
+    from fuzzing.endure import PARTS
+
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    names = [*_script("fuzz").CAMPAIGNS, *PARTS]
+    assert [name for name in names if f"| `{name}` |" not in text] == []
+
+
+def _script(name: str) -> ModuleType:
+    import importlib.util
+    from importlib.machinery import SourceFileLoader
+
+    loader = SourceFileLoader(f"script_{name}", str(ROOT / "scripts" / name))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def test_nothing_is_played_without_time() -> None:
+    report = run(Numbers("x"), "a", until=time.monotonic() - 1)
+    assert (report.sessions, campaigns.Report("n", "x", "a").cases) == (0, [])
