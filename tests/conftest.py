@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fakeqemu.guard import Guard, line_of_bug
 from fakeqemu.journal import Entry
 from fakeqemu.qapi.errors import InternalError
+
+# a busy host is slow at making input, too, which says nothing about the tests
+settings.register_profile("fakeqemu", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fakeqemu")
 
 
 @pytest.fixture(autouse=True)

@@ -110,7 +110,9 @@ def start_connect(address: dict[str, Any]) -> tuple[socket.socket, bool]:
         family, target = socket.AF_VSOCK, vsock_target(address)
     else:
         family, target = resolve(address, passive=False)[0]
-    sock = _new_socket(family)
+    inet = address["type"] == "inet"
+    failure = f"Failed to create socket family {family:d}" if inet else "Failed to create socket"
+    sock = new_socket(family, failure=failure)
     sock.setblocking(False)
     try:
         sock.connect(target)
@@ -170,12 +172,14 @@ def _vsock_number(address: dict[str, Any], member: str) -> int:
     return number
 
 
-def _new_socket(family: int) -> socket.socket:
-    """A stream socket. Raises QapiError where the host has none of the family."""
+def new_socket(
+    family: int, kind: int = socket.SOCK_STREAM, failure: str = "Failed to create socket"
+) -> socket.socket:
+    """A socket. Raises QapiError, beginning with `failure`, where the host gives none."""
     try:
-        return socket.socket(family, socket.SOCK_STREAM)
+        return socket.socket(family, kind)
     except OSError as error:
-        raise QapiError(f"Failed to create socket: {error_text(error)}") from None
+        raise QapiError(f"{failure}: {error_text(error)}") from None
 
 
 def resolve(address: dict[str, Any], *, passive: bool) -> list[tuple[int, Any]]:
@@ -238,7 +242,7 @@ def _is_socket(fd: int) -> bool:
 
 def _listen_vsock(address: dict[str, Any], backlog: int) -> socket.socket:
     target = vsock_target(address)
-    sock = _new_socket(socket.AF_VSOCK)
+    sock = new_socket(socket.AF_VSOCK)
     try:
         sock.bind(target)
     except OSError as error:
@@ -251,9 +255,16 @@ def _listen_vsock(address: dict[str, Any], backlog: int) -> socket.socket:
 def _listen_inet(address: dict[str, Any], backlog: int) -> socket.socket:
     last = address.get("to")
     error: OSError | None = None
+    failure = "Failed to create a socket"
     for family, target in resolve(address, passive=True):
         for port in range(target[1], (last or target[1]) + 1):
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as caught:
+                # the host may have nothing of this family, and something of another
+                error = caught
+                break
+            failure = "Failed to find an available port"
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6 and not address.get("ipv4"):
@@ -268,12 +279,12 @@ def _listen_inet(address: dict[str, Any], backlog: int) -> socket.socket:
                 continue
             return sock
     assert error is not None
-    raise QapiError(f"Failed to find an available port: {error_text(error)}")
+    raise QapiError(f"{failure}: {error_text(error)}")
 
 
 def _listen_unix(address: dict[str, Any], backlog: int) -> socket.socket:
     target = unix_target(address)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = new_socket(socket.AF_UNIX, failure="Failed to create Unix socket")
     if isinstance(target, str):
         try:
             remove_file(target)

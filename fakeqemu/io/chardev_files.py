@@ -9,7 +9,7 @@ import socket
 import sys
 from typing import Any
 
-from fakeqemu.io.addresses import error_text, resolve
+from fakeqemu.io.addresses import error_text, new_socket, resolve
 from fakeqemu.io.link import FileEnd, Link, SocketEnd
 from fakeqemu.io.loop import Handle, Loop
 from fakeqemu.io.paths import Opener
@@ -225,7 +225,9 @@ def _udp(options: dict[str, Any]) -> SocketEnd:
     if not remote.get("port"):
         raise QapiError("remote port not specified")
     family, peer = resolve(remote, passive=False)[0]
-    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock = new_socket(
+        family, socket.SOCK_DGRAM, f"Failed to create socket family {family:d}"
+    )
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         host = local.get("host") or ("::" if family == socket.AF_INET6 else "0.0.0.0")

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from fakeqemu.io.addresses import error_text, listen_on, local_name, remove_file
+from fakeqemu.io.addresses import error_text, listen_on, local_name, new_socket, remove_file
 from fakeqemu.io.channels import LinkStream, connect
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.servers import Server, stream_of
@@ -30,7 +30,7 @@ _KINDS = {socket.SOCK_STREAM: "stream", socket.SOCK_DGRAM: "dgram"}
 
 def _listen_ipv4(address: tuple[str, int]) -> socket.socket:
     """A listening, non-blocking socket. Raises QapiError."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock = new_socket(socket.AF_INET, failure="can't create stream socket")
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _bind(sock, address, f"ip={address[0]}")
@@ -203,10 +203,7 @@ def _open_datagrams(
 
 
 def _udp() -> socket.socket:
-    try:
-        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    except OSError as error:
-        raise QapiError(f"can't create datagram socket: {error_text(error)}") from None
+    return new_socket(socket.AF_INET, socket.SOCK_DGRAM, "can't create datagram socket")
 
 
 def _prepare(sock: socket.socket, act: Callable[[], None]) -> None:
@@ -251,7 +248,7 @@ def _unix(path: str) -> socket.socket:
         remove_file(path)
     except OSError as error:
         raise QapiError(f"failed to unlink socket {path}: {error_text(error)}") from None
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock = new_socket(socket.AF_UNIX, socket.SOCK_DGRAM, "can't create datagram socket")
     _prepare(sock, lambda: _bind(sock, path, f"unix={path}"))
     return sock
 

@@ -153,7 +153,7 @@ def test_closed_is_the_end():
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8), st.booleans())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_bytes_and_then_a_good_command(make_vm, connect, pieces, oob):
     for version in ("10.0", "11.1"):
         client = connect(make_vm(version))
