@@ -387,6 +387,8 @@ class Traits:
     hmp_parameter_rest_of_line: bool = True
     #: the NBD server offers extended headers (8.2 on)
     nbd_extended_headers: bool = True
+    #: what a blkdebug without its file of rules says, before the reason; `{}` is the path (11.1)
+    blkdebug_no_config: str = "Could not open '{}'"
     #: every job stands still for a moment when the graph of nodes changes (10.0 on)
     graph_change_pauses_jobs: bool = True
     #: exports that end together are announced newest first (10.0 on)

@@ -11,6 +11,7 @@ _NEWEST = Traits()
 #: how all were before 11.1 changed it
 _UP_TO_10_0 = replace(
     _NEWEST,
+    blkdebug_no_config="Could not read blkdebug config file",
     net_dump_text="net dump: can't open {0}: {1}",
     bitmaps_need_writable_node=False,
     mirror_sees_zero_target=False,

@@ -216,6 +216,16 @@ def test_files_of_rules_that_are_wrong(machine: Any, config: str, text: str) -> 
     assert raised.value.desc == text
 
 
+def test_a_file_of_rules_that_is_not_there(start: Any) -> None:
+    reason = "No such file or directory"
+    for profile, text in (
+        ("10.0", f"Could not read blkdebug config file: {reason}"),
+        ("11.1", f"Could not open '/none': {reason}"),
+    ):
+        machine = start("-blockdev", "driver=null-co,node-name=n", profile=profile)
+        assert machine.refusal_of_add("blkdebug", "d", config="/none", image="n") == text
+
+
 def test_events_that_never_come_about_are_refused(machine: Any) -> None:
     machine.add("null-co", "n")
     with pytest.raises(NotModelledError, match="blkdebug event l2_load"):

@@ -203,7 +203,8 @@ class Blkdebug(Filter):
             file.close()
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
-            raise QapiError(f"Could not read blkdebug config file: {reason}") from None
+            what = self.graph.vm.profile.traits.blkdebug_no_config.format(path)
+            raise QapiError(f"{what}: {reason}") from None
         rules: dict[str, list[dict[str, str]]] = {"inject-error": [], "set-state": []}
         group: dict[str, str] | None = None
         for number, line in enumerate(text.splitlines(), 1):
