@@ -119,7 +119,7 @@ class Traits:
     object_in_use_names_kind: bool = True
     #: tap looks at fd, fds, helper and queues together (11.1)
     tap_exclusive_text: bool = True
-    #: what tap says of a descriptor that is none
+    #: what tap and dgram say of a descriptor that is none
     tap_bad_fd: str = "Can't set file descriptor {fd} non-blocking: {error}: {error}"
     #: a PCIe port warns of devices in other slots than the first (10.0 on)
     pcie_slot_warning: bool = True

@@ -121,7 +121,8 @@ class DgramClient(DatagramConnection):
     def _adopt(self, fd: int) -> None:
         trouble = self.net.vm.host.fd_error(fd)
         if trouble is not None:
-            raise QapiError(f"{self.name}: Can't use file descriptor {fd}: {trouble}")
+            text = self.net.vm.profile.traits.tap_bad_fd
+            raise QapiError(text.format(id=self.name, fd=fd, error=trouble))
         socket = self.open(fd)
         self.info = f"fd={fd} {socket.family}"
 
