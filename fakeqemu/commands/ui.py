@@ -215,9 +215,16 @@ def screendump(
     try:
         output.write([png(picture) if format == "png" else ppm(picture)])
     except OSError as error:
-        raise QapiError(f"failed to write file '{filename}': {error.strerror}") from None
+        vm.host.remove_file(filename)
+        # see ui/ui-qmp-cmds.c: png_save(), which hears of it when its file is closed
+        step = "PNG creation failed. Unable to close file" if format == "png" else _WRITE_FAILED
+        raise QapiError(f"{step}: {error.strerror}") from None
     finally:
         output.close()
+
+
+#: what a channel to a file says; see io/channel-file.c
+_WRITE_FAILED = "Unable to write to file"
 
 
 #: what each direction of an audio device is, unless it is told otherwise

@@ -9,7 +9,7 @@ import socket
 import sys
 from typing import Any
 
-from fakeqemu.io.addresses import error_text, new_socket, resolve
+from fakeqemu.io.addresses import error_text, new_socket, remove_file, resolve
 from fakeqemu.io.link import FileEnd, Link, SocketEnd
 from fakeqemu.io.loop import Handle, Loop
 from fakeqemu.io.paths import Opener
@@ -139,6 +139,16 @@ class PtyTransport(LinkTransport):
         self._timer: Handle | None = None
         self._reading = False
         self._closed = False
+        #: a link that leads to the terminal
+        self._link_path = chardev.options.get("path")
+        if self._link_path is not None:
+            try:
+                os.symlink(self._name, self._link_path)  # noqa: PTH211
+            except OSError as error:
+                os.close(master)
+                raise QapiError(
+                    f"Failed to create PTY symlink: {error_text(error)}"
+                ) from None
         super().__init__(loop, chardev, FileEnd(master, master))
         chardev.named(f"pty:{self._name}")
         self._look()
@@ -151,6 +161,8 @@ class PtyTransport(LinkTransport):
     def close(self) -> None:
         """Stop asking too."""
         self._closed = True
+        if self._link_path is not None:
+            remove_file(self._link_path)
         if self._timer is not None:
             self._timer.cancel()
         super().close()
@@ -218,6 +230,8 @@ def _pipe(device: str, opener: Opener) -> FileEnd:
 
 
 def _udp(options: dict[str, Any]) -> SocketEnd:
+    if options["remote"].get("type", "inet") != "inet":
+        raise QapiError("socket type unsupported for datagram")
     remote = {"host": "localhost", **options["remote"].get("data", {})}
     local = options.get("local", {}).get("data", {"host": "", "port": "0"})
     if not remote.get("host"):
@@ -230,13 +244,23 @@ def _udp(options: dict[str, Any]) -> SocketEnd:
     )
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        host = local.get("host") or ("::" if family == socket.AF_INET6 else "0.0.0.0")
-        sock.bind((host, int(local.get("port") or 0)))
+        sock.bind(_own_name(local, family))
+    except QapiError:
+        sock.close()
+        raise
     except OSError as error:
         sock.close()
         raise QapiError(f"Failed to bind socket: {error_text(error)}") from None
     sock.connect(peer)
     return SocketEnd(sock)
+
+
+def _own_name(local: dict[str, Any], family: int) -> Any:
+    """The name to bind to: any host and port where none is said. Raises QapiError."""
+    host = local.get("host") or ("::" if family == socket.AF_INET6 else "0.0.0.0")
+    address = {**local, "host": host, "port": local.get("port") or "0"}
+    families = {"ipv4": family == socket.AF_INET, "ipv6": family == socket.AF_INET6}
+    return resolve({**address, **families}, passive=True)[0][1]
 
 
 def _raw_terminal(fd: int, *, signals: bool) -> list[Any] | None:

@@ -222,9 +222,14 @@ class RealFiles:
         return path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
 
     def remove(self, path: str) -> None:
-        """Remove what an attempt to make an image has left, as far as it can be."""
+        """Remove what an attempt to make a file has left, as far as it can be.
+
+        QEMU removes whatever has the name; a device of the host is spared here.
+        """
         with contextlib.suppress(OSError):
-            os.unlink(path)  # noqa: PTH108
+            mode = os.lstat(path).st_mode
+            if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+                os.unlink(path)  # noqa: PTH108
 
 
 class LookingFiles(RealFiles):

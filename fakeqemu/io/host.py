@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -209,13 +208,9 @@ class LoopHost:
 
     def fd_kind(self, fd: int) -> str:
         """What `fd` is: "socket", "pipe", "file" (anything else) or "closed"."""
-        try:
-            mode = os.fstat(fd).st_mode
-        except OSError:
-            return "closed"
-        if stat.S_ISSOCK(mode):
-            return "socket"
-        return "pipe" if stat.S_ISFIFO(mode) else "file"
+        from fakeqemu.io.hostfacts import fd_kind
+
+        return fd_kind(fd)
 
     def dup_fd(self, fd: int) -> int:
         """A second descriptor for the same file. Raises QapiError."""
@@ -297,6 +292,10 @@ class LoopHost:
     memory_error = staticmethod(hostmemory.map_error)
     shared_memory_error = staticmethod(hostmemory.shared_error)
 
+    def remove_file(self, path: str) -> None:
+        """Remove a file, if that can be done."""
+        self.files.remove(path)
+
     def create_output(self, path: str, mode: int = 0o666) -> Output:
         """Write a file anew. Raises OSError."""
         return create_output(self._open_path, path, mode)
@@ -327,13 +326,15 @@ class LoopHost:
 
     def kvm_usable(self) -> bool:
         """Whether `/dev/kvm` can be opened."""
-        try:
-            fd = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        usable = stat.S_ISCHR(os.fstat(fd).st_mode)
-        os.close(fd)
-        return usable
+        from fakeqemu.io.hostfacts import kvm_usable
+
+        return kvm_usable()
+
+    def processors(self, node: int | None = None) -> frozenset[int]:
+        """The host's processors, or those of one NUMA node."""
+        from fakeqemu.io.hostfacts import processors
+
+        return processors(node)
 
     def monotonic_thread_id(self) -> int:
         """This process's main thread, as the kernel numbers it."""

@@ -298,6 +298,8 @@ class Chardev:
         return f"{self.protocol}:{here}:{local['port']}{server} <-> {there}:{peer['port']}"
 
 
+#: backends that nobody can ask for by name
+_INTERNAL = ("gdb",)
 #: backends that live in the model alone
 _MODEL_ONLY = frozenset(
     {"null", "ringbuf", "memory", "vc", "testdev", "msmouse", "wctablet", "gdb"}
@@ -332,6 +334,9 @@ def add_chardev(vm: Machine, options: ChardevOptions) -> Chardev:
     """
     if options.id in vm.chardevs:
         raise QapiError(f"Chardev with id '{options.id}' already exists")
+    built_in = vm.profile.query("query-chardev-backends")["return"]
+    if options.backend not in (*_INTERNAL, *(each["name"] for each in built_in)):
+        raise QapiError(f"'{options.backend}' is not a valid char driver name")
     if options.backend in ("mux", "hub"):
         from fakeqemu.model.chardev_mux import open_mux
 
@@ -386,7 +391,7 @@ def change_chardev(vm: Machine, options: ChardevOptions) -> Chardev:
     del vm.chardevs[options.id]
     try:
         new = add_chardev(vm, options)
-    except QapiError:
+    except BaseException:
         vm.chardevs[options.id] = old
         raise
     if old.connected and not new.connected:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _INT64_MAX = (1 << 63) - 1
 #: each takes two of a device's 1024 queues, and one pair is for control
 _SERIAL_PORTS = 511
+#: PCI class and subclass of network cards
+_ETHERNET = 0x0200
 
 
 def check(vm: Machine, device: DeviceObject) -> None:
@@ -73,6 +75,19 @@ def _check_passthrough(vm: Machine, device: DeviceObject) -> None:
     raise QapiError("cannot get SG_IO version number: Operation not supported")
 
 
+def _check_failover(vm: Machine, device: DeviceObject) -> None:
+    """See hw/pci/pci.c: pci_qdev_realize()."""
+    bus = device.bus
+    if bus is None or "failover_pair_id" not in device.given:
+        return
+    if bus.type != "PCIE":
+        raise QapiError("failover primary device must be on PCIExpress bus")
+    if vm.devices.about(device.type)["pci"]["class_info"]["class"] != _ETHERNET:
+        raise QapiError("failover primary device is not an Ethernet device")
+    if _value(device, "multifunction") or device.values.get("addr", 0) % 8:
+        raise QapiError("failover: primary device must be in its own PCI slot")
+
+
 _RULES: dict[str, Callable[[Machine, DeviceObject], None]] = {
     "virtio-rng-device": _check_rng,
     "virtio-net-device": _check_net,
@@ -80,4 +95,5 @@ _RULES: dict[str, Callable[[Machine, DeviceObject], None]] = {
     "scsi-block": _check_passthrough,
     "scsi-generic": _check_passthrough,
     "pc-dimm": memorydevices.check,
+    "pci-device": _check_failover,
 }

@@ -196,6 +196,9 @@ class Host(Protocol):
     def shared_memory_error(self, size: int) -> int:
         """The errno of making a shared memory file of `size` bytes; 0 if that can be."""
 
+    def remove_file(self, path: str) -> None:
+        """Remove a file, if that can be done."""
+
     def create_output(self, path: str, mode: int = 0o666) -> Output:
         """Write a file anew. Raises OSError."""
 
@@ -213,6 +216,9 @@ class Host(Protocol):
 
     def kvm_usable(self) -> bool:
         """Whether `/dev/kvm` can be opened by this process."""
+
+    def processors(self, node: int | None = None) -> frozenset[int]:
+        """The host's processors, or those of one NUMA node: none if there is no such node."""
 
     def monotonic_thread_id(self) -> int:
         """A number to show as a thread id: of this process for the main thread."""
@@ -343,6 +349,10 @@ class NullHost:
         """What no file can be of."""
         return errno.EINVAL if size >= 1 << 63 else 0
 
+    def remove_file(self, path: str) -> None:
+        """Remove one of `files`."""
+        self.files.remove(path)
+
     def create_output(self, path: str, mode: int = 0o666) -> Output:  # noqa: ARG002
         """One of `files`."""
         return MemoryOutput(self.files.open(path, writable=True, create=True))
@@ -370,6 +380,10 @@ class NullHost:
     def kvm_usable(self) -> bool:
         """No."""
         return False
+
+    def processors(self, node: int | None = None) -> frozenset[int]:
+        """One, in node 0."""
+        return frozenset() if node else frozenset({0})
 
     def monotonic_thread_id(self) -> int:
         """Always 1."""

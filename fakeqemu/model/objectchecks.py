@@ -43,6 +43,8 @@ def set_all(vm: Machine, obj: UserObject, given: Mapping[str, Any]) -> None:
     """Set the options an object is made with, in QEMU's order. Raises QapiError."""
     check = _by_type(vm, obj.type, _SET)
     for name, value in qdict.items(given):
+        if name in _NOT_WRITABLE:
+            raise QapiError(f"Property '{obj.type}.{name}' is not writable")
         kept = check(vm, obj, name, value) if check is not None else False
         if name in obj.shapes and not kept:
             obj.values[name] = value
@@ -55,6 +57,9 @@ def set_property(vm: Machine, obj: UserObject, name: str, value: Any, schema: Sc
         raise NotModelledError(f"qom-set {obj.type}.{name}")
     change(vm, obj, name, convert(schema, obj.shapes[name], value, name))
 
+
+#: options that are in the schema for clients that read them
+_NOT_WRITABLE = ("opened", "loaded")
 
 _RANGED = frozenset(
     {"poll-max-ns", "poll-grow", "poll-shrink", "poll-weight", "aio-max-batch"}
@@ -69,7 +74,7 @@ def _set_loop(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # n
 
 def _check_pool(obj: UserObject) -> None:
     low, high = obj.values.get("thread-pool-min", 0), obj.values.get("thread-pool-max", 64)
-    if not low <= high or high < 1:
+    if not low <= high or not 1 <= high < 1 << 31:
         raise QapiError("bad thread-pool-min/thread-pool-max values")
 
 
@@ -142,12 +147,34 @@ def _change_freely(vm: Machine, obj: UserObject, name: str, value: Any) -> None:
 
 
 #: a check that returns True has kept the value itself
+def _set_thread_context(
+    vm: Machine, obj: UserObject, name: str, value: Any
+) -> None:
+    """See util/thread-context.c: thread_context_set_cpu_affinity()."""
+    noun = {"cpu-affinity": "CPU", "node-affinity": "Node"}.get(name)
+    if noun is None:
+        return
+    if not value:
+        raise QapiError(f"{noun} list is empty")
+    if {"cpu-affinity", "node-affinity"} <= obj.options.keys():
+        raise QapiError("Mixing CPU and node affinity not supported")
+    if name == "node-affinity" and not any(vm.host.processors(node) for node in value):
+        raise QapiError("The nodes select no CPUs")
+
+
+def _set_crypto(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
+    if name == "queues" and not value:
+        raise QapiError(f"Property '{obj.type}.queues' doesn't take value '0'")
+
+
 _SET: dict[str, Callable[[Any, Any, str, Any], bool | None]] = {
     "memory-backend": memorybackends.set_property,
     "event-loop-base": _set_loop,
     "iothread": _set_loop,
     "netfilter": _set_filter,
     "throttle-group": _set_throttle,
+    "thread-context": _set_thread_context,
+    "cryptodev-backend": _set_crypto,
 }
 _CHANGE: dict[str, Callable[[Any, Any, str, Any], None]] = {
     "memory-backend": memorybackends.change,
@@ -306,6 +333,12 @@ def _complete_crypto(vm: Machine, obj: UserObject) -> None:  # noqa: ARG001
         raise QapiError("Only support one queue in cryptdov-builtin backend")
 
 
+def _complete_thread_context(vm: Machine, obj: UserObject) -> None:
+    wanted = obj.options.get("cpu-affinity")
+    if wanted and not vm.host.processors().intersection(wanted):
+        raise QapiError("Setting CPU affinity failed: Invalid argument")
+
+
 def _complete_plain(vm: Machine, obj: UserObject) -> None:
     """Nothing beyond what the schema asks."""
 
@@ -326,6 +359,7 @@ _COMPLETE: dict[str, Callable[[Any, Any], None]] = {
     "cryptodev-backend-builtin": _complete_crypto,
     "authz": _complete_plain,
     "can-bus": _complete_plain,
+    "thread-context": _complete_thread_context,
 }
 
 

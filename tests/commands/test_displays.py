@@ -1,6 +1,11 @@
 """Displays, saved memory, trace events, audio: what commands say of them."""
 
+import errno
+import os
+
 import pytest
+
+from fakeqemu.model.output import MemoryOutput
 
 VNC = ("-machine", "q35", "-S", "-vnc")
 
@@ -76,6 +81,24 @@ def test_heads_and_devices_of_screendump(start, profile):
             f"Device {device} (head {head}) is not bound to a QemuConsole",
         )
     assert running.hmp("screendump /x -f bmp") == "Error: invalid parameter value: bmp\n"
+
+
+@pytest.mark.parametrize(
+    ("format", "text"),
+    [
+        ("ppm", "Unable to write to file: No space left on device"),
+        ("png", "PNG creation failed. Unable to close file: No space left on device"),
+    ],
+)
+def test_half_a_picture_is_removed(start, monkeypatch, format, text):
+    running = start("-machine", "q35", "-S", "-device", "VGA")
+
+    def full(output, pieces):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(MemoryOutput, "write", full)
+    assert running.error("screendump", filename="x", format=format) == ("GenericError", text)
+    assert running.vm.host.files.names() == []
 
 
 def test_no_console_no_picture(start):

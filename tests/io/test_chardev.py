@@ -419,3 +419,37 @@ async def test_closing_says_what_is_queued_and_leaves_no_file(vm: Machine, path:
     assert await reader.read() == b"bye\n"
     assert not Path(path).exists()
     writer.close()
+
+
+async def test_a_terminal_has_a_link_that_goes_with_it(vm, tmp_path):
+    link = tmp_path / "link"
+    chardev = add_chardev(vm, ChardevOptions("p", "pty", {"path": str(link)}))
+    assert chardev.filename == f"pty:{link.readlink()}"
+    with pytest.raises(QapiError, match=r"^Failed to create PTY symlink: File exists$"):
+        add_chardev(vm, ChardevOptions("q", "pty", {"path": str(link)}))
+    assert "q" not in vm.chardevs
+    remove_chardev(vm, "p")
+    assert not link.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("local", "text"),
+    [
+        ({"host": "..", "port": "1"}, "address resolution failed for ..:1: "),
+        ({"host": "127.0.0.1", "port": "x"}, "address resolution failed for 127.0.0.1:x: "),
+        ({"host": "192.0.2.1", "port": "0"}, "Failed to bind socket: "),
+    ],
+)
+async def test_where_datagrams_cannot_come_from(vm, local, text):
+    there = {"type": "inet", "data": {"host": "127.0.0.1", "port": "9"}}
+    options = {"remote": there, "local": {"type": "inet", "data": local}}
+    with pytest.raises(QapiError, match=text):
+        add_chardev(vm, ChardevOptions("u", "udp", options))
+
+
+async def test_backends_that_were_not_built_in(vm):
+    with pytest.raises(QapiError, match=r"^'spicevmc' is not a valid char driver name$"):
+        add_chardev(vm, ChardevOptions("s", "spicevmc", {"type": "vdagent"}))
+    add_chardev(vm, ChardevOptions("s", "null"))
+    with pytest.raises(QapiError, match=r"does not model 'chardev qemu-vdagent'$"):
+        change_chardev(vm, ChardevOptions("s", "qemu-vdagent"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +44,22 @@ def test_a_pipe_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     assert caught.value.errno == errno.ETIMEDOUT
     out.close()
     os.close(reading)
+
+
+def test_holes_need_the_room_of_the_zeros_that_they_stand_for(tmp_path: Path) -> None:
+    room = os.statvfs(tmp_path)
+    out = output.create_output(os.open, str(tmp_path / "x"), 0o600)
+    out.write([b"head", Zeros(1 << 20)])
+    with pytest.raises(OSError) as caught:
+        out.write([Zeros(room.f_blocks * room.f_frsize)])
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(OSError) as caught:
+        out.write([Zeros((1 << 64) - 1)])
+    assert caught.value.errno == errno.EFBIG
+    out.close()
+
+
+def test_what_keeps_nothing_is_not_written_zeros() -> None:
+    out = output.create_output(os.open, os.devnull, 0o600)
+    out.write([Zeros(1 << 62), b"end"])
+    out.close()

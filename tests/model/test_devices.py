@@ -1,5 +1,7 @@
 import pytest
 
+from fakeqemu.qapi.errors import StartupError
+
 
 def add(machine, **options):
     return machine.error("device_add", **options)[1]
@@ -116,3 +118,19 @@ def test_pci_of_a_plugged_device(start):
     nic = next(d for d in devices if d["qdev_id"] == "nic")
     assert (nic["slot"], nic["id"]["vendor"]) == (5, 0x8086)
     assert devices == sorted(devices, key=lambda d: (d["slot"], d["function"]))
+
+
+@pytest.mark.parametrize(
+    ("machine", "driver", "more", "text"),
+    [
+        ("pc", "e1000", {}, "failover primary device must be on PCIExpress bus"),
+        ("q35", "virtio-rng-pci", {}, "failover primary device is not an Ethernet device"),
+        ("q35", "e1000", {"addr": "9.1"}, "failover: primary device must be in its own PCI slot"),
+        ("q35", "e1000", {"multifunction": True}, "must be in its own PCI slot"),
+    ],
+)
+def test_a_failover_primary_sits_alone_on_pci_express(start, machine, driver, more, text):
+    options = ",".join(f"{key}={value}" for key, value in more.items()).replace("True", "on")
+    device = f"{driver},failover_pair_id=p" + (f",{options}" if options else "")
+    with pytest.raises(StartupError, match=text):
+        start("-machine", machine, "-device", device)

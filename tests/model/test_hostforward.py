@@ -49,3 +49,22 @@ def test_backend_is_chosen_by_id_or_is_the_oldest(start):
     assert hmp(machine, "hostfwd_add tcp::1-:2") == ""
     assert hmp(machine, "hostfwd_remove second tcp::1").endswith("not found\r\n")
     assert hmp(machine, "hostfwd_remove first tcp::1").endswith("removed\r\n")
+
+
+@pytest.mark.parametrize(
+    ("mask", "text"),
+    [
+        ("zz", "Failed to parse netmask (trailing chars)"),
+        ("24x", "Failed to parse netmask (trailing chars)"),
+        ("", "Invalid netmask provided (must be in range 4-32)"),
+        ("-1", "Invalid netmask provided (must be in range 4-32)"),
+        ("33", "Invalid netmask provided (must be in range 4-32)"),
+        ("9" * 5000, "Invalid netmask provided (must be in range 4-32)"),
+    ],
+)
+def test_netmasks_are_lengths_or_addresses(start, mask, text):
+    machine = start("-machine", "none")
+    assert machine.error("netdev_add", type="user", id="n", net=f"10.0.2.0/{mask}")[1] == text
+    for good in (" 8", "255.0.0.0", "0xff000000"):
+        machine.ask("netdev_add", type="user", id="n", net=f"10.0.2.0/{good}")
+        machine.ask("netdev_del", id="n")

@@ -27,6 +27,35 @@ def test_memory_backend_shows_what_it_was_made_with(start):
         ("throttle-group", {"limits": {"iops-size": 1}}, "iops size requires"),
         ("filter-buffer", {"netdev": "x", "interval": 1}, "expects a network backend id"),
         ("rng-egd", {"chardev": "x"}, "Device 'x' not found"),
+        ("rng-egd", {"chardev": "x", "opened": True}, "Property 'rng-egd.opened' is not writable"),
+        ("iothread", {"thread-pool-max": 1 << 31}, "bad thread-pool-min/thread-pool-max values"),
+        ("cryptodev-backend-builtin", {"queues": 0}, "queues' doesn't take value '0'"),
+        ("thread-context", {"cpu-affinity": []}, "CPU list is empty"),
+        ("thread-context", {"cpu-affinity": [9999]}, "Setting CPU affinity failed: Invalid"),
+        ("thread-context", {"node-affinity": [9999]}, "The nodes select no CPUs"),
+        (
+            "thread-context", {"cpu-affinity": [0], "node-affinity": [0]},
+            "Mixing CPU and node affinity not supported",
+        ),
+        (
+            "memory-backend-ram", {"size": 1 << 60},
+            "cannot set up guest memory 'o': Cannot allocate memory",
+        ),
+        ("memory-backend-ram", {"size": (1 << 64) - 1}, "Cannot allocate memory"),
+        (
+            "memory-backend-memfd", {"size": 1 << 60},
+            "unable to map backing store for guest RAM: Cannot allocate memory",
+        ),
+        ("memory-backend-memfd", {"size": 1 << 63}, f"resize memfd to {1 << 63}: Invalid"),
+        ("memory-backend-memfd", {"size": 1}, "o backing store size 0x1 is too small for"),
+        (
+            "memory-backend-file", {"size": 1, "mem-path": "f"},
+            "backend 'memory-backend-file' memory size must be multiple of 4 KiB",
+        ),
+        (
+            "memory-backend-file", {"size": (1 << 64) - 1, "mem-path": "f"},
+            "memory size 0x0 must be equal to or larger than page size 0x1000",
+        ),
     ],
 )
 def test_refused_object_is_not_there(start, type, options, text):

@@ -7,9 +7,12 @@ from typing import Any
 from fakeqemu.commands import memory as qmp
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.model.machine import Machine
+from fakeqemu.model.output import Zeros
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 _MASK = (1 << 64) - 1
+#: bytes that are printed at most: QEMU's monitor serves nobody else meanwhile
+_MOST = 1 << 20
 #: bytes in a line of output, for single bytes and for anything wider
 _NARROW, _WIDE = 8, 16
 _CHARACTERS = {"'": "\\'", "\\": "\\\\", "\n": "\\n", "\r": "\\r"}
@@ -41,6 +44,8 @@ def _print(
     octal = vm.profile.traits.hmp_octal_prefix_padded
     if format == "i":
         raise NotModelledError("x /i")
+    if count * size > _MOST:
+        raise NotModelledError("x of more than a MiB")
     width = _NARROW if size == 1 else _WIDE
     left, step = count * size, 1 if format == "c" else size
     out = ""
@@ -86,8 +91,13 @@ def _character(code: int) -> str:
 def checksum(vm: Machine, start: int, size: int) -> str:
     """Add up bytes, turning the sum by one bit before each."""
     total = 0
-    for byte in vm.guest_memory.read(start, max(size, 0)):
-        total = ((total >> 1 | total << 15) + byte) & 0xFFFF
+    for piece in vm.guest_memory.content(start, max(size, 0)):
+        if isinstance(piece, Zeros):
+            for _ in range(piece.size % 16):
+                total = (total >> 1 | total << 15) & 0xFFFF
+            continue
+        for byte in piece:
+            total = ((total >> 1 | total << 15) + byte) & 0xFFFF
     return f"{total:05d}\n"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fakeqemu.model.net.addresses import inet_aton
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.scalars import c_int, digits
 from fakeqemu.traits import Traits
 
 _DEFAULT = ipaddress.IPv4Network("10.0.2.0/24")
@@ -30,7 +31,7 @@ _HOST, _DHCP, _DNS = 0x0202, 0x020F, 0x0203
 _ALL_BITS = 0xFFFFFFFF
 _NAME_LIMIT = 255
 _PREFIX_LIMIT = 126
-_DECIMAL = re.compile(r"\s*[+-]?\d+")
+_DECIMAL = re.compile(r"\s*([+-]?)([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def _network(options: dict[str, Any]) -> ipaddress.IPv4Network:
         bits = next(bits for start, size, bits in _CLASSES if number >> 32 - size == start)
         mask = _ALL_BITS << (32 - bits) & _ALL_BITS
     elif not mask_text or _DECIMAL.fullmatch(mask_text):
-        bits = int(mask_text or 0)
+        bits = _length(mask_text)
         if not 4 <= bits <= 32:
             raise QapiError("Invalid netmask provided (must be in range 4-32)")
         mask = _ALL_BITS << (32 - bits) & _ALL_BITS
@@ -123,6 +124,15 @@ def _network(options: dict[str, Any]) -> ipaddress.IPv4Network:
         mask = found
     bits = mask.bit_count()
     return ipaddress.IPv4Network((number & mask, bits), strict=False)
+
+
+def _length(text: str) -> int:
+    """The number that net/slirp.c: net_slirp_init() takes a mask's digits for."""
+    match = _DECIMAL.fullmatch(text)
+    if match is None:
+        return 0
+    value = min(digits(match[2]) or 0, (1 << 63) - 1)
+    return c_int(-value if match[1] == "-" else value)
 
 
 def _address(

@@ -1,0 +1,46 @@
+"""What the host has: processors, NUMA nodes, KVM; and what a descriptor of it is."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+_NODES = Path("/sys/devices/system/node")
+
+
+def processors(node: int | None) -> frozenset[int]:
+    """Those that are online; those of `node`, if one is named, none if it is not there.
+
+    A host that tells of no nodes has all of them in node 0, as libnuma sees it.
+    """
+    if node is None or (node == 0 and not _NODES.is_dir()):
+        return frozenset(range(os.sysconf("SC_NPROCESSORS_ONLN")))
+    try:
+        text = (_NODES / f"node{node}" / "cpulist").read_text("ascii").strip()
+    except OSError:
+        return frozenset()
+    ranges = (each.split("-") for each in text.split(",") if each)
+    return frozenset(cpu for ends in ranges for cpu in range(int(ends[0]), int(ends[-1]) + 1))
+
+
+def kvm_usable() -> bool:
+    """Whether `/dev/kvm` can be opened."""
+    try:
+        fd = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    usable = stat.S_ISCHR(os.fstat(fd).st_mode)
+    os.close(fd)
+    return usable
+
+
+def fd_kind(fd: int) -> str:
+    """What `fd` is: "socket", "pipe", "file" (anything else) or "closed"."""
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return "closed"
+    if stat.S_ISSOCK(mode):
+        return "socket"
+    return "pipe" if stat.S_ISFIFO(mode) else "file"
