@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ _IDS: list[Any] = [
 ]  # fmt: skip
 _CONNECTIONS = 12
 _PATIENCE = 0.02
+#: seconds in which a machine is to see that the last client has gone
+_SETTLING = 10.0
 
 
 class _Bytes(Campaign):
@@ -51,8 +54,7 @@ class _Bytes(Campaign):
             for self.reached, step in enumerate(steps):
                 if (found := self._one(machine, control, step)) is not None:
                     return found
-            if machine.descriptors() > descriptors:
-                count = machine.descriptors() - descriptors
+            if (count := _still_open(machine, descriptors)) > 0:
                 return Finding("left-behind", f"{count} descriptors")
             if machine.memory() - memory > GROWTH:
                 return Finding("growth", f"{(machine.memory() - memory) >> 20} MiB")
@@ -85,6 +87,14 @@ class _Bytes(Campaign):
             for less in (piece[: len(piece) // 4 * 2], piece[len(piece) // 4 * 2 :]):
                 if less and less != piece:
                     yield [[*pieces[:index], less, *pieces[index + 1 :]], end]
+
+
+def _still_open(machine: Machine, before: int) -> int:
+    """How many descriptors more than before stay open, once hang-ups have been seen."""
+    end = time.monotonic() + _SETTLING
+    while machine.descriptors() > before and time.monotonic() < end:
+        time.sleep(0.01)
+    return machine.descriptors() - before
 
 
 def _talk(client: socket.socket, step: Step) -> bytes:
