@@ -144,7 +144,8 @@ def _net_arguments(entry: OptionString, profile: Profile) -> dict[str, Any]:
     try:
         type = profile.schema.commands["netdev_add"].arg_type
         pairs = expand_ipv6_net(entry.pairs, profile.traits)
-        return visit_options(pairs, entry.id, type, profile.traits)
+        scope = "netdev_add" if entry.option == "netdev" else f"-{entry.option}"
+        return visit_options(pairs, entry.id, type, profile.traits, scope)
     except QapiError as exc:
         raise _blame(entry, exc.desc, exc.hint) from exc
 

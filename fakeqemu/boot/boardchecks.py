@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from fakeqemu.boot.checks import MachineSettings
 from fakeqemu.boot.configuration import Configuration
@@ -14,8 +13,6 @@ from fakeqemu.qapi.errors import StartupError
 #: memory modules that ACPI can describe
 _LARGEST_SLOTS = 256
 _LARGEST_16_BIT = 65535
-#: where firmware is looked for besides the path given
-_FIRMWARE_DIRS = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
 
 
 def check_board(
@@ -34,12 +31,6 @@ def check_board(
         return
     if settings.ram_slots > _LARGEST_SLOTS:
         raise StartupError(f"unsupported amount of memory slots: {settings.ram_slots}")
-    firmware = configuration.machine_options.get("firmware")
-    if firmware is not None and not _firmware_exists(str(firmware)):
-        raise StartupError(f"qemu: could not load PC BIOS '{firmware}'")
-    if kernel is not None and not Path(str(kernel)).exists():
-        raise StartupError(f"qemu: could not open kernel file '{kernel}': "
-                           "No such file or directory")
     boot = settings.properties.get("boot", {})
     if not 0 <= boot.get("splash-time", 0) <= _LARGEST_16_BIT:
         raise StartupError(
@@ -49,8 +40,3 @@ def check_board(
         raise StartupError(
             "reboot timeout is invalid,it should be a value between -1 and 65535"
         )
-
-
-def _firmware_exists(name: str) -> bool:
-    places = [Path(name), *(Path(folder) / name for folder in _FIRMWARE_DIRS)]
-    return any(place.is_file() for place in places)

@@ -352,7 +352,7 @@ def numa_arguments(
 
 def _blaming(entry: OptionString, type: ObjectType, profile: Profile) -> dict[str, Any]:
     try:
-        return visit_options(entry.pairs, entry.id, type, profile.traits)
+        return visit_options(entry.pairs, entry.id, type, profile.traits, "-numa")
     except QapiError as exc:
         raise StartupError(exc.desc, location=entry.location, hint=exc.hint) from exc
 

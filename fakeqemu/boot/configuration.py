@@ -202,6 +202,12 @@ class Configuration:
     sandbox: list[OptionString] = field(default_factory=list)
     overcommit: dict[str, str] = field(default_factory=dict)
     message: MessageOptions = field(default_factory=MessageOptions)
+    #: -echr: the byte that starts a command on a terminal shared with a monitor
+    escape: int = 1
+    #: -plugin, in order
+    plugins: list[OptionString] = field(default_factory=list)
+    #: -L, in order
+    data_directories: list[str] = field(default_factory=list)
     #: -d
     log_items: str | None = None
     #: -D
@@ -243,6 +249,8 @@ class Configuration:
     audiodevs: list[OptionString] = field(default_factory=list)
     fw_cfg: list[OptionString] = field(default_factory=list)
     smbios: list[OptionString] = field(default_factory=list)
+    acpi_tables: list[OptionString] = field(default_factory=list)
+    option_roms: list[OptionString] = field(default_factory=list)
     tpmdevs: list[OptionString] = field(default_factory=list)
     fsdevs: list[OptionString] = field(default_factory=list)
     vnc: list[OptionString] = field(default_factory=list)

@@ -12,6 +12,7 @@ from fakeqemu.boot.help import property_help
 from fakeqemu.boot.inputs import HELP
 from fakeqemu.boot.messages import Exit
 from fakeqemu.profile import Profile
+from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.qemu_opts import parse_bool, parse_number
 from fakeqemu.qapi.visitor import check_value
@@ -74,7 +75,10 @@ def _check_action(line: CommandLine) -> None:
         line.location = entry.location
         kind = line.profile.schema.commands["set-action"].arg_type
         try:
-            line.configuration.action = check_value(line.profile.schema, kind, entry.values)
+            action = check_value(line.profile.schema, kind, entry.values)
+            if reads.log is not None:
+                action = reads.log.typed(kind, action, "set-action")
+            line.configuration.action = action
         except QapiError as exc:
             line.fail_with(exc)
 
@@ -122,8 +126,6 @@ def process_help_options(line: CommandLine) -> None:
     for entry in line.configuration.devices:
         if not entry.json:
             _device_help(line, entry)
-    if any(name == "L" and text in HELP for name, text in line.configuration.other):
-        raise Exit("/usr/share/qemu\n")
 
 
 def _device_help(line: CommandLine, entry: OptionString) -> None:

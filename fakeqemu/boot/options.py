@@ -138,10 +138,11 @@ def _collect(line: CommandLine) -> None:
     configuration.drives = given("drive")
     configuration.fw_cfg = given("fw_cfg")
     configuration.smbios = given("smbios")
+    configuration.acpi_tables = given("acpi")
+    configuration.option_roms = given("option-rom")
     configuration.tpmdevs = given("tpmdev")
     configuration.fsdevs = given("fsdev")
     configuration.vnc = given("vnc")
-    configuration.other += [("option-rom", entry.text) for entry in given("option-rom")]
     name = merged("name")
     configuration.name.guest = name.get("guest")
     configuration.name.process = name.get("process")

@@ -40,14 +40,17 @@ def _object(line: CommandLine, text: str) -> None:
     kind = profile.schema.commands["object-add"].arg_type
     try:
         if text.startswith("{"):
-            entry = line.record(text, typed_argument(text, kind, None, profile), json=True)
+            values = typed_argument(text, kind, None, profile, "object-add")
+            entry = line.record(text, values, json=True)
         else:
             parsed = line.opts("object", text)
             type_name = parsed.values.get("qom-type")
             if type_name is None:
                 line.fail("Parameter 'qom-type' is missing")
             _object_help(line, type_name, parsed, kind)
-            values = visit_options(parsed.pairs, parsed.id, kind, profile.traits)
+            values = visit_options(
+                parsed.pairs, parsed.id, kind, profile.traits, "object-add"
+            )
             entry = OptionString("object", text, line.location, values, parsed.pairs)
     except QapiError as exc:
         line.fail_with(exc)
@@ -158,7 +161,7 @@ def _netdev(line: CommandLine, text: str) -> None:
         return
     kind = line.profile.schema.commands["netdev_add"].arg_type
     try:
-        values = typed_argument(text, kind, "type", line.profile)
+        values = typed_argument(text, kind, "type", line.profile, "netdev_add")
     except QapiError as exc:
         line.fail_with(exc)
     line.configuration.netdevs.append(line.record(text, values, json=True))
@@ -184,7 +187,7 @@ def _nic(line: CommandLine, text: str) -> None:
 def _blockdev(line: CommandLine, text: str) -> None:
     kind = line.profile.schema.commands["blockdev-add"].arg_type
     try:
-        values = typed_argument(text, kind, "driver", line.profile)
+        values = typed_argument(text, kind, "driver", line.profile, "blockdev-add")
     except QapiError as exc:
         line.fail_with(exc)
     line.configuration.blockdevs.append(line.record(text, values, json=True))
@@ -228,7 +231,9 @@ def _display(line: CommandLine, text: str) -> None:
         return
     kind = line.profile.schema.commands["query-display-options"].ret_type
     try:
-        line.configuration.display = typed_argument(text, kind, "type", line.profile)
+        line.configuration.display = typed_argument(
+            text, kind, "type", line.profile, "-display"
+        )
     except QapiError as exc:
         line.fail_with(exc)
 
@@ -298,7 +303,7 @@ def _add_audiodev(line: CommandLine, text: str, implied: dict[str, Any]) -> None
         elif implied:
             values = check_keyval(kind, implied, line.profile.traits)
         else:
-            values = typed_argument(text, kind, "driver", line.profile)
+            values = typed_argument(text, kind, "driver", line.profile, "-audiodev")
     except QapiError as exc:
         line.fail_with(exc)
     line.configuration.audiodevs.append(line.record(text, values, json=True))
@@ -368,13 +373,41 @@ def _virtfs(line: CommandLine, text: str) -> None:
     values = line.opts("virtfs", text).values
     if "fsdriver" not in values or "mount_tag" not in values:
         line.fail("Usage: -virtfs fsdriver,mount_tag=tag")
-    line.configuration.other.append(("virtfs", text))
+    _add_virtfs(line, values)
 
 
-@option("iscsi", "plugin")
-def _group(line: CommandLine, text: str) -> None:
-    line.opts(line.option, text, implied=line.option == "plugin")
-    line.configuration.other.append((line.option, text))
+def _add_virtfs(line: CommandLine, values: dict[str, str]) -> None:
+    """The -fsdev and the -device that a -virtfs stands for; see softmmu/vl.c."""
+    fsdev_id = values.get("id", values["mount_tag"])
+    group = line.groups.group("fsdev")
+    try:
+        fsdev = line.groups.create(group, fsdev_id, line.option, line.location)
+        for key, value in values.items():
+            if key not in ("id", "mount_tag"):
+                line.groups.set(group, fsdev, key, value)
+        devices = line.groups.group("device")
+        device = line.groups.create(devices, None, line.option, line.location)
+        for key, value in (
+            ("driver", "virtio-9p-pci"), ("fsdev", fsdev_id), ("mount_tag", values["mount_tag"])
+        ):  # fmt: skip
+            line.groups.set(devices, device, key, value)
+    except QapiError as exc:
+        line.fail_with(exc)
+
+
+@option("iscsi")
+def _iscsi(line: CommandLine, text: str) -> None:
+    line.opts("iscsi", text, implied=False)
+    line.configuration.other.append(("iscsi", text))
+
+
+@option("plugin")
+def _plugin(line: CommandLine, text: str) -> None:
+    entry = line.opts("plugin", text)
+    if "file" in entry.values:
+        line.configuration.plugins.append(entry)
+    elif not line.configuration.plugins:
+        line.fail("missing earlier '-plugin file=' option")
 
 
 @option("gdb")

@@ -134,7 +134,6 @@ def _acpitable(line: CommandLine, text: str) -> None:
     entry = line.opts("acpi", text)
     if ("data" in entry.values) == ("file" in entry.values):
         line.fail("'-acpitable' requires one of 'data' or 'file'")
-    line.configuration.other.append(("acpitable", text))
 
 
 @option("semihosting", "semihosting-config", "prom-env", "old-param", "g", "xen-attach",

@@ -7,9 +7,11 @@ import re
 from fakeqemu.boot.commandline import CommandLine, option
 from fakeqemu.boot.configfile import NOT_LISTS, read_config_file
 from fakeqemu.boot.configuration import GlobalProperty, Incoming
-from fakeqemu.boot.inputs import checked_members
+from fakeqemu.boot.inputs import HELP, checked_members
+from fakeqemu.boot.messages import Exit
 from fakeqemu.migration.incoming_option import parse_incoming
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.model.hostfiles import DATA_DIRECTORIES
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.readers.qemu_opts import parse_bool
 
 _GLOBAL = re.compile(r"([^.=]{1,63})\.([^=]{1,63})=(.*)\Z", re.DOTALL)
@@ -179,7 +181,9 @@ def _overcommit(line: CommandLine, text: str) -> None:
 @option("compat")
 def _compat(line: CommandLine, text: str) -> None:
     try:
-        line.configuration.compat_policy = checked_members(text, _POLICY, line.profile)
+        line.configuration.compat_policy = checked_members(
+            text, _POLICY, line.profile, "-compat"
+        )
     except QapiError as exc:
         line.fail_with(exc)
 
@@ -213,6 +217,36 @@ def _run_as(line: CommandLine, user: str, blamed: str) -> None:
 @option("add-fd")
 def _add_fd(line: CommandLine, text: str) -> None:
     line.opts("add-fd", text, implied=False)
+
+
+@option("L")
+def _data_directory(line: CommandLine, text: str) -> None:
+    if text in HELP:
+        raise Exit("".join(f"{folder}\n" for folder in DATA_DIRECTORIES))
+    line.configuration.data_directories.append(text)
+
+
+@option("dump-vmstate")
+def _dump_vmstate(line: CommandLine, text: str) -> None:
+    try:
+        line.files.create(text)
+    except OSError as error:
+        line.fail(f"open {text}: {error.strerror}")
+    line.fail(NotModelledError("-dump-vmstate").desc)
+
+
+@option("echr")
+def _escape_character(line: CommandLine, text: str) -> None:
+    number = re.match(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", text)
+    if number is None:
+        raise Exit("Bad argument to echr\n")
+    line.configuration.escape = int(number[1] + _c_number(number[2])) & 0xFF
+
+
+def _c_number(digits: str) -> str:
+    """An integer as C's strtol() with base 0 reads it, in decimal."""
+    base = 16 if digits[:2].lower() == "0x" else 8 if digits.startswith("0") else 10
+    return str(int(digits, base))
 
 
 @option("d")

@@ -12,7 +12,7 @@ from typing import Any
 
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
-from fakeqemu.qapi import qdict
+from fakeqemu.qapi import qdict, reads
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.keyval import check_keyval
 from fakeqemu.qapi.schema import BuiltinType, EnumType, Feature, Member, ObjectType, Type
@@ -55,11 +55,15 @@ def set_machine_properties(
     demands = {**_DEMANDS, **demands}
     types = {p["name"]: p["type"] for p in profile.machine_properties(machine)}
     values: dict[str, Any] = {}
-    for name, given in qdict.items(options):
+    for option, given in qdict.items(options):
+        name = option
         if name not in types:
             raise QapiError(f"Property '{machine.typename}.{name}' not found")
         type = property_type(_BY_NAME.get(name, types[name]), profile)
         value = given if type is None else check_keyval(type, given, profile.traits, name)
+        if reads.log is not None:
+            value = reads.log.typed(type, value, f"-machine {name}") if type else value
+            name = reads.log.name(name, "-machine ")
         if name in demands:
             demands[name](value)
         values[name] = value

@@ -16,6 +16,7 @@ from typing import Any
 from fakeqemu.boot.configuration import OptionString
 from fakeqemu.boot.messages import Exit, Messages
 from fakeqemu.profile import Profile
+from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.qemu_opts import (
     check_identifier,
@@ -70,6 +71,10 @@ USES = {
     "virtfs": Use("fsdriver"),
     "vnc": Use("vnc"),
 }
+
+
+#: groups whose options a visitor reads; it names their members
+_TYPED = frozenset({"action", "device", "object", "netdev", "net", "nic", "numa"})
 
 
 @dataclass(slots=True)
@@ -136,6 +141,11 @@ class Groups:
     def set(self, group: Group, entry: OptionString, key: str, value: str) -> None:
         """Give `entry` one more key. Raises QapiError."""
         self.check(group, key, value)
+        if reads.log is not None and group.name not in _TYPED:
+            tag = entry.values.get(group.use.implied or "") if group.name == "chardev" else None
+            scope = f"-{group.name} {{{tag}}}." if tag else f"-{group.name} "
+            entry.values.pop(key, None)
+            key = reads.log.name(key, scope)
         entry.values[key] = value
         entry.pairs = (*entry.pairs, (key, value))
 

@@ -24,6 +24,7 @@ from fakeqemu.clock import Clock
 from fakeqemu.model.host import Host
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
+from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 StepFunction = Callable[["Boot"], "Generator[Request, Any, None] | None"]
@@ -152,6 +153,8 @@ class Boot:
 
     def finish(self) -> None:
         """The main loop begins: commands that wait are served."""
+        if reads.log is not None:
+            reads.log.accept()
         self.vm.main_loop_started()
 
     def _walk(self, step: Step) -> Generator[Request, Any, None]:

@@ -27,6 +27,7 @@ from fakeqemu.boot.chardevs import (
 from fakeqemu.boot.configuration import MonitorOptions, OptionString
 from fakeqemu.boot.defaultdevices import add_default_devices
 from fakeqemu.boot.drives import create_drives
+from fakeqemu.boot.firmwaretables import acpi_tables, check_smbios
 from fakeqemu.boot.requests import (
     AttachMonitor,
     Request,
@@ -40,7 +41,9 @@ from fakeqemu.model import board, memorydevices
 from fakeqemu.model.boardports import Port
 from fakeqemu.model.chardev import Chardev, ChardevOptions
 from fakeqemu.model.chardev_mux import open_mux
-from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.model.hostfiles import is_file
+from fakeqemu.qapi import reads
+from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 from fakeqemu.qapi.readers.qemu_opts import parse_number
 
 if TYPE_CHECKING:
@@ -130,9 +133,31 @@ def take_early_parameters(boot: Boot) -> None:
         boot.vm.runstate.set("inmigrate")
 
 
+def _read_firmware_tables(boot: Boot) -> None:
+    """-acpitable and -smbios: QEMU reads their files while it reads its options."""
+    boot.vm.acpi_tables = acpi_tables(boot)
+    for entry in boot.configuration.smbios:
+        check_smbios(boot, entry)
+
+
+def _load_plugins(boot: Boot) -> None:
+    """-plugin: a library of the host's, which cannot be run here. Raises StartupError."""
+    for entry in boot.configuration.plugins:
+        name = entry.values["file"]
+        if boot.vm.host.file_error(name) is None and "/" in name:
+            raise NotModelledError("-plugin")
+        # the name that the loader tries last; see GLib's g_module_open()
+        library = name if is_file(boot.vm, name) or name.endswith(".so") else f"{name}.so"
+        raise StartupError(
+            f"Could not load plugin {name}: {library}: cannot open shared object file: "
+            "No such file or directory"
+        )
+
+
 def create_machine(boot: Boot) -> None:
     """The machine object of the type asked for, and the devices QEMU adds by itself."""
     configuration = boot.configuration
+    _read_firmware_tables(boot)
     checks.check_clock(configuration)
     checks.merge_memory(configuration, boot.profile)
     machine = checks.select_machine(configuration, boot.profile)
@@ -253,9 +278,13 @@ def apply_machine_options(boot: Boot) -> None:
     vm.memory.slots = settings.ram_slots
     machine = vm.qom.container("/machine")
     machine.values.update(settings.properties)
+    if reads.log is not None:
+        for name in settings.properties:
+            machine.values = reads.log.watch(machine.values, name)
     if _MODULES in machine.values:
         machine.values[_MODULES] = memorydevices.region_size(vm)
     boot.read(properties=sorted(settings.properties), ram_size=settings.ram_size)
+    _load_plugins(boot)
 
 
 def choose_accelerator(boot: Boot) -> None:

@@ -14,6 +14,7 @@ from fakeqemu.boot.backendchecks import (
 from fakeqemu.boot.boardchecks import check_board
 from fakeqemu.boot.chardevs import open_legacy_chardev
 from fakeqemu.boot.drives import attach_board_drives, check_orphans
+from fakeqemu.boot.firmwarefiles import check_fw_cfg_item, load_firmware
 from fakeqemu.boot.nics import create_board_nics, create_nic_backends
 from fakeqemu.boot.qtest import show_qtest
 from fakeqemu.boot.requests import SetupPost
@@ -114,6 +115,8 @@ def create_board(boot: Boot) -> None:
     machine, model = boot.vm.machine_type, boot.cpu_model
     assert machine is not None
     check_board(boot.vm.host, boot.configuration, machine, boot.settings)
+    if machine.default_cpu_type is not None:
+        load_firmware(boot)
     if model is not None:
         checks.check_cpu_features(model, boot.vm.accelerator, boot.profile)
     cpr.check_memory(boot.vm)
@@ -133,8 +136,10 @@ def create_devices(boot: Boot) -> None:
     show_qtest(boot)
     machine = boot.vm.machine_type
     assert machine is not None
+    taken: set[str] = set()
     for entry in boot.configuration.fw_cfg:
         check_fw_cfg(entry, machine, boot.messages)
+        check_fw_cfg_item(boot, entry, taken)
     for entry in boot.configuration.devices:
         try:
             with blaming(entry.location):

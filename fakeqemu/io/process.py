@@ -7,9 +7,11 @@ asyncio only once a command line asks for a machine.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fakeqemu.boot.messages import Exit
@@ -24,9 +26,10 @@ from fakeqemu.io.death import leave
 from fakeqemu.io.drive import Drive
 from fakeqemu.io.host import LoopHost
 from fakeqemu.io.loop import Loop
-from fakeqemu.io.messages import report
+from fakeqemu.io.messages import report, write_lines
 from fakeqemu.io.signals import default_signals, report_text, watch_signals
 from fakeqemu.profile import Profile
+from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import FakeQemuError, InternalError, StartupError
 
 if TYPE_CHECKING:
@@ -67,8 +70,13 @@ def run_process(
 
     Where QEMU would be ended by a signal this does not return.
     """
+    account = os.environ.get(reads.VARIABLE)
+    log = reads.start() if account else None
     process = _Process(profile, options or ProcessOptions())
-    return leave(process.run(list(argv)))
+    code = process.run(list(argv))
+    if log is not None and account:
+        log.add_to(Path(account))
+    return leave(code)
 
 
 class _Process:
@@ -90,7 +98,7 @@ class _Process:
             sys.stdout.flush()
             return leave.code
         except StartupError as error:
-            self._print_lines(error.lines)
+            self._print_error(error)
             return error.code
         except Exception as bug:
             self._print_lines([f"fakeqemu: internal error: {describe(bug)}"])
@@ -145,7 +153,7 @@ class _Process:
             host.loop.call_soon(load_all)
             await over
         except StartupError as error:
-            self._print_lines(error.lines, vm)
+            self._print_error(error, vm)
             return await _close_failed(host, error.code)
         except InternalError:
             # it has been reported where it happened
@@ -167,6 +175,13 @@ class _Process:
         await booted
         if over.done():
             over.result()
+
+    def _print_error(self, error: StartupError, vm: Machine | None = None) -> None:
+        if not error.own_line:
+            self._print_lines(error.lines, vm)
+            return
+        self._print_lines(error.earlier, vm)
+        write_lines(error.message)
 
     def _print_lines(self, lines: Sequence[str], vm: Machine | None = None) -> None:
         for line in lines:

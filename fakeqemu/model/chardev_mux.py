@@ -16,7 +16,6 @@ from fakeqemu.qapi.errors import QapiError
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
-_ESCAPE = 0x01
 _MAXIMUM = 4
 _HELP = (
     "\n\r"
@@ -41,6 +40,7 @@ class MuxChardev(Chardev):
         self._base = base
         self._frontends: list[Frontend] = []
         self._escaped = False
+        self._escape = vm.configuration.escape
         self.transport = NullTransport()
         #: whether frontends hear of the client; not before all that start with the machine are
         #: there, so that only the one with the focus greets
@@ -105,12 +105,12 @@ class MuxChardev(Chardev):
         for byte in data:
             if self._escaped:
                 self._escaped = False
-                if byte == _ESCAPE:
+                if byte == self._escape:
                     plain.append(byte)
                     continue
                 self._flush(plain, fds)
                 self._key(chr(byte))
-            elif byte == _ESCAPE:
+            elif byte == self._escape:
                 self._escaped = True
             else:
                 plain.append(byte)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model import memorydevices
+from fakeqemu.model.hostfiles import file_size, find_file, packaged_roms
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ _INT64_MAX = (1 << 63) - 1
 _SERIAL_PORTS = 511
 #: PCI class and subclass of network cards
 _ETHERNET = 0x0200
+_LARGEST_ROM = 2 << 30
+#: a ROM may be as large as it is
+_ANY_SIZE = 0xFFFFFFFF
 
 
 def check(vm: Machine, device: DeviceObject) -> None:
@@ -68,6 +72,57 @@ def _check_serial(vm: Machine, device: DeviceObject) -> None:  # noqa: ARG001
         raise QapiError(f"maximum ports supported: {_SERIAL_PORTS}")
 
 
+def _check_shared_folder(vm: Machine, device: DeviceObject) -> None:
+    """See hw/9pfs/9p.c: v9fs_device_realize_common()."""
+    from fakeqemu.model.device import DeviceObject
+
+    name, tag = _value(device, "fsdev"), _value(device, "mount_tag")
+    entry = next((each for each in vm.configuration.fsdevs if each.id == name), None)
+    if entry is None:
+        raise QapiError(f"9pfs device couldn't find fsdev with the id = {name or 'NULL'}")
+    outer = device.parent
+    given = device.given | (outer.given if isinstance(outer, DeviceObject) else set())
+    if not tag or "mount_tag" not in given:
+        raise QapiError(f"fsdev with id {name} needs mount_tag arguments")
+    if entry.values.get("fsdriver") != "local":
+        return
+    path = entry.values["path"]
+    try:
+        why = "" if vm.host.files.kind(path) == "directory" else "Not a directory"
+    except OSError as error:
+        why = error.strerror or ""
+    if why:
+        raise QapiError(f"cannot initialize fsdev '{name}': failed to open '{path}': {why}")
+
+
+def _check_rom(vm: Machine, device: DeviceObject) -> None:
+    """See hw/pci/pci.c: pci_add_option_rom()."""
+    name = _value(device, "romfile")
+    if "romfile" not in device.given or not name or name in packaged_roms(vm.profile):
+        return
+    path = find_file(vm, name) or name
+    if not _value(device, "rombar"):
+        # the firmware's affair: it does without one that is missing
+        return
+    size = file_size(vm, path)
+    if size is None:
+        raise QapiError(f'failed to find romfile "{name}"')
+    if size == 0:
+        raise QapiError(f'romfile "{name}" is empty')
+    if size > _LARGEST_ROM:
+        raise QapiError(f'romfile "{name}" too large (size cannot exceed 2 GiB)')
+    limit = _value(device, "romsize")
+    if isinstance(limit, int) and limit != _ANY_SIZE and size > limit:
+        raise QapiError(
+            f'romfile "{name}" ({size} bytes) is too large for ROM size {limit}'
+        )
+
+
+def _check_pci(vm: Machine, device: DeviceObject) -> None:
+    _check_failover(vm, device)
+    _check_rom(vm, device)
+
+
 def _check_passthrough(vm: Machine, device: DeviceObject) -> None:
     backend = vm.block.backends.of_device(device)
     if backend is None or backend.node is None:
@@ -95,5 +150,6 @@ _RULES: dict[str, Callable[[Machine, DeviceObject], None]] = {
     "scsi-block": _check_passthrough,
     "scsi-generic": _check_passthrough,
     "pc-dimm": memorydevices.check,
-    "pci-device": _check_failover,
+    "pci-device": _check_pci,
+    "virtio-9p-device": _check_shared_folder,
 }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.model.device import DeviceObject
 from fakeqemu.model.propertytypes import convert, from_string
 from fakeqemu.model.qom import QomObject, resolve_from
+from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import (
     DeviceNotFoundError,
     NotModelledError,
@@ -146,6 +147,8 @@ def set_property(
     special = _special(entry)
     if special is not None:
         new = special(vm, holder, name, value, typed)
+        if reads.log is not None and not isinstance(special, partial):
+            reads.log.used(name, special)
     else:
         new = convert(
             vm.profile.schema,
@@ -163,6 +166,8 @@ def _store(device: DeviceObject, holder: DeviceObject, name: str, value: Any) ->
     for obj in {id(device): device, id(holder): holder}.values():
         if name in obj.shapes:
             obj.values[name] = value
+            if reads.log is not None:
+                obj.values = reads.log.watch(obj.values, name)
 
 
 def _special(entry: dict[str, Any]) -> Special | None:

@@ -21,7 +21,7 @@ from fakeqemu.model import (
 )
 from fakeqemu.model.device import DeviceObject
 from fakeqemu.model.qom import QomObject, from_recorded
-from fakeqemu.qapi import qdict, texts
+from fakeqemu.qapi import qdict, reads, texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
 from fakeqemu.qapi.readers.scalars import is_identifier
 
@@ -113,6 +113,8 @@ class Devices:
         if id is not None:
             self._check_id(id)
         given = {k: v for k, v in options.items() if k not in ("driver", "bus", "id")}
+        if reads.log is not None:
+            given = reads.log.flat(given, f"device {driver}")
         if self._vm.profile.is_a(driver, "cpu"):
             return attach.plug_cpu(self._vm, driver, id, given, typed=typed)
         if facts.get("tree") is None:

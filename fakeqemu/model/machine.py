@@ -84,6 +84,8 @@ class Machine:
         self.migration: MigrationObject | None = None
         #: what `-incoming config:` said; None without early parameters, empty once taken
         self.early: EarlyParameters | None = None
+        #: what -acpitable gives, as fw_cfg holds it
+        self.acpi_tables = b""
         #: where the old process of a CPR start waits for us to listen; None without one
         self.cpr_channel: CprChannel | None = None
         #: CPR state left by the process that executed this one; None if none has

@@ -13,7 +13,7 @@ from fakeqemu.model.net.filters import FilterInput, Redirector
 from fakeqemu.model.propertytypes import convert
 from fakeqemu.model.qom import QomObject
 from fakeqemu.model.throttle import check_limits, expand_limits, from_properties, to_properties
-from fakeqemu.qapi import base64data, qdict
+from fakeqemu.qapi import base64data, qdict, reads
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
 from fakeqemu.qapi.utf8 import c_bytes
 
@@ -48,6 +48,8 @@ def set_all(vm: Machine, obj: UserObject, given: Mapping[str, Any]) -> None:
         kept = check(vm, obj, name, value) if check is not None else False
         if name in obj.shapes and not kept:
             obj.values[name] = value
+        if reads.log is not None and name in obj.shapes:
+            obj.values = reads.log.watch(obj.values, name)
 
 
 def set_property(vm: Machine, obj: UserObject, name: str, value: Any, schema: Schema) -> None:

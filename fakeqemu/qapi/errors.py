@@ -94,11 +94,21 @@ class StartupError(FakeQemuError):
 
     `lines` go to standard error, each after the program's name; `code` is the exit status.
     `location` is the option QEMU blames (`-incoming foo`), empty where it blames none. `text` is
-    empty where QEMU has no more to say than its earlier messages.
+    empty where QEMU has no more to say than its earlier messages. `own_line`: the program's name
+    does not stand before the message.
     """
 
-    def __init__(self, text: str, *, location: str = "", code: int = 1, hint: str = "") -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        location: str = "",
+        code: int = 1,
+        hint: str = "",
+        own_line: bool = False,
+    ) -> None:
         super().__init__(text)
+        self.own_line = own_line
         self.text = text
         self.location = location
         self.code = code

@@ -173,7 +173,7 @@ class Visitor:
 
     def _alternate(self, type: AlternateType, value: Any, path: Path) -> Any:
         for each in type.members:
-            if _is_kind(each, value):
+            if is_kind(each, value):
                 return self.visit(each, value, path)
         raise QapiError(texts.invalid_parameter_type(path.short, type.name))
 
@@ -211,7 +211,7 @@ class Visitor:
         return path.text(self._scalars.index_form)
 
 
-def _is_kind(type: Type, value: Any) -> bool:
+def is_kind(type: Type, value: Any) -> bool:
     """Whether an alternate takes this branch for `value`."""
     if isinstance(type, ObjectType):
         return isinstance(value, dict)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.commands.registry import COMMANDS, Deferred, keyword_of
-from fakeqemu.qapi import texts
+from fakeqemu.qapi import reads, texts
 from fakeqemu.qapi.errors import (
     AbortError,
     CommandNotFoundError,
@@ -102,7 +102,10 @@ class Dispatcher:
             fault = "arguments"
             checked = check_arguments(vm.profile.schema, name, given, self.policy)
             fault = ""
-            value = self._intercepted(info, checked, monitor)
+            if reads.log is None:
+                value = self._intercepted(info, checked, monitor)
+            else:
+                value = self._noted(reads.log, info, checked, monitor)
         except QapiError as error:
             self._note_error(name, error, fault)
             raise
@@ -146,6 +149,35 @@ class Dispatcher:
             call = partial(interceptor, info, checked, call)
         return call()
 
+    def _noted(
+        self, log: reads.Log, info: CommandInfo, checked: dict[str, Any], monitor: Any
+    ) -> Any:
+        """As `_intercepted`; `log` learns which arguments are read and whether all was taken."""
+        named = log.typed(info.arg_type, checked, info.name)
+        # what the schema does not know, where QEMU hands arguments over as they are
+        named |= {name: value for name, value in checked.items() if name not in named}
+        try:
+            with log.during(info.name):
+                value = self._intercepted(info, named, monitor)
+        except BaseException:
+            log.refuse()
+            raise
+        given = log.take()
+        if not isinstance(value, Deferred):
+            log.accept(given)
+            return value
+        outer = Deferred()
+
+        def finished(done: Deferred) -> None:
+            if done.error is not None:
+                outer.fail(done.error)
+            else:
+                log.accept(given)
+                outer.resolve(done.value)
+
+        value.then(finished)
+        return outer
+
     def _call(self, info: CommandInfo, checked: dict[str, Any], monitor: Any) -> Any:
         command = COMMANDS.get(info.name)
         if command is None:
@@ -154,6 +186,8 @@ class Dispatcher:
             keywords = {"arguments": checked}
         else:
             keywords = {keyword_of(member): value for member, value in checked.items()}
+        if reads.log is not None:
+            reads.log.passed(command.function, keywords)
         if command.monitor:
             keywords["monitor"] = monitor
         return command.function(self._vm, **keywords)

@@ -383,6 +383,10 @@ class Traits:
     return_path_error_recorded: bool = True
     #: info migrate in blocks with units, globals only on demand (11.1)
     hmp_info_migrate_grouped: bool = True
+    #: -smbios has slots (type 9), and families of processors (10.0 on)
+    smbios_slots: bool = True
+    #: a missing -option-rom is named as a file that is not there, not as a ROM of the board (7.2)
+    option_rom_error_plain: bool = False
     #: migrate_set_parameter takes the rest of the line as it stands (11.1)
     hmp_parameter_rest_of_line: bool = True
     #: the NBD server offers extended headers (8.2 on)

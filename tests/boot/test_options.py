@@ -233,7 +233,7 @@ def test_configuration_of_a_usual_command_line() -> None:
     assert [pair for pair in configuration.netdevs[0].pairs if pair[0] == "hostfwd"] == [
         ("hostfwd", "tcp::1-:2"), ("hostfwd", "tcp::3-:4"),
     ]
-    assert configuration.other == [("L", "/x")]
+    assert configuration.data_directories == ["/x"]
 
 
 def test_the_last_incoming_of_each_kind_counts() -> None:

@@ -63,7 +63,8 @@ def netdev_add(vm: Machine, netdev: str = "", monitor: HmpMonitor | None = None)
         raise HmpSyntaxError("")
     type = vm.profile.schema.commands["netdev_add"].arg_type
     pairs = expand_ipv6_net(tuple(entry.pairs), vm.profile.traits)
-    vm.net.add(visit_options(pairs, entry.id, type, vm.profile.traits), monitor)
+    arguments = visit_options(pairs, entry.id, type, vm.profile.traits, "netdev_add")
+    vm.net.add(arguments, monitor)
     if entry.id is not None:
         vm.net.option_ids.add(entry.id)
 

@@ -26,6 +26,7 @@ from fakeqemu.commands.hmp.arguments import HmpSyntaxError, parse_arguments
 from fakeqemu.commands.hmp.table import Entry, HmpTable
 from fakeqemu.commands.registry import keyword_of
 from fakeqemu.commands.tables import Table
+from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -131,7 +132,11 @@ def _execute(
     if command is None:
         vm.journal.note("not-modelled", name)
         return f"{NotModelledError(name).desc}\n"
+    if reads.log is not None:
+        arguments = reads.log.flat(arguments, f"(hmp) {name}")
     keywords = {keyword_of(key): value for key, value in arguments.items()}
+    if reads.log is not None:
+        reads.log.passed(command.function, keywords)
     if command.monitor:
         keywords["monitor"] = monitor
     try:

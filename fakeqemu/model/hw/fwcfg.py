@@ -10,6 +10,7 @@ import struct
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from fakeqemu.model.hostfiles import find_file
 from fakeqemu.model.hw.ports import Chip
 from fakeqemu.qapi.utf8 import c_bytes
 
@@ -23,7 +24,7 @@ _DMA, _DMA_SIGNATURE = 0x514, b"QEMU CFG"
 _ERROR, _READ, _SKIP, _SELECT, _WRITE = 1, 2, 4, 8, 16
 _SIGNATURE, _ID, _UUID, _RAM_SIZE, _NOGRAPHIC, _NB_CPUS = 0, 1, 2, 3, 4, 5
 _BOOT_MENU, _MAX_CPUS, _NUMA, _DIRECTORY, _FIRST_FILE = 0xE, 0xF, 0xD, 0x19, 0x20
-_IRQ0_OVERRIDE = 0x8002
+_ACPI_TABLES, _IRQ0_OVERRIDE = 0x8000, 0x8002
 #: address and length of what no memory is put at
 _RESERVED = (0xFD00000000, 0x300000000)
 
@@ -115,6 +116,11 @@ class FwCfg(Chip):
                 found["etc/pvpanic-port"] = struct.pack("<H", int(obj.values["ioport"]))
             elif obj.type in ("PIIX4_PM", "ICH9-LPC"):
                 found["etc/system-states"] = _system_states(obj)
+        for entry in vm.configuration.option_roms:
+            name = entry.values["romfile"]
+            path = find_file(vm, name)
+            if path is not None:
+                found[f"genroms/{name.rpartition('/')[2]}"] = vm.host.read_file(path)
         for entry in vm.configuration.fw_cfg:
             values = entry.values
             if "string" in values:
@@ -151,6 +157,7 @@ class FwCfg(Chip):
             _MAX_CPUS: struct.pack("<H", self._apic_ids()),
             _DIRECTORY: directory,
             _IRQ0_OVERRIDE: struct.pack("<I", 1),
+            _ACPI_TABLES: vm.acpi_tables,
             **items,
         }
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from fakeqemu.qapi import texts
+from fakeqemu.qapi import reads, texts
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.scalars import SizeTraits, parse_size, parse_switch, parse_uint64
 from fakeqemu.qapi.schema import (
@@ -31,10 +31,20 @@ _RANGE = re.compile(rf"({_NUMBER})-({_NUMBER})\Z")
 
 
 def visit_options(
-    pairs: Iterable[tuple[str, str]], id: str | None, type: ObjectType, traits: SizeTraits
+    pairs: Iterable[tuple[str, str]],
+    id: str | None,
+    type: ObjectType,
+    traits: SizeTraits,
+    scope: str,
 ) -> dict[str, Any]:
-    """The keys of one option, and its id, as a value of `type`. Raises QapiError."""
-    return _OptionsVisitor(pairs, id, traits).visit(type)
+    """The keys of one option, and its id, as a value of `type`. Raises QapiError.
+
+    `scope`: what the members belong to, where reads of them are noted (`qapi.reads`).
+    """
+    values = _OptionsVisitor(pairs, id, traits).visit(type)
+    if reads.log is not None:
+        values = reads.log.typed(type, values, scope)
+    return values
 
 
 class _OptionsVisitor:

@@ -1,0 +1,212 @@
+"""-acpitable and -smbios: tables that a board hands to firmware, read from files and judged.
+
+ACPI tables can be read by the guest as the fw_cfg item that holds them; SMBIOS tables, which a
+board builds around what is given, are not built.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from fakeqemu.boot.configuration import OptionString
+from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.readers.qemu_opts import check_typed
+from fakeqemu.qapi.readers.scalars import parse_uint64
+
+if TYPE_CHECKING:
+    from fakeqemu.boot.sequence import Boot
+    from fakeqemu.model.machine import Machine
+
+#: signature, length, revision, checksum, OEM id, OEM table id, OEM revision, compiler, its version
+_HEADER = struct.Struct("<4sIBB6s8sI4sI")
+_LARGEST_TABLE = 65535
+#: what a table without any header is given; see hw/acpi/core.c: acpi_table_install()
+_DEFAULTS = (b"QEMU", 0, 1, 0, b"QEMUQE", b"QEMUQEMU", 1, b"QEMU", 1)
+_NUMBERS = {"rev": "uint8", "oem_rev": "uint32", "asl_compiler_rev": "uint32"}
+_LARGEST = {"uint8": 0xFF, "uint32": 0xFFFFFFFF}
+
+
+def acpi_tables(boot: Boot) -> bytes:
+    """Every -acpitable, as fw_cfg holds them: their number, and each after its length.
+
+    Raises StartupError. See hw/acpi/core.c: acpi_table_add().
+    """
+    blob = b""
+    entries = boot.configuration.acpi_tables
+    for entry in entries:
+        table = _acpi_table(boot, entry)
+        blob += struct.pack("<H", len(table)) + table
+    return struct.pack("<H", len(entries)) + blob if entries else b""
+
+
+def _acpi_table(boot: Boot, entry: OptionString) -> bytes:
+    values = entry.values
+    given = {key: _header_field(entry, key, text) for key, text in values.items()}
+    whole = "file" in values
+    names = [name for name in (values.get("file") or values.get("data", "")).split(":") if name]
+    if not names:
+        raise StartupError("'-acpitable' requires at least one pathname", location=entry.location)
+    content = b"".join(_read(boot.vm, name, entry) for name in names)
+    if whole and len(content) < _HEADER.size:
+        raise StartupError(
+            "ACPI table claiming to have header is too short, available: "
+            f"{len(content)}, expected: {_HEADER.size}",
+            location=entry.location,
+        )
+    body = content[_HEADER.size :] if whole else content
+    if len(body) + _HEADER.size > _LARGEST_TABLE:
+        raise StartupError(
+            f"ACPI table too big, requested: {len(body) + _HEADER.size}, max: {_LARGEST_TABLE}",
+            location=entry.location,
+        )
+    header = list(_HEADER.unpack_from(content) if whole else _DEFAULTS)
+    size = _HEADER.size + len(body)
+    changed = False
+    for index, key in _FIELDS:
+        if given.get(key) is not None:
+            header[index] = given[key]
+            changed = True
+    if whole and header[1] != size:
+        boot.messages.warn(
+            f"ACPI table has wrong length, header says {header[1]}, actual size {size} bytes",
+            entry.location,
+        )
+    elif not whole and not changed:
+        boot.messages.warn("ACPI table: no headers are specified", entry.location)
+    header[1], header[3] = size, 0
+    table = bytearray(_HEADER.pack(*header) + body)
+    table[9] = -sum(table) & 0xFF
+    return bytes(table)
+
+
+#: place in the header -> key of the option
+_FIELDS = (
+    (0, "sig"), (2, "rev"), (4, "oem_id"), (5, "oem_table_id"), (6, "oem_rev"),
+    (7, "asl_compiler_id"), (8, "asl_compiler_rev"),
+)  # fmt: skip
+
+
+def _header_field(entry: OptionString, key: str, text: str) -> bytes | int:
+    kind = _NUMBERS.get(key)
+    if kind is None:
+        return text.encode()
+    try:
+        number = parse_uint64(text)
+    except ValueError:
+        raise StartupError(f"Parameter '{key}' expects a uint64 value",
+                           location=entry.location) from None
+    if not 0 <= number <= _LARGEST[kind]:
+        raise StartupError(f"Parameter '{key}' expects {kind}_t", location=entry.location)
+    return number
+
+
+def _read(vm: Machine, name: str, entry: OptionString) -> bytes:
+    try:
+        return vm.host.read_file(name)
+    except IsADirectoryError as error:
+        raise StartupError(f"can't read file {name}: {error.strerror}",
+                           location=entry.location) from None
+    except OSError as error:
+        raise StartupError(f"can't open file {name}: {error.strerror}",
+                           location=entry.location) from None
+
+
+# -- SMBIOS ----------------------------------------------------------------------------------
+
+_TEXT, _NUMBER, _SWITCH = "string", "number", "boolean"
+#: type of a structure -> key -> what it takes; see hw/smbios/smbios.c: qemu_smbios_type*_opts
+_SMBIOS: dict[int, dict[str, str]] = {
+    0: {"vendor": _TEXT, "version": _TEXT, "date": _TEXT, "release": _TEXT, "uefi": _SWITCH},
+    1: dict.fromkeys(
+        ("manufacturer", "product", "version", "serial", "uuid", "sku", "family"), _TEXT
+    ),
+    2: dict.fromkeys(
+        ("manufacturer", "product", "version", "serial", "asset", "location"), _TEXT
+    ),
+    3: dict.fromkeys(("manufacturer", "version", "serial", "asset", "sku"), _TEXT),
+    4: {
+        **dict.fromkeys(
+            ("sock_pfx", "manufacturer", "version", "serial", "asset", "part"), _TEXT
+        ),
+        **dict.fromkeys(
+            ("max-speed", "current-speed", "processor-id", "processor-family"), _NUMBER
+        ),
+    },
+    8: {
+        "internal_reference": _TEXT, "external_reference": _TEXT,
+        "connector_type": _NUMBER, "port_type": _NUMBER,
+    },
+    11: {"value": _TEXT, "path": _TEXT},
+    17: {
+        **dict.fromkeys(("loc_pfx", "bank", "manufacturer", "serial", "asset", "part"), _TEXT),
+        "speed": _NUMBER,
+    },
+    9: {
+        **dict.fromkeys(
+            ("slot_designation", "internal_reference", "external_reference"), _TEXT
+        ),
+        **dict.fromkeys(
+            ("connector_type", "port_type", "slot_type", "slot_data_bus_width",
+             "current_usage", "slot_length", "slot_id", "slot_characteristics1",
+             "slot_characteristics2"), _NUMBER
+        ),
+    },
+    41: {"designation": _TEXT, "kind": _TEXT, "instance": _NUMBER, "pcidev": _TEXT},
+}  # fmt: skip
+#: what only versions with slots have
+_SLOTS, _FAMILY = 9, "processor-family"
+_STRUCTURE_HEADER = 4
+_LARGEST_SPEED = 65535
+
+
+def check_smbios(boot: Boot, entry: OptionString) -> None:
+    """One -smbios. Raises StartupError. See hw/smbios/smbios.c: smbios_entry_add()."""
+    values = entry.values
+    if "file" in values:
+        path = values["file"]
+        try:
+            size = len(boot.vm.host.read_file(path))
+        except OSError:
+            size = -1
+        if size < _STRUCTURE_HEADER:
+            raise StartupError(f"Cannot read SMBIOS file {path}", location=entry.location)
+        return
+    number = parse_uint64(values["type"])
+    traits = boot.profile.traits
+    keys = _SMBIOS.get(number)
+    if keys is None or (number == _SLOTS and not traits.smbios_slots):
+        raise StartupError(f"Don't know how to build fields for SMBIOS type {number}",
+                           location=entry.location)
+    for key, text in entry.pairs:
+        if key == "type":
+            continue
+        kind = keys.get(key)
+        if kind is None or (key == _FAMILY and not traits.smbios_slots):
+            raise StartupError(f"Invalid parameter '{key}'", location=entry.location)
+        try:
+            check_typed(key, kind, text, traits)
+        except QapiError as error:
+            raise StartupError(error.desc, location=entry.location, hint=error.hint) from None
+    _check_values(boot, entry, number)
+
+
+def _check_values(boot: Boot, entry: OptionString, number: int) -> None:
+    values = entry.values
+    if number == 1 and "uuid" in values:
+        try:
+            UUID(values["uuid"])
+        except ValueError:
+            raise StartupError("Invalid UUID", location=entry.location) from None
+    if number == 4 and any(
+        parse_uint64(values.get(key, "0")) > _LARGEST_SPEED
+        for key in ("max-speed", "current-speed")
+    ):
+        raise StartupError(f"SMBIOS CPU speed is too large (> {_LARGEST_SPEED})",
+                           location=entry.location)
+    if number == 11:
+        for key, path in entry.pairs:
+            why = boot.vm.host.file_error(path) if key == "path" else None
+            if why is not None:
+                raise StartupError(f"Could not open '{path}': {why}", location=entry.location)

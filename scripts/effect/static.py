@@ -1,0 +1,177 @@
+"""What the source alone shows: options whose text nobody looks at, arguments nobody names."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fakeqemu.boot.commandline import HANDLERS
+from fakeqemu.boot.configuration import Configuration
+from fakeqemu.boot.options import HELP_OPTIONS, VERSION_OPTION
+from fakeqemu.commands.registry import COMMANDS, keyword_of
+from fakeqemu.profile import Profile
+
+PACKAGE = Path(__file__).resolve().parents[2] / "fakeqemu"
+
+#: option -> what of it the walk over the command line itself carries out
+_BY_THE_WALK = frozenset({*HELP_OPTIONS, VERSION_OPTION})
+#: option group -> attribute of the configuration that `_collect` fills from it
+_GROUPS = {
+    "accel": "accelerators", "memory": "memory", "numa": "numa", "rtc": "rtc", "icount": "icount",
+    "action": "action", "sandbox": "sandbox", "add-fd": "add_fd", "chardev": "chardevs",
+    "mon": "monitors", "device": "devices", "netdev": "netdevs", "nic": "nics", "net": "nets",
+    "drive": "drives", "fw_cfg": "fw_cfg", "smbios": "smbios", "tpmdev": "tpmdevs",
+    "fsdev": "fsdevs", "vnc": "vnc", "name": "name", "option-rom": "option_roms",
+    "acpi": "acpi_tables",
+}  # fmt: skip
+
+
+@cache
+def _trees() -> dict[str, ast.Module]:
+    return {
+        str(path.relative_to(PACKAGE)): ast.parse(path.read_text("utf-8"))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+@cache
+def read_attributes() -> dict[str, frozenset[str]]:
+    """Attribute of the configuration -> modules that read one of that name, the parser not."""
+    names = {each.name for each in fields(Configuration)}
+    found: dict[str, set[str]] = defaultdict(set)
+    for module, tree in _trees().items():
+        parser = module.startswith(("boot/options", "boot/commandline", "boot/configuration"))
+        if parser or module.startswith("boot/configfile"):
+            continue
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.ctx, ast.Load)
+                and node.attr in names
+                and _is_configuration(node.value)
+            ):
+                found[node.attr].add(module)
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "getattr":
+                attribute = node.args[1]
+                if isinstance(attribute, ast.Constant) and attribute.value in names:
+                    found[str(attribute.value)].add(module)
+    return {name: frozenset(modules) for name, modules in found.items()}
+
+
+def _is_configuration(node: ast.expr) -> bool:
+    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+    return name == "configuration"
+
+
+def option_attributes(name: str) -> frozenset[str]:
+    """The attributes of the configuration into which an option's handler puts what it says."""
+    handler = HANDLERS.get(name)
+    if handler is None:
+        return frozenset({"other"})
+    return frozenset(_touched(handler))
+
+
+def _touched(function: Callable[..., Any]) -> Iterator[str]:
+    source = inspect.getsource(function)
+    tree = ast.parse(source)
+    module = inspect.getmodule(function)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and _is_configuration(node.value):
+            yield node.attr
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        if isinstance(called, ast.Attribute) and called.attr in ("opts", "group"):
+            for group in _group_names(node, function):
+                if group in _GROUPS:
+                    yield _GROUPS[group]
+        elif isinstance(called, ast.Name) and called.id != function.__name__:
+            inner = getattr(module, called.id, None)
+            if inspect.isfunction(inner) and inner.__module__ == function.__module__:
+                yield from _touched(inner)
+
+
+def _group_names(call: ast.Call, function: Callable[..., Any]) -> Iterator[str]:
+    first = call.args[0] if call.args else None
+    if isinstance(first, ast.Constant):
+        yield str(first.value)
+    elif isinstance(first, ast.Attribute) and first.attr == "option":
+        yield from (name for name, handler in HANDLERS.items() if handler is function)
+
+
+def unread_options(profile: Profile) -> list[str]:
+    """The options of a version that are accepted and whose text nobody looks at later."""
+    readers = read_attributes()
+    return sorted(
+        option.name
+        for option in profile.command_line_options
+        if option.name not in _BY_THE_WALK and not _is_read(option.name, readers)
+    )
+
+
+def _is_read(name: str, readers: dict[str, frozenset[str]]) -> bool:
+    attributes = option_attributes(name)
+    if not attributes:
+        # refused, or carried out at once: machine options join by way of `merge`
+        return name in HANDLERS
+    if attributes <= {"other"}:
+        return _other_is_read(name)
+    return any(attribute in readers for attribute in attributes - {"other"})
+
+
+@cache
+def _words_beside_other() -> frozenset[str]:
+    """The texts in functions that look through `Configuration.other`."""
+    found: set[str] = set()
+    for module, tree in _trees().items():
+        if module.startswith(("boot/options", "boot/configuration")):
+            continue
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef) and any(
+                isinstance(node, ast.Attribute)
+                and node.attr == "other"
+                and isinstance(node.ctx, ast.Load)
+                and _is_configuration(node.value)
+                for node in ast.walk(function)
+            ):
+                found |= {
+                    str(node.value)
+                    for node in ast.walk(function)
+                    if isinstance(node, ast.Constant) and isinstance(node.value, str)
+                }
+    return frozenset(found)
+
+
+def _other_is_read(name: str) -> bool:
+    return name in _words_beside_other()
+
+
+def unnamed_arguments(profile: Profile) -> list[str]:
+    """Top-level arguments of modelled commands that the function called for them never loads."""
+    found = []
+    for name, info in profile.schema.commands.items():
+        command = COMMANDS.get(name)
+        if command is None or command.raw:
+            continue
+        tree = ast.parse(textwrap.dedent(inspect.getsource(command.function))).body[0]
+        assert isinstance(tree, ast.FunctionDef)
+        if tree.args.kwarg is not None:
+            continue
+        loaded = {
+            node.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        }
+        found += [
+            f"{name} {member.name}"
+            for member in info.arg_type.members
+            if keyword_of(member.name) not in loaded
+        ]
+    return found
