@@ -1,6 +1,6 @@
 """Dirty bitmaps that go along (capability dirty-bitmaps): finding them, sending them, taking them.
 
-The block room keeps a bitmap as the set of its dirty grains; the stream wants words of bits.
+The block room keeps a bitmap as intervals of dirty grains; the stream wants words of bits.
 A disk may be huge and hardly written to, so stretches without a dirty grain are one record,
 whatever their length.
 """
@@ -22,6 +22,7 @@ from fakeqemu.migration.streams.dirtybitmaps import (
 )
 from fakeqemu.migration.streams.errors import EINVAL, Fault
 from fakeqemu.model.block import bitmaps
+from fakeqemu.model.block.intervals import Intervals
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.utf8 import c_bytes
 
@@ -158,17 +159,13 @@ class OutgoingBitmaps:
         bitmap = each.bitmap
         step = grains_per_record(bitmap.granularity)
         end = -(-bitmap.size // bitmap.granularity)
-        by_record: dict[int, bytearray] = {}
-        for grain in bitmap.copy_bits():
-            index, bit = divmod(grain, step)
-            size = -(-min(step, end - index * step) // 64) * 8
-            bits = by_record.setdefault(index, bytearray(size))
-            bits[bit // 8] |= 1 << bit % 8
+        dirty = bitmap.copy_bits()
         at = 0
-        for index in sorted(by_record):
+        for index in dirty.units(step):
             yield from self._zeros(each, at, index * step)
             at = min((index + 1) * step, end)
-            yield self._piece(each, index * step, at, bytes(by_record[index]))
+            bits = dirty.to_bits(index * step, -(-(at - index * step) // 64) * 8)
+            yield self._piece(each, index * step, at, bits)
         yield from self._zeros(each, at, end)
 
     def _zeros(self, each: _Leaving, at: int, end: int) -> Iterator[bytes]:
@@ -314,12 +311,10 @@ class IncomingBitmaps:
 
     @staticmethod
     def _put(bitmap: Bitmap, at: int, data: bytes) -> None:
-        end = -(-bitmap.size // bitmap.granularity)
-        for index, byte in enumerate(data):
-            for bit in range(8) if byte else ():
-                grain = at + index * 8 + bit
-                if byte >> bit & 1 and grain < end:
-                    bitmap.add(grain * bitmap.granularity, 1)
+        dirty = Intervals()
+        dirty.append_bits(at, data)
+        dirty.clip(-(-bitmap.size // bitmap.granularity))
+        bitmap.add_grains(dirty)
 
     def complete(self) -> None:
         """See `Sink`."""

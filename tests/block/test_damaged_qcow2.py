@@ -348,6 +348,33 @@ def test_a_small_image_whose_bitmap_is_all_dirty(start: Any, files: MemoryFiles)
     image.header.extensions.append((EXT_BITMAPS, data))
     image.write_header()
     file = {"driver": "file", "filename": "/x.qcow2"}
+    vm = start()
+    tracemalloc.start()
+    vm.add("qcow2", "x", file=file)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 16 << 20
+    (bitmap,) = vm.vm.block.graph.nodes["x"].bitmaps
+    assert (bitmap.count, list(bitmap.ranges())) == (size, [(0, size)])
+
+
+def test_bits_that_take_turns_cost_too_much(start: Any, files: MemoryFiles) -> None:
+    """Each entry of the table may lead to the same cluster, and each other bit be set there."""
+    cluster = 2 << 20
+    image = Qcow2.create(
+        Store(files.open("/x.qcow2", writable=True, create=True)),
+        Header(size=4 * cluster * 8 * 512, cluster_bits=21),
+    )
+    directory = struct.pack(">QIIBBHI", 8 * cluster, 4, 2, 1, 9, 1, 0) + b"b"
+    directory = directory.ljust(32, b"\0")
+    image.store.write(7 * cluster, directory)
+    image.store.write(8 * cluster, struct.pack(">Q", 9 * cluster) * 4)
+    image.store.write(9 * cluster, b"\xaa" * cluster)
+    image.header.autoclear |= BITMAPS
+    data = struct.pack(">IIQQ", 1, 0, len(directory), 7 * cluster)
+    image.header.extensions.append((EXT_BITMAPS, data))
+    image.write_header()
+    file = {"driver": "file", "filename": "/x.qcow2"}
     assert "does not model" in start().refusal_of_add("qcow2", "x", file=file)
 
 

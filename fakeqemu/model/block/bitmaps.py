@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import driver as base
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.model.block.intervals import Intervals
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
 
 _LONGEST_NAME = 1023
 _SMALLEST, _LARGEST_DEFAULT, _SMALLEST_DEFAULT = 512, 65536, 4096
+#: most bytes of bits that a digest is made of (as many as an image may hold), and at a time
+_MOST_DIGESTED, _PIECE = 0x20000000, 1 << 20
 
 
 class Bitmap:
-    """One bitmap; bits are kept as the set of dirty grains."""
+    """One bitmap; bits are kept as intervals of dirty grains."""
 
     def __init__(self, node: Node, name: str | None, granularity: int, size: int) -> None:
         self.node = node
@@ -33,7 +36,7 @@ class Bitmap:
         self.read_only = False
         #: whether the image holds a copy of it
         self.stored = False
-        self._grains: set[int] = set()
+        self._grains = Intervals()
         #: called after the guest's writes that it records: a job follows them
         self.on_mark: Callable[[], None] | None = None
         #: it has gone along with a migration: the image is not to have it any more
@@ -44,7 +47,7 @@ class Bitmap:
     @property
     def count(self) -> int:
         """Dirty bytes."""
-        total = len(self._grains) * self.granularity
+        total = self._grains.total * self.granularity
         last = (self.size - 1) // self.granularity if self.size else -1
         if last in self._grains and self.size % self.granularity:
             total -= self.granularity - self.size % self.granularity
@@ -60,50 +63,50 @@ class Bitmap:
     def add(self, offset: int, count: int) -> None:
         """Make a range dirty."""
         first, last = offset // self.granularity, (offset + count - 1) // self.granularity
-        self._grains.update(range(first, last + 1))
+        self._grains.add(first, last + 1)
 
-    def remove(self, grains: set[int]) -> None:
-        """These grains are not dirty any more."""
-        self._grains -= grains
+    def add_grains(self, grains: Intervals) -> None:
+        """Make grains dirty."""
+        for first, end in grains:
+            self._grains.add(first, end)
 
-    def clear(self) -> set[int]:
-        """Nothing is dirty; gives what was, for `restore`."""
-        before, self._grains = self._grains, set()
+    def remove(self, first: int, end: int) -> None:
+        """Grains from `first` to below `end` are not dirty any more."""
+        self._grains.remove(first, end)
+
+    def clear(self) -> Intervals:
+        """Nothing is dirty; gives the grains that were, for `restore`."""
+        before, self._grains = self._grains, Intervals()
         return before
 
-    def restore(self, grains: set[int]) -> None:
+    def restore(self, grains: Intervals) -> None:
         """Put back what `clear` gave."""
         self._grains = grains
 
-    def copy_bits(self) -> set[int]:
+    def copy_bits(self) -> Intervals:
         """The dirty grains."""
-        return set(self._grains)
+        return self._grains.copy()
 
-    def ranges(self) -> Iterator[tuple[int, int]]:
-        """Offset and length of what is dirty, neighbours put together."""
-        start, end = -1, -1
-        for grain in sorted(self._grains):
-            if grain != end:
-                if start >= 0:
-                    yield self._range(start, end)
-                start = grain
-            end = grain + 1
-        if start >= 0:
-            yield self._range(start, end)
-
-    def _range(self, first: int, last: int) -> tuple[int, int]:
-        offset = first * self.granularity
-        return offset, min(last * self.granularity, self.size) - offset
+    def ranges(self, offset: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+        """Offset and length of what is dirty from `offset` to below `end`, or that of the node."""
+        end = self.size if end is None else min(end, self.size)
+        grain = self.granularity
+        # what is made dirty or clean in the meantime does not change what is given
+        for first, last in list(self._grains.within(offset // grain, -(-end // grain))):
+            begin = max(first * grain, offset)
+            yield begin, min(last * grain, end) - begin
 
     def merge(self, other: Bitmap) -> None:
         """Make dirty what is dirty in `other`."""
+        if other.granularity == self.granularity:
+            self._grains |= other._grains
+            return
         for offset, count in other.ranges():
             self.add(offset, count)
 
     def resize(self, size: int) -> None:
         """The node has another size."""
-        last = -(-size // self.granularity)
-        self._grains = {grain for grain in self._grains if grain < last}
+        self._grains.clip(-(-size // self.granularity))
         self.size = size
 
     def sha256(self) -> str:
@@ -111,11 +114,13 @@ class Bitmap:
         import hashlib
 
         grains = -(-self.size // self.granularity)
-        words = -(-grains // 64)
-        bits = bytearray(words * 8)
-        for grain in self._grains:
-            bits[grain // 8] |= 1 << grain % 8
-        return hashlib.sha256(bytes(bits)).hexdigest()
+        size = -(-grains // 64) * 8
+        if size > _MOST_DIGESTED:
+            raise NotModelledError(f"the digest of a bitmap of more than {_MOST_DIGESTED} bytes")
+        digest = hashlib.sha256()
+        for at in range(0, size, _PIECE):
+            digest.update(self._grains.to_bits(at * 8, min(_PIECE, size - at)))
+        return digest.hexdigest()
 
     # -- what it shows -------------------------------------------------------------------------
 
@@ -254,7 +259,7 @@ def remove(bitmap: Bitmap) -> None:
 
 def merge(
     graph: Graph, target: Bitmap, sources: list[str | dict[str, str]], node_name: str
-) -> set[int]:
+) -> Intervals:
     """block-dirty-bitmap-merge; gives the target's bits of before. Raises QapiError."""
     target.check()
     before = target.copy_bits()

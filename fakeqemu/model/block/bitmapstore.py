@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.model.block.bitmaps import Bitmap, find_on
 from fakeqemu.model.block.driver import BlockIoError
+from fakeqemu.model.block.intervals import Intervals
 from fakeqemu.model.block.qcow2 import Qcow2
 from fakeqemu.model.block.qcow2header import BITMAPS, EXT_BITMAPS
 from fakeqemu.model.block.qcow2refcount import failure
@@ -30,8 +31,9 @@ _RESERVED = 0xFF000000000001FE
 _LARGEST_TABLE, _LARGEST_DATA = 0x8000000, 0x20000000
 _GRANULARITIES = 9, 31
 _LONGEST_NAME = 1023
-#: dirty bits of one bitmap that we keep: a small image can say that there are four thousand million
-_MOST_GRAINS = 1 << 22
+#: intervals of one bitmap that we keep: a small image can say that every other one of four
+#: thousand million bits is dirty, and costs QEMU a bit each, but us two numbers
+_MOST_INTERVALS = 1 << 22
 
 
 @dataclass
@@ -190,7 +192,7 @@ def _read_bits(image: Qcow2, entry: _Entry, bitmap: Bitmap) -> None:
         raise error.prefixed(start) from None
     covered = image.cluster * 8
     total = -(-image.header.size >> entry.granularity_bits)
-    grains: set[int] = set()
+    grains = Intervals()
     try:
         # bits are stored by the 64, so that a table may have room for more than there are
         if len(table) != -(-(-(-total // 64) * 8) // image.cluster):
@@ -199,20 +201,13 @@ def _read_bits(image: Qcow2, entry: _Entry, bitmap: Bitmap) -> None:
             at = value & _OFFSET
             if not value:
                 continue
-            first, data = index * covered, b""
+            first = index * covered
             if at:
-                data = image.store.read(at, image.cluster)
-                more = int.from_bytes(data, "big").bit_count()
+                grains.append_bits(first, image.store.read(at, image.cluster))
             else:
-                more = max(min(covered, total - first), 0)
-            if len(grains) + more > _MOST_GRAINS:
-                raise NotModelledError(f"bitmaps with more than {_MOST_GRAINS} dirty bits")
-            if not at:
-                grains.update(range(first, first + more))
-            for byte, bits in enumerate(data):
-                if bits:
-                    where = first + byte * 8
-                    grains.update(where + bit for bit in range(8) if bits >> bit & 1)
+                grains.add(first, min(first + covered, total))
+            if grains.pieces > _MOST_INTERVALS:
+                raise NotModelledError(f"bitmaps with more than {_MOST_INTERVALS} dirty parts")
     except BlockIoError as error:
         raise error.prefixed(f"Could not read bitmap '{entry.name}' from image: ") from None
     bitmap.restore(grains)
@@ -266,15 +261,11 @@ def _write_bits(image: Qcow2, bitmap: Bitmap) -> tuple[int, int]:
     covered = image.cluster * 8
     grains = -(-bitmap.size // bitmap.granularity)
     table = array("Q", [0]) * -(-grains // covered)
-    pieces: dict[int, bytearray] = {}
-    for grain in bitmap.copy_bits():
-        index, bit = divmod(grain, covered)
-        piece = pieces.setdefault(index, bytearray(image.cluster))
-        piece[bit // 8] |= 1 << bit % 8
-    for index, piece in pieces.items():
+    dirty = bitmap.copy_bits()
+    for index in dirty.units(covered):
         table[index] = image.refcounts.allocate(image.cluster)
         image.check_write(table[index], image.cluster)
-        image.store.write(table[index], bytes(piece))
+        image.store.write(table[index], dirty.to_bits(index * covered, image.cluster))
     offset = image.refcounts.allocate(max(1, len(table) * 8))
     image.check_write(offset, len(table) * 8)
     image.write_table(offset, table)

@@ -10,6 +10,7 @@ from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
 from fakeqemu.model.block.driver import Driver, Range, driver
 from fakeqemu.model.block.drivers_filter import Filter
+from fakeqemu.model.block.intervals import Intervals
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -38,18 +39,18 @@ class CopyBeforeWrite(Filter):
 
     name = "copy-before-write"
     #: what has been kept, in units of `cluster`
-    kept: set[int]
+    kept: Intervals
     cluster = _UNIT
     #: told how many bytes were kept by a write; a job counts them
     on_kept: Callable[[int], None] | None = None
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
-        self.kept = set()
+        self.kept = Intervals()
         #: units that somebody wants; None: all but those in `_dropped`
-        self._wanted: set[int] | None = None
+        self._wanted: Intervals | None = None
         #: units that the reader has no use for any more
-        self._dropped: set[int] = set()
+        self._dropped = Intervals()
         self._breaks_snapshot = False
         #: keeping has gone wrong, and there is no old state to be read any more
         self._broken = False
@@ -84,9 +85,10 @@ class CopyBeforeWrite(Filter):
                 f"Bitmaps are of different sizes (destination size is {base.length(node)},"
                 f" source size is {bitmap.size}) and can't be merged"
             )
-        self._wanted = set()
+        self._wanted = Intervals()
         for offset, count in bitmap.ranges():
-            self._wanted.update(self._units(offset, offset + count))
+            units = self._units(offset, offset + count)
+            self._wanted.add(units.start, units.stop)
 
     def _units(self, offset: int, end: int) -> range:
         return range(offset // self.cluster, -(-end // self.cluster))
@@ -135,7 +137,7 @@ class CopyBeforeWrite(Filter):
             end = min(at + self.cluster, size)
             for piece in base.status_above(source, None, at, end):
                 copying.copy(source, target, piece)
-            self.kept.add(unit)
+            self.kept.add(unit, unit + 1)
             if self.on_kept is not None:
                 self.on_kept(end - at)
 
@@ -176,7 +178,7 @@ class CopyBeforeWrite(Filter):
         first, end = -(-offset // self.cluster), (offset + count) // self.cluster
         if first >= end:
             return
-        self._dropped.update(range(first, end))
+        self._dropped.add(first, end)
         target = node.children["target"].node
         base.discard(target, first * self.cluster, (end - first) * self.cluster)
 

@@ -11,7 +11,7 @@ from fakeqemu.model.block import allocation
 from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import nbdwire as wire
 from fakeqemu.model.block.bitmaps import Bitmap
-from fakeqemu.model.block.driver import DATA, HOLE, ZERO, Range
+from fakeqemu.model.block.driver import DATA, HOLE, ZERO
 from fakeqemu.model.block.drivers_protocol import NullCo
 from fakeqemu.model.block.node import Node
 
@@ -183,17 +183,10 @@ def _depths(node: Node, offset: int, end: int, depth: int) -> Iterator[tuple[int
 
 def _dirty(bitmap: Bitmap, offset: int, end: int) -> Iterator[tuple[int, int]]:
     """Dirty and clean parts."""
-    for dirty in _clipped(bitmap, offset, end):
-        if offset < dirty.offset:
-            yield dirty.offset - offset, 0
-        yield dirty.length, wire.STATE_DIRTY
-        offset = dirty.end
+    for start, length in bitmap.ranges(offset, end):
+        if offset < start:
+            yield start - offset, 0
+        yield length, wire.STATE_DIRTY
+        offset = start + length
     if offset < end:
         yield end - offset, 0
-
-
-def _clipped(bitmap: Bitmap, offset: int, end: int) -> Iterator[Range]:
-    for start, length in bitmap.ranges():
-        first, last = max(start, offset), min(start + length, end)
-        if first < last:
-            yield Range(first, last - first, DATA)

@@ -11,6 +11,7 @@ from fakeqemu.model.block import permissions as perms
 from fakeqemu.model.block.bitmaps import Bitmap
 from fakeqemu.model.block.driver import CHUNK, DATA, HOLE, Range
 from fakeqemu.model.block.drivers_cbw import CopyBeforeWrite, copying_unit
+from fakeqemu.model.block.intervals import Intervals
 from fakeqemu.model.block.jobs import copying
 from fakeqemu.model.block.jobs.base import WAIT, Work
 from fakeqemu.model.block.jobs.nodejob import BlockJob
@@ -70,7 +71,7 @@ class Backup(BlockJob):
             if self in block.jobs.all:
                 self.give_up()
             raise
-        self._bits: set[int] = set()
+        self._bits = Intervals()
         if bitmap is not None:
             self._bits = bitmap.copy_bits()
             bitmap.busy = True
@@ -143,7 +144,7 @@ class Backup(BlockJob):
                 for part in self._parts(first, end):
                     copying.copy(self.source, self.target, part)
             if whole:
-                kept.kept.add(unit)
+                kept.kept.add(unit, unit + 1)
             self.done += end - first
 
     def _parts(self, first: int, end: int) -> Iterator[Range]:

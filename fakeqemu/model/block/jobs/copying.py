@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.model.block import driver as base
 from fakeqemu.model.block.driver import DATA, Range
+from fakeqemu.model.block.intervals import Intervals
 from fakeqemu.model.block.node import Node
 
 if TYPE_CHECKING:
@@ -44,13 +45,13 @@ def copy(source: Node, target: Node, piece: Range) -> None:
         base.zero(target, piece.offset, count)
 
 
-def dirty_grains(ranges: Iterator[Range], granularity: int, size: int) -> set[int]:
+def dirty_grains(ranges: Iterator[Range], granularity: int, size: int) -> Intervals:
     """The grains that ranges touch."""
-    grains: set[int] = set()
+    grains = Intervals()
     for each in ranges:
         end = min(each.end, size)
         if each.offset < end:
-            grains.update(range(each.offset // granularity, -(-end // granularity)))
+            grains.add(each.offset // granularity, -(-end // granularity))
     return grains
 
 

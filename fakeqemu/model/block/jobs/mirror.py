@@ -10,6 +10,7 @@ from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
 from fakeqemu.model.block.driver import CHUNK, HOLE
 from fakeqemu.model.block.drivers_filter import MirrorTop
+from fakeqemu.model.block.intervals import Intervals
 from fakeqemu.model.block.jobs import copying
 from fakeqemu.model.block.jobs.base import WAIT, Work
 from fakeqemu.model.block.jobs.nodejob import BlockJob
@@ -153,7 +154,7 @@ class Mirror(BlockJob):
         yield 0
         if size:
             grains = self._dirty(size)
-            self.total = sum(min(self.granularity, size - g * self.granularity) for g in grains)
+            self.total = self._bytes(grains, size)
             bound = self.base_node if self.sync == "top" or self.is_commit else None
             yield from self._copy(grains, bound, size)
         yield from self._follow()
@@ -182,11 +183,17 @@ class Mirror(BlockJob):
                 if self.speed:
                     yield count
 
-    def _dirty(self, size: int) -> set[int]:
+    def _bytes(self, grains: Intervals, size: int) -> int:
+        """How many bytes grains have of a node of `size` bytes."""
+        return sum(
+            min(end * self.granularity, size) - first * self.granularity for first, end in grains
+        )
+
+    def _dirty(self, size: int) -> Intervals:
         """The grains to copy."""
-        everything = set(range(-(-size // self.granularity)))
+        everything = Intervals([(0, -(-size // self.granularity))])
         if self.sync == "none":
-            return set()
+            return Intervals()
         self._skips_zeros = False
         full = self.sync == "full" and self.clears and not self.is_commit
         if full and not self._target_is_zero(size):
@@ -216,25 +223,25 @@ class Mirror(BlockJob):
             node.driver.name in ("file", "qcow2", "raw") for node in self.target.subtree()
         )
 
-    def _copy(self, grains: set[int], bound: Node | None, size: int) -> Work:
-        done: set[int] = set()
+    def _copy(self, grains: Intervals, bound: Node | None, size: int) -> Work:
+        done = Intervals()
         assert self.bitmap is not None
         self.bitmap.restore(self.bitmap.copy_bits() | grains)
         for piece in copying.pieces(self, base.status_above(self.source, bound, 0, size), CHUNK):
-            touched = set(
-                range(piece.offset // self.granularity, -(-piece.end // self.granularity))
-            )
-            if not touched & grains:
+            first, end = piece.offset // self.granularity, -(-piece.end // self.granularity)
+            touched = Intervals(grains.within(first, end))
+            if not touched:
                 continue
-            self.bitmap.remove(touched)
+            self.bitmap.remove(first, end)
             skipped = piece.kind == base.ZERO and self._skips_zeros
             if not skipped and (piece.kind != HOLE or bound is None):
                 yield from self.attempt(
                     functools.partial(copying.copy, self.source, self.target, piece)
                 )
-            fresh = (touched & grains) - done
-            done |= fresh
-            self.done += sum(min(self.granularity, size - g * self.granularity) for g in fresh)
+            fresh = touched - Intervals(done.within(first, end))
+            for part in fresh:
+                done.add(*part)
+            self.done += self._bytes(fresh, size)
             while copying.wait_for(self, self.target):
                 yield WAIT
             yield piece.length if piece.kind == base.DATA else 0
