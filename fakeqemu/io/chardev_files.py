@@ -1,4 +1,4 @@
-"""Transports of character devices that are not sockets: stdio, file, pipe, pty, serial, udp."""
+"""Transports of character devices that are no sockets and not stdio: files, pipes, ptys, udp."""
 
 from __future__ import annotations
 
@@ -6,79 +6,19 @@ import contextlib
 import os
 import select
 import socket
-import sys
 from typing import Any
 
 from fakeqemu.io.addresses import error_text, new_socket, remove_file, resolve
-from fakeqemu.io.link import FileEnd, Link, SocketEnd
+from fakeqemu.io.link import FileEnd, SocketEnd
+from fakeqemu.io.link_transport import LinkTransport
 from fakeqemu.io.loop import Handle, Loop
+from fakeqemu.io.messages import print_text
 from fakeqemu.io.paths import Opener
+from fakeqemu.io.terminal import make_raw
 from fakeqemu.model.chardev import Chardev
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 _PTY_POLL = 1.0
-
-
-class LinkTransport:
-    """A transport over one link that is there from the start."""
-
-    def __init__(self, loop: Loop, chardev: Chardev, end: Any) -> None:
-        self._loop = loop
-        self._chardev = chardev
-        self._link = Link(loop, end, self._input, self._ended, reads_on=True)
-
-    def write(self, data: bytes) -> None:
-        """Send."""
-        self._link.write(data)
-
-    def set_reading(self, reading: bool) -> None:
-        """Take input, or leave it."""
-        self._link.set_reading(reading)
-
-    def disconnect(self) -> None:
-        """There is no client to drop."""
-
-    def add_client(self, fd: int) -> bool:  # noqa: ARG002
-        """There can be none."""
-        return False
-
-    def flush(self, timeout: float) -> None:
-        """Send what is queued, waiting up to `timeout` seconds."""
-        self._link.flush(timeout)
-
-    def close(self) -> None:
-        """Close what is ours."""
-        self._link.flush(0.0)
-        self._link.abort()
-
-    def _input(self, data: bytes, fds: list[int]) -> None:
-        self._chardev.received(data, fds)
-
-    def _ended(self, _error: str | None) -> None:
-        self._chardev.closed()
-
-
-class StdioTransport(LinkTransport):
-    """Standard input and output; a terminal is put into raw mode and back again."""
-
-    taken = False
-
-    def __init__(self, loop: Loop, chardev: Chardev) -> None:
-        if StdioTransport.taken:
-            raise QapiError("cannot use stdio by multiple character devices")
-        StdioTransport.taken = True
-        self._terminal = _raw_terminal(0, signals=bool(chardev.options.get("signal", True)))
-        super().__init__(loop, chardev, FileEnd(0, 1, owned=False))
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        super().close()
-        StdioTransport.taken = False
-        if self._terminal is not None:
-            import termios
-
-            with contextlib.suppress(termios.error):
-                termios.tcsetattr(0, termios.TCSANOW, self._terminal)
 
 
 class OutputFile:
@@ -88,16 +28,14 @@ class OutputFile:
         options = chardev.options
         flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if options.get("append") else os.O_TRUNC)
         self._out = _open(options["out"], flags, opener)
-        self._link: Link | None = None
+        self._input: LinkTransport | None = None
         if "in" in options:
             try:
                 source = _open(options["in"], os.O_RDONLY, opener)
             except QapiError:
                 os.close(self._out)
                 raise
-            self._link = Link(
-                loop, FileEnd(source, -1), chardev.received, lambda _: chardev.closed()
-            )
+            self._input = LinkTransport(loop, chardev, FileEnd(source, -1))
 
     def write(self, data: bytes) -> None:
         """Write; a full disk is the user's affair."""
@@ -105,10 +43,9 @@ class OutputFile:
             os.write(self._out, data)
 
     def set_reading(self, reading: bool) -> None:
-        """Only an input file has anything to read, and only a pipe can be waited for."""
-        if self._link is not None:
-            with contextlib.suppress(PermissionError):
-                self._link.set_reading(reading)
+        """Only an input file has anything to read."""
+        if self._input is not None:
+            self._input.set_reading(reading)
 
     def disconnect(self) -> None:
         """There is no client to drop."""
@@ -123,8 +60,8 @@ class OutputFile:
     def close(self) -> None:
         """Close the files."""
         os.close(self._out)
-        if self._link is not None:
-            self._link.abort()
+        if self._input is not None:
+            self._input.close()
 
 
 class PtyTransport(LinkTransport):
@@ -133,7 +70,7 @@ class PtyTransport(LinkTransport):
     def __init__(self, loop: Loop, chardev: Chardev) -> None:
         master, slave = os.openpty()
         self._name = os.ttyname(slave)
-        _raw_terminal(slave, signals=False)
+        make_raw(slave, signals=False)
         os.close(slave)
         self._master = master
         self._timer: Handle | None = None
@@ -152,6 +89,11 @@ class PtyTransport(LinkTransport):
         super().__init__(loop, chardev, FileEnd(master, master))
         chardev.named(f"pty:{self._name}")
         self._look()
+
+    def write(self, data: bytes) -> None:
+        """Send, if somebody is there."""
+        if self._chardev.connected:
+            super().write(data)
 
     def set_reading(self, reading: bool) -> None:
         """Read only while somebody is there: an orphaned terminal reads as an error."""
@@ -187,6 +129,8 @@ def open_file_like(loop: Loop, chardev: Chardev, opener: Opener = os.open) -> No
     """Give a chardev that is no socket its transport. Raises QapiError."""
     match chardev.backend:
         case "stdio":
+            from fakeqemu.io.stdio import StdioTransport
+
             chardev.transport = StdioTransport(loop, chardev)
         case "file":
             chardev.transport = OutputFile(loop, chardev, opener)
@@ -263,30 +207,7 @@ def _own_name(local: dict[str, Any], family: int) -> Any:
     return resolve({**address, **families}, passive=True)[0][1]
 
 
-def _raw_terminal(fd: int, *, signals: bool) -> list[Any] | None:
-    """Put a terminal into raw mode; what it was before, None if it is no terminal."""
-    if not os.isatty(fd):
-        return None
-    import termios
-
-    before = termios.tcgetattr(fd)
-    now = termios.tcgetattr(fd)
-    now[0] &= ~(
-        termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
-        | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
-    )
-    now[1] |= termios.OPOST
-    now[2] = now[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
-    now[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN)
-    if not signals:
-        now[3] &= ~termios.ISIG
-    now[6][termios.VMIN], now[6][termios.VTIME] = 1, 0
-    termios.tcsetattr(fd, termios.TCSANOW, now)
-    return before
-
-
 def announce_pty(chardev: Chardev) -> None:
     """The line QEMU prints on standard output for a terminal made by the command line."""
     name = chardev.filename.removeprefix("pty:")
-    sys.stdout.write(f"char device redirected to {name} (label {chardev.id})\n")
-    sys.stdout.flush()
+    print_text(f"char device redirected to {name} (label {chardev.id})\n")

@@ -17,6 +17,8 @@ import fakeqemu
 #: which an emulator needs
 _FLAGS = "-IS"
 _CODE = "import sys; sys.path.insert(0, {root!r}); from fakeqemu.cli import main; sys.exit(main())"
+#: an interpreter does not start on a directory, which a QEMU never gets anything from
+_INPUT = "if [ -d /dev/fd/0 ]; then exec </dev/null; fi"
 
 
 def write_launcher(
@@ -40,6 +42,6 @@ def write_launcher(
         *options,
         "--",
     ]
-    path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', "utf-8")
+    path.write_text(f'#!/bin/sh\n{_INPUT}\nexec {shlex.join(command)} "$@"\n', "utf-8")
     path.chmod(0o755)
     return path

@@ -19,6 +19,8 @@ from fakeqemu.io.addresses import error_text
 from fakeqemu.io.loop import Loop
 
 _CHUNK = 65536
+#: files are read in slices of this size, one a turn of the loop; QEMU's CHR_READ_BUF_LEN
+_SLICE = 4096
 _MAX_FDS = 16
 
 
@@ -87,7 +89,7 @@ class FileEnd:
 
     def read(self) -> tuple[bytes, list[int]]:
         """What has come; b"" at the end."""
-        return os.read(self._in, _CHUNK), []
+        return os.read(self._in, _SLICE), []
 
     def write(self, data: bytes | memoryview) -> int:
         """Send; the number of bytes taken."""
@@ -114,10 +116,14 @@ class Link:
         on_end: Callable[[str | None], None],
         *,
         reads_on: bool = False,
+        writes_on: bool = False,
     ) -> None:
         self._loop = loop
         #: a write that fails ends output only; what the other side said before is still read
         self._reads_on = reads_on
+        #: the end of input ends input only
+        self._writes_on = writes_on
+        self._input_over = False
         self._mute = False
         self._watches_hangup = False
         self._hangup: HangupWatch | None = None
@@ -149,7 +155,7 @@ class Link:
         """Take input, or leave it with the kernel."""
         if self._end is None or self._closing or reading == self._reading:
             return
-        if self._end.fileno() < 0:
+        if self._end.fileno() < 0 or self._input_over:
             return
         self._reading = reading
         if reading:
@@ -223,15 +229,25 @@ class Link:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._broken(error)
+            if self._writes_on:
+                self._end_input()  # a directory: a real one tries again for ever
+            else:
+                self._broken(error)
             return
         if data:
             self._on_input(data, fds)
             return
         for fd in fds:
             os.close(fd)
-        self._drop()
+        if self._writes_on:
+            self._end_input()
+        else:
+            self._drop()
         self._on_end(None)
+
+    def _end_input(self) -> None:
+        self.set_reading(False)
+        self._input_over = True
 
     def _writable(self) -> None:
         if self._end is None:

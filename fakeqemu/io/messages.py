@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, TextIO
@@ -41,3 +42,17 @@ def write_lines(text: str, stream: TextIO | None = None) -> None:
     with contextlib.suppress(OSError, ValueError):
         to.write(text.rstrip("\n") + "\n")
         to.flush()
+
+
+def print_text(text: str) -> None:
+    """Write `text` on standard output, if anybody takes it."""
+    if sys.stdout is None:  # the process was started with standard output closed
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError:
+        # what the buffer keeps would be tried, and its failure reported, when Python leaves
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

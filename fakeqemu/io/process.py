@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +25,9 @@ from fakeqemu.io.death import leave
 from fakeqemu.io.drive import Drive
 from fakeqemu.io.host import LoopHost
 from fakeqemu.io.loop import Loop
-from fakeqemu.io.messages import report, write_lines
+from fakeqemu.io.messages import print_text, report, write_lines
 from fakeqemu.io.signals import default_signals, report_text, watch_signals
+from fakeqemu.io.stdio import occupy_closed
 from fakeqemu.profile import Profile
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import FakeQemuError, InternalError, StartupError
@@ -86,6 +86,7 @@ class _Process:
         self._daemon: Daemon | None = None
 
     def run(self, argv: list[str]) -> int:
+        occupy_closed()
         default_signals()
         allow_deep_input()
         try:
@@ -94,8 +95,7 @@ class _Process:
             )
         except Exit as leave:
             self._print_lines(leave.earlier)
-            sys.stdout.write(leave.stdout)
-            sys.stdout.flush()
+            print_text(leave.stdout)
             return leave.code
         except StartupError as error:
             self._print_error(error)

@@ -161,10 +161,13 @@ class Chardev:
         self._update_reading()
 
     def write(self, data: bytes) -> None:
-        """Send to the client; lost when there is none."""
+        """Send to the client; lost when there is none.
+
+        Standard input and files that are at their end take output all the same.
+        """
         if self.log is not None:
             self.log(data)
-        if self.transport is not None and self.connected:
+        if self.transport is not None:
             self.transport.write(data)
 
     def pause(self, paused: bool) -> None:

@@ -369,6 +369,38 @@ async def test_a_named_pipe(vm: Machine, tmp_path: Path) -> None:
     assert echo.log == ["opened"]
 
 
+async def test_a_pipe_of_files_is_read_in_slices_and_written_past_its_end(
+    vm: Machine, tmp_path: Path
+) -> None:
+    """Files cannot be polled; the end of input is the client's going, and ends no output."""
+    sent = b"x" * 10_000
+    (tmp_path / "p.in").write_bytes(sent)
+    (tmp_path / "p.out").touch()
+    options = {"device": str(tmp_path / "p")}
+    chardev = add_chardev(vm, ChardevOptions("c", "pipe", options))
+    echo = Echo(chardev)
+    await until(lambda: "closed" in echo.log)
+    assert echo.log == ["opened", "closed"]
+    assert (tmp_path / "p.out").read_bytes() == b"hello\n" + sent
+    chardev.write(b"late")
+    assert (tmp_path / "p.out").read_bytes().endswith(b"late")
+
+
+async def test_a_device_that_is_always_at_its_end(vm: Machine) -> None:
+    chardev = add_chardev(vm, ChardevOptions("c", "serial", {"device": "/dev/null"}))
+    echo = Echo(chardev)
+    await until(lambda: "closed" in echo.log)
+    assert vm.exit_code is None
+
+
+async def test_a_file_as_the_input_of_a_file(vm: Machine, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"input")
+    options = {"out": str(tmp_path / "out"), "in": str(tmp_path / "in")}
+    echo = Echo(add_chardev(vm, ChardevOptions("c", "file", options)))
+    await until(lambda: "closed" in echo.log)
+    assert (tmp_path / "out").read_bytes() == b"hello\ninput"
+
+
 async def test_datagrams(vm: Machine) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind(("127.0.0.1", 0))
