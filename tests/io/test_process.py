@@ -67,7 +67,7 @@ async def start(emulator: str) -> AsyncIterator[Start]:
 
 async def connect(path: Path) -> QMPClient:
     client = QMPClient("test")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 # a socket file is there a moment before anybody listens
