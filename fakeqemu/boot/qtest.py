@@ -1,4 +1,7 @@
-"""-qtest: the server for test programs, before any other late backend."""
+"""-qtest: the server for test programs, the first of the late backends.
+
+See system/vl.c: qemu_create_late_backends(), system/qtest.c: qtest_server_init().
+"""
 
 from __future__ import annotations
 
@@ -48,15 +51,6 @@ def create_qtest(boot: Boot) -> Work:
         raise StartupError(failure)
     if vm.objects.make_qtest is not None:
         vm.objects.make_qtest(name, log)
-
-
-def show_qtest(boot: Boot) -> None:
-    """Put the server of -qtest into the tree, once the machine's own part of it is there."""
-    text = boot.configuration.qtest
-    if text is not None:
-        name = text.removeprefix("chardev:")
-        server = QomObject("qtest", {"chardev": "string", "log": "string"})
-        server.values.update(
-            chardev=_LABEL if name == text else name, log=boot.configuration.qtest_log or ""
-        )
-        boot.vm.qom.container("/machine").add_child("qtest", server)
+    server = QomObject("qtest", {"chardev": "string", "log": "string"})
+    server.values.update(chardev=name, log=log or "")
+    vm.qom.container("/machine").add_child("qtest", server)

@@ -43,7 +43,6 @@ class Step:
 
 #: up to the point where -preconfig waits; the migration object comes in where the trait says
 _BEFORE_LATE_BACKENDS = (
-    Step("qtest", create_qtest),
     Step("early parameters", steps.take_early_parameters),
     Step("fd sets", steps.fill_fd_sets),
     Step("pid file", steps.write_pid_file),
@@ -60,6 +59,7 @@ _BEFORE_LATE_BACKENDS = (
 )
 _MIGRATION_OBJECT = Step("migration object", machine.create_migration_object)
 _LATE_BACKENDS = (
+    Step("qtest", create_qtest),
     Step("net backends", machine.create_net_backends),
     Step("late objects", steps.create_late_objects),
     Step("tpm", machine.create_tpm),

@@ -16,7 +16,6 @@ from fakeqemu.boot.chardevs import open_legacy_chardev
 from fakeqemu.boot.drives import attach_board_drives, check_orphans
 from fakeqemu.boot.firmwarefiles import check_fw_cfg_item, load_firmware
 from fakeqemu.boot.nics import create_board_nics, create_nic_backends
-from fakeqemu.boot.qtest import show_qtest
 from fakeqemu.boot.requests import SetupPost
 from fakeqemu.boot.steps import Work, blaming
 from fakeqemu.migration import cpr
@@ -133,7 +132,6 @@ def create_board(boot: Boot) -> None:
 def create_devices(boot: Boot) -> None:
     """-device: all of key=value form first, then those in JSON."""
     boot.read(devices=[entry.text for entry in boot.configuration.devices])
-    show_qtest(boot)
     machine = boot.vm.machine_type
     assert machine is not None
     taken: set[str] = set()

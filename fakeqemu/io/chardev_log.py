@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 
+from fakeqemu.io.paths import Opener, open_with_reason
 from fakeqemu.model.chardev import Chardev
-from fakeqemu.qapi.errors import QapiError
 
 
 class LogFile:
     """An open log; calling it appends."""
 
-    def __init__(self, path: str, *, append: bool) -> None:
-        """Raises OSError."""
-        how = os.O_APPEND if append else os.O_TRUNC
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, 0o666)
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
 
     def __call__(self, data: bytes) -> None:
         """Write; a full disk loses what is written."""
@@ -27,15 +25,13 @@ class LogFile:
         os.close(self._fd)
 
 
-def open_log(chardev: Chardev) -> None:
+def open_log(chardev: Chardev, opener: Opener) -> None:
     """Open the log that the device's options ask for, if any. Raises QapiError."""
     path = chardev.options.get("logfile")
     if path is None:
         return
-    try:
-        chardev.log = LogFile(path, append=bool(chardev.options.get("logappend")))
-    except OSError as error:
-        raise QapiError(f"Could not create '{path}': {error.strerror}") from None
+    how = os.O_APPEND if chardev.options.get("logappend") else os.O_TRUNC
+    chardev.log = LogFile(open_with_reason(opener, path, os.O_WRONLY | os.O_CREAT | how))
 
 
 def close_log(chardev: Chardev) -> None:

@@ -108,7 +108,7 @@ class LoopHost:
         """Give `chardev` its transport. Raises QapiError."""
         if self.on_open_chardev is not None:
             self.on_open_chardev(chardev)
-        open_log(chardev)
+        open_log(chardev, self._open_path)
         try:
             self._open_backend(chardev)
         except BaseException:

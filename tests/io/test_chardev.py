@@ -350,6 +350,36 @@ async def test_a_removed_device_leaves_no_descriptor(vm: Machine, tmp_path: Path
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
+async def test_a_log_in_a_set_of_descriptors(vm: Machine, tmp_path: Path) -> None:
+    """How libvirt passes the file of its <log>: virtlogd opens it, the emulator gets it."""
+    log = tmp_path / "log"
+    log.write_bytes(b"before ")
+    vm.fdsets.add(os.open(log, os.O_WRONLY | os.O_APPEND), 7, None)
+    options = {"logfile": "/dev/fdset/7", "logappend": True, "out": str(tmp_path / "out")}
+    chardev = add_chardev(vm, ChardevOptions("c", "file", options))
+    chardev.write(b"said")
+    assert log.read_bytes() == b"before said"
+
+
+@pytest.mark.parametrize(
+    ("logfile", "text"),
+    [
+        ("/nowhere/log", "Could not create '/nowhere/log': No such file or directory"),
+        (
+            "/dev/fdset/9",
+            "Could not dup FD for /dev/fdset/9 flags 241: No such file or directory",
+        ),
+        ("/dev/fdset/7", "Could not dup FD for /dev/fdset/7 flags 241: Permission denied"),
+        ("/dev/fdset/x", "Could not parse fdset /dev/fdset/x"),
+    ],
+)
+async def test_a_log_that_cannot_be_opened(vm: Machine, logfile: str, text: str) -> None:
+    vm.fdsets.add(os.open("/dev/null", os.O_RDONLY), 7, None)
+    with pytest.raises(QapiError) as caught:
+        add_chardev(vm, ChardevOptions("c", "null", {"logfile": logfile}))
+    assert caught.value.desc == text
+
+
 async def test_a_pseudo_terminal(vm: Machine) -> None:
     chardev = add_chardev(vm, ChardevOptions("p", "pty", {}))
     assert chardev.filename.startswith("pty:/dev/pts/")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing import FakeQemu
 
 BARE = ("-nodefaults", "-display", "none", "-m", "64")
@@ -185,6 +186,44 @@ async def test_what_ends_a_real_server_is_refused(tmp_path: Path) -> None:
                 server.send(line)
                 assert (await server.answer()).startswith("FAIL fakeqemu: ")
             assert len(vm.journal.of("qtest-misuse")) == 5
+
+
+async def test_on_a_device_of_the_command_line(tmp_path: Path) -> None:
+    """How QEMU's own Python package starts one: the server is made after the devices."""
+    (tmp_path / "in").write_text("clock_step 5\n")
+    device = ("-chardev", f"file,id=c,path={tmp_path}/out,input-path={tmp_path}/in")
+    options = ("-machine", "pc", *BARE, "-accel", "qtest", "-qtest", "chardev:c")
+    async with FakeQemu(*options, *device, "-qtest-log", "none", profile="10.0") as vm:
+        assert await vm.qmp("qom-get", path="/machine/qtest", property="chardev") == "c"
+        async with asyncio.timeout(10):
+            while not (answer := (tmp_path / "out").read_text()):
+                await asyncio.sleep(0)
+        assert answer.startswith("OK ")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["-qtest", "chardev:d"], 'Failed to initialize device for qtest: "chardev:d"'),
+        (["-qtest", "chardev:c", "-mon", "c"], "chardev 'c' is already in use"),
+        (
+            ["-qtest", "chardev:c", "-object", "qtest,id=q,chardev=c"],
+            "Only one instance of qtest can be created",
+        ),
+        # what is made before the late backends is found wrong before them
+        (["-qtest", "chardev:d", "-chardev", "null,id=c"], "Duplicate ID 'c' for chardev"),
+        (["-qtest", "chardev:d", "-drive", "file=/nowhere,if=none"], "Could not open '/nowhere'"),
+        # and the others after it
+        (["-qtest", "chardev:d", "-mon", "nope"], "Failed to initialize device for qtest"),
+    ],
+)
+async def test_a_server_that_cannot_be_made(options: list[str], text: str) -> None:
+    machine = FakeQemu(
+        "-machine", "none", *BARE, "-chardev", "null,id=c", *options, profile="10.0"
+    )
+    with pytest.raises(StartupError, match=re.escape(text)):
+        await machine.start()
+    await machine.stop()
 
 
 async def test_as_an_object() -> None:
