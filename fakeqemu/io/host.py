@@ -21,7 +21,7 @@ from fakeqemu.boot.requests import (
     WritePidFile,
 )
 from fakeqemu.guard import line_of_bug
-from fakeqemu.io import hostmemory
+from fakeqemu.io import hostfacts, hostmemory
 from fakeqemu.io.chardev_log import close_log, open_log
 from fakeqemu.io.files import RealFiles
 from fakeqemu.io.frontends import make_monitor, make_qtest, serve_gdb
@@ -208,9 +208,7 @@ class LoopHost:
 
     def fd_kind(self, fd: int) -> str:
         """What `fd` is: "socket", "pipe", "file" (anything else) or "closed"."""
-        from fakeqemu.io.hostfacts import fd_kind
-
-        return fd_kind(fd)
+        return hostfacts.fd_kind(fd)
 
     def dup_fd(self, fd: int) -> int:
         """A second descriptor for the same file. Raises QapiError."""
@@ -324,17 +322,17 @@ class LoopHost:
             return error.strerror
         return None
 
+    def tap_error(self, fd: int) -> str | None:
+        """Why a descriptor is no TAP device."""
+        return hostfacts.tap_error(fd)
+
     def kvm_usable(self) -> bool:
         """Whether `/dev/kvm` can be opened."""
-        from fakeqemu.io.hostfacts import kvm_usable
-
-        return kvm_usable()
+        return hostfacts.kvm_usable()
 
     def processors(self, node: int | None = None) -> frozenset[int]:
         """The host's processors, or those of one NUMA node."""
-        from fakeqemu.io.hostfacts import processors
-
-        return processors(node)
+        return hostfacts.processors(node)
 
     def monotonic_thread_id(self) -> int:
         """This process's main thread, as the kernel numbers it."""

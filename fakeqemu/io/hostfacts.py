@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from pathlib import Path
 
+#: ioctl of a TAP device that tells its name and flags, in a struct ifreq; <linux/if_tun.h>
+_TUNGETIFF = 0x800454D2
+_IFREQ_SIZE = 40
 _NODES = Path("/sys/devices/system/node")
 
 
@@ -44,3 +48,12 @@ def fd_kind(fd: int) -> str:
     if stat.S_ISSOCK(mode):
         return "socket"
     return "pipe" if stat.S_ISFIFO(mode) else "file"
+
+
+def tap_error(fd: int) -> str | None:
+    """Why `fd` is no open TAP device, in the system's words; None if it is one."""
+    try:
+        fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ_SIZE))
+    except OSError as error:
+        return error.strerror
+    return None

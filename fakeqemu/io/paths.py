@@ -25,7 +25,7 @@ def open_with_reason(opener: Opener, path: str, flags: int, mode: int = 0o666) -
     except OSError as error:
         reason = error_text(error)
     if path.startswith(_PREFIX):
-        if not path.removeprefix(_PREFIX).isdecimal():
+        if digits(path.removeprefix(_PREFIX)) is None:
             raise QapiError(f"Could not parse fdset {path}")
         raise QapiError(f"Could not dup FD for {path} flags {flags:x}: {reason}")
     raise QapiError(f"Could not {'create' if flags & os.O_CREAT else 'open'} '{path}': {reason}")

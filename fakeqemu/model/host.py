@@ -214,6 +214,9 @@ class Host(Protocol):
     def fd_error(self, fd: int) -> str | None:
         """Why descriptor `fd` cannot be used, in the system's words; None if it can."""
 
+    def tap_error(self, fd: int) -> str | None:
+        """Why `fd` is no open TAP device, in the system's words; None if it is one."""
+
     def kvm_usable(self) -> bool:
         """Whether `/dev/kvm` can be opened by this process."""
 
@@ -375,6 +378,10 @@ class NullHost:
 
     def fd_error(self, fd: int) -> str | None:  # noqa: ARG002
         """It can be used."""
+        return None
+
+    def tap_error(self, fd: int) -> str | None:  # noqa: ARG002
+        """It is one."""
         return None
 
     def kvm_usable(self) -> bool:

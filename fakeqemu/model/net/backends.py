@@ -135,11 +135,7 @@ def _tap(vm: Machine, options: dict[str, Any], monitor: Any) -> str:
         raise QapiError("vhostfd(s)= is not valid without vhost")
     names = [options["fd"]] if "fd" in options else options.get("fds", "").split(":")
     for name in filter(None, names):
-        descriptor(vm, monitor, name)
-        trouble = vm.host.fd_error(int(name)) if name.isdigit() else None
-        if trouble is not None:
-            text = vm.profile.traits.tap_bad_fd
-            raise QapiError(text.format(id=options["id"], fd=name, error=trouble))
+        _check_tap(vm, options["id"], descriptor(vm, monitor, name))
     if "vhostfd" in options:
         descriptor(vm, monitor, options["vhostfd"])
     if "fd" in options or "fds" in options:
@@ -150,6 +146,20 @@ def _tap(vm: Machine, options: dict[str, Any], monitor: Any) -> str:
         f"ifname={options.get('ifname', 'tap0')},script={options.get('script', '/etc/qemu-ifup')},"
         f"downscript={options.get('downscript', '/etc/qemu-ifdown')}"
     )
+
+
+def _check_tap(vm: Machine, id: str, fd: int) -> None:
+    """Whether `fd` is a TAP device; one that is none is closed. Raises QapiError.
+
+    See net/tap.c: net_init_tap(), net/tap-linux.c: tap_probe_vnet_hdr().
+    """
+    trouble = vm.host.fd_error(fd)
+    if trouble is not None:
+        raise QapiError(vm.profile.traits.tap_bad_fd.format(id=id, fd=fd, error=trouble))
+    trouble = vm.host.tap_error(fd)
+    if trouble is not None:
+        vm.host.close_fd(fd)
+        raise QapiError(f"Unable to query TUNGETIFF on FD {fd}: {trouble}")
 
 
 def _tap_exclusive(options: dict[str, Any]) -> None:
