@@ -43,12 +43,14 @@ class StdioTransport(LinkTransport):
         """Raises QapiError if it is taken or closed; see chardev/char-stdio.c."""
         if StdioTransport.taken:
             raise QapiError("cannot use stdio by multiple character devices")
-        if _closed & {_IN, _OUT}:
+        if _closed & {_IN, _OUT} and not chardev.traits.stdio_may_be_closed:
             # a real one asserts that standard output is open
             raise QapiError(f"Failed to set FD nonblocking: {os.strerror(errno.EBADF)}")
         StdioTransport.taken = True
         self._terminal = make_raw(_IN, signals=bool(chardev.options.get("signal", True)))
-        super().__init__(loop, chardev, FileEnd(_IN, _OUT, owned=False))
+        # what stands in for closed input is not at its end: there is nothing to come
+        source = -1 if _IN in _closed else _IN
+        super().__init__(loop, chardev, FileEnd(source, _OUT, owned=False))
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -115,6 +115,11 @@ class Chardev:
         self._fe_open = value
 
     @property
+    def traits(self) -> Traits:
+        """How the machine's version behaves."""
+        return self._traits
+
+    @property
     def is_server(self) -> bool:
         """Whether a socket listens (the default of chardev-add)."""
         return self.options.get("server", True) is not False

@@ -119,6 +119,9 @@ class Traits:
     object_in_use_names_kind: bool = True
     #: tap looks at fd, fds, helper and queues together (11.1)
     tap_exclusive_text: bool = True
+    #: a stdio device is made where standard input or output is closed (11.1: a file that the
+    #: process opened earlier has got the number)
+    stdio_may_be_closed: bool = True
     #: what tap and dgram say of a descriptor that is none
     tap_bad_fd: str = "Can't set file descriptor {fd} non-blocking: {error}: {error}"
     #: a PCIe port warns of devices in other slots than the first (10.0 on)

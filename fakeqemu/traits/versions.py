@@ -34,6 +34,7 @@ _UP_TO_10_0 = replace(
         "'reconnect' and 'reconnect-ms' options are incompatible with socket in server mode"
     ),
     tap_exclusive_text=False,
+    stdio_may_be_closed=False,
     full_bus_named=False,
     tap_bad_fd="{id}: Can't use file descriptor {fd}: {error}",
     mon_deprecated=False,

@@ -73,6 +73,19 @@ def test_closed_input_is_named(emulator: str, options: tuple[str, ...]) -> None:
     assert done.stdout == ""
 
 
+def test_closed_input_is_as_silence_in_newer_versions(tmp_path: Path) -> None:
+    emulator = str(write_launcher(str(tmp_path), "qemu-system-x86_64", "11.1"))
+    (tmp_path / "q.in").write_text('{"execute": "qmp_capabilities"}\n{"execute": "quit"}\n')
+    (tmp_path / "q.out").touch()
+    done = run(
+        emulator, *NONE, "-monitor", "stdio", "-chardev", f"pipe,id=q,path={tmp_path}/q",
+        "-mon", "chardev=q,mode=control", redirect="<&-",
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "Bad file descriptor" not in done.stderr
+    assert done.stdout.endswith("(qemu) ")
+
+
 def test_no_file_of_ours_takes_the_place_of_closed_input() -> None:
     code = (
         "import os; from fakeqemu.io.stdio import occupy_closed; occupy_closed();"
