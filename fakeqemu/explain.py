@@ -15,7 +15,8 @@ from fakeqemu.boot.requests import Request, WaitForCprState
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
 from fakeqemu.io.files import LookingFiles
-from fakeqemu.model.host import CprChannel, NullHost
+from fakeqemu.model.host import CprChannel
+from fakeqemu.model.null_host import NullHost
 from fakeqemu.qapi.errors import StartupError
 
 if TYPE_CHECKING:

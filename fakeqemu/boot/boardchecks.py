@@ -19,7 +19,7 @@ def check_board(
     host: Host, configuration: Configuration, machine: MachineType, settings: MachineSettings
 ) -> None:
     """Raise StartupError for what only the board refuses, or the host for it."""
-    if settings.memory_backend is None and (number := host.memory_error(settings.ram_size)):
+    if settings.memory_backend is None and (number := host.memory.map_error(settings.ram_size)):
         raise StartupError(
             f"cannot set up guest memory '{machine.default_ram_id}': {os.strerror(number)}"
         )

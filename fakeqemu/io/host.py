@@ -33,7 +33,7 @@ from fakeqemu.io.paths import open_path
 from fakeqemu.io.pidfile import PidFile
 from fakeqemu.model.chardev import Chardev, open_in_model
 from fakeqemu.model.fds import Fdsets
-from fakeqemu.model.host import CprLink, Listener, Stream
+from fakeqemu.model.host import CprLink, HostMemory, Listener, Stream
 from fakeqemu.model.output import Output
 from fakeqemu.qapi.errors import QapiError, StartupError
 
@@ -69,6 +69,8 @@ class LoopHost:
         #: whether a signal ends the process
         self.heeds_signal: Callable[[int], bool] | None = None
         self.files = RealFiles()
+        #: whose memory guests get
+        self.memory: HostMemory = hostmemory.PretendedMemory()
         #: what to do at the end, newest first; run by `close`
         self._cleanups: list[Callable[[], None]] = []
         #: whether the process is this machine's alone: it may become another, have been one
@@ -286,9 +288,6 @@ class LoopHost:
     def create_file(self, path: str, size: int) -> int:
         """Make the file, or give an empty one its size if it can be; the size it had."""
         return hostmemory.create_file(path, size, self.say)
-
-    memory_error = staticmethod(hostmemory.map_error)
-    shared_memory_error = staticmethod(hostmemory.shared_error)
 
     def remove_file(self, path: str) -> None:
         """Remove a file, if that can be done."""

@@ -12,32 +12,68 @@ import os
 from collections.abc import Callable
 
 _FARTHEST = (1 << 63) - 1
+#: bytes that a process of x86_64 can map at all
+_ADDRESS_SPACE = 1 << 47
 #: MAP_NORESERVE of Linux, which the module mmap lacks in Python 3.11
 _NO_RESERVE = 0x4000
 #: MAP_HUGETLB, and where the size of its pages stands in the flags
 _HUGE, _HUGE_SHIFT = 0x40000, 26
 
 
-def map_error(size: int, *, reserve: bool = True, page: int = 0) -> int:
-    """The errno of mapping `size` bytes; 0 if that can be.
+class KernelMemory:
+    """The memory of this host, as far as its kernel gives it."""
 
-    `reserve`: whether the kernel has to have room for them all, as QEMU's `reserve=on` asks.
-    `page`: bytes in the huge pages to map; 0: private memory of the usual pages.
-    """
-    if size > _FARTHEST:
-        return errno.ENOMEM
-    if not size:
+    def map_error(self, size: int, *, reserve: bool = True, page: int = 0) -> int:
+        """The errno of mapping `size` bytes; 0 if that can be.
+
+        `reserve`: whether the kernel has to have room for them all, as QEMU's `reserve=on` asks.
+        `page`: bytes in the huge pages to map; 0: private memory of the usual pages.
+        """
+        if size > _FARTHEST:
+            return errno.ENOMEM
+        if not size:
+            return 0
+        flags = mmap.MAP_ANONYMOUS | (0 if reserve else _NO_RESERVE)
+        if page:
+            flags |= mmap.MAP_SHARED | _HUGE | page.bit_length() - 1 << _HUGE_SHIFT
+        else:
+            flags |= mmap.MAP_PRIVATE
+        try:
+            mmap.mmap(-1, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE).close()
+        except (OSError, OverflowError) as error:
+            return getattr(error, "errno", 0) or errno.ENOMEM
         return 0
-    flags = mmap.MAP_ANONYMOUS | (0 if reserve else _NO_RESERVE)
-    if page:
-        flags |= mmap.MAP_SHARED | _HUGE | page.bit_length() - 1 << _HUGE_SHIFT
-    else:
-        flags |= mmap.MAP_PRIVATE
-    try:
-        mmap.mmap(-1, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE).close()
-    except (OSError, OverflowError) as error:
-        return getattr(error, "errno", 0) or errno.ENOMEM
-    return 0
+
+    def shared_error(self, size: int) -> int:
+        """The errno of giving a nameless shared memory file `size` bytes; 0 if that can be."""
+        if size > _FARTHEST:
+            return errno.EINVAL
+        fd = os.memfd_create("fakeqemu", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(fd, size)
+        except OSError as error:
+            return error.errno or errno.EINVAL
+        finally:
+            os.close(fd)
+        return 0
+
+
+class PretendedMemory(KernelMemory):
+    """As much memory as an address space holds, whatever the host has.
+
+    A test's guest has the size that the test gives it, on every machine that the test runs on;
+    huge pages are there or not all the same.
+    """
+
+    def map_error(self, size: int, *, reserve: bool = True, page: int = 0) -> int:
+        """See `KernelMemory`."""
+        if not page and size <= _ADDRESS_SPACE:
+            return 0
+        return super().map_error(size, reserve=reserve, page=page)
+
+    def shared_error(self, size: int) -> int:
+        """See `KernelMemory`."""
+        return 0 if size <= _ADDRESS_SPACE else super().shared_error(size)
 
 
 def create_file(path: str, size: int, say: Callable[[str], None]) -> int:
@@ -56,17 +92,3 @@ def create_file(path: str, size: int, say: Callable[[str], None]) -> int:
     finally:
         os.close(fd)
     return found
-
-
-def shared_error(size: int) -> int:
-    """The errno of giving a nameless shared memory file `size` bytes; 0 if that can be."""
-    if size > _FARTHEST:
-        return errno.EINVAL
-    fd = os.memfd_create("fakeqemu", os.MFD_CLOEXEC)
-    try:
-        os.ftruncate(fd, size)
-    except OSError as error:
-        return error.errno or errno.EINVAL
-    finally:
-        os.close(fd)
-    return 0

@@ -24,6 +24,7 @@ from fakeqemu.io.daemon import Daemon
 from fakeqemu.io.death import leave
 from fakeqemu.io.drive import Drive
 from fakeqemu.io.host import LoopHost
+from fakeqemu.io.hostmemory import KernelMemory
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.messages import print_text, report, write_lines
 from fakeqemu.io.signals import default_signals, report_text, watch_signals
@@ -117,6 +118,7 @@ class _Process:
         over: asyncio.Future[None] = loop.create_future()
         host = LoopHost(Loop(loop), program=self._options.program)
         host.own_process = True
+        host.memory = KernelMemory()
         if self._daemon is not None:
             host.on_setup_post = self._daemon.started
         clock = self._options.clock or LoopClock(host.loop, self._options.speed)

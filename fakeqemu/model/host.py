@@ -1,19 +1,18 @@
 """What the model may ask of the world outside: the only way out of the synchronous rooms.
 
-`fakeqemu.io` answers with real sockets, files and processes; `NullHost` answers for
+`fakeqemu.io` answers with real sockets, files and processes; `null_host.NullHost` answers for
 `fakeqemu explain` and for tests of the model alone. Calls that can fail raise `QapiError`
 with QEMU's own text. Nothing here blocks: what takes time calls back.
 """
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fakeqemu.model.block.files import FileSystem, MemoryFiles
-from fakeqemu.model.output import MemoryOutput, NoOutput, Output
+from fakeqemu.model.block.files import FileSystem
+from fakeqemu.model.output import Output
 from fakeqemu.model.savedfds import SavedFd
 from fakeqemu.qapi.errors import QapiError
 
@@ -77,6 +76,20 @@ class CprLink(Protocol):
         """Wait for the new process no longer."""
 
 
+class HostMemory(Protocol):
+    """Whether memory of a size can be had; nothing is kept of what is asked for."""
+
+    def map_error(self, size: int, *, reserve: bool = True, page: int = 0) -> int:
+        """The errno of mapping `size` bytes of memory; 0 if that can be.
+
+        `reserve`: whether there has to be room for them all now. `page`: bytes in the huge
+        pages they are to be of; 0 for any.
+        """
+
+    def shared_error(self, size: int) -> int:
+        """The errno of making a shared memory file of `size` bytes; 0 if that can be."""
+
+
 class Host(Protocol):
     """The world outside, as one machine sees it."""
 
@@ -84,6 +97,11 @@ class Host(Protocol):
     @property
     def files(self) -> FileSystem:
         """Image files."""
+
+    #: what guest memory may be made of
+    @property
+    def memory(self) -> HostMemory:
+        """Memory that guests get."""
 
     def yield_turn(self, call: Callable[[], None]) -> bool:
         """Run `call` when all others who wait for the process have had their turn.
@@ -186,16 +204,6 @@ class Host(Protocol):
         The bytes that were in it before. Raises OSError.
         """
 
-    def memory_error(self, size: int, *, reserve: bool = True, page: int = 0) -> int:
-        """The errno of mapping `size` bytes of memory; 0 if that can be.
-
-        `reserve`: whether there has to be room for them all now. `page`: bytes in the huge
-        pages they are to be of; 0 for any.
-        """
-
-    def shared_memory_error(self, size: int) -> int:
-        """The errno of making a shared memory file of `size` bytes; 0 if that can be."""
-
     def remove_file(self, path: str) -> None:
         """Remove a file, if that can be done."""
 
@@ -240,199 +248,3 @@ class Host(Protocol):
 
     def say(self, text: str) -> None:
         """Lines on standard error as they are."""
-
-
-class NullHost:
-    """No world at all: opens nothing, answers politely. For explain and model tests."""
-
-    def __init__(self) -> None:
-        from fakeqemu.model.net.sockets import NullSockets
-
-        self.warnings: list[str] = []
-        self.files: FileSystem = MemoryFiles()
-        self.sockets: NetSockets = NullSockets()
-        #: bytes of memory that it has; None: more than anybody asks for
-        self.memory: int | None = None
-
-    def yield_turn(self, call: Callable[[], None]) -> bool:  # noqa: ARG002
-        """Nobody else is there."""
-        return False
-
-    def open_chardev(self, chardev: Chardev) -> None:
-        """Check the options, open nothing."""
-        from fakeqemu.model.chardev import open_in_model
-
-        open_in_model(chardev)
-
-    def close_chardev(self, chardev: Chardev) -> None:
-        """Do nothing."""
-
-    def listen(
-        self, address: dict[str, object], accept: Callable[[Stream], None]  # noqa: ARG002
-    ) -> Listener:
-        """Pretend to listen at `address`."""
-        return _NullListener(address)
-
-    def serve_clients(
-        self,
-        address: dict[str, Any],
-        accept: Callable[[Stream, dict[str, Any]], None],  # noqa: ARG002
-        *,
-        leave_file: bool,  # noqa: ARG002
-    ) -> Sequence[Listener]:
-        """Pretend to listen at `address`."""
-        return [_NullListener(address)]
-
-    def adopt_socket(self, fd: int) -> tuple[Stream, dict[str, Any]]:  # noqa: ARG002
-        """A stream on which nothing ever comes."""
-        return _NullStream(), {"type": "unix", "path": ""}
-
-    def connect(
-        self,
-        address: dict[str, object],
-        done: Callable[[Stream | None, str], None],
-    ) -> None:
-        """Never answer."""
-
-    def open_incoming(self, address: dict[str, object]) -> Stream:  # noqa: ARG002
-        """A stream on which nothing ever comes."""
-        return _NullStream()
-
-    def close_fd(self, fd: int) -> None:
-        """Do nothing."""
-
-    def dup_fd(self, fd: int) -> int:
-        """The same number."""
-        return fd
-
-    def send_cpr_state(
-        self,
-        address: dict[str, object],
-        pieces: Sequence[tuple[bytes, int | None]],  # noqa: ARG002
-        hung_up: Callable[[], None],  # noqa: ARG002
-    ) -> CprLink:
-        """Nobody ever hangs up."""
-        return _NullListener(address)
-
-    def create_memory(self, name: str, size: int) -> int:  # noqa: ARG002
-        """No descriptor is that high."""
-        return 1 << 30
-
-    def read_memory(self, fd: int) -> Iterator[tuple[int, bytes]]:  # noqa: ARG002
-        """Nothing is in it."""
-        return iter(())
-
-    def write_memory(self, fd: int, offset: int, data: bytes) -> None:
-        """Do nothing."""
-
-    def fd_size(self, fd: int) -> int | None:  # noqa: ARG002
-        """It cannot be told."""
-        return None
-
-    def replace_process(
-        self, args: list[str], state: bytes, fds: Sequence[int]  # noqa: ARG002
-    ) -> None:
-        """Refuse: there is no process."""
-        raise QapiError(f"execvp {args[0]} failed: Operation not permitted")
-
-    def left_by_exec(self) -> bytes | None:
-        """Nothing."""
-        return None
-
-    def create_file(self, path: str, size: int) -> int:  # noqa: ARG002
-        """Do nothing: it was empty."""
-        return 0
-
-    def memory_error(self, size: int, *, reserve: bool = True, page: int = 0) -> int:  # noqa: ARG002
-        """Whether it is said to have so much; an address space ends at 47 bits."""
-        most = 1 << 47 if self.memory is None or not reserve else self.memory
-        return errno.ENOMEM if size > most else 0
-
-    def shared_memory_error(self, size: int) -> int:
-        """What no file can be of."""
-        return errno.EINVAL if size >= 1 << 63 else 0
-
-    def remove_file(self, path: str) -> None:
-        """Remove one of `files`."""
-        self.files.remove(path)
-
-    def create_output(self, path: str, mode: int = 0o666) -> Output:  # noqa: ARG002
-        """One of `files`."""
-        return MemoryOutput(self.files.open(path, writable=True, create=True))
-
-    def output_of_fd(self, fd: int) -> Output:  # noqa: ARG002
-        """Nowhere."""
-        return NoOutput()
-
-    def read_file(self, path: str) -> bytes:  # noqa: ARG002
-        """Nothing is in it."""
-        return b""
-
-    def file_error(self, path: str) -> str | None:  # noqa: ARG002
-        """It can be read."""
-        return None
-
-    def fd_kind(self, fd: int) -> str:  # noqa: ARG002
-        """Always a socket."""
-        return "socket"
-
-    def fd_error(self, fd: int) -> str | None:  # noqa: ARG002
-        """It can be used."""
-        return None
-
-    def tap_error(self, fd: int) -> str | None:  # noqa: ARG002
-        """It is one."""
-        return None
-
-    def kvm_usable(self) -> bool:
-        """No."""
-        return False
-
-    def processors(self, node: int | None = None) -> frozenset[int]:
-        """One, in node 0."""
-        return frozenset() if node else frozenset({0})
-
-    def monotonic_thread_id(self) -> int:
-        """Always 1."""
-        return 1
-
-    def thread_id(self, name: str, number: int) -> int:  # noqa: ARG002
-        """Counted."""
-        return 1 + number
-
-    def end_thread(self, name: str) -> None:
-        """Do nothing."""
-
-    def warn(self, text: str) -> None:
-        """Remember the line in `warnings`."""
-        self.warnings.append(text)
-
-    def say(self, text: str) -> None:
-        """Remember the lines in `warnings`."""
-        self.warnings.append(text)
-
-
-class _NullListener:
-    def __init__(self, address: dict[str, object]) -> None:
-        self.address = address
-
-    def close(self) -> None:
-        pass
-
-
-class _NullStream:
-    def __init__(self) -> None:
-        self.on_data: Callable[[bytes], None] | None = None
-        self.on_close: Callable[[str | None], None] | None = None
-
-    def write(self, data: bytes) -> None:
-        pass
-
-    def skip(self, size: int) -> None:
-        pass
-
-    def write_at(self, offset: int, data: bytes) -> None:
-        pass
-
-    def close(self) -> None:
-        pass

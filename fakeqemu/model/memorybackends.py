@@ -84,10 +84,10 @@ def _get_ram(vm: Machine, obj: UserObject) -> None:
     """Memory that is in no file, or in one that nobody sees. Raises QapiError."""
     size, reserve = _whole_pages(obj.values["size"]), obj.values.get("reserve", True)
     shared = obj.values.get("share") and vm.profile.traits.shared_ram_is_file
-    if shared and not vm.host.shared_memory_error(size):
+    if shared and not vm.host.memory.shared_error(size):
         reserve = False
     # where QEMU asserts, nothing is as much too little as too much
-    number = vm.host.memory_error(size, reserve=reserve) if size else errno.ENOMEM
+    number = vm.host.memory.map_error(size, reserve=reserve) if size else errno.ENOMEM
     if number:
         raise QapiError(f"cannot set up guest memory '{obj.name}': {os.strerror(number)}")
 
@@ -104,7 +104,7 @@ def _check_length(vm: Machine, obj: UserObject, found: int) -> None:
 def _make_nameless(vm: Machine, obj: UserObject) -> None:
     """Shared memory without a name in the file system. Raises QapiError."""
     size, page = obj.values["size"], _huge_page(obj)
-    number = vm.host.shared_memory_error(size)
+    number = vm.host.memory.shared_error(size)
     if not number and page and size % page:
         number = errno.EINVAL
     if number:
@@ -138,7 +138,7 @@ def _map_file(vm: Machine, obj: UserObject) -> None:
     if whole > _SIZE_MASK - _HUGE_PAGE:
         number = errno.EINVAL
     else:
-        number = vm.host.memory_error(whole, reserve=reserve, page=page)
+        number = vm.host.memory.map_error(whole, reserve=reserve, page=page)
     if number:
         raise QapiError(f"unable to map backing store for guest RAM: {os.strerror(number)}")
     if size % _PAGE and vm.profile.traits.memory_file_size_checked:

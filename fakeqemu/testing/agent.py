@@ -14,6 +14,7 @@ from typing import Any
 
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.io.host import LoopHost
+from fakeqemu.io.hostmemory import PretendedMemory
 from fakeqemu.io.link import Link, SocketEnd
 from fakeqemu.journal import Entry
 from fakeqemu.model.events import Event
@@ -31,6 +32,7 @@ def attach(channel: int, client: int | None, *, check: bool = True) -> Callable[
 
     def prepare(vm: Machine) -> None:
         assert isinstance(vm.host, LoopHost)
+        vm.host.memory = PretendedMemory()
         Agent(vm, vm.host, socket.socket(fileno=channel), check)
         if client is not None:
             monitor = PrivateMonitor(vm, vm.host.loop, socket.socket(fileno=client))

@@ -17,7 +17,7 @@ from fakeqemu.commands.hmp.registry import HmpMonitor, run_hmp
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.io.files import RealFiles
 from fakeqemu.model.block.files import FileSystem, MemoryFiles
-from fakeqemu.model.host import NullHost
+from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.validate import check_event, check_reply

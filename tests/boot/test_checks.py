@@ -10,7 +10,7 @@ from fakeqemu.boot.configuration import Configuration
 from fakeqemu.boot.defaultdevices import add_default_devices
 from fakeqemu.boot.messages import Messages
 from fakeqemu.boot.options import parse_command_line
-from fakeqemu.model.host import NullHost
+from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError, StartupError
 

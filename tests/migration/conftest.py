@@ -17,8 +17,9 @@ from fakeqemu.commands.registry import COMMANDS, keyword_of
 from fakeqemu.migration.early import EarlyParameters
 from fakeqemu.migration.object import MigrationObject
 from fakeqemu.model import board
-from fakeqemu.model.host import NullHost, Stream
+from fakeqemu.model.host import Stream
 from fakeqemu.model.machine import Machine
+from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.validate import check_reply

@@ -8,8 +8,8 @@ from fakeqemu.boot.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands.hmp.registry import HmpMonitor, run_hmp
-from fakeqemu.model.host import NullHost
 from fakeqemu.model.machine import Machine
+from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.validate import check_reply

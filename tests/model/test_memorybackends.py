@@ -12,8 +12,7 @@ from fakeqemu.boot.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
 from fakeqemu.io import hostmemory
-from fakeqemu.io.host import LoopHost
-from fakeqemu.model.host import NullHost
+from fakeqemu.model.null_host import NullHost, NullMemory
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.testing import FakeQemu
@@ -36,11 +35,11 @@ async def refusal(vm: FakeQemu, type: str, size: int, **options: Any) -> str:
 def host_of_8_gibibytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that lets 8 GiB be reserved, and mapped what an address space has room for."""
 
-    def map_error(size: int, *, reserve: bool = True, page: int = 0) -> int:
+    def map_error(_: object, size: int, *, reserve: bool = True, page: int = 0) -> int:
         most = 8 * GB if reserve else 1 << 47
         return errno.ENOMEM if page or size > most else 0
 
-    monkeypatch.setattr(LoopHost, "memory_error", staticmethod(map_error))
+    monkeypatch.setattr(hostmemory.PretendedMemory, "map_error", map_error)
 
 
 @pytest.mark.usefixtures("host_of_8_gibibytes")
@@ -98,7 +97,7 @@ async def test_files_that_cannot_be_mapped(tmp_path: Path) -> None:
 def boot(*argv: str, memory: int) -> None:
     profile = Profile.load("10.0")
     host = NullHost()
-    host.memory = memory
+    host.memory = NullMemory(memory)
     started = Boot.of(parse_command_line(list(argv), profile), profile, VirtualClock(), host)
     for _request in started.run():
         pass
@@ -115,8 +114,16 @@ def test_the_boards_own_memory() -> None:
 
 
 def test_what_this_host_says() -> None:
-    assert hostmemory.map_error(1 << 20, reserve=True) == 0
-    assert hostmemory.map_error(1 << 62, reserve=False) == errno.ENOMEM
-    assert hostmemory.map_error(1 << 64, reserve=True) == errno.ENOMEM
-    assert hostmemory.shared_error(1 << 40) == 0
-    assert hostmemory.shared_error(1 << 63) == errno.EINVAL
+    kernel = hostmemory.KernelMemory()
+    assert kernel.map_error(1 << 20, reserve=True) == 0
+    assert kernel.map_error(1 << 62, reserve=False) == errno.ENOMEM
+    assert kernel.map_error(1 << 64, reserve=True) == errno.ENOMEM
+    assert kernel.shared_error(1 << 40) == 0
+    assert kernel.shared_error(1 << 63) == errno.EINVAL
+
+
+def test_a_tests_guest_has_the_memory_that_the_test_says() -> None:
+    pretended = hostmemory.PretendedMemory()
+    assert pretended.map_error(1 << 46) == 0
+    assert pretended.map_error(1 << 62) == errno.ENOMEM
+    assert pretended.shared_error(1 << 63) == errno.EINVAL

@@ -7,8 +7,8 @@ import pytest
 from fakeqemu.boot.configuration import Configuration
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands.registry import COMMANDS
-from fakeqemu.model.host import NullHost
 from fakeqemu.model.machine import Machine
+from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.validate import check_reply

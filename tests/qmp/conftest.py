@@ -13,8 +13,8 @@ from fakeqemu.boot.configuration import Configuration
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands import registry
 from fakeqemu.commands.registry import Command, Deferred
-from fakeqemu.model.host import NullHost
 from fakeqemu.model.machine import Machine
+from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import DeviceNotFoundError
 from fakeqemu.qmp.dispatch import dispatcher_of

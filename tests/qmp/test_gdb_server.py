@@ -10,7 +10,7 @@ from fakeqemu.boot.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
 from fakeqemu.model.chardev import Chardev, ChardevOptions
-from fakeqemu.model.host import NullHost
+from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qmp.dispatch import dispatcher_of
 from fakeqemu.qmp.gdbpackets import frame

@@ -13,8 +13,8 @@ import pytest
 from fakeqemu.boot.configuration import Configuration
 from fakeqemu.clock import VirtualClock
 from fakeqemu.model.chardev import Chardev, ChardevOptions
-from fakeqemu.model.host import NullHost
 from fakeqemu.model.machine import Machine
+from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qmp.qtest import QtestServer
 from fakeqemu.qmp.terminal import HmpTerminal

@@ -207,9 +207,17 @@ class Exports:
         name = arguments.get("iothread")
         if name is None:
             return
-        obj = self.block.vm.objects.get(name)
-        if obj is None or obj.type != "iothread":
-            raise QapiError(f'iothread "{name}" not found')
+        several = isinstance(name, list)
+        if several and arguments.get("fixed-iothread"):
+            raise QapiError("Cannot use fixed-iothread for a multi-threaded export")
+        if several and not name:
+            raise QapiError("The set of I/O threads must not be empty")
+        for each in name if several else [name]:
+            obj = self.block.vm.objects.get(each)
+            if obj is None or obj.type != "iothread":
+                raise QapiError(f'iothread "{each}" not found')
+        if several:
+            raise QapiError("NBD export does not support multi-threading")
         if not arguments.get("fixed-iothread"):
             return
         for edge in node.parents:

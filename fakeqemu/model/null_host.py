@@ -1,0 +1,217 @@
+"""A host with nothing in it: for `fakeqemu explain` and for tests of the model alone."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.block.files import FileSystem, MemoryFiles
+from fakeqemu.model.host import CprLink, HostMemory, Listener, Stream
+from fakeqemu.model.output import MemoryOutput, NoOutput, Output
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.chardev import Chardev
+    from fakeqemu.model.net.sockets import NetSockets
+
+
+class NullMemory:
+    """As much as it is said to have; an address space ends at 47 bits."""
+
+    def __init__(self, most: int = 1 << 47) -> None:
+        self.most = most
+
+    def map_error(self, size: int, *, reserve: bool = True, page: int = 0) -> int:  # noqa: ARG002
+        """ENOMEM beyond what there is."""
+        return errno.ENOMEM if size > (self.most if reserve else 1 << 47) else 0
+
+    def shared_error(self, size: int) -> int:
+        """EINVAL for what no file can be of."""
+        return errno.EINVAL if size >= 1 << 63 else 0
+
+
+class NullHost:
+    """No world at all: opens nothing, answers politely. For explain and model tests."""
+
+    def __init__(self) -> None:
+        from fakeqemu.model.net.sockets import NullSockets
+
+        self.warnings: list[str] = []
+        self.files: FileSystem = MemoryFiles()
+        self.sockets: NetSockets = NullSockets()
+        self.memory: HostMemory = NullMemory()
+
+    def yield_turn(self, call: Callable[[], None]) -> bool:  # noqa: ARG002
+        """Nobody else is there."""
+        return False
+
+    def open_chardev(self, chardev: Chardev) -> None:
+        """Check the options, open nothing."""
+        from fakeqemu.model.chardev import open_in_model
+
+        open_in_model(chardev)
+
+    def close_chardev(self, chardev: Chardev) -> None:
+        """Do nothing."""
+
+    def listen(
+        self, address: dict[str, object], accept: Callable[[Stream], None]  # noqa: ARG002
+    ) -> Listener:
+        """Pretend to listen at `address`."""
+        return _NullListener(address)
+
+    def serve_clients(
+        self,
+        address: dict[str, Any],
+        accept: Callable[[Stream, dict[str, Any]], None],  # noqa: ARG002
+        *,
+        leave_file: bool,  # noqa: ARG002
+    ) -> Sequence[Listener]:
+        """Pretend to listen at `address`."""
+        return [_NullListener(address)]
+
+    def adopt_socket(self, fd: int) -> tuple[Stream, dict[str, Any]]:  # noqa: ARG002
+        """A stream on which nothing ever comes."""
+        return _NullStream(), {"type": "unix", "path": ""}
+
+    def connect(
+        self,
+        address: dict[str, object],
+        done: Callable[[Stream | None, str], None],
+    ) -> None:
+        """Never answer."""
+
+    def open_incoming(self, address: dict[str, object]) -> Stream:  # noqa: ARG002
+        """A stream on which nothing ever comes."""
+        return _NullStream()
+
+    def close_fd(self, fd: int) -> None:
+        """Do nothing."""
+
+    def dup_fd(self, fd: int) -> int:
+        """The same number."""
+        return fd
+
+    def send_cpr_state(
+        self,
+        address: dict[str, object],
+        pieces: Sequence[tuple[bytes, int | None]],  # noqa: ARG002
+        hung_up: Callable[[], None],  # noqa: ARG002
+    ) -> CprLink:
+        """Nobody ever hangs up."""
+        return _NullListener(address)
+
+    def create_memory(self, name: str, size: int) -> int:  # noqa: ARG002
+        """No descriptor is that high."""
+        return 1 << 30
+
+    def read_memory(self, fd: int) -> Iterator[tuple[int, bytes]]:  # noqa: ARG002
+        """Nothing is in it."""
+        return iter(())
+
+    def write_memory(self, fd: int, offset: int, data: bytes) -> None:
+        """Do nothing."""
+
+    def fd_size(self, fd: int) -> int | None:  # noqa: ARG002
+        """It cannot be told."""
+        return None
+
+    def replace_process(
+        self, args: list[str], state: bytes, fds: Sequence[int]  # noqa: ARG002
+    ) -> None:
+        """Refuse: there is no process."""
+        raise QapiError(f"execvp {args[0]} failed: Operation not permitted")
+
+    def left_by_exec(self) -> bytes | None:
+        """Nothing."""
+        return None
+
+    def create_file(self, path: str, size: int) -> int:  # noqa: ARG002
+        """Do nothing: it was empty."""
+        return 0
+
+    def remove_file(self, path: str) -> None:
+        """Remove one of `files`."""
+        self.files.remove(path)
+
+    def create_output(self, path: str, mode: int = 0o666) -> Output:  # noqa: ARG002
+        """One of `files`."""
+        return MemoryOutput(self.files.open(path, writable=True, create=True))
+
+    def output_of_fd(self, fd: int) -> Output:  # noqa: ARG002
+        """Nowhere."""
+        return NoOutput()
+
+    def read_file(self, path: str) -> bytes:  # noqa: ARG002
+        """Nothing is in it."""
+        return b""
+
+    def file_error(self, path: str) -> str | None:  # noqa: ARG002
+        """It can be read."""
+        return None
+
+    def fd_kind(self, fd: int) -> str:  # noqa: ARG002
+        """Always a socket."""
+        return "socket"
+
+    def fd_error(self, fd: int) -> str | None:  # noqa: ARG002
+        """It can be used."""
+        return None
+
+    def tap_error(self, fd: int) -> str | None:  # noqa: ARG002
+        """It is one."""
+        return None
+
+    def kvm_usable(self) -> bool:
+        """No."""
+        return False
+
+    def processors(self, node: int | None = None) -> frozenset[int]:
+        """One, in node 0."""
+        return frozenset() if node else frozenset({0})
+
+    def monotonic_thread_id(self) -> int:
+        """Always 1."""
+        return 1
+
+    def thread_id(self, name: str, number: int) -> int:  # noqa: ARG002
+        """Counted."""
+        return 1 + number
+
+    def end_thread(self, name: str) -> None:
+        """Do nothing."""
+
+    def warn(self, text: str) -> None:
+        """Remember the line in `warnings`."""
+        self.warnings.append(text)
+
+    def say(self, text: str) -> None:
+        """Remember the lines in `warnings`."""
+        self.warnings.append(text)
+
+
+class _NullListener:
+    def __init__(self, address: dict[str, object]) -> None:
+        self.address = address
+
+    def close(self) -> None:
+        pass
+
+
+class _NullStream:
+    def __init__(self) -> None:
+        self.on_data: Callable[[bytes], None] | None = None
+        self.on_close: Callable[[str | None], None] | None = None
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def skip(self, size: int) -> None:
+        pass
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
