@@ -133,7 +133,9 @@ def x_blockdev_change(
 @command("query-block")
 def query_block(vm: Machine, flat: bool = False) -> Any:
     """BlockInfo list; `flat` (11.1) leaves backing images out."""
-    found = [info.block_info(backend, flat=flat) for backend in vm.block.backends.shown()]
+    survey = info.Survey()
+    shown = vm.block.backends.shown()
+    found = [info.block_info(backend, survey, flat=flat) for backend in shown]
     return info.shaped(vm.profile.schema, "query-block", found)
 
 
@@ -141,18 +143,20 @@ def query_block(vm: Machine, flat: bool = False) -> Any:
 def query_named_block_nodes(vm: Machine, flat: bool = False) -> Any:
     """BlockDeviceInfo list, newest node first."""
     nodes = reversed(list(vm.block.graph.nodes.values()))
-    found = [info.device_info(node, None, flat=flat) for node in nodes]
+    survey = info.Survey()
+    found = [info.device_info(node, None, survey, flat=flat) for node in nodes]
     return info.shaped(vm.profile.schema, "query-named-block-nodes", found)
 
 
 @command("query-blockstats")
 def query_blockstats(vm: Machine, query_nodes: bool = False) -> Any:
     """BlockStats list, of backends or of nodes."""
-    block = vm.block
+    block, survey = vm.block, info.Survey()
     if query_nodes:
-        found = [info.node_stats(node, by_device=False) for node in block.graph.nodes.values()]
+        nodes = block.graph.nodes.values()
+        found = [info.node_stats(node, survey, by_device=False) for node in nodes]
     else:
-        found = [info.backend_stats(backend) for backend in block.backends.shown()]
+        found = [info.backend_stats(backend, survey) for backend in block.backends.shown()]
     return info.shaped(vm.profile.schema, "query-blockstats", found)
 
 

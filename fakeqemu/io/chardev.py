@@ -45,6 +45,11 @@ class SocketTransport:
         if self._link is not None:
             self._link.write(data)
 
+    @property
+    def unread(self) -> int:
+        """Bytes that the client has not taken."""
+        return self._link.queued if self._link is not None else 0
+
     def set_reading(self, reading: bool) -> None:
         """Take input, or leave it with the kernel."""
         self._reading = reading
@@ -90,6 +95,7 @@ class SocketTransport:
         self._link = Link(
             self._loop, SocketEnd(sock), self._input, self._ended, reads_on=True
         )
+        self._link.on_drained = self._chardev.drained
         if options.get("telnet"):
             self._telnet = TelnetFilter()
             self._link.write(TELNET_GREETING)

@@ -175,6 +175,17 @@ class Chardev:
         if self.transport is not None:
             self.transport.write(data)
 
+    @property
+    def unread(self) -> int:
+        """Bytes of output that the client has not taken; 0 where that cannot be known."""
+        return int(getattr(self.transport, "unread", 0)) if self.connected else 0
+
+    def drained(self) -> None:
+        """The client has taken all output; the frontend's `chr_drained` hears of it, if any."""
+        call = getattr(self.frontend, "chr_drained", None)
+        if call is not None:
+            call()
+
     def pause(self, paused: bool) -> None:
         """The frontend takes no input for now (or does again)."""
         self._paused = paused

@@ -15,7 +15,7 @@ from fakeqemu.qapi.utf8 import c_bytes
 
 V = TypeVar("V")
 
-_BUCKETS = 512
+BUCKETS = 512
 _WORD = 0xFFFFFFFF
 
 #: sizes of the second table are powers of two; the start slot is taken modulo this prime
@@ -32,7 +32,7 @@ def bucket(key: str) -> int:
     value = 0x238F13AF * len(data)
     for index, byte in enumerate(data):
         value += byte << (index * 5 % 24)
-    return (1103515243 * (value & _WORD) + 12345 & _WORD) % _BUCKETS
+    return (1103515243 * (value & _WORD) + 12345 & _WORD) % BUCKETS
 
 
 def items(members: Mapping[str, V]) -> list[tuple[str, V]]:

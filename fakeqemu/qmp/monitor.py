@@ -59,6 +59,7 @@ class QmpMonitor:
             self.pretty,
             monitor=self,
             on_pause=self._pause,
+            unread=lambda: self.chardev.unread,
         )
         self.session.start()
 
@@ -68,6 +69,11 @@ class QmpMonitor:
             self._dispatcher.hooks.input(self, data, fds)
         else:
             self.take(data, fds)
+
+    def chr_drained(self) -> None:
+        """The client has read its replies."""
+        if self.session is not None:
+            self.session.take_up()
 
     def chr_closed(self) -> None:
         """The client has gone; what it asked for is still carried out."""

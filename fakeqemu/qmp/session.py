@@ -9,14 +9,15 @@ as the requests before it left it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import CommandNotFoundError, QapiError
 from fakeqemu.qapi.jsonparse import JsonStream, Message, ParseError
-from fakeqemu.qapi.jsonwrite import encode
+from fakeqemu.qapi.jsonwrite import encode, encode_slices
 from fakeqemu.qmp.request import looks_out_of_band
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 #: requests that may wait when out-of-band execution is on
 QUEUE_LENGTH = 8
 #: tokens of one message that are read before others have their turn
-_SLICE = 2048
+_SLICE = 512
+#: bytes that a client may leave unread before its next request is carried out
+MOST_UNREAD = 64 << 20
 
 
 class State(Enum):
@@ -54,6 +57,16 @@ TRANSITIONS: dict[tuple[State, str], State] = {
 }
 
 
+@dataclass(slots=True)
+class _Outgoing:
+    """A message that is being written, which takes several turns if it is long."""
+
+    left: Generator[str, None, str]
+    #: see `QmpSession.subject`
+    subject: str | None
+    written: list[str] = field(default_factory=list)
+
+
 class QmpSession:
     """One client from greeting to hang-up."""
 
@@ -67,7 +80,9 @@ class QmpSession:
         offers_oob: bool = True,
         monitor: Any = None,
         on_pause: Callable[[bool], None] | None = None,
+        unread: Callable[[], int] = lambda: 0,
     ) -> None:
+        """`unread`: how many bytes the client has not taken; see `take_up`."""
         self.vm = vm
         self.pretty = pretty
         #: what commands registered with `monitor=True` get
@@ -82,6 +97,9 @@ class QmpSession:
         self._dispatcher = dispatcher
         self._send = send
         self._on_pause = on_pause
+        self._unread = unread
+        #: messages that are not written yet, the oldest under way
+        self._outgoing: deque[_Outgoing] = deque()
         self._paused = False
         self._suspended = False
         self._reading = False
@@ -117,11 +135,55 @@ class QmpSession:
     def close(self) -> None:
         """The client hung up. What it sent before is still carried out."""
         self._move("close")
+        if self._outgoing:
+            self._outgoing.clear()
+            self.take_up()
         self._leave_if_done()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Write one message; lost when the client has gone."""
-        self.write(encode_line(message, self.pretty))
+        """Write one message, in several turns if it is long; lost when the client has gone."""
+        if self.state is State.CLOSED:
+            return
+        self._outgoing.append(_Outgoing(encode_slices(message, self.pretty), self.subject))
+        if len(self._outgoing) == 1:
+            self._write_on()
+
+    def _write_on(self) -> None:
+        while self._outgoing:
+            message = self._outgoing[0]
+            try:
+                message.written.append(next(message.left))
+            except StopIteration as end:
+                message.written.append(end.value)
+                self._outgoing.popleft()
+                before, self.subject = self.subject, message.subject
+                self.write(_line("".join(message.written)))
+                self.subject = before
+                continue
+            except Exception:
+                self._outgoing.popleft()
+                raise
+            if self.vm.host.yield_turn(self._write_in_turn):
+                return
+
+    def _write_in_turn(self) -> None:
+        def failed(error: QapiError) -> None:
+            self.send({"error": {"class": error.error_class, "desc": error.desc}})
+
+        self.vm.guard.call(self._write_on, failed=failed)
+        if not self._outgoing:
+            self.take_up()
+            self._leave_if_done()
+
+    def take_up(self) -> None:
+        """Go on with this client, whose replies have been written or read."""
+        self._dispatcher.run()
+        self.read()
+
+    @property
+    def _replies_wait(self) -> bool:
+        """Whether its next request waits until replies are written, or have been read."""
+        return bool(self._outgoing) or self._unread() > MOST_UNREAD
 
     def write(self, line: bytes) -> None:
         """Send a line that is encoded already."""
@@ -146,7 +208,7 @@ class QmpSession:
 
     def pop(self) -> Message | None:
         """Take the next request off the queue; reading goes on if the queue had been full."""
-        if not self._queue:
+        if not self._queue or self._replies_wait:
             return None
         message = self._queue.popleft()
         if self.oob_enabled and len(self._queue) == QUEUE_LENGTH - 1:
@@ -169,7 +231,7 @@ class QmpSession:
             return
         self._reading = True
         try:
-            while not self._suspended:
+            while not self._suspended and not self._replies_wait:
                 message = self._parse()
                 if message is not None:
                     overtakes = self._take(message)
@@ -206,7 +268,7 @@ class QmpSession:
 
     def signal(self) -> None:
         """Tell whoever feeds this session whether to go on."""
-        busy = self._suspended or self._turn_asked
+        busy = self._suspended or self._turn_asked or self._replies_wait
         if busy != self._paused:
             self._paused = busy
             if self._on_pause is not None and self.state is not State.CLOSED:
@@ -257,4 +319,8 @@ class QmpSession:
 
 def encode_line(message: dict[str, Any], pretty: bool) -> bytes:
     """A message as it goes over the wire: CR LF at every line end."""
-    return (encode(message, pretty).replace("\n", "\r\n") + "\r\n").encode("ascii")
+    return _line(encode(message, pretty))
+
+
+def _line(text: str) -> bytes:
+    return (text.replace("\n", "\r\n") + "\r\n").encode("ascii")

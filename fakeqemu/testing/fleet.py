@@ -48,14 +48,18 @@ class Fleet:
         shard: tuple[int, int] | None = None,
         directory: str | Path | None = None,
         control: str | None = None,
+        journal: int | None = None,
         **settings: Any,
     ) -> None:
-        """`settings` go to each `FakeQemu`. Raises ScenarioError for a file that is wrong."""
+        """`journal`: keep so many last entries of each machine's (None: all).
+
+        `settings` go to each `FakeQemu`. Raises ScenarioError for a file that is wrong."""
         told = file if isinstance(file, FleetFile) else FleetFile.load(file)
         if shard is not None:
             told = told.shard(*shard)
         self.file = told
         self._wanted_directory = directory or told.directory
+        self._journal = journal
         self._control_address = control or told.control
         if settings.get("clock") == "virtual":
             settings["clock"] = VirtualClock()  # one for all
@@ -125,7 +129,7 @@ class Fleet:
             *member.options, "-qmp", monitor,
             profile=member.profile,
             socket=False,
-            prepare=[scenario.apply for scenario in member.scenarios],
+            prepare=[self._keep_last, *(scenario.apply for scenario in member.scenarios)],
             name=name,
             **self._settings,
         )  # fmt: skip
@@ -137,6 +141,10 @@ class Fleet:
             raise
         self._stages.watch(name, machine)
         return machine
+
+    def _keep_last(self, vm: Machine) -> None:
+        if self._journal is not None:
+            vm.journal.keep_last(self._journal)
 
     async def stop_one(self, name: str) -> None:
         """End one; it may be started again."""

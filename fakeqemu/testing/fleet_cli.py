@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 
+from fakeqemu.io.process import DEFAULT_JOURNAL
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing.fleet import Fleet
 from fakeqemu.testing.fleet_file import parse_shard
@@ -17,12 +18,16 @@ from fakeqemu.testing.record_cli import until_signal
 def run_fleet(
     file: str, shard: str | None, directory: str | None, control: str | None
 ) -> int:
-    """Run until SIGINT or SIGTERM. Raises ValueError for what is wrong in the file."""
+    """Run until SIGINT or SIGTERM; of each journal the last entries are kept.
+
+    Raises ValueError for what is wrong in the file.
+    """
     fleet = Fleet(
         file,
         shard=None if shard is None else parse_shard(shard),
         directory=directory,
         control=control,
+        journal=DEFAULT_JOURNAL,
     )
 
     async def run() -> int:

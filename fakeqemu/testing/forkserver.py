@@ -25,9 +25,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from fakeqemu.guard import describe
+
 #: most descriptors that one child is handed
 _MOST_FDS = 250
 _LENGTH = struct.Struct("!I")
+#: bytes of a request
+_LONGEST = 16 << 20
 
 
 #: arguments of the command -> exit status
@@ -99,13 +103,20 @@ class ForkServer:
         try:
             while self._status is None:
                 for key, _ in self._selector.select():
-                    key.data()
+                    self._call(key.data)
         except _Child as child:
             job = child.request, child.fds
         else:
             return self._status or 0
         become(*job, self._command)
         raise AssertionError("a child came back")
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        """Do one thing; a bug in it costs its client, not the server."""
+        try:
+            callback()
+        except Exception as bug:
+            sys.stderr.write(f"fakeqemu: internal error: {describe(bug)}\n")
 
     def leave_with_input(self) -> None:
         """Leave when standard input ends: whoever started the server is gone."""
@@ -122,19 +133,39 @@ class ForkServer:
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError):
             client, _ = self._listener.accept()
-            client.setblocking(True)
+            client.setblocking(False)
             self._clients[client.fileno()] = client
-            self._wait_for(client.fileno(), lambda: self._readable(client))
+            coming = Coming()
+            self._wait_for(client.fileno(), lambda: self._readable(client, coming))
 
-    def _readable(self, client: socket.socket) -> None:
-        self._selector.unregister(client.fileno())
+    def _readable(self, client: socket.socket, coming: Coming) -> None:
+        """Read what there is of a request; others are served until all of it is there."""
         try:
-            request, fds = receive(client)
-        except (OSError, ValueError, EOFError):
+            found = coming.read(client)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError, EOFError, RecursionError):
+            self._selector.unregister(client.fileno())
+            coming.close()
             self._forget(client)
             return
-        self._warm_profile(request["argv"])
-        pid = os.fork()
+        if found is None:
+            return
+        self._selector.unregister(client.fileno())
+        try:
+            self._start(client, *found)
+        except Exception:
+            self._forget(client)
+            raise
+
+    def _start(self, client: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
+        try:
+            self._warm_profile(request["argv"])
+            pid = os.fork()
+        except Exception:
+            for fd in fds:
+                os.close(fd)
+            raise
         if not pid:
             self.is_child = True
             self._abandon()
@@ -219,23 +250,61 @@ def _take_over(request: dict[str, Any], fds: list[int]) -> None:
     sys.argv = ["fakeqemu", *request["argv"]]
 
 
-def receive(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """One message with its descriptors. Raises EOFError, ValueError."""
-    fds = array.array("i")
-    room = socket.CMSG_SPACE(_MOST_FDS * fds.itemsize)
-    head, ancillary, _, _ = client.recvmsg(_LENGTH.size, room)
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    if len(head) < _LENGTH.size:
-        raise EOFError
-    (left,) = _LENGTH.unpack(head)
-    body = bytearray()
-    while len(body) < left:
-        if not (more := client.recv(left - len(body))):
+class Coming:
+    """A message under way, with the descriptors beside its first bytes."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._fds = array.array("i")
+
+    def read(self, client: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+        """Read once: the message with its descriptors, or None if there is more to come.
+
+        Raises OSError, EOFError, ValueError for what is no message.
+        """
+        size = _LENGTH.size
+        if len(self._data) >= size:
+            size += _LENGTH.unpack_from(self._data)[0]
+        room = socket.CMSG_SPACE(_MOST_FDS * self._fds.itemsize)
+        data, ancillary, _, _ = client.recvmsg(size - len(self._data), room)
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self._fds.frombytes(content[: len(content) - len(content) % self._fds.itemsize])
+        if not data:
             raise EOFError
-        body += more
-    return json.loads(body), list(fds)
+        self._data += data
+        if len(self._data) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._data)
+        if length > _LONGEST:
+            raise ValueError(f"a request of {length} bytes")
+        if len(self._data) < _LENGTH.size + length:
+            return None
+        request = json.loads(self._data[_LENGTH.size :])
+        _check(request, len(self._fds))
+        return request, list(self._fds)
+
+    def close(self) -> None:
+        """No message will come of it."""
+        for fd in self._fds:
+            os.close(fd)
+
+
+def _check(request: Any, fds: int) -> None:
+    """Raise ValueError for what asks for no child."""
+    if not isinstance(request, dict):
+        raise ValueError("not an object")
+    argv, env, targets = request.get("argv"), request.get("env"), request.get("fds")
+    if not isinstance(argv, list) or not all(isinstance(each, str) for each in argv):
+        raise ValueError("argv is a list of strings")
+    if not isinstance(env, dict) or not all(isinstance(each, str) for each in env.values()):
+        raise ValueError("env is an object of strings")
+    if not isinstance(request.get("cwd"), str):
+        raise ValueError("cwd is a string")
+    if not isinstance(targets, list) or len(targets) != fds:
+        raise ValueError("fds are as many as descriptors that came along")
+    if not all(isinstance(each, int) and 0 <= each < 1 << 16 for each in targets):
+        raise ValueError("fds are numbers of descriptors")
 
 
 def send(sock: socket.socket, request: dict[str, Any], fds: list[int]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from fakeqemu.model.block import drivers_format, info, permissions
 from fakeqemu.model.block.files import ImageLocked, MemoryFiles
+from fakeqemu.qapi.jsonwrite import encode
 
 MB = 1 << 20
 
@@ -113,6 +116,53 @@ def test_names_of_files(machine: Any, files: MemoryFiles) -> None:
         "w": 'json:{"offset": 512, "driver": "raw",'
              ' "file": {"driver": "file", "filename": "/i"}}',
     }  # fmt: skip
+
+
+def nested(depth: int) -> dict[str, Any]:
+    node: dict[str, Any] = {"driver": "null-co", "node-name": "base", "size": MB}
+    for number in range(depth):
+        node = {"driver": "raw", "node-name": f"n{number}", "file": node}
+    return node
+
+
+@pytest.mark.parametrize("query", ["query-named-block-nodes", "query-blockstats"])
+def test_nodes_in_nodes_cost_as_much_as_there_are(
+    machine: Any, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    """Work for each node, not for each node below each node."""
+    counts = {"refresh": 0, "options": 0, "counters": 0}
+
+    def counted(owner: Any, name: str, what: str) -> None:
+        function = getattr(owner, name)
+
+        def count(*args: Any) -> Any:
+            counts[what] += 1
+            return function(*args)
+
+        monkeypatch.setattr(owner, name, count)
+
+    counted(permissions.Update, "_refresh", "refresh")
+    counted(drivers_format.Raw, "significant_options", "options")
+    counted(info, "_counters", "counters")
+    machine.ask("blockdev-add", **nested(100))
+    assert counts["refresh"] < 500
+    found = machine.ask(query, **({"query-nodes": True} if query == "query-blockstats" else {}))
+    assert len(found) == 101
+    assert counts["options"] < 500 and counts["counters"] < 150
+    # and yet each shows all below it
+    top, depth = next(each for each in found if each["node-name"] == "n99"), 0
+    while "parent" in top:
+        top, depth = top["parent"], depth + 1
+    assert depth == (100 if query == "query-blockstats" else 0)
+    once = encode([found, found])
+    assert json.loads(once) == [found, found] and encode([found, found]) == once
+
+
+def test_long_names_of_files_end_in_dots(machine: Any) -> None:
+    machine.ask("blockdev-add", **nested(200))
+    short, long = machine.node("n9")["file"], machine.node("n199")["file"]
+    assert json.loads(short.removeprefix("json:"))["file"]["driver"] == "raw"
+    assert len(long) == 4095 and long.startswith("json:{") and long.endswith("...")
 
 
 def test_members_that_a_version_has_not_are_left_out(start: Callable[..., Any]) -> None:

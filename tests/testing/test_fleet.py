@@ -249,3 +249,12 @@ async def test_the_command(tmp_path: Path) -> None:
         await process.communicate()
     assert process.returncode == 0
     assert list((tmp_path / "run").iterdir()) == []
+
+
+async def test_of_long_journals_the_end_is_kept() -> None:
+    async with Fleet.of(2, *NONE, profile="10.0", journal=50) as fleet:
+        for machine in fleet:
+            for _ in range(100):
+                await machine.qmp("query-name")
+            assert len(machine.journal) == 50
+            assert machine.journal.dropped > 100

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fakeqemu.testing.forkclient import SERVER, ForkedProcess, _line
-from fakeqemu.testing.forkserver import receive, send
+from fakeqemu.testing.forkserver import Coming, send
 
 ROOT = Path(__file__).parents[2]
 NONE = ["run", "--profile", "10.0", "--", "-machine", "none", "-nodefaults", "-display", "none"]
@@ -78,9 +78,13 @@ def test_many_at_once(tmp_path: Path) -> None:
 
 def test_descriptors_whose_numbers_overlap(tmp_path: Path) -> None:
     left, right = socket.socketpair()
-    send(left, {"argv": []}, [right.fileno()])
-    request, fds = receive(right)
-    assert request == {"argv": []} and len(fds) == 1
+    asked = {"argv": [], "env": {}, "cwd": "/", "fds": [7]}
+    send(left, asked, [right.fileno()])
+    coming = Coming()
+    while (found := coming.read(right)) is None:
+        pass
+    request, fds = found
+    assert request == asked and len(fds) == 1
     os.close(fds[0])
     left.close()
     right.close()
@@ -103,6 +107,38 @@ def test_the_command(tmp_path: Path) -> None:
             assert message["pid"] != server.pid
             assert _line(sock, rest, 20)[0] == {"status": 0}
         assert "QEMU emulator version" in (tmp_path / "out").read_text()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_a_bad_request_costs_only_its_client(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "fakeqemu", "fork-server", str(path)], cwd=ROOT
+    )
+    good = {"argv": ["run", "-version"], "env": {}, "cwd": "/", "fds": []}
+    bad = [
+        [], {}, {**good, "argv": "x"}, {**good, "argv": [1]}, {**good, "env": {"A": 1}},
+        {**good, "cwd": None}, {**good, "fds": [1]},
+    ]  # fmt: skip
+    try:
+        while not path.exists():
+            assert server.poll() is None
+        with socket.socket(socket.AF_UNIX) as slow:
+            slow.connect(str(path))
+            slow.sendall(b"\0\0")
+            for request in bad:
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.connect(str(path))
+                    send(sock, request, [])  # type: ignore[arg-type]
+                    sock.settimeout(20)
+                    assert sock.recv(1) == b""
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(path))
+                send(sock, good, [])
+                _, rest = _line(sock, b"", 20)
+                assert _line(sock, rest, 20)[0] == {"status": 0}
     finally:
         server.terminate()
         server.wait()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.model.block import permissions as perms
 from fakeqemu.model.block.backend import Backend, RootState
 from fakeqemu.model.block.driver import DRIVERS
-from fakeqemu.model.block.node import SpelledInt
+from fakeqemu.model.block.filenames import SpelledInt
 from fakeqemu.model.block.opener import open_node
 from fakeqemu.model.block.qcow2 import Qcow2
 from fakeqemu.model.block.qcow2header import Header

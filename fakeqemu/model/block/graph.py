@@ -118,7 +118,7 @@ class Graph:
 
     def attach(self, parent: Node, name: str, node: Node, role: frozenset[str]) -> Edge:
         """Make `node` a child of `parent`. Raises QapiError."""
-        if parent in node.subtree():
+        if parent is node or (parent.parents and parent in node.subtree()):
             raise QapiError(
                 f"Making '{node.name}' a {name} child of '{parent.name}' would create a cycle"
             )
@@ -163,7 +163,7 @@ class Graph:
         roots = [edge.node]
         if isinstance(edge.parent, Node):
             roots.append(edge.parent)
-        perms.Update(roots).run()
+        perms.Update(roots, follow=True).run()
         self.collect()
 
     def redirect(self, edges: list[Edge], to: Node) -> None:
@@ -327,7 +327,7 @@ class Graph:
             edge.node.unblock(edge)
             self._unlink(edge)
         del self.nodes[node.name]
-        perms.Update([edge.node for edge in edges]).run()
+        perms.Update([edge.node for edge in edges], follow=True).run()
         for call in tuple(self.on_closed):
             call(node)
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block import driver as base
 from fakeqemu.model.block import permissions as perms
+from fakeqemu.model.block.filenames import Names
 from fakeqemu.model.block.node import Edge, Node
 from fakeqemu.model.block.opener import combined
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.jsonwrite import FixedObject
 from fakeqemu.qapi.schema import ArrayType, EnumType, ObjectType, Schema, Type
 
 if TYPE_CHECKING:
@@ -22,23 +24,42 @@ _OPERATIONS = ("rd", "wr", "unmap", "flush", "zone_append")
 _SECTOR = 512
 
 
+class Survey:
+    """What one query finds out about nodes: of those below several others once.
+
+    QEMU's replies repeat a chain for each node in it. Here the repetitions are the same object.
+    """
+
+    def __init__(self) -> None:
+        self.names = Names()
+        #: with the images below
+        self.images: dict[Node, Json] = {}
+        #: (node, by device)
+        self.stats: dict[tuple[Node, bool], Json] = {}
+
+
 # -- fitting a version -------------------------------------------------------------------------
 
 
 def shaped(schema: Schema, command: str, value: Any) -> Any:
     """A command's return value without the members that this version's schema has not."""
-    return _shaped(schema.commands[command].ret_type, value)
+    return _shaped(schema.commands[command].ret_type, value, {})
 
 
-def _shaped(type: Type, value: Any) -> Any:
+def _shaped(type: Type, value: Any, done: dict[int, Json]) -> Any:
+    """`done`: objects that occur several times, by their identity."""
     if isinstance(type, ArrayType):
-        return [_shaped(type.element, each) for each in value]
+        return [_shaped(type.element, each, done) for each in value]
+    if isinstance(value, FixedObject) and isinstance(type, ObjectType):
+        if id(value) not in done:
+            done[id(value)] = FixedObject(_object(type, value, done))
+        return done[id(value)]
     if isinstance(type, ObjectType) and isinstance(value, dict):
-        return _object(type, value)
+        return _object(type, value, done)
     return value
 
 
-def _object(type: ObjectType, value: Json) -> Json:
+def _object(type: ObjectType, value: Json, done: dict[int, Json]) -> Json:
     members = {member.name: member.type for member in type.members}
     if type.tag is not None:
         variant = type.variant(value.get(type.tag, ""))
@@ -51,7 +72,7 @@ def _object(type: ObjectType, value: Json) -> Json:
         kind = members[name]
         if isinstance(kind, ObjectType) and not _fits(kind, inner):
             continue
-        found[name] = _shaped(kind, inner)
+        found[name] = _shaped(kind, inner, done)
     return found
 
 
@@ -71,11 +92,23 @@ def image_size(node: Node) -> int:
     return -(-base.length(node) // _SECTOR) * _SECTOR
 
 
-def image_info(node: Node, *, backing: bool) -> Json:
-    """ImageInfo; with those of the backing images."""
+def _chain_info(node: Node, survey: Survey) -> Json:
+    """ImageInfo with those of the images below, which nobody changes."""
+    for each in reversed([each.skip_implicit() for each in node.chain()]):
+        if each not in survey.images:
+            info = image_info(each, survey)
+            edge = each.chain_edge
+            if edge is not None:
+                info["backing-image"] = survey.images[edge.node.skip_implicit()]
+            survey.images[each] = FixedObject(info)
+    return survey.images[node]
+
+
+def image_info(node: Node, survey: Survey) -> Json:
+    """ImageInfo, without those of the images below."""
     driver = node.driver
     info: Json = {
-        "filename": node.filename,
+        "filename": survey.names.filename(node),
         "format": driver.name,
         "virtual-size": image_size(node),
     }
@@ -101,9 +134,6 @@ def image_info(node: Node, *, backing: bool) -> Json:
     if snapshots:
         info["snapshots"] = [each.info() for each in snapshots]
     info["limits"] = driver.limits(node)
-    edge = node.chain_edge
-    if backing and edge is not None:
-        info["backing-image"] = image_info(edge.node.skip_implicit(), backing=True)
     return info
 
 
@@ -114,12 +144,12 @@ def _full_backing(node: Node) -> str:
         return ""
 
 
-def device_info(node: Node, backend: Backend | None, *, flat: bool) -> Json:
+def device_info(node: Node, backend: Backend | None, survey: Survey, *, flat: bool) -> Json:
     """BlockDeviceInfo. Raises QapiError for a damaged image that nobody can use."""
     if isinstance(node.driver, base.NoMedium):
         raise QapiError(f"Block device {node.name} is ejected")
     info: Json = {
-        "file": node.filename,
+        "file": survey.names.filename(node),
         "node-name": node.name,
         "ro": node.read_only,
         "drv": node.driver.name,
@@ -140,14 +170,14 @@ def device_info(node: Node, backend: Backend | None, *, flat: bool) -> Json:
     }
     cow = node.cow
     if cow is not None:
-        info["backing_file"] = cow.skip_implicit().filename
+        info["backing_file"] = survey.names.filename(cow.skip_implicit())
     if node.bitmaps:
         info["dirty-bitmaps"] = [bitmap.info() for bitmap in node.bitmaps]
     depth = 0
     if flat:
-        info["image"] = image_info(node, backing=False)
+        info["image"] = image_info(node, survey)
     else:
-        info["image"] = image_info(node.skip_implicit(), backing=True)
+        info["image"] = _chain_info(node.skip_implicit(), survey)
         at = node.skip_implicit()
         while (edge := at.chain_edge) is not None:
             depth += 1
@@ -179,7 +209,7 @@ def throttle_info(backend: Backend | None) -> Json:
     return info
 
 
-def block_info(backend: Backend, *, flat: bool = False) -> Json:
+def block_info(backend: Backend, survey: Survey, *, flat: bool = False) -> Json:
     """BlockInfo of query-block."""
     info: Json = {
         "device": backend.name,
@@ -194,7 +224,9 @@ def block_info(backend: Backend, *, flat: bool = False) -> Json:
     if backend.kind.io_status:
         info["io-status"] = backend.io_status
     if backend.node is not None and not isinstance(backend.node.driver, base.NoMedium):
-        info["inserted"] = device_info(backend.node.skip_implicit(), backend, flat=flat)
+        info["inserted"] = device_info(
+            backend.node.skip_implicit(), backend, survey, flat=flat
+        )
     return info
 
 
@@ -224,11 +256,15 @@ def _counters(node: Node | None, backend: Backend | None) -> Json:
     return stats
 
 
-def node_stats(node: Node | None, *, by_device: bool, backend: Backend | None = None) -> Json:
-    """BlockStats of a node and those below it."""
+def node_stats(node: Node, survey: Survey, *, by_device: bool) -> Json:
+    """BlockStats of a node and those below it, which nobody changes."""
+    if (node, by_device) not in survey.stats:
+        survey.stats[node, by_device] = FixedObject(_stats(node, survey, by_device, None))
+    return survey.stats[node, by_device]
+
+
+def _stats(node: Node, survey: Survey, by_device: bool, backend: Backend | None) -> Json:
     stats: Json = {"stats": _counters(node, backend)}
-    if node is None:
-        return stats
     if by_device:
         node = node.skip_implicit()
     stats["node-name"] = node.name
@@ -237,10 +273,10 @@ def node_stats(node: Node | None, *, by_device: bool, backend: Backend | None = 
         stats["driver-specific"] = specific
     parent = _storage(node)
     if parent is not None:
-        stats["parent"] = node_stats(parent, by_device=by_device)
+        stats["parent"] = node_stats(parent, survey, by_device=by_device)
     below = node.cow or (node.filtered_edge.node if node.filtered_edge else None)
     if by_device and below is not None:
-        stats["backing"] = node_stats(below, by_device=by_device)
+        stats["backing"] = node_stats(below, survey, by_device=by_device)
     return stats
 
 
@@ -255,9 +291,12 @@ def _storage(node: Node) -> Node | None:
     return found[0] if len(found) == 1 else None
 
 
-def backend_stats(backend: Backend) -> Json:
+def backend_stats(backend: Backend, survey: Survey) -> Json:
     """BlockStats of query-blockstats."""
-    stats = node_stats(backend.node, by_device=True, backend=backend)
+    if backend.node is None:
+        stats: Json = {"stats": _counters(None, backend)}
+    else:
+        stats = _stats(backend.node, survey, True, backend)
     stats["stats"]["account_invalid"] = backend.account_invalid
     stats["device"] = backend.name
     if backend.qdev:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fakeqemu.model.block import permissions as perms
-from fakeqemu.qapi import qdict
+from fakeqemu.model.block.filenames import Names
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.jsonwrite import encode
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.bitmaps import Bitmap
@@ -21,23 +20,6 @@ class User(Protocol):
     @property
     def description(self) -> str:
         """How a permission conflict names it."""
-
-
-class SpelledInt(int):
-    """A number that was given as a text, which names of files keep."""
-
-    text: str
-
-    @classmethod
-    def of(cls, value: int, text: str) -> SpelledInt:
-        """`value`, spelled as `text`."""
-        made = cls(value)
-        made.text = text
-        return made
-
-
-def _as_given(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: v.text if isinstance(v, SpelledInt) else v for k, v in values.items()}
 
 
 class Edge:
@@ -210,10 +192,16 @@ class Node:
         return below.skip_filters() if below is not None else None
 
     def subtree(self) -> Iterator[Node]:
-        """This node and all below it."""
-        yield self
-        for edge in self.children.values():
-            yield from edge.node.subtree()
+        """This node and all below it, each once."""
+        seen = {id(self)}
+        waiting = [self]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            for edge in reversed(node.children.values()):
+                if id(edge.node) not in seen:
+                    seen.add(id(edge.node))
+                    waiting.append(edge.node)
 
     # -- operations that may be refused --------------------------------------------------------
 
@@ -255,54 +243,14 @@ class Node:
     # -- names of files ----------------------------------------------------------------------
 
     @property
-    def backing_overridden(self) -> bool:
-        """Whether its backing image is not the one its header names."""
-        if not self.driver.supports_backing:
-            return False
-        backing = self.backing
-        if backing is None:
-            return self.auto_backing_file != ""
-        return backing.skip_implicit().filename != self.auto_backing_file
-
-    def full_options(self) -> dict[str, Any]:
-        """The options that would open the same again."""
-        if self.implicit and self.filtered_edge is not None:
-            return self.filtered_edge.node.full_options()
-        own = _as_given(self.driver.significant_options(self))
-        values = {"driver": self.driver.name, **own}
-        overridden = self.backing_overridden
-        for name, edge in self.children.items():
-            if name != "backing" or overridden or perms.COW not in edge.role:
-                values[name] = edge.node.full_options()
-        if overridden and self.backing is None:
-            values["backing"] = None
-        return values
-
-    @property
     def exact_filename(self) -> str:
         """A file name that alone opens the same; empty if there is none."""
-        if self.implicit and self.filtered_edge is not None:
-            return self.filtered_edge.node.exact_filename
-        own = self.driver.exact_filename(self)
-        if own is not None:
-            return own
-        file = self.primary
-        if file is None or self.driver.is_filter:
-            return ""
-        if not (file.driver.is_protocol or file.driver.in_file_names):
-            return ""
-        if self.driver.significant_options(self) or self.backing_overridden:
-            return ""
-        return file.exact_filename
+        return Names().exact(self)
 
     @property
     def filename(self) -> str:
-        """What replies show as its file."""
-        return self.exact_filename or f"json:{encode(_ordered(self.full_options()))}"
-
-
-def _ordered(value: dict[str, Any]) -> dict[str, Any]:
-    return dict(qdict.items(value))
+        """What replies show as its file; see `Names` for those of many nodes."""
+        return Names().filename(self)
 
 
 #: operations that users may refuse

@@ -169,7 +169,7 @@ def _finish(graph: Graph, node: Node, given: _Given, first: Node | None) -> None
         if driver.is_protocol:
             raise QapiError(f"Block protocol '{driver.name}' doesn't support the option '{name}'")
         raise QapiError(f"Block format '{driver.name}' does not support the option '{name}'")
-    perms.Update([node]).run()
+    perms.Update([node], follow=True).run()
 
 
 def _check_length(node: Node) -> None:

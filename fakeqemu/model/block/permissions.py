@@ -78,47 +78,80 @@ def ordered(roots: list[Node]) -> list[Node]:
     """The nodes reachable from `roots`, parents before children."""
     done: list[Node] = []
     seen: set[int] = set()
-
-    def visit(node: Node) -> None:
-        if id(node) in seen:
-            return
-        seen.add(id(node))
-        for edge in reversed(list(node.children.values())):
-            visit(edge.node)
-        done.append(node)
-
-    for node in roots:
-        visit(node)
+    for root in roots:
+        if id(root) in seen:
+            continue
+        seen.add(id(root))
+        under_way = [(root, reversed(list(root.children.values())))]
+        while under_way:
+            node, edges = under_way[-1]
+            for edge in edges:
+                if id(edge.node) not in seen:
+                    seen.add(id(edge.node))
+                    below = edge.node
+                    under_way.append((below, reversed(list(below.children.values()))))
+                    break
+            else:
+                done.append(node)
+                under_way.pop()
     return done[::-1]
 
 
 class Update:
-    """Permissions added up anew; `undo` gives back what they were."""
+    """Permissions added up anew; `undo` gives back what they were.
 
-    def __init__(self, nodes: list[Node]) -> None:
-        self._nodes = ordered(nodes)
-        self._edges = [(e, e.perm, e.shared) for n in self._nodes for e in n.children.values()]
-        self._perms = [(n, n.perm, n.shared) for n in self._nodes]
+    Of the given nodes and of what they lead to: all of that, or with `follow` only where an edge
+    changes. The latter is for changes of edges; nodes that changed themselves are given.
+    """
+
+    def __init__(self, nodes: list[Node], *, follow: bool = False) -> None:
+        self._nodes = nodes
+        self._follow = follow
+        #: what was refreshed: node, its permissions, those of its edges
+        self._before: list[tuple[Node, int, int, list[tuple[Edge, int, int]]]] = []
 
     def run(self) -> None:
         """Add up and check. Raises QapiError, with everything as it was."""
         try:
-            for node in self._nodes:
-                self._refresh(node)
+            if self._follow:
+                self._run_where_changed()
+            else:
+                for node in ordered(self._nodes):
+                    self._refresh(node)
         except QapiError:
             self.undo()
             raise
 
     def undo(self) -> None:
         """As before `run`."""
-        for edge, perm, shared in self._edges:
-            edge.perm, edge.shared = perm, shared
-        for node, perm, shared in self._perms:
+        for node, perm, shared, edges in self._before:
             node.perm, node.shared = perm, shared
-        for node, _, _ in self._perms:
+            for edge, edge_perm, edge_shared in edges:
+                edge.perm, edge.shared = edge_perm, edge_shared
+        for node, *_ in self._before:
             node.driver.settle(node)
 
-    def _refresh(self, node: Node) -> None:
+    def _run_where_changed(self) -> None:
+        pending = list(dict.fromkeys(self._nodes))
+        later: list[Node] = []
+        if len(pending) == 2 and pending[1] in (e.node for e in pending[0].children.values()):
+            later = [pending.pop()]
+        while len(pending) == 1:
+            # nothing else that waits can be above it
+            changed = self._refresh(pending[0])
+            pending = list(dict.fromkeys([*changed, *later]))
+            later = []
+        if not pending:
+            return
+        wanted = set(map(id, pending))
+        for node in ordered(pending):
+            if id(node) in wanted:
+                wanted.update(map(id, self._refresh(node)))
+
+    def _refresh(self, node: Node) -> list[Node]:
+        """Add up for one node; the children whose edges changed. Raises QapiError."""
+        edges = [(edge, edge.perm, edge.shared) for edge in node.children.values()]
+        self._before.append((node, node.perm, node.shared, edges))
         for holder, other in _pairs(node.parents):
             error = conflict(holder, other)
             if error is not None:
@@ -137,6 +170,7 @@ class Update:
             )
             if edge.node.force_share:
                 edge.shared = ALL
+        return [e.node for e, perm, shared in edges if (e.perm, e.shared) != (perm, shared)]
 
 
 def cumulative(parents: list[Edge]) -> tuple[int, int]:
@@ -160,10 +194,10 @@ def attempt(change: Callable[[], None], take_back: Callable[[], None], roots: li
     """Make a change and add up from `roots`; take it back if that fails. Raises QapiError."""
     change()
     try:
-        Update(roots).run()
+        Update(roots, follow=True).run()
     except QapiError:
         take_back()
-        Update(roots).run()
+        Update(roots, follow=True).run()
         raise
 
 
