@@ -19,7 +19,10 @@ BUCKETS = 512
 _WORD = 0xFFFFFFFF
 
 #: sizes of the second table are powers of two; the start slot is taken modulo this prime
-_PRIMES = (1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749)
+_PRIMES = (
+    1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071,
+    262139, 524287, 1048573, 2097143, 4194301, 8388593,
+)  # fmt: skip
 _SMALLEST = 3
 #: a slot whose name was taken out; never a member's name (compared by identity)
 _GONE = "".join(("<", "gone", ">"))

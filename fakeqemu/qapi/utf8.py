@@ -18,6 +18,8 @@ _NONCHARACTER = re.compile(
     + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17))
     + "]"
 )
+#: bytes of which one is in every noncharacter; to look for them takes no time
+_IN_NONCHARACTERS = (b"\xbf\xbe", b"\xbf\xbf", b"\xef\xb7")
 REPLACEMENT = "\ufffd"
 #: a NUL in text from a client: the bytes C0 80
 NUL = "\udcc0\udc80"
@@ -51,7 +53,9 @@ def decode(data: bytes) -> str | None:
             text = data.decode()
     except UnicodeDecodeError:
         return None
-    return None if _NONCHARACTER.search(text) else text
+    if any(part in data for part in _IN_NONCHARACTERS) and _NONCHARACTER.search(text):
+        return None
+    return text
 
 
 def decode_lossy(data: bytes) -> str:

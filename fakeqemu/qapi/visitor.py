@@ -30,6 +30,9 @@ from fakeqemu.qapi.schema import (
 #: frames enough for the deepest input the parser lets through
 _DEEP = 20_000
 
+#: elements from which on a list is looked at as a whole first
+_MANY = 1000
+
 ANONYMOUS = "<anonymous>"
 
 
@@ -167,9 +170,27 @@ class Visitor:
     def _array(self, type: ArrayType, value: Any, path: Path) -> list[Any]:
         if not isinstance(value, list):
             raise QapiError(texts.invalid_parameter_type(self._text(path), "array"))
+        if len(value) > _MANY and self._all_good(type.element, value):
+            return [*value]
         return [
             self.visit(type.element, each, path.element(index)) for index, each in enumerate(value)
         ]
+
+    def _all_good(self, element: Type, value: list[Any]) -> bool:
+        """Whether elements are what is wanted as they are, seen without a look at each alone."""
+        if not isinstance(self._scalars, JsonScalars):
+            return False
+        kinds = set(map(type, value))
+        if isinstance(element, EnumType):
+            return kinds == {str} and not element.features and set(value) <= set(element.values)
+        if not isinstance(element, BuiltinType):
+            return False
+        if element.json_type == "string":
+            return kinds == {str}
+        if element.json_type != "int" or kinds != {int}:
+            return False
+        low, high = INTEGER_RANGES[element.name]
+        return bool(max(low, 0) <= min(value) and max(value) <= high)
 
     def _alternate(self, type: AlternateType, value: Any, path: Path) -> Any:
         for each in type.members:

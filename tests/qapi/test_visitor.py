@@ -10,7 +10,7 @@ from fakeqemu.qapi.errors import AbortError, CommandNotFoundError, QapiError
 from fakeqemu.qapi.policy import CompatPolicy, hide_output, hide_schema
 from fakeqemu.qapi.schema import ArrayType, EnumType, ObjectType
 from fakeqemu.qapi.validate import SchemaViolation, check_event, check_reply
-from fakeqemu.qapi.visitor import check_arguments, check_value
+from fakeqemu.qapi.visitor import Visitor, check_arguments, check_value
 
 VERSIONS = ["7.2", "10.0", "11.1", "next"]
 
@@ -179,3 +179,31 @@ def test_a_named_value():
     schema = Profile.load("10.0").schema
     with pytest.raises(QapiError, match=r"'a.host' is missing"):
         check_value(schema, schema.named("InetSocketAddress"), {"port": "1"}, "a")
+
+
+def test_long_lists_are_checked_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = {"qom-type": "memory-backend-ram", "id": "m", "size": 1}
+    good = {**numbers, "host-nodes": [*range(3000), 65535]}
+    count, visit = 0, Visitor.visit
+
+    def counted(*args: object) -> object:
+        nonlocal count
+        count += 1
+        return visit(*args)
+
+    monkeypatch.setattr(Visitor, "visit", counted)
+    assert check_arguments(Profile.load("10.0").schema, "object-add", good) == good
+    names = {"interfaces": ["x"] * 3000, "initial": 1, "max": 1, "rounds": 1, "step": 1}
+    assert check_arguments(Profile.load("10.0").schema, "announce-self", names) == names
+    assert count < 30
+    for bad, text in ((65536, "expects uint16_t"), (True, "uint64"), ("x", "uint64")):
+        wrong = {**numbers, "host-nodes": [*range(3000), bad]}
+        assert text in refusal("10.0", "object-add", wrong)
+    # below zero it wraps, which only a look at each element tells
+    assert "uint16_t" in refusal("10.0", "object-add", {**numbers, "host-nodes": [0] * 3000 + [-1]})
+
+
+def test_so_many_unexpected_members_that_the_table_grows_far() -> None:
+    members = {str(number): number for number in range(40_000)}
+    text = refusal("10.0", "query-name", members)
+    assert text.startswith("Parameter '") and text.endswith("' is unexpected")
