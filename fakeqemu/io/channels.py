@@ -62,6 +62,10 @@ class LinkStream:
         """Bytes that the other side has not taken yet."""
         return self._link.queued
 
+    def when_drained(self, call: Callable[[], None] | None) -> None:
+        """Have `call` called each time that nothing is queued any more."""
+        self._link.on_drained = call
+
     def write(self, data: bytes) -> None:
         """Queue `data`."""
         self._link.write(data)

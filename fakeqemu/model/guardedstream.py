@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,15 +17,18 @@ class GuardedStream:
         self._stream = stream
         self._guard = guard
         self._failed = failed
+        self._on_data: Callable[[bytes], None] | None = None
+        self._most_queued: int | None = None
 
     @property
     def on_data(self) -> Callable[[bytes], None] | None:
         """Who gets the input."""
-        return self._stream.on_data
+        return self._on_data
 
     @on_data.setter
     def on_data(self, call: Callable[[bytes], None] | None) -> None:
-        self._stream.on_data = self._bound(call)
+        self._on_data = call
+        self._stream.on_data = None if call is None else self._bound(self._input)
 
     @property
     def on_close(self) -> Callable[[str | None], None] | None:
@@ -39,6 +43,35 @@ class GuardedStream:
     def queued(self) -> int:
         """Bytes that the other side has not taken yet, as far as the host can tell."""
         return int(getattr(self._stream, "queued", 0))
+
+    def limit_queue(self, most: int, drained: Callable[[], None]) -> None:
+        """Leave input with the host while more than `most` bytes are queued.
+
+        What is asked in a few bytes may be answered by millions, which wait for the other side to
+        take them. `drained` is called each time that nothing is queued any more.
+        """
+        self._most_queued = most
+        set_call = getattr(self._stream, "when_drained", None)
+        if set_call is not None:
+            set_call(self._bound(functools.partial(self._drained, drained)))
+
+    def _drained(self, call: Callable[[], None]) -> None:
+        call()
+        self._listen()
+
+    def _input(self, data: bytes) -> None:
+        if self._on_data is not None:
+            self._on_data(data)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Take input, or leave it where it is."""
+        if self._most_queued is None:
+            return
+        full = self.queued > self._most_queued
+        call = self._bound(self._input) if self._on_data is not None and not full else None
+        if (self._stream.on_data is None) != (call is None):
+            self._stream.on_data = call
 
     def write(self, data: bytes) -> None:
         """Queue `data`."""

@@ -107,6 +107,18 @@ class GuestMemory:
                 offset = region.offset + at - region.start
                 self.store(region.block, offset, data[start : start + length])
 
+    def zero(self, address: int, size: int) -> None:
+        """Zeros from guest-physical `address` on; costs what is there, not what is asked for."""
+        for region, length, at in self._parts(address, size):
+            if region.rom:
+                continue
+            pages = self._pages.get(region.block, {})
+            first = region.offset + at - region.start
+            numbers = range(first // PAGE, -(-(first + length) // PAGE))
+            for number in [n for n in pages if n in numbers]:
+                start, end = max(first, number * PAGE), min(first + length, (number + 1) * PAGE)
+                self.store(region.block, start, bytes(end - start))
+
     def content(self, address: int, size: int) -> Iterator[Piece]:
         """A stretch of guest-physical addresses, as pieces of a file."""
         at, end = address, address + size

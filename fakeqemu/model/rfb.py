@@ -64,7 +64,10 @@ class _HangUp(Exception):  # noqa: N818 - the end of a session, not an error
 
 
 class RfbClient:
-    """One client's session. `send` and `close` are its connection."""
+    """One client's session. `send` and `close` are its connection.
+
+    While `is_full` no picture is sent, however often it is asked for; `refresh` makes up for it.
+    """
 
     def __init__(
         self,
@@ -73,7 +76,9 @@ class RfbClient:
         close: Callable[[], None],
         *,
         skip_auth: bool = False,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._is_full = is_full
         self._server = server
         self._send = send
         self._close = close
@@ -83,9 +88,9 @@ class RfbClient:
         self._encodings: tuple[int, ...] = ()
         self._size = (0, 0)
         self._shown: Picture | None = None
-        #: whether an update was asked for that nothing has come for yet
-        self._waits = False
-        self._buffer = b""
+        #: whether an update was asked for that nothing has come for yet, and one of everything
+        self._waits = self._waits_for_all = False
+        self._buffer = bytearray()
         self._session = self._talk()
         self._needed: int | None = None
 
@@ -98,7 +103,8 @@ class RfbClient:
         """Bytes have come from the client."""
         self._buffer += data
         while self._needed is not None and len(self._buffer) >= self._needed:
-            piece, self._buffer = self._buffer[: self._needed], self._buffer[self._needed :]
+            piece = bytes(self._buffer[: self._needed])
+            del self._buffer[: self._needed]
             try:
                 self._needed = self._session.send(piece)
             except (StopIteration, _HangUp):
@@ -108,7 +114,7 @@ class RfbClient:
     def refresh(self) -> None:
         """The picture may have changed: show it to a client that waits for that."""
         if self._waits and self._needed is not None:
-            self._update(whole=False)
+            self._update()
 
     # -- the session -------------------------------------------------------------------------
 
@@ -213,16 +219,19 @@ class RfbClient:
                 self._send(format.colour_map)
         elif kind == _UPDATE:
             self._waits = True
-            self._update(whole=not data[0])
+            self._waits_for_all |= not data[0]
+            self._update()
         elif kind == _POWER:
             raise _HangUp
         else:
             self._server.input("vnc-key" if kind == _KEY else "vnc-pointer", data)
 
-    def _update(self, *, whole: bool) -> None:
-        """Send the picture, if it is asked for or another than the client has."""
+    def _update(self) -> None:
+        """Send the picture, if all of it is asked for or it is another than the client has."""
+        if self._is_full():
+            return
         picture = self._server.picture()
-        if not whole and picture == self._shown:
+        if not self._waits_for_all and picture == self._shown:
             return
         rectangles = []
         if (picture.width, picture.height) != self._size:
@@ -234,7 +243,8 @@ class RfbClient:
         rectangles.append(
             _rectangle(*self._size, _RAW) + self._format.converted(picture.pixels)
         )
-        self._shown, self._waits = self._server.picture(), False
+        self._shown = self._server.picture()
+        self._waits = self._waits_for_all = False
         self._send(struct.pack(">BxH", 0, len(rectangles)) + b"".join(rectangles))
 
 

@@ -32,6 +32,8 @@ _SHARING = ("ignore", "allow-exclusive", "force-shared")
 _ON = ("on", "yes", "true", "y")
 _SECOND = 10**9
 _CONNECTIONS = 32
+#: bytes that may wait for a client before no more is read of what it says
+_MOST_QUEUED = 1 << 20
 
 
 class Displays:
@@ -163,13 +165,15 @@ class VncDisplay:
 
     def connect(self, stream: Stream, peer: Json, *, skip_auth: bool = False) -> None:
         """A client has come."""
-        stream = GuardedStream(stream, self._vm.guard, lambda _: self.disconnect(client))
-        client = VncClient(stream, peer)
+        guarded = GuardedStream(stream, self._vm.guard, lambda _: self.disconnect(client))
+        client = VncClient(guarded, peer)
         client.session = rfb.RfbClient(
-            self, stream.write, lambda: self.disconnect(client), skip_auth=skip_auth
-        )
-        stream.on_close = lambda _error: self._gone(client)
-        stream.on_data = client.session.receive
+            self, guarded.write, lambda: self.disconnect(client), skip_auth=skip_auth,
+            is_full=lambda: guarded.queued > 0,
+        )  # fmt: skip
+        guarded.limit_queue(_MOST_QUEUED, client.session.refresh)
+        guarded.on_close = lambda _error: self._gone(client)
+        guarded.on_data = client.session.receive
         self._emit("VNC_CONNECTED", client)
         self.clients.append(client)
         client.session.start()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fakeqemu.clock import SECOND, VirtualClock
 from fakeqemu.model.device import DeviceObject
 from fakeqemu.model.qom import QomObject, resolve_from
+from fakeqemu.qapi.errors import NotModelledError
 from fakeqemu.qapi.utf8 import c_bytes
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _SIZES = {"b": 1, "w": 2, "l": 4, "q": 8}
 _ADDRESS = (1 << 64) - 1
 _PORTS = 0xFFFF
 _UNNAMED = "unnamed-gpio-in"
+#: most bytes that one request may read or write: a length costs nothing to name
+_MOST_BYTES = 64 << 20
 #: requests that are answered before others have their turn
 _REQUESTS = 64
 
@@ -38,7 +41,8 @@ class QtestServer:
         self._vm = vm
         self._chardev = chardev
         self._log = log
-        self._buffer = b""
+        #: pieces of a line that has not ended yet
+        self._begun: list[bytes] = []
         #: requests not answered yet
         self._lines: list[bytes] = []
         #: they are gone on with in another turn
@@ -71,7 +75,11 @@ class QtestServer:
         """Requests, or parts of them."""
         for fd in fds:
             self._vm.host.close_fd(fd)
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = b"".join((*self._begun, lines[0]))
+            self._begun.clear()
+        self._begun.append(rest)
         self._lines += lines
         self._work()
 
@@ -107,6 +115,8 @@ class QtestServer:
             return
         try:
             text = answer(self, *arguments)
+        except NotModelledError as error:
+            text = f"FAIL {error.desc}"
         except (TypeError, ValueError) as error:
             self._vm.journal.note("qtest-misuse", line, error=str(error))
             text = f"FAIL fakeqemu: '{line}' would have ended a real server"
@@ -150,14 +160,14 @@ class QtestServer:
 
     def read(self, address: str, size: str, *_: str) -> str:
         """Bytes as one hexadecimal number."""
-        length = _number(size)
+        length = _length(size)
         if not length:
             raise ValueError("no bytes to read")
         return f"OK 0x{self._load(_number(address), length).hex()}"
 
     def write(self, address: str, size: str, data: str, *_: str) -> str:
         """Bytes from one hexadecimal number, zeros behind its end."""
-        at, length = _number(address), _number(size)
+        at, length = _number(address), _length(size)
         if len(data) < len("0x") + 1:
             return "ERR invalid argument size"
         digits = data[2 : 2 + 2 * length]
@@ -168,17 +178,17 @@ class QtestServer:
     def fill(self, address: str, size: str, pattern: str, *_: str) -> str:
         """memset."""
         value = bytes([_number(pattern) & 0xFF])
-        self._store(_number(address), value * _number(size))
+        self._store(_number(address), value * _length(size))
         return "OK"
 
     def read_base64(self, address: str, size: str, *_: str) -> str:
         """b64read."""
-        content = self._load(_number(address), _number(size))
+        content = self._load(_number(address), _length(size))
         return f"OK {base64.b64encode(content).decode()}"
 
     def write_base64(self, address: str, size: str, data: str, *_: str) -> str:
         """b64write."""
-        at, length = _number(address), _number(size)
+        at, length = _number(address), _length(size)
         if len(data) < len("0x") + 1:
             return "ERR invalid argument size"
         content = base64.b64decode(data)
@@ -306,6 +316,14 @@ def _number(text: str, *, signed: bool = False) -> int:
     value = int(digits, 8 if octal else 0)
     value = -value if match[1] == "-" else value
     return value if signed else value & _ADDRESS
+
+
+def _length(text: str) -> int:
+    """How many bytes; NotModelledError for more than we move at a time."""
+    length = _number(text)
+    if length > _MOST_BYTES:
+        raise NotModelledError(f"qtest requests of more than {_MOST_BYTES} bytes")
+    return length
 
 
 def _port(text: str) -> int:

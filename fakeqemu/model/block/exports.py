@@ -22,6 +22,8 @@ Json = dict[str, Any]
 #: as many clients at a time, and seconds for a handshake, where nbd-server-start says nothing
 #: (see QEMU's include/block/nbd.h, and its stable branches since CVE-2024-7409)
 _MOST_CLIENTS, _HANDSHAKE_SECONDS = 100, 10
+#: bytes of answers that may wait for a client before its further requests do
+_MOST_QUEUED = nbdwire.LARGEST
 
 
 class Exports:
@@ -31,7 +33,7 @@ class Exports:
         self.block = block
         self.all: list[Export] = []
         self._listener: Listener | None = None
-        self._streams: dict[nbd.Connection, Stream] = {}
+        self._streams: dict[nbd.Connection, GuardedStream] = {}
         #: clients that have connected while there were as many as there may be, oldest first
         self._waiting: list[Stream] = []
         #: ends of the time for a handshake
@@ -109,11 +111,13 @@ class Exports:
             stream.write,
             lambda: self._end(connection),
             self.block.vm.profile.traits,
+            lambda: guarded.queued > _MOST_QUEUED,
         )
-        stream = GuardedStream(stream, self.block.vm.guard, lambda _: self._hang_up(connection))
-        self._streams[connection] = stream
-        stream.on_data = lambda data: self._received(connection, data)
-        stream.on_close = lambda _error: self._cut_off(connection)
+        guarded = GuardedStream(stream, self.block.vm.guard, lambda _: self._hang_up(connection))
+        self._streams[connection] = guarded
+        guarded.on_data = lambda data: self._received(connection, data)
+        guarded.limit_queue(_MOST_QUEUED, lambda: self._received(connection, b""))
+        guarded.on_close = lambda _error: self._cut_off(connection)
         if self._handshake_seconds:
             self._handshakes[connection] = self.block.vm.clock.call_later(
                 self._handshake_seconds * SECOND, lambda: self._cut_off(connection)

@@ -62,7 +62,11 @@ class Target(Protocol):
 
 
 class Connection:
-    """One client. `send` takes bytes for it, `close` ends it."""
+    """One client. `send` takes bytes for it, `close` ends it.
+
+    While `is_full` no request is looked at: what is asked in a few bytes may be answered by
+    millions, which wait for the client to take them. `receive` goes on.
+    """
 
     def __init__(
         self,
@@ -70,8 +74,10 @@ class Connection:
         send: Callable[[bytes], None],
         close: Callable[[], None],
         traits: Traits,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._traits = traits
+        self._is_full = is_full
         self._send, self._close = send, close
         self._buffer = bytearray()
         self._handshake = Handshake(exports, send, extended=traits.nbd_extended_headers)
@@ -92,7 +98,7 @@ class Connection:
     def receive(self, data: bytes) -> None:
         """What came from the client."""
         self._buffer += data
-        while not self._ended and self._step():
+        while not self._ended and not self._is_full() and self._step():
             pass
 
     def hung_up(self) -> None:

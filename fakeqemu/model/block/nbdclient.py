@@ -6,6 +6,8 @@ an answer where the model cannot wait, and is not modelled.
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,18 @@ if TYPE_CHECKING:
     from fakeqemu.model.block.node import Node
 
 _PIECE = 1 << 20
+_LARGEST_SIZE = (1 << 63) - 1
+#: zeros that are sent one by one to a server that cannot write them by itself
+_MOST_ZEROS = 1 << 30
+#: texts of refusals, the option follows
+_REFUSALS = {
+    wire.REP_ERR_POLICY: "Denied by server for option",
+    wire.REP_ERR_INVALID: "Invalid parameters for option",
+    wire.REP_ERR_PLATFORM: "Server lacks support for option",
+    wire.REP_ERR_TLS_REQD: "TLS negotiation required before option",
+    wire.REP_ERR_SHUTDOWN: "Server shutting down before option",
+    wire.REP_ERR_BLOCK_SIZE_REQD: "Server requires INFO_BLOCK_SIZE for option",
+}
 
 
 class NbdClient:
@@ -33,6 +47,10 @@ class NbdClient:
         self._done: Callable[[str], None] | None = done
         self._buffer = bytearray()
         self._state: Callable[[], bool] = self._greeting
+        #: what is being read, as errors name it
+        self._reads = "initial magic"
+        #: bytes of a message that are of no use, still to come
+        self._dropped = 0
         self.size = 0
         self.flags = 0
         self._cookie = 0
@@ -54,6 +72,8 @@ class NbdClient:
     def zero(self, offset: int, count: int) -> None:
         """Let the server write zeros."""
         if not self.flags & wire.SEND_ZEROES:
+            if count > _MOST_ZEROS:
+                raise NotModelledError("many zeros for an NBD server that cannot write them")
             for at in range(offset, offset + count, _PIECE):
                 self.write(at, bytes(min(_PIECE, offset + count - at)))
             return
@@ -100,12 +120,22 @@ class NbdClient:
         return taken
 
     def _greeting(self) -> bool:
+        """See nbd/client.c: nbd_start_negotiate()."""
+        for at, magic, what in ((0, wire.INIT_MAGIC, "initial"), (8, wire.OPTION_MAGIC, "server")):
+            found = bytes(self._buffer[at : at + 8])
+            if len(found) < 8:
+                self._reads = f"{what} magic"
+                return False
+            if found != magic:
+                number = int.from_bytes(found, "big")
+                return self._fail(f"Bad {what} magic received: {number:#x}")
+        self._reads = "server flags"
         head = self._take(18)
         if head is None:
             return False
-        if head[:16] != wire.INIT_MAGIC + wire.OPTION_MAGIC:
-            return self._fail("Bad initial magic received")
         flags = struct.unpack(">H", head[16:])[0]
+        if not flags & wire.FIXED_NEWSTYLE:
+            return self._fail(NotModelledError("NBD servers without options").desc)
         answer = flags & (wire.FIXED_NEWSTYLE | wire.NO_ZEROES)
         name = c_bytes(self._export)
         data = struct.pack(">I", len(name)) + name + struct.pack(">H", 0)
@@ -119,33 +149,96 @@ class NbdClient:
         return True
 
     def _option_reply(self) -> bool:
+        """See nbd/client.c: nbd_opt_info_or_go()."""
+        self._reads = "option reply"
         if len(self._buffer) < 20:
             return False
-        _, _, kind, length = struct.unpack_from(">QIII", self._buffer)
-        if len(self._buffer) < 20 + length:
-            return False
-        self._take(20)
-        data = self._take(length) or b""
-        if kind == wire.REP_INFO and struct.unpack_from(">H", data)[0] == wire.INFO_EXPORT:
-            self.size, self.flags = struct.unpack_from(">QH", data, 2)
-        elif kind == wire.REP_ACK:
+        magic, option, kind, length = struct.unpack_from(">QIII", self._buffer)
+        if magic != wire.REPLY_MAGIC:
+            return self._fail("Unexpected option reply magic")
+        if option != wire.OPT_GO:
+            name, wanted = wire.option_name(option), wire.option_name(wire.OPT_GO)
+            return self._fail(
+                f"Unexpected option type {option} ({name}), expected {wire.OPT_GO} ({wanted})"
+            )
+        if kind & 1 << 31:
+            return self._refused(kind, length)
+        if kind == wire.REP_ACK:
+            if length:
+                return self._fail("server sent invalid NBD_REP_ACK")
+            if not self.flags:
+                return self._fail("broken server omitted NBD_INFO_EXPORT")
+            self._take(20)
             self._state = self._reply
             self._finished("")
-        elif kind == wire.REP_ERR_UNKNOWN:
-            return self._fail("Requested export not available")
-        elif kind & 1 << 31:
-            return self._fail(f"server refuses option {wire.OPT_GO} (go)")
+            return True
+        if kind != wire.REP_INFO:
+            found, wanted = wire.reply_name(kind), wire.reply_name(wire.REP_INFO)
+            return self._fail(
+                f"unexpected reply type {kind} ({found}), expected {wire.REP_INFO} ({wanted})"
+            )
+        if length < 2:
+            return self._fail(f"NBD_REP_INFO length {length} is too short")
+        return self._info(length - 2)
+
+    def _info(self, length: int) -> bool:
+        """The rest of one NBD_REP_INFO, `length` bytes behind its type."""
+        self._reads = "info type"
+        if len(self._buffer) < 22:
+            return False
+        if struct.unpack_from(">H", self._buffer, 20)[0] != wire.INFO_EXPORT:
+            # it may be as long as it likes: nothing of it is kept
+            self._take(22)
+            self._dropped, self._state = length, self._drop
+            return True
+        if length != 10:
+            return self._fail(f"remaining export info len {length} is unexpected size")
+        self._reads = "info size" if len(self._buffer) < 30 else "info flags"
+        data = self._take(32)
+        if data is None:
+            return False
+        self.size, self.flags = struct.unpack_from(">QH", data, 22)
+        if self.size > _LARGEST_SIZE:
+            return self._fail(NotModelledError("NBD exports of 8 EiB and more").desc)
         return True
 
+    def _drop(self) -> bool:
+        self._reads = "info payload"
+        count = min(self._dropped, len(self._buffer))
+        self._take(count)
+        self._dropped -= count
+        if self._dropped:
+            return False
+        self._state = self._option_reply
+        return True
+
+    def _refused(self, kind: int, length: int) -> bool:
+        """See nbd/client.c: nbd_handle_reply_err()."""
+        if length > wire.LARGEST:
+            name = wire.reply_name(kind)
+            return self._fail(f"server error {kind} ({name}) message is too long")
+        if len(self._buffer) < 20 + length:
+            self._reads = f"option error {kind} ({wire.reply_name(kind)}) message"
+            return False
+        if kind == wire.REP_ERR_UNSUP:
+            return self._fail(NotModelledError("NBD servers without option go").desc)
+        if kind == wire.REP_ERR_UNKNOWN:
+            return self._fail("Requested export not available")
+        text = _REFUSALS.get(kind, "Unknown error code when asking for option")
+        return self._fail(f"{text} {wire.OPT_GO} ({wire.option_name(wire.OPT_GO)})")
+
     def _reply(self) -> bool:
+        """See nbd/client.c: nbd_receive_reply()."""
         head = self._take(16)
         if head is None:
             return False
         magic, error, cookie = struct.unpack(">IIQ", head)
         if magic != wire.SIMPLE_MAGIC:
-            return self._fail("invalid magic")
+            return self._fail(f"invalid magic (got {magic:#x})")
+        if cookie not in self._pending:
+            return self._fail(os.strerror(errno.EINVAL))
         if error:
-            return self._fail("No space left on device" if error == 28 else "Input/output error")
+            return self._fail(os.strerror(wire.system_error(error)))
         self._pending.discard(cookie)
         if not self._pending:
             self._wake()
@@ -175,8 +268,10 @@ class NbdClient:
 
     def _closed(self, error: str | None) -> None:
         self.error = self.error or error or "Input/output error"
-        self._finished(error or "Failed to read initial magic: Unexpected end-of-file before"
-                                " all bytes were read")  # fmt: skip
+        self._finished(
+            error
+            or f"Failed to read {self._reads}: Unexpected end-of-file before all bytes were read"
+        )
         self._wake()
 
 

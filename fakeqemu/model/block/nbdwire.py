@@ -19,9 +19,9 @@ OPT_EXPORT_NAME, OPT_ABORT, OPT_LIST, OPT_STARTTLS = 1, 2, 3, 5
 OPT_INFO, OPT_GO, OPT_STRUCTURED, OPT_LIST_META, OPT_SET_META, OPT_EXTENDED = 6, 7, 8, 9, 10, 11
 REP_ACK, REP_SERVER, REP_INFO, REP_META = 1, 2, 3, 4
 (
-    REP_ERR_UNSUP, REP_ERR_POLICY, REP_ERR_INVALID, REP_ERR_UNKNOWN,
-    REP_ERR_BLOCK_SIZE_REQD, REP_ERR_EXT_HEADER_REQD,
-) = (1 << 31 | n for n in (1, 2, 3, 6, 8, 10))  # fmt: skip
+    REP_ERR_UNSUP, REP_ERR_POLICY, REP_ERR_INVALID, REP_ERR_PLATFORM, REP_ERR_TLS_REQD,
+    REP_ERR_UNKNOWN, REP_ERR_SHUTDOWN, REP_ERR_BLOCK_SIZE_REQD, REP_ERR_EXT_HEADER_REQD,
+) = (1 << 31 | n for n in (1, 2, 3, 4, 5, 6, 7, 8, 10))  # fmt: skip
 INFO_EXPORT, INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE = 0, 1, 2, 3
 
 #: transmission flags
@@ -58,6 +58,13 @@ _OPTIONS = {
     OPT_LIST_META: "list meta context", OPT_SET_META: "set meta context",
     OPT_EXTENDED: "extended headers",
 }  # fmt: skip
+_REPLIES = {
+    REP_ACK: "ack", REP_SERVER: "server", REP_INFO: "info", REP_META: "meta context",
+    REP_ERR_UNSUP: "unsupported", REP_ERR_POLICY: "denied by policy", REP_ERR_INVALID: "invalid",
+    REP_ERR_PLATFORM: "platform lacks support", REP_ERR_TLS_REQD: "TLS required",
+    REP_ERR_UNKNOWN: "export unknown", REP_ERR_SHUTDOWN: "server shutting down",
+    REP_ERR_BLOCK_SIZE_REQD: "block size required",
+}  # fmt: skip
 _COMMANDS = (
     "read", "write", "disconnect", "flush", "trim", "cache", "write zeroes", "block status",
 )  # fmt: skip
@@ -78,9 +85,19 @@ def option_name(option: int, *, extended: bool = True) -> str:
     return _OPTIONS.get(option, "<unknown>")
 
 
+def reply_name(reply: int) -> str:
+    """An option's reply as error texts name it (see nbd/common.c: nbd_rep_lookup())."""
+    return _REPLIES.get(reply, "<unknown>")
+
+
 def command_name(command: int) -> str:
     """A request's type as error texts name it (see nbd/common.c: nbd_cmd_lookup())."""
     return _COMMANDS[command] if command < len(_COMMANDS) else "<unknown>"
+
+
+def system_error(number: int) -> int:
+    """The error number of an answer (see nbd/common.c: nbd_errno_to_system_errno())."""
+    return number if number in _ERRORS.values() else errno.EINVAL
 
 
 def wire_error(error: OSError | QapiError) -> int:

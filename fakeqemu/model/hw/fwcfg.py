@@ -90,7 +90,8 @@ class FwCfg(Chip):
             self._select(control >> 16)
         if control & _READ:
             content = (self._selected or b"")[self._at : self._at + length]
-            memory.write(address, content.ljust(length, b"\0"))
+            memory.write(address, content)
+            memory.zero(address + len(content), length - len(content))
         if control & (_READ | _SKIP):
             self._at += length
         # what is there is not for the guest to write
