@@ -158,6 +158,16 @@ def test_nodes_in_nodes_cost_as_much_as_there_are(
     assert json.loads(once) == [found, found] and encode([found, found]) == once
 
 
+def test_images_that_are_ours_already_cost_nothing(
+    machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.add("null-co", "n")
+    updates: list[Any] = []
+    monkeypatch.setattr(permissions.Update, "run", updates.append)
+    machine.ask("cont")
+    assert updates == []
+
+
 def test_long_names_of_files_end_in_dots(machine: Any) -> None:
     machine.ask("blockdev-add", **nested(200))
     short, long = machine.node("n9")["file"], machine.node("n199")["file"]

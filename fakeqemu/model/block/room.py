@@ -182,7 +182,8 @@ class Block:
         for each in nodes:
             each.inactive = False
         try:
-            perms.Update(self._tops()).run()
+            if nodes:
+                perms.Update(self._tops()).run()
         except QapiError:
             for each in nodes:
                 each.inactive = True
