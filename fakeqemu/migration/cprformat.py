@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from fakeqemu.model.savedfds import SavedFd
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.utf8 import c_bytes
 from fakeqemu.traits import Traits
 
@@ -49,6 +49,10 @@ def encode(saved: Iterable[SavedFd], traits: Traits, *, numbers: bool) -> list[P
     return pieces
 
 
+#: bytes of a state, which is read from its start with each piece that comes
+_MOST_BYTES = 1 << 20
+
+
 class CprReader:
     """Reads a state as it comes."""
 
@@ -67,6 +71,8 @@ class CprReader:
         """
         self._data += data
         self._fds += fds
+        if len(self._data) > _MOST_BYTES:
+            raise NotModelledError(f"CPR states of more than {_MOST_BYTES} bytes")
         return self._read(ended=False)
 
     def feed_eof(self) -> list[SavedFd]:

@@ -26,7 +26,6 @@ third on, is here: the same file serves all hosts.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -36,7 +35,15 @@ from typing import Any
 from fakeqemu.profile import Profile
 from fakeqemu.testing.faults_names import check_name
 from fakeqemu.testing.fleet_stage import FleetStage
-from fakeqemu.testing.scenario_file import ScenarioError, ScenarioFile, parse, parse_stage
+from fakeqemu.testing.readfile import read_toml
+from fakeqemu.testing.scenario_file import (
+    ScenarioError,
+    ScenarioFile,
+    parse,
+    parse_stage,
+    strings,
+    tables,
+)
 
 _KEYS = (
     *("profile", "options", "directory", "control", "seed", "machines", "rules", "stages"),
@@ -55,6 +62,10 @@ class Member:
     options: tuple[str, ...]
     #: what is to happen to it, from its group and from the rules that match
     scenarios: tuple[ScenarioFile, ...] = ()
+
+
+#: machines of one entry: more would not find room on a host
+_MOST_MACHINES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +88,9 @@ class FleetFile:
     def load(path: str | Path) -> FleetFile:
         """Read a file. Raises ScenarioError."""
         try:
-            data = tomllib.loads(Path(path).read_text("utf-8"))
-        except OSError as error:
-            raise ScenarioError(f"{path}: {error.strerror}") from None
-        except tomllib.TOMLDecodeError as error:
-            raise ScenarioError(f"{path}: {error}") from None
+            data = read_toml(path)
+        except ValueError as error:
+            raise ScenarioError(str(error)) from None
         return parse_fleet(data, str(path))
 
     def shard(self, index: int, count: int) -> FleetFile:
@@ -104,7 +113,7 @@ def parse_fleet(data: Mapping[str, Any], path: str) -> FleetFile:
     """A fleet from TOML's values. Raises ScenarioError."""
     _check_keys(data, _KEYS, path, "")
     rules = []
-    for number, table in enumerate(data.get("rules", []), 1):
+    for number, table in enumerate(tables(data, "rules", path), 1):
         place = f"rules[{number}]"
         _check_keys(table, _RULE, path, place)
         pattern = table.get("machines")
@@ -113,7 +122,7 @@ def parse_fleet(data: Mapping[str, Any], path: str) -> FleetFile:
         said = {key: value for key, value in table.items() if key != "machines"}
         rules.append((place, pattern, parse(said, f"{path}: {place}")))
     members: list[Member] = []
-    for number, table in enumerate(data.get("machines", []), 1):
+    for number, table in enumerate(tables(data, "machines", path), 1):
         members += _group(table, data, rules, path, f"machines[{number}]")
     names = [member.name for member in members]
     if twice := {name for name in names if names.count(name) > 1} if len(
@@ -125,11 +134,14 @@ def parse_fleet(data: Mapping[str, Any], path: str) -> FleetFile:
             raise ScenarioError(f"{path}: {place}: no machine is called {pattern!r}")
     stages = tuple(
         _fleet_stage(table, names, members, path, f"stages[{number}]")
-        for number, table in enumerate(data.get("stages", []), 1)
+        for number, table in enumerate(tables(data, "stages", path), 1)
     )
     seed = data.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise ScenarioError(f"{path}: seed: not a whole number: {seed!r}")
+    for key in ("directory", "control"):
+        if not isinstance(data.get(key, ""), str):
+            raise ScenarioError(f"{path}: {key}: must be a string, not {data[key]!r}")
     return FleetFile(
         path, tuple(members), data.get("directory"), data.get("control"), stages, seed
     )
@@ -165,6 +177,8 @@ def _group(
     pattern, count = table.get("name", "vm-{}"), table.get("count", 1)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise ScenarioError(f"{path}: {place}: count must be at least 1, not {count!r}")
+    if count > _MOST_MACHINES:
+        raise ScenarioError(f"{path}: {place}: count must be at most {_MOST_MACHINES}, not {count}")
     said = {
         key: value
         for key, value in {"profile": data.get("profile"), **table}.items()
@@ -173,8 +187,17 @@ def _group(
     told = parse(said, f"{path}: {place}")
     profile = told.profile or "next"
     told.check(Profile.load(profile))
+    try:
+        shared = strings(data.get("options", []))
+    except ValueError as error:
+        raise ScenarioError(f"{path}: options: {error}") from None
+    first = table.get("first", 0)
+    if not isinstance(first, int) or isinstance(first, bool):
+        raise ScenarioError(f"{path}: {place}: first must be a whole number, not {first!r}")
+    if not isinstance(pattern, str):
+        raise ScenarioError(f"{path}: {place}: name must be a string, not {pattern!r}")
     members = []
-    for number in range(table.get("first", 0), table.get("first", 0) + count):
+    for number in range(first, first + count):
         try:
             name = pattern.format(number)
         except (ValueError, IndexError, KeyError, AttributeError) as error:
@@ -182,7 +205,7 @@ def _group(
         if not name or "/" in name:
             raise ScenarioError(f"{path}: {place}: {name!r} cannot be a file's name")
         mine = tuple(rule for _, wanted, rule in rules if fnmatchcase(name, wanted))
-        options = (*data.get("options", ()), *told.options)
+        options = (*shared, *told.options)
         members.append(Member(name, profile, options, (told, *mine)))
     return members
 

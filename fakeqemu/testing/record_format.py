@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fakeqemu.testing.readfile import load_json, read_text
+
 
 class RecordError(ValueError):
     """A file is no recording; the text has its name and line."""
@@ -93,9 +95,9 @@ def without_id(message: Any) -> Any:
 def load(path: str | Path) -> list[Conversation]:
     """The conversations of a file, in the order in which they began. Raises RecordError."""
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: {error}") from None
+        lines = read_text(path).splitlines()
+    except ValueError as error:
+        raise RecordError(str(error)) from None
     return parse(lines, str(path))
 
 
@@ -106,7 +108,7 @@ def parse(lines: Iterable[str], path: str = "recording") -> list[Conversation]:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = load_json(line)
             connection = found.setdefault(entry["connection"], Conversation())
             if "message" in entry:
                 connection.add(entry["from"], entry["message"])

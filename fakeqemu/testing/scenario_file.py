@@ -22,7 +22,6 @@ before anything starts.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,6 +34,7 @@ from fakeqemu.testing.faults import Fault, check_fault
 from fakeqemu.testing.faults_engine import Faults
 from fakeqemu.testing.faults_names import check_name
 from fakeqemu.testing.guest import guest_does, manners_of, workload_members
+from fakeqemu.testing.readfile import read_toml
 from fakeqemu.testing.scenario import SCENARIOS, faults_named
 from fakeqemu.testing.scenario_stage import Stage, Stages, check_stage
 from fakeqemu.testing.toml_places import located
@@ -75,13 +75,9 @@ class ScenarioFile:
         if str(path) in SCENARIOS:
             return parse({"faults": [{"name": str(path)}]}, f"scenario {path}")
         try:
-            text = Path(path).read_text("utf-8")
-        except OSError as error:
-            raise ScenarioError(f"{path}: {error.strerror}") from None
-        try:
-            data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ScenarioError(f"{path}: {error}") from None
+            data = read_toml(path)
+        except ValueError as error:
+            raise ScenarioError(str(error)) from None
         return parse(data, str(path))
 
     def seeded(self, seed: int | None) -> ScenarioFile:
@@ -127,7 +123,7 @@ def parse(data: Mapping[str, Any], path: str) -> ScenarioFile:
         with _at(path, key):
             check_name("key", key, _KEYS)
     faults: list[tuple[str, Fault]] = []
-    for number, table in enumerate(_tables(data, "faults", path), 1):
+    for number, table in enumerate(tables(data, "faults", path), 1):
         place = f"faults[{number}]"
         with _at(path, place):
             if "name" not in table:
@@ -135,7 +131,7 @@ def parse(data: Mapping[str, Any], path: str) -> ScenarioFile:
             parameters = {key: value for key, value in table.items() if key != "name"}
             faults += [(place, each) for each in faults_named(table["name"], parameters)]
     stages: list[Stage] = []
-    for number, table in enumerate(_tables(data, "stages", path), 1):
+    for number, table in enumerate(tables(data, "stages", path), 1):
         place = f"stages[{number}]"
         with _at(path, place):
             stages.append(_stage(table, place))
@@ -145,7 +141,7 @@ def parse(data: Mapping[str, Any], path: str) -> ScenarioFile:
         guest = workload_members(data.get("guest"))
         manners = manners_of(data.get("guest"))
     with _at(path, "options"):
-        options = _strings(data.get("options", []))
+        options = strings(data.get("options", []))
     profile = data.get("profile")
     if profile is not None:
         with _at(path, "profile"):
@@ -179,17 +175,19 @@ def _stage(table: Mapping[str, Any], place: str) -> Stage:
     return Stage(when, tuple(then), int(table.get("skip", 0)), times or None, place)
 
 
-def _strings(value: Any) -> list[str]:
+def strings(value: Any) -> list[str]:
+    """A list of strings. Raises ValueError."""
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise ValueError("options must be a list of strings")
     return value
 
 
-def _tables(data: Mapping[str, Any], key: str, path: str) -> list[dict[str, Any]]:
-    tables = data.get(key, [])
-    if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
+def tables(data: Mapping[str, Any], key: str, path: str) -> list[dict[str, Any]]:
+    """A list of tables, empty if there is none. Raises ScenarioError."""
+    found = data.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise ScenarioError(f"{path}: {key}: must be a list of tables ([[{key}]])")
-    return tables
+    return found
 
 
 @contextmanager
