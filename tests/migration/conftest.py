@@ -130,6 +130,9 @@ class FakeHost(NullHost):
     cuts: list[int | None] = field(default_factory=list)
     answer_cuts: list[int | None] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        super().__init__()
+
     def listen(self, address: dict[str, Any], accept: Any, backlog: int = 1) -> FakeListener:
         if self.listen_error:
             raise QapiError(self.listen_error)
