@@ -6,6 +6,7 @@ from typing import Any
 
 from fakeqemu.commands.registry import command
 from fakeqemu.migration.info import migration_info
+from fakeqemu.migration.migrate import migrate_away
 from fakeqemu.migration.object import MigrationObject
 from fakeqemu.model.machine import Machine
 from fakeqemu.model.net.tap import check_before_incoming
@@ -71,8 +72,8 @@ def migrate(
     inc: bool = False,
 ) -> None:
     """Migrate away."""
-    migration_of(vm).outgoing.migrate(
-        monitor, uri, channels, resume=resume, block=blk, incremental=inc
+    migrate_away(
+        vm, migration_of(vm), monitor, uri, channels, resume=resume, block=blk, incremental=inc
     )
 
 

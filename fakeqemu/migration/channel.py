@@ -1,8 +1,10 @@
 """The channels of one outgoing migration: connecting, TLS, further ones, and what can go wrong.
 
-One object per attempt. Its owner is told once that everything is connected, or once that it
-is not; later, what the destination answers and that a channel has broken. After `close` it is
-silent, so that nothing of an old attempt can reach a new one.
+See migration/channel.c: migration_channel_connect(), migration/multifd.c and
+migration/postcopy-ram.c: postcopy_preempt_setup(). One object per attempt. Its listener hears
+once that the main channel is connected, or once that it is not; later, what the destination
+answers and that a channel has broken. After `close` it is silent, so that nothing of an old
+attempt can reach a new one.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from uuid import UUID
 
 from fakeqemu.migration.address import Address, supports_multi_channel
 from fakeqemu.migration.fds import named_fd_address, rdma_error
+from fakeqemu.migration.phase import NotConnectedError
 from fakeqemu.migration.streams.multifd import MultifdWriter
 from fakeqemu.migration.streams.returnpath import Answer, Broken, ReturnPathReader
 from fakeqemu.migration.tls import HELLO, check_credentials
@@ -32,26 +35,23 @@ _NO_PREEMPT = (
 _UNREADABLE = "Unable to read from file: Bad file descriptor"
 
 
-class Owner(Protocol):
-    """Who is told what happens on the channels."""
+class ChannelEvents(Protocol):
+    """Who hears what happens on the channels."""
 
     def channel_bug(self, error: QapiError) -> None:
-        """Something of ours went wrong with a channel."""
+        """A bug of ours in a callback of a channel."""
 
     def channel_opened(self) -> None:
-        """The main channel is there; write the beginning of the stream to it."""
+        """The main channel is there; further ones are opened with `open_further`."""
 
     def channels_ready(self) -> None:
-        """All channels are there."""
+        """All further channels that were asked for are there."""
 
-    def channel_alone(self, text: str) -> None:
-        """The main channel is there, but the further ones that it takes cannot be had."""
-
-    def connect_failed(self, text: str) -> None:
-        """The main channel cannot be had; a hint may follow on a second line."""
+    def connect_failed(self, error: NotConnectedError) -> None:
+        """The main channel cannot be had, or not the further ones that it takes."""
 
     def channel_answered(self, answer: Answer) -> None:
-        """The destination said something."""
+        """The destination has answered."""
 
     def channel_broken(self, text: str, *, clean: bool) -> None:
         """A channel has ended; `clean`: the other end just closed it."""
@@ -61,18 +61,22 @@ class OutgoingChannel:
     """Where one attempt sends to."""
 
     def __init__(
-        self, vm: Machine, migration: MigrationObject, owner: Owner, *, resume: bool = False
+        self,
+        vm: Machine,
+        migration: MigrationObject,
+        events: ChannelEvents,
+        *,
+        resume: bool = False,
     ) -> None:
         """`resume`: it takes the place of one that broke in postcopy."""
         self._vm = vm
         self._migration = migration
-        self._owner = owner
+        self._events = events
         self._resume = resume
         self._address: Address = {}
         self._main: Stream | None = None
         self._multifd: list[tuple[Stream, MultifdWriter]] = []
         self._preempt: Stream | None = None
-        self._preempt_ready: Callable[[], None] | None = None
         self._closed = False
         on = migration.capabilities
         #: whether the destination is asked to answer
@@ -102,6 +106,11 @@ class OutgoingChannel:
         return not is_fd or self._vm.host.fd_kind(int(self._address["str"])) == "socket"
 
     @property
+    def uses_tls(self) -> bool:
+        """Whether all channels are encrypted."""
+        return bool(self._migration.parameters.get("tls-creds"))
+
+    @property
     def multifd_channels(self) -> int:
         """How many channels carry pages only."""
         return len(self._multifd)
@@ -127,13 +136,26 @@ class OutgoingChannel:
         self._address = address
         self._connect(self._connected)
 
-    def open_preempt(self, ready: Callable[[], None]) -> None:
-        """Open the channel of urgent pages, then call `ready`; at once if it is there."""
-        if self._preempt is not None:
-            ready()
+    def open_further(self) -> None:
+        """Open the channels that are taken from the start, one after the other."""
+        if self._closed:
             return
-        self._preempt_ready = ready
-        self._connect(self._connected_preempt)
+        on, wanted = self._migration.capabilities, 0
+        if on("multifd") and self._address["transport"] == "socket" and not self._resume:
+            wanted = self._migration.parameters["multifd-channels"]
+        if len(self._multifd) < wanted:
+            self._connect(self._connected_multifd)
+        elif on("postcopy-preempt") and self._vm.profile.traits.preempt_channel_at_setup:
+            self.open_preempt()
+        else:
+            self._events.channels_ready()
+
+    def open_preempt(self) -> None:
+        """Open the channel of urgent pages, unless it is there."""
+        if self._preempt is not None:
+            self._events.channels_ready()
+        else:
+            self._connect(self._connected_preempt)
 
     def write(self, data: bytes) -> None:
         """Send on the main channel."""
@@ -188,16 +210,16 @@ class OutgoingChannel:
         kind = {"exec": "command", "file": "file"}.get(self._address["transport"], "socket")
         if self.return_path:
             for answer in self._answers.feed_eof():
-                self._owner.channel_answered(answer)
+                self._events.channel_answered(answer)
         if text is None or " read " in text:
             text = f"Unable to write to {kind}: Broken pipe"
         if not self._closed:
-            self._owner.channel_broken(text, clean=clean)
+            self._events.channel_broken(text, clean=clean)
 
     # -- what the host says ------------------------------------------------------------------
 
     def _connect(self, connected: Callable[[Stream | None, str], None]) -> None:
-        guard, failed = self._vm.guard, self._owner.channel_bug
+        guard, failed = self._vm.guard, self._events.channel_bug
 
         def done(channel: Stream | None, error: str) -> None:
             guarded = None if channel is None else GuardedStream(channel, guard, failed)
@@ -218,12 +240,14 @@ class OutgoingChannel:
                 channel.close()
                 channel, error = None, refused.desc
         if channel is None:
-            self._owner.connect_failed(error)
+            desc, _, hint = error.partition("\n")
+            self._events.connect_failed(NotConnectedError(desc, hint=hint))
             return
         self._main = channel
-        alone = self._stays_alone()
-        if alone:
-            self._owner.channel_alone(alone)
+        refusal = self._further_channels_refusal()
+        if refusal:
+            self._vm.host.warn(refusal)
+            self._events.connect_failed(NotConnectedError(refusal, record=False))
             return
         if self.is_socket or (self.return_path and self.is_pipe):
             # anything else is only read for answers: a command may well close its output
@@ -231,14 +255,13 @@ class OutgoingChannel:
         channel.on_close = self.broken
         if self.return_path and self._address["transport"] == "file":
             # it is open for writing only
-            self._owner.channel_answered(Broken(_UNREADABLE))
+            self._events.channel_answered(Broken(_UNREADABLE))
         self._greet(channel)
         if not self._closed:
-            self._owner.channel_opened()
-            self._connect_more()
+            self._events.channel_opened()
 
-    def _stays_alone(self) -> str:
-        """What stands against further channels that are wanted; empty if nothing does."""
+    def _further_channels_refusal(self) -> str:
+        """Why further channels that are wanted cannot be had; empty if they can."""
         on = self._migration.capabilities
         if self._resume or supports_multi_channel(self._address, on("mapped-ram")):
             return ""
@@ -247,29 +270,15 @@ class OutgoingChannel:
         return _NO_PREEMPT if on("postcopy-preempt") else ""
 
     def _greet(self, channel: Stream) -> None:
-        if self._migration.parameters.get("tls-creds"):
+        if self.uses_tls:
             channel.write(HELLO)
 
     def _answered(self, data: bytes) -> None:
         for answer in self._answers.feed(data):
             if not self._closed:
-                self._owner.channel_answered(answer)
+                self._events.channel_answered(answer)
 
-    def _connect_more(self) -> None:
-        """Open the channels that multifd takes, one after the other."""
-        if self._closed:
-            return
-        on, wanted = self._migration.capabilities, 0
-        if on("multifd") and self._address["transport"] == "socket" and not self._resume:
-            wanted = self._migration.parameters["multifd-channels"]
-        if len(self._multifd) < wanted:
-            self._connect(self._connected_more)
-        elif on("postcopy-preempt") and self._vm.profile.traits.preempt_channel_at_setup:
-            self.open_preempt(self._owner.channels_ready)
-        else:
-            self._owner.channels_ready()
-
-    def _connected_more(self, channel: Stream | None, error: str) -> None:
+    def _connected_multifd(self, channel: Stream | None, error: str) -> None:
         if channel is None or self._closed:
             self._not_connected(channel, error)
             return
@@ -278,7 +287,7 @@ class OutgoingChannel:
         self._greet(channel)
         channel.write(writer.init())
         self._multifd.append((channel, writer))
-        self._connect_more()
+        self.open_further()
 
     @property
     def _uuid(self) -> UUID | None:
@@ -292,13 +301,11 @@ class OutgoingChannel:
         channel.on_close = self.broken
         self._greet(channel)
         self._preempt = channel
-        ready, self._preempt_ready = self._preempt_ready, None
-        if ready is not None:
-            ready()
+        self._events.channels_ready()
 
     def _not_connected(self, channel: Stream | None, error: str) -> None:
         """A further channel came too late, or not at all."""
         if channel is not None:
             channel.close()
         elif not self._closed:
-            self._owner.channel_broken(error, clean=False)
+            self._events.channel_broken(error, clean=False)

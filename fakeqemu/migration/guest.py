@@ -237,7 +237,7 @@ def _firmware_content(vm: Machine, migration: MigrationObject) -> int:
     """Bytes that the firmware has in memory: an idle guest has nothing else there."""
     if vm.machine_type is None:
         return 0
-    stopped_in = migration.outgoing.hold.old_state or vm.runstate.current
+    stopped_in = migration.outgoing.vm_stop.vm_old_state or vm.runstate.current
     return _FIRMWARE_FRESH if stopped_in == "prelaunch" else _FIRMWARE_STARTED
 
 

@@ -76,7 +76,7 @@ def _progress(
     }
     in_postcopy = outgoing.status in POSTCOPY and profile.traits.postcopy_shows_downtime
     if done or in_postcopy:
-        info["downtime"] = outgoing.hold.downtime // MILLISECOND
+        info["downtime"] = outgoing.vm_stop.downtime // MILLISECOND
     else:
         info["expected-downtime"] = (
             _UNBOUNDED

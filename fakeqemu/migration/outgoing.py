@@ -1,17 +1,15 @@
 """The source side: one outgoing migration at a time, from `migrate` to its end.
 
-The order of checks is QEMU's and differs: since 10.0 addresses and transports are judged
-before anything else, up to 7.2 last, when the migration has already begun to fail. What
-happens once the channel is open is the affair of a course (`precopy`, `postcopy`, `snapshot`);
-how a migration begins and ends, and what becomes of the guest then, is the same for all and
-stands here.
+See migration/migration.c: struct MigrationState, migration_cancel() and
+migration_iteration_finish(). What happens between is the affair of a phase (`precopy`,
+`postcopy`, `snapshot`), which a `PhaseDriver` resumes; how a migration begins and ends, and
+what becomes of the guest then, is the same for all and stands here, with all that the phases
+share: they read it and call it, and assign nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import MILLISECOND, Timer
@@ -19,22 +17,30 @@ from fakeqemu.migration import cpr, guest, schemainfo, state
 from fakeqemu.migration.address import Address
 from fakeqemu.migration.bitmaps import OutgoingBitmaps, mapping_of
 from fakeqemu.migration.channel import OutgoingChannel
-from fakeqemu.migration.hearing import LOST, Hearing
-from fakeqemu.migration.hold import Hold
+from fakeqemu.migration.channel_errors import report_broken_channel
+from fakeqemu.migration.driver import PhaseDriver
+from fakeqemu.migration.phase import (
+    Changed,
+    ChannelBrokenError,
+    Continue,
+    Due,
+    NotConnectedError,
+    OpenFurtherChannels,
+    Phase,
+    PhaseError,
+    StartPostcopy,
+    WaitForChannel,
+)
 from fakeqemu.migration.postcopy import Postcopy
 from fakeqemu.migration.precopy import Precopy
-from fakeqemu.migration.prepare import (
-    NO_PROTOCOL,
-    channel_addresses,
-    check_cpr_exec,
-    check_disks,
-    check_migrate,
-    old_address,
-)
-from fakeqemu.migration.sender import Sender
+from fakeqemu.migration.progress import Progress
+from fakeqemu.migration.savevm import SaveVm
 from fakeqemu.migration.snapshot import Snapshot
+from fakeqemu.migration.source_return_path import LOST, SourceReturnPath
 from fakeqemu.migration.state import POSTCOPY, RUNNING, Status
-from fakeqemu.migration.workload import Limits, Transfer, Workload
+from fakeqemu.migration.threads import MigrationThreads
+from fakeqemu.migration.vm_stop import VmStop
+from fakeqemu.migration.workload import Transfer
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -42,8 +48,6 @@ if TYPE_CHECKING:
     from fakeqemu.model.host import CprLink
     from fakeqemu.model.machine import Machine
 
-#: what the numbers of threads begin with, where they are counted
-_THREADS = 2000
 #: how long it takes until a cancel is noticed
 _CANCEL_TIME = 20 * MILLISECOND
 
@@ -59,33 +63,29 @@ class Outgoing:
         self.state = Status("outgoing", table, vm.journal, self._announce)
         #: why the migration failed; empty if nothing was recorded
         self.error = ""
-        self.transfer = Transfer(Workload(ram=0), Limits(), 0)
-        #: the channel and the stream on it; None before, and when all is over
+        self.progress = Progress(vm, migration)
+        #: None before, and when all is over
         self.channel: OutgoingChannel | None = None
-        self.sender: Sender | None = None
         #: nanoseconds
         self.setup_time = 0
-        self.hold = Hold(vm)
+        self.vm_stop = VmStop(vm)
         #: dirty bitmaps that go along; None without the capability
         self.bitmaps: OutgoingBitmaps | None = None
         #: migrate-start-postcopy was asked for
         self.postcopy_wanted = False
-        #: writes to memory are caught, for a snapshot in the background
-        self.memory_watched = False
-        #: nothing more will be sent; the destination's answer is awaited
-        self.all_sent = False
-        #: the destination has answered: all went well, or something went wrong; None: not yet
-        self.answered_well: bool | None = None
-        #: what goes on once the channel is open; None before, and when all is over
-        self.course: Precopy | Postcopy | Snapshot | None = None
+        self.return_path = SourceReturnPath()
+        self.postcopy = Postcopy(self)
+        self._precopy = Precopy(self)
+        self._snapshot = Snapshot(self)
+        self._driver = PhaseDriver(vm, self)
+        #: the stream; None until the channel is open, and when all is over
+        self._save_vm: SaveVm | None = None
         #: the cpr channel, while the new process is waited for
         self._cpr_link: CprLink | None = None
-        #: names of the threads that somebody was told of
-        self._threads: set[str] = set()
+        self._threads = MigrationThreads(vm.host)
         self._began = 0
         self._ended = 0
-        self._told_passes = 0
-        self._timer: Timer | None = None
+        self._cancel_timer: Timer | None = None
         vm.on_exit.append(self._exiting)
         vm.runstate.listen(self._runstate_changed)
 
@@ -97,9 +97,14 @@ class Outgoing:
         return self.state.current
 
     @property
+    def transfer(self) -> Transfer:
+        """How far the memory has come."""
+        return self.progress.transfer
+
+    @property
     def total_time(self) -> int:
         """Nanoseconds the migration takes, or took."""
-        return (self._ended if self.status not in RUNNING else self.vm.clock.now()) - self._began
+        return (self._ended if self.status not in RUNNING else self.now) - self._began
 
     @property
     def yankable(self) -> bool:
@@ -111,62 +116,20 @@ class Outgoing:
         """What query-migrationthreads lists."""
         if self.channel is None or self.status not in RUNNING - {"setup"}:
             return []
-        names = ["mig/src/main"]
-        names += [f"mig/src/send_{number}" for number in range(self.channel.multifd_channels)]
-        self._threads.update(names)
-        threads = [
-            {"name": name, "thread-id": self.vm.host.thread_id(name, _THREADS + number)}
-            for number, name in enumerate(names)
-        ]
-        return threads[::-1]
+        return self._threads.query(self.channel.multifd_channels)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether there is a channel that memory goes to, went to or may go to again."""
+        return self._save_vm is not None
 
     def settle(self) -> None:
-        """Bring the numbers up to now."""
-        if self.course is not None:
-            self.course.settle()
+        """Bring the numbers up to now, but not past the moment of a switchover."""
+        if self.under_way:
+            iterates = self.status == "active" and self._passes
+            self.progress.settle(stops_converged=iterates and self._precopy.can_switchover)
 
     # -- commands ----------------------------------------------------------------------------
-
-    def migrate(
-        self,
-        monitor: Any,
-        uri: str | None = None,
-        channels: list[dict[str, Any]] | None = None,
-        *,
-        resume: bool = False,
-        block: bool = False,
-        incremental: bool = False,
-    ) -> None:
-        """The command `migrate`. Raises QapiError."""
-        vm, migration = self.vm, self.migration
-        if not self.traits.migration_channels:
-            assert uri is not None
-            check_migrate(vm, migration, resume=resume)
-            if block or incremental:
-                check_disks(vm, migration, incremental=incremental)
-            if not resume:
-                self._begin()
-            try:
-                address = old_address(vm, uri)
-            except QapiError as error:
-                # a scheme it does not know is refused without being recorded
-                self.refused(error, record=error.desc != NO_PROTOCOL)
-                raise
-            self._open(monitor, address, resume=resume)
-            return
-        address, cpr_address = channel_addresses(vm, migration, uri, channels)
-        check_migrate(vm, migration, resume=resume)
-        cpr.check_channel(migration.mode, cpr_address)
-        if migration.mode == cpr.EXEC:
-            check_cpr_exec(migration)
-        if not resume:
-            self._begin()
-        elif self.traits.postcopy_recover_setup_state:
-            self.state.move("postcopy-recover-setup")
-        if migration.mode == cpr.TRANSFER:
-            self._open_after_cpr(cpr_address, address)
-        else:
-            self._open(monitor, address, resume=resume)
 
     def cancel(self) -> None:
         """The command `migrate_cancel`. Raises QapiError in postcopy where it is refused."""
@@ -178,7 +141,7 @@ class Outgoing:
             return
         interrupted = self.status == "pre-switchover"
         self.state.move("cancelling")
-        self._stop_timer()
+        self._driver.stop()
         if interrupted:
             self.error = self.traits.switchover_interrupted_error
         elif self.channel is not None and self.channel.return_path:
@@ -186,14 +149,16 @@ class Outgoing:
         if self.channel is None or not self.channel.connected:
             self._cancelled()
         else:
-            self.later(_CANCEL_TIME, self._cancelled)
+            self._cancel_timer = self.vm.call_later(
+                _CANCEL_TIME, self._cancelled, self.fail_by_bug
+            )
 
     def continue_(self, expected: str) -> None:
         """The command `migrate-continue`. Raises QapiError in another state than `expected`."""
         if self.status != expected:
             raise QapiError(f"Migration not in expected state: {self.status}")
-        if expected == "pre-switchover" and self.course is not None:
-            self.course.go_on()
+        if expected == "pre-switchover":
+            self._driver.post(Continue())
 
     def start_postcopy(self) -> None:
         """The command `migrate-start-postcopy`. Raises QapiError."""
@@ -205,35 +170,35 @@ class Outgoing:
         if self.status == "none":
             raise QapiError("Postcopy must be started after migration has been started")
         self.postcopy_wanted = True
-        if self.status == "active" and isinstance(self.course, Precopy):
-            # the reply goes first
-            self.later(0, self.course.advance)
+        if self.status == "active":
+            self._driver.wake(StartPostcopy())
 
     def pause(self) -> bool:
         """Break a postcopy as `migrate-pause` does; false if there is none to break."""
         alive = state.pausable(self.traits)
-        if self.status not in alive or not isinstance(self.course, Postcopy):
+        if self.status not in alive:
             return False
         self.record(self.traits.migrate_pause_error)
-        course = self.course
-        self.later(0, lambda: course.broken(""))
+        self._driver.break_channel_later("")
         return True
 
     def parameters_changed(self) -> None:
         """Bandwidth and downtime take effect while the migration runs."""
-        if self.course is not None:
-            self.transfer.set_limits(self.vm.clock.now(), guest.limits(self.migration))
-            self.course.schedule()
+        if self.under_way:
+            self.progress.limits_changed()
+            self._driver.wake(Changed())
 
     def guest_dirties(self, rate: int, working_set: int | None) -> None:
         """The guest writes to `rate` bytes a second from now on, within `working_set` bytes."""
-        given = self.vm.guest_workload
-        base = Workload(vcpus=max(1, self.vm.cpus.topology.cpus)) if given is None else given
-        self.vm.guest_workload = replace(base, dirty_rate=rate, working_set=working_set)
-        if self.course is not None:
-            changed = guest.workload(self.vm, self.migration)
-            self.transfer.set_workload(self.vm.clock.now(), changed)
-            self.course.schedule()
+        self.progress.guest_dirties(rate, working_set, under_way=self.under_way)
+        if self.under_way:
+            self._driver.wake(Changed())
+
+    def force_switchover(self) -> None:
+        """Stop the guest of a precopy now, as if it had converged: it writes no more."""
+        if self.status == "active" and self._passes and self.transfer.phase == "precopy":
+            self.progress.force_convergence()
+            self._driver.wake(Due())
 
     def yank(self) -> None:
         """Break the channel as the command `yank` does; it knows only sockets."""
@@ -242,104 +207,140 @@ class Outgoing:
 
     # -- before the channel ------------------------------------------------------------------
 
-    def _begin(self) -> None:
-        self.error = ""
-        self.setup_time = 0
-        self.hold = Hold(self.vm)
-        self._began = self._ended = self.vm.clock.now()
-        self.all_sent = self.postcopy_wanted = False
-        self.answered_well = None
-        self.begin_transfer()
+    def begin(self) -> None:
+        """A migration begins: nothing is known of it yet, and nothing of the last one."""
+        self.error, self.setup_time, self.postcopy_wanted = "", 0, False
+        self.vm_stop = VmStop(self.vm)
+        self._began = self._ended = self.now
+        self.return_path = SourceReturnPath()
+        self.postcopy = Postcopy(self)
+        self.progress.begin()
         self.state.move("setup")
 
     def save_to_image(self) -> None:
         """The machine's state has gone into a disk image at once: a migration to nowhere."""
-        self._begin()
+        self.begin()
         if self.migration.capabilities("events") and self.traits.pass_before_active:
             for number in (1, 2):
                 self.vm.events.emit("MIGRATION_PASS", {"pass": number})
         self.state.move("completed")
 
-    def begin_transfer(self) -> None:
-        """The guest's memory is all to be sent, from now on."""
-        self.transfer = Transfer(
-            guest.workload(self.vm, self.migration),
-            guest.limits(self.migration),
-            self.vm.clock.now(),
-            running=self.vm.runstate.running,
-            last_look_counts=self.traits.pass_before_active,
-        )
-        self._told_passes = 0 if self.traits.pass_before_active else 1
-
-    def _open(self, monitor: Any, address: Address, *, resume: bool = False) -> None:
-        self.channel = OutgoingChannel(
-            self.vm, self.migration, Hearing(self), resume=resume
-        )
+    def open(self, monitor: Any, address: Address, *, resume: bool = False) -> None:
+        """Begin to connect. Raises QapiError for what is refused at once."""
+        self.channel = OutgoingChannel(self.vm, self.migration, self._driver, resume=resume)
+        if not resume:
+            self._driver.start(self._run())
         try:
             self.channel.open(monitor, address)
         except QapiError as error:
             self.refused(error, record=not resume or self.traits.resume_refusal_recorded)
             raise
 
-    def _open_after_cpr(self, channel: Address | None, address: Address) -> None:
-        """Connect once the new process has taken the CPR state and listens."""
+    def open_after_cpr(self, channel: Address | None, address: Address) -> None:
+        """Connect once the new process has taken the CPR state and listens. Raises QapiError."""
 
         def go_on() -> None:
             with contextlib.suppress(QapiError):
-                self._open(None, address)
+                self.open(None, address)
 
+        listening = self.vm.guard.bind(go_on, self.fail_by_bug)
         try:
-            self._cpr_link = cpr.send_state(self.vm, channel, go_on)
+            self._cpr_link = cpr.send_state(self.vm, channel, listening)
         except QapiError as error:
             self.refused(error)
             raise
+
+    def _run(self) -> Phase:
+        """All phases of a migration, from its connecting channel on."""
+        yield WaitForChannel()
+        source = guest.source(self.vm, self.migration)
+        self._save_vm = SaveVm(source, self.traits, offset=self.open_channel.file_offset)
+        if self.migration.mode != "normal":
+            self.vm_stop.stop()
+        yield from self.save_vm.begin(return_path=self.open_channel.return_path)
+        yield OpenFurtherChannels()
+        return (yield from (self._precopy if self._passes else self._snapshot).run())
+
+    def not_connected(self, error: NotConnectedError) -> None:
+        """The channel cannot be had."""
+        if error.record and (self.traits.reports_connect_failure or self.postcopy.started):
+            self.vm.host.warn(error.text)
+            if error.hint:
+                self.vm.host.warn(error.hint)
+        self.refused(QapiError(error.text), record=error.record)
 
     def refused(self, error: QapiError, *, record: bool = True) -> None:
         """The migration, or its resumption, came to nothing before it had a channel."""
         if record:
             self.error = error.desc
-        if isinstance(self.course, Postcopy):
-            self.course.not_resumed()
+        if self.postcopy.started:
+            self.drop_channel()
+            if self.status == "postcopy-recover-setup":
+                self.state.move("postcopy-paused")
             return
         if self.state.can("failing"):
             self.state.move("failing")
         self.state.move("failed")
         self._finish()
 
-    # -- for the courses ---------------------------------------------------------------------
+    # -- for the phases ----------------------------------------------------------------------
 
-    def later(self, delay: int, call: Callable[[], None]) -> None:
-        """The one thing that happens next, unless something else does before."""
-        self._stop_timer()
-        self._timer = self.vm.call_later(delay, call, self.fail_by_bug)
+    @property
+    def now(self) -> int:
+        """Nanoseconds of the machine's clock."""
+        return self.vm.clock.now()
 
-    def later_at(self, time: int | None, call: Callable[[], None]) -> None:
-        """The same at a time of the clock; None: nothing happens by itself."""
-        self._stop_timer()
-        if time is not None:
-            self.later(max(0, time - self.vm.clock.now()), call)
+    @property
+    def open_channel(self) -> OutgoingChannel:
+        """The channel of a phase that has one."""
+        assert self.channel is not None
+        return self.channel
 
-    def tell_passes(self) -> None:
-        """Announce the looks at dirty memory that have not been announced."""
-        if self._told_passes < self.transfer.dirty_sync_count:
-            latest = str(self.transfer.dirty_sync_count)
-            self.vm.journal.note("migration-pass", latest, remaining=self.transfer.remaining)
-        if self.migration.capabilities("events"):
-            for number in range(self._told_passes, self.transfer.dirty_sync_count):
-                self.vm.events.emit("MIGRATION_PASS", {"pass": number + 1})
-        self._told_passes = self.transfer.dirty_sync_count
+    @property
+    def save_vm(self) -> SaveVm:
+        """The stream of a phase that writes one."""
+        assert self._save_vm is not None
+        return self._save_vm
 
-    def gather_bitmaps(self) -> None:
-        """Begin to send the dirty bitmaps. Raises QapiError if one of them stands against it."""
+    @property
+    def _passes(self) -> bool:
+        """Whether memory goes in passes, the guest being this side's."""
+        snapshot = self.migration.capabilities("background-snapshot")
+        return not snapshot and not self.postcopy.started
+
+    def end_setup(self) -> None:
+        """Memory is sent from now on."""
+        self.setup_time = self.total_time
+        self.state.move("active")
+
+    def begin_recovery(self) -> None:
+        """There is a channel again: what went wrong on the last one is forgotten."""
+        self.error = ""
+        self.return_path.restart()
+        self.state.move("postcopy-recover")
+
+    def drop_channel(self) -> None:
+        """Postcopy goes on without a channel, until there is another."""
+        self.transfer.set_halted(self.now, True)
+        self.return_path.restart()
+        self._driver.forget_channel()
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.close()
+
+    def gather_bitmaps(self) -> OutgoingBitmaps | None:
+        """The dirty bitmaps that go along; None without the capability.
+
+        Raises QapiError if one of them cannot go.
+        """
         if self.migration.capabilities("dirty-bitmaps"):
-            assert self.sender is not None
             self.bitmaps = OutgoingBitmaps(self.vm, mapping_of(self.migration))
-            self.sender.setup_bitmaps(self.bitmaps)
+        return self.bitmaps
 
     def complete(self, runstate: str) -> None:
         """All is sent and taken; `runstate` is what the guest is in afterwards."""
-        self._ended = self.vm.clock.now()
-        self.hold.end_downtime()
+        self._ended = self.now
+        self.vm_stop.end_downtime()
         self.state.move("completed")
         self.vm.runstate.set(runstate)
         self._finish()
@@ -353,11 +354,11 @@ class Outgoing:
             self.vm.host.warn(self.error)
         if self.state.can("failing"):
             self.state.move("failing")
-            self.hold.restore()
+            self.vm_stop.restore()
             self.state.move("failed")
         else:
             self.state.move("failed")
-            self.hold.restore()
+            self.vm_stop.restore()
         self._finish()
 
     def fail_by_bug(self, error: QapiError) -> None:
@@ -368,9 +369,21 @@ class Outgoing:
             self.record(error.desc)
             if self.state.can("failing") or self.state.can("failed"):
                 self.fail(error.desc)
-            elif isinstance(self.course, Postcopy):
+            elif self.status != "postcopy-paused":
                 # the guest runs elsewhere: as if the channel had broken
-                self.course.broken(error.desc)
+                self._driver.start(self.postcopy.broken(error.desc))
+
+    def phase_failed(self, error: PhaseError) -> None:
+        """A phase was left by `error`: the migration has failed."""
+        match error:
+            case NotConnectedError():
+                self.not_connected(error)
+            case ChannelBrokenError() if self.status == "setup" and self.open_channel.uses_tls:
+                self.not_connected(NotConnectedError(self.traits.tls_hangup))
+            case ChannelBrokenError():
+                self.fail(report_broken_channel(self, error))
+            case _:
+                self.fail(error.text)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -386,51 +399,48 @@ class Outgoing:
             self.error = error.desc
             self.vm.host.warn(error.desc)
             self.state.move("failed")
-            if self.hold.old_state == "running":
+            if self.vm_stop.vm_old_state == "running":
                 self.vm.lifecycle.vm_start()
 
     def _cancelled(self) -> None:
-        if isinstance(self.course, Postcopy):
+        if self.postcopy.started:
             self.vm.runstate.set("postmigrate")
         else:
-            self.hold.restore()
+            self.vm_stop.restore()
         if self.error:
             self.vm.host.warn(self.error)
         self.state.move("cancelled")
         self._finish()
 
     def _finish(self) -> None:
-        self._stop_timer()
-        self._ended = self.vm.clock.now()
-        self.course = self.sender = None
+        self._driver.stop()
+        if self._cancel_timer is not None:
+            self._cancel_timer.cancel()
+            self._cancel_timer = None
+        self._ended = self.now
+        self._save_vm = None
         bitmaps, self.bitmaps = self.bitmaps, None
         if bitmaps is not None:
             bitmaps.release()
         channel, self.channel = self.channel, None
         if channel is not None:
             channel.close()
-        while self._threads:
-            self.vm.host.end_thread(self._threads.pop())
+        self._threads.end()
         link, self._cpr_link = self._cpr_link, None
         if link is not None:
             link.close()
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _exiting(self, _code: int) -> None:
         if self.status in RUNNING - {"cancelling", "failing"} - POSTCOPY:
-            self._stop_timer()
+            self._driver.stop()
             self.state.move("cancelling")
             if self._cpr_link is not None:
                 self._cancelled()
 
     def _runstate_changed(self, _old: str, _new: str) -> None:
-        if isinstance(self.course, Precopy) and self.hold.old_state is None:
-            self.transfer.set_running(self.vm.clock.now(), self.vm.runstate.running)
-            self.course.schedule()
+        if self.under_way and self._passes and self.vm_stop.vm_old_state is None:
+            self.progress.running_changed()
+            self._driver.wake(Changed())
 
     def _announce(self, status: str) -> None:
         if self.migration.capabilities("events"):

@@ -1,22 +1,34 @@
-"""The other course: the guest goes on at the destination, and its memory follows.
+"""Postcopy: the guest goes on at the destination, and its memory follows.
 
-Once the destination may run, this side can only pause when the channel breaks, and wait for
-another one: `migrate` with `resume`.
+See migration/migration.c: postcopy_start(), postcopy_pause() and postcopy_do_resume(). Once the
+destination may run, this side can only pause when the channel breaks, and wait for another one:
+`migrate` with `resume`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from fakeqemu.migration.streams.constants import PACKAGE_LOADED
-from fakeqemu.migration.streams.returnpath import (
-    Answer,
-    Pong,
-    ReceivedBitmap,
-    RequestPages,
-    ResumeAck,
-    Shut,
+from fakeqemu.migration.phase import (
+    ChannelBrokenError,
+    CheckError,
+    Continue,
+    Due,
+    Event,
+    MigrationFailedError,
+    NotConnectedError,
+    OpenFurtherChannels,
+    OpenPreemptChannel,
+    Phase,
+    Request,
+    Sleep,
+    Steps,
+    Wait,
+    WaitForChannel,
 )
+from fakeqemu.migration.streams.constants import PACKAGE_LOADED
+from fakeqemu.migration.streams.returnpath import Pong, ReceivedBitmap, RequestPages, ResumeAck
 
 if TYPE_CHECKING:
     from fakeqemu.migration.outgoing import Outgoing
@@ -24,6 +36,8 @@ if TYPE_CHECKING:
 _PAUSED = "Detected IO failure for postcopy. Migration paused."
 #: most bytes of memory given for one request
 _REQUEST_LIMIT = 1 << 24
+#: states from which a broken channel leads to a pause
+_PAUSES = frozenset({"postcopy-active", "postcopy-recover", "postcopy-recover-setup"})
 
 
 class Postcopy:
@@ -31,181 +45,150 @@ class Postcopy:
 
     def __init__(self, run: Outgoing) -> None:
         self._run = run
-        #: the destination has the device states
-        self._handed_over = False
-        #: bitmaps of received pages that a resumption still waits for
-        self._bitmaps = 0
+        #: the switch has begun: the guest is not this side's any more
+        self.started = False
         #: block of the last request for pages
         self._block = ""
 
+    def run(self) -> Phase:
+        """The guest is to be stopped here: the switch, then pages."""
+        self.started = True
+        return (yield from self._with_pauses(self._start()))
+
+    def broken(self, text: str) -> Phase:
+        """Go on from a pause: the phase has been lost."""
+        return (yield from self._with_pauses(self._resume(text)))
+
+    def _with_pauses(self, steps: Steps) -> Phase:
+        """Go through `steps`; pause, or fail as long as the guest can still run here."""
+        while True:
+            try:
+                yield from steps
+                return "postmigrate"
+            except ChannelBrokenError as broken:
+                if self._run.status not in _PAUSES:
+                    raise MigrationFailedError(broken.text) from broken
+                steps = self._resume(broken.text)
+
     # -- switching over ----------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Stop the guest here; with postcopy-preempt once there is a channel for urgent pages."""
+    def _start(self) -> Steps:
+        """Stop the guest and hand it over. See postcopy_start()."""
         run = self._run
-        assert run.channel is not None
-        if run.migration.capabilities("postcopy-preempt"):
-            run.channel.open_preempt(self._stop)
-        else:
-            self._stop()
-
-    def _stop(self) -> None:
-        run = self._run
-        if run.status != "active":
-            return
-        pauses = run.migration.capabilities("pause-before-switchover")
-        if run.traits.postcopy_active_before_stop and not pauses:
+        on, early = run.migration.capabilities, run.traits.postcopy_active_before_stop
+        if on("postcopy-preempt"):
+            yield OpenPreemptChannel()
+        pauses = on("pause-before-switchover")
+        if early and not pauses:
             run.state.move("postcopy-active")
-        run.hold.stop()
+        run.vm_stop.stop()
         if pauses:
             run.state.move("pre-switchover")
-        else:
-            self._switch()
-
-    def go_on(self) -> None:
-        """migrate-continue: leave pre-switchover."""
-        self._run.later(0, self._switch)
-
-    def _switch(self) -> None:
-        run = self._run
-        if not run.traits.postcopy_active_before_stop:
+            while not isinstance((yield from self._event()), Continue):
+                pass
+            # the reply goes first
+            yield Sleep(0)
+        if not early:
             run.state.move("device")
-        elif run.status == "pre-switchover":
+        elif pauses:
             run.state.move("postcopy-active")
         run.vm.hand_over_images()
-        run.transfer.start_postcopy(run.vm.clock.now())
-        run.tell_passes()
-        assert run.sender is not None
-        run.sender.discard(run.transfer.remaining)
-        run.later(run.transfer.workload.device_time, self._hand_over)
-
-    def _hand_over(self) -> None:
-        run = self._run
-        assert run.sender is not None
-        run.sender.package(run.hold.old_state or "running", run.vm.clock.now())
-        run.hold.end_downtime()
-        self._handed_over = True
-        memory_follows = run.migration.capabilities("postcopy-ram")
-        if run.traits.postcopy_device_state and memory_follows:
-            # until the destination has loaded what it was sent
+        run.transfer.start_postcopy(run.now)
+        run.progress.emit_passes()
+        yield from run.save_vm.discard(run.transfer.remaining)
+        yield Sleep(run.transfer.workload.device_time)
+        yield from run.save_vm.package(run.vm_stop.vm_old_state or "running", run.now)
+        run.vm_stop.end_downtime()
+        if run.traits.postcopy_device_state and on("postcopy-ram"):
             run.state.move("postcopy-device")
-            return
+            # until the destination has loaded what it was sent
+            while (yield from self._event()) != Pong(PACKAGE_LOADED):
+                pass
         if run.status != "postcopy-active":
             run.state.move("postcopy-active")
-        self._go_on_sending()
+        yield from self._send_rest()
 
     # -- pages -------------------------------------------------------------------------------
 
-    def settle(self) -> None:
-        """Let the model follow the clock."""
-        self._run.transfer.advance(self._run.vm.clock.now())
-
-    def _go_on_sending(self) -> None:
+    def _send_rest(self) -> Steps:
         """What is in memory goes at once; how long all of it takes is the time model's affair."""
-        if self._run.sender is not None:
-            self._run.sender.rest()
-        self.schedule()
-
-    def schedule(self) -> None:
-        """Wait until everything is sent."""
         run = self._run
-        if self._handed_over and run.status == "postcopy-active" and not run.all_sent:
-            if run.transfer.phase == "done":
-                run.later(0, self._advance)
-            else:
-                run.later_at(run.transfer.next_change(), self._advance)
+        yield from run.save_vm.rest()
+        event: Event | None = None
+        while not (isinstance(event, Due) and run.transfer.phase == "done"):
+            done = run.transfer.phase == "done"
+            event = yield from self._event(run.now if done else run.transfer.next_change())
+            run.transfer.advance(run.now)
+        yield from run.save_vm.postcopy_end()
+        try:
+            yield CheckError()
+            # without a return path nobody is waited for
+            while run.open_channel.return_path and not run.return_path.succeeded:
+                yield from self._event()
+        except ChannelBrokenError as broken:
+            if broken.by_return_path:
+                raise ChannelBrokenError("", clean=False) from broken
+            raise
 
-    def _advance(self) -> None:
-        run = self._run
-        run.transfer.advance(run.vm.clock.now())
-        if run.transfer.phase != "done":
-            self.schedule()
-            return
-        run.all_sent = True
-        assert run.sender is not None
-        run.sender.postcopy_end()
-        self._complete()
+    def _event(self, until: int | None = None) -> Generator[Request, Event, Event]:
+        """The next event but requests for pages, which are answered."""
+        while True:
+            event = yield Wait(until)
+            if not isinstance(event, RequestPages):
+                return event
+            yield from self._send_pages(event)
 
-    def _complete(self) -> None:
-        run = self._run
-        if run.channel is None or run.status != "postcopy-active" or not run.all_sent:
-            return
-        # without a way back nobody is waited for
-        if run.answered_well or not run.channel.return_path:
-            run.complete("postmigrate")
-
-    def answered(self, answer: Answer) -> None:
-        """The destination said something."""
-        run = self._run
-        match answer:
-            case RequestPages(block, start, length):
-                self._block = block if block is not None else self._block
-                if run.sender is not None and self._block and length <= _REQUEST_LIMIT:
-                    run.sender.page(self._block, start, length)
-            case Pong(value) if value == PACKAGE_LOADED and run.status == "postcopy-device":
-                run.state.move("postcopy-active")
-                self._go_on_sending()
-            case ReceivedBitmap() if run.status == "postcopy-recover":
-                if run.sender is not None:
-                    run.sender.has(answer.block, answer.numbers())
-                self._bitmaps -= 1
-                if not self._bitmaps:
-                    self._resume()
-            case ResumeAck() if run.status == "postcopy-recover":
-                run.state.move("postcopy-active")
-                run.transfer.set_halted(run.vm.clock.now(), False)
-                self._go_on_sending()
-            case Shut():
-                self._complete()
+    def _send_pages(self, request: RequestPages) -> Steps:
+        """See migration/ram.c: ram_save_queue_pages()."""
+        self._block = request.block if request.block is not None else self._block
+        if self._block and request.length <= _REQUEST_LIMIT:
+            yield from self._run.save_vm.page(self._block, request.start, request.length)
 
     # -- pause and resumption ----------------------------------------------------------------
 
-    def broken(self, text: str) -> None:
-        """The channel is gone: pause, or fail as long as the guest can still run here."""
+    def _resume(self, text: str) -> Steps:
+        """Pause, wait for another channel, ask the destination what it has, and go on.
+
+        See postcopy_pause() and postcopy_do_resume().
+        """
         run = self._run
-        if run.status in ("active", "pre-switchover", "device", "postcopy-device"):
-            run.fail(text)
-            return
-        if run.status not in ("postcopy-active", "postcopy-recover", "postcopy-recover-setup"):
-            return
-        run.error = run.error or text
-        self._drop_channel()
+        run.record(text)
+        run.drop_channel()
         run.state.move("postcopy-paused")
         run.vm.host.warn(_PAUSED)
+        yield from self._reconnect()
+        run.begin_recovery()
+        missing = yield from run.save_vm.ask_bitmaps()
+        if not missing:
+            yield from self._ask_to_resume()
+        while not isinstance((event := (yield from self._event())), ResumeAck):
+            if isinstance(event, ReceivedBitmap):
+                run.save_vm.has(event.block, event.numbers())
+                missing -= 1
+                if not missing:
+                    yield from self._ask_to_resume()
+        run.state.move("postcopy-active")
+        run.transfer.set_halted(run.now, False)
+        yield from self._send_rest()
 
-    def _drop_channel(self) -> None:
+    def _reconnect(self) -> Steps:
+        """Until one of the commands `migrate` has led to a channel."""
         run = self._run
-        run.later_at(None, self._advance)
-        run.transfer.set_halted(run.vm.clock.now(), True)
-        run.all_sent, run.answered_well = False, None
-        channel, run.channel = run.channel, None
-        if channel is not None:
-            channel.close()
+        while True:
+            try:
+                yield WaitForChannel()
+                yield OpenFurtherChannels()
+                return
+            except NotConnectedError as error:
+                run.not_connected(error)
+            except ChannelBrokenError:
+                # nobody notices, unless there is a state for it
+                if run.status in _PAUSES:
+                    raise
 
-    def not_resumed(self) -> None:
-        """There is no new channel to be had: paused as before."""
+    def _ask_to_resume(self) -> Steps:
         run = self._run
-        self._drop_channel()
-        if run.status == "postcopy-recover-setup":
-            run.state.move("postcopy-paused")
-
-    def reconnected(self) -> None:
-        """The new channel is there: ask the destination what it has."""
-        run = self._run
-        assert run.channel is not None and run.sender is not None
-        run.error = ""
-        run.answered_well = None
-        run.state.move("postcopy-recover")
-        blocks = run.sender.ask_bitmaps(run.channel)
-        self._bitmaps = len(blocks)
-        if not blocks:
-            self._resume()
-
-    def _resume(self) -> None:
-        run = self._run
-        assert run.channel is not None and run.sender is not None
         preempt = run.migration.capabilities("postcopy-preempt")
         if preempt and not run.traits.preempt_channel_at_setup:
-            run.channel.open_preempt(run.sender.resume)
-        else:
-            run.sender.resume()
+            yield OpenPreemptChannel()
+        yield from run.save_vm.resume()

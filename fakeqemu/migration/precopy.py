@@ -1,16 +1,32 @@
-"""The usual course of a migration: memory in passes while the guest runs, then the rest.
+"""Precopy: memory in passes while the guest runs, then the guest is stopped and the rest sent.
 
-One timer at a time, set to when the time model says that something changes.
+See migration/migration.c: migration_thread(), migration_iteration_run() and
+migration_completion(). A pass wakes the phase only when the time model says that something
+changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from fakeqemu.clock import MILLISECOND
 from fakeqemu.migration import cpr
-from fakeqemu.migration.postcopy import Postcopy
-from fakeqemu.migration.streams.returnpath import Answer, SwitchoverAck
+from fakeqemu.migration.phase import (
+    Changed,
+    ChannelBrokenError,
+    CheckError,
+    Continue,
+    Due,
+    MigrationFailedError,
+    Phase,
+    Request,
+    Sleep,
+    StartPostcopy,
+    Steps,
+    Wait,
+)
+from fakeqemu.migration.streams.returnpath import SwitchoverAck
 from fakeqemu.migration.workload import WINDOW
 from fakeqemu.qapi.errors import QapiError
 
@@ -19,7 +35,7 @@ if TYPE_CHECKING:
 
 #: what the set-up of a channel takes before the first page
 SETUP_TIME = 5 * MILLISECOND
-#: how often a full queue is looked at while the end waits for it
+#: how often a full queue is polled while the end waits for it
 _DRAIN_INTERVAL = MILLISECOND
 #: passes after which one that does not end is only looked at once in a window: an hour of them
 #: would otherwise be millions of timers
@@ -30,85 +46,51 @@ _PIPE_PAGES = 8192
 
 
 class Precopy:
-    """Passes, switchover and end of one migration."""
+    """One migration from its open channels on; postcopy may follow the passes."""
 
     def __init__(self, run: Outgoing) -> None:
         self._run = run
-        self._acknowledged = False
-        #: the channel has broken before memory began to be sent: how
-        self.broken_early: str | None = None
-        #: it has broken while pre-switchover lasted: how
-        self.broken_meanwhile: str | None = None
 
-    def begin(self) -> None:
-        """The channels are open: set up."""
-        self._run.later(SETUP_TIME, self._set_up)
+    def run(self) -> Phase:
+        """Set-up, passes, switchover, completion. See migration_thread()."""
+        yield from self._setup()
+        if (yield from self.iterate()):
+            return (yield from self._run.postcopy.run())
+        yield from self._switchover()
+        yield from self._completion()
+        return "postmigrate"
 
-    def answered(self, answer: Answer) -> None:
-        """The destination said something."""
+    # -- set-up ------------------------------------------------------------------------------
+
+    def _setup(self) -> Steps:
+        """What comes before memory. See migration/savevm.c: qemu_savevm_state_setup()."""
         run = self._run
-        if isinstance(answer, SwitchoverAck):
-            self._acknowledged = True
-            if run.status == "active":
-                run.later(0, self.advance)
-        if run.all_sent and run.answered_well is not None:
-            self._complete()
-
-    def settle(self) -> None:
-        """Let the model follow the clock, but not past the moment of the switchover."""
-        transfer, now = self._run.transfer, self._run.vm.clock.now()
-        if self._run.status == "active" and self._may_switch:
-            change = transfer.next_change()
-            while change is not None and change <= now and not transfer.converged:
-                transfer.advance(change)
-                change = transfer.next_change()
-            if transfer.converged:
-                return
-        transfer.advance(now)
-
-    def schedule(self) -> None:
-        """Wait for the next thing that the time model knows of."""
-        run = self._run
-        if run.transfer.phase == "switchover":
-            self._sending()
-        elif run.status == "active" and run.transfer.phase == "precopy":
-            at = run.transfer.next_change()
-            if at is not None and run.transfer.dirty_sync_count > _MANY_PASSES:
-                at = max(at, run.transfer.now + WINDOW)
-            run.later_at(at, self.advance)
-
-    def go_on(self) -> None:
-        """migrate-continue: leave pre-switchover."""
-        self._run.later(0, self._device)
-
-    # -- passes ------------------------------------------------------------------------------
-
-    def _set_up(self) -> None:
-        run = self._run
-        assert run.sender is not None and run.channel is not None
-        run.sender.setup()
-        if run.status != "setup":
-            return
-        refusal = self._set_up_bitmaps()
-        run.begin_transfer()
-        run.tell_passes()
-        run.setup_time = run.total_time
-        run.state.move("active")
+        # with a return path setting up is over before an error is noticed
+        unnoticed = run.open_channel.return_path and not run.open_channel.uses_tls
+        yield Sleep(SETUP_TIME, keeps_errors=unnoticed)
+        yield from run.save_vm.setup()
+        if not unnoticed:
+            yield CheckError()
+        refusal = yield from self._setup_bitmaps()
+        run.progress.begin()
+        run.progress.emit_passes()
+        run.end_setup()
         if refusal is not None:
-            run.fail(refusal)
-            return
-        if self.broken_early is not None:
-            run.fail(self.broken_early)
-            return
-        run.sender.part(_PIPE_PAGES if run.channel.is_pipe else 0)
-        if run.status == "active":
-            self.advance()
+            raise MigrationFailedError(refusal)
+        try:
+            yield CheckError()
+        except ChannelBrokenError as broken:
+            raise MigrationFailedError(broken.text) from broken
+        yield from run.save_vm.part(_PIPE_PAGES if run.open_channel.is_pipe else 0)
+        yield CheckError()
 
-    def _set_up_bitmaps(self) -> str | None:
+    def _setup_bitmaps(self) -> Generator[Request, None, str | None]:
         """Begin with the dirty bitmaps; what the migration fails for, None if for nothing."""
         run = self._run
         try:
-            run.gather_bitmaps()
+            bitmaps = run.gather_bitmaps()
+            if bitmaps is not None:
+                yield from run.save_vm.setup_bitmaps(bitmaps)
         except QapiError as error:
             if run.traits.setup_error_recorded:
                 return error.desc
@@ -116,102 +98,128 @@ class Precopy:
             return ""
         return None
 
-    def advance(self) -> None:
-        """Go through what has happened since, and see whether the guest may be stopped."""
+    # -- passes ------------------------------------------------------------------------------
+
+    def iterate(self) -> Generator[Request, object, bool]:
+        """Passes until the guest may be stopped. Whether it is for postcopy.
+
+        See migration_iteration_run().
+        """
         run = self._run
         transfer = run.transfer
-        if run.status != "active" or transfer.phase != "precopy":
-            return
-        looks = transfer.dirty_sync_count
-        self.settle()
-        if transfer.converged and self._may_switch and not run.traits.pass_before_active:
-            transfer.look_again()
-        if transfer.dirty_sync_count != looks:
-            run.tell_passes()
-            assert run.sender is not None
-            run.sender.part(pass_ends=True)
-        if run.status != "active":
-            return
-        if transfer.converged and self._may_switch:
-            self._switchover()
-        elif run.postcopy_wanted and self._agreed and self._may_follow:
-            postcopy = Postcopy(run)
-            run.course = postcopy
-            postcopy.begin()
-        else:
-            self.schedule()
+        while True:
+            syncs = transfer.dirty_sync_count
+            run.settle()
+            if transfer.converged and self.can_switchover and not run.traits.pass_before_active:
+                transfer.sync_again()
+            if transfer.dirty_sync_count != syncs:
+                run.progress.emit_passes()
+                yield from run.save_vm.part(pass_ends=True)
+                yield CheckError()
+            if transfer.converged and self.can_switchover:
+                return False
+            if run.postcopy_wanted and self._destination_agrees and self._may_follow:
+                return True
+            yield from self._next_change()
 
     @property
-    def _may_switch(self) -> bool:
-        """Whether all may be sent now, as far as it does not depend on memory."""
-        bitmaps = self._run.bitmaps
-        few = bitmaps is None or bitmaps.pending <= self._run.transfer.threshold
-        return few and self._agreed
+    def can_switchover(self) -> bool:
+        """Whether all may be sent now, as far as it does not depend on memory.
+
+        See migration_can_switchover().
+        """
+        run = self._run
+        few = run.bitmaps is None or run.bitmaps.pending <= run.transfer.threshold
+        return few and self._destination_agrees
+
+    @property
+    def _destination_agrees(self) -> bool:
+        """Whether the destination, where it is asked, agrees to the switchover."""
+        run = self._run
+        if not run.migration.capabilities("switchover-ack") or not run.vm.runstate.running:
+            return True
+        return run.return_path.switchover_acked or not run.traits.switchover_ack_from_destination
 
     @property
     def _may_follow(self) -> bool:
         """Whether what is left is such that it can be sent in postcopy."""
         return self._run.transfer.converged or self._run.migration.capabilities("postcopy-ram")
 
-    @property
-    def _agreed(self) -> bool:
-        """Whether the destination, where it is asked, agrees to the switchover."""
-        run = self._run
-        if not run.migration.capabilities("switchover-ack") or not run.vm.runstate.running:
-            return True
-        return self._acknowledged or not run.traits.switchover_ack_from_destination
+    def _next_change(self) -> Generator[Request, object, None]:
+        """Wait until something is different, by the time model or by what somebody says."""
+        run, event = self._run, object()
+        at = self._change_time()
+        while not isinstance(event, Due):
+            event = yield Wait(at)
+            match event:
+                case Changed():
+                    at = self._change_time()
+                case StartPostcopy() | SwitchoverAck():
+                    # the reply goes first
+                    at = run.now
 
-    # -- switching over ----------------------------------------------------------------------
+    def _change_time(self) -> int | None:
+        transfer = self._run.transfer
+        at = transfer.next_change()
+        if at is not None and transfer.dirty_sync_count > _MANY_PASSES:
+            at = max(at, transfer.now + WINDOW)
+        return at
 
-    def _switchover(self) -> None:
+    # -- the end -----------------------------------------------------------------------------
+
+    def _switchover(self) -> Steps:
+        """Stop the guest and send what is left. See migration_switchover_start()."""
         run = self._run
-        run.hold.stop()
+        run.vm_stop.stop()
         if run.migration.capabilities("pause-before-switchover"):
             run.state.move("pre-switchover")
-            return
-        self._device()
-
-    def _device(self) -> None:
-        run = self._run
+            # nothing is written until it goes on, so no error is noticed
+            while not isinstance((yield Wait(keeps_errors=True)), Continue):
+                pass
+            # the reply goes first
+            yield Sleep(0, keeps_errors=True)
         if run.status == "pre-switchover" or run.traits.precopy_device_state:
             run.state.move("device")
         run.vm.hand_over_images()
-        if self.broken_meanwhile is not None:
-            run.fail(run.traits.switchover_write_error.format(self.broken_meanwhile))
-            return
+        try:
+            yield CheckError()
+        except ChannelBrokenError as broken:
+            text = run.traits.switchover_write_error.format(broken.text)
+            raise MigrationFailedError(text) from broken
         # as things stood when it was decided: the guest has not run since
         run.transfer.stop(run.transfer.now)
-        run.tell_passes()
-        assert run.sender is not None
+        run.progress.emit_passes()
         if run.migration.mode == cpr.TRANSFER:
             cpr.fill_memory(run.vm)
-        run.sender.ram_end()
-        self._sending()
+        yield from run.save_vm.ram_end()
+        yield CheckError()
+        run.transfer.advance(run.now)
+        while run.transfer.phase != "done":
+            if isinstance((yield Wait(run.transfer.next_change())), Due):
+                run.transfer.advance(run.now)
+        yield from run.save_vm.end(run.vm_stop.vm_old_state or "running", run.now)
 
-    def _sending(self) -> None:
-        """The rest of memory and the device states are on their way."""
+    def _completion(self) -> Steps:
+        """Everything is sent: wait for the destination. See migration_completion()."""
         run = self._run
-        if run.sender is None or run.status not in ("active", "device"):
-            return
-        run.transfer.advance(run.vm.clock.now())
-        if run.transfer.phase != "done":
-            run.later_at(run.transfer.next_change(), self._sending)
-            return
-        run.all_sent = True
-        run.sender.end(run.hold.old_state or "running", run.vm.clock.now())
-        self._complete()
-
-    def _complete(self) -> None:
-        run = self._run
-        if run.channel is None or run.status not in ("active", "device"):
-            return
-        if run.channel.return_path:
-            if run.answered_well is None:
-                return  # until the destination has answered
-            if not run.answered_well:
-                run.fail("")
+        while True:
+            try:
+                yield from self._taken()
                 return
-        if run.channel.queued:
-            run.later(_DRAIN_INTERVAL, self._complete)
-            return
-        run.complete("postmigrate")
+            except ChannelBrokenError as broken:
+                # without a return path, a destination that has everything closes
+                if not broken.clean or run.open_channel.return_path:
+                    text = "" if broken.by_return_path else broken.text
+                    raise MigrationFailedError(text) from broken
+
+    def _taken(self) -> Steps:
+        """Until the destination says so, or has at least been sent all there is."""
+        run = self._run
+        yield CheckError()
+        if run.open_channel.return_path:
+            while run.return_path.succeeded is None:
+                yield Wait()
+            if not run.return_path.succeeded:
+                raise MigrationFailedError("")
+        while run.open_channel.queued:
+            yield Sleep(_DRAIN_INTERVAL)

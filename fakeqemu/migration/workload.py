@@ -1,5 +1,8 @@
 """How long a transfer takes and what query-migrate shows of it: arithmetic, no pages.
 
+What is counted and when is that of migration/ram.c: migration_bitmap_sync() and of
+migration/migration.c: migration_update_counters().
+
 A guest's memory is described, not stored: how big, how much of it zeros, how fast and how far
 it is written to. A transfer is a row of passes. Each sends what was dirty at its beginning at
 a constant speed, so everything about it follows from its beginning and the time; a pass costs
@@ -71,11 +74,11 @@ class Transfer:
     #: the guest runs and writes
     running: bool = True
     phase: Phase = field(default="precopy", init=False)
-    #: what was left at the last look fits into downtime-limit: the guest may be stopped
+    #: what was left at the last sync fits into downtime-limit: the guest may be stopped
     converged: bool = field(default=False, init=False)
-    #: the look with which precopy ends counts as one
-    last_look_counts: bool = True
-    #: looks at what is dirty; the first is before the first pass
+    #: the dirty bitmap sync with which precopy ends is counted
+    last_sync_counts: bool = True
+    #: dirty bitmap syncs; the first is before the first pass
     dirty_sync_count: int = field(default=1, init=False)
     #: percent of time taken from vcpus; 0: not throttled
     throttle: int = field(default=0, init=False)
@@ -90,14 +93,14 @@ class Transfer:
     _pass: Pass = field(init=False)
     _totals: _Totals = field(init=False)
     _judged: _Judged = field(init=False)
-    #: bytes written to since the last look, times nanoseconds per second
+    #: bytes written to since the last sync, times nanoseconds per second
     _dirty: int = field(default=0, init=False)
     #: what of it was already there when the pass began, too little for a page
     _carried: int = field(default=0, init=False)
     #: pages, zeros and what was carried into the pass before, if it was made in whole at the
     #: present pace
     _before: tuple[int, int, int] | None = field(default=None, init=False)
-    #: when a first short pass was taken for all there is, without a second look
+    #: when a first short pass was taken for all there is, without a second sync
     _unseen: int | None = field(default=None, init=False)
     #: since when the pace is what it is
     _settled: int = field(init=False)
@@ -266,9 +269,9 @@ class Transfer:
 
     @property
     def dirty_pages(self) -> int:
-        """Pages written to since the last look.
+        """Pages written to since the last sync.
 
-        What makes no whole page counts at a later look: a guest that writes seldom has passes
+        What makes no whole page counts at a later sync: a guest that writes seldom has passes
         in which it writes nothing.
         """
         return min(self._dirty // (PAGE * SECOND), self.workload.dirty_pages_limit)
@@ -315,7 +318,7 @@ class Transfer:
         return self._pass.share(self._pass.pages * self.workload.fault_permille // 1000)
 
     def _synchronise(self) -> None:
-        """Look at what is dirty: what is left and what has been written to is the next pass."""
+        """Sync the dirty bitmap: what is left and what has been written to is the next pass."""
         dirtied = self.dirty_pages
         zero_left = self._pass.zero - self._pass.sent_zero
         left = self._account()
@@ -361,7 +364,7 @@ class Transfer:
 
     # -- switchover --------------------------------------------------------------------------
 
-    def look_again(self) -> None:
+    def sync_again(self) -> None:
         """Make sure of what is left if it is only thought to be little."""
         if self._unseen is not None:
             self._synchronise()
@@ -383,10 +386,10 @@ class Transfer:
             # what is due at this very moment does not happen any more
             self.advance(now)
         self.running = False
-        looks = self.dirty_sync_count
+        syncs = self.dirty_sync_count
         self._synchronise()
-        if not self.last_look_counts:
-            self.dirty_sync_count = looks
+        if not self.last_sync_counts:
+            self.dirty_sync_count = syncs
         self.stopped = self.now
         self.phase = phase
         self.throttle = 0
@@ -400,12 +403,12 @@ class Transfer:
 
     @property
     def remaining(self) -> int:
-        """Bytes of guest memory still to send, as known at the last look."""
+        """Bytes of guest memory still to send, as known at the last sync."""
         return self._pass.left * PAGE
 
     @property
     def speed_unknown(self) -> bool:
-        """Whether it came to a second look before the speed of the channel was measured."""
+        """Whether it came to a second sync before the speed of the channel was measured."""
         return self.dirty_sync_count > 1 and self.now - self.started < WINDOW
 
     @property

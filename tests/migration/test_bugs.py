@@ -15,9 +15,9 @@ def broken(*_args, **_keywords):
 @pytest.mark.parametrize(
     "where",
     [
-        "fakeqemu.migration.precopy.Precopy.advance",
-        "fakeqemu.migration.hearing.Hearing.channel_opened",
-        "fakeqemu.migration.hearing.Hearing.channels_ready",
+        "fakeqemu.migration.precopy.Precopy.iterate",
+        "fakeqemu.migration.driver.PhaseDriver.channel_opened",
+        "fakeqemu.migration.driver.PhaseDriver.channels_ready",
     ],
 )
 def test_the_source_fails_and_its_guest_goes_on(make, clock, monkeypatch, bugs, version, where):
@@ -36,6 +36,33 @@ def test_the_source_fails_and_its_guest_goes_on(make, clock, monkeypatch, bugs, 
     vm.command("migrate", uri="exec:cat >/dev/null")
     clock.run_until_idle()
     assert vm.status == "completed"
+
+
+@pytest.mark.parametrize("version", ["7.2", "10.0", "11.1"])
+def test_a_source_whose_guest_runs_elsewhere_pauses_and_can_go_on(
+    make, clock, monkeypatch, bugs, version
+):
+    dst = make(version, inmigrate=True, machine_type="q35")
+    src = make(version, machine_type="q35")
+    for vm in (src, dst):
+        vm.switch("postcopy-ram")
+    src.set(max_bandwidth=1 << 20)
+    dst.command("migrate-incoming", uri="unix:/m")
+    src.machine.lifecycle.cont()
+    src.command("migrate", uri="unix:/m")
+    clock.advance(50_000_000)
+    src.command("migrate-start-postcopy")
+    monkeypatch.setattr("fakeqemu.migration.savevm.SaveVm.postcopy_end", broken)
+    clock.run_until_idle()
+    assert src.status == dst.status == "postcopy-paused"
+    assert [bug.name for bug in bugs] == ["KeyError"]
+    bugs.clear()
+    monkeypatch.undo()
+    dst.command("migrate-recover", uri="unix:/n")
+    src.command("migrate", uri="unix:/n", resume=True)
+    clock.run_until_idle()
+    assert src.status == dst.status == "completed"
+    assert dst.machine.runstate.running
 
 
 @pytest.mark.parametrize("version", ["7.2", "10.0", "11.1"])

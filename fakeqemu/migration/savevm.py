@@ -1,38 +1,37 @@
-"""What a source writes and when it closes a section: the stream's pieces put on the channel.
+"""What a source writes and when it closes a section: the pieces of its stream, in order.
 
-QEMU flushes after the mark that ends a part of RAM and writes the footer with what comes next,
-so a source that dies leaves the last footer away; here too.
+See migration/savevm.c: qemu_savevm_state_iterate() and its neighbours. Each method yields what
+is to be put on the channels (`phase.StreamRequest`); none knows a channel. QEMU flushes after
+the mark that ends a part of RAM and writes the footer with what comes next, so a source that
+dies leaves the last footer away; here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from fakeqemu.migration.phase import Pieces, Skip, SyncMultifd, Write, WriteAt, WritePreempt
 from fakeqemu.migration.streams import mappedram
 from fakeqemu.migration.streams.constants import PAGE_SIZE, Ram
 from fakeqemu.migration.streams.events import MappedRam
-from fakeqemu.migration.streams.writer import Source, SourceBlock, StreamWriter, be64
+from fakeqemu.migration.streams.writer import Source, StreamWriter, be64
 
 if TYPE_CHECKING:
     from fakeqemu.migration.bitmaps import OutgoingBitmaps
-    from fakeqemu.migration.channel import OutgoingChannel
     from fakeqemu.traits import Traits
 
-#: most ranges that are told stale in one command
+#: most ranges that one discard command names
 _RANGES = 12
 #: what ends the channel of urgent pages, where it is not just closed
 _PREEMPT_END = be64(Ram.EOS)
 
 
-class Sender:
-    """The stream of one migration on its channel."""
+class SaveVm:
+    """The stream of one migration."""
 
-    def __init__(
-        self, channel: OutgoingChannel, source: Source, traits: Traits, *, offset: int = 0
-    ) -> None:
+    def __init__(self, source: Source, traits: Traits, *, offset: int = 0) -> None:
         """`offset`: where in a file the stream begins."""
-        self.channel = channel
         self.source = source
         self._writer = StreamWriter(source, traits)
         self._offset = offset
@@ -49,67 +48,66 @@ class Sender:
 
     # -- precopy -----------------------------------------------------------------------------
 
-    def begin(self) -> None:
+    def begin(self, *, return_path: bool) -> Pieces:
         """Header, and what is agreed before the first page."""
         writer, on = self._writer, self.source.capabilities
-        self._write(writer.header())
-        if self.channel.return_path:
-            self._write(writer.open_return_path())
+        yield from self._write(writer.header())
+        if return_path:
+            yield from self._write(writer.open_return_path())
         if "postcopy-ram" in on or "dirty-bitmaps" in on:
-            self._write(writer.postcopy_advise())
+            yield from self._write(writer.postcopy_advise())
 
-    def setup(self) -> None:
+    def setup(self) -> Pieces:
         """The list of RAM blocks."""
-        self._sync()
+        yield from self._sync()
         if "mapped-ram" in self.source.capabilities:
             for piece in mappedram.ram_setup(self._writer, self._offset, self._places):
                 if isinstance(piece, mappedram.Hole):
-                    self.channel.skip(piece.size)
+                    yield Skip(piece.size)
                     self._offset += piece.size
                 else:
-                    self._write(piece)
+                    yield from self._write(piece)
         else:
-            self._write(self._writer.ram_setup())
+            yield from self._write(self._writer.ram_setup())
         self._open = True
 
-    def setup_bitmaps(self, bitmaps: OutgoingBitmaps) -> None:
+    def setup_bitmaps(self, bitmaps: OutgoingBitmaps) -> Pieces:
         """The list of dirty bitmaps; what is in them comes at the end."""
         self._bitmaps = bitmaps or None
-        self._write(self._footer() + self._writer.bitmaps_start(bitmaps.start()))
+        yield from self._write(self._footer() + self._writer.bitmaps_start(bitmaps.start()))
         self._open = True
 
-    def part(
-        self, pages: int = 0, *, pass_ends: bool = False, content: bool = False
-    ) -> None:
+    def part(self, pages: int = 0, *, pass_ends: bool = False, content: bool = False) -> Pieces:
         """A part of RAM, with so many zero pages in it, or with all that are not zero."""
         if pass_ends or self._writer.syncs_per_section:
-            self._sync()
+            yield from self._sync()
         records = b"".join(self._writer.zero_pages(0, pages)) if pages else b""
         if content:
             records += self._writer.content_pages()
-            self._put_content()
-        self._write(self._footer() + self._writer.ram_part(records, pass_ends=pass_ends))
+            yield from self._put_content()
+        footer = self._footer()
+        yield from self._write(footer + self._writer.ram_part(records, pass_ends=pass_ends))
         self._open = True
 
-    def ram_end(self) -> None:
+    def ram_end(self) -> Pieces:
         """The last part of RAM."""
-        self._sync()
+        yield from self._sync()
         writer = self._writer
         head = self._footer() + writer.switchover_start()
-        self._write(head + writer.ram_end(writer.content_pages()))
-        self._put_content()
+        yield from self._write(head + writer.ram_end(writer.content_pages()))
+        yield from self._put_content()
         self._open = True
 
-    def end(self, runstate: str, clock: int) -> None:
+    def end(self, runstate: str, clock: int) -> Pieces:
         """Device states, and the end of a precopy stream."""
         writer = self._writer
-        self._end_bitmaps()
+        yield from self._end_bitmaps()
         states = writer.device_states(runstate, clock=clock)
-        self._write(self._footer() + states + writer.end())
+        yield from self._write(self._footer() + states + writer.end())
 
     # -- postcopy ----------------------------------------------------------------------------
 
-    def discard(self, left: int) -> None:
+    def discard(self, left: int) -> Pieces:
         """The guest has stopped: of all RAM the last `left` bytes are stale."""
         writer = self._writer
         data = self._footer() + writer.switchover_start()
@@ -124,26 +122,28 @@ class Sender:
         else:
             # only the bitmaps follow
             data += writer.ram_end() + writer.footer()
-        self._write(data)
+        yield from self._write(data)
 
-    def package(self, runstate: str, clock: int) -> None:
+    def package(self, runstate: str, clock: int) -> Pieces:
         """The switch to postcopy."""
-        self._write(self._writer.package(runstate, clock=clock))
+        yield from self._write(self._writer.package(runstate, clock=clock))
         if "postcopy-ram" in self.source.capabilities:
-            self._write(self._writer.ping(4))
+            yield from self._write(self._writer.ping(4))
 
-    def page(self, block: str, start: int, length: int) -> None:
+    def page(self, block: str, start: int, length: int) -> Pieces:
         """Pages that were asked for, but for those that are on their way."""
-        self._pages([(block, at // PAGE_SIZE) for at in range(start, start + length, PAGE_SIZE)])
+        pages = range(start, start + length, PAGE_SIZE)
+        yield from self._pages([(block, at // PAGE_SIZE) for at in pages])
 
-    def rest(self) -> None:
+    def rest(self) -> Pieces:
         """All pages that are not zero and nobody has asked for: none comes twice."""
         content = self.source.content
         if "postcopy-ram" in self.source.capabilities and content is not None:
             names = [block.name for block in self.source.blocks]
-            self._pages([(name, number) for name in names for number in sorted(content(name))])
+            pages = [(name, number) for name in names for number in sorted(content(name))]
+            yield from self._pages(pages)
 
-    def _pages(self, wanted: list[tuple[str, int]]) -> None:
+    def _pages(self, wanted: list[tuple[str, int]]) -> Pieces:
         records = b""
         for block, number in wanted:
             if (block, number) not in self._given:
@@ -151,60 +151,61 @@ class Sender:
         self._given.update(wanted)
         if not records:
             return
-        self._write(self._footer() + self._writer.ram_part(records))
+        yield from self._write(self._footer() + self._writer.ram_part(records))
         self._open = True
 
-    def postcopy_end(self) -> None:
+    def postcopy_end(self) -> Pieces:
         """The end of a postcopy stream."""
         writer = self._writer
-        self._write(self._footer() + writer.ram_end())
+        yield from self._write(self._footer() + writer.ram_end())
         self._open = True
-        self._end_bitmaps()
-        self._write(self._footer() + writer.end(postcopy=True))
+        yield from self._end_bitmaps()
+        yield from self._write(self._footer() + writer.end(postcopy=True))
         if self._writer.traits.preempt_channel_at_setup:
-            self.channel.preempt_write(_PREEMPT_END)
+            yield WritePreempt(_PREEMPT_END)
 
-    def ask_bitmaps(self, channel: OutgoingChannel) -> Sequence[SourceBlock]:
-        """Go on on a new channel: ask which pages have come. The blocks asked for."""
-        self.channel, self._open = channel, False
+    def ask_bitmaps(self) -> Pieces:
+        """Go on on a new channel: ask which pages have come. How many blocks are asked for."""
+        self._open = False
         self._given.clear()
-        self._write(b"".join(self._writer.recv_bitmap(b.name) for b in self.source.blocks))
-        return self.source.blocks
+        blocks = self.source.blocks
+        yield from self._write(b"".join(self._writer.recv_bitmap(b.name) for b in blocks))
+        return len(blocks)
 
     def has(self, block: str, pages: Iterable[int]) -> None:
         """The destination has these pages of a block."""
         self._given.update((block, number) for number in pages)
 
-    def resume(self) -> None:
+    def resume(self) -> Pieces:
         """Everything is known that is needed to go on."""
-        self._write(self._writer.postcopy_resume())
+        yield from self._write(self._writer.postcopy_resume())
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> Pieces:
         self._offset += len(data)
-        self.channel.write(data)
+        yield Write(data)
 
-    def _put_content(self) -> None:
+    def _put_content(self) -> Pieces:
         """Put pages that are not zero in their places in a file."""
         content = self.source.content
         if content is None:
             return
         for name, header in self._places.items():
             for offset, data in mappedram.content(header, content(name)):
-                self.channel.write_at(offset, data)
+                yield WriteAt(offset, data)
 
     def _footer(self) -> bytes:
         was_open, self._open = self._open, False
         return self._writer.footer() if was_open else b""
 
-    def _end_bitmaps(self) -> None:
+    def _end_bitmaps(self) -> Pieces:
         bitmaps, self._bitmaps = self._bitmaps, None
         if bitmaps is not None:
-            self._write(self._footer() + self._writer.bitmaps_end(bitmaps.finish()))
+            yield from self._write(self._footer() + self._writer.bitmaps_end(bitmaps.finish()))
             self._open = True
 
-    def _sync(self) -> None:
+    def _sync(self) -> Pieces:
         """Keep multifd channels in step with the main one."""
         if "multifd" in self.source.capabilities:
-            self._packets = self.channel.sync(self._packets)
+            self._packets = yield SyncMultifd(self._packets)
