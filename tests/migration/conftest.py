@@ -19,7 +19,7 @@ from fakeqemu.migration.object import MigrationObject
 from fakeqemu.model import board
 from fakeqemu.model.host import Stream
 from fakeqemu.model.machine import Machine
-from fakeqemu.model.null_host import NullHost
+from fakeqemu.model.null_host import NullHost, NullMemory
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.validate import check_reply
@@ -123,6 +123,7 @@ class FakeHost(NullHost):
     world: dict[str, Callable[[Stream], None]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     streams: list[FakeStream] = field(default_factory=list)
+    memory: NullMemory = field(default_factory=NullMemory)
     connect_error: str = ""
     listen_error: str = ""
     kinds: dict[int, str] = field(default_factory=dict)
