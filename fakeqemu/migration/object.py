@@ -10,7 +10,7 @@ name); it has a few more that only say how the stream is written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fakeqemu.migration import cpr, schemainfo
 from fakeqemu.migration.blockers import Blockers
@@ -27,7 +27,6 @@ from fakeqemu.qapi.readers.string_input import parse_string
 from fakeqemu.qapi.schema import EnumType
 
 if TYPE_CHECKING:
-    from fakeqemu.boot.configuration import GlobalProperty
     from fakeqemu.model.machine import Machine
 
 TYPE = "migration"
@@ -47,13 +46,29 @@ _GLOBALS = (
 )
 
 
+class GlobalValue(Protocol):
+    """A property's value given by -global, as the boot has read it."""
+
+    @property
+    def driver(self) -> str:
+        """QOM type."""
+
+    @property
+    def value(self) -> str:
+        """As it was given."""
+
+    @property
+    def property(self) -> str:  # last: it hides the decorator
+        """Name of the property."""
+
+
 class MigrationObject:
     """Parameters, capabilities and both directions of migration of one machine."""
 
     def __init__(
         self,
         vm: Machine,
-        globals: Iterable[GlobalProperty] | None = None,
+        globals: Iterable[GlobalValue] | None = None,
         early: EarlyParameters | None = None,
         *,
         machine_compat: Iterable[tuple[str, str, str]] | None = None,
@@ -84,7 +99,7 @@ class MigrationObject:
         self.blockers = Blockers(
             configuration.only_migratable, lambda: self.running, lambda mode: cpr.faults(vm, mode)
         )
-        #: "ok", "kernel" or "memory": what stands against background-snapshot
+        #: "ok", "kernel" or "memory": what blocks background-snapshot
         self.write_tracking = "ok"
         #: why the host cannot do postcopy; empty if it can
         self.postcopy_fault = ""
@@ -167,7 +182,7 @@ class MigrationObject:
     def _is_mine(self, driver: str) -> bool:
         return driver == TYPE or self._vm.profile.is_a(TYPE, driver)
 
-    def _apply_global(self, given: GlobalProperty) -> None:
+    def _apply_global(self, given: GlobalValue) -> None:
         try:
             self._set_property(Layer.GLOBAL, given.property, given.value)
         except QapiError as error:
