@@ -7,7 +7,7 @@ needs other objects (a chardev, a netdev, an image) is judged by whoever makes t
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.configuration import Configuration, OptionString
 from fakeqemu.boot.inputs import HELP
@@ -16,8 +16,11 @@ from fakeqemu.model.net.addresses import c_integer
 from fakeqemu.model.net.slirp_options import expand_ipv6_net
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
-from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 from fakeqemu.qapi.readers.opts_visitor import visit_options
+
+if TYPE_CHECKING:
+    from fakeqemu.model.host import Host
 
 #: the largest number that stands for an Ethernet address
 _MAC_NUMBERS = 0xFFFFFF
@@ -211,11 +214,26 @@ def check_fw_cfg(
                       entry.location)
 
 
-def check_icount(configuration: Configuration) -> None:
+def _check_replay(entry: OptionString, host: Host) -> None:
+    """A guest's run as a record in a file. See replay/replay.c: replay_configure()."""
+    mode, path = entry.values.get("rr"), entry.values.get("rrfile")
+    if mode is None:
+        return
+    if mode not in ("record", "replay"):
+        raise _blame(entry, f"Invalid icount rr option: {mode}")
+    if path is None:
+        raise _blame(entry, "File name not specified for replay")
+    if mode == "replay" and (why := host.file_error(path)) is not None:
+        raise StartupError(f"Replay: open {path}: {why}", own_line=True)
+    raise NotModelledError(f"-icount rr={mode}")
+
+
+def check_icount(configuration: Configuration, host: Host) -> None:
     """-icount, before the accelerator is chosen. Raises StartupError."""
     entry = configuration.icount
     if entry is None:
         return
+    _check_replay(entry, host)
     shift = entry.values.get("shift")
     align = entry.values.get("align", "off") in ("on", "yes", "true", "y")
     sleep = entry.values.get("sleep", "on") in ("on", "yes", "true", "y")

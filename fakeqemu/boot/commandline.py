@@ -27,7 +27,10 @@ class Files(Protocol):
         """The text of a configuration file."""
 
     def create(self, path: str) -> None:
-        """Make sure that a log file can be written."""
+        """Make a file, or empty one that is there."""
+
+    def process_id(self) -> int:
+        """What stands for `%d` in the name of a log file."""
 
     def user_exists(self, name: str) -> bool:
         """Whether the host knows a user of that name."""
@@ -44,9 +47,15 @@ class HostFiles:
         return Path(path).read_text("utf-8", "surrogateescape")
 
     def create(self, path: str) -> None:
-        """Open it for writing, as a log is opened."""
-        with Path(path).open("a", encoding="utf-8"):
+        """As C's fopen() with mode "w"."""
+        with open(path, "wb"):  # noqa: PTH123 - a Path of "" would be the folder
             pass
+
+    def process_id(self) -> int:
+        """This process."""
+        import os
+
+        return os.getpid()
 
     def user_exists(self, name: str) -> bool:
         """Ask the user database."""

@@ -13,7 +13,7 @@ import re
 from typing import Any, NoReturn
 
 from fakeqemu.boot.commandline import CommandLine
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import FilePlace, QapiError
 from fakeqemu.qapi.readers.keyval import check_keyval, merge
 
 #: groups that are no lists of option strings inside: -set cannot change them
@@ -36,7 +36,7 @@ def read_config_file(line: CommandLine, path: str) -> None:
     values: dict[str, str] = {}
     number = 0
     for number, text in enumerate(lines, 1):
-        here = f"{path}:{number}"
+        here = FilePlace(f"{path}:{number}")
         if not text or text.startswith("#"):
             continue
         header = _GROUP.match(text)

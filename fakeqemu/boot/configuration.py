@@ -152,6 +152,8 @@ class Configuration:
     program: str = "qemu-system-x86_64"
     #: lines for standard error that need no exit, location included, in order
     warnings: list[str] = field(default_factory=list)
+    #: lines for standard output that need no exit
+    printed: list[str] = field(default_factory=list)
 
     # -- machine -----------------------------------------------------------------------------
     #: machine type as asked for (name or alias); None: the default
@@ -213,6 +215,8 @@ class Configuration:
     #: -D
     log_file: str | None = None
     trace: list[OptionString] = field(default_factory=list)
+    #: patterns of trace events, by -trace and -d, in order; one that starts with "-" switches off
+    trace_patterns: list[str] = field(default_factory=list)
     qtest: str | None = None
     qtest_log: str | None = None
     add_fd: list[OptionString] = field(default_factory=list)

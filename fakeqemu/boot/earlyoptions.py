@@ -10,8 +10,8 @@ from fakeqemu.boot.commandline import CommandLine
 from fakeqemu.boot.configuration import OptionString
 from fakeqemu.boot.help import property_help
 from fakeqemu.boot.inputs import HELP
+from fakeqemu.boot.logoptions import open_logs
 from fakeqemu.boot.messages import Exit
-from fakeqemu.profile import Profile
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.qemu_opts import parse_bool, parse_number
@@ -58,7 +58,7 @@ def process_early_options(line: CommandLine) -> None:
     for entry in line.configuration.add_fd:
         _check_add_fd(line, entry)
     line.location = ""
-    _check_log(line)
+    open_logs(line)
 
 
 def _check_sandbox(line: CommandLine, entry: OptionString) -> None:
@@ -94,29 +94,6 @@ def _check_add_fd(line: CommandLine, entry: OptionString) -> None:
         line.fail("fd is not valid or already in use")
     if "set" not in entry.values:
         line.fail("set option is required and must be non-negative")
-
-
-def _check_log(line: CommandLine) -> None:
-    items = line.configuration.log_items
-    if items is not None:
-        usage = _log_usage(line.profile)
-        known = {text.split()[0] for text in usage.splitlines()[1:] if text.strip()}
-        for item in items.split(","):
-            if item in HELP or (known and item not in known and not item.startswith("trace:")):
-                raise Exit(usage, 1)
-    path = line.configuration.log_file
-    if path is not None:
-        try:
-            line.files.create(path)
-        except OSError as exc:
-            line.fail(f"Error opening logfile {path}: {exc.strerror}")
-
-
-def _log_usage(profile: Profile) -> str:
-    try:
-        return profile.help("-d help")
-    except KeyError:
-        return ""
 
 
 def process_help_options(line: CommandLine) -> None:

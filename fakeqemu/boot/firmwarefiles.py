@@ -28,6 +28,8 @@ _BIOS_UNIT = 65536
 #: see hw/i386/pc_sysfw.c: pc_system_flash_map()
 _FLASH_SECTOR = 4096
 _FLASH_LIMIT = 8 << 20
+#: bytes of a picture for firmware at least, and bits of each of a BMP's pixels
+_SMALLEST_PICTURE, _PICTURE_DEPTH = 30, 24
 
 
 def _fatal(text: str) -> StartupError:
@@ -42,6 +44,7 @@ def load_firmware(boot: Boot) -> None:
     """
     if not check_flash(boot):
         check_bios(boot)
+    check_splash(boot)
     check_kernel(boot)
     check_option_roms(boot)
 
@@ -67,6 +70,43 @@ def check_fw_cfg_item(boot: Boot, entry: OptionString, taken: set[str]) -> None:
     if name in taken:
         raise StartupError(f"duplicate fw_cfg file name: {name}", location=entry.location)
     taken.add(name)
+
+
+def check_splash(boot: Boot) -> None:
+    """-boot splash=: QEMU says what is wrong with the picture, and goes on without it.
+
+    See hw/nvram/fw_cfg.c: fw_cfg_bootsplash().
+    """
+    vm = boot.vm
+    name = boot.settings.properties.get("boot", {}).get("splash")
+    if not name:
+        return
+    path = find_file(vm, name)
+    if path is None:
+        vm.host.warn(f"failed to find file '{name}'")
+        return
+    try:
+        content = vm.host.read_file(path)
+    except OSError as error:
+        vm.host.warn(f"failed to read splash file '{path}': {glib_error(path, error)}")
+        return
+    kind = _picture(content)
+    if kind is None:
+        vm.host.warn(
+            f"splash file '{path}' format not recognized; must be JPEG or 24 bit BMP"
+        )
+        return
+    vm.boot_splash = (f"bootsplash.{kind}", content)
+
+
+def _picture(content: bytes) -> str | None:
+    """What firmware shows the content as; None if it cannot."""
+    if len(content) < _SMALLEST_PICTURE:
+        return None
+    if content.startswith(b"\xff\xd8"):
+        return "jpg"
+    depth = int.from_bytes(content[28:30], "little")
+    return "bmp" if content.startswith(b"BM") and depth == _PICTURE_DEPTH else None
 
 
 def check_kernel(boot: Boot) -> None:

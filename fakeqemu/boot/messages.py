@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from fakeqemu.qapi.errors import FakeQemuError, QapiError, StartupError
+from fakeqemu.qapi.errors import FakeQemuError, FilePlace, QapiError, StartupError
 
 
 class Exit(FakeQemuError):  # noqa: N818 - it is no error
@@ -28,7 +28,8 @@ class Exit(FakeQemuError):  # noqa: N818 - it is no error
 def located(text: str, location: str, hint: str = "") -> str:
     """One message as it stands after the program's name; `hint` is a line of its own."""
     first = f"{location}: {text}" if location else text
-    return f"{first}\n{hint.rstrip()}" if hint else first
+    whole = f"{first}\n{hint.rstrip()}" if hint else first
+    return FilePlace(whole) if isinstance(location, FilePlace) else whole
 
 
 class Messages:

@@ -8,6 +8,7 @@ from fakeqemu.boot.commandline import CommandLine, option
 from fakeqemu.boot.configfile import NOT_LISTS, read_config_file
 from fakeqemu.boot.configuration import GlobalProperty, Incoming
 from fakeqemu.boot.inputs import HELP, checked_members
+from fakeqemu.boot.logoptions import enable_trace
 from fakeqemu.boot.messages import Exit
 from fakeqemu.migration.incoming_option import parse_incoming
 from fakeqemu.model.hostfiles import DATA_DIRECTORIES
@@ -239,7 +240,9 @@ def _dump_vmstate(line: CommandLine, text: str) -> None:
 def _escape_character(line: CommandLine, text: str) -> None:
     number = re.match(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", text)
     if number is None:
-        raise Exit("Bad argument to echr\n")
+        line.configuration.printed.append("Bad argument to echr\n")
+        line.configuration.escape = 0
+        return
     line.configuration.escape = int(number[1] + _c_number(number[2])) & 0xFF
 
 
@@ -261,7 +264,7 @@ def _log_file(line: CommandLine, text: str) -> None:
 
 @option("trace")
 def _trace(line: CommandLine, text: str) -> None:
-    line.configuration.trace.append(line.opts("trace", text))
+    enable_trace(line, line.opts("trace", text))
 
 
 @option("seed")

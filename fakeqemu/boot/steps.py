@@ -289,7 +289,7 @@ def apply_machine_options(boot: Boot) -> None:
 
 def choose_accelerator(boot: Boot) -> None:
     """The first of -accel, or of -machine accel=, that works here."""
-    check_icount(boot.configuration)
+    check_icount(boot.configuration, boot.vm.host)
     chosen = checks.choose_accelerator(
         boot.configuration,
         boot.profile,

@@ -8,6 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from fakeqemu.qapi.errors import FilePlace
+
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
@@ -31,7 +33,8 @@ def report(
     program: str, text: str, vm: Machine | None = None, stream: TextIO | None = None
 ) -> None:
     """Write one message, after the program's name."""
-    write_lines(f"{prefix(vm)}{program}: {text}", stream)
+    space = "" if isinstance(text, FilePlace) else " "
+    write_lines(f"{prefix(vm)}{program}:{space}{text}", stream)
 
 
 def write_lines(text: str, stream: TextIO | None = None) -> None:

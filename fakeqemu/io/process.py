@@ -104,6 +104,7 @@ class _Process:
         except Exception as bug:
             self._print_lines([f"fakeqemu: internal error: {describe(bug)}"])
             return 1
+        print_text("".join(configuration.printed))
         configuration.as_posted = self._options.as_posted
         if configuration.daemonize:
             self._daemon = Daemon.start()

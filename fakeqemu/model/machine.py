@@ -86,6 +86,8 @@ class Machine:
         self.early: EarlyParameters | None = None
         #: what -acpitable gives, as fw_cfg holds it
         self.acpi_tables = b""
+        #: -boot splash=: name and content of the item that firmware finds it under
+        self.boot_splash: tuple[str, bytes] | None = None
         #: where the old process of a CPR start waits for us to listen; None without one
         self.cpr_channel: CprChannel | None = None
         #: CPR state left by the process that executed this one; None if none has

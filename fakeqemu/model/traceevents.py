@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
+    from fakeqemu.profile import Profile
 
 _EVERY = -1
 
@@ -21,22 +21,14 @@ class TraceEvents:
         self._vm = vm
         #: (name, CPU it is on for or _EVERY)
         self._on: set[tuple[str, int]] = set()
-        for entry in vm.configuration.trace:
-            pattern = entry.values.get("enable")
-            self._on |= {(name, _EVERY) for name in self._matching(str(pattern or ""))}
-
-    @cached_property
-    def _recorded(self) -> dict[str, list[str]]:
-        try:
-            part: dict[str, list[str]] = self._vm.profile.part("trace-events")
-        except FileNotFoundError:
-            raise NotModelledError("trace events") from None
-        return part
+        for text in vm.configuration.trace_patterns:
+            names = {(name, _EVERY) for name in matching(vm.profile, text.removeprefix("-"))}
+            self._on = self._on - names if text.startswith("-") else self._on | names
 
     def get(self, pattern: str, vcpu: int | None = None) -> list[tuple[str, bool, bool]]:
         """(name, whether it is of single CPUs, whether it is on). Raises QapiError."""
         return [
-            (name, name in self._recorded["vcpu"], self._is_on(name, vcpu))
+            (name, name in recorded(self._vm.profile)["vcpu"], self._is_on(name, vcpu))
             for name in self._find(pattern, vcpu)
         ]
 
@@ -60,20 +52,35 @@ class TraceEvents:
     def _find(self, pattern: str, vcpu: int | None) -> list[str]:
         if vcpu is not None and self._vm.cpus.get(vcpu) is None:
             raise QapiError(f"invalid vCPU index {vcpu}")
-        found = self._matching(pattern)
+        found = matching(self._vm.profile, pattern)
         if "*" not in pattern:
             if not found:
                 raise QapiError(f'unknown event "{pattern}"')
-            if vcpu is not None and pattern not in self._recorded["vcpu"]:
+            if vcpu is not None and pattern not in recorded(self._vm.profile)["vcpu"]:
                 raise QapiError(f'event "{pattern}" is not vCPU-specific')
-        return found if vcpu is None else [n for n in found if n in self._recorded["vcpu"]]
+        if vcpu is None:
+            return found
+        of_cpus = recorded(self._vm.profile)["vcpu"]
+        return [name for name in found if name in of_cpus]
 
-    def _matching(self, pattern: str) -> list[str]:
-        if "*" not in pattern:
-            return [name for name in self._recorded["names"] if name == pattern]
-        parts = {"*": ".*", "?": "."}
-        form = re.compile("".join(parts.get(char, re.escape(char)) for char in pattern))
-        return [name for name in self._recorded["names"] if form.fullmatch(name)]
+
+def matching(profile: Profile, pattern: str) -> list[str]:
+    """The events of that name, or of the names that `*` and `?` stand for."""
+    names = recorded(profile)["names"]
+    if "*" not in pattern:
+        return [name for name in names if name == pattern]
+    parts = {"*": ".*", "?": "."}
+    form = re.compile("".join(parts.get(char, re.escape(char)) for char in pattern))
+    return [name for name in names if form.fullmatch(name)]
+
+
+def recorded(profile: Profile) -> dict[str, list[str]]:
+    """ "names" and "vcpu", those of single CPUs, the last first. Raises NotModelledError."""
+    try:
+        part: dict[str, list[str]] = profile.part("trace-events")
+    except FileNotFoundError:
+        raise NotModelledError("trace events") from None
+    return part
 
 
 def info(entry: tuple[str, bool, bool], *, with_vcpu: bool) -> dict[str, Any]:

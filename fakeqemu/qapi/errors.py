@@ -89,6 +89,15 @@ class AbortError(FakeQemuError):
         self.status = status
 
 
+class FilePlace(str):
+    """A place in a file that an option names (`x.cfg:3`), or a message that starts with one.
+
+    QEMU puts no space between its own name and it; see util/qemu-error.c: print_loc().
+    """
+
+    __slots__ = ()
+
+
 class StartupError(FakeQemuError):
     """QEMU ends here before (or while) the machine starts.
 
@@ -125,7 +134,8 @@ class StartupError(FakeQemuError):
     def message(self) -> str:
         """What stands after `qemu-system-x86_64: ` on standard error, hint lines included."""
         first = f"{self.location}: {self.text}" if self.location else self.text
-        return first + (f"\n{self.hint}" if self.hint else "")
+        whole = first + (f"\n{self.hint}" if self.hint else "")
+        return FilePlace(whole) if isinstance(self.location, FilePlace) else whole
 
 
 def error_of_class(error_class: str, desc: str) -> QapiError:

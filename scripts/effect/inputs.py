@@ -205,7 +205,8 @@ _BASES = {
     "option-rom": ("-option-rom", "romfile=d1.raw,"), "overcommit": ("-overcommit", ""),
     "rtc": ("-rtc", ""), "run-with": ("-run-with", ""), "sandbox": ("-sandbox", "on,"),
     "smbios": ("-smbios", "type=1,"), "smp-opts": ("-smp", "2,"), "tpmdev": ("-tpmdev", ""),
-    "trace": ("-trace", ""), "vnc": ("-vnc", "none,"), "plugin": ("-plugin", "file=d1.raw,"),
+    "trace": ("-trace", ""), "vnc": ("-vnc", "127.0.0.1:900,to=999,"),
+    "plugin": ("-plugin", "file=d1.raw,"),
     "audiodev": ("", ""), "virtfs": ("-virtfs", "local,mount_tag=t,security_model=none,path=.,"),
 }  # fmt: skip
 #: keys of a machine of a drive, which takes any, and of character devices of each kind

@@ -112,6 +112,11 @@ class FwCfg(Chip):
             "etc/e820": self._e820(),
             "etc/tpm/log": b"",
         }
+        if "splash-time" in boot:
+            found["etc/boot-menu-wait"] = struct.pack("<H", int(boot["splash-time"]))
+        if vm.boot_splash is not None:
+            name, content = vm.boot_splash
+            found[name] = content
         for obj in self.io.objects():
             if obj.type == "pvpanic":
                 found["etc/pvpanic-port"] = struct.pack("<H", int(obj.values["ioport"]))

@@ -141,9 +141,10 @@ class Net:
 
     def close(self) -> None:
         """The process ends: give all sockets back. See net/net.c: net_cleanup()."""
-        for nic in self.nics:
-            if nic.peer_deleted and nic.peer is not None:
-                nic.peer.cleanup()
+        if self.vm.profile.traits.deleted_backend_lives_on:
+            for nic in self.nics:
+                if nic.peer_deleted and nic.peer is not None:
+                    nic.peer.cleanup()
         for client in self.clients:
             client.cleanup()
         self.clients.clear()

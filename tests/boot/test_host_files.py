@@ -1,0 +1,277 @@
+"""Files that options name, logs and trace events: what QEMU says of each, beside a real QEMU."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fakeqemu.boot.messages import Exit
+from fakeqemu.boot.options import parse_command_line
+from fakeqemu.boot.sequence import Boot
+from fakeqemu.clock import VirtualClock
+from fakeqemu.io.host import LoopHost
+from fakeqemu.io.loop import Loop
+from fakeqemu.io.messages import report, write_lines
+from fakeqemu.model.machine import Machine
+from fakeqemu.profile import Profile
+from fakeqemu.qapi.errors import StartupError
+
+USAGE = "Log items"
+EVENTS = "# comment\nqmp_job_*\nnosuch\n\n-blk_co_preadv\nbad\n"
+FILES = {
+    "one": b"x", "k20": bytes(20000), "k64": bytes(65536), "events": EVENTS.encode(),
+    "jpg": b"\xff\xd8" + bytes(40),
+}  # fmt: skip
+#: machine type, further options, and what a 7.2 prints about them ("" where it says nothing)
+CASES = [
+    # with machine type pc
+    ("pc", "-fw_cfg name=opt/a,file=/nosuch",
+     "QEMU: -fw_cfg name=opt/a,file=/nosuch: can't load /nosuch: Failed to open "
+     "file “/nosuch”: No such file or directory"),
+    ("pc", "-fw_cfg name=opt/a,file=.",
+     "QEMU: -fw_cfg name=opt/a,file=.: can't load .: Error reading file “.”: Is "
+     "a directory"),
+    ("pc", "-fw_cfg name=opt/a,gen_id=nosuch",
+     "QEMU: -fw_cfg name=opt/a,gen_id=nosuch: Cannot find object ID 'nosuch'"),
+    ("pc", "-fw_cfg name=opt/a,string=x -fw_cfg name=opt/a,string=y",
+     "QEMU: -fw_cfg name=opt/a,string=y: duplicate fw_cfg file name: opt/a"),
+    ("pc", "-option-rom /nosuch", "Could not open option rom '/nosuch': No such file or directory"),
+    ("pc", "-device e1000,romfile=/nosuch",
+     "QEMU: -device e1000,romfile=/nosuch: failed to find romfile \"/nosuch\""),
+    ("pc", "-device e1000,romfile=/dev/null",
+     "QEMU: -device e1000,romfile=/dev/null: romfile \"/dev/null\" is empty"),
+    ("pc", "-device e1000,romfile=k20,romsize=16384",
+     "QEMU: -device e1000,romfile=k20,romsize=16384: romfile \"k20\" (20000 "
+     "bytes) is too large for ROM size 16384"),
+    ("pc", "-smbios file=/nosuch", "QEMU: -smbios file=/nosuch: Cannot read SMBIOS file /nosuch"),
+    ("pc", "-smbios file=one", "QEMU: -smbios file=one: Cannot read SMBIOS file one"),
+    ("pc", "-smbios type=99",
+     "QEMU: -smbios type=99: Don't know how to build fields for SMBIOS type 99"),
+    ("pc", "-smbios type=1,uuid=x", "QEMU: -smbios type=1,uuid=x: Invalid UUID"),
+    ("pc", "-smbios type=4,max-speed=70000",
+     "QEMU: -smbios type=4,max-speed=70000: SMBIOS CPU speed is too large (> "
+     "65535)"),
+    ("pc", "-smbios type=11,path=/nosuch",
+     "QEMU: -smbios type=11,path=/nosuch: Could not open '/nosuch': No such "
+     "file or directory"),
+    ("pc", "-acpitable file=/nosuch",
+     "QEMU: -acpitable file=/nosuch: can't open file /nosuch: No such file or "
+     "directory"),
+    ("pc", "-acpitable data=.", "QEMU: -acpitable data=.: can't read file .: Is a directory"),
+    ("pc", "-acpitable file=one",
+     "QEMU: -acpitable file=one: ACPI table claiming to have header is too "
+     "short, available: 1, expected: 36"),
+    ("pc", "-acpitable data=one",
+     "QEMU: -acpitable data=one: warning: ACPI table: no headers are specified"),
+    ("pc", "-acpitable data=k64",
+     "QEMU: -acpitable data=k64: ACPI table too big, requested: 65572, max: "
+     "65535"),
+    ("pc", "-acpitable sig=ABCD",
+     "QEMU: -acpitable sig=ABCD: '-acpitable' requires one of 'data' or 'file'"),
+    ("pc", "-acpitable file=k20",
+     "QEMU: -acpitable file=k20: warning: ACPI table has wrong length, header "
+     "says 0, actual size 20000 bytes"),
+    ("pc", "-acpitable data=one,rev=300",
+     "QEMU: -acpitable data=one,rev=300: Parameter 'rev' expects uint8_t"),
+    ("pc", "-kernel /nosuch",
+     "qemu: could not open kernel file '/nosuch': No such file or directory"),
+    ("pc", "-kernel one", "qemu: invalid kernel header"),
+    ("pc", "-kernel k20 -initrd /nosuch", "qemu: linux kernel too old to load a ram disk"),
+    ("pc", "-kernel k20 -dtb /nosuch", "qemu: Linux kernel too old to load a dtb"),
+    ("pc", "-bios /nosuch", "qemu: could not load PC BIOS '/nosuch'"),
+    ("pc", "-bios one", "qemu: could not load PC BIOS 'one'"),
+    ("pc", "-bios k20", "qemu: could not load PC BIOS 'k20'"),
+    ("pc", "-drive if=pflash,file=one,format=raw",
+     "QEMU: system firmware block device pflash0 has invalid size 512\nQEMU: "
+     "info: its size must be a non-zero multiple of 0x1000"),
+    ("pc", "-drive if=pflash,file=k20,format=raw", ""),
+    ("pc", "-drive if=pflash,unit=1,file=k64,format=raw", "QEMU: pflash1 requires pflash0"),
+    ("pc", "-virtfs local,path=/nosuch,mount_tag=t,security_model=none",
+     "QEMU: -virtfs local,path=/nosuch,mount_tag=t,security_model=none: cannot "
+     "initialize fsdev 't': failed to open '/nosuch': No such file or directory"),
+    ("pc", "-virtfs local,path=one,mount_tag=t,security_model=none",
+     "QEMU: -virtfs local,path=one,mount_tag=t,security_model=none: cannot "
+     "initialize fsdev 't': failed to open 'one': Not a directory"),
+    ("pc", "-virtfs local,path=.",
+     "QEMU: -virtfs local,path=.: Usage: -virtfs fsdriver,mount_tag=tag"),
+    ("pc", "-boot splash=/nosuch", "QEMU: failed to find file '/nosuch'"),
+    ("pc", "-boot splash=events",
+     "QEMU: splash file 'events' format not recognized; must be JPEG or 24 bit "
+     "BMP"),
+    ("pc", "-boot splash=.",
+     "QEMU: failed to read splash file '.': Error reading file “.”: Is a "
+     "directory"),
+    ("pc", "-boot splash=jpg", ""),
+    ("pc", "-boot splash=k20 -kernel /nosuch",
+     "QEMU: splash file 'k20' format not recognized; must be JPEG or 24 bit "
+     "BMP\nqemu: could not open kernel file '/nosuch': No such file or directory"),
+    # with machine type none
+    ("none", "-plugin /nosuch.so",
+     "QEMU: Could not load plugin /nosuch.so: /nosuch.so: cannot open shared "
+     "object file: No such file or directory"),
+    ("none", "-plugin arg=1", "QEMU: -plugin arg=1: missing earlier '-plugin file=' option"),
+    ("none", "-echr x", "Bad argument to echr"),
+    ("none", "-dump-vmstate /nosuch/x",
+     "QEMU: -dump-vmstate /nosuch/x: open /nosuch/x: No such file or directory"),
+    ("none", "-d nosuch", "Log items"),
+    ("none", "-icount rr=x", "QEMU: -icount rr=x: Invalid icount rr option: x"),
+    ("none", "-icount rr=record", "QEMU: -icount rr=record: File name not specified for replay"),
+    ("none", "-icount rr=replay,rrfile=/nosuch", "Replay: open /nosuch: No such file or directory"),
+    ("none", "-icount shift=99,rr=x", "QEMU: -icount shift=99,rr=x: Invalid icount rr option: x"),
+    ("none", "-icount rrfile=events", ""),
+    ("none", "-boot splash=events", ""),
+    ("none", "-trace nosuch", "QEMU: -trace nosuch: warning: trace event 'nosuch' does not exist"),
+    ("none", "-trace eventsents=/nosuch",
+     "QEMU: -trace eventsents=/nosuch: Invalid parameter 'eventsents'"),
+    ("none", "-trace eventsents=events",
+     "QEMU: -trace eventsents=events: Invalid parameter 'eventsents'"),
+    ("none", "-d nosuch", "Log items"),
+    ("none", "-d trace:nosuch", "QEMU: warning: trace event 'nosuch' does not exist"),
+    ("none", "-d trace:", "Log items"),
+    ("none", "-D %d.log", ""),
+    ("none", "-D a%x", "QEMU: Bad logfile template: a%x"),
+    ("none", "-D a%d%d", "QEMU: Bad logfile template: a%d%d"),
+    ("none", "-d guest_errors -D g.log", ""),
+    ("none", "-trace file=tf.log", ""),
+    ("none", "-trace file=/nosuch/x",
+     "QEMU: Error opening logfile /nosuch/x: No such file or directory"),
+    ("none", "-trace file=%q", "QEMU: Bad logfile template: %q"),
+    ("none", "-d nosuch,help", "Log items"),
+    ("none", "-d help", "Log items"),
+    ("none", "-d tid", "QEMU: Filename template with '%d' required for 'tid'"),
+    ("none", "-d tid -D x%d.y", ""),
+    ("none", "-trace enable=nosuch,events=/nosuch",
+     "QEMU: -trace enable=nosuch,events=/nosuch: warning: trace event 'nosuch' "
+     "does not exist\nQEMU:/nosuch: No such file or directory"),
+    ("none", "-d all", "QEMU: Filename template with '%d' required for 'tid'"),
+    ("none", "-d all,nosuch", "Log items"),
+    ("none", "-d ''", "Log items"),
+    ("none", "-D ''", "QEMU: Error opening logfile : No such file or directory"),
+    ("none", "-d in_asm,", "Log items"),
+    ("none", "-trace nosuch*", ""),
+    ("none", "-trace ''", ""),
+    ("none", "-trace x -trace y",
+     "QEMU: -trace x: warning: trace event 'x' does not exist\nQEMU: -trace y: "
+     "warning: trace event 'y' does not exist"),
+    ("none", "-trace -nosuch",
+     "QEMU: -trace -nosuch: warning: trace event 'nosuch' does not exist"),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, content in FILES.items():
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def start(machine: str, options: str, version: str = "7.2") -> tuple[Machine | None, str]:
+    """The machine, None if it refuses to start, and what was printed."""
+    loop = asyncio.new_event_loop()
+    stderr = io.StringIO()
+    host = LoopHost(Loop(loop), program="QEMU", stderr=stderr)
+    profile = Profile.load(version)
+    argv = ["-display", "none", "-nodefaults", "-S", "-machine", machine, *shlex.split(options)]
+    boot = None
+    try:
+        configuration = parse_command_line(argv, profile)
+        stderr.write("".join(configuration.printed))
+        boot = Boot.of(configuration, profile, VirtualClock(), host)
+        host.serve(boot.vm)
+        for _ in boot.run():
+            pass
+    except Exit as leave:
+        return None, leave.stdout.rstrip("\n")
+    except StartupError as error:
+        for line in error.earlier if error.own_line else error.lines:
+            report("QEMU", line, None, stderr)
+        if error.own_line:
+            write_lines(error.message, stderr)
+        return None, stderr.getvalue().rstrip("\n")
+    finally:
+        if boot is not None:
+            host.close()
+        loop.close()
+    return boot.vm, stderr.getvalue().rstrip("\n")
+
+
+@pytest.mark.parametrize(("machine", "options", "said"), CASES)
+def test_what_is_said(machine: str, options: str, said: str) -> None:
+    _, printed = start(machine, options)
+
+    assert (USAGE if printed.startswith(USAGE) else printed) == said
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("machine", "options", "said"), CASES)
+def test_what_a_real_one_says(machine: str, options: str, said: str) -> None:
+    binary = os.environ.get("FAKEQEMU_REAL_QEMU") or shutil.which("qemu-system-x86_64")
+    if not binary:
+        pytest.skip("no qemu-system-x86_64 in PATH")
+    version = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=50,
+                             check=False)
+    if "version 7.2" not in version.stdout:
+        pytest.skip("the texts are of 7.2")
+    ran = subprocess.run(
+        [binary, "-display", "none", "-nodefaults", "-S", "-machine", machine,
+         "-qmp", "stdio", *shlex.split(options)],
+        input='{"execute":"qmp_capabilities"}\n{"execute":"quit"}\n',
+        capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    printed = ran.stderr or ran.stdout.partition("{")[0]
+    printed = printed.replace(Path(binary).name, "QEMU").rstrip("\n")
+
+    assert (USAGE if printed.startswith(USAGE) else printed) == said
+
+
+def test_the_log_file_is_made_anew_and_named_after_the_process(folder: Path) -> None:
+    (folder / "old").write_text("of the last run")
+    start("none", "-D old")
+    start("none", "-D log.%d -trace file=traced")
+
+    assert (folder / "old").read_bytes() == b""
+    assert (folder / f"log.{os.getpid()}").read_bytes() == b""
+    assert (folder / "traced").read_bytes() == b""
+
+
+def test_threads_make_their_own_log_files(folder: Path) -> None:
+    assert start("none", "-d tid -D log.%d")[1] == ""
+    assert not list(folder.glob("log.*"))
+
+
+def test_events_are_on_that_were_asked_for() -> None:
+    vm, _ = start("none", "-trace qmp_job_* -trace -qmp_job_pause -d trace:blk_co_preadv")
+
+    assert vm is not None
+    assert {name for name, _, on in vm.trace_events.get("qmp_job_*") if on} >= {"qmp_job_cancel"}
+    assert [on for _, _, on in vm.trace_events.get("qmp_job_pause")] == [False]
+    assert [on for _, _, on in vm.trace_events.get("blk_co_preadv")] == [True]
+
+
+def test_help_lists_the_events() -> None:
+    _, printed = start("none", "-trace help")
+
+    assert printed.splitlines()[-2:] == ["module_load_module", "module_lookup_object_type"]
+
+
+def test_firmware_finds_the_picture_and_how_long_to_show_it() -> None:
+    vm, said = start("pc", "-boot splash=jpg,splash-time=300")
+
+    assert said == ""
+    assert vm is not None
+    assert vm.boot_splash == ("bootsplash.jpg", FILES["jpg"])
+
+
+@pytest.mark.parametrize("mode", ["record", "replay"])
+def test_a_guest_is_not_replayed(mode: str) -> None:
+    assert start("none", f"-icount shift=1,rr={mode},rrfile=one")[1] == (
+        f"QEMU: fakeqemu does not model '-icount rr={mode}'"
+    )
