@@ -122,6 +122,8 @@ class VncDisplay:
         for name in ("websocket", "reverse"):
             if addresses and values.get(name) not in (None, "off", "no", "false", "n"):
                 raise NotModelledError(f"vnc with {name}")
+        if addresses and _is_on(values, "power-control"):
+            raise NotModelledError("vnc with power-control")
         self.listen(addresses)
         if "to" in values and self._listeners and self._listeners[0].address["type"] == "inet":
             where = self._listeners[0].address

@@ -20,7 +20,7 @@ from fakeqemu.model.block.jobs.together import Transaction
 from fakeqemu.model.block.node import Node
 from fakeqemu.model.block.opener import open_node
 from fakeqemu.qapi import texts
-from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
+from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.room import Block
@@ -182,7 +182,13 @@ def blockdev_backup(
     graph = block.graph
     source = graph.lookup(arguments["device"], arguments["device"])
     target = graph.lookup(arguments["target"], arguments["target"])
+    _refuse_discard(arguments)
     return _backup(block, source, target, arguments, transaction)
+
+
+def _refuse_discard(arguments: Json) -> None:
+    if arguments.get("discard-source"):
+        raise NotModelledError("discard-source")
 
 
 def _backup(
@@ -244,6 +250,7 @@ def drive_backup(
     existing = arguments.get("mode", "absolute-paths") == "existing"
     format = arguments.get("format") or (None if existing else source.driver.name)
     source.check_operation("backup-source")
+    _refuse_discard(arguments)
     sync = arguments["sync"]
     below: Node | None = None
     if sync == "top":

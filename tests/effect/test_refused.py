@@ -1,0 +1,43 @@
+"""Members that would change what QEMU does, and that the model refuses instead of ignoring."""
+
+from __future__ import annotations
+
+import pytest
+
+from fakeqemu.boot.options import parse_command_line
+from fakeqemu.boot.sequence import Boot
+from fakeqemu.clock import VirtualClock
+from fakeqemu.model.null_host import NullHost
+from fakeqemu.profile import Profile
+from fakeqemu.qapi.errors import NotModelledError, StartupError
+from fakeqemu.qmp.dispatch import dispatcher_of
+
+NODES = (
+    "-machine", "none", "-nodefaults", "-display", "none",
+    "-blockdev", "null-co,node-name=a,size=4096", "-blockdev", "null-co,node-name=b,size=4096",
+)  # fmt: skip
+
+
+def start(*argv: str) -> Boot:
+    profile = Profile.load("10.0")
+    boot = Boot.of(parse_command_line(argv, profile), profile, VirtualClock(), NullHost())
+    for _ in boot.run():
+        pass
+    boot.finish()
+    return boot
+
+
+@pytest.mark.parametrize("command", ["blockdev-backup", "drive-backup"])
+def test_a_backup_that_discards_what_it_has_copied(command):
+    vm = start(*NODES).vm
+    arguments = {"device": "a", "target": "b", "sync": "full", "job-id": "j"}
+
+    with pytest.raises(NotModelledError, match="discard-source"):
+        dispatcher_of(vm).execute(command, {**arguments, "discard-source": True})
+    dispatcher_of(vm).execute("blockdev-backup", {**arguments, "discard-source": False})
+
+
+def test_a_display_from_which_the_machine_is_switched_off():
+    with pytest.raises(StartupError, match="vnc with power-control"):
+        start(*NODES, "-vnc", "127.0.0.1:1,power-control=on")
+    start(*NODES, "-vnc", "127.0.0.1:1,power-control=off")
