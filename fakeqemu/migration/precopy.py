@@ -83,6 +83,9 @@ class Precopy:
             raise MigrationFailedError(broken.text) from broken
         yield from run.save_vm.part(_PIPE_PAGES if run.open_channel.is_pipe else 0)
         yield CheckError()
+        # a real one is held up by a full pipe here, and so sees a command that has ended
+        while run.open_channel.is_pipe and run.open_channel.queued:
+            yield Sleep(_DRAIN_INTERVAL)
 
     def _setup_bitmaps(self) -> Generator[Request, None, str | None]:
         """Begin with the dirty bitmaps; what the migration fails for, None if for nothing."""
