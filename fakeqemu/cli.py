@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fakeqemu.clock import Clock
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import Profile
-    from fakeqemu.testing.scenario_file import ScenarioFile
+    from fakeqemu.testing.scenarios.file import ScenarioFile
 
 DEFAULT_PROFILE = "next"
 
@@ -127,18 +127,18 @@ def _run(arguments: list[str]) -> int:
     _from_environment(own)
     scenario = _scenario(own.get("--scenario"), own.get("--seed"))
     profile = load_profile(own.get("--profile") or (scenario.profile if scenario else None))
-    from fakeqemu.io.process import DEFAULT_JOURNAL, ProcessOptions, run_process
+    from fakeqemu.io.process.process import DEFAULT_JOURNAL, ProcessOptions, run_process
 
     checks = "--check-replies" in own or _environment("FAKEQEMU_CHECK_REPLIES")
     prepare: list[Callable[[Machine], None]] = []
     if "--private-channel" in own:
-        from fakeqemu.testing.agent import attach
+        from fakeqemu.testing.runners.child import attach
 
         channel, _, client = own["--private-channel"].partition(",")
         prepare.append(attach(int(channel), int(client) if client else None, check=checks))
         checks = False  # the tester hears of it
     if scenario is not None:
-        from fakeqemu.testing.scenario_file import ScenarioError
+        from fakeqemu.testing.scenarios.file import ScenarioError
 
         try:
             scenario.check(profile)
@@ -147,7 +147,7 @@ def _run(arguments: list[str]) -> int:
         prepare.append(scenario.apply)
         qemu = [*scenario.options, *qemu]
     if "--control" in own:
-        from fakeqemu.testing.control import prepare_control
+        from fakeqemu.testing.control.server import prepare_control
 
         prepare.append(prepare_control(own["--control"]))
     return run_process(
@@ -179,7 +179,7 @@ def _scenario(path: str | None, seed: str | None) -> ScenarioFile | None:
         raise UsageError(f"--seed takes a whole number, got {seed!r}")
     if path is None:
         return None
-    from fakeqemu.testing.scenario_file import ScenarioError, ScenarioFile
+    from fakeqemu.testing.scenarios.file import ScenarioError, ScenarioFile
 
     try:
         return ScenarioFile.load(path).seeded(None if seed is None else int(seed))
@@ -200,7 +200,7 @@ def _clock(kind: str) -> Clock | None:
 def _fork_server(arguments: list[str]) -> int:
     if len(arguments) != 1:
         raise UsageError("fork-server takes the path of its socket")
-    from fakeqemu.testing.forkserver import serve
+    from fakeqemu.testing.runners.forkserver import serve
 
     return serve(arguments[0], main, _profile_of)
 
@@ -218,7 +218,7 @@ def _record(arguments: list[str]) -> int:
     own, rest = own_options(arguments, {"--output"})
     if len(rest) != 2:
         raise UsageError("record takes two addresses: the client's and the real QEMU's")
-    from fakeqemu.testing.record_cli import record
+    from fakeqemu.testing.recording.cli import record
 
     return _told(lambda: record(rest[0], rest[1], own.get("--output")))
 
@@ -227,7 +227,7 @@ def _replay(arguments: list[str]) -> int:
     own, rest = _mixed(arguments, {"--socket", "--match"})
     if len(rest) != 1 or "--socket" not in own:
         raise UsageError("replay takes a file and --socket ADDRESS")
-    from fakeqemu.testing.record_cli import replay
+    from fakeqemu.testing.recording.cli import replay
 
     return _told(lambda: replay(rest[0], own["--socket"], own.get("--match", "order")))
 
@@ -237,7 +237,7 @@ def _diff(arguments: list[str]) -> int:
     if not rest:
         raise UsageError("diff takes a file")
     profile = load_profile(own.get("--profile"))
-    from fakeqemu.testing.record_cli import diff
+    from fakeqemu.testing.recording.cli import diff
 
     return _told(lambda: diff(rest[0], profile.name, rest[1:], shape_only="--shape" in own))
 
@@ -246,7 +246,7 @@ def _fleet(arguments: list[str]) -> int:
     own, rest = _mixed(arguments, {"--shard", "--directory"})
     if len(rest) != 1:
         raise UsageError("fleet takes one file")
-    from fakeqemu.testing.fleet_cli import run_fleet
+    from fakeqemu.testing.fleet.cli import run_fleet
 
     return _told(
         lambda: run_fleet(
@@ -290,7 +290,7 @@ def _emulator(arguments: list[str]) -> int:
         own, rest = {**own, **more}, [rest[0], *behind]
     if len(rest) != 1:
         raise UsageError("emulator takes one directory")
-    from fakeqemu.io.launcher import write_launcher
+    from fakeqemu.io.process.launcher import write_launcher
 
     profile = load_profile(own.get("--profile"))
     name = own.get("--name", "qemu-system-x86_64")

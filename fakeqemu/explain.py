@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from fakeqemu.boot.messages import Exit
-from fakeqemu.boot.options import parse_command_line
+from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.requests import Request, WaitForCprState
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
-from fakeqemu.io.files import LookingFiles
+from fakeqemu.io.files.image_files import LookingFiles
 from fakeqemu.model.host import CprChannel
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.qapi.errors import StartupError

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from fakeqemu.boot.cmdline.error_report import Exit, Messages
+from fakeqemu.boot.cmdline.option_groups import Group, Groups
+from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.boot.configuration import Configuration, MonitorOptions, OptionString
-from fakeqemu.boot.inputs import HELP
-from fakeqemu.boot.messages import Exit, Messages
-from fakeqemu.boot.qemuopts import Group, Groups
-from fakeqemu.model.chardev import ChardevOptions, add_chardev
+from fakeqemu.model.chardev.chardev import ChardevOptions, add_chardev
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 from fakeqemu.qapi.readers.qemu_opts import parse_bool, parse_number, parse_size

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fakeqemu.migration.incoming_option import Defer, EarlyConfig, IncomingChannel
+from fakeqemu.migration.incoming.incoming_option import Defer, EarlyConfig, IncomingChannel
 
 
 @dataclass(slots=True)

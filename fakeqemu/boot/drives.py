@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.configuration import OptionString
-from fakeqemu.model.device import DeviceObject
+from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.backend import Backend
-    from fakeqemu.model.block.drive import Drives, Place
+    from fakeqemu.model.block.backends.backend import Backend
+    from fakeqemu.model.block.backends.legacy_drive import Drives, Place
     from fakeqemu.model.machine import Machine
 
 #: interface -> device type of a disk and of a CD drive on the board

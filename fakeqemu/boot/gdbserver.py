@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.boot.chardevs import chardev_options, legacy_chardev
-from fakeqemu.boot.messages import Messages
-from fakeqemu.boot.qemuopts import Groups
+from fakeqemu.boot.cmdline.error_report import Messages
+from fakeqemu.boot.cmdline.option_groups import Groups
 from fakeqemu.boot.requests import WaitForClient
 from fakeqemu.boot.steps import Work
-from fakeqemu.model.chardev import Chardev, ChardevOptions, add_chardev
+from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions, add_chardev
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:

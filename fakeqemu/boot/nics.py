@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.boot.backendchecks import net_arguments, nic_arguments, parse_mac
+from fakeqemu.boot.checks.backends import net_arguments, nic_arguments, parse_mac
 from fakeqemu.boot.configuration import OptionString
 from fakeqemu.boot.steps import blaming
-from fakeqemu.model import attach, buses, deviceproperties
-from fakeqemu.model.device import DeviceObject
 from fakeqemu.model.net.check import NicConfig
+from fakeqemu.model.qdev import bus as buses, properties as deviceproperties, realize as attach
+from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 
 if TYPE_CHECKING:

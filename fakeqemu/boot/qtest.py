@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.boot.chardevs import chardev_options, legacy_chardev
-from fakeqemu.boot.qemuopts import Groups
+from fakeqemu.boot.cmdline.option_groups import Groups
 from fakeqemu.boot.requests import WaitForClient
 from fakeqemu.boot.steps import Work
-from fakeqemu.model.chardev import add_chardev
-from fakeqemu.model.qom import QomObject
+from fakeqemu.model.chardev.chardev import add_chardev
+from fakeqemu.model.qom.tree import QomObject
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:

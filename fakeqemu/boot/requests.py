@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fakeqemu.boot.configuration import MonitorOptions
-from fakeqemu.migration.cprformat import CprReader
-from fakeqemu.model.chardev import Chardev
+from fakeqemu.migration.cpr_state import CprReader
+from fakeqemu.model.chardev.chardev import Chardev
 
 
 @dataclass(frozen=True, slots=True)

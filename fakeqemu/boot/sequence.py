@@ -12,12 +12,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fakeqemu.boot import steps
-from fakeqemu.boot import steps_machine as machine
-from fakeqemu.boot.checks import CpuModel, MachineSettings
+from fakeqemu.boot import steps, steps_machine as machine
+from fakeqemu.boot.checks.options import CpuModel, MachineSettings
+from fakeqemu.boot.cmdline.error_report import Messages
 from fakeqemu.boot.configuration import Configuration
 from fakeqemu.boot.gdbserver import start_gdb_servers
-from fakeqemu.boot.messages import Messages
 from fakeqemu.boot.qtest import create_qtest
 from fakeqemu.boot.requests import Request
 from fakeqemu.clock import Clock

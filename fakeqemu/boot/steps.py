@@ -11,23 +11,23 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.boot import checks
-from fakeqemu.boot.backendchecks import (
-    check_display,
-    check_display_options,
-    check_fsdev,
-    check_icount,
-)
 from fakeqemu.boot.chardevs import (
     chardev_options,
     check_stdio,
     legacy_device,
     monitor_options,
 )
+from fakeqemu.boot.checks import options as checks
+from fakeqemu.boot.checks.backends import (
+    check_display,
+    check_display_options,
+    check_fsdev,
+    check_icount,
+)
+from fakeqemu.boot.checks.firmware_tables import acpi_tables, check_smbios
 from fakeqemu.boot.configuration import MonitorOptions, OptionString
-from fakeqemu.boot.defaultdevices import add_default_devices
+from fakeqemu.boot.default_devices import add_default_devices
 from fakeqemu.boot.drives import create_drives
-from fakeqemu.boot.firmwaretables import acpi_tables, check_smbios
 from fakeqemu.boot.requests import (
     AttachMonitor,
     Request,
@@ -36,12 +36,12 @@ from fakeqemu.boot.requests import (
     WritePidFile,
 )
 from fakeqemu.migration import cpr
-from fakeqemu.migration.early import EarlyParameters, cpr_is_incoming, read_parameter
-from fakeqemu.model import board, memorydevices
-from fakeqemu.model.boardports import Port
-from fakeqemu.model.chardev import Chardev, ChardevOptions
-from fakeqemu.model.chardev_mux import open_mux
-from fakeqemu.model.hostfiles import is_file
+from fakeqemu.migration.parameters.early import EarlyParameters, cpr_is_incoming, read_parameter
+from fakeqemu.model.boards import board, pc_dimm as memorydevices
+from fakeqemu.model.boards.onboard_ports import Port
+from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
+from fakeqemu.model.chardev.mux import open_mux
+from fakeqemu.model.host_files import is_file
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 from fakeqemu.qapi.readers.qemu_opts import parse_number

@@ -5,26 +5,22 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fakeqemu.boot import checks
-from fakeqemu.boot.backendchecks import (
-    check_fw_cfg,
-    check_tpmdev,
-    netdev_arguments,
-)
-from fakeqemu.boot.boardchecks import check_board
 from fakeqemu.boot.chardevs import open_legacy_chardev
+from fakeqemu.boot.checks import options as checks
+from fakeqemu.boot.checks.backends import check_fw_cfg, check_tpmdev, netdev_arguments
+from fakeqemu.boot.checks.board import check_board
+from fakeqemu.boot.checks.firmware_files import check_fw_cfg_item, load_firmware
 from fakeqemu.boot.drives import attach_board_drives, check_orphans
-from fakeqemu.boot.firmwarefiles import check_fw_cfg_item, load_firmware
 from fakeqemu.boot.nics import create_board_nics, create_nic_backends
 from fakeqemu.boot.requests import SetupPost
 from fakeqemu.boot.steps import Work, blaming
 from fakeqemu.migration import cpr
-from fakeqemu.migration.incoming import start_from_command_line
+from fakeqemu.migration.incoming.incoming import start_from_command_line
 from fakeqemu.migration.object import MigrationObject
-from fakeqemu.model import board
-from fakeqemu.model.attach import DeviceFrontend
-from fakeqemu.model.block import vmsnapshots
+from fakeqemu.model.block.operations import savevm as vmsnapshots
+from fakeqemu.model.boards import board
 from fakeqemu.model.net.check import warnings as net_warnings
+from fakeqemu.model.qdev.realize import DeviceFrontend
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fakeqemu.commands.tables import Table
+from fakeqemu.commands.lazy_registry import Table
 from fakeqemu.qapi.errors import QapiError
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from fakeqemu.commands.registry import command
-from fakeqemu.model import input as guest_input
+from fakeqemu.formats.image import png, ppm
+from fakeqemu.formats.rfb import NONE
 from fakeqemu.model.machine import Machine
-from fakeqemu.model.picture import png, ppm
-from fakeqemu.model.rfb import NONE
+from fakeqemu.model.ui import input as guest_input
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import (
     DeviceNotActiveError,

@@ -15,8 +15,8 @@ import stat
 from typing import Any
 
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.json.utf8 import c_bytes
 from fakeqemu.qapi.readers.scalars import c_int, digits
-from fakeqemu.qapi.utf8 import c_bytes
 
 _PATH_LIMIT = 107
 

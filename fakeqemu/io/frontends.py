@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.chardev import Chardev
-from fakeqemu.qapi.utf8 import c_bytes
+from fakeqemu.model.chardev.chardev import Chardev
+from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.io.host import LoopHost
@@ -21,7 +21,7 @@ def make_monitor(vm: Machine, chardev: Chardev, *, human: bool, pretty: bool) ->
     Raises QapiError if the chardev is in use.
     """
     if human:
-        from fakeqemu.qmp.terminal import HmpTerminal
+        from fakeqemu.qmp.hmp.terminal import HmpTerminal
 
         return HmpTerminal(vm, chardev)
     from fakeqemu.qmp.monitor import QmpMonitor
@@ -46,7 +46,7 @@ def serve_gdb(vm: Machine) -> Callable[[str | None], None]:
     def serve(chardev: str | None) -> None:
         nonlocal server
         if server is None:
-            from fakeqemu.qmp.gdbserver import GdbServer
+            from fakeqemu.gdbstub.server import GdbServer
 
             server = GdbServer(vm)
         server.sit_on(vm.chardevs[chardev] if chardev is not None else None)

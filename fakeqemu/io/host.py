@@ -21,25 +21,25 @@ from fakeqemu.boot.requests import (
     WritePidFile,
 )
 from fakeqemu.guard import line_of_bug
-from fakeqemu.io import hostfacts, hostmemory
-from fakeqemu.io.chardev_log import close_log, open_log
-from fakeqemu.io.files import RealFiles
+from fakeqemu.io import host_facts as hostfacts, host_memory as hostmemory
+from fakeqemu.io.chardev.log import close_log, open_log
+from fakeqemu.io.files.fdset_open import open_path
+from fakeqemu.io.files.image_files import RealFiles
+from fakeqemu.io.files.output import FdOutput, create_output
 from fakeqemu.io.frontends import make_monitor, make_qtest, serve_gdb
 from fakeqemu.io.link import finished
 from fakeqemu.io.loop import Loop
-from fakeqemu.io.messages import report, write_lines
-from fakeqemu.io.output import FdOutput, create_output
-from fakeqemu.io.paths import open_path
-from fakeqemu.io.pidfile import PidFile
-from fakeqemu.model.chardev import Chardev, open_in_model
-from fakeqemu.model.fds import Fdsets
+from fakeqemu.io.process.error_prefix import report, write_lines
+from fakeqemu.io.process.pidfile import PidFile
+from fakeqemu.model.chardev.chardev import Chardev, open_in_model
+from fakeqemu.model.dump.output import Output
+from fakeqemu.model.fds.fdset import Fdsets
 from fakeqemu.model.host import CprLink, HostMemory, Listener, Stream
-from fakeqemu.model.output import Output
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:
-    from fakeqemu.io.netsockets import LoopSockets
-    from fakeqemu.io.threads import ParkedThreads
+    from fakeqemu.io.net_sockets import LoopSockets
+    from fakeqemu.io.process.threads import ParkedThreads
     from fakeqemu.model.machine import Machine
 
 #: how long a leaving process waits for clients to take what is queued for them, in seconds
@@ -121,11 +121,11 @@ class LoopHost:
         if open_in_model(chardev):
             return
         if chardev.backend == "socket":
-            from fakeqemu.io.chardev import open_socket
+            from fakeqemu.io.chardev.sockets import open_socket
 
             open_socket(self.loop, chardev, self.warn)
             return
-        from fakeqemu.io.chardev_files import announce_pty, open_file_like
+        from fakeqemu.io.chardev.files import announce_pty, open_file_like
 
         open_file_like(self.loop, chardev, self._open_path)
         if chardev.backend == "pty" and chardev.location:
@@ -145,7 +145,7 @@ class LoopHost:
         self, address: dict[str, object], accept: Callable[[Stream], None], backlog: int = 1
     ) -> Listener:
         """Listen for migration. Raises QapiError."""
-        from fakeqemu.io.channels import SocketListener
+        from fakeqemu.io.migration.channels import SocketListener
 
         def accepted(stream: Stream) -> None:
             accept(self._keep_stream(stream))
@@ -172,7 +172,7 @@ class LoopHost:
     @property
     def sockets(self) -> LoopSockets:
         """Sockets of network backends."""
-        from fakeqemu.io.netsockets import LoopSockets
+        from fakeqemu.io.net_sockets import LoopSockets
 
         return LoopSockets(self.loop, self._keep)
 
@@ -186,7 +186,7 @@ class LoopHost:
         self, address: dict[str, object], done: Callable[[Stream | None, str], None]
     ) -> None:
         """Open an outgoing migration channel. Raises QapiError for what is refused at once."""
-        from fakeqemu.io.channels import open_outgoing
+        from fakeqemu.io.migration.channels import open_outgoing
 
         def opened(stream: Stream | None, error: str) -> None:
             if stream is not None:
@@ -197,7 +197,7 @@ class LoopHost:
 
     def open_incoming(self, address: dict[str, object]) -> Stream:
         """Open an incoming channel that needs no listening. Raises QapiError."""
-        from fakeqemu.io.channels import open_local
+        from fakeqemu.io.migration.channels import open_local
 
         return self._keep_stream(
             open_local(self.loop, address, outgoing=False, opener=self._open_path)
@@ -226,7 +226,7 @@ class LoopHost:
         hung_up: Callable[[], None],
     ) -> CprLink:
         """Send CPR state. Raises QapiError if nobody listens."""
-        from fakeqemu.io.cpr import CprSender
+        from fakeqemu.io.migration.cpr import CprSender
 
         sender = CprSender(self.loop, address, pieces, hung_up)
         self._keep(sender)
@@ -234,7 +234,7 @@ class LoopHost:
 
     def create_memory(self, name: str, size: int) -> int:
         """Memory as a file descriptor. Raises QapiError."""
-        from fakeqemu.io.cpr import create_memory
+        from fakeqemu.io.migration.cpr import create_memory
 
         fd = create_memory(name, size)
         self._cleanups.append(lambda: self.close_fd(fd))
@@ -242,7 +242,7 @@ class LoopHost:
 
     def read_memory(self, fd: int) -> Iterator[tuple[int, bytes]]:
         """What is in memory."""
-        from fakeqemu.io.cpr import read_memory
+        from fakeqemu.io.migration.cpr import read_memory
 
         return read_memory(fd)
 
@@ -259,7 +259,7 @@ class LoopHost:
 
     def replace_process(self, args: list[str], state: bytes, fds: Sequence[int]) -> None:
         """Become the command `args`. Raises QapiError when it cannot be run."""
-        from fakeqemu.io.cpr import EXEC_STATE, keep_over_exec, undo_keep
+        from fakeqemu.io.migration.cpr import EXEC_STATE, keep_over_exec, undo_keep
 
         if not self.own_process:
             raise QapiError(f"execvp {args[0]} failed: Operation not permitted")
@@ -277,7 +277,7 @@ class LoopHost:
         """
         if not self.own_process or "QEMU_CPR_EXEC_STATE" not in os.environ:
             return None
-        from fakeqemu.io.cpr import EXEC_STATE, left_by_exec
+        from fakeqemu.io.migration.cpr import EXEC_STATE, left_by_exec
 
         text = os.environ.pop(EXEC_STATE)
         try:
@@ -342,7 +342,7 @@ class LoopHost:
         if not self.own_process:
             return os.getpid() + number
         if self._threads is None:
-            from fakeqemu.io.threads import ParkedThreads
+            from fakeqemu.io.process.threads import ParkedThreads
 
             self._threads = ParkedThreads()
         return self._threads.id_of(name)
@@ -376,7 +376,7 @@ class LoopHost:
                 self.warn(f"{location}info: QEMU waiting for connection on: {chardev.filename}")
                 _when_connected(chardev, done)
             case WaitForCprState(address, reader):
-                from fakeqemu.io.cpr import CprReceiver
+                from fakeqemu.io.migration.cpr import CprReceiver
 
                 self._keep(CprReceiver(self.loop, address, reader, done))
             case AttachMonitor():

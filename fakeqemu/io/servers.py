@@ -15,9 +15,9 @@ from fakeqemu.io.addresses import (
     resolve,
     socket_of_fd,
 )
-from fakeqemu.io.channels import LinkStream
 from fakeqemu.io.link import SocketEnd
 from fakeqemu.io.loop import Loop
+from fakeqemu.io.migration.channels import LinkStream
 from fakeqemu.qapi.errors import QapiError
 
 Accept = Callable[[LinkStream, dict[str, Any]], None]

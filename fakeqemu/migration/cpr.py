@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.migration.address import Address
-from fakeqemu.migration.cprformat import CprReader, encode
-from fakeqemu.model.guestmemory import PAGE
-from fakeqemu.model.ramblocks import Block, backend_blocks, blocks_of, board_blocks
+from fakeqemu.migration.channels.address import Address
+from fakeqemu.migration.cpr_state import CprReader, encode
+from fakeqemu.model.boards.guest_memory import PAGE
+from fakeqemu.model.boards.ramblocks import Block, backend_blocks, blocks_of, board_blocks
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import MILLISECOND
-from fakeqemu.migration import schemainfo
+from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.state import POSTCOPY
 
 if TYPE_CHECKING:
     from fakeqemu.migration.object import MigrationObject
-    from fakeqemu.migration.outgoing import Outgoing
+    from fakeqemu.migration.outgoing.outgoing import Outgoing
     from fakeqemu.profile import Profile
 
 #: powers of two of microseconds that latencies are sorted by

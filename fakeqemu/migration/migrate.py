@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.migration import cpr
-from fakeqemu.migration.prepare import (
+from fakeqemu.migration.migrate_checks import (
     NO_PROTOCOL,
     channel_addresses,
     check_cpr_exec,

@@ -12,16 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fakeqemu.migration import cpr, schemainfo
+from fakeqemu.migration import cpr
 from fakeqemu.migration.blockers import Blockers
-from fakeqemu.migration.capabilities import Capabilities
-from fakeqemu.migration.capability_rules import Situation
-from fakeqemu.migration.dirtyrate import DirtyRate
-from fakeqemu.migration.early import EarlyParameters
-from fakeqemu.migration.incoming import Incoming
-from fakeqemu.migration.outgoing import Outgoing
-from fakeqemu.migration.parameters import Layer, Layers, Parameters
+from fakeqemu.migration.incoming.incoming import Incoming
+from fakeqemu.migration.outgoing.outgoing import Outgoing
+from fakeqemu.migration.parameters import schema_info as schemainfo
+from fakeqemu.migration.parameters.capabilities import Capabilities
+from fakeqemu.migration.parameters.capability_rules import Situation
+from fakeqemu.migration.parameters.early import EarlyParameters
+from fakeqemu.migration.parameters.parameters import Layer, Layers, Parameters
 from fakeqemu.migration.state import RUNNING
+from fakeqemu.migration.transfer.dirtyrate import DirtyRate
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.readers.string_input import parse_string
 from fakeqemu.qapi.schema import EnumType

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fakeqemu.model.block.files import FileSystem
-from fakeqemu.model.output import Output
-from fakeqemu.model.savedfds import SavedFd
+from fakeqemu.model.dump.output import Output
+from fakeqemu.model.fds.cpr_fds import SavedFd
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.chardev import Chardev
-    from fakeqemu.model.net.sockets import NetSockets
+    from fakeqemu.model.chardev.chardev import Chardev
+    from fakeqemu.model.net.sockets.host_sockets import NetSockets
 
 
 class Stream(Protocol):

@@ -13,38 +13,38 @@ from weakref import WeakKeyDictionary
 from fakeqemu.clock import Clock, Timer
 from fakeqemu.guard import Failed, Guard
 from fakeqemu.journal import Journal
-from fakeqemu.model.cpus import Cpus
-from fakeqemu.model.devices import Devices
-from fakeqemu.model.display import Display
-from fakeqemu.model.dump import Dump
+from fakeqemu.model.boards.cpus import Cpus
+from fakeqemu.model.boards.guest_memory import GuestMemory
+from fakeqemu.model.boards.memory import Memory
+from fakeqemu.model.boards.numa import Numa
+from fakeqemu.model.dump.dump import Dump
 from fakeqemu.model.events import Events
-from fakeqemu.model.fds import Fdsets, NamedFds
-from fakeqemu.model.guestmemory import GuestMemory
+from fakeqemu.model.fds.cpr_fds import SavedFds
+from fakeqemu.model.fds.fdset import Fdsets, NamedFds
 from fakeqemu.model.host import CprChannel, Host
 from fakeqemu.model.lifecycle import Lifecycle
-from fakeqemu.model.memory import Memory
 from fakeqemu.model.net.net import Net
 from fakeqemu.model.net.tap import Taps
-from fakeqemu.model.numa import Numa
-from fakeqemu.model.objects import Objects
-from fakeqemu.model.qom import Qom, QomObject
+from fakeqemu.model.qdev.monitor import Devices
+from fakeqemu.model.qom.tree import Qom, QomObject
+from fakeqemu.model.qom.user_creatable import Objects
 from fakeqemu.model.runstate import RunState
-from fakeqemu.model.savedfds import SavedFds
+from fakeqemu.model.ui.console import Display
 from fakeqemu.model.yank import Yank
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.boot.configuration import Configuration, GlobalProperty
-    from fakeqemu.migration.early import EarlyParameters
     from fakeqemu.migration.object import MigrationObject
-    from fakeqemu.migration.transfer_data import Workload
-    from fakeqemu.model.block.room import Block
-    from fakeqemu.model.boardports import Port
-    from fakeqemu.model.chardev import Chardev
-    from fakeqemu.model.guest import Guest
-    from fakeqemu.model.hw.ports import IoSpace
-    from fakeqemu.model.traceevents import TraceEvents
-    from fakeqemu.model.vnc import Displays
+    from fakeqemu.migration.parameters.early import EarlyParameters
+    from fakeqemu.migration.transfer.data import Workload
+    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.boards.onboard_ports import Port
+    from fakeqemu.model.chardev.chardev import Chardev
+    from fakeqemu.model.guest.guest import Guest
+    from fakeqemu.model.hw.ioport import IoSpace
+    from fakeqemu.model.trace import TraceEvents
+    from fakeqemu.model.ui.vnc import Displays
     from fakeqemu.profile import MachineType, Profile
 
 #: the boot's phases, each reached once and in this order
@@ -142,35 +142,35 @@ class Machine:
     @cached_property
     def block(self) -> Block:
         """Block nodes, backends, jobs and exports; made when first asked for, as few ask."""
-        from fakeqemu.model.block.room import Block
+        from fakeqemu.model.block.layer import Block
 
         return Block(self)
 
     @cached_property
     def io(self) -> IoSpace:
         """The guest's I/O ports; made when first looked at."""
-        from fakeqemu.model.hw.ports import IoSpace
+        from fakeqemu.model.hw.ioport import IoSpace
 
         return IoSpace(self)
 
     @cached_property
     def guest(self) -> Guest:
         """The guest, which does what it is told."""
-        from fakeqemu.model.guest import Guest
+        from fakeqemu.model.guest.guest import Guest
 
         return Guest(self)
 
     @cached_property
     def trace_events(self) -> TraceEvents:
         """Trace events; made when first asked for, as few ask."""
-        from fakeqemu.model.traceevents import TraceEvents
+        from fakeqemu.model.trace import TraceEvents
 
         return TraceEvents(self)
 
     @cached_property
     def vnc(self) -> Displays:
         """VNC displays; made when first asked for, as few ask."""
-        from fakeqemu.model.vnc import Displays
+        from fakeqemu.model.ui.vnc import Displays
 
         return Displays(self)
 

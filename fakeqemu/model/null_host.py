@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block.files import FileSystem, MemoryFiles
+from fakeqemu.model.dump.output import MemoryOutput, NoOutput, Output
 from fakeqemu.model.host import CprLink, HostMemory, Listener, Stream
-from fakeqemu.model.output import MemoryOutput, NoOutput, Output
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.chardev import Chardev
-    from fakeqemu.model.net.sockets import NetSockets
+    from fakeqemu.model.chardev.chardev import Chardev
+    from fakeqemu.model.net.sockets.host_sockets import NetSockets
 
 
 class NullMemory:
@@ -35,7 +35,7 @@ class NullHost:
     """No world at all: opens nothing, answers politely. For explain and model tests."""
 
     def __init__(self) -> None:
-        from fakeqemu.model.net.sockets import NullSockets
+        from fakeqemu.model.net.sockets.host_sockets import NullSockets
 
         self.warnings: list[str] = []
         self.files: FileSystem = MemoryFiles()
@@ -48,7 +48,7 @@ class NullHost:
 
     def open_chardev(self, chardev: Chardev) -> None:
         """Check the options, open nothing."""
-        from fakeqemu.model.chardev import open_in_model
+        from fakeqemu.model.chardev.chardev import open_in_model
 
         open_in_model(chardev)
 

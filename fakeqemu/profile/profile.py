@@ -21,7 +21,7 @@ from fakeqemu.profile.facts import (
     Version,
 )
 from fakeqemu.profile.packing import Packed
-from fakeqemu.qapi.jsonwrite import Fixed
+from fakeqemu.qapi.json.writer import Fixed
 from fakeqemu.qapi.schema import Naming, Schema
 from fakeqemu.traits import Traits, traits_of
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import TypeVar
 
-from fakeqemu.qapi.utf8 import c_bytes
+from fakeqemu.qapi.json.utf8 import c_bytes
 
 V = TypeVar("V")
 

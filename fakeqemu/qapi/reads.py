@@ -32,9 +32,9 @@ VARIABLE = "FAKEQEMU_READS"
 
 #: modules that parse, convert, print or keep, whatever the member
 _CARRIERS = (
-    "fakeqemu.qapi.", "fakeqemu.qmp.", "fakeqemu.journal", "fakeqemu.boot.qemuopts",
-    "fakeqemu.boot.inputs",
-    "fakeqemu.model.qom", "fakeqemu.model.propertytypes", "fakeqemu.profile",
+    "fakeqemu.qapi.", "fakeqemu.qmp.", "fakeqemu.journal", "fakeqemu.boot.cmdline.option_groups",
+    "fakeqemu.boot.cmdline.schema_values",
+    "fakeqemu.model.qom.tree", "fakeqemu.model.qom.property_types", "fakeqemu.profile",
     "fakeqemu.testing.", "fakeqemu.commands.registry",
     "json", "enum", "functools", "dataclasses",
 )  # fmt: skip
@@ -42,30 +42,33 @@ _CARRIERS = (
 #: functions of other modules that only keep
 _KEEPERS = frozenset(
     {
-        ("fakeqemu.model.objects", "Objects.add"),
-        ("fakeqemu.model.objects", "Objects._make"),
-        ("fakeqemu.model.objectchecks", "set_all"),
-        ("fakeqemu.model.objectchecks", "_change_freely"),
-        ("fakeqemu.model.deviceproperties", "describe"),
-        ("fakeqemu.model.deviceproperties", "owner"),
-        ("fakeqemu.model.deviceproperties", "set_property"),
-        ("fakeqemu.model.deviceproperties", "_store"),
-        ("fakeqemu.commands.qdev", "as_texts"),
-        ("fakeqemu.model.block.drive", "parse_option_tree"),
+        ("fakeqemu.model.qom.user_creatable", "Objects.add"),
+        ("fakeqemu.model.qom.user_creatable", "Objects._make"),
+        ("fakeqemu.model.qom.user_creatable_checks", "set_all"),
+        ("fakeqemu.model.qom.user_creatable_checks", "_change_freely"),
+        ("fakeqemu.model.qdev.properties", "describe"),
+        ("fakeqemu.model.qdev.properties", "owner"),
+        ("fakeqemu.model.qdev.properties", "set_property"),
+        ("fakeqemu.model.qdev.properties", "_store"),
+        ("fakeqemu.commands.machine.qdev", "as_texts"),
+        ("fakeqemu.model.block.backends.legacy_drive", "parse_option_tree"),
     }
 )
 
 #: modules that only judge and word what was given
 _CHECKERS = frozenset(
     {
-        "fakeqemu.model.objectchecks", "fakeqemu.model.netcheck", "fakeqemu.model.devicechecks",
-        "fakeqemu.boot.backendchecks", "fakeqemu.boot.boardchecks",
+        "fakeqemu.model.qom.user_creatable_checks",
+        "fakeqemu.model.net.check",
+        "fakeqemu.model.qdev.realize_checks",
+        "fakeqemu.boot.checks.backends",
+        "fakeqemu.boot.checks.board",
     }
-)  # fmt: skip
+)
 #: readers that act, although of a carrier or called a check
 _ACTING = frozenset(
     {
-        ("fakeqemu.boot.properties", "check_memory"),
+        ("fakeqemu.boot.checks.machine_properties", "check_memory"),
         ("fakeqemu.qapi.policy", "CompatPolicy.from_members"),
     }
 )

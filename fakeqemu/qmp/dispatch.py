@@ -18,7 +18,7 @@ from fakeqemu.qapi.errors import (
     NotModelledError,
     QapiError,
 )
-from fakeqemu.qapi.jsonparse import Message, ParseError, Value
+from fakeqemu.qapi.json.streamer import Message, ParseError, Value
 from fakeqemu.qapi.policy import CompatPolicy, hide_output, hide_schema
 from fakeqemu.qapi.schema import CommandInfo
 from fakeqemu.qapi.visitor import check_arguments
@@ -69,7 +69,7 @@ class Dispatcher:
     def _make_monitor(self, chardev: str, human: bool, pretty: bool) -> Any:
         """The monitor of an object that object-add makes."""
         if human:
-            from fakeqemu.qmp.terminal import HmpTerminal
+            from fakeqemu.qmp.hmp.terminal import HmpTerminal
 
             return HmpTerminal(self._vm, self._vm.chardevs[chardev])
         from fakeqemu.qmp.monitor import QmpMonitor

@@ -9,7 +9,7 @@ from fakeqemu.qmp.dispatch import Dispatcher, dispatcher_of
 from fakeqemu.qmp.session import QmpSession
 
 if TYPE_CHECKING:
-    from fakeqemu.model.chardev import Chardev
+    from fakeqemu.model.chardev.chardev import Chardev
     from fakeqemu.model.machine import Machine
 
 

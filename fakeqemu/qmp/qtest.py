@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fakeqemu.clock import SECOND, VirtualClock
-from fakeqemu.model.device import DeviceObject
-from fakeqemu.model.qom import QomObject, resolve_from
+from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.model.qom.tree import QomObject, resolve_from
 from fakeqemu.qapi.errors import NotModelledError
-from fakeqemu.qapi.utf8 import c_bytes
+from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.model.chardev import Chardev
+    from fakeqemu.model.chardev.chardev import Chardev
     from fakeqemu.model.machine import Machine
 
 _NUMBER = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|\d+)")

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import CommandNotFoundError, QapiError
-from fakeqemu.qapi.jsonparse import JsonStream, Message, ParseError
-from fakeqemu.qapi.jsonwrite import encode, encode_slices
+from fakeqemu.qapi.json.streamer import JsonStream, Message, ParseError
+from fakeqemu.qapi.json.writer import encode, encode_slices
 from fakeqemu.qmp.request import looks_out_of_band
 
 if TYPE_CHECKING:

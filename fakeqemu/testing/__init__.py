@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fakeqemu.testing.clock.group_clock import GroupClock
     from fakeqemu.testing.errors import QmpError
-    from fakeqemu.testing.fleet import Fleet
-    from fakeqemu.testing.group_clock import GroupClock
-    from fakeqemu.testing.handle import FakeQemu
-    from fakeqemu.testing.nearest import UnknownNameError
-    from fakeqemu.testing.strict import StrictnessError
-    from fakeqemu.testing.sync import SyncFakeQemu
+    from fakeqemu.testing.fleet.fleet import Fleet
+    from fakeqemu.testing.machine.fake import FakeQemu
+    from fakeqemu.testing.machine.sync import SyncFakeQemu
+    from fakeqemu.testing.machine.verification import StrictnessError
+    from fakeqemu.testing.names import UnknownNameError
 
 __all__ = [
     "FakeQemu",
@@ -29,13 +29,13 @@ __all__ = [
 
 #: name -> module of this package
 _PLACES = {
-    "FakeQemu": "handle",
-    "Fleet": "fleet",
-    "GroupClock": "group_clock",
+    "FakeQemu": "machine.fake",
+    "Fleet": "fleet.fleet",
+    "GroupClock": "clock.group_clock",
     "QmpError": "errors",
-    "StrictnessError": "strict",
-    "SyncFakeQemu": "sync",
-    "UnknownNameError": "nearest",
+    "StrictnessError": "machine.verification",
+    "SyncFakeQemu": "machine.sync",
+    "UnknownNameError": "names",
 }
 
 

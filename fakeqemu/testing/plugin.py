@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from fakeqemu.testing.handle import FakeQemu
-    from fakeqemu.testing.sync import SyncFakeQemu
+    from fakeqemu.testing.machine.fake import FakeQemu
+    from fakeqemu.testing.machine.sync import SyncFakeQemu
 
 _MADE = pytest.StashKey["list[Any]"]()
 _FAILED = pytest.StashKey[bool]()
@@ -40,7 +40,7 @@ class Factory:
 
     def __call__(self, *options: str, **settings: Any) -> FakeQemu:
         """One machine, not started yet."""
-        from fakeqemu.testing.handle import FakeQemu
+        from fakeqemu.testing.machine.fake import FakeQemu
 
         machine = FakeQemu(*options, **self._merged(settings))
         self._made.append(machine)
@@ -48,7 +48,7 @@ class Factory:
 
     def sync(self, *options: str, **settings: Any) -> SyncFakeQemu:
         """One machine for a test that is not asynchronous, not started yet."""
-        from fakeqemu.testing.sync import SyncFakeQemu
+        from fakeqemu.testing.machine.sync import SyncFakeQemu
 
         machine = SyncFakeQemu(*options, **self._merged(settings))
         self._made.append(machine)
@@ -56,13 +56,13 @@ class Factory:
 
     async def pair(self, *options: str, **settings: Any) -> tuple[FakeQemu, FakeQemu]:
         """A source and a destination that waits for it, on one clock."""
-        from fakeqemu.testing.pair import pair
+        from fakeqemu.testing.machine.pair import pair
 
         return await pair(self, *options, **settings)
 
     def sync_pair(self, *options: str, **settings: Any) -> tuple[SyncFakeQemu, SyncFakeQemu]:
         """The same for a test that is not asynchronous; both are started."""
-        from fakeqemu.testing.sync import SyncFakeQemu
+        from fakeqemu.testing.machine.sync import SyncFakeQemu
 
         return SyncFakeQemu.pair(*options, make=self.sync, **settings)
 
@@ -135,7 +135,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
 
 
 def _save(directory: Path, test: str, journals: dict[str, Any]) -> Path:
-    from fakeqemu.testing.journal_html import page
+    from fakeqemu.testing.report.journal_html import page
 
     directory.mkdir(parents=True, exist_ok=True)
     stem = "".join(each if each.isalnum() or each in "-_." else "-" for each in test)

@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fakeqemu.boot.commandline import HANDLERS
+from fakeqemu.boot.cmdline.commandline import HANDLERS
+from fakeqemu.boot.cmdline.options import HELP_OPTIONS, VERSION_OPTION
 from fakeqemu.boot.configuration import Configuration
-from fakeqemu.boot.options import HELP_OPTIONS, VERSION_OPTION
 from fakeqemu.commands.registry import COMMANDS, keyword_of
 from fakeqemu.profile import Profile
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.boot.options import parse_command_line
+from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands.hmp.registry import HmpMonitor, run_hmp
 from fakeqemu.commands.registry import Deferred
-from fakeqemu.io.files import RealFiles
+from fakeqemu.io.files.image_files import RealFiles
 from fakeqemu.model.block.files import FileSystem, MemoryFiles
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile

@@ -11,22 +11,14 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from fakeqemu.model.block import qcow2check, qcow2snapshots
-from fakeqemu.model.block.driver import BlockIoError
+from fakeqemu.formats.extents import BlockIoError
+from fakeqemu.formats.qcow2 import check as qcow2check, snapshots as qcow2snapshots
+from fakeqemu.formats.qcow2.header import BITMAPS, CORRUPT, DIRTY, EXT_BITMAPS, Header, parse_header
+from fakeqemu.formats.qcow2.image import Qcow2
+from fakeqemu.formats.qcow2.snapshots import Snapshot
 from fakeqemu.model.block.files import MemoryFiles
-from fakeqemu.model.block.qcow2 import Qcow2
-from fakeqemu.model.block.qcow2header import (
-    BITMAPS,
-    CORRUPT,
-    DIRTY,
-    EXT_BITMAPS,
-    Header,
-    parse_header,
-)
-from fakeqemu.model.block.qcow2snapshots import Snapshot
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from tests.block.test_qcow2 import Store, zeros
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.model.block import driver as base
+from fakeqemu.formats import extents
+from fakeqemu.model.block.drivers import base
 from fakeqemu.qapi.errors import QapiError
 
 KB, MB = 1 << 10, 1 << 20
@@ -77,7 +78,7 @@ def test_compressed_clusters_are_small_and_read_back(machine: Any) -> None:
         io(machine, "a", f"write -c -P 5 {at}k 64k")
     assert contents(machine, "a", 0, 8 * 64 * KB) == b"\5" * 8 * 64 * KB
     assert node.file.driver.length(node.file) - before <= 3 * 64 * KB
-    with pytest.raises(base.BlockIoError):
+    with pytest.raises(extents.BlockIoError):
         base.write_compressed(node, 0, b"\6" * 64 * KB)
 
 

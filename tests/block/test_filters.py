@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fakeqemu.clock import SECOND
-from fakeqemu.model.block import driver as base
-from fakeqemu.model.block.driver import DATA, HOLE
+from fakeqemu.formats.extents import DATA, HOLE
+from fakeqemu.model.block.drivers import base
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 KB, MB = 1 << 10, 1 << 20

@@ -6,13 +6,12 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from nbdtalk import EXTENDED_HEADERS, GO, READ, SET_META, STRUCTURED_REPLY, go, meta
 from test_nbd_server import Served, Stream
 
+from fakeqemu.model.block.drivers.nbd import NbdClient
 from fakeqemu.model.block.files import MemoryFiles
-from fakeqemu.model.block.nbdclient import NbdClient
 
 from .conftest import Running
 

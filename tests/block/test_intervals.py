@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from fakeqemu.model.block.intervals import Intervals
+from fakeqemu.formats.intervals import Intervals
 
 RANGE = st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda at: (at[0], at[0] + at[1]))
 CHANGES = st.lists(st.tuples(st.booleans(), RANGE), max_size=10)

@@ -8,7 +8,7 @@ import pytest
 
 from fakeqemu.clock import SECOND
 from fakeqemu.model.block.files import MemoryFiles
-from fakeqemu.model.block.jobs.table import TRANSITIONS, VERBS, JobState
+from fakeqemu.model.block.jobs.states import TRANSITIONS, VERBS, JobState
 from fakeqemu.qapi.errors import QapiError
 
 MB = 1 << 20

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fakeqemu.model.block.exports import Exports
-from fakeqemu.model.block.nbd import Connection
-from fakeqemu.model.block.nbdclient import NbdClient
+from fakeqemu.formats.nbd.server import Connection
+from fakeqemu.model.block.backends.exports import Exports
+from fakeqemu.model.block.drivers.nbd import NbdClient
 
 MB = 1 << 20
 

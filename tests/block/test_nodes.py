@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.model.block import drivers_format, info, permissions
+from fakeqemu.model.block import query as info
+from fakeqemu.model.block.drivers import raw
 from fakeqemu.model.block.files import ImageLocked, MemoryFiles
-from fakeqemu.qapi.jsonwrite import encode
+from fakeqemu.model.block.graph import permissions
+from fakeqemu.qapi.json.writer import encode
 
 MB = 1 << 20
 
@@ -142,7 +144,7 @@ def test_nodes_in_nodes_cost_as_much_as_there_are(
         monkeypatch.setattr(owner, name, count)
 
     counted(permissions.Update, "_refresh", "refresh")
-    counted(drivers_format.Raw, "significant_options", "options")
+    counted(raw.Raw, "significant_options", "options")
     counted(info, "_counters", "counters")
     machine.ask("blockdev-add", **nested(100))
     assert counts["refresh"] < 500

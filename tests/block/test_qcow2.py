@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from fakeqemu.io.files import RealFiles
-from fakeqemu.model.block import qcow2snapshots
-from fakeqemu.model.block.driver import check_request
+from fakeqemu.formats.qcow2 import snapshots as qcow2snapshots
+from fakeqemu.formats.qcow2.header import Header, parse_header
+from fakeqemu.formats.qcow2.image import Qcow2
+from fakeqemu.formats.qcow2.snapshots import Snapshot
+from fakeqemu.io.files.image_files import RealFiles
+from fakeqemu.model.block.drivers.base import check_request
 from fakeqemu.model.block.files import BlockFile, MemoryFiles
-from fakeqemu.model.block.qcow2 import Qcow2
-from fakeqemu.model.block.qcow2header import Header, parse_header
-from fakeqemu.model.block.qcow2snapshots import Snapshot
 from fakeqemu.qapi.errors import QapiError
 
 SIZE = 1 << 20

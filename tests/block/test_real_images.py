@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.io.files import RealFiles
+from fakeqemu.io.files.image_files import RealFiles
 from fakeqemu.model.block.files import ImageLocked
 
 pytestmark = pytest.mark.real

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from fakeqemu.boot.messages import Exit
-from fakeqemu.boot.options import parse_command_line
+from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
 from fakeqemu.io.host import LoopHost
 from fakeqemu.io.loop import Loop
-from fakeqemu.io.messages import report, write_lines
+from fakeqemu.io.process.error_prefix import report, write_lines
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import StartupError

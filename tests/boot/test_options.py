@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.boot.messages import Exit
-from fakeqemu.boot.options import parse_command_line
+from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import StartupError
 

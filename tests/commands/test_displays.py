@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from fakeqemu.model.output import MemoryOutput
+from fakeqemu.model.dump.output import MemoryOutput
 
 VNC = ("-machine", "q35", "-S", "-vnc")
 

@@ -3,8 +3,8 @@ import inspect
 import pytest
 
 import fakeqemu.commands  # noqa: F401
+from fakeqemu.commands.hmp.definitions import HmpTable
 from fakeqemu.commands.hmp.registry import HMP_COMMANDS
-from fakeqemu.commands.hmp.table import HmpTable
 from fakeqemu.commands.registry import COMMANDS, keyword_of
 from fakeqemu.profile import Profile
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.boot.options import parse_command_line
+from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.profile import Profile
 from fakeqemu.testing import FakeQemu
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fakeqemu.profile import Profile
-from fakeqemu.testing.fleet_file import FleetFile
-from fakeqemu.testing.scenario_file import ScenarioFile
+from fakeqemu.testing.fleet.file import FleetFile
+from fakeqemu.testing.scenarios.file import ScenarioFile
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "scenarios").glob("*.md"))

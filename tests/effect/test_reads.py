@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fakeqemu.boot.options import parse_command_line
+from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands.registry import COMMANDS, Command

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.io.channels import SocketListener, open_local, open_outgoing
 from fakeqemu.io.loop import Loop
+from fakeqemu.io.migration.channels import SocketListener, open_local, open_outgoing
 from fakeqemu.qapi.errors import QapiError
 
 from .conftest import until

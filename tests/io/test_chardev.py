@@ -15,7 +15,7 @@ from fakeqemu.boot.configuration import Configuration
 from fakeqemu.clock import VirtualClock
 from fakeqemu.io.host import LoopHost
 from fakeqemu.io.loop import Loop
-from fakeqemu.model.chardev import (
+from fakeqemu.model.chardev.chardev import (
     Chardev,
     ChardevOptions,
     add_chardev,

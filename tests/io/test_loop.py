@@ -11,8 +11,8 @@ import pytest
 
 from fakeqemu.clock import MILLISECOND, VirtualClock
 from fakeqemu.guard import Guard
-from fakeqemu.io.clock import LoopClock
 from fakeqemu.io.loop import Loop
+from fakeqemu.io.process.clock import LoopClock
 from fakeqemu.journal import Journal
 
 from .conftest import until

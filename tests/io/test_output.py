@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fakeqemu.io import output
-from fakeqemu.model.output import Zeros
+from fakeqemu.io.files import output
+from fakeqemu.model.dump.output import Zeros
 
 PIECES = [b"head", Zeros(1 << 20), b"tail"]
 

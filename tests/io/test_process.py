@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from qemu.qmp import ConnectError, ExecuteError, QMPClient
 
-from fakeqemu.io.launcher import write_launcher
+from fakeqemu.io.process.launcher import write_launcher
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 
@@ -272,7 +272,7 @@ def test_starting_is_quick_because_little_is_imported(emulator: str) -> None:
     interpreter = words[1]
     root = str(Path(__file__).parents[2])
     code = (
-        f"import sys; sys.path.insert(0, {root!r}); import fakeqemu.io.process,"
+        f"import sys; sys.path.insert(0, {root!r}); import fakeqemu.io.process.process,"
         "fakeqemu.qmp.monitor, fakeqemu.commands; print(*sorted(sys.modules))"
     )
     done = subprocess.run(

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from fakeqemu.io.files.output import FdOutput
 from fakeqemu.io.loop import Loop
-from fakeqemu.io.output import FdOutput
 from fakeqemu.io.servers import adopt, serve
-from fakeqemu.model.output import Zeros
+from fakeqemu.model.dump.output import Zeros
 from fakeqemu.qapi.errors import QapiError
 
 from .conftest import until

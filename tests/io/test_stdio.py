@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fakeqemu.io.launcher import write_launcher
+from fakeqemu.io.process.launcher import write_launcher
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 #: options that take standard input, with what stands before a message about it
@@ -88,7 +88,7 @@ def test_closed_input_is_as_silence_in_newer_versions(tmp_path: Path) -> None:
 
 def test_no_file_of_ours_takes_the_place_of_closed_input() -> None:
     code = (
-        "import os; from fakeqemu.io.stdio import occupy_closed; occupy_closed();"
+        "import os; from fakeqemu.io.chardev.stdio import occupy_closed; occupy_closed();"
         "print(os.readlink('/proc/self/fd/0'), os.open('/', os.O_RDONLY) > 2)"
     )
     done = subprocess.run(

@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from fakeqemu.io.threads import ParkedThreads
+from fakeqemu.io.process.threads import ParkedThreads
 from fakeqemu.testing import FakeQemu
 
 

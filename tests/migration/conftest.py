@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-import fakeqemu.commands.hmp.migration
+import fakeqemu.commands.hmp.migration.migration
 import fakeqemu.commands.migration  # noqa: F401
 from fakeqemu.boot.configuration import Configuration, GlobalProperty
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands.hmp.registry import run_hmp
 from fakeqemu.commands.registry import COMMANDS, keyword_of
-from fakeqemu.migration.early import EarlyParameters
 from fakeqemu.migration.object import MigrationObject
-from fakeqemu.model import board
+from fakeqemu.migration.parameters.early import EarlyParameters
+from fakeqemu.model.boards import board
 from fakeqemu.model.host import Stream
 from fakeqemu.model.machine import Machine
 from fakeqemu.model.null_host import NullHost, NullMemory

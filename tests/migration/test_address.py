@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.migration.address import looks_like_uri, parse_uri, socket_uri
+from fakeqemu.migration.channels.address import looks_like_uri, parse_uri, socket_uri
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.traits import TRAITS
 

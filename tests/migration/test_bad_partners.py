@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fakeqemu.clock import SECOND, VirtualClock
-from fakeqemu.migration.streams import returnpath
-from fakeqemu.model.block import bitmaps
-from fakeqemu.model.block.opener import open_node
+from fakeqemu.formats.migration_stream.channels import return_path as returnpath
+from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps
+from fakeqemu.model.block.graph.open import open_node
 
 from .conftest import FakeHost, Vm
 

@@ -15,9 +15,9 @@ def broken(*_args, **_keywords):
 @pytest.mark.parametrize(
     "where",
     [
-        "fakeqemu.migration.precopy.Precopy.iterate",
-        "fakeqemu.migration.driver.PhaseDriver.channel_opened",
-        "fakeqemu.migration.driver.PhaseDriver.channels_ready",
+        "fakeqemu.migration.outgoing.precopy.Precopy.iterate",
+        "fakeqemu.migration.outgoing.driver.PhaseDriver.channel_opened",
+        "fakeqemu.migration.outgoing.driver.PhaseDriver.channels_ready",
     ],
 )
 def test_the_source_fails_and_its_guest_goes_on(make, clock, monkeypatch, bugs, version, where):
@@ -52,7 +52,7 @@ def test_a_source_whose_guest_runs_elsewhere_pauses_and_can_go_on(
     src.command("migrate", uri="unix:/m")
     clock.advance(50_000_000)
     src.command("migrate-start-postcopy")
-    monkeypatch.setattr("fakeqemu.migration.savevm.SaveVm.postcopy_end", broken)
+    monkeypatch.setattr("fakeqemu.migration.outgoing.savevm.SaveVm.postcopy_end", broken)
     clock.run_until_idle()
     assert src.status == dst.status == "postcopy-paused"
     assert [bug.name for bug in bugs] == ["KeyError"]
@@ -70,7 +70,7 @@ def test_the_destination_fails_and_stays(make, clock, monkeypatch, bugs, version
     dst = make(version, inmigrate=True, machine_type="q35")
     dst.command("migrate-incoming", uri="unix:/m")
     src = make(version, machine_type="q35")
-    monkeypatch.setattr("fakeqemu.migration.loading.Loading.feed", broken)
+    monkeypatch.setattr("fakeqemu.migration.incoming.loadvm.Loading.feed", broken)
     src.command("migrate", uri="unix:/m")
     clock.run_until_idle()
     assert dst.migration.incoming.status == "failed"
@@ -86,7 +86,7 @@ def test_a_dirty_rate_that_cannot_be_measured_can_be_asked_for_again(
 ):
     vm = make("11.1", machine_type="q35")
     vm.machine.lifecycle.cont()
-    monkeypatch.setattr("fakeqemu.migration.dirtyrate._guest_rate", broken)
+    monkeypatch.setattr("fakeqemu.migration.transfer.dirtyrate._guest_rate", broken)
     vm.command("calc-dirty-rate", calc_time=1)
     clock.run_until_idle()
     assert vm.command("query-dirty-rate")["status"] == "unstarted"

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fakeqemu.migration.streams import returnpath
+from fakeqemu.formats.migration_stream.channels import return_path as returnpath
 from fakeqemu.profile import Profile
 from fakeqemu.testing import FakeQemu
 

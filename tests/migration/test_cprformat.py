@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.migration.cprformat import CprReader, encode
-from fakeqemu.model.savedfds import SavedFd, SavedFds
+from fakeqemu.migration.cpr_state import CprReader, encode
+from fakeqemu.model.fds.cpr_fds import SavedFd, SavedFds
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.traits import TRAITS
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.migration.streams import events
-from fakeqemu.migration.streams.dirtybitmaps import RecordWriter
-from fakeqemu.migration.streams.writer import Source, StreamWriter
-from fakeqemu.model.block import bitmaps
-from fakeqemu.model.block.bitmaps import Bitmap
-from fakeqemu.model.block.intervals import Intervals
-from fakeqemu.model.block.opener import open_node
+from fakeqemu.formats.intervals import Intervals
+from fakeqemu.formats.migration_stream import events
+from fakeqemu.formats.migration_stream.dirty_bitmaps import RecordWriter
+from fakeqemu.formats.migration_stream.writer import Source, StreamWriter
+from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps
+from fakeqemu.model.block.graph.dirty_bitmaps import Bitmap
+from fakeqemu.model.block.graph.open import open_node
 from fakeqemu.traits import TRAITS
 
 from .conftest import FakeStream, Vm

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.migration.driver import PhaseDriver
-from fakeqemu.migration.phase import (
+from fakeqemu.formats.migration_stream.channels.return_path import Shut
+from fakeqemu.migration.outgoing.driver import PhaseDriver
+from fakeqemu.migration.outgoing.phase import (
     Changed,
     ChannelBrokenError,
     CheckError,
@@ -21,8 +22,7 @@ from fakeqemu.migration.phase import (
     Wait,
     Write,
 )
-from fakeqemu.migration.source_return_path import SourceReturnPath
-from fakeqemu.migration.streams.returnpath import Shut
+from fakeqemu.migration.outgoing.return_path import SourceReturnPath
 
 
 class Channel:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.migration.early import (
-    ONLY_ONE,
-    EarlyParameters,
-    EarlyReadError,
-    cpr_is_incoming,
-    read_parameter,
-)
-from fakeqemu.migration.incoming_option import (
+from fakeqemu.migration.incoming.incoming_option import (
     BARE_JSON,
     Defer,
     EarlyConfig,
     IncomingChannel,
     parse_incoming,
 )
-from fakeqemu.migration.parameters import Layer
+from fakeqemu.migration.parameters.early import (
+    ONLY_ONE,
+    EarlyParameters,
+    EarlyReadError,
+    cpr_is_incoming,
+    read_parameter,
+)
+from fakeqemu.migration.parameters.parameters import Layer
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError, StartupError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fakeqemu.clock import SECOND
-from fakeqemu.migration.streams import returnpath
+from fakeqemu.formats.migration_stream.channels import return_path as returnpath
 
 
 def migration_events(vm) -> list:

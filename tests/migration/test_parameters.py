@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.migration.parameters import Layer
+from fakeqemu.migration.parameters.parameters import Layer
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 

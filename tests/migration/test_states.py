@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fakeqemu.journal import Journal
-from fakeqemu.migration import schemainfo, state
+from fakeqemu.migration import state
+from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.profile import Profile
 
 ROOT = Path(__file__).resolve().parents[2]

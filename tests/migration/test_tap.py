@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.migration.early import EarlyParameters, read_parameter
+from fakeqemu.migration.parameters.early import EarlyParameters, read_parameter
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.testing import FakeQemu, QmpError
 

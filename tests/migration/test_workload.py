@@ -6,11 +6,10 @@ import tracemalloc
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fakeqemu.clock import SECOND
-from fakeqemu.migration.workload import PAGE, Limits, Transfer, Workload
+from fakeqemu.migration.transfer.model import PAGE, Limits, Transfer, Workload
 
 GIB = 1 << 30
 

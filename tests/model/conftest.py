@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.boot.options import parse_command_line
+from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands.hmp.registry import HmpMonitor, run_hmp

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fakeqemu.model.guestmemory import PAGE
-from fakeqemu.model.output import Zeros
+from fakeqemu.model.boards.guest_memory import PAGE
+from fakeqemu.model.dump.output import Zeros
 
 GIB = 1 << 30
 

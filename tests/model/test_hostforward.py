@@ -2,7 +2,7 @@
 
 import pytest
 
-from fakeqemu.model.net import slirp_hostfwd as hostforward
+from fakeqemu.model.net.slirp import hostfwd as hostforward
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.traits import TRAITS, Traits
 

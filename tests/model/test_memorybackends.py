@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.boot.options import parse_command_line
+from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
-from fakeqemu.io import hostmemory
+from fakeqemu.io import host_memory as hostmemory
 from fakeqemu.model.null_host import NullHost, NullMemory
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError, StartupError

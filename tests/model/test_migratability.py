@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.model.ramblocks import blocks_of
+from fakeqemu.model.boards.ramblocks import blocks_of
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing import FakeQemu, QmpError
 

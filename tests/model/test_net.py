@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fakeqemu.model.net.announce import rarp_frame
-from fakeqemu.model.net.framing import MAX_FRAME, FrameReader, OversizedFrameError, pack
-from fakeqemu.model.net.slirp_options import Network
+from fakeqemu.model.net.slirp.options import Network
+from fakeqemu.model.net.sockets.framing import MAX_FRAME, FrameReader, OversizedFrameError, pack
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 

@@ -3,7 +3,7 @@
 import struct
 import zlib
 
-from fakeqemu.model.picture import blank, message, png, ppm
+from fakeqemu.formats.image import blank, message, png, ppm
 
 
 def chunks(data):

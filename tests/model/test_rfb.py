@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from fakeqemu.model import des
-from fakeqemu.model.pixels import PixelFormat
+from fakeqemu.formats import des
+from fakeqemu.formats.rfb_pixels import PixelFormat
 
 
 class Client:

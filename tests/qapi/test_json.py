@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.jsonparse import JsonStream, ParseError, Value, parse_json
-from fakeqemu.qapi.jsonwrite import encode
-from fakeqemu.qapi.utf8 import NUL, c_bytes
+from fakeqemu.qapi.json.streamer import JsonStream, ParseError, Value, parse_json
+from fakeqemu.qapi.json.utf8 import NUL, c_bytes
+from fakeqemu.qapi.json.writer import encode
 from fakeqemu.traits import TRAITS
 
 OLDER, NEWER = TRAITS["10.0"], TRAITS["11.1"]

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from fakeqemu.gdbstub.packets import frame
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import StartupError
-from fakeqemu.qmp.gdbpackets import frame
 from fakeqemu.testing import FakeQemu
 
 BARE = ("-nodefaults", "-display", "none", "-m", "64")

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.boot.options import parse_command_line
+from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
-from fakeqemu.model.chardev import Chardev, ChardevOptions
+from fakeqemu.gdbstub.packets import frame
+from fakeqemu.gdbstub.server import GdbServer
+from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qmp.dispatch import dispatcher_of
-from fakeqemu.qmp.gdbpackets import frame
-from fakeqemu.qmp.gdbserver import GdbServer
 
 VERSIONS = ("7.2", "10.0", "11.1", "next")
 

@@ -6,13 +6,12 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from fakeqemu.model.chardev import Chardev, ChardevOptions
-from fakeqemu.qmp.gdbpackets import frame
+from fakeqemu.gdbstub.packets import frame
+from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
+from fakeqemu.qmp.hmp.terminal import HmpTerminal
 from fakeqemu.qmp.qtest import QtestServer
-from fakeqemu.qmp.terminal import HmpTerminal
 
 from .test_gdb_server import Debugger
 

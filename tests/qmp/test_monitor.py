@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fakeqemu.model.chardev import Chardev, ChardevOptions
+from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qmp.monitor import QmpMonitor
 

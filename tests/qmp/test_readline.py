@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.qmp.readline import Readline
+from fakeqemu.qmp.hmp.readline import Readline
 
 NAMES = ["stop", "status", "stats", "quit", "q", "qom-list", "qom-get", "info"]
 

@@ -12,13 +12,13 @@ import pytest
 
 from fakeqemu.boot.configuration import Configuration
 from fakeqemu.clock import VirtualClock
-from fakeqemu.model.chardev import Chardev, ChardevOptions
+from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
 from fakeqemu.model.machine import Machine
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
+from fakeqemu.qmp.hmp.terminal import HmpTerminal
 from fakeqemu.qmp.qtest import QtestServer
 from fakeqemu.qmp.session import MOST_UNREAD
-from fakeqemu.qmp.terminal import HmpTerminal
 
 NAME = {"execute": "query-name"}
 YANK = {"exec-oob": "query-yank"}

@@ -18,8 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "scripts"))
 
-from fuzzing import campaign as campaigns  # noqa: E402
-from fuzzing import mutate  # noqa: E402
+from fuzzing import campaign as campaigns, mutate  # noqa: E402
 from fuzzing.campaign import Campaign, Step, run, shrink, smaller_values  # noqa: E402
 from fuzzing.findings import Finding, python_text  # noqa: E402
 from fuzzing.generate import CommandGenerator, is_harmless  # noqa: E402

@@ -17,8 +17,8 @@ from qemu.qmp import QMPClient
 from qemu.qmp.error import QMPError
 
 from fakeqemu.testing import FakeQemu
-from fakeqemu.testing.control import control_path, prepare_control
-from fakeqemu.testing.control_schema import COMMANDS, entries
+from fakeqemu.testing.control.schema import COMMANDS, entries
+from fakeqemu.testing.control.server import control_path, prepare_control
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 

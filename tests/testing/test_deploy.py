@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fakeqemu.testing.fleet_file import FleetFile, parse_shard
+from fakeqemu.testing.fleet.file import FleetFile, parse_shard
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

@@ -11,9 +11,9 @@ import pytest
 
 from fakeqemu.clock import SECOND, VirtualClock
 from fakeqemu.testing import FakeQemu
-from fakeqemu.testing.faults import FAULTS, Delay, Drop, Error, Split
-from fakeqemu.testing.faults_engine import Faults
-from fakeqemu.testing.faults_names import UnknownNameError
+from fakeqemu.testing.faults.fault_names import UnknownNameError
+from fakeqemu.testing.faults.injector import Faults
+from fakeqemu.testing.faults.model import FAULTS, Delay, Drop, Error, Split
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 NEGOTIATE = {"execute": "qmp_capabilities", "id": "n"}

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from qemu.qmp import QMPClient
 
-from fakeqemu.testing.fleet import Fleet
-from fakeqemu.testing.fleet_file import FleetFile, parse_shard
-from fakeqemu.testing.scenario_file import ScenarioError
+from fakeqemu.testing.fleet.file import FleetFile, parse_shard
+from fakeqemu.testing.fleet.fleet import Fleet
+from fakeqemu.testing.scenarios.file import ScenarioError
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 FILE = """
@@ -69,7 +69,7 @@ async def test_two_hundred_answer_and_leave_nothing() -> None:
 
 
 async def test_pairs_migrate() -> None:
-    from fakeqemu.testing.fleet_file import Member
+    from fakeqemu.testing.fleet.file import Member
 
     members = []
     for number in range(4):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fakeqemu.testing.forkclient import SERVER, ForkedProcess, _line
-from fakeqemu.testing.forkserver import Coming, send
+from fakeqemu.testing.runners.forkclient import SERVER, ForkedProcess, _line
+from fakeqemu.testing.runners.forkserver import Coming, send
 
 ROOT = Path(__file__).parents[2]
 NONE = ["run", "--profile", "10.0", "--", "-machine", "none", "-nodefaults", "-display", "none"]

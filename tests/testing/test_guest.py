@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.testing import FakeQemu
-from fakeqemu.testing.control import prepare_control
+from fakeqemu.testing.control.server import prepare_control
 from fakeqemu.testing.errors import QmpError
 
 Q35 = ("-machine", "q35", "-nodefaults", "-display", "none")

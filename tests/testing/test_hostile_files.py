@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from fakeqemu.testing import record_format
-from fakeqemu.testing.fleet_file import FleetFile, parse_fleet
-from fakeqemu.testing.record_format import RecordError
-from fakeqemu.testing.scenario_file import ScenarioError, ScenarioFile, parse
+from fakeqemu.testing.fleet.file import FleetFile, parse_fleet
+from fakeqemu.testing.recording import format as record_format
+from fakeqemu.testing.recording.format import RecordError
+from fakeqemu.testing.scenarios.file import ScenarioError, ScenarioFile, parse
 
 SETTINGS = settings(
     max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -56,7 +55,7 @@ def test_what_is_no_toml(tmp_path: Path, content: bytes, load: Any) -> None:
 
 
 def test_a_file_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fakeqemu.testing.readfile._MOST", 1 << 20)
+    monkeypatch.setattr("fakeqemu.testing.read_file._MOST", 1 << 20)
     with pytest.raises(ScenarioError, match=r"^/dev/zero: more than 1048576 bytes"):
         ScenarioFile.load("/dev/zero")
     with pytest.raises(RecordError, match=r"^/dev/zero: more than"):

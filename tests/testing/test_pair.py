@@ -13,8 +13,8 @@ import pytest
 from fakeqemu.clock import VirtualClock
 from fakeqemu.journal import Journal
 from fakeqemu.testing import FakeQemu, UnknownNameError
-from fakeqemu.testing.guest import amount, workload_members
-from fakeqemu.testing.journal_html import page, remaining
+from fakeqemu.testing.machine.guest import amount, workload_members
+from fakeqemu.testing.report.journal_html import page, remaining
 
 GUEST = {"memory": "8G", "dirty-rate": "64M/s"}
 

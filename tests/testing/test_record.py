@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from fakeqemu.testing import FakeQemu
-from fakeqemu.testing.diff import compare, differences
-from fakeqemu.testing.record import Recorder, parse_address
-from fakeqemu.testing.record_format import Conversation, RecordError, load, parse
-from fakeqemu.testing.replay import Replay
+from fakeqemu.testing.recording.diff import compare, differences
+from fakeqemu.testing.recording.format import Conversation, RecordError, load, parse
+from fakeqemu.testing.recording.proxy import Recorder, parse_address
+from fakeqemu.testing.recording.replay import Replay
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 REQUESTS = [

@@ -17,7 +17,7 @@ import pytest
 from qemu.qmp import QMPClient
 
 from fakeqemu.testing import FakeQemu
-from fakeqemu.testing.diff import differences
+from fakeqemu.testing.recording.diff import differences
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 

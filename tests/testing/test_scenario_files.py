@@ -12,8 +12,8 @@ import pytest
 
 from fakeqemu.profile import Profile
 from fakeqemu.testing import FakeQemu
-from fakeqemu.testing.scenario_file import ScenarioError, ScenarioFile
-from fakeqemu.testing.toml_places import line_of
+from fakeqemu.testing.scenarios.file import ScenarioError, ScenarioFile
+from fakeqemu.testing.scenarios.toml_lines import line_of
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 README = Path(__file__).parents[2] / "docs" / "scenarios" / "README.md"

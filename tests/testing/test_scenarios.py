@@ -17,8 +17,8 @@ import pytest
 from fakeqemu.clock import SECOND, VirtualClock
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing import FakeQemu
-from fakeqemu.testing.faults_engine import Faults
-from fakeqemu.testing.scenario import SCENARIOS
+from fakeqemu.testing.faults.injector import Faults
+from fakeqemu.testing.scenarios.catalog import SCENARIOS
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 DOCS = Path(__file__).parents[2] / "docs" / "scenarios"

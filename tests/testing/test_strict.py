@@ -8,7 +8,7 @@ import pytest
 
 from fakeqemu.profile import Profile
 from fakeqemu.testing import FakeQemu, UnknownNameError
-from fakeqemu.testing.nearest import mended
+from fakeqemu.testing.names import mended
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 SCHEMA = Profile.load("10.0").schema

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fakeqemu.commands import run_state
 from fakeqemu.commands.hmp.arguments import split_words
+from fakeqemu.commands.hmp.definitions import Entry, HmpTable
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
-from fakeqemu.commands.hmp.table import Entry, HmpTable
+from fakeqemu.commands.machine import run_state
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
 

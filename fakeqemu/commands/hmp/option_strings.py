@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fakeqemu.boot.cmdline.error_report import Exit, Messages
+from fakeqemu.boot.cmdline.option_groups import Groups
 from fakeqemu.boot.configuration import OptionString
-from fakeqemu.boot.messages import Exit, Messages
-from fakeqemu.boot.qemuopts import Groups
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError
 from fakeqemu.qapi.errors import StartupError
 

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError, parse_arguments
-from fakeqemu.commands.hmp.table import Entry, HmpTable
+from fakeqemu.commands.hmp.definitions import Entry, HmpTable
+from fakeqemu.commands.lazy_registry import Table
 from fakeqemu.commands.registry import keyword_of
-from fakeqemu.commands.tables import Table
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 

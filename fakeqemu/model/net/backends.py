@@ -11,11 +11,11 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.net import socket, stream
-from fakeqemu.model.net.addresses import descriptor
 from fakeqemu.model.net.client import NetClient
-from fakeqemu.model.net.datagram import DgramClient
-from fakeqemu.model.net.slirp import UserNet
+from fakeqemu.model.net.slirp.slirp import UserNet
+from fakeqemu.model.net.sockets import socket, stream
+from fakeqemu.model.net.sockets.addresses import descriptor
+from fakeqemu.model.net.sockets.dgram import DgramClient
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:

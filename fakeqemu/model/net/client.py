@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fakeqemu.model.device import DeviceObject
     from fakeqemu.model.net.net import Net
+    from fakeqemu.model.qdev.device import DeviceObject
 
 #: frames that wait for one receiver before those without a sender to hold up are dropped
 #: (net/queue.c: qemu_new_net_queue())

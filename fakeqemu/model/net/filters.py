@@ -10,15 +10,15 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fakeqemu.model.net.framing import FrameReader, OversizedFrameError
+from fakeqemu.model.net.sockets.framing import FrameReader, OversizedFrameError
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.chardev import Chardev
+    from fakeqemu.model.chardev.chardev import Chardev
+    from fakeqemu.model.dump.output import Output
     from fakeqemu.model.net.client import NetClient
     from fakeqemu.model.net.net import Net
-    from fakeqemu.model.objects import UserObject
-    from fakeqemu.model.output import Output
+    from fakeqemu.model.qom.user_creatable import UserObject
 
 #: a pcap file's header: magic, version 2.4, time zone, accuracy, largest frame, Ethernet
 _PCAP_HEADER = struct.Struct("<IHHiIII")

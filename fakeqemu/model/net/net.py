@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.device import DeviceObject
 from fakeqemu.model.net import backends
 from fakeqemu.model.net.announce import Announcements
 from fakeqemu.model.net.check import NicConfig
 from fakeqemu.model.net.client import Hub, HubPort, NetClient, Nic
 from fakeqemu.model.net.filters import Filters
 from fakeqemu.model.net.macs import MacAddresses
-from fakeqemu.model.net.slirp import UserNet
+from fakeqemu.model.net.slirp.slirp import UserNet
+from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
 from fakeqemu.qapi.readers.qemu_opts import check_identifier

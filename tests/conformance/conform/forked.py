@@ -13,7 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from fakeqemu.testing.forkclient import SERVER, ForkedProcess
+from fakeqemu.testing.runners.forkclient import SERVER, ForkedProcess
 
 
 class Forked:

@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from fakeqemu.migration.streams import events
-from fakeqemu.migration.streams.expect import Expectation, LocalBlock
-from fakeqemu.migration.streams.layout import Field, Layout
-from fakeqemu.migration.streams.reader import StreamReader
-from fakeqemu.migration.streams.writer import DeviceSection, Source, SourceBlock, StreamWriter
+from fakeqemu.formats.migration_stream import events
+from fakeqemu.formats.migration_stream.load_context import Expectation, LocalBlock
+from fakeqemu.formats.migration_stream.reader import StreamReader
+from fakeqemu.formats.migration_stream.vmstate.vmstate_fields import Field, Layout
+from fakeqemu.formats.migration_stream.writer import (
+    DeviceSection,
+    Source,
+    SourceBlock,
+    StreamWriter,
+)
 from fakeqemu.traits import TRAITS, Traits
 
 #: capabilities whose state matters to a stream, off

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from fakeqemu.migration.streams import multifd, returnpath
+from fakeqemu.formats.migration_stream.channels import multifd, return_path as returnpath
 from fakeqemu.traits import TRAITS
 
 

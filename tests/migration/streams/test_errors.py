@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from fakeqemu.migration.streams import events
-from fakeqemu.migration.streams.constants import Command, Ram
-from fakeqemu.migration.streams.writer import (
+from fakeqemu.formats.migration_stream import events
+from fakeqemu.formats.migration_stream.constants import Command, Ram
+from fakeqemu.formats.migration_stream.writer import (
     Source,
     SourceBlock,
     StreamWriter,

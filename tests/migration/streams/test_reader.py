@@ -7,13 +7,13 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from fakeqemu.migration.streams import events, mappedram
-from fakeqemu.migration.streams.constants import PAGE_SIZE, Command, Ram
-from fakeqemu.migration.streams.reader import StreamReader
-from fakeqemu.migration.streams.writer import (
+from fakeqemu.formats.migration_stream import events
+from fakeqemu.formats.migration_stream.channels import mapped_ram as mappedram
+from fakeqemu.formats.migration_stream.constants import PAGE_SIZE, Command, Ram
+from fakeqemu.formats.migration_stream.reader import StreamReader
+from fakeqemu.formats.migration_stream.writer import (
     Source,
     SourceBlock,
     StreamWriter,

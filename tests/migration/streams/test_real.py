@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fakeqemu.migration.streams import events
-from fakeqemu.migration.streams.reader import StreamReader
-from fakeqemu.migration.streams.writer import Source, SourceBlock
+from fakeqemu.formats.migration_stream import events
+from fakeqemu.formats.migration_stream.reader import StreamReader
+from fakeqemu.formats.migration_stream.writer import Source, SourceBlock
 
 from .conftest import RealQemu, expectation, lines, of, precopy, read_all
 

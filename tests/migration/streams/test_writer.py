@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from fakeqemu.migration.streams.constants import PAGE_SIZE
-from fakeqemu.migration.streams.writer import Source, SourceBlock, StreamWriter
+from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
+from fakeqemu.formats.migration_stream.writer import Source, SourceBlock, StreamWriter
 from fakeqemu.traits import TRAITS
 
 from .conftest import RAM, VERSIONS, precopy

@@ -6,20 +6,21 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.block import driver as base
-from fakeqemu.model.block import permissions as perms
-from fakeqemu.model.block.bitmaps import Bitmap
-from fakeqemu.model.block.driver import CHUNK, DATA, HOLE, Range
-from fakeqemu.model.block.drivers_cbw import CopyBeforeWrite, copying_unit
-from fakeqemu.model.block.intervals import Intervals
-from fakeqemu.model.block.jobs import copying
-from fakeqemu.model.block.jobs.base import WAIT, Work
-from fakeqemu.model.block.jobs.nodejob import BlockJob
-from fakeqemu.model.block.node import Node
+from fakeqemu.formats import extents
+from fakeqemu.formats.extents import CHUNK, DATA, HOLE, Range
+from fakeqemu.formats.intervals import Intervals
+from fakeqemu.model.block.drivers import base
+from fakeqemu.model.block.drivers.copy_before_write import CopyBeforeWrite, copying_unit
+from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph.dirty_bitmaps import Bitmap
+from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.jobs import copy_range as copying
+from fakeqemu.model.block.jobs.blockjob import BlockJob
+from fakeqemu.model.block.jobs.job import WAIT, Work
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.room import Block
+    from fakeqemu.model.block.layer import Block
 
 
 class Backup(BlockJob):
@@ -155,7 +156,7 @@ class Backup(BlockJob):
                 yield part
             else:
                 told = lowest.driver.supports_backing
-                yield Range(part.offset, part.length, base.ZERO if told else DATA)
+                yield Range(part.offset, part.length, extents.ZERO if told else DATA)
 
     def _compress(self, first: int, end: int) -> None:
         parts = list(base.status_above(self.source, None, first, end))

@@ -5,20 +5,20 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.block import chains, reopen
-from fakeqemu.model.block import driver as base
-from fakeqemu.model.block import permissions as perms
-from fakeqemu.model.block.driver import HOLE
-from fakeqemu.model.block.drivers_filter import CommitTop
-from fakeqemu.model.block.jobs import copying
-from fakeqemu.model.block.jobs.base import WAIT, Work
-from fakeqemu.model.block.jobs.nodejob import BlockJob
-from fakeqemu.model.block.node import Edge, Node
+from fakeqemu.formats import extents
+from fakeqemu.formats.extents import HOLE
+from fakeqemu.model.block.drivers import base
+from fakeqemu.model.block.drivers.filters import CommitTop
+from fakeqemu.model.block.graph import backing_chain as chains, permissions as perms, reopen
+from fakeqemu.model.block.graph.node import Edge, Node
+from fakeqemu.model.block.jobs import copy_range as copying
+from fakeqemu.model.block.jobs.blockjob import BlockJob
+from fakeqemu.model.block.jobs.job import WAIT, Work
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.backend import Backend
-    from fakeqemu.model.block.room import Block
+    from fakeqemu.model.block.backends.backend import Backend
+    from fakeqemu.model.block.layer import Block
 
 _CHUNK = 512 * 1024
 
@@ -108,7 +108,7 @@ class Commit(BlockJob):
             self.done += piece.length
             while copying.wait_for(self, self.target):
                 yield WAIT
-            yield piece.length if piece.kind == base.DATA else 0
+            yield piece.length if piece.kind == extents.DATA else 0
 
     def prepare(self) -> None:
         """Take the committed images out of the chain. Raises QapiError."""

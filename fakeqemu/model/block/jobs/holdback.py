@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fakeqemu.model.block.driver import CHUNK
-from fakeqemu.model.block.node import Edge
+from fakeqemu.formats.extents import CHUNK
+from fakeqemu.model.block.graph.node import Edge
 
 #: uses of a node that write to it
 _WRITTEN = ("target", "base", "active node")

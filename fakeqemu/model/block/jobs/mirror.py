@@ -5,21 +5,21 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.block import bitmaps, reopen
-from fakeqemu.model.block import driver as base
-from fakeqemu.model.block import permissions as perms
-from fakeqemu.model.block.driver import CHUNK, HOLE
-from fakeqemu.model.block.drivers_filter import MirrorTop
-from fakeqemu.model.block.intervals import Intervals
-from fakeqemu.model.block.jobs import copying
-from fakeqemu.model.block.jobs.base import WAIT, Work
-from fakeqemu.model.block.jobs.nodejob import BlockJob
-from fakeqemu.model.block.node import Edge, Node
+from fakeqemu.formats import extents
+from fakeqemu.formats.extents import CHUNK, HOLE
+from fakeqemu.formats.intervals import Intervals
+from fakeqemu.model.block.drivers import base
+from fakeqemu.model.block.drivers.filters import MirrorTop
+from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms, reopen
+from fakeqemu.model.block.graph.node import Edge, Node
+from fakeqemu.model.block.jobs import copy_range as copying
+from fakeqemu.model.block.jobs.blockjob import BlockJob
+from fakeqemu.model.block.jobs.job import WAIT, Work
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.backend import Backend
-    from fakeqemu.model.block.room import Block
+    from fakeqemu.model.block.backends.backend import Backend
+    from fakeqemu.model.block.layer import Block
 
 _STEADY = perms.CONSISTENT_READ | perms.WRITE_UNCHANGED | perms.WRITE
 
@@ -215,7 +215,8 @@ class Mirror(BlockJob):
             return False
         images = self.target.skip_filters().driver.supports_backing
         pieces = base.status_above(self.target, None, 0, size, holes=True)
-        return all(piece.kind == base.ZERO or (images and piece.kind == HOLE) for piece in pieces)
+        holes = (extents.ZERO, HOLE) if images else (extents.ZERO,)
+        return all(piece.kind in holes for piece in pieces)
 
     def _can_unmap(self) -> bool:
         """Whether the target can be made zeros without cost."""
@@ -233,7 +234,7 @@ class Mirror(BlockJob):
             if not touched:
                 continue
             self.bitmap.remove(first, end)
-            skipped = piece.kind == base.ZERO and self._skips_zeros
+            skipped = piece.kind == extents.ZERO and self._skips_zeros
             if not skipped and (piece.kind != HOLE or bound is None):
                 yield from self.attempt(
                     functools.partial(copying.copy, self.source, self.target, piece)
@@ -244,7 +245,7 @@ class Mirror(BlockJob):
             self.done += self._bytes(fresh, size)
             while copying.wait_for(self, self.target):
                 yield WAIT
-            yield piece.length if piece.kind == base.DATA else 0
+            yield piece.length if piece.kind == extents.DATA else 0
 
     # -- the end ---------------------------------------------------------------------------------
 

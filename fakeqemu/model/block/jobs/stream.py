@@ -5,19 +5,19 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.block import driver as base
-from fakeqemu.model.block import permissions as perms
-from fakeqemu.model.block import reopen
-from fakeqemu.model.block.driver import HOLE
-from fakeqemu.model.block.drivers_filter import CopyOnRead
-from fakeqemu.model.block.jobs import copying
-from fakeqemu.model.block.jobs.base import Work
-from fakeqemu.model.block.jobs.nodejob import BlockJob
-from fakeqemu.model.block.node import Edge, Node
+from fakeqemu.formats import extents
+from fakeqemu.formats.extents import HOLE
+from fakeqemu.model.block.drivers import base
+from fakeqemu.model.block.drivers.filters import CopyOnRead
+from fakeqemu.model.block.graph import permissions as perms, reopen
+from fakeqemu.model.block.graph.node import Edge, Node
+from fakeqemu.model.block.jobs import copy_range as copying
+from fakeqemu.model.block.jobs.blockjob import BlockJob
+from fakeqemu.model.block.jobs.job import Work
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.room import Block
+    from fakeqemu.model.block.layer import Block
 
 _CHUNK = 512 * 1024
 _STEADY = perms.CONSISTENT_READ | perms.WRITE_UNCHANGED
@@ -98,12 +98,12 @@ class Stream(BlockJob):
         self.total = size
         ranges = base.status(self.image, 0, size)
         for piece in copying.pieces(self, self._missing(ranges), _CHUNK):
-            if piece.kind == base.DATA:
+            if piece.kind == extents.DATA:
                 yield from self.attempt(
                     functools.partial(copying.copy, self.image, self.image, piece)
                 )
             self.done = piece.end
-            yield piece.length if piece.kind == base.DATA else 0
+            yield piece.length if piece.kind == extents.DATA else 0
         self.done = size
 
     def _missing(self, ranges: Any) -> Any:
@@ -111,14 +111,14 @@ class Stream(BlockJob):
         backing = self.image.cow
         for piece in list(ranges):
             if piece.kind != HOLE or backing is None:
-                yield base.Range(piece.offset, piece.length, HOLE)
+                yield extents.Range(piece.offset, piece.length, HOLE)
                 continue
             inside = min(piece.end, base.length(backing))
             if piece.offset < inside:
                 yield from base.status_above(backing, self.base_node, piece.offset, inside)
             if inside < piece.end:
                 first = max(piece.offset, inside)
-                yield base.Range(first, piece.end - first, HOLE)
+                yield extents.Range(first, piece.end - first, HOLE)
 
     def prepare(self) -> None:
         """What lies below is now the base. Raises QapiError."""

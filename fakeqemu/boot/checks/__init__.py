@@ -1,0 +1,1 @@
+"""What the boot steps check of the configuration, each at its own step."""

@@ -1,0 +1,42 @@
+"""What a board makes of the command line when it is put together."""
+
+from __future__ import annotations
+
+import os
+
+from fakeqemu.boot.checks.options import MachineSettings
+from fakeqemu.boot.configuration import Configuration
+from fakeqemu.model.host import Host
+from fakeqemu.profile.facts import MachineType
+from fakeqemu.qapi.errors import StartupError
+
+#: memory modules that ACPI can describe
+_LARGEST_SLOTS = 256
+_LARGEST_16_BIT = 65535
+
+
+def check_board(
+    host: Host, configuration: Configuration, machine: MachineType, settings: MachineSettings
+) -> None:
+    """Raise StartupError for what only the board refuses, or the host for it."""
+    if settings.memory_backend is None and (number := host.memory.map_error(settings.ram_size)):
+        raise StartupError(
+            f"cannot set up guest memory '{machine.default_ram_id}': {os.strerror(number)}"
+        )
+    kernel = configuration.machine_options.get("kernel")
+    if machine.default_cpu_type is None:
+        if kernel is not None:
+            raise StartupError("The -kernel parameter is not supported "
+                               "(use the generic 'loader' device instead).")
+        return
+    if settings.ram_slots > _LARGEST_SLOTS:
+        raise StartupError(f"unsupported amount of memory slots: {settings.ram_slots}")
+    boot = settings.properties.get("boot", {})
+    if not 0 <= boot.get("splash-time", 0) <= _LARGEST_16_BIT:
+        raise StartupError(
+            "splash-time is invalid,it should be a value between 0 and 65535"
+        )
+    if not -1 <= boot.get("reboot-timeout", -1) <= _LARGEST_16_BIT:
+        raise StartupError(
+            "reboot timeout is invalid,it should be a value between -1 and 65535"
+        )

@@ -1,0 +1,117 @@
+"""-d, -D and -trace: which items and events are logged, and to which file.
+
+No translated code runs and no event ever happens, so that what is logged stays empty; items,
+events and files are judged as QEMU judges them, and the file is made. See util/log.c and
+trace/control.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fakeqemu.boot.cmdline.commandline import CommandLine
+from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.schema_values import HELP
+from fakeqemu.boot.configuration import OptionString
+from fakeqemu.model.trace import matching, recorded
+from fakeqemu.profile import Profile
+from fakeqemu.qapi.errors import FilePlace
+
+#: an item that is a pattern of trace events
+_TRACE = "trace:"
+#: the item that gives each thread a file of its own
+_PER_THREAD = "tid"
+#: bytes of a line of an events file, with its end, that are read at once
+_LINE = 1023
+
+
+def enable_trace(line: CommandLine, entry: OptionString) -> None:
+    """-trace: the events it names. Raises StartupError, Exit.
+
+    See trace/control.c: trace_opt_parse().
+    """
+    line.configuration.trace.append(entry)
+    if "enable" in entry.values:
+        _enable(line, entry.values["enable"], entry.location)
+    path = entry.values.get("events")
+    if path is None:
+        return
+    try:
+        text = line.files.read(path)
+    except OSError as error:
+        line.messages.fail(str(error.strerror), FilePlace(path))
+    for number, pattern in enumerate(_lines(text), 1):
+        if pattern and not pattern.startswith("#"):
+            _enable(line, pattern, FilePlace(f"{path}:{number}"))
+
+
+def _lines(text: str) -> Iterator[str]:
+    """As C's fgets() takes them, without the last byte of each, which mostly is its end."""
+    for each in text.splitlines(keepends=True):
+        for at in range(0, len(each), _LINE):
+            yield each[at : at + _LINE][:-1]
+
+
+def _enable(line: CommandLine, text: str, location: str) -> None:
+    if text in HELP:
+        names = reversed(recorded(line.profile)["names"])
+        raise Exit("".join(f"{name}\n" for name in names))
+    pattern = text.removeprefix("-")
+    line.configuration.trace_patterns.append(text)
+    if "*" in pattern or matching(line.profile, pattern):
+        return
+    line.messages.warn(f"trace event '{pattern}' does not exist", location)
+
+
+def open_logs(line: CommandLine) -> None:
+    """-d and -D, then -trace file=. Raises StartupError, Exit."""
+    items = _items(line)
+    path = line.configuration.log_file
+    if path is not None or _PER_THREAD in items:
+        _open(line, path, per_thread=_PER_THREAD in items)
+    if line.configuration.trace:
+        path = line.configuration.trace[-1].values.get("file")
+        if path is not None:
+            if _PER_THREAD in items:
+                line.fail("Cannot change log filename after setting 'tid'")
+            _open(line, path, per_thread=False)
+
+
+def _items(line: CommandLine) -> list[str]:
+    """What -d names. Raises Exit. See util/log.c: qemu_str_to_log_mask()."""
+    text = line.configuration.log_items
+    if text is None:
+        return []
+    usage = log_usage(line.profile)
+    known = [each.split()[0] for each in usage.splitlines()[1:] if each[:1].strip()]
+    items = text.split(",")
+    for item in items:
+        if item.startswith(_TRACE) and item != _TRACE:
+            _enable(line, item.removeprefix(_TRACE), "")
+        elif item != "all" and item not in known:
+            raise Exit(usage, 1)
+    return known if "all" in items else items
+
+
+def log_usage(profile: Profile) -> str:
+    """What `-d help` prints: what `help log` of the human monitor does, for the command line."""
+    usage: str = profile.part("hmp-commands")["log"]
+    lines = [each for each in usage.split("\n") if not each.startswith("none ")]
+    return "\n".join(lines).replace('"log trace:help"', '"-d trace:help"')
+
+
+def _open(line: CommandLine, path: str | None, *, per_thread: bool) -> None:
+    """Make the log file. See util/log.c: qemu_set_log_internal()."""
+    before, mark, after = (path or "").partition("%")
+    if mark and (not after.startswith("d") or "%" in after):
+        line.fail(f"Bad logfile template: {path}")
+    if per_thread:
+        if not mark:
+            line.fail("Filename template with '%d' required for 'tid'")
+        # each thread makes its own with the first line that it logs
+        return
+    name = f"{before}{line.files.process_id()}{after[1:]}" if mark else before
+    try:
+        line.files.create(name)
+    except OSError as error:
+        line.fail(f"Error opening logfile {name}: {error.strerror}")

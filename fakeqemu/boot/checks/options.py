@@ -1,0 +1,385 @@
+"""What the boot steps ask about the command line, each at its own moment.
+
+Every function here judges one thing that QEMU judges after its options are read, so that the
+table of steps decides which of two faults is reported. They read the configuration and the
+profile, and give back what the step needs to know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from fakeqemu.boot.checks import backends as backendchecks
+from fakeqemu.boot.checks.machine_properties import check_memory, set_machine_properties
+from fakeqemu.boot.checks.smp import topology
+from fakeqemu.boot.cmdline.error_report import Messages
+from fakeqemu.boot.configuration import Configuration, GlobalProperty, OptionString
+from fakeqemu.model.boards.cpus import Topology
+from fakeqemu.profile import Profile
+from fakeqemu.profile.facts import MachineType
+from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.readers.keyval import merge
+from fakeqemu.qapi.readers.opts_visitor import visit_options
+from fakeqemu.qapi.readers.qemu_opts import parse_size
+from fakeqemu.qapi.schema import ObjectType
+
+MIB = 1 << 20
+
+#: RAM of a machine whose type has RAM at all, when -m says nothing
+_DEFAULT_RAM = 128 * MIB
+
+_DATE = re.compile(r"\s*[+-]?\d+-\s*[+-]?\d+-\s*[+-]?\d+(T\s*\d+:\s*\d+:\s*\d+)?")
+_RTC_CLOCKS = ("host", "rt", "vm")
+_DRIFT_FIXES = ("slew", "none")
+
+#: machine options that are no properties: they go to the accelerator
+_ACCELERATOR_OPTIONS = ("igd-passthru", "kvm-shadow-mem", "kernel-irqchip")
+
+
+# -- before the machine --------------------------------------------------------------------------
+
+
+def check_clock(configuration: Configuration) -> None:
+    """-rtc. Raises StartupError."""
+    rtc = configuration.rtc
+    base = rtc.get("base", "utc")
+    if base not in ("utc", "localtime") and not _DATE.match(base):
+        raise StartupError("invalid datetime format",
+                           hint="valid formats: '2006-06-17T16:01:21' or '2006-06-17'")
+    for key, accepted in (("clock", _RTC_CLOCKS), ("driftfix", _DRIFT_FIXES)):
+        if key in rtc and rtc[key] not in accepted:
+            raise StartupError(f"invalid option value '{rtc[key]}'")
+
+
+def merge_memory(configuration: Configuration, profile: Profile) -> None:
+    """Make -m part of the machine options. Raises StartupError."""
+    entry = configuration.memory
+    values = entry.values if entry is not None else {}
+    memory: dict[str, str] = {}
+    size = values.get("size", "")
+    if size and parse_size("size", size, profile.traits):
+        memory["size"] = f"{size}M" if size[-1].isdigit() else size
+    if "maxmem" in values:
+        memory["max-size"] = values["maxmem"]
+    if "slots" in values:
+        memory["slots"] = values["slots"]
+    try:
+        merge(configuration.machine_options, {"memory": memory})
+    except QapiError as exc:
+        location = entry.location if entry is not None else ""
+        raise StartupError(exc.desc, location=location) from exc
+
+
+def select_machine(configuration: Configuration, profile: Profile) -> MachineType:
+    """The machine type asked for, or the default one. Raises StartupError."""
+    hint = "Use -machine help to list supported machines"
+    asked = configuration.machine_type
+    if asked is None:
+        if profile.default_machine is None:
+            raise StartupError("No machine specified, and there is no default", hint=hint)
+        return profile.default_machine
+    try:
+        return profile.machine(asked)
+    except KeyError:
+        named = f': "{asked}"' if profile.traits.unknown_machine_named else ""
+        raise StartupError(f"unsupported machine type{named}", hint=hint) from None
+
+
+# -- the machine's options -----------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class MachineSettings:
+    """What the command line makes of a machine."""
+
+    #: property -> typed value, in the order in which they were set
+    properties: dict[str, Any] = field(default_factory=dict)
+    topology: Topology = field(default_factory=Topology)
+    #: bytes
+    ram_size: int = 0
+    #: bytes; equal to `ram_size` when memory cannot be added
+    maxram_size: int = 0
+    ram_slots: int = 0
+    #: `accel=` of -machine; None if absent
+    accelerators: str | None = None
+    #: id of the object that is the machine's memory
+    memory_backend: str | None = None
+    #: accelerator properties given with -machine
+    accelerator_properties: dict[str, str] = field(default_factory=dict)
+
+
+def apply_machine_options(
+    configuration: Configuration, profile: Profile, machine: MachineType, messages: Messages
+) -> MachineSettings:
+    """All machine properties, -smp, -m and -boot among them. Raises StartupError or QapiError."""
+    options = _with_dashes(configuration.machine_options)
+    default = _DEFAULT_RAM if machine.default_ram_id and machine.default_cpu_type else 0
+    settings = MachineSettings(ram_size=default, maxram_size=default)
+    settings.accelerators = options.pop("accel", None)
+    for name in _ACCELERATOR_OPTIONS:
+        if name in options:
+            settings.accelerator_properties[name] = options.pop(name)
+    settings.memory_backend = options.pop("memory-backend", None)
+    if settings.memory_backend is not None and configuration.mem_path is not None:
+        raise StartupError(
+            "'-mem-path' can't be used together with'-machine memory-backend'"
+        )
+
+    def memory(value: dict[str, int]) -> None:
+        sizes = check_memory(value, default)
+        settings.ram_size, settings.maxram_size, settings.ram_slots = sizes
+
+    def smp(value: dict[str, int]) -> None:
+        settings.topology = topology(value, profile, machine, messages)
+
+    settings.properties = set_machine_properties(
+        options, profile, machine, {"memory": memory, "smp": smp}
+    )
+    return settings
+
+
+def _with_dashes(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with `_` in their names replaced. Raises StartupError."""
+    result = {key: value for key, value in options.items() if "_" not in key}
+    for key, value in options.items():
+        if "_" in key:
+            dashed = key.replace("_", "-")
+            if dashed in options:
+                raise StartupError(f"Conflict between '{key}' and '{dashed}'")
+            result[dashed] = value
+    return result
+
+
+# -- the accelerator -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """The accelerator that was chosen."""
+
+    name: str
+    #: property -> text, as given
+    properties: dict[str, str] = field(default_factory=dict)
+
+
+def choose_accelerator(
+    configuration: Configuration,
+    profile: Profile,
+    kvm_usable: bool,
+    messages: Messages,
+    machine_accelerators: str | None = None,
+) -> Accelerator:
+    """The first accelerator that works, of -accel or of -machine accel=. Raises StartupError."""
+    failed = False
+    entries = configuration.accelerators
+    if entries and machine_accelerators is not None:
+        messages.fail('The -accel and "-machine accel=" options are incompatible')
+    if not entries:
+        default = "kvm:tcg" if configuration.program.endswith("kvm") else "tcg:kvm"
+        asked = default if machine_accelerators is None else machine_accelerators
+        names = asked.split(":") if asked else []
+        for name in names:
+            if is_accelerator(name, profile):
+                entries = [*entries, OptionString("accel", name, "", {"accel": name})]
+            else:
+                failed = True
+                messages.report(f"invalid accelerator {name}")
+    for entry in entries:
+        problem = _accelerator_problem(entry, profile, kvm_usable, messages)
+        if problem is not None:
+            failed = True
+            messages.report(problem, entry.location)
+            continue
+        if failed:
+            messages.report(f"falling back to {entry.values['accel']}")
+        properties = {key: value for key, value in entry.values.items()
+                      if key not in ("accel", "id")}
+        return Accelerator(entry.values["accel"], properties)
+    text = messages.lines.pop() if failed else "no accelerator found"
+    raise messages.error(text)
+
+
+#: what QEMU's own test programs run on: part of every source, though not of every package
+TEST_ACCELERATOR = "qtest"
+
+
+def is_accelerator(name: str, profile: Profile) -> bool:
+    """Whether the version has an accelerator of that name."""
+    return name == TEST_ACCELERATOR or f"{name}-accel" in profile.qom_types
+
+
+def _accelerator_problem(
+    entry: OptionString, profile: Profile, kvm_usable: bool, messages: Messages
+) -> str | None:
+    name = entry.values["accel"]
+    if not is_accelerator(name, profile):
+        return f"invalid accelerator {name}"
+    try:
+        check_properties(f"{name}-accel", entry, profile)
+    except QapiError as exc:
+        messages.fail_with(exc, entry.location)
+    if name == "mshv":
+        # no host here is a guest of Hyper-V
+        messages.report("Failed to open /dev/mshv: No such file or directory", entry.location)
+        return "failed to initialize mshv: Operation not permitted"
+    if name == "kvm" and not kvm_usable:
+        messages.report("Could not access KVM kernel module: No such file or directory")
+        return "failed to initialize kvm: No such file or directory"
+    return None
+
+
+def check_properties(typename: str, entry: OptionString, profile: Profile) -> None:
+    """Raise QapiError unless the QOM type has and takes the keys of `entry`."""
+    from fakeqemu.qapi.readers.string_input import parse_string
+
+    known = typename in profile.qom_types
+    listed = profile.qom_properties(typename) if known else ()
+    types = {p["name"]: p["type"] for p in listed}
+    for key, text in entry.pairs:
+        if key == "accel":
+            continue
+        if key not in types:
+            raise QapiError(f"Property '{typename}.{key}' not found")
+        enum = {"on|off|split": ("on", "off", "split")}.get(types[key], ())
+        kind = _ACCEL_WIDTHS.get((typename, key), types[key])
+        parse_string(kind, text, key, profile.traits, enum)
+        accepted = _ACCEL_STRINGS.get((typename, key))
+        if accepted is not None and text not in accepted:
+            raise QapiError(f"Invalid '{key}' setting {text}")
+
+
+#: properties that QOM calls int and that are narrower
+_ACCEL_WIDTHS = {("tcg-accel", "tb-size"): "uint32"}
+#: strings of which only these are taken
+_ACCEL_STRINGS = {("tcg-accel", "thread"): ("single", "multi")}
+
+
+# -- CPUs ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CpuModel:
+    """-cpu, taken apart."""
+
+    #: QOM type of the CPUs
+    type: str
+    #: `name=value` features: as good as -global for the type
+    globals: tuple[GlobalProperty, ...] = ()
+    #: `+name`, applied to each CPU after the globals
+    plus: tuple[str, ...] = ()
+    #: `-name`, applied last
+    minus: tuple[str, ...] = ()
+
+
+def choose_cpu_model(
+    configuration: Configuration, profile: Profile, machine: MachineType
+) -> CpuModel | None:
+    """The CPU model asked for, or the machine's own; None if it has none. Raises StartupError."""
+    if configuration.cpu is None:
+        return CpuModel(machine.default_cpu_type) if machine.default_cpu_type else None
+    model, _, features = configuration.cpu.partition(",")
+    if not configuration.cpu:
+        raise StartupError("-cpu option cannot be empty")
+    suffix = (machine.default_cpu_type or "x86_64-cpu").rpartition("-x86_64-cpu")[1:]
+    typename = model + ("".join(suffix) if suffix[0] else "-x86_64-cpu")
+    if typename not in profile.qom_types or profile.qom_types[typename].abstract:
+        raise StartupError(f"unable to find CPU model '{model}'")
+    given: list[GlobalProperty] = []
+    plus: list[str] = []
+    minus: list[str] = []
+    for feature in filter(None, features.split(",")):
+        if feature[0] == "+":
+            plus.append(feature[1:].replace("_", "-"))
+        elif feature[0] == "-":
+            minus.append(feature[1:].replace("_", "-"))
+        else:
+            name, equals, value = feature.partition("=")
+            given.append(GlobalProperty(typename, name.replace("_", "-"),
+                                        value if equals else "on", user_provided=False))
+    return CpuModel(typename, tuple(given), tuple(plus), tuple(minus))
+
+
+def check_cpu_features(
+    model: CpuModel, accelerator: str, profile: Profile
+) -> dict[str, Any]:
+    """The features as typed property values, as the first CPU takes them. Raises QapiError."""
+    from fakeqemu.qapi.readers.string_input import parse_string
+
+    if model.type.startswith("host-") and accelerator not in ("kvm", "hvf"):
+        raise QapiError("CPU model 'host' requires KVM or HVF")
+    types = {p["name"]: p["type"] for p in profile.device_properties(model.type)}
+    values: dict[str, Any] = {}
+    for each in model.globals:
+        name = each.property
+        prefix = f"can't apply global {model.type}.{name}={each.value}: "
+        if name not in types:
+            raise QapiError(f"{prefix}Property '{model.type}.{name}' not found")
+        try:
+            values[name] = parse_string(types[name], each.value, name, profile.traits)
+        except QapiError as exc:
+            raise exc.prefixed(prefix) from None
+    for name, value in [(n, True) for n in model.plus] + [(n, False) for n in model.minus]:
+        if name not in types:
+            raise QapiError(f"Property '{model.type}.{name}' not found")
+        values[name] = value
+    return values
+
+
+#: beside the other judges of arguments, for the steps
+netdev_arguments = backendchecks.netdev_arguments
+
+
+# -- NUMA ----------------------------------------------------------------------------------------
+
+
+def numa_arguments(
+    entry: OptionString, profile: Profile, machine: MachineType | None = None
+) -> dict[str, Any]:
+    """A -numa as set-numa-node's arguments. Raises StartupError."""
+    arguments = _blaming(entry, profile.schema.commands["set-numa-node"].arg_type, profile)
+    if arguments.get("type") == "node" and "mem" in arguments:
+        text = entry.values["mem"]
+        if text[-1:].isdigit() and not text.lower().startswith("0x"):
+            arguments["mem"] *= MIB
+    if machine is not None and machine.default_cpu_type is None:
+        raise StartupError("NUMA is not supported by this machine-type",
+                           location=entry.location)
+    return arguments
+
+
+def _blaming(entry: OptionString, type: ObjectType, profile: Profile) -> dict[str, Any]:
+    try:
+        return visit_options(entry.pairs, entry.id, type, profile.traits, "-numa")
+    except QapiError as exc:
+        raise StartupError(exc.desc, location=entry.location, hint=exc.hint) from exc
+
+
+# -- the end -------------------------------------------------------------------------------------
+
+
+def unused_globals(
+    configuration: Configuration, profile: Profile, used: Collection[GlobalProperty]
+) -> list[str]:
+    """Warnings about -global properties that are for nothing.
+
+    Of types that can be hot-plugged none is said to be unused: a device may still come.
+    """
+    warnings = []
+    for each in configuration.globals:
+        what = f"global {each.driver}.{each.property}"
+        if not profile.is_a(each.driver, "device"):
+            warnings.append(f"{what} has invalid class name")
+        elif each not in used and each.driver in _fixed_types(profile):
+            warnings.append(f"{what}={each.value} not used")
+    return warnings
+
+
+def _fixed_types(profile: Profile) -> list[str]:
+    try:
+        types: list[str] = profile.part("fixed-types")
+    except FileNotFoundError:
+        return []
+    return types

@@ -1,0 +1,1 @@
+"""argv to `Configuration` (system/vl.c: qemu_init() up to the first use of an option)."""

@@ -1,0 +1,144 @@
+"""The state of one walk over argv, and the register of what each option does.
+
+Handlers live in `options_machine`, `options_process` and `options_devices`; `options` walks.
+A handler gets the walk's state and the option's argument ("" for a flag) and records; most
+judging happens later, at the boot step where QEMU judges. An option of the profile without a
+handler is accepted and kept in `Configuration.other`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from fakeqemu.boot.cmdline.error_report import Exit, Messages
+from fakeqemu.boot.cmdline.option_groups import Groups
+from fakeqemu.boot.configuration import Configuration, OptionString
+from fakeqemu.profile import Profile
+from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.keyval import parse_keyval_help
+
+
+class Files(Protocol):
+    """What the command line reads and makes in the file system. Failures are OSError."""
+
+    def read(self, path: str) -> str:
+        """The text of a configuration file."""
+
+    def create(self, path: str) -> None:
+        """Make a file, or empty one that is there."""
+
+    def process_id(self) -> int:
+        """What stands for `%d` in the name of a log file."""
+
+    def user_exists(self, name: str) -> bool:
+        """Whether the host knows a user of that name."""
+
+    def fd_inherited(self, fd: int) -> bool:
+        """Whether descriptor `fd` is open and was passed to this process."""
+
+
+class HostFiles:
+    """The host's own file system."""
+
+    def read(self, path: str) -> str:
+        """The text of the file."""
+        return Path(path).read_text("utf-8", "surrogateescape")
+
+    def create(self, path: str) -> None:
+        """As C's fopen() with mode "w"."""
+        with open(path, "wb"):  # noqa: PTH123 - a Path of "" would be the folder
+            pass
+
+    def process_id(self) -> int:
+        """This process."""
+        import os
+
+        return os.getpid()
+
+    def user_exists(self, name: str) -> bool:
+        """Ask the user database."""
+        import pwd
+
+        try:
+            pwd.getpwnam(name)
+        except KeyError:
+            return False
+        return True
+
+    def fd_inherited(self, fd: int) -> bool:
+        """Ask the kernel."""
+        import os
+
+        try:
+            return os.get_inheritable(fd)
+        except (OSError, OverflowError):
+            return False
+
+
+class CommandLine:
+    """One walk over argv."""
+
+    def __init__(
+        self, profile: Profile, configuration: Configuration, messages: Messages, files: Files
+    ) -> None:
+        self.profile = profile
+        self.configuration = configuration
+        self.messages = messages
+        self.files = files
+        self.groups = Groups(profile, messages)
+        #: the option under way, without dashes
+        self.option = ""
+        #: what stands before an error about it
+        self.location = ""
+        #: how many monitors legacy options have made
+        self.compat_monitors = 0
+        #: whether -mon has been called deprecated; once is enough
+        self.mon_warned = False
+
+    def fail(self, text: str, hint: str = "") -> NoReturn:
+        """Refuse the option under way. Raises StartupError."""
+        self.messages.fail(text, self.location, hint)
+
+    def fail_with(self, error: QapiError) -> NoReturn:
+        """Refuse the option under way with `error`. Raises StartupError."""
+        self.messages.fail_with(error, self.location)
+
+    def exit(self, stdout: str, code: int = 0) -> NoReturn:
+        """Answer and leave. Raises Exit."""
+        raise Exit(stdout, code)
+
+    def opts(self, group: str, text: str, *, implied: bool = True) -> OptionString:
+        """Parse `text` into an option group; the option under way is blamed."""
+        return self.groups.parse(group, text, self.option, self.location, implied=implied)
+
+    def keyval(self, text: str, implied: str | None) -> tuple[dict[str, Any], bool]:
+        """Parse `text` with the newer rules: the tree, and whether help was asked for."""
+        try:
+            return parse_keyval_help(text, implied)
+        except QapiError as exc:
+            self.fail_with(exc)
+
+    def record(self, text: str, values: dict[str, Any], *, json: bool = False) -> OptionString:
+        """An entry for the option under way that no group holds."""
+        return OptionString(self.option, text, self.location, values, json=json)
+
+
+Handler = Callable[[CommandLine, str], None]
+
+#: option name -> what it does
+HANDLERS: dict[str, Handler] = {}
+
+
+def option(*names: str) -> Callable[[Handler], Handler]:
+    """Register the decorated function for these options."""
+
+    def register(function: Handler) -> Handler:
+        for name in names:
+            if name in HANDLERS:
+                raise ValueError(f"option {name!r} is registered twice")
+            HANDLERS[name] = function
+        return function
+
+    return register

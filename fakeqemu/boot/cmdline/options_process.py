@@ -1,0 +1,297 @@
+"""Options about the process and the start: name, clock, actions, sandbox, incoming, globals."""
+
+from __future__ import annotations
+
+import re
+
+from fakeqemu.boot.checks.log_options import enable_trace
+from fakeqemu.boot.cmdline.commandline import CommandLine, option
+from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.readconfig import NOT_LISTS, read_config_file
+from fakeqemu.boot.cmdline.schema_values import HELP, checked_members
+from fakeqemu.boot.configuration import GlobalProperty, Incoming
+from fakeqemu.migration.incoming.incoming_option import parse_incoming
+from fakeqemu.model.host_files import DATA_DIRECTORIES
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.readers.qemu_opts import parse_bool
+
+_GLOBAL = re.compile(r"([^.=]{1,63})\.([^=]{1,63})=(.*)\Z", re.DOTALL)
+_SET = re.compile(r"([^.]{1,63})\.([^.]{1,63})\.([^=]{1,63})=(.*)\Z", re.DOTALL)
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+
+#: -compat's members and what each accepts
+_POLICY = {
+    "deprecated-input": ("accept", "reject", "crash"),
+    "deprecated-output": ("accept", "hide"),
+    "unstable-input": ("accept", "reject", "crash"),
+    "unstable-output": ("accept", "hide"),
+}
+
+
+@option("S")
+def _stopped(line: CommandLine, _text: str) -> None:
+    line.configuration.autostart = False
+
+
+@option("preconfig")
+def _preconfig(line: CommandLine, _text: str) -> None:
+    line.configuration.preconfig = True
+
+
+@option("daemonize")
+def _daemonize(line: CommandLine, _text: str) -> None:
+    line.configuration.daemonize = True
+
+
+@option("pidfile")
+def _pidfile(line: CommandLine, text: str) -> None:
+    line.configuration.pidfile = text
+
+
+@option("loadvm")
+def _loadvm(line: CommandLine, text: str) -> None:
+    line.configuration.loadvm = text
+
+
+@option("only-migratable")
+def _only_migratable(line: CommandLine, _text: str) -> None:
+    line.configuration.only_migratable = True
+
+
+@option("no-user-config")
+def _no_user_config(line: CommandLine, _text: str) -> None:
+    line.configuration.no_user_config = True
+
+
+@option("snapshot")
+def _snapshot(line: CommandLine, _text: str) -> None:
+    line.configuration.snapshot = True
+
+
+@option("incoming")
+def _incoming(line: CommandLine, text: str) -> None:
+    incoming = Incoming(text, line.location)
+    if line.profile.traits.incoming_parsed_with_options:
+        try:
+            incoming.parsed = parse_incoming(text, line.profile)
+        except QapiError as exc:
+            line.fail_with(exc)
+    line.configuration.incoming.append(incoming)
+
+
+@option("global")
+def _global(line: CommandLine, text: str) -> None:
+    short = _GLOBAL.match(text)
+    if short:
+        driver, name, value = short.groups()
+    else:
+        values = line.opts("global", text, implied=False).values
+        if not {"driver", "property", "value"} <= values.keys():
+            line.fail("options 'driver', 'property', and 'value' are required")
+        driver, name, value = values["driver"], values["property"], values["value"]
+    line.configuration.globals.append(GlobalProperty(driver, name, value, line.location))
+
+
+@option("set")
+def _set(line: CommandLine, text: str) -> None:
+    parts = _SET.match(text)
+    if not parts:
+        line.fail(f'can\'t parse: "{text}"')
+    name, id, key, value = parts.groups()
+    if name in NOT_LISTS:
+        line.fail(f"-set is not supported with {name}")
+    if name not in line.groups:
+        line.fail(f"There is no option group '{name}'")
+    group = line.groups.group(name)
+    entry = group.find(id)
+    if entry is None:
+        line.fail(f'there is no {name} "{id}" defined')
+    try:
+        line.groups.set(group, entry, key, value)
+    except QapiError as exc:
+        line.fail_with(exc)
+
+
+@option("readconfig")
+def _readconfig(line: CommandLine, text: str) -> None:
+    read_config_file(line, text)
+
+
+@option("name")
+def _name(line: CommandLine, text: str) -> None:
+    line.opts("name", text)
+
+
+@option("uuid")
+def _uuid(line: CommandLine, text: str) -> None:
+    if not _UUID.match(text):
+        line.fail("failed to parse UUID string: wrong format")
+    line.configuration.uuid = text.lower()
+
+
+@option("rtc")
+def _rtc(line: CommandLine, text: str) -> None:
+    line.opts("rtc", text, implied=False)
+
+
+@option("msg")
+def _msg(line: CommandLine, text: str) -> None:
+    values = line.opts("msg", text, implied=False).values
+    message = line.configuration.message
+    message.timestamp = parse_bool("timestamp", values.get("timestamp", "off"))
+    message.guest_name = parse_bool("guest-name", values.get("guest-name", "off"))
+
+
+@option("action")
+def _action(line: CommandLine, text: str) -> None:
+    line.opts("action", text, implied=False)
+
+
+@option("no-reboot")
+def _no_reboot(line: CommandLine, _text: str) -> None:
+    line.opts("action", "reboot=shutdown", implied=False)
+
+
+@option("no-shutdown")
+def _no_shutdown(line: CommandLine, _text: str) -> None:
+    line.opts("action", "shutdown=pause", implied=False)
+
+
+@option("watchdog-action")
+def _watchdog_action(line: CommandLine, text: str) -> None:
+    group = line.groups.group("action")
+    entry = line.groups.create(group, None, line.option, line.location)
+    line.groups.set(group, entry, "watchdog", text)
+
+
+@option("sandbox")
+def _sandbox(line: CommandLine, text: str) -> None:
+    line.opts("sandbox", text)
+
+
+@option("overcommit")
+def _overcommit(line: CommandLine, text: str) -> None:
+    values = line.opts("overcommit", text, implied=False).values
+    lock = values.get("mem-lock")
+    kind = (line.groups.group("overcommit").types or {}).get("mem-lock")
+    if kind == "string" and lock is not None and lock not in ("on", "off", "on-fault"):
+        line.fail("parameter 'mem-lock' expects one of 'on', 'off', 'on-fault'")
+    line.configuration.overcommit.update(values)
+
+
+@option("compat")
+def _compat(line: CommandLine, text: str) -> None:
+    try:
+        line.configuration.compat_policy = checked_members(
+            text, _POLICY, line.profile, "-compat"
+        )
+    except QapiError as exc:
+        line.fail_with(exc)
+
+
+@option("run-with")
+def _run_with(line: CommandLine, text: str) -> None:
+    values = line.opts("run-with", text, implied=False).values
+    configuration = line.configuration
+    configuration.run_with.update(values)
+    configuration.chroot = values.get("chroot", configuration.chroot)
+    if "user" in values:
+        _run_as(line, values["user"], text)
+
+
+@option("chroot")
+def _chroot(line: CommandLine, text: str) -> None:
+    line.configuration.chroot = text
+
+
+@option("runas")
+def _runas(line: CommandLine, text: str) -> None:
+    _run_as(line, text, text)
+
+
+def _run_as(line: CommandLine, user: str, blamed: str) -> None:
+    if not line.files.user_exists(user) and not re.match(r"[0-9]+:[0-9]+\Z", user):
+        line.fail(f'User "{blamed}" doesn\'t exist (and is not <uid>:<gid>)')
+    line.configuration.runas = user
+
+
+@option("add-fd")
+def _add_fd(line: CommandLine, text: str) -> None:
+    line.opts("add-fd", text, implied=False)
+
+
+@option("L")
+def _data_directory(line: CommandLine, text: str) -> None:
+    if text in HELP:
+        raise Exit("".join(f"{folder}\n" for folder in DATA_DIRECTORIES))
+    line.configuration.data_directories.append(text)
+
+
+@option("dump-vmstate")
+def _dump_vmstate(line: CommandLine, text: str) -> None:
+    try:
+        line.files.create(text)
+    except OSError as error:
+        line.fail(f"open {text}: {error.strerror}")
+    line.fail(NotModelledError("-dump-vmstate").desc)
+
+
+@option("echr")
+def _escape_character(line: CommandLine, text: str) -> None:
+    number = re.match(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", text)
+    if number is None:
+        line.configuration.printed.append("Bad argument to echr\n")
+        line.configuration.escape = 0
+        return
+    line.configuration.escape = int(number[1] + _c_number(number[2])) & 0xFF
+
+
+def _c_number(digits: str) -> str:
+    """An integer as C's strtol() with base 0 reads it, in decimal."""
+    base = 16 if digits[:2].lower() == "0x" else 8 if digits.startswith("0") else 10
+    return str(int(digits, base))
+
+
+@option("d")
+def _log_items(line: CommandLine, text: str) -> None:
+    line.configuration.log_items = text
+
+
+@option("D")
+def _log_file(line: CommandLine, text: str) -> None:
+    line.configuration.log_file = text
+
+
+@option("trace")
+def _trace(line: CommandLine, text: str) -> None:
+    enable_trace(line, line.opts("trace", text))
+
+
+@option("seed")
+def _seed(line: CommandLine, text: str) -> None:
+    if not re.match(r"\s*[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)\Z", text):
+        line.fail(f"Invalid seed number: {text}")
+    line.configuration.other.append(("seed", text))
+
+
+@option("dfilter")
+def _dfilter(line: CommandLine, text: str) -> None:
+    for item in text.split(","):
+        if not re.match(r"0?x?[0-9a-fA-F]+(\+|-|\.\.)0?x?[0-9a-fA-F]+\Z", item):
+            line.fail("Bad range specifier")
+    line.configuration.other.append(("dfilter", text))
+
+
+@option("icount")
+def _icount(line: CommandLine, text: str) -> None:
+    line.opts("icount", text)
+
+
+@option("qtest")
+def _qtest(line: CommandLine, text: str) -> None:
+    line.configuration.qtest = text
+
+
+@option("qtest-log")
+def _qtest_log(line: CommandLine, text: str) -> None:
+    line.configuration.qtest_log = text

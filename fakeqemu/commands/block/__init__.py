@@ -1,0 +1,1 @@
+"""QMP commands of QAPI's block-core, block-export, block and job modules."""

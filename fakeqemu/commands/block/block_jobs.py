@@ -1,0 +1,162 @@
+"""Commands that start jobs on nodes, take snapshots and run transactions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fakeqemu.commands.registry import command
+from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps
+from fakeqemu.model.block.operations import blockdev as starting, snapshots, transaction
+from fakeqemu.model.block.operations.create import Amend, Create
+from fakeqemu.model.block.operations.savevm import SnapshotJob
+from fakeqemu.model.machine import Machine
+
+Json = dict[str, Any]
+
+
+@command("blockdev-mirror", raw=True)
+def blockdev_mirror(vm: Machine, arguments: Json) -> None:
+    """Copy a node to another and follow."""
+    starting.blockdev_mirror(vm.block, arguments).start()
+
+
+@command("drive-mirror", raw=True)
+def drive_mirror(vm: Machine, arguments: Json) -> None:
+    """The same into a file."""
+    starting.drive_mirror(vm.block, arguments).start()
+
+
+@command("blockdev-backup", raw=True)
+def blockdev_backup(vm: Machine, arguments: Json) -> None:
+    """Copy a node's state of now."""
+    vm.block.jobs.drain()
+    starting.blockdev_backup(vm.block, arguments).start()
+
+
+@command("drive-backup", raw=True)
+def drive_backup(vm: Machine, arguments: Json) -> None:
+    """The same into a file."""
+    vm.block.jobs.drain()
+    starting.drive_backup(vm.block, arguments).start()
+
+
+@command("block-commit", raw=True)
+def block_commit(vm: Machine, arguments: Json) -> None:
+    """Write images of a chain into one below."""
+    starting.block_commit(vm.block, arguments).start()
+
+
+@command("block-stream", raw=True)
+def block_stream(vm: Machine, arguments: Json) -> None:
+    """Pull images below into one."""
+    starting.block_stream(vm.block, arguments).start()
+
+
+@command("blockdev-create")
+def blockdev_create(vm: Machine, job_id: str, options: Json) -> None:
+    """Make an image."""
+    Create(vm.block, job_id, options).start()
+
+
+@command("x-blockdev-amend")
+def x_blockdev_amend(
+    vm: Machine, job_id: str, node_name: str, options: Json, force: bool = False  # noqa: ARG001
+) -> None:
+    """Change an image's format options."""
+    Amend(vm.block, job_id, vm.block.graph.lookup(None, node_name), options).start()
+
+
+@command("blockdev-snapshot", raw=True)
+def blockdev_snapshot(vm: Machine, arguments: Json) -> None:
+    """Put a node on top of another."""
+    vm.block.jobs.drain()
+    snapshots.blockdev_snapshot(vm.block, arguments).commit()
+
+
+@command("blockdev-snapshot-sync", raw=True)
+def blockdev_snapshot_sync(vm: Machine, arguments: Json) -> None:
+    """Put a new image file on top of a node."""
+    vm.block.jobs.drain()
+    snapshots.blockdev_snapshot_sync(vm.block, arguments).commit()
+
+
+@command("blockdev-snapshot-internal-sync", raw=True)
+def blockdev_snapshot_internal_sync(vm: Machine, arguments: Json) -> None:
+    """Keep the state of now inside the image."""
+    vm.block.jobs.drain()
+    snapshots.snapshot_internal(vm.block, arguments)
+
+
+@command("blockdev-snapshot-delete-internal-sync", raw=True)
+def blockdev_snapshot_delete_internal_sync(vm: Machine, arguments: Json) -> Json:
+    """Forget such a state: SnapshotInfo."""
+    return snapshots.delete_internal(vm.block, arguments)
+
+
+@command("transaction")
+def run_transaction(vm: Machine, actions: list[Json], properties: Json | None = None) -> None:
+    """Several actions, or none of them."""
+    mode = (properties or {}).get("completion-mode", "individual")
+    transaction.run(vm.block, actions, mode)
+
+
+# -- dirty bitmaps -------------------------------------------------------------------------------
+
+
+@command("block-dirty-bitmap-add", raw=True)
+def block_dirty_bitmap_add(vm: Machine, arguments: Json) -> None:
+    """Record what is written from now on."""
+    _one(vm, "block-dirty-bitmap-add", arguments)
+
+
+@command("block-dirty-bitmap-remove", raw=True)
+def block_dirty_bitmap_remove(vm: Machine, arguments: Json) -> None:
+    """Forget a bitmap."""
+    _one(vm, "block-dirty-bitmap-remove", arguments)
+
+
+@command("block-dirty-bitmap-clear", raw=True)
+def block_dirty_bitmap_clear(vm: Machine, arguments: Json) -> None:
+    """Begin anew."""
+    _one(vm, "block-dirty-bitmap-clear", arguments)
+
+
+@command("block-dirty-bitmap-enable", raw=True)
+def block_dirty_bitmap_enable(vm: Machine, arguments: Json) -> None:
+    """Record."""
+    _one(vm, "block-dirty-bitmap-enable", arguments)
+
+
+@command("block-dirty-bitmap-disable", raw=True)
+def block_dirty_bitmap_disable(vm: Machine, arguments: Json) -> None:
+    """Do not record."""
+    _one(vm, "block-dirty-bitmap-disable", arguments)
+
+
+@command("block-dirty-bitmap-merge", raw=True)
+def block_dirty_bitmap_merge(vm: Machine, arguments: Json) -> None:
+    """Add other bitmaps' bits."""
+    _one(vm, "block-dirty-bitmap-merge", arguments)
+
+
+def _one(vm: Machine, action: str, arguments: Json) -> None:
+    transaction.prepare(vm.block, action, arguments, None).commit()
+
+
+@command("x-debug-block-dirty-bitmap-sha256")
+def x_debug_block_dirty_bitmap_sha256(vm: Machine, node: str, name: str) -> Json:
+    """BlockDirtyBitmapSha256 of the bits as QEMU keeps them."""
+    return {"sha256": bitmaps.lookup(vm.block.graph, node, name).sha256()}
+
+
+# -- snapshots of the machine --------------------------------------------------------------------
+
+
+def _snapshot_job(name: str) -> None:
+    @command(name, raw=True)
+    def start(vm: Machine, arguments: Json) -> None:
+        SnapshotJob(vm.block, name, arguments).start()
+
+
+for _name in ("snapshot-save", "snapshot-load", "snapshot-delete"):
+    _snapshot_job(_name)

@@ -1,0 +1,94 @@
+"""Commands of QAPI's char and yank modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fakeqemu.commands.registry import command
+from fakeqemu.model.chardev import chardev as model, ringbuf
+from fakeqemu.model.chardev.chardev import ChardevOptions
+from fakeqemu.model.machine import Machine
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.qdict import in_name_table
+
+Json = dict[str, Any]
+
+
+@command("query-chardev")
+def query_chardev(vm: Machine) -> list[Json]:
+    """ChardevInfo list."""
+    return [
+        {"label": each.id, "filename": each.filename, "frontend-open": each.frontend_open}
+        for each in (vm.chardevs[name] for name in reversed(in_name_table(vm.chardevs)))
+    ]
+
+
+def _options(vm: Machine, id: str, backend: Json, monitor: Any) -> ChardevOptions:
+    data = dict(backend.get("data") or {})
+    address = data.get("addr", {})
+    if backend["type"] == "socket" and address.get("type") == "fd":
+        # over QMP a descriptor is one that this monitor got by getfd, whatever its name looks like
+        fd = vm.named_fds(monitor).take(address["data"]["str"])
+        data["addr"] = {"type": "fd", "data": {**address["data"], "number": fd}}
+    return ChardevOptions(id, backend["type"], data)
+
+
+@command("chardev-add", monitor=True)
+def chardev_add(vm: Machine, id: str, backend: Json, monitor: Any = None) -> Json:
+    """ChardevReturn."""
+    if id in vm.chardevs:
+        raise QapiError(f"Chardev with id '{id}' already exists")
+    try:
+        return _returned(model.add_chardev(vm, _options(vm, id, backend, monitor)))
+    except NotModelledError:
+        raise
+    except QapiError as error:
+        raise error.prefixed(f"Failed to add chardev '{id}': ") from None
+
+
+@command("chardev-change", monitor=True)
+def chardev_change(vm: Machine, id: str, backend: Json, monitor: Any = None) -> Json:
+    """ChardevReturn."""
+    return _returned(model.change_chardev(vm, _options(vm, id, backend, monitor)))
+
+
+def _returned(chardev: model.Chardev) -> Json:
+    name = chardev.filename
+    return {"pty": name.removeprefix("pty:")} if name.startswith("pty:") else {}
+
+
+@command("chardev-remove")
+def chardev_remove(vm: Machine, id: str) -> None:
+    """Take a character device away."""
+    model.remove_chardev(vm, id)
+
+
+@command("chardev-send-break")
+def chardev_send_break(vm: Machine, id: str) -> None:
+    """Send a break; nobody here takes one."""
+    if id not in vm.chardevs:
+        raise QapiError(f"Chardev '{id}' not found")
+
+
+@command("ringbuf-write")
+def ringbuf_write(vm: Machine, device: str, data: str, format: str = "utf8") -> None:
+    """Write into a ring buffer."""
+    ringbuf.ringbuf_write(vm, device, data, format)
+
+
+@command("ringbuf-read")
+def ringbuf_read(vm: Machine, device: str, size: int, format: str = "utf8") -> str:
+    """Read from a ring buffer."""
+    return ringbuf.ringbuf_read(vm, device, size, format)
+
+
+@command("query-yank")
+def query_yank(vm: Machine) -> list[Json]:
+    """YankInstance list."""
+    return vm.yank.instances()
+
+
+@command("yank")
+def yank(vm: Machine, instances: list[Json]) -> None:
+    """End the connections of the instances."""
+    vm.yank.yank(instances)

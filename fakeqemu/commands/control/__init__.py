@@ -1,0 +1,1 @@
+"""QMP commands about QEMU itself: version, schema, options, monitors, host."""

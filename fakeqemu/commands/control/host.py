@@ -1,0 +1,68 @@
+"""Queries about what the program was built with, for which target and on what host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fakeqemu.commands.machine.unsupported import recorded
+from fakeqemu.commands.registry import command
+from fakeqemu.model.machine import Machine
+from fakeqemu.qapi.errors import QapiError
+
+Json = dict[str, Any]
+
+
+@command("query-target")
+def query_target(vm: Machine) -> Json:
+    """TargetInfo."""
+    target: Json = recorded(vm, "query-target")
+    return target
+
+
+@command("query-chardev-backends")
+def query_chardev_backends(vm: Machine) -> list[Json]:
+    """The kinds of character devices that were built in."""
+    backends: list[Json] = recorded(vm, "query-chardev-backends")
+    return backends
+
+
+@command("query-tpm-models")
+def query_tpm_models(vm: Machine) -> list[str]:
+    """The TPM devices that were built in."""
+    models: list[str] = recorded(vm, "query-tpm-models")
+    return models
+
+
+@command("query-tpm-types")
+def query_tpm_types(vm: Machine) -> list[str]:
+    """The TPM backends that were built in."""
+    types: list[str] = recorded(vm, "query-tpm-types")
+    return types
+
+
+@command("query-sev-capabilities")
+def query_sev_capabilities(vm: Machine) -> Json:
+    """No host here has SEV; KVM says so in other words than the lack of KVM."""
+    if vm.accelerator == "kvm":
+        raise QapiError("SEV is not enabled in KVM")
+    capabilities: Json = recorded(vm, "query-sev-capabilities")
+    return capabilities
+
+
+@command("query-sgx-capabilities")
+def query_sgx_capabilities(vm: Machine) -> Json:
+    """The recorded host has no SGX; neither has this one."""
+    capabilities: Json = recorded(vm, "query-sgx-capabilities")
+    return capabilities
+
+
+def _foreign(name: str) -> None:
+    """Register a command of other targets, which a binary for several targets refuses."""
+
+    @command(name)
+    def refuse(vm: Machine, **_arguments: Any) -> None:
+        raise QapiError(vm.profile.foreign_commands[name])
+
+
+for _name in ("dump-skeys", "inject-ghes-v2-error", "set-cpu-topology"):
+    _foreign(_name)

@@ -1,0 +1,1 @@
+"""The human monitor's block commands (block/monitor/block-hmp-cmds.c)."""

@@ -1,0 +1,1 @@
+"""The human monitor's commands about the machine: devices, memory, ports, `info`."""

@@ -1,0 +1,1 @@
+"""The human monitor's migration commands (migration/migration-hmp-cmds.c)."""

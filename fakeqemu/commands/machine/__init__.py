@@ -1,0 +1,1 @@
+"""QMP commands about the machine: CPUs, memory, devices, the object tree, run state."""

@@ -1,0 +1,1 @@
+"""QMP commands of QAPI's migration module."""

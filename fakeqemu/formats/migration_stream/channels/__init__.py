@@ -1,0 +1,1 @@
+"""The formats of further channels: multifd, return path, mapped-ram files."""

@@ -1,0 +1,1 @@
+"""Sections of devices: configuration, fields, description."""

@@ -1,0 +1,376 @@
+"""The cluster counts of a qcow2 image: who uses which cluster, and where free ones are.
+
+As block/qcow2-refcount.c does it: the first free cluster is taken, wherever it is; blocks of
+counts are made where they are missing; what fails is taken back. So a damaged image leads to
+the clusters that QEMU would take, and to what QEMU says about them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+from array import array
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from fakeqemu.formats.extents import BlockIoError
+from fakeqemu.formats.qcow2.header import LARGEST_REFTABLE
+from fakeqemu.formats.qcow2.tables import Table, TableCache
+
+if TYPE_CHECKING:
+    from fakeqemu.formats.qcow2.image import Qcow2
+
+_OFFSET = 0xFFFFFFFFFFFFFE00
+#: offsets that fit into tables end here, and those of compressed clusters by the size of clusters
+_FARTHEST = (1 << 56) - 1
+_TYPES = {8: "B", 16: "H", 32: "I", 64: "Q"}
+#: where the header has the refcount table's offset and clusters
+_HEADER_FIELDS = 48
+
+
+class _SearchAgain(Exception):  # noqa: N818 - nothing failed
+    """Room that was found went to a block of counts."""
+
+
+def failure(number: int) -> BlockIoError:
+    """What went wrong, as the host calls it."""
+    return BlockIoError(os.strerror(number))
+
+
+class Refcounts:
+    """Counts of one image. Failures are BlockIoErrors."""
+
+    def __init__(self, image: Qcow2) -> None:
+        self._image = image
+        header = image.header
+        self.bits = 1 << header.refcount_order
+        self.most = (1 << self.bits) - 1
+        #: counts in one block
+        self.per_block = image.cluster * 8 // self.bits
+        self.table = image.read_table(
+            header.refcount_table_offset, header.refcount_table_clusters * image.cluster // 8
+        )
+        self._count_blocks(self.table, 1)
+        self.cache = TableCache(image, "refcount-block")
+        #: no cluster before this is free
+        self._free = 0
+        #: where the last compressed cluster ends; 0: at no place to go on from
+        self._packed_to = 0
+        #: clusters that are free now and whose room on disk is to be given back; whether that
+        #: waits for an operation to be done
+        self._freed: list[int] = []
+        self._holding = False
+
+    def _count_blocks(self, table: array[int], by: int) -> None:
+        for entry in filter(None, table):
+            if entry & _OFFSET:
+                self._image.overlaps.refblocks.add(entry & _OFFSET, by)
+
+    def replace(self, table: array[int]) -> None:
+        """Use another table, which the header leads to already."""
+        self._count_blocks(self.table, -1)
+        self.table = table
+        self._count_blocks(table, 1)
+
+    def packed(self, number: int, counts: Counter[int]) -> bytes:
+        """Block `number` as it is for these counts, by cluster."""
+        block = Table(bytearray(self._image.cluster))
+        first = number * self.per_block
+        for index, count in counts.items():
+            if count and first <= index < first + self.per_block:
+                self._set(block, index - first, count)
+        return bytes(block.data)
+
+    # -- counting ------------------------------------------------------------------------------
+
+    def _block_at(self, number: int) -> int:
+        """Where block `number` is; 0: nowhere."""
+        if number >= len(self.table):
+            return 0
+        at = self.table[number] & _OFFSET
+        if at % self._image.cluster:
+            raise self._image.corrupt(
+                f"Refblock offset {at:#x} unaligned (reftable index: {hex_of(number)})"
+            )
+        return at
+
+    def get(self, index: int) -> int:
+        """How often cluster `index` is used."""
+        block, slot = divmod(index, self.per_block)
+        at = self._block_at(block)
+        return self._count(self.cache.get(at), slot) if at else 0
+
+    def _count(self, block: Table, slot: int) -> int:
+        if self.bits < 8:
+            return block.data[slot * self.bits // 8] >> slot * self.bits % 8 & self.most
+        width = self.bits // 8
+        return int.from_bytes(block.data[slot * width : (slot + 1) * width], "big")
+
+    def _set(self, block: Table, slot: int, count: int) -> None:
+        block.dirty = True
+        if self.bits < 8:
+            shift = slot * self.bits % 8
+            byte = block.data[slot * self.bits // 8] & ~(self.most << shift) | count << shift
+            block.data[slot * self.bits // 8] = byte
+            return
+        width = self.bits // 8
+        block.data[slot * width : (slot + 1) * width] = count.to_bytes(width, "big")
+
+    def counts(self, block: int) -> list[int]:
+        """All counts of a block. Raises BlockIoError."""
+        at = self._block_at(block)
+        if not at:
+            return [0] * self.per_block
+        found = self.cache.get(at)
+        if self.bits < 8:
+            return [self._count(found, slot) for slot in range(self.per_block)]
+        values = array(_TYPES[self.bits], bytes(found.data))
+        values.byteswap()
+        return values.tolist()
+
+    def update(self, offset: int, length: int, by: int, kind: str = "never") -> None:
+        """Count the clusters of a range up or down; what fails is taken back.
+
+        `kind`: who lets go of them: `never`, `always`, `request`, `snapshot`, `other`; whether
+        the file is told of those that are free then is the user's choice.
+        """
+        try:
+            self._update(offset, length, by, kind)
+        except _SearchAgain:
+            raise failure(errno.EAGAIN) from None
+
+    def _update(self, offset: int, length: int, by: int, kind: str) -> None:
+        if not length:
+            return
+        if by < 0:
+            self.cache.needs_first(self._image.l2_cache)
+        cluster = self._image.cluster
+        first, last = offset // cluster, (offset + length - 1) // cluster
+        index = first
+        try:
+            while index <= last:
+                self._change(index, by, kind)
+                index += 1
+        except (BlockIoError, _SearchAgain) as error:
+            if isinstance(error, _SearchAgain):
+                self._free = min(self._free, first)
+            if not self._holding:
+                self._freed.clear()
+            self._take_back(offset, index, by)
+            raise
+        if not self._holding:
+            self._tell_freed()
+
+    def _take_back(self, offset: int, index: int, by: int) -> None:
+        done = index * self._image.cluster - offset
+        if done > 0:
+            try:
+                self._update(offset, done, -by, "never")
+            except (BlockIoError, _SearchAgain):
+                return  # some clusters are lost to the image, no more
+
+    def _change(self, index: int, by: int, kind: str) -> None:
+        number, slot = divmod(index, self.per_block)
+        block = self._own_block(index, number)
+        block.dirty = True
+        count = self._count(block, slot) + by
+        if not 0 <= count <= self.most:
+            raise failure(errno.EINVAL)
+        self._set(block, slot, count)
+        if count:
+            return
+        self._free = min(self._free, index)
+        at = index * self._image.cluster
+        self._image.l2_cache.forget(at)
+        self.cache.forget(at)
+        if kind in self._image.discards:
+            self._freed.append(at)
+
+    # -- freed room on disk --------------------------------------------------------------------
+
+    def hold_discards(self) -> None:
+        """Keep what is freed from now on until `release_discards`."""
+        self._holding = True
+
+    def release_discards(self, *, failed: bool) -> None:
+        """Let the file know what is free now, unless what freed it failed."""
+        self._holding = False
+        if failed:
+            self._freed.clear()
+        self._tell_freed()
+
+    def _tell_freed(self) -> None:
+        for at in self._freed:
+            with contextlib.suppress(BlockIoError):  # nothing depends on it
+                self._image.store.zero(at, self._image.cluster)
+        self._freed.clear()
+
+    # -- blocks --------------------------------------------------------------------------------
+
+    def _own_block(self, index: int, number: int) -> Table:
+        """The block that counts cluster `index`, made if there is none."""
+        at = self._block_at(number)
+        if at:
+            return self.cache.get(at)
+        image = self._image
+        image.l2_cache.flush()
+        new = self._find(1)
+        if new == 0:
+            raise image.corrupt("Preventing invalid allocation of refcount block at offset 0")
+        where = new // image.cluster
+        if where // self.per_block == number:
+            block = self.cache.get(new, empty=True)
+            self._set(block, where % self.per_block, 1)
+        else:
+            self._update(new, image.cluster, 1, "never")
+            self.cache.flush()
+            block = self.cache.get(new, empty=True)
+        block.dirty = True
+        self.cache.flush()
+        if number < len(self.table):
+            at = image.header.refcount_table_offset + number * 8
+            image.store.write(at, struct.pack(">Q", new))
+            image.overlaps.refblocks.add(new)
+            self.table[number] = new
+        else:
+            used = -(-max(index + 1, where + 1) // self.per_block)
+            self._grow(used * self.per_block * image.cluster, number, new)
+        raise _SearchAgain
+
+    def _grow(self, start: int, number: int, block_at: int) -> None:
+        """A longer table from file offset `start` on, beyond which nothing is."""
+        image = self._image
+        blocks = self._blocks_for(start // image.cluster)
+        entries = blocks + -(-blocks // 2)
+        per_cluster = image.cluster // 8
+        entries = -(-entries // per_cluster) * per_cluster
+        if entries * 8 > LARGEST_REFTABLE * 8:
+            raise failure(errno.EFBIG)
+        table = self.table[:entries]
+        table.extend([0] * (entries - len(table)))
+        table[number] = block_at
+        area = start // image.cluster // self.per_block
+        missing = [each for each in range(area, blocks) if not table[each]]
+        table_at = start + len(missing) * image.cluster
+        end = (table_at + entries * 8) // image.cluster
+        for place, each in enumerate(missing):
+            table[each] = start + place * image.cluster
+            self.cache.get(table[each], empty=True).dirty = True
+        for each in range(area, blocks):
+            block = self.cache.get(table[each])
+            first = each * self.per_block
+            last = min(first + self.per_block, end)
+            for index in range(max(first, start // image.cluster), last):
+                self._set(block, index - first, 1)
+        self.cache.flush()
+        image.write_table(table_at, table)
+        clusters = entries // per_cluster
+        image.store.write(_HEADER_FIELDS, struct.pack(">QI", table_at, clusters))
+        old = image.header.refcount_table_offset, len(self.table) * 8
+        self.replace(table)
+        image.header.refcount_table_offset = table_at
+        image.header.refcount_table_clusters = clusters
+        self.free(*old, "other")
+
+    def _blocks_for(self, clusters: int) -> int:
+        """Blocks that count so many clusters, themselves and their table, with room to grow."""
+        per_cluster = self._image.cluster // 8
+        blocks = table = 0
+        while True:
+            total = clusters + blocks + table
+            wanted = -(-total // self.per_block)
+            wide = -(-(wanted + -(-wanted // 2)) // per_cluster)
+            if (wanted, wide) == (blocks, table):
+                return blocks
+            blocks, table = wanted, wide
+
+    # -- finding room --------------------------------------------------------------------------
+
+    def _find(self, clusters: int, farthest: int = _FARTHEST) -> int:
+        """The file offset of so many free clusters in a row; they are not counted yet."""
+        found = 0
+        while found < clusters:
+            index = self._free
+            self._free += 1
+            if self.get(index):
+                self._free = self._next_free(index + 1)
+                found = 0
+            else:
+                found += 1
+        cluster = self._image.cluster
+        if self._free - 1 > farthest // cluster:
+            raise failure(errno.EFBIG)
+        return (self._free - clusters) * cluster
+
+    def _next_free(self, index: int) -> int:
+        """The first cluster from `index` on that nobody uses, or the next block's first."""
+        block, slot = divmod(index, self.per_block)
+        try:
+            return block * self.per_block + self.counts(block).index(0, slot)
+        except ValueError:
+            return (block + 1) * self.per_block
+
+    def allocate(self, size: int) -> int:
+        """The file offset of clusters for so many bytes, counted once each."""
+        while True:
+            at = self._find(-(-size // self._image.cluster))
+            try:
+                self._update(at, size, 1, "never")
+            except _SearchAgain:
+                continue
+            return at
+
+    def allocate_at(self, offset: int, clusters: int) -> int:
+        """Take those of `clusters` at `offset` that are free, up to the first that is not."""
+        cluster = self._image.cluster
+        while True:
+            free = 0
+            while free < clusters and not self.get(offset // cluster + free):
+                free += 1
+            try:
+                self._update(offset, free * cluster, 1, "never")
+            except _SearchAgain:
+                continue
+            return free
+
+    def allocate_bytes(self, size: int) -> int:
+        """Where so many compressed bytes go: behind those before, if there is room."""
+        image = self._image
+        cluster, at = image.cluster, self._packed_to
+        if at and self.get(at // cluster) == self.most:
+            at = 0
+        room = cluster - at % cluster
+        while True:
+            if not at or room < size:
+                new = self._find(1, min((1 << image.packed_shift) - 1, _FARTHEST))
+                if new == 0:
+                    raise image.corrupt(
+                        "Preventing invalid allocation of compressed cluster at offset 0"
+                    )
+                if not at or -(-at // cluster) * cluster != new:
+                    at, room = new, cluster
+                else:
+                    room += cluster
+            try:
+                self._update(at, size, 1, "never")
+            except _SearchAgain:
+                at = 0
+                continue
+            break
+        image.l2_cache.needs_first(self.cache)
+        self._packed_to = at + size if (at + size) % cluster else 0
+        return at
+
+    def free(self, offset: int, size: int, kind: str) -> None:
+        """Count clusters down; what goes wrong is said, and clusters are lost."""
+        try:
+            self.update(offset, size, -1, kind)
+        except BlockIoError as error:
+            self._image.say(f"qcow2_free_clusters failed: {error.desc}")
+
+
+def hex_of(number: int) -> str:
+    """As C's %#x writes it: 0 without a prefix."""
+    return f"{number:#x}" if number else "0"

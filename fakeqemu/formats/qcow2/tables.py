@@ -1,0 +1,255 @@
+"""Tables of a qcow2 image that are read when they are needed, and written back later.
+
+QEMU keeps second-level tables and blocks of cluster counts in caches and writes them when it
+flushes (block/qcow2-cache.c). So a table that must not be written, because it lies where other
+metadata is, is found out then: by a flush, and not by the request that changed the table. What
+can be written is written at the end of each request, so that other programs find it in the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fakeqemu.formats.extents import BlockIoError
+from fakeqemu.formats.qcow2.header import BITMAPS, LARGEST_L1, validate_table
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.formats.qcow2.image import Qcow2
+
+COPIED = 1 << 63
+COMPRESSED = 1 << 62
+ZERO_FLAG = 1
+OFFSET = 0x00FFFFFFFFFFFE00
+#: bytes that all tables of one kind may take in memory
+_ROOM = 32 << 20
+
+
+class Table:
+    """One table: `cluster` bytes."""
+
+    def __init__(self, data: bytearray) -> None:
+        self.data = data
+        self.dirty = False
+
+    def entry(self, slot: int) -> int:
+        """A 64-bit number of it."""
+        found: int = struct.unpack_from(">Q", self.data, slot * 8)[0]
+        return found
+
+    def put(self, slot: int, value: int) -> None:
+        """Change a 64-bit number."""
+        struct.pack_into(">Q", self.data, slot * 8, value)
+        self.dirty = True
+
+    def entries(self) -> tuple[int, ...]:
+        """All of them."""
+        return struct.unpack(f">{len(self.data) // 8}Q", self.data)
+
+
+class TableCache:
+    """All tables of one kind that are in memory. `ignored`: what they may lie on: themselves."""
+
+    def __init__(self, image: Qcow2, ignored: str) -> None:
+        self._image = image
+        self._ignored = ignored
+        self._tables: dict[int, Table] = {}
+        self._most = max(4, _ROOM // image.cluster)
+        #: the cache that has to be written first
+        self.depends: TableCache | None = None
+
+    def get(self, offset: int, *, empty: bool = False) -> Table:
+        """The table at a file offset; `empty`: new, all zeros. Raises BlockIoError."""
+        found = None if empty else self._tables.pop(offset, None)
+        if found is None:
+            size = self._image.cluster
+            found = Table(bytearray(size if empty else self._image.store.read(offset, size)))
+            if len(self._tables) >= self._most:
+                self._evict()
+        self._tables[offset] = found
+        return found
+
+    def _evict(self) -> None:
+        offset, table = next(iter(self._tables.items()))
+        self._write(offset, table)
+        del self._tables[offset]
+
+    def forget(self, offset: int) -> None:
+        """A table is none any more."""
+        self._tables.pop(offset, None)
+
+    def clear(self) -> None:
+        """Read all anew from now on."""
+        self._tables.clear()
+
+    def needs_first(self, other: TableCache) -> None:
+        """Let `other` be written before this is, from now on.
+
+        What stands in the way of writing what `other` waits for is left to the next flush, as
+        QEMU's callers do not look at what qcow2_cache_set_dependency() returns.
+        """
+        with contextlib.suppress(BlockIoError):
+            if other.depends is not None:
+                other._write_dependency()
+            if self.depends is not None and self.depends is not other:
+                self._write_dependency()
+            self.depends = other
+
+    def _write_dependency(self) -> None:
+        assert self.depends is not None
+        self.depends.flush()
+        self.depends = None
+
+    def flush(self) -> None:
+        """Write what has changed; what cannot be written keeps its place. Raises BlockIoError."""
+        failed: BlockIoError | None = None
+        for offset, table in list(self._tables.items()):
+            try:
+                self._write(offset, table)
+            except BlockIoError as error:
+                if failed is None or not failed.nospace:
+                    failed = error
+        if failed is not None:
+            raise failed
+
+    def _write(self, offset: int, table: Table) -> None:
+        if not table.dirty:
+            return
+        if self.depends is not None:
+            self._write_dependency()
+        self._image.check_write(offset, len(table.data), ignore=self._ignored)
+        self._image.store.write(offset, bytes(table.data))
+        table.dirty = False
+
+    def settle(self) -> None:
+        """Write what nothing stands against; the rest waits for a flush, which says why."""
+        for offset, table in self._tables.items():
+            if table.dirty and not self._image.overlap(offset, len(table.data), self._ignored):
+                try:
+                    self._image.store.write(offset, bytes(table.data))
+                except BlockIoError:
+                    continue
+                table.dirty = False
+
+
+@dataclass
+class Places:
+    """Which clusters the tables of one kind lie in, by the table that leads to them."""
+
+    cluster: int
+    _used: Counter[int] = field(default_factory=Counter)
+
+    def add(self, offset: int, by: int = 1) -> None:
+        """A table of one cluster begins at `offset`, or with -1 does no more."""
+        first, last = offset // self.cluster, (offset + self.cluster - 1) // self.cluster
+        for index in range(first, last + 1):
+            self._used[index] += by
+            if not self._used[index]:
+                del self._used[index]
+
+    def hit(self, offset: int, size: int) -> bool:
+        """Whether one of them is in the range, whose ends are those of clusters."""
+        first, end = offset // self.cluster, (offset + size) // self.cluster
+        if end - first > len(self._used):
+            return any(first <= index < end for index in self._used)
+        return any(index in self._used for index in range(first, end))
+
+
+#: what must not be written over, in the order in which it is looked at, and how it is called
+_CHECKS = (
+    ("main-header", "qcow2_header"),
+    ("active-l1", "active L1 table"),
+    ("refcount-table", "refcount table"),
+    ("snapshot-table", "snapshot table"),
+    ("inactive-l1", "inactive L1 table"),
+    ("active-l2", "active L2 table"),
+    ("refcount-block", "refcount block"),
+    ("inactive-l2", "inactive L2 table"),
+    ("bitmap-directory", "bitmap directory"),
+)
+_NAMES = dict(_CHECKS)
+_CONSTANT = ("main-header", "active-l1", "refcount-table", "snapshot-table", "bitmap-directory")
+#: what `overlap-check` may say; `cached` where it says nothing
+TEMPLATES = {
+    "none": frozenset[str](),
+    "constant": frozenset(_CONSTANT),
+    "cached": frozenset((*_CONSTANT, "active-l2", "refcount-block", "inactive-l1")),
+    "all": frozenset(_NAMES),
+}
+
+
+class Overlaps:
+    """Whether a write would hit metadata: block/qcow2-refcount.c, qcow2_check_metadata_overlap().
+
+    Places that tables lead to are counted when the tables change, not looked for at each write:
+    a table may have four million entries.
+    """
+
+    def __init__(self, image: Qcow2) -> None:
+        self._image = image
+        #: what is looked at
+        self.checks = TEMPLATES["cached"]
+        self.l2 = Places(image.cluster)
+        self.refblocks = Places(image.cluster)
+
+    def find(self, offset: int, size: int, ignore: str = "") -> str:
+        """How the metadata is called that a write would hit; empty: none. Raises BlockIoError."""
+        if not size:
+            return ""
+        cluster = self._image.cluster
+        if "main-header" in self.checks and offset < cluster:
+            return _NAMES["main-header"]
+        end = -(-(offset + size) // cluster) * cluster
+        offset -= offset % cluster
+        for name, text in _CHECKS[1:]:
+            if name in self.checks and name != ignore and self._hit(name, offset, end - offset):
+                return text
+        return ""
+
+    def _hit(self, name: str, offset: int, size: int) -> bool:
+        if name == "active-l2":
+            return self.l2.hit(offset, size)
+        if name == "refcount-block":
+            return self.refblocks.hit(offset, size)
+        return any(
+            length and offset < at + length and at < offset + size
+            for at, length in self._ranges(name)
+        )
+
+    def _ranges(self, name: str) -> Iterator[tuple[int, int]]:
+        """Offset and length of tables that are where the header or snapshots say."""
+        image, header = self._image, self._image.header
+        if name == "active-l1":
+            yield header.l1_offset, header.l1_size * 8
+        elif name == "refcount-table":
+            yield header.refcount_table_offset, header.refcount_table_clusters * image.cluster
+        elif name == "snapshot-table":
+            yield header.snapshots_offset, image.snapshots_size
+        elif name == "inactive-l1":
+            for each in image.snapshots:
+                yield each.l1_offset, each.l1_size * 8
+        elif name == "bitmap-directory":
+            if header.autoclear & BITMAPS:
+                _, length, at = image.directory or (0, 0, 0)
+                # nothing at offset 0 is, in QEMU's ranges_overlap(), all that there is
+                yield at, length if length or at else 1 << 64
+        else:
+            for each in image.snapshots:
+                place = each.l1_offset, each.l1_size, 8
+                try:
+                    validate_table(header, "", place, LARGEST_L1)
+                except QapiError:
+                    raise BlockIoError from None
+                for entry in image.read_table(each.l1_offset, each.l1_size):
+                    if entry & OFFSET:
+                        yield entry & OFFSET, image.cluster
+
+
+#: called when an image turns out to be damaged: text, whether it cannot be used any more,
+#: offset and bytes of the write that was refused (-1: none)
+Corrupted = Callable[[str, bool, int, int], None]

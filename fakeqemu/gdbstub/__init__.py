@@ -1,0 +1,1 @@
+"""The gdb server without I/O: packets, registers, queries (gdbstub/*.c)."""

@@ -1,0 +1,1 @@
+"""Transports of character devices: sockets, files, ptys."""

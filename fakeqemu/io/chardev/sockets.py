@@ -1,0 +1,276 @@
+"""Socket transports of character devices: listening, connecting, reconnecting, passed descriptors.
+
+One client at a time: while it is there nobody else is accepted, so the next one waits in the
+kernel's backlog and hears nothing; what it sends meanwhile is read when its turn comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import Any
+
+from fakeqemu.io.addresses import (
+    connect_error,
+    connect_now,
+    listen_on,
+    local_name,
+    peer_name,
+    remove_file,
+    socket_of_fd,
+    start_connect,
+)
+from fakeqemu.io.chardev.telnet import GREETING as TELNET_GREETING, TelnetFilter
+from fakeqemu.io.link import Link, SocketEnd
+from fakeqemu.io.loop import Handle, Loop
+from fakeqemu.model.chardev.chardev import Chardev
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+
+
+class SocketTransport:
+    """What the listening and the connecting side share: at most one connection."""
+
+    def __init__(self, loop: Loop, chardev: Chardev) -> None:
+        self._loop = loop
+        self._chardev = chardev
+        self._link: Link | None = None
+        self._reading = False
+        self._closed = False
+        self._telnet: TelnetFilter | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send to the client."""
+        if self._link is not None:
+            self._link.write(data)
+
+    @property
+    def unread(self) -> int:
+        """Bytes that the client has not taken."""
+        return self._link.queued if self._link is not None else 0
+
+    def set_reading(self, reading: bool) -> None:
+        """Take input, or leave it with the kernel."""
+        self._reading = reading
+        if self._link is not None:
+            self._link.set_reading(reading)
+
+    def disconnect(self) -> None:
+        """Drop the client."""
+        if self._link is not None:
+            link, self._link = self._link, None
+            link.close()
+            self._gone()
+
+    def add_client(self, fd: int) -> bool:
+        """Take descriptor `fd` as the client, unless there is one."""
+        if self._link is not None:
+            return False
+        try:
+            sock = socket_of_fd({"str": str(fd)})
+        except QapiError:
+            return False
+        self.take(sock)
+        return True
+
+    def flush(self, timeout: float) -> None:
+        """Send what is queued, waiting up to `timeout` seconds."""
+        if self._link is not None:
+            self._link.flush(timeout)
+
+    def close(self) -> None:
+        """Give everything back; nothing is called back."""
+        self._closed = True
+        if self._link is not None:
+            link, self._link = self._link, None
+            link.close()
+
+    def take(self, sock: socket.socket) -> None:
+        """This is the connection now."""
+        options = self._chardev.options
+        if options.get("nodelay") and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        local, peer = local_name(sock), peer_name(sock)
+        self._link = Link(
+            self._loop, SocketEnd(sock), self._input, self._ended, reads_on=True
+        )
+        self._link.on_drained = self._chardev.drained
+        if options.get("telnet"):
+            self._telnet = TelnetFilter()
+            self._link.write(TELNET_GREETING)
+        self._link.set_reading(self._reading)
+        self._link.watch_hangup()
+        self._chardev.opened(local, peer)
+
+    def _input(self, data: bytes, fds: list[int]) -> None:
+        if self._telnet is not None:
+            data = self._telnet.feed(data)
+        if data:
+            self._chardev.received(data, fds)
+
+    def _ended(self, _error: str | None) -> None:
+        self._link = None
+        self._gone()
+
+    def _gone(self) -> None:
+        self._chardev.closed()
+
+
+class ListeningTransport(SocketTransport):
+    """A server: takes the next client when the last one has gone."""
+
+    def __init__(self, loop: Loop, chardev: Chardev) -> None:
+        super().__init__(loop, chardev)
+        self._listener = listen_on(chardev.address)
+        self._accepting = False
+        bound = local_name(self._listener)
+        self._path = _own_path(chardev.address, bound)
+        if chardev.address["type"] == "unix":
+            bound = {}
+        chardev.bound(bound)
+        self._accept_next()
+
+    def keep_file(self) -> None:
+        """Leave a UNIX socket's file where it is when closing."""
+        self._path = ""
+
+    def close(self) -> None:
+        """Stop listening; a UNIX socket's file goes too."""
+        super().close()
+        self._stop_accepting()
+        self._listener.close()
+        if self._path:
+            with contextlib.suppress(OSError):
+                remove_file(self._path)
+
+    def take(self, sock: socket.socket) -> None:
+        """A client is there: the others wait."""
+        self._stop_accepting()
+        super().take(sock)
+
+    def _gone(self) -> None:
+        if not self._closed:
+            self._accept_next()
+        super()._gone()
+
+    def _accept_next(self) -> None:
+        self._accepting = True
+        self._loop.add_reader(self._listener.fileno(), self._acceptable)
+
+    def _stop_accepting(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            self._loop.remove_reader(self._listener.fileno())
+
+    def _acceptable(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return
+        self.take(sock)
+
+
+class ConnectingTransport(SocketTransport):
+    """A client: there at once or not at all, unless it is told to try again."""
+
+    def __init__(self, loop: Loop, chardev: Chardev) -> None:
+        super().__init__(loop, chardev)
+        options = chardev.options
+        self._retry = options.get("reconnect-ms", options.get("reconnect", 0) * 1000) / 1000
+        self._timer: Handle | None = None
+        self._pending: socket.socket | None = None
+        #: called with a line of text when a try fails; set by the host
+        self.on_failure: Any = None
+        self._complained = False
+
+    def open(self) -> None:
+        """Connect, or begin to. Raises QapiError when it fails and is not to be tried again."""
+        if self._retry:
+            self._try()
+        else:
+            self.take(connect_now(self._chardev.address))
+
+    def close(self) -> None:
+        """Stop trying too."""
+        super().close()
+        self._drop_pending()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _try(self) -> None:
+        self._timer = None
+        if self._link is not None or self._closed:
+            return
+        try:
+            sock, connected = start_connect(self._chardev.address)
+        except QapiError as error:
+            self._failed(error)
+            return
+        if connected:
+            self._succeeded(sock)
+            return
+        self._pending = sock
+        self._loop.add_writer(sock.fileno(), self._settled)
+
+    def _settled(self) -> None:
+        sock = self._pending
+        assert sock is not None
+        self._loop.remove_writer(sock.fileno())
+        self._pending = None
+        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            sock.close()
+            self._failed(
+                connect_error(self._chardev.address, OSError(code, os.strerror(code)))
+            )
+            return
+        self._succeeded(sock)
+
+    def _succeeded(self, sock: socket.socket) -> None:
+        self._complained = False
+        self.take(sock)
+
+    def _failed(self, error: QapiError) -> None:
+        if self.on_failure is not None and not self._complained:
+            self.on_failure(f"Unable to connect character device {self._chardev.id}: {error.desc}")
+        self._complained = True
+        self._again()
+
+    def _gone(self) -> None:
+        super()._gone()
+        if self._retry and not self._closed:
+            self._again()
+
+    def _again(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._retry, self._try)
+
+    def _drop_pending(self) -> None:
+        if self._pending is not None:
+            self._loop.remove_writer(self._pending.fileno())
+            self._pending.close()
+            self._pending = None
+
+
+def open_socket(loop: Loop, chardev: Chardev, complain: Any) -> None:
+    """Give socket chardev `chardev` its transport. Raises QapiError."""
+    for name in ("tls-creds", "websocket"):
+        if chardev.options.get(name):
+            raise NotModelledError(f"chardev socket with {name}")
+    if chardev.is_server:
+        chardev.transport = ListeningTransport(loop, chardev)
+        return
+    transport = ConnectingTransport(loop, chardev)
+    transport.on_failure = complain
+    chardev.transport = transport
+    try:
+        transport.open()
+    except QapiError:
+        chardev.transport = None
+        raise
+
+
+def _own_path(asked: dict[str, Any], bound: dict[str, Any]) -> str:
+    """The socket file to remove at the end; "" where there is none."""
+    if bound.get("abstract") or bound["type"] != "unix":
+        return ""
+    return str(asked.get("path") or bound["path"])

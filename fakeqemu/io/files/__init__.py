@@ -1,0 +1,1 @@
+"""Files of the host: images with their locks, output files, `/dev/fdset`."""

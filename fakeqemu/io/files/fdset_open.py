@@ -1,0 +1,46 @@
+"""Opening a path as QEMU does: `/dev/fdset/N` is a descriptor somebody handed over before."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+
+from fakeqemu.io.addresses import error_text
+from fakeqemu.model.fds.fdset import Fdsets
+from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.scalars import digits
+
+#: (path, flags, mode) -> descriptor; raises OSError
+Opener = Callable[[str, int, int], int]
+
+_PREFIX = "/dev/fdset/"
+
+
+def open_with_reason(opener: Opener, path: str, flags: int, mode: int = 0o666) -> int:
+    """Open or create `path`. Raises QapiError; see util/osdep.c: qemu_open_internal()."""
+    try:
+        return opener(path, flags | os.O_CLOEXEC, mode)
+    except OSError as error:
+        reason = error_text(error)
+    if path.startswith(_PREFIX):
+        if digits(path.removeprefix(_PREFIX)) is None:
+            raise QapiError(f"Could not parse fdset {path}")
+        raise QapiError(f"Could not dup FD for {path} flags {flags:x}: {reason}")
+    raise QapiError(f"Could not {'create' if flags & os.O_CREAT else 'open'} '{path}': {reason}")
+
+
+def open_path(fdsets: Fdsets, path: str, flags: int, mode: int = 0o666) -> int:
+    """Open `path`; of a set, a duplicate of the first descriptor with the access asked for."""
+    if not path.startswith(_PREFIX):
+        return os.open(path, flags, mode)
+    number = path.removeprefix(_PREFIX)
+    fdset = fdsets.get(digits(number))
+    if fdset is None:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for each in fdset.fds:
+        have = fcntl.fcntl(each.fd, fcntl.F_GETFL)
+        if have & os.O_ACCMODE == flags & os.O_ACCMODE:
+            return os.dup(each.fd)
+    raise OSError(errno.EACCES, os.strerror(errno.EACCES))

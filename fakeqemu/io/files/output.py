@@ -1,0 +1,120 @@
+"""Files written once: through a buffer, with holes where the file can have them.
+
+Writing waits until the other end of a pipe has taken what came before, as QEMU's does; but an
+end that takes nothing at all is given up, for everything else in this process waits too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import select
+import stat
+from collections.abc import Iterable
+
+from fakeqemu.io.files.fdset_open import Opener
+from fakeqemu.model.dump.output import Piece, Zeros
+
+_BUFFER = 1 << 20
+#: seconds in which the other end of a pipe has to take something
+_PATIENCE = 10.0
+_NULL_DEVICE = os.makedev(1, 3)
+
+
+class FdOutput:
+    """An output on a descriptor, which it owns."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = bytearray()
+        with contextlib.suppress(OSError):
+            os.set_blocking(fd, False)
+        info = os.fstat(fd)
+        self._sparse = stat.S_ISREG(info.st_mode)
+        #: whether it keeps nothing, so that zeros need not be passed
+        self._null = stat.S_ISCHR(info.st_mode) and info.st_rdev == _NULL_DEVICE
+        #: bytes of the holes so far
+        self._holes = 0
+
+    @property
+    def seekable(self) -> bool:
+        """Whether it is a file rather than a pipe."""
+        try:
+            os.lseek(self._fd, 0, os.SEEK_CUR)
+        except OSError:
+            return False
+        return True
+
+    def write(self, pieces: Iterable[Piece]) -> None:
+        """Write on. Raises OSError."""
+        ends_in_hole = False
+        for piece in pieces:
+            if isinstance(piece, Zeros):
+                self._flush()
+                ends_in_hole = self._sparse
+                self._zeros(piece.size)
+                continue
+            ends_in_hole = False
+            self._buffer += piece
+            if len(self._buffer) >= _BUFFER:
+                self._flush()
+        self._flush()
+        if ends_in_hole:
+            end = os.lseek(self._fd, 0, os.SEEK_CUR)
+            if os.fstat(self._fd).st_size < end:
+                os.ftruncate(self._fd, end)
+
+    def close(self) -> None:
+        """That was all."""
+        os.close(self._fd)
+
+    def _flush(self) -> None:
+        view = memoryview(bytes(self._buffer))
+        self._buffer.clear()
+        while view:
+            view = view[self._some(view) :]
+
+    def _zeros(self, size: int) -> None:
+        if self._null:
+            return
+        if self._sparse:
+            at = os.lseek(self._fd, 0, os.SEEK_CUR)
+            if at >= os.fstat(self._fd).st_size:
+                self._have_room(at, size)
+                os.lseek(self._fd, size, os.SEEK_CUR)
+                return
+        zeros = bytes(min(size, _BUFFER))
+        while size:
+            size -= self._some(zeros[: min(size, _BUFFER)])
+
+    def _have_room(self, at: int, size: int) -> None:
+        """Whether zeros would fit that a hole is made of instead. Raises OSError.
+
+        QEMU writes them, so a file that has no room for them must not seem to be complete.
+        """
+        longest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if at + size >> 63 or (longest != resource.RLIM_INFINITY and at + size > longest):
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        self._holes += size
+        room = os.fstatvfs(self._fd)
+        if self._holes > room.f_bavail * room.f_frsize:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _some(self, data: bytes | memoryview) -> int:
+        """Write what the file takes now, or soon; how much. Raises OSError."""
+        while True:
+            try:
+                return os.write(self._fd, data)
+            except BlockingIOError:
+                waiting = select.poll()
+                waiting.register(self._fd, select.POLLOUT)
+                if not waiting.poll(_PATIENCE * 1000):
+                    raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+
+
+def create_output(opener: Opener, path: str, mode: int) -> FdOutput:
+    """Make the file anew, or empty it. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    return FdOutput(opener(path, flags, mode))

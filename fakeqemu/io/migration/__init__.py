@@ -1,0 +1,1 @@
+"""Migration channels and CPR state on real sockets and files."""

@@ -1,0 +1,1 @@
+"""The emulator as a process: start, daemonize, signals, pid file, exit status."""

@@ -1,0 +1,220 @@
+"""A machine as a process: parse, boot, serve, leave, with QEMU's words and exit codes.
+
+Start-up is most of what a short test pays for, so rooms are imported when they are needed, and
+asyncio only once a command line asks for a machine.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.options import parse_command_line
+from fakeqemu.boot.sequence import Boot
+from fakeqemu.clock import Clock
+from fakeqemu.commands import load_all
+from fakeqemu.guard import allow_deep_input, describe
+from fakeqemu.io.chardev.stdio import occupy_closed
+from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host_memory import KernelMemory
+from fakeqemu.io.loop import Loop
+from fakeqemu.io.process.boot_driver import Drive
+from fakeqemu.io.process.clock import LoopClock
+from fakeqemu.io.process.daemonize import Daemon
+from fakeqemu.io.process.error_prefix import print_text, report, write_lines
+from fakeqemu.io.process.exit_status import leave
+from fakeqemu.io.process.signals import default_signals, report_text, watch_signals
+from fakeqemu.profile import Profile
+from fakeqemu.qapi import reads
+from fakeqemu.qapi.errors import FakeQemuError, InternalError, StartupError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from fakeqemu.boot.configuration import Configuration
+    from fakeqemu.model.machine import Machine
+
+
+#: entries of the journal that a process keeps, if it is not told otherwise
+DEFAULT_JOURNAL = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessOptions:
+    """How to run, apart from QEMU's own command line."""
+
+    #: what stands before each message
+    program: str = "qemu-system-x86_64"
+    #: how many times as fast as the wall the machine's clock runs
+    speed: float = 1.0
+    #: check each reply and event against the schema, and fail loudly
+    check_replies: bool = False
+    #: early parameters as the patches were posted, not as they were meant
+    as_posted: bool = False
+    #: the machine's clock; None: real time, `speed` times as fast
+    clock: Clock | None = None
+    #: how many entries of the journal are kept; 0: all
+    journal: int = DEFAULT_JOURNAL
+    #: called with the machine before it boots
+    prepare: Sequence[Callable[[Machine], None]] = field(default=())
+
+
+def run_process(
+    argv: Sequence[str], profile: Profile, options: ProcessOptions | None = None
+) -> int:
+    """Run one QEMU with arguments `argv` (without the program's name); its exit status.
+
+    Where QEMU would be ended by a signal this does not return.
+    """
+    account = os.environ.get(reads.VARIABLE)
+    log = reads.start() if account else None
+    process = _Process(profile, options or ProcessOptions())
+    code = process.run(list(argv))
+    if log is not None and account:
+        log.add_to(Path(account))
+    return leave(code)
+
+
+class _Process:
+    def __init__(self, profile: Profile, options: ProcessOptions) -> None:
+        self._profile = profile
+        self._options = options
+        self._daemon: Daemon | None = None
+
+    def run(self, argv: list[str]) -> int:
+        occupy_closed()
+        default_signals()
+        allow_deep_input()
+        try:
+            configuration = parse_command_line(
+                argv, self._profile, self._options.program
+            )
+        except Exit as leave:
+            self._print_lines(leave.earlier)
+            print_text(leave.stdout)
+            return leave.code
+        except StartupError as error:
+            self._print_error(error)
+            return error.code
+        except Exception as bug:
+            self._print_lines([f"fakeqemu: internal error: {describe(bug)}"])
+            return 1
+        print_text("".join(configuration.printed))
+        configuration.as_posted = self._options.as_posted
+        if configuration.daemonize:
+            self._daemon = Daemon.start()
+        import asyncio
+
+        return asyncio.run(self._main(configuration))
+
+    async def _main(self, configuration: Configuration) -> int:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        host = LoopHost(Loop(loop), program=self._options.program)
+        host.own_process = True
+        host.memory = KernelMemory()
+        if self._daemon is not None:
+            host.on_setup_post = self._daemon.started
+        clock = self._options.clock or LoopClock(host.loop, self._options.speed)
+        boot = Boot.of(configuration, self._profile, clock, host)
+        host.serve(boot.vm)
+        if self._options.journal:
+            boot.vm.journal.keep_last(self._options.journal)
+        boot.vm.on_exit.append(lambda _: _finish(over))
+        # a callback that nobody guards: a bug all the same
+        loop.set_exception_handler(
+            lambda _, context: boot.vm.guard.report(context.get("exception") or RuntimeError())
+        )
+        if self._options.check_replies:
+            from fakeqemu.qmp.checks import check_everything
+
+            check_everything(boot.vm, lambda violation: _finish(over, violation))
+        for prepare in self._options.prepare:
+            prepare(boot.vm)
+        code = await self._serve(boot, host, over)
+        if self._daemon is not None:
+            self._daemon.failed(code)
+        return code
+
+    async def _serve(self, boot: Boot, host: LoopHost, over: asyncio.Future[None]) -> int:
+        """Boot and serve until the machine ends, then close `host`; the exit status."""
+        vm = boot.vm
+        try:
+            await self._boot(boot, host, over)
+            watch_signals(host.loop, lambda number, sender: _signalled(vm, host, number, sender))
+            gc.freeze()
+            gc.enable()
+            boot.finish()
+            # while a client that has just been greeted thinks of its first command
+            host.loop.call_soon(load_all)
+            await over
+        except StartupError as error:
+            self._print_error(error, vm)
+            return await _close_failed(host, error.code)
+        except InternalError:
+            # it has been reported where it happened
+            return await _close_failed(host, 1)
+        except FakeQemuError as error:
+            host.warn(str(error))
+            return await _close_failed(host, 1)
+        except Exception as bug:
+            vm.guard.report(bug)
+            return await _close_failed(host, 1)
+        host.close()
+        return vm.exit_code or 0
+
+    async def _boot(self, boot: Boot, host: LoopHost, over: asyncio.Future[None]) -> None:
+        """Go through the steps. Returns early if the machine ends. Raises FakeQemuError."""
+        booted: asyncio.Future[None] = over.get_loop().create_future()
+        Drive(boot.run(), host, lambda error: _finish(booted, error)).start()
+        over.add_done_callback(lambda _: _finish(booted))
+        await booted
+        if over.done():
+            over.result()
+
+    def _print_error(self, error: StartupError, vm: Machine | None = None) -> None:
+        if not error.own_line:
+            self._print_lines(error.lines, vm)
+            return
+        self._print_lines(error.earlier, vm)
+        write_lines(error.message)
+
+    def _print_lines(self, lines: Sequence[str], vm: Machine | None = None) -> None:
+        for line in lines:
+            report(self._options.program, line, vm)
+
+
+def _finish(future: asyncio.Future[None], error: BaseException | None = None) -> None:
+    """Resolve `future` unless it is; with `error`, to that."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+async def _close_failed(host: LoopHost, code: int) -> int:
+    """Clients that came in time are greeted and see the end; socket files stay."""
+    import asyncio
+
+    for _ in range(3):
+        await asyncio.sleep(0)
+    host.close(keep_files=True)
+    return code
+
+
+def _signalled(vm: Machine, host: LoopHost, number: int, sender: int) -> None:
+    """A signal ends the machine whatever -no-shutdown says."""
+    if host.heeds_signal is not None and not host.heeds_signal(number):
+        return
+    host.warn(report_text(number, sender))
+    vm.lifecycle.actions["shutdown"] = "poweroff"
+    vm.lifecycle.shutdown("host-signal")

@@ -1,0 +1,1 @@
+"""Where migration channels lead: addresses, descriptors, TLS credentials."""

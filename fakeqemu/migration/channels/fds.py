@@ -1,0 +1,51 @@
+"""Channels that need more than an address: descriptors by name or number, and RDMA."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.migration.channels.address import Address
+from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.scalars import c_int, digits
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+
+FILE_REFUSED = "fd: migration to a file is not supported. Use file: instead."
+_FILE_WARNING = "warning: fd: migration to a file is deprecated. Use file: instead."
+
+
+def named_fd_address(vm: Machine, monitor: Any, address: Address) -> Address:
+    """The address of an outgoing `fd:NAME`; the monitor must know the name. Raises QapiError."""
+    name = address["str"]
+    if monitor is None:
+        raise QapiError(f"File descriptor named '{name}' has not been found")
+    return _checked(vm, address, vm.named_fds(monitor).take(name))
+
+
+def incoming_fd_address(vm: Machine, monitor: Any, address: Address) -> Address:
+    """The address of an incoming `fd:`: a number, or a name the monitor knows. Raises QapiError."""
+    name = address["str"]
+    if monitor is not None and not name[:1].isdigit():
+        return _checked(vm, address, vm.named_fds(monitor).take(name))
+    fd = digits(name)
+    if fd is None or c_int(fd) != fd:
+        raise QapiError(f"Invalid file descriptor number '{name}'")
+    return _checked(vm, address, fd)
+
+
+def rdma_error(vm: Machine, text: str) -> QapiError:
+    """The error `text`; 7.2 also prints what its RDMA code has to say."""
+    if text.startswith("RDMA ERROR") and vm.profile.traits.rdma_prints_errors:
+        vm.host.warn(text)
+    return QapiError(text)
+
+
+def _checked(vm: Machine, address: Address, fd: int) -> Address:
+    if vm.host.fd_kind(fd) not in ("socket", "pipe"):
+        treatment = vm.profile.traits.fd_to_file
+        if treatment == "refuse":
+            raise QapiError(FILE_REFUSED)
+        if treatment == "warn":
+            vm.host.warn(_FILE_WARNING)
+    return {**address, "str": str(fd)}

@@ -1,0 +1,1 @@
+"""The destination side: `-incoming`, its channels and loading the stream."""

@@ -1,0 +1,79 @@
+"""The argument of `-incoming`: a URI, `defer`, a channel, or early parameters.
+
+Up to 7.2 the text is only looked at when the incoming migration starts; since 10.0 it is
+parsed, and refused, while options are read, and may be a MigrationChannel as JSON or
+key=value. With early parameters the prefix `config:` says that the rest is none of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.migration.channels.address import looks_like_uri, parse_uri
+from fakeqemu.migration.parameters import schema_info as schemainfo
+
+if TYPE_CHECKING:
+    from fakeqemu.profile import Profile
+
+CONFIG_PREFIX = "config:"
+
+#: dialects of the option that never were, for trying them out
+BARE_JSON = "bare-json"
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingChannel:
+    """Listen or read here."""
+
+    #: a MigrationChannel as QMP shows it
+    channel: dict[str, Any]
+
+    @property
+    def channel_type(self) -> str:
+        """`main` or `cpr`."""
+        kind: str = self.channel["channel-type"]
+        return kind
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """The MigrationAddress."""
+        address: dict[str, Any] = self.channel["addr"]
+        return address
+
+
+@dataclass(frozen=True, slots=True)
+class Defer:
+    """Wait for migrate-incoming."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyConfig:
+    """Migration parameters, for now and for the migration object."""
+
+    #: checked and typed as migrate-set-parameters takes them
+    values: dict[str, Any]
+
+
+def parse_incoming(
+    argument: str, profile: Profile, dialects: Collection[str] = ()
+) -> IncomingChannel | Defer | EarlyConfig:
+    """What one `-incoming` argument says. Raises QapiError without location.
+
+    Of dialects `bare-json` takes a JSON object without `channel-type` for parameters.
+    """
+    if argument == "defer":
+        return Defer()
+    traits = profile.traits
+    if traits.early_parameters and argument.startswith(CONFIG_PREFIX):
+        text = argument.removeprefix(CONFIG_PREFIX)
+        return EarlyConfig(schemainfo.parse_parameters(profile, text))
+    if not traits.migration_channels or looks_like_uri(argument):
+        address = parse_uri(argument, traits)
+        return IncomingChannel({"channel-type": "main", "addr": address})
+    if BARE_JSON in dialects and argument.startswith("{"):
+        value = schemainfo.parse_json_object(profile, argument)
+        if "channel-type" not in value:
+            return EarlyConfig(schemainfo.parse_parameters(profile, argument))
+    return IncomingChannel(schemainfo.parse_channel(profile, argument))

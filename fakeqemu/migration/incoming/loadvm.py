@@ -1,0 +1,238 @@
+"""What a destination does with the stream as it is read: answers, states, the guest's start.
+
+The reader says what was in the stream; here it becomes changes of the machine. Everything that
+can go wrong ends in `fail`, or, once the guest runs here, in a pause that can be recovered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fakeqemu.formats.migration_stream import events
+from fakeqemu.formats.migration_stream.channels import return_path as returnpath
+from fakeqemu.formats.migration_stream.constants import Postcopy
+from fakeqemu.formats.migration_stream.reader import StreamReader
+from fakeqemu.migration import cpr, vmstate as guest
+from fakeqemu.migration.block_dirty_bitmaps import IncomingBitmaps, mapping_of
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.migration.incoming.incoming import Incoming
+
+_UNKNOWN_SECTION = (
+    "section or instance '{}' {}. Make sure that your current VM setup matches your saved VM "
+    "setup, including any hotplugged devices"
+)
+_BITMAPS_LOST = (
+    "postcopy_ram_listen_thread: loadvm failed during postcopy: -{}. All states are migrated"
+    " except dirty bitmaps. Some dirty bitmaps may be lost, and present migrated dirty bitmaps"
+    " are correctly migrated and valid."
+)
+_BITMAPS_LOST_HINT = (
+    "All state is migrated except dirty bitmaps. Some dirty bitmaps may be lost,"
+    " but any migrated dirty bitmaps are valid."
+)
+_INVALID = "load of migration failed: Invalid argument"
+
+
+class Loading:
+    """One incoming stream, from its first byte to the end, through all its channels."""
+
+    def __init__(self, incoming: Incoming, *, file_offset: int = 0) -> None:
+        self._incoming = incoming
+        self._vm = incoming.vm
+        self._traits = incoming.vm.profile.traits
+        self._bitmaps = IncomingBitmaps(self._vm, lambda: mapping_of(incoming.migration))
+        expected = guest.expectation(
+            self._vm, incoming.migration, file_offset, self._bitmaps
+        )
+        self._reader = StreamReader(expected, self._traits)
+        #: the source wants answers
+        self._answering = False
+        #: the source's run state; None if the stream does not tell
+        self._runstate: str | None = None
+
+    @property
+    def in_postcopy(self) -> bool:
+        """Whether the source has switched to postcopy."""
+        return self._reader.postcopy >= Postcopy.LISTENING
+
+    @property
+    def postcopy_advised(self) -> bool:
+        """Whether the source may switch to postcopy, or has."""
+        return self._reader.postcopy > Postcopy.NONE
+
+    @property
+    def skippable(self) -> int:
+        """How many of the bytes to come do not matter."""
+        return self._reader.skippable
+
+    def feed(self, data: bytes) -> None:
+        """More of the stream."""
+        self._handle(self._reader.feed(data))
+
+    def skip(self, size: int) -> None:
+        """So many bytes that do not matter are left out."""
+        self._handle(self._reader.skip(size))
+
+    def feed_eof(self) -> None:
+        """No more will come on this channel."""
+        self._handle(self._reader.feed_eof())
+
+    def recover(self) -> None:
+        """A new channel takes the place of one that broke."""
+        self._reader.recover()
+        self._answering = True
+
+    # -- what the stream says ----------------------------------------------------------------
+
+    def _handle(self, said: list[events.Event]) -> None:
+        incoming = self._incoming
+        for event in said:
+            if incoming.over:
+                return
+            match event:
+                case events.Report(text):
+                    self._vm.host.warn(text)
+                case events.OpenReturnPath():
+                    self._open_return_path()
+                case events.Ping(value):
+                    self._answer(returnpath.pong(value))
+                case events.GlobalState(runstate, suspended):
+                    self._runstate = runstate
+                    if suspended and self._traits.suspend_survives_stop:
+                        self._vm.lifecycle.was_suspended = True
+                case events.Description():
+                    self._compare_devices(event)
+                case events.RecvBitmap(block):
+                    size = guest.received_blocks(self._vm)[block].size
+                    received = self._reader.received(block)
+                    self._answer(returnpath.received_bitmap(block, size, received))
+                case events.Loaded():
+                    self._loaded()
+                case events.Failed():
+                    self._failed(event)
+                case _:
+                    self._postcopy(event)
+
+    def _postcopy(self, event: events.Event) -> None:
+        state = self._incoming.state
+        match event:
+            case events.PostcopyListen():
+                memory_follows = self._incoming.migration.capabilities("postcopy-ram")
+                device = self._traits.postcopy_device_state and memory_follows
+                state.move("postcopy-device" if device else "postcopy-active")
+            case events.PostcopyRun():
+                if state.current == "postcopy-device":
+                    state.move("postcopy-active")
+                self._take_images(live=True)
+                self._start_guest(live=True)
+            case events.PostcopyResume():
+                self._answer(returnpath.resume_ack())
+                state.move("postcopy-active")
+            case _:
+                pass  # pages and sections are only passed by
+
+    def _open_return_path(self) -> None:
+        self._answering = True
+        on = self._incoming.migration.capabilities
+        if on("switchover-ack") and self._traits.switchover_ack_from_destination:
+            self._answer(returnpath.switchover_ack())
+
+    def _answer(self, message: bytes) -> None:
+        if self._answering:
+            self._incoming.answer(message)
+
+    def _compare_devices(self, event: events.Description) -> None:
+        """Sections that the description names and this machine surely lacks."""
+        described = (event.value or {}).get("devices")
+        for device in described if isinstance(described, list) else ():
+            name = device.get("name") if isinstance(device, dict) else None
+            number = device.get("instance_id", 0) if isinstance(device, dict) else 0
+            if isinstance(name, str) and guest.lacks_section(self._vm, name, number):
+                text = _UNKNOWN_SECTION.format(name, number)
+                if self._traits.load_error_has_cause:
+                    self._fail([], f"{_INVALID}: Unknown {text}")
+                else:
+                    self._fail([f"Unknown savevm {text}"], _INVALID)
+                return
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def _announce(self) -> None:
+        """Tell the network where the guest is now. See process_incoming_migration_bh()."""
+        if self._vm.net.nics:
+            parameters = self._incoming.migration.parameters
+            names = ("initial", "max", "rounds", "step")
+            self._vm.net.announce({name: parameters[f"announce-{name}"] for name in names})
+
+    def _start_guest(self, *, live: bool) -> None:
+        self._announce()
+        self._bitmaps.before_guest_runs()
+        lifecycle, runstate = self._vm.lifecycle, self._vm.runstate
+        if not live:
+            assert self._runstate is not None
+            runstate.set(self._runstate)
+        elif lifecycle.autostart:
+            lifecycle.vm_start()
+        else:
+            runstate.set("paused")
+
+    def _take_images(self, *, live: bool) -> None:
+        """The disks are ours, unless that waits for `cont`."""
+        late = self._traits.disks_taken_late or self._incoming.migration.capabilities(
+            "late-block-activate"
+        )
+        if late and not (live and self._vm.lifecycle.autostart):
+            return
+        try:
+            self._vm.take_images()
+        except QapiError as error:
+            self._vm.host.warn(error.desc)
+            self._vm.lifecycle.autostart = False
+
+    def _loaded(self) -> None:
+        if not self.in_postcopy:
+            migration = self._incoming.migration
+            if (migration.incoming_mode or migration.mode) in cpr.SHARING:
+                cpr.take_memory(self._vm)
+            live = {None, "running"}
+            if self._traits.suspend_survives_stop:
+                live.add("suspended")
+                if self._runstate == "suspended":
+                    self._vm.lifecycle.was_suspended = True
+            alive = self._runstate in live
+            self._take_images(live=alive)
+            self._start_guest(live=alive)
+        self._incoming.state.move("completed")
+        self._answer(returnpath.shut())
+        self._incoming.finish()
+
+    def _failed(self, event: events.Failed) -> None:
+        if event.postcopy_running:
+            for line in event.error.reports:
+                self._vm.host.warn(line)
+            on = self._incoming.migration.capabilities
+            if on("postcopy-ram") or not on("dirty-bitmaps"):
+                self._incoming.paused()
+            else:
+                # the guest has all it needs
+                self._tell_bitmaps_lost(event)
+                self._loaded()
+            return
+        self._fail(list(event.error.reports), event.error.text)
+
+    def _tell_bitmaps_lost(self, event: events.Failed) -> None:
+        if not self._traits.load_error_has_cause:
+            self._vm.host.warn(_BITMAPS_LOST.format(event.error.errno))
+            return
+        failed = f"loadvm failed during postcopy: -{event.error.errno}"
+        self._vm.host.warn(f"{failed}: {event.error.cause}")
+        self._vm.host.warn(_BITMAPS_LOST_HINT)
+
+    def _fail(self, reports: list[str], text: str) -> None:
+        for line in reports:
+            self._vm.host.warn(line)
+        if self._traits.failed_load_is_told:
+            self._answer(returnpath.shut(1))
+        self._incoming.fail(text)

@@ -1,0 +1,28 @@
+"""What versions say of a channel that ends before all is sent, by when it does.
+
+See migration/migration.c: migration_detect_error() and migration/savevm.c:
+qemu_savevm_state_iterate().
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fakeqemu.migration.outgoing.phase import ChannelBrokenError
+
+if TYPE_CHECKING:
+    from fakeqemu.migration.outgoing.outgoing import Outgoing
+
+
+def report_broken_channel(run: Outgoing, error: ChannelBrokenError) -> str:
+    """Warn as the version does; the reason that is recorded."""
+    text, traits, channel = error.text, run.traits, run.open_channel
+    if run.status == "setup" and traits.setup_failure:
+        return traits.setup_failure
+    if run.vm_stop.vm_old_state is not None and run.migration.mode == "normal":
+        text = traits.switchover_write_error.format(text)
+    # whoever listens to the return path notices before anything is written
+    unwritten = channel.multifd_channels or (error.clean and channel.return_path)
+    if traits.reports_failed_section and not unwritten:
+        run.vm.host.warn("failed to save SaveStateEntry with id(name): 1(ram): -5")
+    return text

@@ -1,0 +1,448 @@
+"""The source side: one outgoing migration at a time, from `migrate` to its end.
+
+See migration/migration.c: struct MigrationState, migration_cancel() and
+migration_iteration_finish(). What happens between is the affair of a phase (`precopy`,
+`postcopy`, `snapshot`), which a `PhaseDriver` resumes; how a migration begins and ends, and
+what becomes of the guest then, is the same for all and stands here, with all that the phases
+share: they read it and call it, and assign nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.clock import MILLISECOND, Timer
+from fakeqemu.migration import cpr, state, vmstate as guest
+from fakeqemu.migration.block_dirty_bitmaps import OutgoingBitmaps, mapping_of
+from fakeqemu.migration.channels.address import Address
+from fakeqemu.migration.outgoing.background_snapshot import Snapshot
+from fakeqemu.migration.outgoing.channel_errors import report_broken_channel
+from fakeqemu.migration.outgoing.channels import OutgoingChannel
+from fakeqemu.migration.outgoing.driver import PhaseDriver
+from fakeqemu.migration.outgoing.phase import (
+    Changed,
+    ChannelBrokenError,
+    Continue,
+    Due,
+    NotConnectedError,
+    OpenFurtherChannels,
+    Phase,
+    PhaseError,
+    StartPostcopy,
+    WaitForChannel,
+)
+from fakeqemu.migration.outgoing.postcopy import Postcopy
+from fakeqemu.migration.outgoing.precopy import Precopy
+from fakeqemu.migration.outgoing.progress import Progress
+from fakeqemu.migration.outgoing.return_path import LOST, SourceReturnPath
+from fakeqemu.migration.outgoing.savevm import SaveVm
+from fakeqemu.migration.outgoing.vm_stop import VmStop
+from fakeqemu.migration.parameters import schema_info as schemainfo
+from fakeqemu.migration.state import POSTCOPY, RUNNING, Status
+from fakeqemu.migration.threads import MigrationThreads
+from fakeqemu.migration.transfer.model import Transfer
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.model.host import CprLink
+    from fakeqemu.model.machine import Machine
+
+#: how long it takes until a cancel is noticed
+_CANCEL_TIME = 20 * MILLISECOND
+
+
+class Outgoing:
+    """Outgoing migration of one machine; owns its status."""
+
+    def __init__(self, vm: Machine, migration: MigrationObject) -> None:
+        self.vm = vm
+        self.migration = migration
+        self.traits = vm.profile.traits
+        table = state.rows(state.OUTGOING, self.traits, schemainfo.statuses(vm.profile))
+        self.state = Status("outgoing", table, vm.journal, self._announce)
+        #: why the migration failed; empty if nothing was recorded
+        self.error = ""
+        self.progress = Progress(vm, migration)
+        #: None before, and when all is over
+        self.channel: OutgoingChannel | None = None
+        #: nanoseconds
+        self.setup_time = 0
+        self.vm_stop = VmStop(vm)
+        #: dirty bitmaps that go along; None without the capability
+        self.bitmaps: OutgoingBitmaps | None = None
+        #: migrate-start-postcopy was asked for
+        self.postcopy_wanted = False
+        self.return_path = SourceReturnPath()
+        self.postcopy = Postcopy(self)
+        self._precopy = Precopy(self)
+        self._snapshot = Snapshot(self)
+        self._driver = PhaseDriver(vm, self)
+        #: the stream; None until the channel is open, and when all is over
+        self._save_vm: SaveVm | None = None
+        #: the cpr channel, while the new process is waited for
+        self._cpr_link: CprLink | None = None
+        self._threads = MigrationThreads(vm.host)
+        self._began = 0
+        self._ended = 0
+        self._cancel_timer: Timer | None = None
+        vm.on_exit.append(self._exiting)
+        vm.runstate.listen(self._runstate_changed)
+
+    # -- what others see ---------------------------------------------------------------------
+
+    @property
+    def status(self) -> str:
+        """The MigrationStatus of the source."""
+        return self.state.current
+
+    @property
+    def transfer(self) -> Transfer:
+        """How far the memory has come."""
+        return self.progress.transfer
+
+    @property
+    def total_time(self) -> int:
+        """Nanoseconds the migration takes, or took."""
+        return (self._ended if self.status not in RUNNING else self.now) - self._began
+
+    @property
+    def yankable(self) -> bool:
+        """Whether query-yank lists this migration."""
+        waits = self._cpr_link is not None and self.channel is None
+        return self.status in RUNNING and (not waits or self.traits.yankable_while_cpr_waits)
+
+    def threads(self) -> list[dict[str, Any]]:
+        """What query-migrationthreads lists."""
+        if self.channel is None or self.status not in RUNNING - {"setup"}:
+            return []
+        return self._threads.query(self.channel.multifd_channels)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether there is a channel that memory goes to, went to or may go to again."""
+        return self._save_vm is not None
+
+    def settle(self) -> None:
+        """Bring the numbers up to now, but not past the moment of a switchover."""
+        if self.under_way:
+            iterates = self.status == "active" and self._passes
+            self.progress.settle(stops_converged=iterates and self._precopy.can_switchover)
+
+    # -- commands ----------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """The command `migrate_cancel`. Raises QapiError in postcopy where it is refused."""
+        if self.status in POSTCOPY and self.traits.migrate_cancel_in_postcopy_refused:
+            raise QapiError("Postcopy migration in progress, cannot cancel.")
+        if self.status == "cancelling":
+            self._announce("cancelling")
+        if self.status not in RUNNING or self.status in ("cancelling", "failing"):
+            return
+        interrupted = self.status == "pre-switchover"
+        self.state.move("cancelling")
+        self._driver.stop()
+        if interrupted:
+            self.error = self.traits.switchover_interrupted_error
+        elif self.channel is not None and self.channel.return_path:
+            self.record(LOST if self.traits.return_path_error_recorded else "")
+        if self.channel is None or not self.channel.connected:
+            self._cancelled()
+        else:
+            self._cancel_timer = self.vm.call_later(
+                _CANCEL_TIME, self._cancelled, self.fail_by_bug
+            )
+
+    def continue_(self, expected: str) -> None:
+        """The command `migrate-continue`. Raises QapiError in another state than `expected`."""
+        if self.status != expected:
+            raise QapiError(f"Migration not in expected state: {self.status}")
+        if expected == "pre-switchover":
+            self._driver.post(Continue())
+
+    def start_postcopy(self) -> None:
+        """The command `migrate-start-postcopy`. Raises QapiError."""
+        capabilities = self.migration.capabilities
+        if not (capabilities("postcopy-ram") or capabilities("dirty-bitmaps")):
+            raise QapiError(
+                "Enable postcopy with migrate_set_capability before the start of migration"
+            )
+        if self.status == "none":
+            raise QapiError("Postcopy must be started after migration has been started")
+        self.postcopy_wanted = True
+        if self.status == "active":
+            self._driver.wake(StartPostcopy())
+
+    def pause(self) -> bool:
+        """Break a postcopy as `migrate-pause` does; false if there is none to break."""
+        alive = state.pausable(self.traits)
+        if self.status not in alive:
+            return False
+        self.record(self.traits.migrate_pause_error)
+        self._driver.break_channel_later("")
+        return True
+
+    def parameters_changed(self) -> None:
+        """Bandwidth and downtime take effect while the migration runs."""
+        if self.under_way:
+            self.progress.limits_changed()
+            self._driver.wake(Changed())
+
+    def guest_dirties(self, rate: int, working_set: int | None) -> None:
+        """The guest writes to `rate` bytes a second from now on, within `working_set` bytes."""
+        self.progress.guest_dirties(rate, working_set, under_way=self.under_way)
+        if self.under_way:
+            self._driver.wake(Changed())
+
+    def force_switchover(self) -> None:
+        """Stop the guest of a precopy now, as if it had converged: it writes no more."""
+        if self.status == "active" and self._passes and self.transfer.phase == "precopy":
+            self.progress.force_convergence()
+            self._driver.wake(Due())
+
+    def yank(self) -> None:
+        """Break the channel as the command `yank` does; it knows only sockets."""
+        if self.channel is not None and self.channel.is_socket:
+            self.channel.yank()
+
+    # -- before the channel ------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A migration begins: nothing is known of it yet, and nothing of the last one."""
+        self.error, self.setup_time, self.postcopy_wanted = "", 0, False
+        self.vm_stop = VmStop(self.vm)
+        self._began = self._ended = self.now
+        self.return_path = SourceReturnPath()
+        self.postcopy = Postcopy(self)
+        self.progress.begin()
+        self.state.move("setup")
+
+    def save_to_image(self) -> None:
+        """The machine's state has gone into a disk image at once: a migration to nowhere."""
+        self.begin()
+        if self.migration.capabilities("events") and self.traits.pass_before_active:
+            for number in (1, 2):
+                self.vm.events.emit("MIGRATION_PASS", {"pass": number})
+        self.state.move("completed")
+
+    def open(self, monitor: Any, address: Address, *, resume: bool = False) -> None:
+        """Begin to connect. Raises QapiError for what is refused at once."""
+        self.channel = OutgoingChannel(self.vm, self.migration, self._driver, resume=resume)
+        if not resume:
+            self._driver.start(self._run())
+        try:
+            self.channel.open(monitor, address)
+        except QapiError as error:
+            self.refused(error, record=not resume or self.traits.resume_refusal_recorded)
+            raise
+
+    def open_after_cpr(self, channel: Address | None, address: Address) -> None:
+        """Connect once the new process has taken the CPR state and listens. Raises QapiError."""
+
+        def go_on() -> None:
+            with contextlib.suppress(QapiError):
+                self.open(None, address)
+
+        listening = self.vm.guard.bind(go_on, self.fail_by_bug)
+        try:
+            self._cpr_link = cpr.send_state(self.vm, channel, listening)
+        except QapiError as error:
+            self.refused(error)
+            raise
+
+    def _run(self) -> Phase:
+        """All phases of a migration, from its connecting channel on."""
+        yield WaitForChannel()
+        source = guest.source(self.vm, self.migration)
+        self._save_vm = SaveVm(source, self.traits, offset=self.open_channel.file_offset)
+        if self.migration.mode != "normal":
+            self.vm_stop.stop()
+        yield from self.save_vm.begin(return_path=self.open_channel.return_path)
+        yield OpenFurtherChannels()
+        return (yield from (self._precopy if self._passes else self._snapshot).run())
+
+    def not_connected(self, error: NotConnectedError) -> None:
+        """The channel cannot be had."""
+        if error.record and (self.traits.reports_connect_failure or self.postcopy.started):
+            self.vm.host.warn(error.text)
+            if error.hint:
+                self.vm.host.warn(error.hint)
+        self.refused(QapiError(error.text), record=error.record)
+
+    def refused(self, error: QapiError, *, record: bool = True) -> None:
+        """The migration, or its resumption, came to nothing before it had a channel."""
+        if record:
+            self.error = error.desc
+        if self.postcopy.started:
+            self.drop_channel()
+            if self.status == "postcopy-recover-setup":
+                self.state.move("postcopy-paused")
+            return
+        if self.state.can("failing"):
+            self.state.move("failing")
+        self.state.move("failed")
+        self._finish()
+
+    # -- for the phases ----------------------------------------------------------------------
+
+    @property
+    def now(self) -> int:
+        """Nanoseconds of the machine's clock."""
+        return self.vm.clock.now()
+
+    @property
+    def open_channel(self) -> OutgoingChannel:
+        """The channel of a phase that has one."""
+        assert self.channel is not None
+        return self.channel
+
+    @property
+    def save_vm(self) -> SaveVm:
+        """The stream of a phase that writes one."""
+        assert self._save_vm is not None
+        return self._save_vm
+
+    @property
+    def _passes(self) -> bool:
+        """Whether memory goes in passes, the guest being this side's."""
+        snapshot = self.migration.capabilities("background-snapshot")
+        return not snapshot and not self.postcopy.started
+
+    def end_setup(self) -> None:
+        """Memory is sent from now on."""
+        self.setup_time = self.total_time
+        self.state.move("active")
+
+    def begin_recovery(self) -> None:
+        """There is a channel again: what went wrong on the last one is forgotten."""
+        self.error = ""
+        self.return_path.restart()
+        self.state.move("postcopy-recover")
+
+    def drop_channel(self) -> None:
+        """Postcopy goes on without a channel, until there is another."""
+        self.transfer.set_halted(self.now, True)
+        self.return_path.restart()
+        self._driver.forget_channel()
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.close()
+
+    def gather_bitmaps(self) -> OutgoingBitmaps | None:
+        """The dirty bitmaps that go along; None without the capability.
+
+        Raises QapiError if one of them cannot go.
+        """
+        if self.migration.capabilities("dirty-bitmaps"):
+            self.bitmaps = OutgoingBitmaps(self.vm, mapping_of(self.migration))
+        return self.bitmaps
+
+    def complete(self, runstate: str) -> None:
+        """All is sent and taken; `runstate` is what the guest is in afterwards."""
+        self._ended = self.now
+        self.vm_stop.end_downtime()
+        self.state.move("completed")
+        self.vm.runstate.set(runstate)
+        self._finish()
+        if self.migration.mode == cpr.EXEC:
+            self._execute()
+
+    def fail(self, text: str) -> None:
+        """The migration has failed for good, for `text` unless there was a reason before."""
+        self.record(text)
+        if self.error:
+            self.vm.host.warn(self.error)
+        if self.state.can("failing"):
+            self.state.move("failing")
+            self.vm_stop.restore()
+            self.state.move("failed")
+        else:
+            self.state.move("failed")
+            self.vm_stop.restore()
+        self._finish()
+
+    def fail_by_bug(self, error: QapiError) -> None:
+        """Something of ours went wrong on the way: this migration comes to nothing."""
+        if self.status == "cancelling":
+            self._cancelled()
+        elif self.status in RUNNING:
+            self.record(error.desc)
+            if self.state.can("failing") or self.state.can("failed"):
+                self.fail(error.desc)
+            elif self.status != "postcopy-paused":
+                # the guest runs elsewhere: as if the channel had broken
+                self._driver.start(self.postcopy.broken(error.desc))
+
+    def phase_failed(self, error: PhaseError) -> None:
+        """A phase was left by `error`: the migration has failed."""
+        match error:
+            case NotConnectedError():
+                self.not_connected(error)
+            case ChannelBrokenError() if self.status == "setup" and self.open_channel.uses_tls:
+                self.not_connected(NotConnectedError(self.traits.tls_hangup))
+            case ChannelBrokenError():
+                self.fail(report_broken_channel(self, error))
+            case _:
+                self.fail(error.text)
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def record(self, text: str) -> None:
+        """Remember a reason; the first one counts."""
+        self.error = self.error or text
+
+    def _execute(self) -> None:
+        """Mode cpr-exec, everything is sent: become the new process, or go on as the old one."""
+        try:
+            cpr.execute(self.vm, self.migration.parameters["cpr-exec-command"])
+        except QapiError as error:
+            self.error = error.desc
+            self.vm.host.warn(error.desc)
+            self.state.move("failed")
+            if self.vm_stop.vm_old_state == "running":
+                self.vm.lifecycle.vm_start()
+
+    def _cancelled(self) -> None:
+        if self.postcopy.started:
+            self.vm.runstate.set("postmigrate")
+        else:
+            self.vm_stop.restore()
+        if self.error:
+            self.vm.host.warn(self.error)
+        self.state.move("cancelled")
+        self._finish()
+
+    def _finish(self) -> None:
+        self._driver.stop()
+        if self._cancel_timer is not None:
+            self._cancel_timer.cancel()
+            self._cancel_timer = None
+        self._ended = self.now
+        self._save_vm = None
+        bitmaps, self.bitmaps = self.bitmaps, None
+        if bitmaps is not None:
+            bitmaps.release()
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.close()
+        self._threads.end()
+        link, self._cpr_link = self._cpr_link, None
+        if link is not None:
+            link.close()
+
+    def _exiting(self, _code: int) -> None:
+        if self.status in RUNNING - {"cancelling", "failing"} - POSTCOPY:
+            self._driver.stop()
+            self.state.move("cancelling")
+            if self._cpr_link is not None:
+                self._cancelled()
+
+    def _runstate_changed(self, _old: str, _new: str) -> None:
+        if self.under_way and self._passes and self.vm_stop.vm_old_state is None:
+            self.progress.running_changed()
+            self._driver.wake(Changed())
+
+    def _announce(self, status: str) -> None:
+        if self.migration.capabilities("events"):
+            self.vm.events.emit("MIGRATION", {"status": status})

@@ -1,0 +1,199 @@
+"""Postcopy: the guest goes on at the destination, and its memory follows.
+
+See migration/migration.c: postcopy_start(), postcopy_pause() and postcopy_do_resume(). Once the
+destination may run, this side can only pause when the channel breaks, and wait for another one:
+`migrate` with `resume`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from fakeqemu.formats.migration_stream.channels.return_path import (
+    Pong,
+    ReceivedBitmap,
+    RequestPages,
+    ResumeAck,
+)
+from fakeqemu.formats.migration_stream.constants import PACKAGE_LOADED
+from fakeqemu.migration.outgoing.phase import (
+    ChannelBrokenError,
+    CheckError,
+    Continue,
+    Due,
+    Event,
+    MigrationFailedError,
+    NotConnectedError,
+    OpenFurtherChannels,
+    OpenPreemptChannel,
+    Phase,
+    Request,
+    Sleep,
+    Steps,
+    Wait,
+    WaitForChannel,
+)
+
+if TYPE_CHECKING:
+    from fakeqemu.migration.outgoing.outgoing import Outgoing
+
+_PAUSED = "Detected IO failure for postcopy. Migration paused."
+#: most bytes of memory given for one request
+_REQUEST_LIMIT = 1 << 24
+#: states from which a broken channel leads to a pause
+_PAUSES = frozenset({"postcopy-active", "postcopy-recover", "postcopy-recover-setup"})
+
+
+class Postcopy:
+    """Switch to postcopy, pages after that, pause and resumption of one migration."""
+
+    def __init__(self, run: Outgoing) -> None:
+        self._run = run
+        #: the switch has begun: the guest is not this side's any more
+        self.started = False
+        #: block of the last request for pages
+        self._block = ""
+
+    def run(self) -> Phase:
+        """The guest is to be stopped here: the switch, then pages."""
+        self.started = True
+        return (yield from self._with_pauses(self._start()))
+
+    def broken(self, text: str) -> Phase:
+        """Go on from a pause: the phase has been lost."""
+        return (yield from self._with_pauses(self._resume(text)))
+
+    def _with_pauses(self, steps: Steps) -> Phase:
+        """Go through `steps`; pause, or fail as long as the guest can still run here."""
+        while True:
+            try:
+                yield from steps
+                return "postmigrate"
+            except ChannelBrokenError as broken:
+                if self._run.status not in _PAUSES:
+                    raise MigrationFailedError(broken.text) from broken
+                steps = self._resume(broken.text)
+
+    # -- switching over ----------------------------------------------------------------------
+
+    def _start(self) -> Steps:
+        """Stop the guest and hand it over. See postcopy_start()."""
+        run = self._run
+        on, early = run.migration.capabilities, run.traits.postcopy_active_before_stop
+        if on("postcopy-preempt"):
+            yield OpenPreemptChannel()
+        pauses = on("pause-before-switchover")
+        if early and not pauses:
+            run.state.move("postcopy-active")
+        run.vm_stop.stop()
+        if pauses:
+            run.state.move("pre-switchover")
+            while not isinstance((yield from self._event()), Continue):
+                pass
+            # the reply goes first
+            yield Sleep(0)
+        if not early:
+            run.state.move("device")
+        elif pauses:
+            run.state.move("postcopy-active")
+        run.vm.hand_over_images()
+        run.transfer.start_postcopy(run.now)
+        run.progress.emit_passes()
+        yield from run.save_vm.discard(run.transfer.remaining)
+        yield Sleep(run.transfer.workload.device_time)
+        yield from run.save_vm.package(run.vm_stop.vm_old_state or "running", run.now)
+        run.vm_stop.end_downtime()
+        if run.traits.postcopy_device_state and on("postcopy-ram"):
+            run.state.move("postcopy-device")
+            # until the destination has loaded what it was sent
+            while (yield from self._event()) != Pong(PACKAGE_LOADED):
+                pass
+        if run.status != "postcopy-active":
+            run.state.move("postcopy-active")
+        yield from self._send_rest()
+
+    # -- pages -------------------------------------------------------------------------------
+
+    def _send_rest(self) -> Steps:
+        """What is in memory goes at once; how long all of it takes is the time model's affair."""
+        run = self._run
+        yield from run.save_vm.rest()
+        event: Event | None = None
+        while not (isinstance(event, Due) and run.transfer.phase == "done"):
+            done = run.transfer.phase == "done"
+            event = yield from self._event(run.now if done else run.transfer.next_change())
+            run.transfer.advance(run.now)
+        yield from run.save_vm.postcopy_end()
+        try:
+            yield CheckError()
+            # without a return path nobody is waited for
+            while run.open_channel.return_path and not run.return_path.succeeded:
+                yield from self._event()
+        except ChannelBrokenError as broken:
+            if broken.by_return_path:
+                raise ChannelBrokenError("", clean=False) from broken
+            raise
+
+    def _event(self, until: int | None = None) -> Generator[Request, Event, Event]:
+        """The next event but requests for pages, which are answered."""
+        while True:
+            event = yield Wait(until)
+            if not isinstance(event, RequestPages):
+                return event
+            yield from self._send_pages(event)
+
+    def _send_pages(self, request: RequestPages) -> Steps:
+        """See migration/ram.c: ram_save_queue_pages()."""
+        self._block = request.block if request.block is not None else self._block
+        if self._block and request.length <= _REQUEST_LIMIT:
+            yield from self._run.save_vm.page(self._block, request.start, request.length)
+
+    # -- pause and resumption ----------------------------------------------------------------
+
+    def _resume(self, text: str) -> Steps:
+        """Pause, wait for another channel, ask the destination what it has, and go on.
+
+        See postcopy_pause() and postcopy_do_resume().
+        """
+        run = self._run
+        run.record(text)
+        run.drop_channel()
+        run.state.move("postcopy-paused")
+        run.vm.host.warn(_PAUSED)
+        yield from self._reconnect()
+        run.begin_recovery()
+        missing = yield from run.save_vm.ask_bitmaps()
+        if not missing:
+            yield from self._ask_to_resume()
+        while not isinstance((event := (yield from self._event())), ResumeAck):
+            if isinstance(event, ReceivedBitmap):
+                run.save_vm.has(event.block, event.numbers())
+                missing -= 1
+                if not missing:
+                    yield from self._ask_to_resume()
+        run.state.move("postcopy-active")
+        run.transfer.set_halted(run.now, False)
+        yield from self._send_rest()
+
+    def _reconnect(self) -> Steps:
+        """Until one of the commands `migrate` has led to a channel."""
+        run = self._run
+        while True:
+            try:
+                yield WaitForChannel()
+                yield OpenFurtherChannels()
+                return
+            except NotConnectedError as error:
+                run.not_connected(error)
+            except ChannelBrokenError:
+                # nobody notices, unless there is a state for it
+                if run.status in _PAUSES:
+                    raise
+
+    def _ask_to_resume(self) -> Steps:
+        run = self._run
+        preempt = run.migration.capabilities("postcopy-preempt")
+        if preempt and not run.traits.preempt_channel_at_setup:
+            yield OpenPreemptChannel()
+        yield from run.save_vm.resume()

@@ -1,0 +1,218 @@
+"""What a source writes and when it closes a section: the pieces of its stream, in order.
+
+See migration/savevm.c: qemu_savevm_state_iterate() and its neighbours. Each method yields what
+is to be put on the channels (`phase.StreamRequest`); none knows a channel. QEMU flushes after
+the mark that ends a part of RAM and writes the footer with what comes next, so a source that
+dies leaves the last footer away; here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from fakeqemu.formats.migration_stream.channels import mapped_ram as mappedram
+from fakeqemu.formats.migration_stream.constants import PAGE_SIZE, Ram
+from fakeqemu.formats.migration_stream.events import MappedRam
+from fakeqemu.formats.migration_stream.writer import Source, StreamWriter, be64
+from fakeqemu.migration.outgoing.phase import (
+    Pieces,
+    Skip,
+    SyncMultifd,
+    Write,
+    WriteAt,
+    WritePreempt,
+)
+
+if TYPE_CHECKING:
+    from fakeqemu.migration.block_dirty_bitmaps import OutgoingBitmaps
+    from fakeqemu.traits import Traits
+
+#: most ranges that one discard command names
+_RANGES = 12
+#: what ends the channel of urgent pages, where it is not just closed
+_PREEMPT_END = be64(Ram.EOS)
+
+
+class SaveVm:
+    """The stream of one migration."""
+
+    def __init__(self, source: Source, traits: Traits, *, offset: int = 0) -> None:
+        """`offset`: where in a file the stream begins."""
+        self.source = source
+        self._writer = StreamWriter(source, traits)
+        self._offset = offset
+        #: a part of RAM has ended, but for its footer
+        self._open = False
+        #: packets on multifd channels
+        self._packets = 0
+        #: where the pages of each block are in the file
+        self._places: dict[str, MappedRam] = {}
+        #: pages that the destination has, or will have, in postcopy
+        self._given: set[tuple[str, int]] = set()
+        #: dirty bitmaps that are still to be sent
+        self._bitmaps: OutgoingBitmaps | None = None
+
+    # -- precopy -----------------------------------------------------------------------------
+
+    def begin(self, *, return_path: bool) -> Pieces:
+        """Header, and what is agreed before the first page."""
+        writer, on = self._writer, self.source.capabilities
+        yield from self._write(writer.header())
+        if return_path:
+            yield from self._write(writer.open_return_path())
+        if "postcopy-ram" in on or "dirty-bitmaps" in on:
+            yield from self._write(writer.postcopy_advise())
+
+    def setup(self) -> Pieces:
+        """The list of RAM blocks."""
+        yield from self._sync()
+        if "mapped-ram" in self.source.capabilities:
+            for piece in mappedram.ram_setup(self._writer, self._offset, self._places):
+                if isinstance(piece, mappedram.Hole):
+                    yield Skip(piece.size)
+                    self._offset += piece.size
+                else:
+                    yield from self._write(piece)
+        else:
+            yield from self._write(self._writer.ram_setup())
+        self._open = True
+
+    def setup_bitmaps(self, bitmaps: OutgoingBitmaps) -> Pieces:
+        """The list of dirty bitmaps; what is in them comes at the end."""
+        self._bitmaps = bitmaps or None
+        yield from self._write(self._footer() + self._writer.bitmaps_start(bitmaps.start()))
+        self._open = True
+
+    def part(self, pages: int = 0, *, pass_ends: bool = False, content: bool = False) -> Pieces:
+        """A part of RAM, with so many zero pages in it, or with all that are not zero."""
+        if pass_ends or self._writer.syncs_per_section:
+            yield from self._sync()
+        records = b"".join(self._writer.zero_pages(0, pages)) if pages else b""
+        if content:
+            records += self._writer.content_pages()
+            yield from self._put_content()
+        footer = self._footer()
+        yield from self._write(footer + self._writer.ram_part(records, pass_ends=pass_ends))
+        self._open = True
+
+    def ram_end(self) -> Pieces:
+        """The last part of RAM."""
+        yield from self._sync()
+        writer = self._writer
+        head = self._footer() + writer.switchover_start()
+        yield from self._write(head + writer.ram_end(writer.content_pages()))
+        yield from self._put_content()
+        self._open = True
+
+    def end(self, runstate: str, clock: int) -> Pieces:
+        """Device states, and the end of a precopy stream."""
+        writer = self._writer
+        yield from self._end_bitmaps()
+        states = writer.device_states(runstate, clock=clock)
+        yield from self._write(self._footer() + states + writer.end())
+
+    # -- postcopy ----------------------------------------------------------------------------
+
+    def discard(self, left: int) -> Pieces:
+        """The guest has stopped: of all RAM the last `left` bytes are stale."""
+        writer = self._writer
+        data = self._footer() + writer.switchover_start()
+        sent = max(0, sum(block.size for block in self.source.blocks) - left)
+        if "postcopy-ram" in self.source.capabilities:
+            for block in self.source.blocks:
+                start = min(sent, block.size) // PAGE_SIZE * PAGE_SIZE
+                sent -= start
+                if start < block.size:
+                    data += writer.discard(block.name, [(start, block.size - start)])
+            data += writer.ping(2)
+        else:
+            # only the bitmaps follow
+            data += writer.ram_end() + writer.footer()
+        yield from self._write(data)
+
+    def package(self, runstate: str, clock: int) -> Pieces:
+        """The switch to postcopy."""
+        yield from self._write(self._writer.package(runstate, clock=clock))
+        if "postcopy-ram" in self.source.capabilities:
+            yield from self._write(self._writer.ping(4))
+
+    def page(self, block: str, start: int, length: int) -> Pieces:
+        """Pages that were asked for, but for those that are on their way."""
+        pages = range(start, start + length, PAGE_SIZE)
+        yield from self._pages([(block, at // PAGE_SIZE) for at in pages])
+
+    def rest(self) -> Pieces:
+        """All pages that are not zero and nobody has asked for: none comes twice."""
+        content = self.source.content
+        if "postcopy-ram" in self.source.capabilities and content is not None:
+            names = [block.name for block in self.source.blocks]
+            pages = [(name, number) for name in names for number in sorted(content(name))]
+            yield from self._pages(pages)
+
+    def _pages(self, wanted: list[tuple[str, int]]) -> Pieces:
+        records = b""
+        for block, number in wanted:
+            if (block, number) not in self._given:
+                records += self._writer.page(block, number * PAGE_SIZE)
+        self._given.update(wanted)
+        if not records:
+            return
+        yield from self._write(self._footer() + self._writer.ram_part(records))
+        self._open = True
+
+    def postcopy_end(self) -> Pieces:
+        """The end of a postcopy stream."""
+        writer = self._writer
+        yield from self._write(self._footer() + writer.ram_end())
+        self._open = True
+        yield from self._end_bitmaps()
+        yield from self._write(self._footer() + writer.end(postcopy=True))
+        if self._writer.traits.preempt_channel_at_setup:
+            yield WritePreempt(_PREEMPT_END)
+
+    def ask_bitmaps(self) -> Pieces:
+        """Go on on a new channel: ask which pages have come. How many blocks are asked for."""
+        self._open = False
+        self._given.clear()
+        blocks = self.source.blocks
+        yield from self._write(b"".join(self._writer.recv_bitmap(b.name) for b in blocks))
+        return len(blocks)
+
+    def has(self, block: str, pages: Iterable[int]) -> None:
+        """The destination has these pages of a block."""
+        self._given.update((block, number) for number in pages)
+
+    def resume(self) -> Pieces:
+        """Everything is known that is needed to go on."""
+        yield from self._write(self._writer.postcopy_resume())
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _write(self, data: bytes) -> Pieces:
+        self._offset += len(data)
+        yield Write(data)
+
+    def _put_content(self) -> Pieces:
+        """Put pages that are not zero in their places in a file."""
+        content = self.source.content
+        if content is None:
+            return
+        for name, header in self._places.items():
+            for offset, data in mappedram.content(header, content(name)):
+                yield WriteAt(offset, data)
+
+    def _footer(self) -> bytes:
+        was_open, self._open = self._open, False
+        return self._writer.footer() if was_open else b""
+
+    def _end_bitmaps(self) -> Pieces:
+        bitmaps, self._bitmaps = self._bitmaps, None
+        if bitmaps is not None:
+            yield from self._write(self._footer() + self._writer.bitmaps_end(bitmaps.finish()))
+            self._open = True
+
+    def _sync(self) -> Pieces:
+        """Keep multifd channels in step with the main one."""
+        if "multifd" in self.source.capabilities:
+            self._packets = yield SyncMultifd(self._packets)

@@ -1,0 +1,1 @@
+"""Migration parameters and capabilities: layers, rules, early parameters."""

@@ -1,0 +1,174 @@
+"""Which capabilities may be on together: one table in the order QEMU checks it.
+
+The check sees the merged set and what was on before; the first rule that bites gives the
+error. A capability that a version lacks is never on, so its rules sleep; where versions
+really disagree a rule asks a trait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+
+from fakeqemu.migration.parameters.parameter_rules import ZERO_COPY
+from fakeqemu.traits import Traits
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything the rules look at."""
+
+    #: names that would be on
+    new: Set[str]
+    #: names that are on now
+    old: Set[str]
+    traits: Traits
+    #: multifd-compression is not none, or tls-creds is set
+    compressed_or_tls: bool = False
+    #: the run state is inmigrate
+    inmigrate: bool = False
+    #: the incoming side listens on a socket
+    listening: bool = False
+    #: the last address given is of a kind that takes several connections, or none was given yet
+    multi_channel: bool = True
+    #: why the host cannot do postcopy; empty if it can
+    postcopy_fault: str = ""
+    #: "ok", "kernel" or "memory": what stands against background-snapshot
+    write_tracking: str = "ok"
+    #: KVM runs with its dirty ring
+    dirty_ring: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One reason to refuse."""
+
+    bites: Callable[[Situation], bool]
+    text: str
+    #: the reason is only known in the situation: appended after `text`
+    detail: Callable[[Situation], str] | None = None
+
+
+#: what background-snapshot cannot live with, in the order QEMU looks
+_SNAPSHOT_EXCLUDES = (
+    "postcopy-ram",
+    "dirty-bitmaps",
+    "postcopy-blocktime",
+    "late-block-activate",
+    "return-path",
+    "multifd",
+    "pause-before-switchover",
+    "auto-converge",
+    "release-ram",
+    "rdma-pin-all",
+    "compress",
+    "xbzrle",
+    "x-colo",
+    "validate-uuid",
+    "zero-copy-send",
+)
+
+
+def _both(one: str, other: str) -> Callable[[Situation], bool]:
+    return lambda s: one in s.new and other in s.new
+
+
+def _without(one: str, needed: str) -> Callable[[Situation], bool]:
+    return lambda s: one in s.new and needed not in s.new
+
+
+def _late(name: str) -> Callable[[Situation], bool]:
+    return lambda s: (
+        s.traits.capabilities_fixed_by_listening
+        and s.listening
+        and name in s.new
+        and name not in s.old
+    )
+
+
+def _zero_copy(s: Situation) -> bool:
+    return "zero-copy-send" in s.new and (
+        "multifd" not in s.new or bool({"compress", "xbzrle"} & s.new) or s.compressed_or_tls
+    )
+
+
+RULES = (
+    Rule(
+        lambda s: s.traits.colo_needs_return_path and _without("x-colo", "return-path")(s),
+        "Capability 'x-colo' requires capability 'return-path'",
+    ),
+    Rule(
+        lambda s: (
+            "postcopy-ram" in s.new
+            and "postcopy-ram" not in s.old
+            and s.inmigrate
+            and bool(s.postcopy_fault)
+        ),
+        "Postcopy is not supported",
+        lambda s: f": {s.postcopy_fault}" if s.traits.postcopy_fault_in_error else "",
+    ),
+    Rule(
+        _both("postcopy-ram", "x-ignore-shared"),
+        "Postcopy is not compatible with ignore-shared",
+    ),
+    Rule(
+        lambda s: s.traits.postcopy_excludes_multifd and _both("postcopy-ram", "multifd")(s),
+        "Postcopy is not yet compatible with multifd",
+    ),
+    Rule(
+        lambda s: "background-snapshot" in s.new and s.write_tracking == "kernel",
+        "Background-snapshot is not supported by host kernel",
+    ),
+    Rule(
+        lambda s: "background-snapshot" in s.new and s.write_tracking == "memory",
+        "Background-snapshot is not compatible with guest memory configuration",
+    ),
+    *(
+        Rule(
+            _both("background-snapshot", name),
+            f"Background-snapshot is not compatible with {name}",
+        )
+        for name in _SNAPSHOT_EXCLUDES
+    ),
+    Rule(_zero_copy, ZERO_COPY),
+    Rule(
+        lambda s: (
+            not s.traits.capabilities_fixed_by_listening
+            and "multifd" in s.new
+            and s.inmigrate
+            and not s.multi_channel
+        ),
+        "multifd is not supported by current protocol",
+    ),
+    Rule(_without("postcopy-preempt", "postcopy-ram"), "Postcopy preempt requires postcopy-ram"),
+    Rule(_late("postcopy-preempt"), "Postcopy preempt must be set before incoming starts"),
+    Rule(_both("postcopy-preempt", "compress"), "Postcopy preempt not compatible with compress"),
+    Rule(_late("multifd"), "Multifd must be set before incoming starts"),
+    Rule(
+        _without("switchover-ack", "return-path"),
+        "Capability 'switchover-ack' requires capability 'return-path'",
+    ),
+    Rule(
+        _both("dirty-limit", "auto-converge"),
+        "dirty-limit conflicts with auto-converge either of then available currently",
+    ),
+    Rule(
+        lambda s: "dirty-limit" in s.new and not s.dirty_ring,
+        "dirty-limit requires KVM with accelerator property 'dirty-ring-size' set",
+    ),
+    Rule(_both("multifd", "compress"), "Multifd is not compatible with compress"),
+    Rule(
+        lambda s: s.traits.multifd_excludes_xbzrle and _both("multifd", "xbzrle")(s),
+        "Multifd is not compatible with xbzrle",
+    ),
+    Rule(_both("mapped-ram", "xbzrle"), "Mapped-ram migration is incompatible with xbzrle"),
+    Rule(_both("mapped-ram", "postcopy-ram"), "Mapped-ram migration is incompatible with postcopy"),
+)
+
+
+def first_fault(situation: Situation) -> str | None:
+    """The text of the first rule that refuses, None if the set is allowed."""
+    for rule in RULES:
+        if rule.bites(situation):
+            return rule.text + (rule.detail(situation) if rule.detail else "")
+    return None

@@ -1,0 +1,136 @@
+"""Migration parameters, each value knowing the layer it comes from.
+
+Which parameters there are, their types and defaults is the profile's affair; what values
+they may have is `parameter_rules`. A parameter's value is that of the highest layer that
+says something about it:
+
+    default < accelerator compat < machine compat < -global < -incoming config < QMP
+
+Changes are all or nothing: the merged set is checked as a whole, then laid down.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.migration.parameters.parameter_rules import check_parameters
+
+if TYPE_CHECKING:
+    from fakeqemu.profile import Profile
+
+
+class Layer(Enum):
+    """Where a value comes from, lowest first."""
+
+    DEFAULT = "default"
+    ACCELERATOR = "accelerator compat"
+    MACHINE = "machine compat"
+    GLOBAL = "-global"
+    CONFIG = "-incoming config"
+    QMP = "QMP"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a parameter's value comes from."""
+
+    #: the parameter
+    name: str
+    #: the value in force; None if it was never set and has no default
+    value: Any
+    #: the layer that gives it; None if none does
+    winner: Layer | None
+    #: what each layer says, lowest first; silent layers are absent
+    layers: dict[Layer, Any]
+
+
+class Layers:
+    """Named values in layers; also holds the migration object's other properties."""
+
+    def __init__(self, defaults: Mapping[str, Any]) -> None:
+        self._layers: dict[Layer, dict[str, Any]] = {layer: {} for layer in Layer}
+        self._layers[Layer.DEFAULT] = dict(defaults)
+
+    def lay(self, layer: Layer, name: str, value: Any) -> None:
+        """Let `layer` say `value` for `name`, unchecked; again replaces."""
+        self._layers[layer][name] = value
+
+    def explain(self, name: str) -> Explanation:
+        """What each layer says about `name`, and who wins."""
+        said = {layer: self._layers[layer][name] for layer in Layer if name in self._layers[layer]}
+        winner = next(reversed(said), None)
+        value = said[winner] if winner is not None else None
+        return Explanation(name, value, winner, said)
+
+    def values(self) -> dict[str, Any]:
+        """Every value in force; names in order of first mention."""
+        merged: dict[str, Any] = {}
+        for layer in Layer:
+            merged.update(self._layers[layer])
+        return merged
+
+    def __getitem__(self, name: str) -> Any:
+        explanation = self.explain(name)
+        if explanation.winner is None:
+            raise KeyError(name)
+        return explanation.value
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in values for values in self._layers.values())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values())
+
+
+class Parameters(Layers):
+    """The migration parameters of one machine."""
+
+    def __init__(self, profile: Profile, members: tuple[str, ...]) -> None:
+        super().__init__(copy.deepcopy(profile.migration_defaults.parameters))
+        self._traits = profile.traits
+        #: every name migrate-set-parameters takes, in the schema's order
+        self.members = members
+        #: called with the names and the layer after a change
+        self.on_change: list[Callable[[Mapping[str, Any], Layer], None]] = []
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value in force, or `default` if the version has no such parameter."""
+        explanation = self.explain(name)
+        return default if explanation.winner is None else explanation.value
+
+    @property
+    def compressed_or_tls(self) -> bool:
+        """Whether multifd compression or TLS is set up."""
+        return self.get("multifd-compression", "none") != "none" or bool(self.get("tls-creds"))
+
+    def reply(self) -> dict[str, Any]:
+        """As query-migrate-parameters shows them."""
+        return copy.deepcopy(self.values())
+
+    def check(self, capability: Callable[[str], bool]) -> None:
+        """Check the values in force. Raises QapiError with the first fault."""
+        values = self.values()
+        check_parameters(values, values, capability, self._traits)
+
+    def change(
+        self, changes: Mapping[str, Any], layer: Layer, capability: Callable[[str], bool]
+    ) -> None:
+        """Let `layer` say `changes` (checked types, null for an unset tls member).
+
+        All or nothing. Raises QapiError with the first fault of the merged set.
+        """
+        wanted = {
+            name: "" if value is None else copy.deepcopy(value)
+            for name, value in changes.items()
+            if name not in self._traits.inert_parameters
+        }
+        current = self.values()
+        check_parameters({**current, **wanted}, current, capability, self._traits)
+        for name, value in wanted.items():
+            self.lay(layer, name, value)
+        for listener in tuple(self.on_change):
+            listener(wanted, layer)

@@ -1,0 +1,104 @@
+"""What the migration room asks of the schema: members, enums, and command-line input.
+
+The only module of the room that walks schema types.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.qapi.json.streamer import parse_json
+from fakeqemu.qapi.readers.keyval import check_keyval, parse_keyval
+from fakeqemu.qapi.schema import ArrayType, EnumType, ObjectType, Type
+from fakeqemu.qapi.visitor import check_value
+
+if TYPE_CHECKING:
+    from fakeqemu.profile import Profile
+
+_SET_PARAMETERS = "migrate-set-parameters"
+_SET_CAPABILITIES = "migrate-set-capabilities"
+
+
+def parameter_types(profile: Profile) -> dict[str, Type]:
+    """Every member of migrate-set-parameters with its type, in schema order."""
+    members = profile.schema.commands[_SET_PARAMETERS].arg_type.members
+    return {member.name: member.type for member in members}
+
+
+def deprecated_capabilities(profile: Profile) -> frozenset[str]:
+    """Capabilities that the schema calls deprecated."""
+    status = _element(profile.schema.commands[_SET_CAPABILITIES].arg_type, "capabilities")
+    enum = _member(status, "capability")
+    assert isinstance(enum, EnumType)
+    return frozenset(name for name, feature in enum.features.items() if feature.deprecated)
+
+
+def statuses(profile: Profile) -> tuple[str, ...]:
+    """The values of MigrationStatus."""
+    enum = _member(profile.schema.events["MIGRATION"].arg_type, "status")
+    assert isinstance(enum, EnumType)
+    return enum.values
+
+
+def run_states(profile: Profile) -> frozenset[str]:
+    """The values of RunState."""
+    status = profile.schema.commands["query-status"].ret_type
+    assert isinstance(status, ObjectType)
+    enum = _member(status, "status")
+    assert isinstance(enum, EnumType)
+    return frozenset(enum.values)
+
+
+def info_members(profile: Profile) -> frozenset[str]:
+    """The members of MigrationInfo, and those of its `ram` as `ram.NAME`."""
+    info = profile.schema.commands["query-migrate"].ret_type
+    assert isinstance(info, ObjectType)
+    ram = _member(info, "ram")
+    assert isinstance(ram, ObjectType)
+    return frozenset(
+        [member.name for member in info.members] + [f"ram.{m.name}" for m in ram.members]
+    )
+
+
+def has_argument(profile: Profile, command: str, argument: str) -> bool:
+    """Whether `command` takes `argument`."""
+    members = profile.schema.commands[command].arg_type.members
+    return any(member.name == argument for member in members)
+
+
+def parse_parameters(profile: Profile, text: str) -> dict[str, Any]:
+    """Migration parameters as JSON (first character `{`) or key=value. Raises QapiError."""
+    type = profile.schema.commands[_SET_PARAMETERS].arg_type
+    return _parse(profile, type, text, None)
+
+
+def parse_channel(profile: Profile, text: str) -> dict[str, Any]:
+    """A MigrationChannel as JSON or key=value, its type first. Raises QapiError."""
+    type = _element(profile.schema.commands["migrate-incoming"].arg_type, "channels")
+    return _parse(profile, type, text, "channel-type")
+
+
+def parse_json_object(profile: Profile, text: str) -> dict[str, Any]:
+    """A JSON object, unchecked. Raises QapiError."""
+    value: dict[str, Any] = parse_json(text, profile.traits)
+    return value
+
+
+def _parse(profile: Profile, type: Type, text: str, implied_key: str | None) -> dict[str, Any]:
+    value: dict[str, Any]
+    if text.startswith("{"):
+        value = check_value(profile.schema, type, parse_json(text, profile.traits))
+    else:
+        value = check_keyval(type, parse_keyval(text, implied_key), profile.traits)
+    return value
+
+
+def _member(type: Type, name: str) -> Type:
+    assert isinstance(type, ObjectType)
+    return next(member.type for member in type.members if member.name == name)
+
+
+def _element(type: Type, name: str) -> Type:
+    array = _member(type, name)
+    assert isinstance(array, ArrayType)
+    return array.element

@@ -1,0 +1,1 @@
+"""The time model of a transfer: dirty pages, passes, throughput, downtime."""

@@ -1,0 +1,449 @@
+"""How long a transfer takes and what query-migrate shows of it: arithmetic, no pages.
+
+What is counted and when is that of migration/ram.c: migration_bitmap_sync() and of
+migration/migration.c: migration_update_counters().
+
+A guest's memory is described, not stored: how big, how much of it zeros, how fast and how far
+it is written to. A transfer is a row of passes. Each sends what was dirty at its beginning at
+a constant speed, so everything about it follows from its beginning and the time; a pass costs
+the same for one page and for a billion.
+
+Times are integer nanoseconds, amounts integer bytes or pages. Progress is kept as bytes times
+nanoseconds per second, so it does not depend on how often somebody looks: to advance in many
+steps is to advance in one.
+
+    transfer = Transfer(Workload(ram=4 << 30), Limits(), now=clock.now())
+    while not transfer.converged:
+        transfer.advance(transfer.next_change())
+    transfer.stop(now)                      # the guest stands still: switchover
+    transfer.advance(transfer.next_change())
+    assert transfer.phase == "done"
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fakeqemu.clock import MILLISECOND, SECOND
+from fakeqemu.migration.transfer.data import PAGE, Figures, Limits, Pass, Workload
+
+__all__ = ["PAGE", "Figures", "Limits", "Phase", "Transfer", "Workload"]
+
+#: QEMU measures in windows of this length; before the first it lets a pass come to its end
+WINDOW = 100 * MILLISECOND
+#: shortest time over which the guest is judged for throttling
+_JUDGED = SECOND
+#: passes made one by one in one call of `advance`; a guest that goes on like that is jumped over
+_PASSES_AT_ONCE = 4096
+
+Phase = Literal["precopy", "switchover", "postcopy", "done"]
+
+
+@dataclass(slots=True)
+class _Totals:
+    """Amounts of finished passes."""
+
+    zero: int = 0
+    normal: int = 0
+    precopy: int = 0
+    downtime: int = 0
+    postcopy: int = 0
+    multifd: int = 0
+    requests: int = 0
+
+
+@dataclass(slots=True)
+class _Judged:
+    """The time since the guest was last judged for throttling."""
+
+    since: int
+    dirtied: int = 0
+    transferred: int = 0
+    #: times in a row it was too fast
+    high: int = 0
+
+
+@dataclass(slots=True)
+class Transfer:
+    """One transfer under way; `now` is when its first pass begins."""
+
+    workload: Workload
+    limits: Limits
+    now: int
+    #: the guest runs and writes
+    running: bool = True
+    phase: Phase = field(default="precopy", init=False)
+    #: what was left at the last sync fits into downtime-limit: the guest may be stopped
+    converged: bool = field(default=False, init=False)
+    #: the dirty bitmap sync with which precopy ends is counted
+    last_sync_counts: bool = True
+    #: dirty bitmap syncs; the first is before the first pass
+    dirty_sync_count: int = field(default=1, init=False)
+    #: percent of time taken from vcpus; 0: not throttled
+    throttle: int = field(default=0, init=False)
+    #: vcpus are held to vcpu-dirty-limit
+    dirty_limited: bool = field(default=False, init=False)
+    dirty_pages_rate: int = field(default=0, init=False)
+    #: no byte moves (a broken postcopy)
+    halted: bool = field(default=False, init=False)
+    started: int = field(init=False)
+    #: when the guest was stopped
+    stopped: int | None = field(default=None, init=False)
+    _pass: Pass = field(init=False)
+    _totals: _Totals = field(init=False)
+    _judged: _Judged = field(init=False)
+    #: bytes written to since the last sync, times nanoseconds per second
+    _dirty: int = field(default=0, init=False)
+    #: what of it was already there when the pass began, too little for a page
+    _carried: int = field(default=0, init=False)
+    #: pages, zeros and what was carried into the pass before, if it was made in whole at the
+    #: present pace
+    _before: tuple[int, int, int] | None = field(default=None, init=False)
+    #: when a first short pass was taken for all there is, without a second sync
+    _unseen: int | None = field(default=None, init=False)
+    #: since when the pace is what it is
+    _settled: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.now
+        self._settled = self.now + WINDOW
+        pages = self.workload.pages
+        self._pass = Pass(pages, self.workload.zero_pages, self.now, live=self.running)
+        self._totals = _Totals()
+        self._judged = _Judged(self.now)
+
+    # -- pace --------------------------------------------------------------------------------
+
+    @property
+    def bandwidth(self) -> int:
+        """Bytes a second that may move now, at least 1 unless nothing moves at all."""
+        if self.halted or not self.workload.link:
+            return 0
+        limit = self.limits.max_bandwidth
+        if self.phase == "postcopy":
+            limit = self.limits.max_postcopy_bandwidth
+        elif self.phase == "switchover":
+            limit = 0
+        return min(limit or self.workload.link, self.workload.link)
+
+    @property
+    def speed(self) -> int:
+        """Bytes a second that move in this pass: no faster than pages are looked at."""
+        speed = self.bandwidth
+        if speed and self._pass.pages:
+            speed = min(speed, max(1, self.workload.scan * self._pass.wire // self._pass.pages))
+        return speed
+
+    @property
+    def dirty_rate(self) -> int:
+        """Bytes a second the guest writes to now."""
+        if not self.running:
+            return 0
+        rate = self.workload.dirty_rate * (100 - self.throttle) // 100
+        if self.dirty_limited:
+            rate = min(rate, self.limits.vcpu_dirty_limit * self.workload.vcpus << 20)
+        return rate
+
+    @property
+    def threshold(self) -> int:
+        """Bytes that may be left for the guest to be stopped."""
+        speed = self.limits.avail_switchover_bandwidth or self.bandwidth
+        return speed * self.limits.downtime_limit // 1000
+
+    def set_limits(self, now: int, limits: Limits) -> None:
+        """Other parameters from `now` on."""
+        self.advance(now)
+        self.limits = limits
+        self._unsettle()
+
+    def set_running(self, now: int, running: bool) -> None:
+        """The guest runs, or is paused, from `now` on."""
+        self.advance(now)
+        self.running = running
+        self._unsettle()
+
+    def set_workload(self, now: int, workload: Workload) -> None:
+        """The guest is busy in another way from `now` on; its memory is the same."""
+        self.advance(now)
+        self.workload = workload
+        self._unsettle()
+
+    def set_halted(self, now: int, halted: bool) -> None:
+        """Nothing moves, or moves again, from `now` on."""
+        self.advance(now)
+        self.halted = halted
+        self._unsettle()
+
+    def _unsettle(self) -> None:
+        self._settled, self._before = max(self._settled, self.now), None
+
+    # -- time --------------------------------------------------------------------------------
+
+    def next_change(self) -> int | None:
+        """When a pass ends or the switchover may have become possible; None: never."""
+        if self.phase == "done":
+            return None
+        current, speed = self._pass, self.speed
+        left = current.wire * SECOND - current.done
+        if left > 0 and not speed:
+            return None
+        end = self.now + (-(-left // speed) if left > 0 else 0)
+        if self.phase != "precopy":
+            extra = self.workload.device_time if self.phase == "switchover" else 0
+            return max(end, current.began + extra)
+        if not current.pages and not self.dirty_rate and not self._dirty and self.converged:
+            return None
+        if self._unseen is not None:
+            return max(self.now, self._unseen + self.workload.sync_time)
+        end = max(end, current.began + self.workload.sync_time)
+        return min(end, self._crossing(speed, end))
+
+    def _crossing(self, speed: int, end: int) -> int:
+        """When little enough is left of the pass to look whether that is all."""
+        current = self._pass
+        earliest = max(current.began + self.workload.sync_time, self.started + WINDOW, self.now)
+        bandwidth = self.limits.avail_switchover_bandwidth or self.bandwidth
+        enough = bandwidth * self.limits.downtime_limit // 1000 // PAGE
+        if earliest >= end or not enough:
+            return end
+        if current.pages <= enough:
+            return earliest
+        # the first moment at which at most `enough` pages are left
+        target = -(-(current.pages - enough) * current.wire * SECOND // current.pages)
+        return max(earliest, self.now + -(-max(0, target - current.done) // speed))
+
+    def advance(self, to: int) -> None:
+        """Move on to time `to`, through all that happens on the way. Never goes back."""
+        made = 0
+        while (change := self.next_change()) is not None and change <= to:
+            current = (self._pass.pages, self._pass.zero, self._carried)
+            if self.phase == "precopy" and (
+                made > _PASSES_AT_ONCE or (current == self._before and not self._judging)
+            ):
+                self._jump(change, to)
+                if (change := self.next_change()) is None or change > to:
+                    break
+            self._before = current if self._pass.began >= self._settled else None
+            self._run(change)
+            self._end_pass()
+            made += 1
+        self._run(max(self.now, to))
+
+    def _run(self, to: int) -> None:
+        """Let time pass within a pass."""
+        elapsed, self.now = to - self.now, to
+        self._pass.done = min(
+            self._pass.done + elapsed * self.speed, self._pass.wire * SECOND
+        )
+        most = self.workload.dirty_pages_limit * PAGE * SECOND
+        self._dirty = min(self._dirty + elapsed * self.dirty_rate, most)
+
+    @property
+    def _judging(self) -> bool:
+        """Whether the guest may yet be slowed down."""
+        limits = self.limits
+        if limits.auto_converge:
+            return self.throttle < limits.max_cpu_throttle
+        return limits.dirty_limit and not self.dirty_limited
+
+    def _jump(self, change: int, to: int) -> None:
+        """Skip whole passes of a guest that has settled: each is as the last one was."""
+        length = change - self._pass.began
+        count = (to - change) // max(1, length)
+        if count < 2:
+            return
+        count -= 1
+        current = self._pass
+        sent = Pass(current.pages, current.zero, current.began, live=current.live)
+        sent.done = min(current.wire * SECOND, length * self.speed)
+        self._totals.zero += count * sent.sent_zero
+        self._totals.normal += count * sent.sent_normal
+        self._count_bytes(count * sent.share(sent.wire))
+        self.dirty_sync_count += count
+        current.began += count * length
+        self.now += count * length
+        self._judged = _Judged(self.now, 0, self._sent_bytes())
+
+    # -- passes ------------------------------------------------------------------------------
+
+    @property
+    def dirty_pages(self) -> int:
+        """Pages written to since the last sync.
+
+        What makes no whole page counts at a later sync: a guest that writes seldom has passes
+        in which it writes nothing.
+        """
+        return min(self._dirty // (PAGE * SECOND), self.workload.dirty_pages_limit)
+
+    def _end_pass(self) -> None:
+        if self.phase in ("switchover", "postcopy"):
+            self._account()
+            self._pass = Pass(0, 0, self.now)
+            self.phase = "done"
+            return
+        threshold = self.threshold
+        fits = self.dirty_pages * PAGE <= threshold and not self._pass.left
+        if fits and self._unseen is None and self.now - self.started < WINDOW:
+            self.converged, self._unseen = True, self.now
+            return
+        self._synchronise()
+        self.converged = self._pass.pages * PAGE <= threshold
+
+    def _account(self) -> int:
+        """Count what this pass has sent; pages it has not."""
+        current = self._pass
+        self._totals.zero += current.sent_zero
+        self._totals.normal += current.sent_normal
+        self._count_bytes(current.share(current.wire))
+        self._totals.requests += self._requests()
+        return current.left
+
+    def _count_bytes(self, size: int) -> None:
+        name = self._counted_as
+        setattr(self._totals, name, getattr(self._totals, name) + size)
+
+    @property
+    def _counted_as(self) -> str:
+        """Which counter has the bytes of this pass: a guest that stands still has downtime."""
+        if self.phase == "postcopy":
+            return "postcopy"
+        if self.phase == "precopy" and self.limits.multifd:
+            return "multifd"
+        return "precopy" if self.phase == "precopy" and self._pass.live else "downtime"
+
+    def _requests(self) -> int:
+        if self.phase != "postcopy":
+            return 0
+        return self._pass.share(self._pass.pages * self.workload.fault_permille // 1000)
+
+    def _synchronise(self) -> None:
+        """Sync the dirty bitmap: what is left and what has been written to is the next pass."""
+        dirtied = self.dirty_pages
+        zero_left = self._pass.zero - self._pass.sent_zero
+        left = self._account()
+        self._dirty, self._unseen = self._dirty % (PAGE * SECOND), None
+        self._carried = self._dirty
+        self.dirty_sync_count += 1
+        pages = min(left + dirtied, self.workload.pages)
+        self._pass = Pass(pages, min(zero_left, pages), self.now, live=self.running)
+        self._judge(dirtied)
+
+    def _judge(self, dirtied: int) -> None:
+        """Throttle a guest that writes faster than it is sent, twice in a row."""
+        judged = self._judged
+        judged.dirtied += dirtied * PAGE
+        if self.now - judged.since < _JUDGED or self.phase != "precopy":
+            return
+        sent = self._sent_bytes()
+        self.dirty_pages_rate = judged.dirtied // PAGE * SECOND // (self.now - judged.since)
+        allowed = (sent - judged.transferred) * self.limits.throttle_trigger_threshold // 100
+        high = judged.high
+        if judged.dirtied > allowed:
+            high += 1
+            if high >= 2:
+                high = 0
+                self._throttle_down(judged.dirtied, allowed)
+        self._judged = _Judged(self.now, 0, sent, high)
+
+    def _throttle_down(self, dirtied: int, allowed: int) -> None:
+        limits = self.limits
+        if limits.auto_converge:
+            step = limits.cpu_throttle_increment
+            self._unsettle()
+            if not self.throttle:
+                self.throttle = limits.cpu_throttle_initial
+                return
+            if limits.cpu_throttle_tailslow and dirtied:
+                share = 100 - self.throttle
+                step = min(step, share - share * allowed // dirtied)
+            self.throttle = min(self.throttle + step, limits.max_cpu_throttle)
+        elif limits.dirty_limit:
+            self._unsettle()
+            self.dirty_limited = True
+
+    # -- switchover --------------------------------------------------------------------------
+
+    def sync_again(self) -> None:
+        """Make sure of what is left if it is only thought to be little."""
+        if self._unseen is not None:
+            self._synchronise()
+            self.converged = self._pass.pages * PAGE <= self.threshold
+
+    def stop(self, now: int) -> None:
+        """The guest stands still: the rest and the device states are sent, then it is done."""
+        self._leave_precopy(now, "switchover")
+        self._pass.extra = self.workload.device_bytes
+
+    def start_postcopy(self, now: int) -> None:
+        """The guest runs on the other side: the rest follows it."""
+        self._leave_precopy(now, "postcopy")
+
+    def _leave_precopy(self, now: int, phase: Phase) -> None:
+        if self.phase != "precopy":
+            raise ValueError(f"cannot go from {self.phase} to {phase}")
+        if now > self.now:
+            # what is due at this very moment does not happen any more
+            self.advance(now)
+        self.running = False
+        syncs = self.dirty_sync_count
+        self._synchronise()
+        if not self.last_sync_counts:
+            self.dirty_sync_count = syncs
+        self.stopped = self.now
+        self.phase = phase
+        self.throttle = 0
+        self.dirty_limited = False
+
+    # -- figures -----------------------------------------------------------------------------
+
+    def _sent_bytes(self) -> int:
+        totals = self._totals
+        return totals.precopy + totals.downtime + totals.postcopy + totals.multifd
+
+    @property
+    def remaining(self) -> int:
+        """Bytes of guest memory still to send, as known at the last sync."""
+        return self._pass.left * PAGE
+
+    @property
+    def speed_unknown(self) -> bool:
+        """Whether it came to a second sync before the speed of the channel was measured."""
+        return self.dirty_sync_count > 1 and self.now - self.started < WINDOW
+
+    @property
+    def expected_downtime(self) -> int:
+        """Milliseconds the guest would stand still if it were stopped now."""
+        if not self.dirty_pages_rate or not self.bandwidth:
+            return self.limits.downtime_limit
+        speed = self.limits.avail_switchover_bandwidth or self.bandwidth
+        return self.remaining * 1000 // speed
+
+    def figures(self) -> Figures:
+        """Everything query-migrate shows of RAM, as of `now`."""
+        current, totals = self._pass, self._totals
+        kinds = ("precopy", "multifd", "downtime", "postcopy")
+        size = {name: getattr(totals, name) for name in kinds}
+        size[self._counted_as] += current.share(current.wire)
+        transferred = sum(size.values())
+        elapsed = self.now - self.started
+        speed = self.speed if current.wire and self.phase != "done" else 0
+        if self.phase == "done" and elapsed:
+            speed = transferred * SECOND // elapsed
+        each = speed * current.pages // current.wire if current.wire else 0
+        return Figures(
+            transferred=transferred,
+            remaining=self.remaining,
+            total=self.workload.ram,
+            duplicate=totals.zero + current.sent_zero,
+            normal=totals.normal + current.sent_normal,
+            dirty_pages_rate=self.dirty_pages_rate,
+            mbps=speed * 8 / 1_000_000,
+            dirty_sync_count=self.dirty_sync_count,
+            postcopy_requests=totals.requests + self._requests(),
+            multifd_bytes=size["multifd"],
+            pages_per_second=each,
+            precopy_bytes=size["precopy"],
+            downtime_bytes=size["downtime"],
+            postcopy_bytes=size["postcopy"],
+        )

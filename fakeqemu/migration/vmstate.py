@@ -1,0 +1,263 @@
+"""The machine as a stream and a transfer see it: names, sizes, and pages that are not zero."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
+from fakeqemu.formats.migration_stream.load_context import Expectation, LocalBlock
+from fakeqemu.formats.migration_stream.vmstate import vmstate_fields as layout
+from fakeqemu.formats.migration_stream.writer import Source, SourceBlock
+from fakeqemu.migration import cpr
+from fakeqemu.migration.parameters import schema_info as schemainfo
+from fakeqemu.migration.transfer.data import PAGE, Limits, Workload
+from fakeqemu.model.boards.ramblocks import Block, blocks_of
+from fakeqemu.model.qdev import pci_info as pci
+from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.model.qdev.devpath import device_path, section_name
+
+if TYPE_CHECKING:
+    from fakeqemu.migration.block_dirty_bitmaps import IncomingBitmaps
+    from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.model.machine import Machine
+
+_PCI_SECTION = re.compile(r"([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f:.]*[0-9a-f]{2}\.[0-7])/")
+
+
+#: bytes of memory that are not zeros before the firmware of a PC has run, and after it has
+_FIRMWARE_FRESH = 50 * PAGE
+_FIRMWARE_STARTED = 120 * PAGE
+
+
+def machine_name(vm: Machine) -> str:
+    """The machine type as the stream names it."""
+    asked = vm.configuration.machine_type
+    machine = vm.profile.default_machine if asked is None else vm.profile.machine(asked)
+    return machine.name if machine is not None else ""
+
+
+def _uuid(vm: Machine) -> UUID | None:
+    return UUID(vm.configuration.uuid) if vm.configuration.uuid else None
+
+
+def _describes(vm: Machine) -> bool:
+    return not vm.qom.root.children or not vm.qom.container("/machine").values.get(
+        "suppress-vmdesc"
+    )
+
+
+def _property(migration: MigrationObject, name: str) -> bool:
+    """A switch that not every version has."""
+    return name in migration.properties and bool(migration.properties[name])
+
+
+def source(vm: Machine, migration: MigrationObject) -> Source:
+    """The machine as the writer of a stream takes it."""
+    properties = migration.properties
+    on = frozenset(name for name, state in _states(migration).items() if state)
+    return Source(
+        machine_name(vm),
+        tuple(SourceBlock(block.name, block.size) for block in blocks_of(vm)),
+        on,
+        _uuid(vm),
+        configuration=bool(properties["send-configuration"]),
+        footers=bool(properties["send-section-footer"]),
+        flush_each_section=_property(migration, "multifd-flush-after-each-section"),
+        description=_describes(vm),
+        global_state=bool(properties["store-global-state"]),
+        switchover_start=_property(migration, "send-switchover-start"),
+        ram_id=_ram_id(vm),
+        page_size_summary=_page_sizes(vm),
+        content=_content(vm, migration),
+        unsent=(*_cpu_sections(vm), *_user_sections(vm)),
+    )
+
+
+def expectation(
+    vm: Machine,
+    migration: MigrationObject,
+    file_offset: int = 0,
+    bitmaps: IncomingBitmaps | None = None,
+) -> Expectation:
+    """The machine as the reader of a stream compares it."""
+    blocks = {
+        block.name: LocalBlock(
+            block.size, block.reserved if block.reserved > block.size else None
+        )
+        for block in blocks_of(vm)
+    }
+    properties = migration.properties
+    return Expectation(
+        machine_name(vm),
+        _states(migration),
+        _uuid(vm),
+        blocks,
+        blocks_complete=vm.machine_type is not None,
+        section=lambda name, instance: _section_version(vm, name, instance),
+        runstates=schemainfo.run_states(vm.profile),
+        configuration=bool(properties["send-configuration"]),
+        footers=bool(properties["send-section-footer"]),
+        description=_describes(vm),
+        page_size_summary=_page_sizes(vm),
+        file_offset=file_offset,
+        memory=vm.guest_memory,
+        bitmaps=bitmaps,
+    )
+
+
+def _content(vm: Machine, migration: MigrationObject) -> Callable[[str], Mapping[int, bytes]]:
+    """What pages contain, by block; of memory that is handed over in other ways nothing."""
+    ignored = migration.capabilities("x-ignore-shared")
+    all_shared = migration.mode in cpr.SHARING
+    left = {b.name for b in blocks_of(vm) if all_shared or (ignored and b.shared)}
+    return lambda block: {} if block in left else vm.guest_memory.pages(block)
+
+
+def _page_sizes(vm: Machine) -> int:
+    """Sizes of host pages of all RAM, or-ed: nothing where there is none."""
+    return PAGE_SIZE if blocks_of(vm) else 0
+
+
+def _section_version(vm: Machine, name: str, instance: int) -> int | None:
+    """The newest version of a section that is taken; any, if it is skipped unread."""
+    fixed = layout.known(name, vm.profile.traits)
+    if fixed is not None:
+        return fixed.version_id
+    return None if lacks_section(vm, name, instance) else 0xFFFF_FFFF
+
+
+def _ram_id(vm: Machine) -> int:
+    """The number of the `ram` section: it shows in errors, and depends on what came before it."""
+    configuration = vm.configuration
+    has_audio = configuration.has_defaults or bool(configuration.audiodevs)
+    return 2 if has_audio or vm.profile.traits.stream_audio_always else 1
+
+
+def _states(migration: MigrationObject) -> dict[str, bool]:
+    return {name: migration.capabilities(name) for name in migration.capabilities.names}
+
+
+# -- sections of devices -------------------------------------------------------------------------
+
+
+def lacks_section(vm: Machine, name: str, instance: int) -> bool:
+    """Whether the machine surely has no section of this name and instance.
+
+    That is so if no device is at its PCI address, or one with another section; or no such CPU.
+    """
+    if name == vm.profile.traits.stream_cpu_section and vm.machine_type is not None:
+        return (name, instance) not in _cpu_sections(vm)
+    match = _PCI_SECTION.match(name)
+    if match is None or vm.machine_type is None:
+        return False
+    return match[1] not in _pci_paths(vm) or _other_section(vm, match[1], name)
+
+
+def _other_section(vm: Machine, path: str, name: str) -> bool:
+    """Whether a user's device, known with its section, is at `path`, and this is another's."""
+    names = _section_names(vm)
+    return (
+        name[len(path) + 1 :] in names.values()
+        and any(
+            device_path(vm, device) == path and any(obj.type in names for obj in device.walk())
+            for device in vm.devices.user_devices()
+        )
+        and all(name != known for known, _ in _user_sections(vm))
+    )
+
+
+def _section_names(vm: Machine) -> dict[str, str]:
+    """The section of each device type that is known to have one."""
+    try:
+        names: dict[str, str] = vm.profile.part("vmstates")
+    except FileNotFoundError:
+        return {}
+    return names
+
+
+def _pci_paths(vm: Machine) -> set[str]:
+    """What the board has on its first bus, and what users have plugged anywhere."""
+    found = {
+        f"0000:00:{entry['slot']:02x}.{entry['function']:x}"
+        for bus in pci.query(vm)[:1]
+        for entry in bus["devices"]
+    }
+    return found | {device_path(vm, device) for device in vm.devices.user_devices()}
+
+
+def _cpu_sections(vm: Machine) -> list[tuple[str, int]]:
+    """Name and instance of one section of each CPU, which tells that it is there."""
+    if vm.machine_type is None:
+        return []
+    name, cpus = vm.profile.traits.stream_cpu_section, vm.cpus
+    indexes = [cpu.index for cpu in cpus.present()]
+    if name == "apic":
+        return [(name, cpus.topology.apic_id(index)) for index in indexes]
+    return [(name, index) for index in indexes]
+
+
+def _user_sections(vm: Machine) -> list[tuple[str, int]]:
+    """Name and instance of the sections that users' devices have, as far as types tell."""
+    if vm.machine_type is None:
+        return []
+    names = _section_names(vm)
+    found: list[tuple[str, int]] = []
+    for device in vm.devices.user_devices():
+        for obj in device.walk():
+            if isinstance(obj, DeviceObject) and obj.type in names:
+                name = section_name(vm, obj, names[obj.type])
+                found.append((name, sum(name == known for known, _ in found)))
+    return found
+
+
+# -- the transfer --------------------------------------------------------------------------------
+
+
+def workload(vm: Machine, migration: MigrationObject) -> Workload:
+    """The guest that the time model works with: the tester's, or an idle one.
+
+    Its memory is always the machine's.
+    """
+    ignored = migration.capabilities("x-ignore-shared")
+    ram = sum(block.size for block in blocks_of(vm) if not (ignored and block.shared))
+    if migration.mode in cpr.SHARING:
+        ram = 0
+    given: Workload | None = vm.guest_workload
+    base = given
+    if base is None:
+        vcpus = max(1, vm.cpus.topology.cpus)
+        base = Workload(vcpus=vcpus, content=_firmware_content(vm, migration))
+    return replace(base, ram=ram)
+
+
+def _firmware_content(vm: Machine, migration: MigrationObject) -> int:
+    """Bytes that the firmware has in memory: an idle guest has nothing else there."""
+    if vm.machine_type is None:
+        return 0
+    stopped_in = migration.outgoing.vm_stop.vm_old_state or vm.runstate.current
+    return _FIRMWARE_FRESH if stopped_in == "prelaunch" else _FIRMWARE_STARTED
+
+
+def limits(migration: MigrationObject) -> Limits:
+    """Parameters and capabilities that bear on the transfer."""
+    get, on = migration.parameters.get, migration.capabilities
+    given: dict[str, Any] = {
+        name: get(name.replace("_", "-"))
+        for name in Limits.__dataclass_fields__
+        if name.replace("_", "-") in migration.types
+    }
+    return Limits(
+        **{name: value for name, value in given.items() if value is not None},
+        auto_converge=on("auto-converge"),
+        dirty_limit=on("dirty-limit"),
+        multifd=on("multifd"),
+    )
+
+
+def received_blocks(vm: Machine) -> dict[str, Block]:
+    """The blocks by name."""
+    return {block.name: block for block in blocks_of(vm)}

@@ -1,0 +1,1 @@
+"""Block drivers: protocols, formats, filters (block/*.c)."""

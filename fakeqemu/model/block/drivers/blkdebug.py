@@ -1,0 +1,294 @@
+"""blkdebug: errors on request, by rules that events switch on and states tell apart.
+
+See QEMU's block/blkdebug.c and docs/devel/testing/blkdebug.rst.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.formats import extents
+from fakeqemu.model.block.drivers.base import driver
+from fakeqemu.model.block.drivers.filters import FILTER_ROLE, Filter
+from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fakeqemu.formats.extents import Range
+    from fakeqemu.model.block.graph.graph import Graph
+    from fakeqemu.model.block.graph.node import Edge, Node
+
+_SECTOR = 512
+_LARGEST_LIMIT = (1 << 31) - 1
+
+#: events that the model's images come to; others would never, and are refused
+EVENTS = frozenset(
+    {"none", "pwritev", "pwritev_zero", "pwritev_done", "cor_write", "read_aio", "write_aio"}
+)
+#: kinds of access that a rule without `iotype` is for
+_USUAL = frozenset({"read", "write", "write-zeroes", "discard", "flush"})
+#: option -> the limit it sets
+_LIMITS = {
+    "max-transfer": "max-transfer",
+    "opt-write-zero": "write-zeroes-alignment",
+    "max-write-zero": "max-write-zeroes",
+    "opt-discard": "discard-alignment",
+    "max-discard": "max-discard",
+}
+#: a permission's name in options -> its bit
+_PERMISSIONS = {
+    "consistent-read": perms.CONSISTENT_READ,
+    "write": perms.WRITE,
+    "write-unchanged": perms.WRITE_UNCHANGED,
+    "resize": perms.RESIZE,
+}
+
+#: members of rules in a file
+_NUMBERS = ("state", "new_state", "errno", "sector", "delay-ns")
+_FLAGS = ("once", "immediately")
+_ENUMS = {"event": "BlkdebugEvent", "iotype": "BlkdebugIOType"}
+
+
+@driver
+class Blkdebug(Filter):
+    """Errors injected on request."""
+
+    name = "blkdebug"
+    first_child = "image"
+    role = FILTER_ROLE
+    takes_events = True
+    in_file_names = True
+    ignored = ("config", "align", *_LIMITS, "inject-error", "set-state")
+    strong = ("config", "inject-error", "set-state")
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self._state = 1
+        #: rules by event, newest first
+        self._injections: dict[str, list[dict[str, Any]]] = {}
+        self._transitions: dict[str, list[dict[str, Any]]] = {}
+        #: those that an event has switched on, first come first served
+        self._active: list[dict[str, Any]] = []
+        self._limits: dict[str, int] = {}
+        self._take, self._unshare = 0, 0
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """Read the rules and check the limits. Raises QapiError."""
+        given = dict(options)
+        if "config" in options:
+            self._read_config(options["config"])
+        for rule in options.get("inject-error") or ():
+            self._add(self._injections, rule)
+        for rule in options.get("set-state") or ():
+            self._add(self._transitions, rule)
+        self._take = _bits(options.pop("take-child-perms", ()))
+        self._unshare = _bits(options.pop("unshare-child-perms", ()))
+        super().open(node, options)
+        self._set_limits(node, given)
+        self.event("none")
+
+    def _add(self, rules: dict[str, list[dict[str, Any]]], rule: dict[str, Any]) -> None:
+        event = rule["event"]
+        if event not in EVENTS:
+            raise NotModelledError(f"blkdebug event {event}")
+        if rule.get("delay-ns"):
+            raise NotModelledError("blkdebug delay-ns")
+        rules.setdefault(event, []).insert(0, dict(rule))
+
+    def _set_limits(self, node: Node, options: dict[str, Any]) -> None:
+        align = options.get("align", 0)
+        if align and (align & align - 1 or align >= _LARGEST_LIMIT):
+            raise QapiError(f"Cannot meet constraints with align {align}")
+        below = self._below(node)
+        align = max(align, below.driver.limits(below)["request-alignment"])
+        self._limits = {"request-alignment": align}
+        for name, limit in _LIMITS.items():
+            value = options.get(name, 0)
+            unit = align
+            if name.startswith("max-") and name != "max-transfer":
+                unit = max(align, options.get(name.replace("max", "opt", 1), 0))
+            if value and (value >= _LARGEST_LIMIT or value % unit):
+                raise QapiError(f"Cannot meet constraints with {name} {value}")
+            if value:
+                self._limits[limit] = value
+
+    def limits(self, node: Node) -> dict[str, Any]:
+        """Those asked for, else the image's."""
+        return {**super().limits(node), **self._limits}
+
+    def child_permissions(
+        self, node: Node, edge: Edge, perm: int, shared: int
+    ) -> tuple[int, int]:
+        """As for any filter, with what was asked for."""
+        wanted, left = super().child_permissions(node, edge, perm, shared)
+        return wanted | self._take, left & ~self._unshare
+
+    # -- rules -----------------------------------------------------------------------------------
+
+    def event(self, name: str) -> None:
+        """Something has come about above: switch on its rules, and change the state.
+
+        See block/blkdebug.c: blkdebug_debug_event() and process_rule().
+        """
+        found = [r for r in self._injections.get(name, ()) if self._applies(r)]
+        if found:
+            self._active = found[::-1]
+        for rule in self._transitions.get(name, ()):
+            if self._applies(rule):
+                self._state = rule["new_state"]
+                break
+
+    def _applies(self, rule: dict[str, Any]) -> bool:
+        return rule.get("state", 0) in (0, self._state)
+
+    def _meet(self, kind: str, offset: int, count: int) -> None:
+        """Fail as an active rule says. Raises BlockIoError."""
+        for rule in self._active:
+            wanted = rule.get("iotype")
+            at = rule.get("sector", -1) * _SECTOR
+            if kind not in ({wanted} if wanted else _USUAL):
+                continue
+            if at >= 0 and not offset <= at < offset + count:
+                continue
+            if rule.get("once", False):
+                for rules in (self._active, *self._injections.values()):
+                    rules[:] = [each for each in rules if each is not rule]
+            number = rule.get("errno", errno.EIO)
+            if number:
+                raise extents.BlockIoError(os.strerror(number))
+            return
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:
+        """Read, or fail."""
+        self._meet("read", offset, count)
+        return super().read(node, offset, count)
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Write, or fail."""
+        self._meet("write", offset, len(data))
+        super().write(node, offset, data)
+
+    def zero(self, node: Node, offset: int, count: int) -> None:
+        """Write zeros, or fail."""
+        self._meet("write-zeroes", offset, count)
+        super().zero(node, offset, count)
+
+    def discard(self, node: Node, offset: int, count: int) -> None:
+        """Discard, or fail."""
+        self._meet("discard", offset, count)
+        super().discard(node, offset, count)
+
+    def flush(self, node: Node) -> None:
+        """Flush, or fail."""
+        self._meet("flush", 0, 0)
+        super().flush(node)
+
+    def status(self, node: Node, start: int, end: int) -> Iterator[Range]:
+        """What is where, or fail."""
+        self._meet("block-status", start, end - start)
+        return super().status(node, start, end)
+
+    # -- the file of rules -------------------------------------------------------------------------
+
+    def _read_config(self, path: str) -> None:
+        """Rules out of a file in the format of -readconfig. Raises QapiError."""
+        try:
+            file = self.graph.files.open(path, writable=False)
+            text = file.read(0, file.size()).decode(errors="replace")
+            file.close()
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            what = self.graph.vm.profile.traits.blkdebug_no_config.format(path)
+            raise QapiError(f"{what}: {reason}") from None
+        rules: dict[str, list[dict[str, str]]] = {"inject-error": [], "set-state": []}
+        group: dict[str, str] | None = None
+        for number, line in enumerate(text.splitlines(), 1):
+            words = line.strip()
+            if not words or words.startswith("#"):
+                continue
+            if (head := re.fullmatch(r'\[([^\s"\]]+)(?: "[^"]*")?\]', words)) is not None:
+                if head[1] not in rules:
+                    raise QapiError(f"There is no option group '{head[1]}'")
+                group = {}
+                rules[head[1]].append(group)
+            elif group is None:
+                raise QapiError(f"{path}:{number}: no group defined")
+            else:
+                # a line without a value gives an empty one, as in QEMU
+                pair = re.fullmatch(r'(\S+) *= *"([^"]*)".*', words)
+                name, value = (pair[1], pair[2]) if pair else (words.split()[0], "")
+                group[name] = value
+        for each in rules["inject-error"]:
+            self._add(self._injections, self._typed(each))
+        for each in rules["set-state"]:
+            self._add(self._transitions, self._typed(each))
+
+    def _typed(self, rule: dict[str, str]) -> dict[str, Any]:
+        """A rule of a file with numbers and flags for texts. Raises QapiError."""
+        found: dict[str, Any] = {}
+        for name, value in rule.items():
+            if name in _NUMBERS:
+                try:
+                    found[name] = int(value, 0)
+                except ValueError:
+                    raise QapiError(f"Parameter '{name}' expects a number") from None
+            elif name in _FLAGS:
+                if value not in ("on", "off"):
+                    raise QapiError(f"Parameter '{name}' expects 'on' or 'off'")
+                found[name] = value == "on"
+            elif name in _ENUMS:
+                found[name] = value
+            else:
+                raise QapiError(f"Invalid parameter '{name}'")
+        if "event" not in found:
+            raise QapiError("Missing event name for rule")
+        for name, enum in _ENUMS.items():
+            known = self.graph.vm.profile.schema.enum_values(enum)
+            if name in found and found[name] not in known:
+                raise QapiError(f"invalid parameter value: {found[name]}")
+        return found
+
+    # -- what it shows -----------------------------------------------------------------------------
+
+    def significant_options(self, node: Node) -> dict[str, Any]:
+        """Rules as one option each, numbered."""
+        found: dict[str, Any] = {}
+        for name, value in super().significant_options(node).items():
+            if not isinstance(value, list):
+                found[name] = value
+                continue
+            for number, rule in enumerate(value):
+                found.update({f"{name}.{number}.{key}": each for key, each in rule.items()})
+        return found
+
+    def allocated(self, node: Node) -> int | None:  # noqa: ARG002
+        """It does not say."""
+        return None
+
+    def exact_filename(self, node: Node) -> str | None:
+        """`blkdebug:CONFIG:FILE` where nothing else was given."""
+        edge = node.children["image"]
+        if any(key in node.options for key in ("inject-error", "set-state")):
+            return ""
+        below = edge.node.exact_filename
+        return f"blkdebug:{node.options.get('config', '')}:{below}" if below else ""
+
+    def parse_filename(self, filename: str) -> dict[str, Any]:
+        """`blkdebug:CONFIG:FILE`. Raises QapiError."""
+        rest = filename.removeprefix("blkdebug:")
+        config, colon, image = rest.partition(":")
+        if not colon:
+            raise QapiError("blkdebug requires both config file and image path")
+        return {**({"config": config} if config else {}), "image": {"filename": image}}
+
+
+def _bits(names: Any) -> int:
+    total = 0
+    for name in names:
+        total |= _PERMISSIONS[name]
+    return total

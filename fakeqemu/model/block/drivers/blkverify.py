@@ -1,0 +1,95 @@
+"""Images compared while they are used: blkverify, which QEMU's own tests of formats use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fakeqemu.formats import extents
+from fakeqemu.model.block.drivers import base
+from fakeqemu.model.block.drivers.base import driver
+from fakeqemu.model.block.drivers.filters import FILTER_ROLE, Filter
+from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph.node import Node
+from fakeqemu.qapi.errors import QapiError
+
+
+@driver
+class Blkverify(Filter):
+    """Two images that are to be the same; QEMU leaves with 1 when they are not.
+
+    See block/blkverify.c: blkverify_err().
+    """
+
+    name = "blkverify"
+    in_file_names = True
+    first_child = "raw"
+    role = FILTER_ROLE
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """Open the image to compare. Raises QapiError."""
+        from fakeqemu.model.block.graph.open import open_node
+
+        if "raw" not in node.children:
+            raise QapiError('A block device must be specified for "raw"')
+        test = open_node(self.graph, options.pop("test"), parent=node)
+        self.graph.attach(node, "test", test, frozenset({perms.DATA}))
+
+    def exact_filename(self, node: Node) -> str | None:
+        """`blkverify:RAW:TEST`."""
+        names = [self._below(node).exact_filename, node.children["test"].node.exact_filename]
+        return ":".join(("blkverify", *names)) if all(names) else ""
+
+    def length(self, node: Node) -> int:
+        """That of the image under test."""
+        return base.length(node.children["test"].node)
+
+    def _differ(self, what: str, offset: int, count: int, how: str) -> QapiError:
+        vm = self.graph.vm
+        vm.host.say(f"blkverify: {what} offset={offset} bytes={count} {how}")
+        vm.exit(1)
+        return extents.BlockIoError()
+
+    def _both(
+        self, node: Node, what: str, offset: int, count: int, act: Callable[[Node], bytes]
+    ) -> bytes:
+        """Do it to both; the image under test decides. Raises QapiError."""
+        results: list[tuple[bytes, QapiError | None]] = []
+        for each in (node.children["test"].node, self._below(node)):
+            try:
+                results.append((act(each), None))
+            except extents.BlockIoError as error:
+                results.append((b"", error))
+        (tested, failed), (raw, raw_failed) = results
+        if (failed is None) != (raw_failed is None):
+            raise self._differ(what, offset, count, "return value mismatch")
+        if failed is not None:
+            raise failed
+        if tested != raw:
+            at = next(i for i in range(count) if tested[i] != raw[i])
+            how = f"contents mismatch at offset {offset + at}"
+            raise self._differ(what, offset, count, how)
+        return tested
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:
+        """Out of both, compared. Raises QapiError."""
+        return self._both(
+            node, "read", offset, count, lambda each: base.read(each, offset, count)
+        )
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Into both. Raises QapiError."""
+
+        def act(each: Node) -> bytes:
+            base.write(each, offset, data)
+            return b""
+
+        self._both(node, "write", offset, len(data), act)
+
+    def zero(self, node: Node, offset: int, count: int) -> None:
+        """Zeros into both, as data. Raises QapiError."""
+        for at in range(offset, offset + count, extents.CHUNK):
+            self.write(node, at, bytes(min(extents.CHUNK, offset + count - at)))
+
+    def discard(self, node: Node, offset: int, count: int) -> None:
+        """Not passed on."""

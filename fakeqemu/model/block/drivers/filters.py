@@ -1,0 +1,292 @@
+"""Filters: nodes that pass on what is below, and do something on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.clock import SECOND
+from fakeqemu.formats import extents
+from fakeqemu.formats.extents import Range
+from fakeqemu.model.block.drivers import base
+from fakeqemu.model.block.drivers.base import Driver, driver
+from fakeqemu.model.block.graph import allocation, permissions as perms
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.graph.graph import Graph
+    from fakeqemu.model.block.graph.node import Edge, Node
+
+FILTER_ROLE = frozenset({perms.FILTERED, perms.PRIMARY})
+
+
+class Filter(Driver):
+    """A filter over its child `file`."""
+
+    is_filter = True
+    role = FILTER_ROLE
+    #: options that change nothing here
+    ignored: tuple[str, ...] = ()
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """Take the options that change nothing."""
+        super().open(node, options)
+        for name in self.ignored:
+            options.pop(name, None)
+
+    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:  # noqa: ARG002
+        """Nothing to change."""
+        for name in self.ignored:
+            options.pop(name, None)
+        return lambda: None
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:
+        """Pass on."""
+        return base.read(self._below(node), offset, count)
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Pass on."""
+        base.write(self._below(node), offset, data)
+
+    def zero(self, node: Node, offset: int, count: int) -> None:
+        """Pass on."""
+        base.zero(self._below(node), offset, count)
+
+    def discard(self, node: Node, offset: int, count: int) -> None:
+        """Pass on."""
+        base.discard(self._below(node), offset, count)
+
+    def write_compressed(self, node: Node, offset: int, data: bytes) -> None:
+        """Pass on."""
+        base.write_compressed(self._below(node), offset, data)
+
+
+@driver
+class Throttle(Filter):
+    """Limits of a throttle group."""
+
+    name = "throttle"
+    strong = ("throttle-group",)
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """Join the group. Raises QapiError."""
+        super().open(node, options)
+        group = options.pop("throttle-group", None)
+        if group is None:
+            raise QapiError("Please specify a throttle group")
+        self._check(group)
+        self.throttle_group = group
+
+    def _check(self, group: str) -> None:
+        if group not in self.graph.backends.throttle_groups():
+            raise QapiError(f"Throttle group '{group}' does not exist")
+
+    def delay(self, count: int, *, writes: bool) -> int:
+        """What the group's averages leave: bytes, and one operation, in a second."""
+        limits: dict[str, int] = self.graph.backends.groups.get(self.throttle_group, {})
+        for obj in self.graph.vm.objects.of_type("throttle-group"):
+            if obj.name == self.throttle_group:
+                limits = obj.values["limits"]
+        way = "write" if writes else "read"
+        bytes_left = limits.get("bps-total") or limits.get(f"bps-{way}") or 0
+        operations = limits.get("iops-total") or limits.get(f"iops-{way}") or 0
+        by_bytes = count * SECOND // bytes_left if bytes_left else 0
+        return max(by_bytes, SECOND // operations if operations else 0)
+
+    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:
+        """Another group."""
+        group = options.pop("throttle-group", self.throttle_group)
+        self._check(group)
+
+        def commit() -> None:
+            self.throttle_group = group
+            node.options["throttle-group"] = group
+
+        return commit
+
+
+@driver
+class CopyOnRead(Filter):
+    """What is read is written into the image (see block/copy-on-read.c)."""
+
+    name = "copy-on-read"
+    strong = ("bottom",)
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        #: the lowest image whose data is copied; None: that of all
+        self.bottom: Node | None = None
+        self._frozen: list[Edge] = []
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """Find where copying ends, and keep the chain down to there. Raises QapiError."""
+        bottom = options.pop("bottom", None)
+        super().open(node, options)
+        if bottom is None:
+            return
+        found = self.graph.find(bottom)
+        if found is None:
+            raise QapiError(f"Bottom node '{bottom}' not found")
+        if found.driver.is_filter:
+            raise QapiError(f"Bottom node '{bottom}' is a filter")
+        assert node.file is not None
+        chain = list(node.chain())
+        if found not in chain:
+            raise QapiError(f"Node '{bottom}' is not in the backing chain")
+        self.bottom = found
+        for each in chain[: chain.index(found)]:
+            edge = each.chain_edge
+            assert edge is not None
+            edge.frozen += 1
+            self._frozen.append(edge)
+
+    def close(self, node: Node) -> None:
+        """Let the chain go."""
+        for edge in self._frozen:
+            edge.frozen -= 1
+        self._frozen.clear()
+        super().close(node)
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:
+        """Copy what is only below, then read (see block/copy-on-read.c: cor_co_preadv_part())."""
+        below = self._below(node)
+        for piece in self._wanted(below, offset, offset + count):
+            allocation.copy_up(below, piece.offset, piece.length)
+        return base.read(below, offset, count)
+
+    def _wanted(self, below: Node, offset: int, end: int) -> Iterator[Range]:
+        end = min(end, base.length(below))
+        bottom = self.bottom
+        if bottom is None:
+            yield Range(offset, end - offset, extents.HOLE)
+            return
+        # a hole seen from above without what the bottom has below it is nobody's data
+        lower = bottom.backing_chain_next()
+        for piece in base.status(below, offset, end):
+            if piece.kind == extents.HOLE:
+                found = base.status_above(below, lower, piece.offset, piece.end, holes=True)
+                yield from (each for each in found if each.kind != extents.HOLE)
+
+    def child_permissions(
+        self, node: Node, edge: Edge, perm: int, shared: int  # noqa: ARG002
+    ) -> tuple[int, int]:
+        """Copies need to be written."""
+        wanted = perm & ~perms.WRITE_UNCHANGED
+        if not node.inactive:
+            wanted |= perms.WRITE_UNCHANGED
+        return wanted, shared | perms.WRITE_UNCHANGED
+
+
+@driver
+class Compress(Filter):
+    """What is written is compressed."""
+
+    name = "compress"
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """Only over what can write compressed clusters. Raises QapiError."""
+        super().open(node, options)
+        below = self._below(node)
+        if not below.driver.compresses(below):
+            raise QapiError(
+                f"Compression is not supported for underlying format: {below.driver.name}"
+            )
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Pass on, compressed."""
+        base.write_compressed(self._below(node), offset, data)
+
+    def limits(self, node: Node) -> dict[str, Any]:
+        """Whole clusters only."""
+        found = super().limits(node)
+        cluster = self.cluster_size(node)
+        if cluster:
+            found.pop("write-zeroes-alignment", None)
+            found["request-alignment"] = cluster
+        return found
+
+
+@driver
+class Preallocate(Filter):
+    """Files grow ahead of writes."""
+
+    name = "preallocate"
+    ignored = ("prealloc-align", "prealloc-size")
+
+
+class JobFilter(Filter):
+    """What a job puts on top of its source; not for blockdev-add."""
+
+    first_child = None
+    #: what it leaves to others and wants where the guest writes through it
+    own_permissions: tuple[int, int] | None = None
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """Nothing to open."""
+
+    def exact_filename(self, node: Node) -> str | None:
+        """That of what is below."""
+        return self._below(node).exact_filename
+
+    def child_permissions(
+        self, node: Node, edge: Edge, perm: int, shared: int
+    ) -> tuple[int, int]:
+        """As the job needs."""
+        if self.own_permissions is not None:
+            return self.own_permissions
+        return super().child_permissions(node, edge, perm, shared)
+
+
+class MirrorTop(JobFilter):
+    """A mirror's, or an active commit's: sees the guest's writes."""
+
+    name = "mirror_top"
+    is_commit = False
+    stopped = False
+    #: told of every range the guest writes through it
+    written: Callable[[int, int], None] | None = None
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Pass on, and tell the job."""
+        super().write(node, offset, data)
+        if self.written is not None:
+            self.written(offset, len(data))
+
+    def zero(self, node: Node, offset: int, count: int) -> None:
+        """Pass on, and tell the job."""
+        super().zero(node, offset, count)
+        if self.written is not None:
+            self.written(offset, count)
+
+    def discard(self, node: Node, offset: int, count: int) -> None:
+        """Pass on, and tell the job."""
+        super().discard(node, offset, count)
+        if self.written is not None:
+            self.written(offset, count)
+
+    def exact_filename(self, node: Node) -> str | None:
+        """Whatever is shown for the image below, a file name or not."""
+        edge = node.filtered_edge
+        return edge.node.filename if edge is not None else None
+
+    def child_permissions(
+        self, node: Node, edge: Edge, perm: int, shared: int  # noqa: ARG002
+    ) -> tuple[int, int]:
+        """What users want goes through; a commit must not ask its own source to be steady."""
+        if self.stopped:
+            return 0, perms.ALL
+        if self.is_commit:
+            return perm & ~perms.CONSISTENT_READ, shared | perms.WRITE
+        return perm, shared
+
+
+class CommitTop(JobFilter):
+    """An intermediate commit's: keeps the source from being written."""
+
+    name = "commit_top"
+
+    def child_permissions(
+        self, node: Node, edge: Edge, perm: int, shared: int  # noqa: ARG002
+    ) -> tuple[int, int]:
+        """Want nothing, share all: the job has its own edges."""
+        return 0, perms.ALL

@@ -1,0 +1,143 @@
+"""Image formats of other programs: told from their first bytes, and opened by QEMU alone.
+
+An image that is of another kind is refused in QEMU's words; one that is right is not modelled.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.block.drivers import base
+from fakeqemu.model.block.drivers.base import Driver, driver
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.graph.node import Node
+
+_SECTOR = 512
+
+
+class Foreign(Driver):
+    """One such format."""
+
+    modelled = False
+    supports_create = True
+    #: where its mark stands, and what it may be
+    offset = 0
+    marks: tuple[bytes, ...] = ()
+    #: what is said of an image without; `{}` is what stands there, as a number
+    refusal = ""
+    #: whether QEMU only reads such images
+    only_reads = False
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:  # noqa: ARG002
+        """Look for the mark. Raises QapiError."""
+        super().open(node, {})
+        assert node.file is not None
+        if self.only_reads and not node.read_only:
+            raise QapiError("Image is read-only")
+        if self.marks:
+            self._look(node.file)
+        raise NotModelledError(f"block driver {self.name}")
+
+    def _look(self, file: Node) -> None:
+        found = base.read(file, self.offset, _SECTOR)
+        if not found.startswith(self.marks):
+            number = int.from_bytes(found[:4], "little")
+            text = self.refusal or f"Could not open '{file.filename}': Invalid argument"
+            raise QapiError(text.format(f"{number:08x}") if self.refusal else text)
+
+
+@driver
+class Qcow(Foreign):
+    """The older qcow."""
+
+    name = "qcow"
+    marks = (b"QFI\xfb\0\0\0\1",)
+    refusal = "Image not in qcow format"
+
+
+@driver
+class Qed(Foreign):
+    """QED."""
+
+    name = "qed"
+    marks = (b"QED\0",)
+    refusal = "Image not in QED format"
+
+
+@driver
+class Vmdk(Foreign):
+    """VMware's."""
+
+    name = "vmdk"
+    marks = (b"KDMV", b"COWD", b"# Disk DescriptorFile")
+    refusal = "invalid VMDK image descriptor"
+
+
+@driver
+class Vdi(Foreign):
+    """VirtualBox's."""
+
+    name = "vdi"
+    offset = 0x40
+    marks = (b"\x7f\x10\xda\xbe",)
+    refusal = "Image not in VDI format (bad signature {})"
+
+
+@driver
+class Vhdx(Foreign):
+    """Hyper-V's."""
+
+    name = "vhdx"
+    marks = (b"vhdxfile",)
+
+
+@driver
+class Parallels(Foreign):
+    """Parallels'."""
+
+    name = "parallels"
+    marks = (b"WithoutFreeSpace", b"WithouFreSpacExt")
+    refusal = "Image not in Parallels format"
+
+
+@driver
+class Bochs(Foreign):
+    """Bochs'."""
+
+    name = "bochs"
+    supports_create = False
+    only_reads = True
+
+
+@driver
+class Cloop(Foreign):
+    """Compressed loop images."""
+
+    name = "cloop"
+    supports_create = False
+    only_reads = True
+
+
+@driver
+class Dmg(Foreign):
+    """Apple's."""
+
+    name = "dmg"
+    supports_create = False
+    only_reads = True
+
+
+@driver
+class Luks(Foreign):
+    """Encrypted; what is inside cannot be told without the key."""
+
+    name = "luks"
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """Ask for the key. Raises QapiError."""
+        Driver.open(self, node, options)
+        if options.get("key-secret") is None:
+            raise QapiError("Parameter 'key-secret' is required for cipher")
+        raise NotModelledError("block driver luks")

@@ -1,0 +1,365 @@
+"""Drivers that reach data by themselves: files, devices, and nothing at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.formats.extents import DATA, HOLE, ZERO, BlockIoError, Range
+from fakeqemu.model.block.drivers.base import Driver, driver
+from fakeqemu.model.block.files import BlockFile, FileSystem, ImageLocked
+from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.scalars import digits
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.graph.node import Node
+
+#: permissions for which the file has to be open for writing
+_WRITERS = perms.WRITE | perms.WRITE_UNCHANGED | perms.RESIZE
+_DEFAULT_NULL_SIZE = 1 << 30
+_SECTOR = 512
+
+
+@contextlib.contextmanager
+def _host_errors(operation: str) -> Iterator[None]:
+    """What the host says to a `read` or `write` is what the node's users are told."""
+    try:
+        yield
+    except OSError as error:
+        failure = BlockIoError(os.strerror(error.errno or errno.EIO))
+        failure.operation = operation
+        raise failure from None
+
+
+def lock_error(locked: ImageLocked, path: str) -> QapiError:
+    """What stands in the way of an image lock, in QEMU's words."""
+    how = "shared " if locked.shared else ""
+    return QapiError(
+        f'Failed to get {how}"{perms.NAMES[locked.bit]}" lock',
+        f"Is another process using the image [{path}]?",
+    )
+
+
+@driver
+class FileDriver(Driver):
+    """A file of the host."""
+
+    name = "file"
+    is_protocol = True
+    supports_create = True
+    first_child = None
+    has_info = True
+    strong = ("filename",)
+    #: what has to be at the path
+    kinds: tuple[str, ...] = ("file",)
+    wanted = "a regular file"
+
+    file: BlockFile
+    path = ""
+    mutable = ("x-check-cache-dropped",)
+    #: what other users of the image were last told
+    _locks = (0, 0)
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """Open the file. Raises QapiError."""
+        self.path = options.pop("filename", "")
+        aio = options.pop("aio", "threads")
+        self.locking = options.pop("locking", "auto")
+        for name in ("x-check-cache-dropped", "drop-cache", "pr-manager", "aio-max-batch"):
+            options.pop(name, None)
+        self._open(node)
+        if aio == "native" and not node.cache_direct:
+            self.file.close()
+            raise QapiError(
+                "aio=native was specified, but it requires cache.direct=on,"
+                " which was not specified."
+            )
+        kind = self._kind()
+        if kind not in self.kinds:
+            self.file.close()
+            raise QapiError(f"'{self.name}' driver requires '{self.path}' to be {self.wanted}")
+
+    def _kind(self) -> str:
+        if self.path.startswith("/dev/fdset/") or self.path in self.graph.temporary.names():
+            return "file"
+        return self.graph.files.kind(self.path)
+
+    def _open(self, node: Node) -> None:
+        try:
+            self.file = self._handle(writable=not node.read_only and not node.auto_read_only)
+        except OSError as error:
+            if not (node.auto_read_only and not node.read_only and error.errno in _DENIED):
+                raise self._cannot_open(error) from None
+            try:
+                self.file = self._handle(writable=False)
+            except OSError as second:
+                raise self._cannot_open(second) from None
+            node.read_only = True
+
+    def _cannot_open(self, error: OSError) -> QapiError:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return QapiError(f"Could not open '{self.path}': {reason}")
+
+    def _handle(self, *, writable: bool) -> BlockFile:
+        files = self.graph.files
+        if self.path in self.graph.temporary.names():
+            return self.graph.temporary.open(self.path, writable=writable)
+        if self.path.startswith("/dev/fdset/"):
+            return self._from_fdset(files, writable=writable)
+        return files.open(self.path, writable=writable)
+
+    def _from_fdset(self, files: FileSystem, *, writable: bool) -> BlockFile:
+        number = self.path.removeprefix("/dev/fdset/")
+        fdset = self.graph.vm.fdsets.get(digits(number))
+        if fdset is None:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        for each in fdset.fds:
+            try:
+                return files.open_fd(each.fd, writable=writable)
+            except OSError as error:
+                if error.errno != errno.EACCES:
+                    raise
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def close(self, node: Node) -> None:  # noqa: ARG002
+        """Give the file and its locks back."""
+        self.file.close()
+
+    def prepare_reopen(
+        self, node: Node, options: dict[str, Any]  # noqa: ARG002
+    ) -> Callable[[], None]:
+        """Other flags; the file stays the same."""
+        for name in ("aio", "locking", "x-check-cache-dropped", "drop-cache", "aio-max-batch"):
+            options.pop(name, None)
+        filename = options.pop("filename", self.path)
+        if filename != self.path:
+            raise QapiError("Cannot change the option 'filename'")
+        return lambda: None
+
+    def make_writable(self, node: Node) -> None:
+        """The node is to be writable from now on. Raises QapiError."""
+        if self.file.writable:
+            return
+        try:
+            new = self._handle(writable=True)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise QapiError(f"The device is not writable: {reason}") from None
+        self.file.close()
+        self.file = new
+        self._locks = (0, 0)
+        self._lock(node.perm, node.shared, node)
+
+    # -- permissions ---------------------------------------------------------------------------
+
+    def check_permissions(self, node: Node, perm: int, shared: int) -> None:
+        """Take the image locks. Raises QapiError."""
+        if perm & _WRITERS and not node.read_only:
+            self.make_writable(node)
+        self._lock(perm, shared, node)
+
+    def _lock(self, perm: int, shared: int, node: Node) -> None:
+        if self.locking == "off" or node.force_share:
+            return
+        if node.inactive:
+            perm, shared = 0, perms.ALL
+        wanted = perm, ~shared & perms.ALL
+        if wanted == self._locks:
+            return
+        try:
+            self.file.lock(*wanted)
+        except ImageLocked as locked:
+            raise lock_error(locked, self.path) from None
+        self._locks = wanted
+
+    def settle(self, node: Node) -> None:
+        """Back to the locks of before."""
+        self._lock(node.perm, node.shared, node)
+
+    # -- data ----------------------------------------------------------------------------------
+
+    def length(self, node: Node) -> int:  # noqa: ARG002
+        """The file's size. Raises BlockIoError."""
+        with _host_errors("read"):
+            return self.file.size()
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:  # noqa: ARG002
+        """Beyond the end there are zeros. Raises BlockIoError."""
+        with _host_errors("read"):
+            data = self.file.read(offset, count)
+        return data + bytes(count - len(data))
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:  # noqa: ARG002
+        """Write into the file. Raises BlockIoError."""
+        with _host_errors("write"):
+            self.file.write(offset, data)
+
+    def zero(self, node: Node, offset: int, count: int) -> None:  # noqa: ARG002
+        """A hole, and a longer file where needed. Raises BlockIoError."""
+        with _host_errors("write"):
+            self.file.zero(offset, count)
+            if self.file.size() < offset + count:
+                self.file.truncate(offset + count)
+
+    def status(self, node: Node, start: int, end: int) -> Iterator[Range]:  # noqa: ARG002
+        """Data and holes. Raises BlockIoError."""
+        with _host_errors("read"):
+            found = list(self.file.data_ranges(start, end))
+        for first, count in found:
+            if start < first:
+                yield Range(start, first - start, ZERO)
+            yield Range(first, count, DATA)
+            start = first + count
+        if start < end:
+            yield Range(start, end - start, ZERO)
+
+    def truncate(self, node: Node, size: int) -> None:  # noqa: ARG002
+        """Change the file's size. Raises QapiError."""
+        try:
+            self.file.truncate(size)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise QapiError(f"Could not resize file: {reason}") from None
+
+    # -- what it shows ---------------------------------------------------------------------------
+
+    def exact_filename(self, node: Node) -> str | None:  # noqa: ARG002
+        """The path as given."""
+        return self.path
+
+    def allocated(self, node: Node) -> int | None:  # noqa: ARG002
+        """Blocks on disk."""
+        return self.file.allocated()
+
+    def specific(self, node: Node) -> dict[str, Any] | None:  # noqa: ARG002
+        """Nothing about this file worth saying."""
+        return {"type": "file", "data": {}}
+
+    def statistics(self, node: Node) -> dict[str, Any] | None:  # noqa: ARG002
+        """Counts of discards; no guest makes any."""
+        zeros = ("discard-nb-ok", "discard-nb-failed", "discard-bytes-ok")
+        return {"driver": self.name, **dict.fromkeys(zeros, 0)}
+
+    def limits(self, node: Node) -> dict[str, Any]:
+        """Direct I/O wants sectors."""
+        unit = _SECTOR if node.cache_direct else 1
+        return {
+            "request-alignment": unit,
+            "min-mem-alignment": unit,
+            "opt-mem-alignment": 4096,
+            "max-iov": 1024,
+        }
+
+
+_DENIED = (errno.EPERM, errno.EACCES, errno.EROFS)
+
+
+@driver
+class HostDevice(FileDriver):
+    """A device of the host."""
+
+    name = "host_device"
+    kinds = ("char", "block")
+    wanted = "either a character or block device"
+
+
+@driver
+class HostCdrom(HostDevice):
+    """A CD drive of the host."""
+
+    name = "host_cdrom"
+
+    def statistics(self, node: Node) -> dict[str, Any] | None:  # noqa: ARG002
+        """Nothing."""
+        return None
+
+
+@driver
+class NullCo(Driver):
+    """No data at all: writes vanish, reads give zeros."""
+
+    name = "null-co"
+    is_protocol = True
+    first_child = None
+    strong = ("size", "read-zeroes")
+
+    size = _DEFAULT_NULL_SIZE
+    zeroes = False
+    #: nanoseconds that a request of a job takes
+    latency = 0
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:  # noqa: ARG002
+        """Take size and the like. Raises QapiError."""
+        self.size = options.pop("size", _DEFAULT_NULL_SIZE)
+        self.zeroes = options.pop("read-zeroes", False)
+        if "filename" in options and options.pop("filename") != f"{self.name}://":
+            raise QapiError(f"The only allowed filename for this driver is '{self.name}://'")
+        self.latency = options.pop("latency-ns", 0)
+        if self.latency >= 1 << 63:
+            raise QapiError("latency-ns is invalid")
+
+    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:
+        """Flags only."""
+        for name in ("size", "read-zeroes", "latency-ns"):
+            if name in options and options.pop(name) != node.options.get(name):
+                raise QapiError(f"Cannot change the option '{name}'")
+        return lambda: None
+
+    def length(self, node: Node) -> int:  # noqa: ARG002
+        """As asked for."""
+        return self.size
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:  # noqa: ARG002
+        """Zeros."""
+        return bytes(count)
+
+    def delay(self, count: int, *, writes: bool) -> int:  # noqa: ARG002
+        """The latency."""
+        return self.latency
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Forget it."""
+
+    def zero(self, node: Node, offset: int, count: int) -> None:
+        """Nothing to do."""
+
+    def status(self, node: Node, start: int, end: int) -> Iterator[Range]:  # noqa: ARG002
+        """Zeros where they were promised."""
+        yield Range(start, end - start, ZERO if self.zeroes else HOLE)
+
+    def exact_filename(self, node: Node) -> str | None:
+        """A name only where nothing but the driver matters."""
+        plain = set(node.options) <= {"driver", "filename", "latency-ns"}
+        return f"{self.name}://" if plain else ""
+
+    def allocated(self, node: Node) -> int | None:  # noqa: ARG002
+        """Nothing is on disk."""
+        return 0
+
+    def limits(self, node: Node) -> dict[str, Any]:  # noqa: ARG002
+        """What QEMU assumes."""
+        return {
+            "request-alignment": 1,
+            "min-mem-alignment": 512,
+            "opt-mem-alignment": 4096,
+            "max-iov": 1024,
+        }
+
+
+@driver
+class NullAio(NullCo):
+    """The same with another way of I/O in real QEMU."""
+
+    name = "null-aio"
+
+
+def require_filename(name: str) -> QapiError:
+    """A protocol driver without a file."""
+    return QapiError(f"The '{name}' block driver requires a file name")
+
+
+__all__ = ["FileDriver", "HostCdrom", "HostDevice", "NullAio", "NullCo", "require_filename"]

@@ -1,0 +1,336 @@
+"""qcow2 images as nodes of the graph; see block/qcow2.c. The format is in `formats.qcow2`."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.formats import extents
+from fakeqemu.formats.extents import HOLE, ZERO, Range
+from fakeqemu.formats.qcow2 import (
+    check as qcow2check,
+    options as qcow2options,
+    snapshots as qcow2snapshots,
+)
+from fakeqemu.formats.qcow2.header import (
+    BITMAPS,
+    CORRUPT,
+    DIRTY,
+    EXTERNAL_DATA,
+    LAZY_REFCOUNTS,
+    RAW_DATA,
+)
+from fakeqemu.formats.qcow2.image import Qcow2
+from fakeqemu.model.block.drivers import base
+from fakeqemu.model.block.drivers.base import Driver, driver
+from fakeqemu.model.block.drivers.blkdebug_events import debug_event, listener_below
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.graph.node import Node
+
+
+class NodeStore:
+    """The file of a qcow2 node, as the format's tables see it."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def size(self) -> int:
+        """Bytes in it."""
+        return base.length(self._node)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Exactly `count` bytes, zeros beyond the end. Raises BlockIoError."""
+        base.check_request(offset, count)
+        try:
+            inside = max(0, min(count, self.size() - offset))
+            data = base.read(self._node, offset, inside) if inside else b""
+        except OSError as error:
+            raise extents.BlockIoError(os.strerror(error.errno or errno.EIO)) from None
+        return data + bytes(count - len(data))
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write. Raises BlockIoError."""
+        base.check_request(offset, len(data))
+        if not data:
+            return
+        try:
+            base.write(self._node, offset, data)
+        except OSError as error:
+            raise extents.BlockIoError(os.strerror(error.errno or errno.EIO)) from None
+
+    def zero(self, offset: int, count: int) -> None:
+        """Zeros. Raises BlockIoError."""
+        base.check_request(offset, count)
+        try:
+            self._node.driver.zero(self._node, offset, min(count, max(self.size() - offset, 0)))
+        except OSError as error:
+            raise extents.BlockIoError(os.strerror(error.errno or errno.EIO)) from None
+
+    def truncate(self, size: int) -> None:
+        """Change its size."""
+        base.truncate(self._node, size)
+
+
+@driver
+class Qcow2Driver(Driver):
+    """QEMU's own format."""
+
+    name = "qcow2"
+    supports_backing = True
+    supports_create = True
+    supports_snapshots = True
+    packs = True
+    has_info = True
+    mutable = qcow2options.NAMES
+
+    image: Qcow2
+
+    @property
+    def snapshots(self) -> list[qcow2snapshots.Snapshot]:
+        """The image's internal snapshots, oldest first."""
+        return self.image.snapshots
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """Look at the header and what it leads to. Raises QapiError.
+
+        The order is that of block/qcow2.c: qcow2_do_open().
+        """
+        super().open(node, options)
+        self._open_image(node, options)
+        node.backing_file = node.auto_backing_file = self.image.header.backing_file
+        node.backing_format = self.image.header.backing_format
+
+    def _open_image(self, node: Node, options: dict[str, Any]) -> None:
+        from fakeqemu.model.block.graph.persistent_bitmaps import load_bitmaps
+
+        assert node.file is not None
+        writable = not node.read_only
+
+        def prepare(image: Qcow2) -> None:
+            qcow2options.take(image, options, unmap=node.discard == "unmap")
+
+        self.image = image = Qcow2(NodeStore(node.file), writable=writable, prepare=prepare)
+        image.say = self.graph.vm.host.say
+        image.on_corrupt = functools.partial(self._corrupt, node)
+        header = image.header
+        if header.incompatible & EXTERNAL_DATA:
+            raise NotModelledError("qcow2 images with an external data file")
+        if options.pop("data-file", None) is not None:
+            raise QapiError(
+                "'data-file' can only be set for images with an external data file"
+            )
+        if header.autoclear & RAW_DATA:
+            raise QapiError("data-file-raw requires a data file")
+        image.open_rest()
+        qcow2snapshots.load(image)
+        mine = writable and not node.inactive
+        stale = header.stale or bool(header.autoclear & ~(BITMAPS | RAW_DATA))
+        if stale and writable:
+            header.autoclear &= BITMAPS | RAW_DATA
+        if not node.inactive:
+            load_bitmaps(node, image)
+        try:
+            if stale and mine:
+                image.write_header()
+        except extents.BlockIoError as error:
+            raise error.prefixed("Could not update qcow2 header: ") from None
+        if mine and header.incompatible & DIRTY:
+            try:
+                qcow2check.repair(image)
+            except extents.BlockIoError as error:
+                raise error.prefixed("Could not repair dirty image: ") from None
+
+    def _corrupt(self, node: Node, text: str, fatal: bool, offset: int, size: int) -> None:
+        """BLOCK_IMAGE_CORRUPTED; a node that must not be used any more has no medium then."""
+        data: dict[str, Any] = {"device": node.device_name}
+        if node.name:
+            data["node-name"] = node.name
+        data["msg"] = text
+        if offset >= 0:
+            data["offset"] = offset
+        if size >= 0:
+            data["size"] = size
+        self.graph.vm.events.emit("BLOCK_IMAGE_CORRUPTED", {**data, "fatal": fatal})
+        if fatal:
+            node.driver = base.NoMedium(self)
+
+    def close(self, node: Node) -> None:
+        """Tables and persistent bitmaps go into the image."""
+        if node.inactive or not self.image.writable:
+            return
+        say = self.graph.vm.host.say
+        try:
+            self.image.flush()
+        except extents.BlockIoError:
+            if node.driver is not self:
+                return  # it has turned out to be damaged
+        try:
+            self.store_bitmaps(node)
+        except QapiError as error:
+            say(
+                "qemu-system-x86_64: Lost persistent bitmaps during inactivation of node"
+                f" '{node.device_or_name}': {error.desc}"
+            )
+        try:
+            self.image.flush()
+            self.image.mark_clean()
+        except extents.BlockIoError as error:
+            say(f"qemu-system-x86_64: Failed to flush the L2 table cache: {error.desc}")
+
+    def flush(self, node: Node) -> None:
+        """Write the tables. Raises BlockIoError."""
+        if not node.inactive and self.image.writable:
+            self.image.flush()
+        super().flush(node)
+
+    def activated(self, node: Node) -> None:
+        """Read header and tables anew."""
+        node.bitmaps[:] = [b for b in node.bitmaps if not b.stored or b.skip_store]
+        self._open_image(node, dict(node.options))
+        for bitmap in node.bitmaps:
+            bitmap.skip_store = False
+
+    def store_bitmaps(self, node: Node) -> None:
+        """Write persistent bitmaps, if the image can be written."""
+        from fakeqemu.model.block.graph.persistent_bitmaps import store_bitmaps
+
+        if not node.read_only and not node.inactive:
+            store_bitmaps(node, self.image)
+
+    def prepare_reopen(
+        self, node: Node, options: dict[str, Any]
+    ) -> Callable[[], None]:
+        """Tuning only."""
+        image = self.image
+        before = image.lazy
+        qcow2options.take(image, options, unmap=node.discard == "unmap")
+        if before and not image.lazy:
+            image.mark_clean()
+        return lambda: None
+
+    # -- data ----------------------------------------------------------------------------------
+
+    def _fill(self, node: Node) -> Callable[[int, int], bytes]:
+        below = node.backing
+
+        def fill(offset: int, count: int) -> bytes:
+            if below is None:
+                return bytes(count)
+            inside = max(0, min(count, base.length(below) - offset))
+            data = base.read(below, offset, inside) if inside else b""
+            return data + bytes(count - len(data))
+
+        return fill
+
+    def length(self, node: Node) -> int:  # noqa: ARG002
+        """What the header says."""
+        return self.image.header.size
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:
+        """Out of clusters, and of the backing image."""
+        if listener_below(node) is not None:
+            pieces = self.image.status(offset, offset + count)
+            if any(piece.kind == extents.DATA for piece in pieces):
+                debug_event(node, "read_aio")
+        return self.image.read(offset, count, self._fill(node))
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Into clusters."""
+        debug_event(node, "write_aio")
+        self.image.write(offset, data, self._fill(node))
+
+    def write_compressed(self, node: Node, offset: int, data: bytes) -> None:
+        """Into compressed clusters. Raises QapiError."""
+        cluster = self.image.cluster
+        if offset % cluster or (len(data) % cluster and offset + len(data) < self.length(node)):
+            raise QapiError("Invalid argument")
+        if any(piece.kind != HOLE for piece in self.image.status(offset, offset + len(data))):
+            raise extents.BlockIoError  # compressed clusters replace nothing
+        if self.image.header.compression:
+            raise NotModelledError("zstd compressed clusters")
+        self.image.write_compressed(offset, data, self._fill(node))
+
+    def discard(self, node: Node, offset: int, count: int) -> None:
+        """Whole clusters read as zeros, and their place is free."""
+        cluster = self.image.cluster
+        first = -(-offset // cluster) * cluster
+        end = offset + count
+        if end < self.length(node):
+            end = end // cluster * cluster
+        if first >= end:
+            return
+        if node.backing is None and self.image.header.version < 3:
+            self.image.discard(first, end)
+            return
+        for piece in list(self.image.status(first, end)):
+            if piece.kind != HOLE or node.backing is not None:
+                self.image.zero(piece.offset, piece.length, self._fill(node))
+
+    def zero(self, node: Node, offset: int, count: int) -> None:
+        """Clusters marked as zeros; old images without a backing image need that for used ones."""
+        if node.backing is None and self.image.header.version < 3:
+            for piece in list(self.image.status(offset, offset + count)):
+                if piece.kind not in (HOLE, ZERO):
+                    self.image.zero(piece.offset, piece.length, self._fill(node))
+            return
+        self.image.zero(offset, count, self._fill(node))
+
+    def status(self, node: Node, start: int, end: int) -> Iterator[Range]:
+        """As the tables say."""
+        for piece in self.image.status(start, end):
+            if piece.kind == HOLE and node.backing is None:
+                yield Range(piece.offset, piece.length, HOLE)
+            else:
+                yield piece
+
+    def truncate(self, node: Node, size: int) -> None:
+        """Another size for the guest. Raises QapiError."""
+        grown = size > self.image.header.size
+        before = self.image.header.size
+        self.image.truncate(size)
+        below = node.backing
+        if grown and below is not None and base.length(below) > before:
+            self.image.zero(before, size - before, self._fill(node))
+
+    # -- what it shows ---------------------------------------------------------------------------
+
+    def cluster_size(self, node: Node) -> int:  # noqa: ARG002
+        """The header's."""
+        return self.image.cluster
+
+    def specific(self, node: Node) -> dict[str, Any] | None:
+        """ImageInfoSpecificQCow2."""
+        header = self.image.header
+        data: dict[str, Any] = {
+            "compat": "1.1" if header.version >= 3 else "0.10",
+            "compression-type": "zstd" if header.compression else "zlib",
+            "refcount-bits": 1 << header.refcount_order,
+        }
+        if header.version >= 3:
+            data["lazy-refcounts"] = bool(header.compatible & LAZY_REFCOUNTS)
+            data["corrupt"] = bool(header.incompatible & CORRUPT)
+            data["extended-l2"] = self.image.extended
+        kept = [b for b in node.bitmaps if b.stored]
+        if kept:
+            data["bitmaps"] = [b.stored_info() for b in kept]
+        return {"type": "qcow2", "data": data}
+
+    def limits(self, node: Node) -> dict[str, Any]:
+        """The file's, and clusters for zeros."""
+        cluster = self.image.cluster
+        return {
+            **super().limits(node),
+            "discard-alignment": cluster,
+            "write-zeroes-alignment": cluster,
+        }
+
+    def write_backing(self, node: Node, file: str, format: str) -> None:
+        """Into the header."""
+        self.image.set_backing(file, format)
+        node.backing_file, node.backing_format = file, format
+        node.auto_backing_file = file

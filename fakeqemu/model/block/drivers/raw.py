@@ -1,0 +1,134 @@
+"""raw: an image that adds nothing to its file but a window on it; see block/raw-format.c."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.formats.extents import Range
+from fakeqemu.model.block.drivers import base
+from fakeqemu.model.block.drivers.base import Driver, driver
+from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.graph.node import Edge, Node
+
+_SECTOR = 512
+_WRITING = perms.WRITE | perms.RESIZE
+
+
+@driver
+class Raw(Driver):
+    """The file as it is, or a window of it."""
+
+    name = "raw"
+    supports_create = True
+    has_info = True
+    role = frozenset({perms.FILTERED, perms.PRIMARY})
+    strong = ("offset", "size")
+    mutable = ("offset", "size")
+
+    offset = 0
+    size: int | None = None
+
+    def child_role(self, options: dict[str, Any]) -> frozenset[str]:
+        """With a window the file is data of ours; without it is ourselves."""
+        if "offset" in options or "size" in options:
+            return frozenset({perms.DATA, perms.PRIMARY})
+        return self.role
+
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """Check the window. Raises QapiError."""
+        super().open(node, options)
+        offset, size = options.pop("offset", None), options.pop("size", None)
+        if offset is None and size is None:
+            return
+        self._window(node, offset or 0, size)
+
+    def _window(self, node: Node, offset: int, size: int | None) -> None:
+        assert node.file is not None
+        real = base.length(node.file)
+        if offset > real:
+            raise QapiError(
+                f"Offset ({offset}) cannot be greater than"
+                f" size of the containing file ({real})"
+            )
+        if size is not None and real - offset < size:
+            raise QapiError(
+                f"The sum of offset ({offset}) and size ({size}) has to be smaller or equal to"
+                f" the  actual size of the containing file ({real})"
+            )
+        if size is not None and size % _SECTOR:
+            raise QapiError(f"Specified size is not multiple of {_SECTOR}")
+        self.offset, self.size = offset, size
+        if size is None:
+            self.size = -(-(real - offset) // _SECTOR) * _SECTOR if offset else None
+
+    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:
+        """Another window."""
+        offset, size = options.pop("offset", None), options.pop("size", None)
+
+        def commit() -> None:
+            self.offset, self.size = 0, None
+            if offset is not None or size is not None:
+                self._window(node, offset or 0, size)
+            for name, value in (("offset", offset), ("size", size)):
+                node.options.pop(name, None)
+                if value is not None:
+                    node.options[name] = value
+
+        if offset is not None or size is not None:
+            before = self.offset, self.size
+            self._window(node, offset or 0, size)
+            self.offset, self.size = before
+        return commit
+
+    def child_permissions(
+        self, node: Node, edge: Edge, perm: int, shared: int
+    ) -> tuple[int, int]:
+        """Write only when somebody above does."""
+        wanted, left = super().child_permissions(node, edge, perm, shared)
+        return wanted & ~_WRITING | perm & _WRITING, left
+
+    def length(self, node: Node) -> int:
+        """The window's size, or the file's."""
+        if self.size is not None:
+            return self.size
+        return super().length(node) - self.offset
+
+    def read(self, node: Node, offset: int, count: int) -> bytes:
+        """Out of the window."""
+        return super().read(node, offset + self.offset, count)
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Into the window."""
+        assert node.file is not None
+        base.write(node.file, offset + self.offset, data)
+
+    def zero(self, node: Node, offset: int, count: int) -> None:
+        """In the window."""
+        assert node.file is not None
+        base.zero(node.file, offset + self.offset, count)
+
+    def status(self, node: Node, start: int, end: int) -> Iterator[Range]:
+        """As the file says."""
+        for piece in super().status(node, start + self.offset, end + self.offset):
+            yield Range(piece.offset - self.offset, piece.length, piece.kind)
+
+    def truncate(self, node: Node, size: int) -> None:
+        """Change the file's size. Raises QapiError."""
+        if self.size is not None:
+            raise QapiError("Cannot resize fixed-size raw disks")
+        assert node.file is not None
+        base.truncate(node.file, size + self.offset)
+
+    def knows_info(self, node: Node) -> bool:
+        """If the file does."""
+        return node.file is not None and node.file.driver.knows_info(node.file)
+
+    def limits(self, node: Node) -> dict[str, Any]:
+        """Those of the file."""
+        assert node.file is not None
+        found = node.file.driver.limits(node.file)
+        return {**found, "request-alignment": _SECTOR} if node.probed else found

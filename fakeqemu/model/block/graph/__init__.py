@@ -1,0 +1,1 @@
+"""The block graph: nodes, edges, permissions, dirty bitmaps (block.c)."""

@@ -1,0 +1,357 @@
+"""The graph of block nodes: finding them, linking them, taking them away.
+
+A node lives as long as somebody uses it: another node, a backend, a job, an operation under
+way, or the monitor that made it with blockdev-add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.block.drivers.base import inserted
+from fakeqemu.model.block.files import FileSystem, MemoryFiles
+from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph.node import Edge, Node, User
+from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.json.utf8 import c_bytes
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.backends.backend import Backends
+    from fakeqemu.model.block.drivers.nbd import NbdClient
+    from fakeqemu.model.machine import Machine
+
+
+def no_node(name: str) -> QapiError:
+    """What commands that take only node names say."""
+    return QapiError(f"Failed to find node with node-name='{name}'")
+
+
+class Graph:
+    """All nodes of one machine."""
+
+    def __init__(self, vm: Machine) -> None:
+        self.vm = vm
+        #: name -> node, in the order the names were given
+        self.nodes: dict[str, Node] = {}
+        #: set by whoever makes both
+        self.backends: Backends
+        self._automatic = 0
+        #: connections to NBD servers that wait for the node that wants them
+        self.connections: dict[tuple[str, str], NbdClient] = {}
+        #: files that are gone with the process (-snapshot)
+        self.temporary = MemoryFiles()
+        #: called with each node that has gone
+        self.on_closed: list[Callable[[Node], None]] = []
+
+    @property
+    def files(self) -> FileSystem:
+        """Where images are."""
+        return self.vm.host.files
+
+    # -- finding -----------------------------------------------------------------------------
+
+    def find(self, name: str) -> Node | None:
+        """The node called `name`."""
+        return self.nodes.get(name)
+
+    def lookup(self, device: str | None, node_name: str | None) -> Node:
+        """The node of a backend, or by name. Raises QapiError."""
+        if device is not None:
+            backend = self.backends.named.get(device)
+            if backend is not None:
+                if backend.node is None:
+                    raise QapiError(f"Device '{device}' has no medium")
+                return backend.node
+        if node_name is not None:
+            found = self.find(node_name)
+            if found is not None:
+                return found
+        raise QapiError(
+            f"Cannot find device='{device or ''}' nor node-name='{node_name or ''}'"
+        )
+
+    def root(self, name: str) -> Node:
+        """The node that a user's `device` argument means, which has to be a root."""
+        node = self.lookup(name, name).skip_implicit()
+        if not self.is_root(node):
+            raise QapiError("Need a root block node")
+        if not inserted(node):
+            raise QapiError("Device has no medium")
+        return node
+
+    @staticmethod
+    def is_root(node: Node) -> bool:
+        """Whether no other node uses it, or only as what is not a backing image."""
+        return not any(isinstance(edge.parent, Node) for edge in node.parents)
+
+    # -- names -------------------------------------------------------------------------------
+
+    def check_name(self, name: str | None) -> None:
+        """Raise QapiError if no new node can be called `name`."""
+        from fakeqemu.qapi.readers.scalars import is_identifier
+
+        if name is None:
+            return
+        if not is_identifier(name):
+            raise QapiError(f"Invalid node-name: '{name}'")
+        if name in self.backends.named:
+            raise QapiError(f"node-name={name} is conflicting with a device id")
+        if name in self.nodes:
+            raise QapiError(f"Duplicate nodes with node-name='{name}'")
+        if len(c_bytes(name)) > 31:
+            raise QapiError("Node name too long")
+
+    def enter(self, node: Node, name: str | None) -> None:
+        """Give a node its name. Raises QapiError."""
+        self.check_name(name)
+        node.name = name if name is not None else self._free_name()
+        self.nodes[node.name] = node
+
+    def _free_name(self) -> str:
+        number = self._automatic
+        self._automatic += 1
+        return f"#block{number}{number * 37 % 100:02d}"
+
+    # -- linking -----------------------------------------------------------------------------
+
+    def attach(self, parent: Node, name: str, node: Node, role: frozenset[str]) -> Edge:
+        """Make `node` a child of `parent`. Raises QapiError."""
+        if parent is node or (parent.parents and parent in node.subtree()):
+            raise QapiError(
+                f"Making '{node.name}' a {name} child of '{parent.name}' would create a cycle"
+            )
+        edge = Edge(parent, name, node, role=role)
+        perms.attempt(
+            lambda: self._link(edge), lambda: self._unlink(edge), [parent, node]
+        )
+        return edge
+
+    def _link(self, edge: Edge) -> None:
+        if isinstance(edge.parent, Node):
+            edge.parent.children[edge.name] = edge
+        edge.node.parents.append(edge)
+
+    def _unlink(self, edge: Edge) -> None:
+        if isinstance(edge.parent, Node):
+            del edge.parent.children[edge.name]
+        edge.node.parents.remove(edge)
+
+    def use(
+        self, user: User, name: str, node: Node, perm: int = 0, shared: int = perms.ALL
+    ) -> Edge:
+        """An edge from what is no node. Raises QapiError."""
+        edge = Edge(user, name, node, perm=perm, shared=shared)
+        perms.attempt(lambda: self._link(edge), lambda: self._unlink(edge), [node])
+        return edge
+
+    def set_permissions(self, edge: Edge, perm: int, shared: int) -> None:
+        """Let a user want and share something else. Raises QapiError."""
+        before = edge.perm, edge.shared
+
+        def put(values: tuple[int, int]) -> None:
+            edge.perm, edge.shared = values
+
+        perms.attempt(lambda: put((perm, shared)), lambda: put(before), [edge.node])
+
+    def detach(self, edge: Edge) -> None:
+        """Take an edge away; what nobody uses then goes."""
+        if edge not in edge.node.parents:
+            return
+        self._unlink(edge)
+        roots = [edge.node]
+        if isinstance(edge.parent, Node):
+            roots.append(edge.parent)
+        perms.Update(roots, follow=True).run()
+        self.collect()
+
+    def redirect(self, edges: list[Edge], to: Node) -> None:
+        """Let edges lead to another node. Raises QapiError."""
+        before = [(edge, edge.node, edge.node.parents.index(edge)) for edge in edges]
+
+        def change() -> None:
+            for edge in edges:
+                edge.node.parents.remove(edge)
+                edge.node = to
+                to.parents.append(edge)
+
+        def take_back() -> None:
+            for edge, old, index in before:
+                to.parents.remove(edge)
+                edge.node = old
+                old.parents.insert(index, edge)
+
+        for edge in edges:
+            if edge.frozen:
+                raise QapiError(
+                    f"Cannot change frozen '{edge.name}' link from '{edge.user_name}'"
+                    f" to '{edge.node.name}'"
+                )
+        perms.attempt(change, take_back, [to, *{id(b[1]): b[1] for b in before}.values()])
+
+    def replace(self, old: Node, new: Node) -> None:
+        """Put `new` where `old` is, for all who use `old` but `new` itself. Raises QapiError."""
+        inside = {id(node) for node in new.subtree()}
+        edges = [e for e in old.parents if id(e.parent) not in inside and _follows(e)]
+        self.redirect(edges, new)
+
+    def append(self, new: Node, old: Node, name: str, role: frozenset[str]) -> None:
+        """Put `new` on top of `old`, for all who use `old`. Raises QapiError."""
+        inside = {id(node) for node in new.subtree()}
+        edges = [e for e in old.parents if id(e.parent) not in inside and _follows(e)]
+        edge = Edge(new, name, old, role=role)
+
+        def change() -> None:
+            self._link(edge)
+            for each in edges:
+                old.parents.remove(each)
+                each.node = new
+                new.parents.append(each)
+
+        def take_back() -> None:
+            self._unlink(edge)
+            for each in edges:
+                new.parents.remove(each)
+                each.node = old
+                old.parents.append(each)
+
+        for each in edges:
+            if each.frozen:
+                raise QapiError(
+                    f"Cannot change frozen '{each.name}' link from '{each.user_name}'"
+                    f" to '{old.name}'"
+                )
+        perms.attempt(change, take_back, [new])
+        self.backing_changed(new)
+
+    def drop_filter(self, node: Node, child: Edge) -> None:
+        """Take a filter out: its users get what is below. Raises QapiError."""
+        below, users = child.node, list(node.parents)
+
+        def change() -> None:
+            self._unlink(child)
+            for each in users:
+                node.parents.remove(each)
+                each.node = below
+                below.parents.append(each)
+
+        def take_back() -> None:
+            for each in users:
+                below.parents.remove(each)
+                each.node = node
+                node.parents.append(each)
+            self._link(child)
+
+        perms.attempt(change, take_back, [node, below])
+
+    def set_backing(self, node: Node, backing: Node | None) -> None:
+        """Put another image under `node`. Raises QapiError."""
+        edge = node.children.get("backing")
+        if edge is not None and edge.frozen:
+            raise QapiError(
+                f"Cannot change frozen 'backing' link from '{node.name}' to '{edge.node.name}'"
+            )
+        if backing is not None and node in backing.subtree():
+            raise QapiError(
+                f"Making '{backing.name}' a backing child of '{node.name}' would create a cycle"
+            )
+        new = None
+        if backing is not None:
+            role = perms.FILTERED if node.driver.is_filter else perms.COW
+            primary = {perms.PRIMARY} if node.driver.is_filter else set()
+            new = Edge(node, "backing", backing, role=frozenset({role, *primary}))
+
+        def change() -> None:
+            if edge is not None:
+                self._unlink(edge)
+            if new is not None:
+                self._link(new)
+
+        def take_back() -> None:
+            if new is not None:
+                self._unlink(new)
+            if edge is not None:
+                self._link(edge)
+
+        roots = [node] + ([edge.node] if edge is not None else [])
+        perms.attempt(change, take_back, roots)
+        if edge is not None:
+            edge.node.unblock(edge)
+        self.backing_changed(node)
+        self.collect()
+
+    def backing_changed(self, node: Node) -> None:
+        """What lies under `node` is now in use as its backing image."""
+        edge = node.cow_edge
+        if edge is not None:
+            edge.node.unblock(edge)
+            user = node.name if node.pins else node.device_or_name
+            edge.node.block(
+                edge,
+                f"node is used as backing hd of '{user}'",
+                except_for=("commit-target", "stream", "backup-source", "backup-target"),
+            )
+
+    # -- going ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def pinned(self, *nodes: Node) -> Iterator[None]:
+        """Keep nodes while an operation is under way."""
+        for node in nodes:
+            node.pins += 1
+        try:
+            yield
+        finally:
+            for node in nodes:
+                node.pins -= 1
+            self.collect()
+
+    def collect(self) -> None:
+        """Close every node that nobody uses."""
+        while True:
+            unused = [
+                node
+                for node in self.nodes.values()
+                if not node.parents and not node.monitor_owned and not node.pins
+            ]
+            if not unused:
+                return
+            for node in unused:
+                self._close(node)
+
+    def _close(self, node: Node) -> None:
+        edges = list(node.children.values())
+        node.driver.close(node)
+        for edge in edges:
+            edge.node.unblock(edge)
+            self._unlink(edge)
+        del self.nodes[node.name]
+        perms.Update([edge.node for edge in edges], follow=True).run()
+        for call in tuple(self.on_closed):
+            call(node)
+
+    # -- what a guest's write may cause --------------------------------------------------------
+
+    def threshold_exceeded(self, node: Node, exceeded: int) -> None:
+        """BLOCK_WRITE_THRESHOLD, once."""
+        threshold, node.write_threshold = node.write_threshold, 0
+        self.vm.events.emit(
+            "BLOCK_WRITE_THRESHOLD",
+            {
+                "node-name": node.name,
+                "amount-exceeded": exceeded,
+                "write-threshold": threshold,
+            },
+        )
+
+    def all_options(self) -> dict[str, Any]:
+        """What every node was opened with; for the journal."""
+        return {name: node.options for name, node in self.nodes.items()}
+
+
+def _follows(edge: Edge) -> bool:
+    """Whether an edge goes along when its node is replaced; a job's stays where it is."""
+    from fakeqemu.model.block.jobs.blockjob import BlockJob
+
+    return not isinstance(edge.parent, BlockJob)

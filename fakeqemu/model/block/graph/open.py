@@ -1,0 +1,355 @@
+"""Opening nodes: options into a driver with children, checks in QEMU's order.
+
+A child follows its parent in what its own options leave open: read-only, caching, sharing.
+What is given as a file name only is looked into to tell its format.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.formats import extents
+from fakeqemu.model.block.drivers import base
+from fakeqemu.model.block.drivers.base import DRIVERS, Driver
+from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph.node import Node
+from fakeqemu.qapi import qdict
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.graph.graph import Graph
+
+_PROTOCOL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.\-]*):")
+#: options every node takes
+GENERIC = (
+    "node-name", "driver", "cache", "read-only", "auto-read-only", "detect-zeroes",
+    "force-share", "discard", "active",
+)  # fmt: skip
+
+#: first bytes -> format
+_MAGICS = (
+    (b"QFI\xfb", "qcow2"), (b"QED\0", "qed"), (b"KDMV", "vmdk"), (b"COWD", "vmdk"),
+    (b"vhdxfile", "vhdx"), (b"conectix", "vpc"), (b"LUKS\xba\xbe", "luks"),
+    (b"WithoutFreeSpace", "parallels"), (b"WithouFreSpacExt", "parallels"),
+    (b"Bochs Virtual HD Image", "bochs"),
+)  # fmt: skip
+_GUESSED_RAW = (
+    "Image format was not specified for '{}' and probing guessed raw.\n"
+    "         Automatically detecting the format is dangerous for raw images,"
+    " write operations on block 0 will be restricted.\n"
+    "         Specify the 'raw' format explicitly to remove the restrictions."
+)
+
+
+def open_node(
+    graph: Graph,
+    options: dict[str, Any] | str,
+    *,
+    parent: Node | None = None,
+    role: frozenset[str] = frozenset(),
+    strict: bool = False,
+) -> Node:
+    """Open what `options` (a reference, or BlockdevOptions) say. Raises QapiError.
+
+    The node is pinned by nobody: link it, or `collect` takes it away. `strict`: options that
+    the driver does not know are refused, as where they come from a command line.
+    """
+    if isinstance(options, str):
+        return graph.lookup(options, options)
+    had_driver = "driver" in options
+    options = _with_driver(graph, dict(options), parent, role)
+    name = options["driver"]
+    driver = make_driver(graph, name)
+    given = {key: value for key, value in options.items() if not isinstance(value, dict)}
+    node = Node(driver, {})
+    node.probed = not had_driver and not driver.is_protocol
+    if driver.first_child not in (None, "file"):
+        # QEMU's driver opens such a child itself, when the node has its name already
+        graph.check_name(options.get("node-name"))
+    first = _open_first_child(graph, node, options, _Kin(parent, role, strict))
+    try:
+        _flags(node, options, parent, role)
+        if driver.is_protocol and "filename" in driver.strong and not options.get("filename"):
+            raise QapiError(f"The '{name}' block driver requires a file name")
+        graph.enter(node, options.pop("node-name", None))
+        node.pins += 1
+        try:
+            _finish(graph, node, _Given(options, given, strict), first)
+        except BaseException:
+            node.pins -= 1
+            _abandon(graph, node)
+            raise
+        node.pins -= 1
+    except BaseException:
+        if first is not None:
+            first.pins -= 1
+            graph.collect()
+        raise
+    if first is not None:
+        first.pins -= 1
+    return node
+
+
+def make_driver(graph: Graph, name: str) -> Driver:
+    """A driver by name. Raises QapiError, NotModelledError for one that only QEMU has."""
+    profile = graph.vm.profile
+    known = profile.schema.enum_values("BlockdevDriver")
+    if name not in DRIVERS or name not in known:
+        if name in known and name not in profile.part("block-drivers").get("unknown"):
+            raise NotModelledError(f"block driver {name}")
+        raise QapiError(f"Unknown driver '{name}'")
+    return DRIVERS[name](graph)
+
+
+def _abandon(graph: Graph, node: Node) -> None:
+    if graph.nodes.get(node.name) is node:
+        del graph.nodes[node.name]
+    if node.opened:
+        node.driver.close(node)
+    for edge in list(node.children.values()):
+        edge.node.unblock(edge)
+        graph.detach(edge)
+    graph.collect()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kin:
+    """Whose child a node will be, and what it is to it."""
+
+    parent: Node | None
+    role: frozenset[str]
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A node's options: those left to look at, and all that were plain."""
+
+    left: dict[str, Any]
+    plain: dict[str, Any]
+    strict: bool
+
+
+def _open_first_child(
+    graph: Graph, node: Node, options: dict[str, Any], kin: _Kin
+) -> Node | None:
+    wanted = node.driver.first_child
+    if wanted is None or wanted not in options:
+        return None
+    _flags(node, dict(options), kin.parent, kin.role)
+    child = options.pop(wanted)
+    first = open_node(graph, child, parent=node, role=node.driver.role, strict=kin.strict)
+    first.pins += 1
+    if isinstance(child, dict):
+        first.inherits_from = node
+    return first
+
+
+def _finish(graph: Graph, node: Node, given: _Given, first: Node | None) -> None:
+    driver = node.driver
+    node.inactive = graph.vm.runstate.check("inmigrate") and not graph.vm.ready
+    if first is not None:
+        assert driver.first_child is not None
+        graph.attach(node, driver.first_child, first, driver.child_role(given.left))
+    plain = {k: v for k, v in given.left.items() if k not in GENERIC}
+    backing = plain.pop("backing", "") if driver.supports_backing else ""
+    node.options = {k: v for k, v in given.plain.items() if k not in (*GENERIC, "backing")}
+    if driver.first_child is not None:
+        node.options.pop(driver.first_child, None)
+    driver.open(node, plain)
+    node.opened = True
+    _check_length(node)
+    if driver.supports_backing:
+        open_backing(graph, node, backing, given.strict)
+    if plain and given.strict:
+        name = next(key for key, _ in qdict.items(plain))
+        if driver.is_protocol:
+            raise QapiError(f"Block protocol '{driver.name}' doesn't support the option '{name}'")
+        raise QapiError(f"Block format '{driver.name}' does not support the option '{name}'")
+    perms.Update([node], follow=True).run()
+
+
+def _check_length(node: Node) -> None:
+    """Whether the image has a length; see block.c: bdrv_refresh_total_sectors()."""
+    try:
+        length = node.driver.length(node)
+        if length > extents.MAX_LENGTH:
+            raise QapiError(os.strerror(errno.EFBIG))
+    except QapiError as error:
+        raw = node.driver.name == "raw" and isinstance(error, extents.BlockIoError)
+        what = "get image size" if raw else "refresh total sector count"
+        raise error.prefixed(f"Could not {what}: ") from None
+
+
+def open_backing(graph: Graph, node: Node, backing: Any, strict: bool = False) -> None:
+    """Open the image below: `None` none, "" the one in the header. Raises QapiError."""
+    if backing is None:
+        return
+    named = isinstance(backing, dict | str) and backing != ""
+    options: Any = backing
+    if not named:
+        if not node.auto_backing_file:
+            return
+        options = {"filename": combined(node)}
+        if node.backing_format:
+            options["driver"] = node.backing_format
+        options = as_format(options)
+    role = frozenset({perms.COW})
+    try:
+        below = open_node(graph, options, parent=node, role=role, strict=strict)
+    except NotModelledError:
+        raise
+    except QapiError as error:
+        raise error.prefixed("Could not open backing file: ") from None
+    if not isinstance(options, str):
+        below.inherits_from = node
+    with graph.pinned(below):
+        graph.attach(node, "backing", below, role)
+    graph.backing_changed(node)
+    if not named:
+        node.auto_backing_file = below.filename
+
+
+def as_format(options: dict[str, Any]) -> dict[str, Any]:
+    """A file name with the format to read it in, if it is known, as nested options."""
+    filename = options["filename"]
+    if filename.startswith("json:"):
+        return {k: v for k, v in options.items() if k != "driver"}
+    if "driver" not in options:
+        return options
+    return {"driver": options["driver"], "file": {"filename": filename}}
+
+
+def combined(node: Node) -> str:
+    """The backing file's name, made whole by where `node`'s own file is. Raises QapiError."""
+    name = node.backing_file
+    if name.startswith("/") or _PROTOCOL.match(name):
+        return name
+    own = node.primary.exact_filename if node.primary is not None else ""
+    if not own:
+        raise QapiError(f"Cannot use relative backing file names for '{node.filename}'")
+    return os.path.join(os.path.dirname(own), name)  # noqa: PTH118,PTH120
+
+
+def _flags(
+    node: Node, options: dict[str, Any], parent: Node | None, role: frozenset[str]
+) -> None:
+    """Settle what the node's own options, and else its parent, say."""
+    cache = options.pop("cache", None) or {}
+    cow = perms.COW in role
+    inherited = parent is not None
+    node.read_only = options.pop(
+        "read-only", cow or bool(inherited and parent is not None and parent.read_only)
+    )
+    node.auto_read_only = options.pop(
+        "auto-read-only",
+        not cow and bool(inherited and parent is not None and parent.auto_read_only),
+    )
+    node.cache_direct = cache.get("direct", parent.cache_direct if parent else False)
+    node.cache_no_flush = cache.get("no-flush", parent.cache_no_flush if parent else False)
+    node.force_share = options.pop("force-share", parent.force_share if parent else False)
+    if node.force_share and not node.read_only:
+        raise QapiError("force-share=on can only be used with read-only images")
+    node.discard = options.pop("discard", "unmap" if parent is not None and not cow else "ignore")
+    node.detect_zeroes = options.pop("detect-zeroes", "off")
+    if node.detect_zeroes == "unmap" and node.discard != "unmap":
+        raise QapiError(
+            "setting detect-zeroes to unmap is not allowed"
+            " without setting discard operation to unmap"
+        )
+
+
+def _with_driver(
+    graph: Graph, options: dict[str, Any], parent: Node | None, role: frozenset[str]
+) -> dict[str, Any]:
+    """The options with a driver: the one given, the file name's protocol, or what it looks like."""
+    filename = options.get("filename")
+    if isinstance(filename, str) and filename.startswith("json:"):
+        from fakeqemu.qapi.json.streamer import parse_json
+
+        try:
+            parsed = parse_json(filename.removeprefix("json:"), graph.vm.profile.traits)
+        except QapiError as error:
+            raise error.prefixed("Could not parse the JSON options: ") from None
+        if not isinstance(parsed, dict):
+            raise QapiError("Invalid JSON object given")
+        del options["filename"]
+        options = {**_nested(parsed), **options}
+    if "driver" in options:
+        return options
+    read_only = perms.COW in role or bool(options.get("read-only"))
+    if parent is not None and perms.COW not in role:
+        return _protocol(graph, options)
+    if "filename" in options:
+        rest = {k: v for k, v in options.items() if k != "filename"}
+        return _probed(graph, {**rest, "file": {"filename": options["filename"]}}, read_only)
+    if "file" not in options:
+        raise QapiError("Must specify either driver or file")
+    return _probed(graph, options, read_only)
+
+
+def _nested(options: dict[str, Any]) -> dict[str, Any]:
+    """`a.b` keys as objects in objects."""
+    out: dict[str, Any] = {}
+    for key, value in options.items():
+        *path, last = key.split(".")
+        place = out
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = _nested(value) if isinstance(value, dict) else value
+    return out
+
+
+def _protocol(graph: Graph, options: dict[str, Any]) -> dict[str, Any]:
+    filename = options.get("filename")
+    if filename is None:
+        raise QapiError("Must specify either driver or file")
+    match = _PROTOCOL.match(filename)
+    slash = filename.find("/")
+    if match is None or (0 <= slash < match.end() - 1):
+        kind = "file"
+        if filename and graph_kind(graph, filename) in ("char", "block"):
+            kind = "host_device"
+        return {**options, "driver": kind}
+    scheme = match[1]
+    known = graph.vm.profile.schema.enum_values("BlockdevDriver")
+    name = scheme.partition("+")[0]
+    if name not in known:
+        raise QapiError(f"Unknown protocol '{scheme}'")
+    if name not in DRIVERS:
+        raise NotModelledError(f"block driver {name}")
+    parsed = DRIVERS[name](graph).parse_filename(
+        filename if name != "file" else filename[match.end() :]
+    )
+    rest = {k: v for k, v in options.items() if k != "filename"}
+    return {**rest, **parsed, "driver": name}
+
+
+def graph_kind(graph: Graph, path: str) -> str:
+    """What is at `path`; `file` where nothing is."""
+    try:
+        return graph.files.kind(path)
+    except OSError:
+        return "file"
+
+
+def _probed(graph: Graph, options: dict[str, Any], read_only: bool) -> dict[str, Any]:
+    """Options of a format whose name has to be found out by looking into the file."""
+    child = options["file"]
+    if isinstance(child, dict):
+        probe = Node(Driver(graph), {})
+        probe.read_only = True
+        plain = {k: v for k, v in child.items() if k not in ("node-name", "read-only")}
+        node = open_node(graph, plain, parent=probe, role=perms.IMAGE)
+    else:
+        node = graph.lookup(child, child)
+    with graph.pinned(node):
+        head = base.read(node, 0, 512) if base.length(node) else b""
+        found = next((name for magic, name in _MAGICS if head.startswith(magic)), "raw")
+        if found == "raw" and not read_only:
+            graph.vm.host.say("WARNING: " + _GUESSED_RAW.format(node.filename))
+    return {**options, "driver": found}

@@ -1,0 +1,118 @@
+"""A job on nodes: it uses them, and refuses others what would disturb it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.formats.extents import BlockIoError
+from fakeqemu.model.block.graph.node import Edge, Node
+from fakeqemu.model.block.jobs.holdback import delay_below
+from fakeqemu.model.block.jobs.job import Job, Work
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.layer import Block
+
+#: protocols that do nothing
+_NO_DATA = ("null-co", "null-aio")
+
+
+class BlockJob(Job):
+    """A job on nodes: it uses them, and refuses others what would disturb it."""
+
+    is_block = True
+
+    def __init__(
+        self, block: Block, id: str | None, node: Node, *, speed: int = 0,
+        on_error: dict[str, str] | None = None, **more: Any,
+    ) -> None:  # fmt: skip
+        if id is None and not more.get("internal"):
+            id = node.device_name
+        super().__init__(block, id, **more)
+        self.edges: list[Edge] = []
+        self.main = node
+        self._wanted_speed = speed
+        #: what is to happen when a read or write fails: report, ignore, stop, enospc, auto
+        self.on_error = on_error or {"read": "report", "write": "report"}
+
+    @property
+    def description(self) -> str:
+        """How a permission conflict names it."""
+        return f"{self.type} job '{self.id}'"
+
+    def take(self, node: Node, perm: int, shared: int, *, speed: int = 0) -> None:
+        """Use the main node, and set the speed. Raises QapiError; the job is gone then."""
+        try:
+            self.use("main node", node, perm, shared)
+            if speed:
+                self.set_speed(speed)
+        except QapiError:
+            self.give_up()
+            raise
+
+    def use(self, name: str, node: Node, perm: int, shared: int) -> None:
+        """Use a node. Raises QapiError."""
+        edge = self.block.graph.use(self, name, node, perm, shared)
+        self.edges.append(edge)
+        node.block(self, f"block device is in use by block job: {self.type}")
+
+    @property
+    def instant(self) -> bool:
+        """With no file below there is nothing to wait for."""
+        nodes = [node for edge in self.edges for node in edge.node.subtree()]
+        return all(n.driver.name in _NO_DATA for n in nodes if n.driver.is_protocol)
+
+    def _delay(self, counted: int) -> int:
+        """As the speed or the nodes below have it."""
+        below = delay_below(self.edges, counted) if counted else 0
+        return max(super()._delay(counted), below)
+
+    def release(self) -> None:
+        """Use no node any more."""
+        edges, self.edges = self.edges, []
+        for edge in edges:
+            edge.node.unblock(self)
+            self.block.graph.detach(edge)
+
+    def give_up(self) -> None:
+        """The job could not be set up."""
+        self.release()
+        self.state.enter("null")
+        self.block.jobs.all.remove(self)
+        self.transaction.jobs.remove(self)
+        self.block.graph.collect()
+
+    def attempt(self, act: Callable[[], None]) -> Work:
+        """Do a piece of the work, as often as it takes where errors make the job stop.
+
+        BLOCK_JOB_ERROR. Raises BlockIoError where they are to be reported.
+        """
+        while True:
+            try:
+                act()
+            except BlockIoError as error:
+                action = self._reaction(error)
+                data = {"device": self.id, "operation": error.operation, "action": action}
+                if not self.internal:
+                    self.block.vm.events.emit("BLOCK_JOB_ERROR", data)
+                if action == "report":
+                    raise
+                if action == "ignore":
+                    return
+                self.io_status = "nospace" if error.nospace else "failed"
+                self.user_paused = True
+                self.pause_count += 1
+                yield 0
+            else:
+                return
+
+    def _reaction(self, error: BlockIoError) -> str:
+        wanted = self.on_error[error.operation]
+        if wanted in ("enospc", "auto"):
+            return "stop" if error.nospace else "report"
+        return wanted
+
+    def clean(self) -> None:
+        """Use no node any more."""
+        self.release()

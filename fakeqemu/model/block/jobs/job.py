@@ -1,0 +1,448 @@
+"""The life common to all jobs: creation, pausing, completion in transactions, the events.
+
+A job's work is a generator of steps. Each step says how many bytes of work it accounted for,
+and with that how long the speed limit makes the job wait; the machine's clock drives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.clock import MILLISECOND, SECOND, Timer
+from fakeqemu.model.block.jobs.states import COMPLETED, READY, JobState
+from fakeqemu.model.block.jobs.txn import CANCELED, Transaction, fail, fail_by_bug
+from fakeqemu.qapi import texts
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.layer import Block
+
+#: how often a limited job may go on
+_SLICE = 100 * MILLISECOND
+#: how many pieces of work that take no time are done before others have their turn
+_PIECES = 32
+#: a job waits until its target has caught up (a network block device)
+WAIT = -1
+
+Work = Generator[int, None, None]
+
+
+class Job:
+    """One job."""
+
+    #: type as query-jobs shows it
+    type = ""
+    #: whether it is also listed by query-block-jobs
+    is_block = False
+    #: whether a ready job can be completed on request
+    completable = False
+
+    def __init__(
+        self,
+        block: Block,
+        id: str | None,
+        *,
+        auto_finalize: bool = True,
+        auto_dismiss: bool = True,
+        transaction: Transaction | None = None,
+        internal: bool = False,
+    ) -> None:
+        from fakeqemu.qapi.readers.scalars import is_identifier
+
+        self.block = block
+        self.internal = internal
+        if not internal:
+            if id is None:
+                raise QapiError("An explicit job ID is required")
+            if not is_identifier(id):
+                raise QapiError(f"Invalid job ID '{id}'")
+            if block.jobs.find(id) is not None:
+                raise QapiError(f"Job ID '{id}' already in use")
+        self.id = id or ""
+        self.auto_finalize = auto_finalize
+        self.auto_dismiss = auto_dismiss
+        self.state = JobState(self._changed)
+        self.done = 0
+        self.total = 0
+        self.speed = 0
+        #: what went wrong; empty while all is well
+        self.error = ""
+        self.cancelled = False
+        self.force_cancelled = False
+        self.started = False
+        #: users (and the graph, while it changes) that want it to stand still
+        self.pause_count = 0
+        self.user_paused = False
+        #: whether it does something at this moment
+        self.busy = False
+        #: whether the work is over and only the end is left
+        self.finished = False
+        self.complete_requested = False
+        self.io_status = "ok"
+        self._work: Work | None = None
+        self._timer: Timer | None = None
+        self._sleeping = False
+        #: called with no error (None) or the text when the job has ended
+        self.on_end: list[Callable[[str | None], None]] = []
+        #: tells that a tester wants the next step to fail, and how
+        self.injected = ""
+        #: whether it stands still until `let_go`, as the graph changed when it began
+        self.drained = False
+        self.transaction = transaction or Transaction()
+        self.state.enter("created")
+        block.jobs.all.insert(0, self)
+        self.transaction.jobs.insert(0, self)
+
+    # -- what a kind of job does -----------------------------------------------------------------
+
+    def work(self) -> Work:
+        """The job's work. Raises QapiError when it goes wrong."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """All jobs of the transaction are done: change the graph. Raises QapiError."""
+
+    def commit(self) -> None:
+        """The transaction succeeded."""
+
+    def abort(self) -> None:
+        """It did not."""
+
+    def clean(self) -> None:
+        """Give back what is held, either way."""
+
+    def soft_cancel(self) -> bool:
+        """Whether a cancel without force lets the job end well (a ready mirror)."""
+        return False
+
+    # -- events ----------------------------------------------------------------------------------
+
+    def _changed(self, state: str) -> None:
+        self.block.vm.journal.note("job", self.id, state=state, type=self.type)
+        if not self.internal:
+            self.block.vm.events.emit("JOB_STATUS_CHANGE", {"id": self.id, "status": state})
+
+    def _event(self, name: str, **more: Any) -> None:
+        if not self.is_block or self.internal:
+            return
+        self.block.vm.events.emit(
+            name,
+            {
+                "type": self.type,
+                "device": self.id,
+                "len": self.total,
+                "offset": self.done,
+                "speed": self.speed,
+                **more,
+            },
+        )
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def start(self, *, hold: bool = False) -> None:
+        """Begin the work; with `hold` not before `let_go`."""
+        self.started = True
+        self.busy = True
+        self.state.enter("running")
+        self._work = self.work()
+        self.begun()
+        if not hold:
+            self.let_go()
+
+    def undrain(self) -> None:
+        """The graph has changed: stand still no more, work soon."""
+        if self.drained:
+            self.drained = False
+            self.pause_count -= 1
+            self._go_on()
+        self._later(0)
+
+    def let_go(self) -> None:
+        """Do the work."""
+        self.undrain()
+        self.work_at_once()
+
+    def work_at_once(self) -> None:
+        """Do what takes no time at all."""
+        while self.instant and self._timer is not None and not self._sleeping:
+            self._timer.cancel()
+            self.step()
+
+    def begun(self) -> None:
+        """The job runs, and has not done anything yet."""
+
+    @property
+    def instant(self) -> bool:
+        """Whether nothing it does takes time, so that it is over before its command is."""
+        return False
+
+    def _later(self, delay: int) -> None:
+        self._sleeping = delay > 0
+        self._timer = self.block.vm.call_later(delay, self.step)
+
+    def kick(self) -> None:
+        """Go on at once if the job sleeps."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.started and not self.finished:
+            self._later(0)
+
+    def step(self) -> None:
+        """Some pieces of work, unless the job is to stand still; a bug in them fails the job."""
+        self.block.vm.guard.call(self._pieces, failed=partial(fail_by_bug, self))
+
+    def _pieces(self) -> None:
+        for _ in range(_PIECES):
+            self._piece()
+            if self._timer is None or self._sleeping:
+                return
+            self._timer.cancel()
+        self._later(0)
+
+    def _piece(self) -> None:
+        self._timer = None
+        if self.finished or self._work is None:
+            return
+        if self.pause_count and not self.force_cancelled:
+            self._stand_still()
+            return
+        try:
+            if self.force_cancelled:
+                raise QapiError(CANCELED)
+            if self.injected:
+                text, self.injected = self.injected, ""
+                raise QapiError(text)
+            counted = next(self._work)
+        except StopIteration:
+            self.work_ended("")
+        except QapiError as error:
+            self.work_ended(error.desc)
+        else:
+            delay = 0 if counted == WAIT else self._delay(counted)
+            self.busy = counted != WAIT and not delay
+            if counted != WAIT:
+                self._later(delay)
+
+    def _delay(self, counted: int) -> int:
+        """How long the speed limit makes the job wait for so many bytes."""
+        if not self.speed or not counted:
+            return 0
+        quota = max(self.speed * _SLICE // SECOND, 1)
+        return max(1, -(-counted // quota)) * _SLICE
+
+    def _stand_still(self) -> None:
+        if self.state.current in ("running", "ready"):
+            self.busy = False
+            self.state.enter("standby" if self.state.current == "ready" else "paused")
+
+    def _go_on(self) -> None:
+        if self.state.current in ("paused", "standby"):
+            self.state.enter("ready" if self.state.current == "standby" else "running")
+            self.busy = True
+
+    def pause(self) -> None:
+        """Stand still from now on."""
+        self.pause_count += 1
+        if self.started and not self.finished:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._stand_still()
+
+    def resume(self) -> None:
+        """Take one `pause` back."""
+        self.pause_count -= 1
+        if not self.pause_count and self.started and not self.finished:
+            self._go_on()
+            self.kick()
+
+    def set_ready(self) -> None:
+        """What is left is to follow the guest until told to end."""
+        self.state.enter("ready")
+        self._event("BLOCK_JOB_READY")
+
+    def set_speed(self, speed: int) -> None:
+        """Bytes per second; 0 for no limit. Raises QapiError."""
+        self.state.check("set-speed", self.id)
+        if speed < 0:
+            raise QapiError(texts.parameter_expects("speed", "a non-negative value"))
+        old, self.speed = self.speed, speed
+        if speed and speed <= old:
+            return
+        if self.started and not self.pause_count and self.state.current == "running":
+            self.kick()
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def work_ended(self, error: str) -> None:
+        """The work is over."""
+        self.finished = True
+        self.busy = False
+        if self._work is not None:
+            self._work.close()
+        self.error = error or self.error
+        if self.error:
+            fail(self)
+            return
+        self.state.enter("waiting")
+        jobs = self.transaction.jobs
+        if any(not job.finished for job in jobs):
+            return
+        for job in list(jobs):
+            job.state.enter("pending")
+            if not job.auto_finalize:
+                job.block.vm.events.emit(
+                    "BLOCK_JOB_PENDING", {"type": job.type, "id": job.id}
+                ) if job.is_block and not job.internal else None
+        if all(job.auto_finalize for job in jobs):
+            self.finalize()
+
+    def finalize(self) -> None:
+        """Make the transaction's result so."""
+        jobs = list(self.transaction.jobs)
+        for job in jobs:
+            _, error = self.block.vm.guard.attempt(job.prepare)
+            if error is not None:
+                job.error = error.desc
+                fail(job)
+                return
+        for job in jobs:
+            job.finalize_single()
+
+    def finalize_single(self) -> None:
+        """Make this job's own result so."""
+        if self.error and self.state.current != "aborting":
+            self.state.enter("aborting")
+        guard = self.block.vm.guard
+        guard.call(self.abort if self.error else self.commit)
+        guard.call(self.clean)
+        if self.started:
+            if self.force_cancelled:
+                self._event("BLOCK_JOB_CANCELLED")
+            else:
+                more = {"error": self.error} if self.error else {}
+                self._event("BLOCK_JOB_COMPLETED", **more)
+        if self in self.transaction.jobs:
+            self.transaction.jobs.remove(self)
+        for call in self.on_end:
+            guard.call(call, self.error or None)
+        self._conclude()
+
+    def _conclude(self) -> None:
+        self.state.enter("concluded")
+        if self.auto_dismiss or not self.started:
+            self.dismiss()
+
+    def dismiss(self) -> None:
+        """Forget the job."""
+        self.state.enter("null")
+        if self in self.block.jobs.all:
+            self.block.jobs.all.remove(self)
+        if self in self.transaction.jobs:
+            self.transaction.jobs.remove(self)
+        self.block.graph.collect()
+
+    def end_now(self) -> None:
+        """Work no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._go_on()
+        self.finished = True
+        self.busy = False
+        if self._work is not None:
+            self._work.close()
+
+    def cancel_async(self, *, force: bool) -> None:
+        """Note that it is to end."""
+        if not force and self.soft_cancel():
+            self.cancelled = True
+            self.complete_requested = True
+            return
+        self.cancelled = self.force_cancelled = True
+        self.error = self.error or CANCELED
+
+    def cancel(self, *, force: bool) -> None:
+        """End it; a ready mirror without force ends well."""
+        if self.state.current == "concluded":
+            self.dismiss()
+            return
+        if self.user_paused:
+            self.user_paused = False
+            self.pause_count -= 1
+        self.cancel_async(force=force)
+        if not self.started:
+            self.finished = True
+            fail(self)
+        elif self.finished:
+            if self.force_cancelled:
+                fail(self)
+        else:
+            self._go_on()
+            if self._timer is not None:
+                self._timer.cancel()
+            if self.force_cancelled:
+                self.step()
+            else:
+                self.kick()
+
+    def complete(self) -> None:
+        """A client wants a ready job to end. Raises QapiError."""
+        self.state.check("complete", self.id)
+        if self.cancelled or not self.completable:
+            raise QapiError(f"The active block job '{self.id}' cannot be completed")
+        self.prepare_complete()
+        self.complete_requested = True
+        if not self.pause_count:
+            self.kick()
+
+    def prepare_complete(self) -> None:
+        """Whether it can. Raises QapiError."""
+
+    def fail(self, text: str) -> None:
+        """For testers: let the next step go wrong with `text`."""
+        self.injected = text
+        self.kick()
+
+    # -- what it shows -----------------------------------------------------------------------------
+
+    def info(self) -> dict[str, Any]:
+        """JobInfo."""
+        found: dict[str, Any] = {
+            "id": self.id,
+            "type": self.type,
+            "status": self.state.current,
+            "current-progress": self.done,
+            "total-progress": self.total,
+        }
+        if self.error and (self.finished or self.state.current == "aborting"):
+            found["error"] = self.error
+        return found
+
+    def block_info(self) -> dict[str, Any]:
+        """BlockJobInfo."""
+        found: dict[str, Any] = {
+            "type": self.type,
+            "device": self.id,
+            "busy": self.busy,
+            "paused": self.pause_count > 0,
+            "offset": self.done,
+            "len": self.total,
+            "speed": self.speed,
+            "io-status": self.io_status,
+            "ready": self.state.current in READY,
+            "status": self.state.current,
+            "auto-finalize": self.auto_finalize,
+            "auto-dismiss": self.auto_dismiss,
+        }
+        if self.error and (self.finished or self.state.current == "aborting"):
+            found["error"] = self.error
+        return found
+
+    @property
+    def completed(self) -> bool:
+        """Whether the work is over."""
+        return self.state.current in COMPLETED

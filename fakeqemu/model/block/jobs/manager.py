@@ -1,0 +1,81 @@
+"""All jobs of one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.jobs.blockjob import BlockJob
+from fakeqemu.model.block.jobs.job import Job
+from fakeqemu.qapi.errors import DeviceNotActiveError, QapiError
+
+
+class Jobs:
+    """All jobs of one machine, newest first."""
+
+    def __init__(self) -> None:
+        self.all: list[Job] = []
+
+    def find(self, id: str) -> Job | None:
+        """The job called `id`."""
+        return next((job for job in self.all if job.id == id and not job.internal), None)
+
+    def get(self, id: str) -> Job:
+        """The same. Raises QapiError."""
+        found = self.find(id)
+        if found is None:
+            raise QapiError("Job not found")
+        return found
+
+    def get_block(self, id: str) -> Job:
+        """A block job. Raises QapiError of class DeviceNotActive."""
+        found = self.find(id)
+        if found is None or not found.is_block:
+            raise DeviceNotActiveError(f"Block job '{id}' not found")
+        return found
+
+    def visible(self) -> list[Job]:
+        """Those that queries list."""
+        return [job for job in self.all if not job.internal]
+
+    def drain(self, nodes: set[int] | None = None) -> None:
+        """Jobs (on some nodes) stand still for a moment, as while the graph changes."""
+        touched = [
+            job
+            for job in self.all
+            if job.started and not job.finished
+            and (nodes is None or _on(job, nodes))
+        ]  # fmt: skip
+        for job in touched:
+            job.pause()
+        for job in touched:
+            job.resume()
+
+    def graph_changed(self) -> None:
+        """All stand still for a moment, in versions where any change of the graph makes them."""
+        if self.all and self.all[0].block.vm.profile.traits.graph_change_pauses_jobs:
+            self.drain()
+
+    def quiesce(self, node: Node) -> None:
+        """Those that use a node, or one above it, stand still for a moment."""
+        self.drain({id(each) for each in _above(node)})
+
+    def cancel_all(self) -> None:
+        """The machine ends."""
+        for job in list(self.all):
+            if job.state.current != "concluded" and not job.completed:
+                job.cancel(force=True)
+                if not job.finished:
+                    job.step()
+
+
+def _above(node: Node) -> Iterator[Node]:
+    """A node, and all that use it."""
+    yield node
+    for edge in node.parents:
+        if isinstance(edge.parent, Node):
+            yield from _above(edge.parent)
+
+
+def _on(job: Job, nodes: set[int]) -> bool:
+    return isinstance(job, BlockJob) and any(id(edge.node) in nodes for edge in job.edges)

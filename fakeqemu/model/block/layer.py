@@ -1,0 +1,330 @@
+"""The block room of one machine: graph, backends, jobs and exports, and what binds them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.formats import extents
+from fakeqemu.model.block.backends.backend import Backend, Backends
+from fakeqemu.model.block.drivers import (
+    blkdebug as drivers_blkdebug,
+    blkverify as drivers_testing,
+    copy_before_write as drivers_cbw,
+    filters as drivers_filter,
+    foreign as drivers_foreign,
+    nbd as nbdclient,
+    protocol as drivers_protocol,
+    qcow2 as drivers_qcow2,
+    raw as drivers_raw,
+)
+from fakeqemu.model.block.drivers.base import Driver
+from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph.graph import Graph
+from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.graph.open import open_node
+from fakeqemu.model.block.jobs.manager import Jobs
+from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.backends.exports import Exports
+    from fakeqemu.model.block.backends.legacy_drive import Drives
+    from fakeqemu.model.machine import Machine
+
+#: importing these registers their drivers
+DRIVER_MODULES = (
+    drivers_blkdebug, drivers_cbw, drivers_filter, drivers_testing, drivers_foreign,
+    drivers_protocol, drivers_qcow2, drivers_raw,
+    nbdclient,
+)  # fmt: skip
+
+
+class Block:
+    """Everything of the block layer."""
+
+    def __init__(self, vm: Machine) -> None:
+        self.vm = vm
+        self.graph = Graph(vm)
+        self.backends = Backends(vm, self.graph)
+        self.graph.backends = self.backends
+        self.jobs = Jobs()
+        self._exports: Exports | None = None
+        self._drives: Drives | None = None
+        #: the guest's clock when it last started or stopped, and the machine's then
+        self._guest_clock = (0, vm.clock.now())
+        self._guest_runs = vm.runstate.running
+        vm.lifecycle.on_state_change.append(self._guest_changed)
+        vm.lifecycle.before_cont.append(self.activate)
+        vm.devices.on_removed.append(self._device_gone)
+        vm.on_exit.append(lambda _code: self.close())
+
+    @property
+    def exports(self) -> Exports:
+        """NBD server and block exports."""
+        if self._exports is None:
+            from fakeqemu.model.block.backends.exports import Exports
+
+            self._exports = Exports(self)
+        return self._exports
+
+    @property
+    def guest_clock(self) -> int:
+        """Nanoseconds that the guest has run."""
+        guest, since = self._guest_clock
+        return guest + (self.vm.clock.now() - since if self._guest_runs else 0)
+
+    @guest_clock.setter
+    def guest_clock(self, value: int) -> None:
+        self._guest_clock = (value, self.vm.clock.now())
+
+    def _guest_changed(self, running: bool, _state: str) -> None:
+        self.guest_clock = self.guest_clock
+        self._guest_runs = running
+
+    @property
+    def drives(self) -> Drives:
+        """What -drive made, and where."""
+        if self._drives is None:
+            from fakeqemu.model.block.backends.legacy_drive import Drives
+
+            self._drives = Drives(self, self.vm.machine_type)
+        return self._drives
+
+    # -- nodes -----------------------------------------------------------------------------------
+
+    def add(self, options: dict[str, Any]) -> Node:
+        """blockdev-add, -blockdev. Raises QapiError."""
+        if options.get("node-name") is None:
+            raise QapiError("'node-name' must be specified for the root node")
+        node = open_node(self.graph, options)
+        node.monitor_owned = True
+        return node
+
+    def delete(self, name: str) -> None:
+        """blockdev-del. Raises QapiError."""
+        node = self.graph.find(name)
+        if node is None:
+            raise QapiError(f"Failed to find node with node-name='{name}'")
+        if any(isinstance(edge.parent, Backend) for edge in node.parents):
+            raise QapiError(f"Node {name} is in use")
+        node.check_operation("drive-del")
+        if not node.monitor_owned:
+            raise QapiError(f"Node {name} is not owned by the monitor")
+        if node.parents or node.pins:
+            raise QapiError(f"Block device {node.device_or_name} is in use")
+        node.monitor_owned = False
+        self.graph.collect()
+
+    # -- filters of jobs -------------------------------------------------------------------------
+
+    def make_filter(self, driver: Driver, over: Node, name: str | None) -> Node:
+        """A filter node for `over`, not linked yet. Raises QapiError."""
+        node = Node(driver, {})
+        node.implicit = name is None
+        node.opened = True
+        node.read_only = over.read_only
+        node.cache_direct, node.cache_no_flush = over.cache_direct, over.cache_no_flush
+        node.inactive = over.inactive
+        self.graph.enter(node, name)
+        return node
+
+    def insert_filter(
+        self, driver: Driver, over: Node, name: str | None, *, child: str = "backing"
+    ) -> Node:
+        """Put a filter on top of `over`. Raises QapiError."""
+        node = self.make_filter(driver, over, name)
+        role = frozenset({perms.FILTERED, perms.PRIMARY})
+        with self.graph.pinned(node, over):
+            self.graph.append(node, over, child, role)
+            if not node.parents:
+                node.pins += 1
+        return node
+
+    def remove_filter(self, node: Node, *, child: str = "backing") -> None:
+        """Let those above a filter have what is below it."""
+        if node.name not in self.graph.nodes:
+            return
+        edge = node.children.get(child) or node.filtered_edge
+        if edge is not None:
+            below = edge.node
+            with self.graph.pinned(below, node):
+                self.graph.drop_filter(node, edge)
+        node.pins = 0
+        self.graph.collect()
+
+    # -- devices ---------------------------------------------------------------------------------
+
+    def choose(self, device: DeviceObject, name: str) -> None:
+        """The property `drive` of a device is set. Raises QapiError."""
+        self.backends.choose(device, name)
+
+    def realize(self, device: DeviceObject) -> None:
+        """A device, or the one inside it, is realized. Raises QapiError."""
+        for each in _with_inner(device):
+            self.backends.realize(each)
+
+    def unrealize(self, device: DeviceObject) -> None:
+        """It goes, or could not be realized."""
+        for each in _with_inner(device):
+            self.backends.unrealize(each)
+
+    def _device_gone(self, device: DeviceObject) -> None:
+        self.unrealize(device)
+
+    # -- handing images over to another process --------------------------------------------------
+
+    def activate(self) -> None:
+        """The images are ours from now on. Raises QapiError."""
+        for node in self._tops():
+            self.activate_node(node)
+
+    def activate_node(self, node: Node) -> None:
+        """The images under `node` are ours from now on. Raises QapiError."""
+        nodes = [each for each in node.subtree() if each.inactive]
+        for each in nodes:
+            each.inactive = False
+        try:
+            if nodes:
+                perms.Update(self._tops()).run()
+        except QapiError:
+            for each in nodes:
+                each.inactive = True
+            perms.Update(self._tops()).run()
+            raise
+        for each in reversed(nodes):
+            each.driver.activated(each)
+        generous = self.vm.runstate.check("inmigrate")
+        below = list(node.subtree())
+        for backend in self.backends.all:
+            if any(backend.node is each for each in below):
+                backend.wake(generous=generous)
+
+    def inactivate_node(self, node: Node) -> None:
+        """The image of `node` belongs to another process from now on. Raises QapiError."""
+        if any(isinstance(e.parent, Node) and not e.parent.inactive for e in node.parents):
+            raise QapiError("Node has active parent node")
+        for backend in self.backends.all:
+            if backend.node is node:
+                backend.sleep()
+        node.inactive = True
+        perms.Update(self._tops()).run()
+
+    def resize(self, node: Node, size: int) -> None:
+        """Change a node's size. Raises QapiError."""
+        from fakeqemu.model.block.drivers import base
+
+        backend = self.backends.create()
+        backend.perm, backend.shared = perms.RESIZE, perms.ALL
+        try:
+            backend.insert(node)
+            if node.read_only:
+                raise QapiError("Image is read-only")
+            base.truncate(node, size)
+            for bitmap in node.bitmaps:
+                bitmap.resize(base.length(node))
+        finally:
+            self.backends.drop(backend)
+
+    def inactivate(self) -> None:
+        """The images belong to another process from now on."""
+        for node in self.graph.nodes.values():
+            if isinstance(node.driver, drivers_qcow2.Qcow2Driver):
+                node.driver.store_bitmaps(node)
+        for backend in self.backends.all:
+            backend.sleep()
+        for node in self.graph.nodes.values():
+            node.inactive = True
+        perms.Update(self._tops()).run()
+
+    def _tops(self) -> list[Node]:
+        return list(self.graph.nodes.values())
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """The process ends: jobs, exports, images."""
+        self.jobs.cancel_all()
+        if self._exports is not None:
+            self._exports.close()
+        for backend in list(self.backends.all):
+            self.backends.drop(backend)
+        for node in self.graph.nodes.values():
+            node.monitor_owned = False
+        self.graph.collect()
+
+    def commit_all_of(self, node: Node) -> str:
+        """Write what `node` has into the image below it; why not, in the system's words."""
+        from fakeqemu.model.block.drivers import base
+        from fakeqemu.model.block.graph import reopen
+
+        top = node.skip_filters()
+        below = top.cow
+        if below is None:
+            return "Operation not supported"
+        read_only = below.read_only
+        try:
+            if read_only:
+                reopen.set_read_only(self.graph, below, read_only=False)
+        except QapiError:
+            return "Permission denied"
+        size = base.length(top)
+        if size > base.length(below):
+            base.truncate(below, size)
+        for piece in list(base.status(top, 0, size)):
+            if piece.kind == extents.DATA:
+                base.write(below, piece.offset, base.read(top, piece.offset, piece.length))
+            elif piece.kind == extents.ZERO:
+                base.zero(below, piece.offset, piece.length)
+        if isinstance(top.driver, drivers_qcow2.Qcow2Driver):
+            top.driver.image.discard(0, size)
+        if read_only:
+            reopen.set_read_only(self.graph, below, read_only=True)
+        return ""
+
+    # -- for testers -----------------------------------------------------------------------------
+
+    def io_error(
+        self, who: str, *, operation: str = "write", action: str = "report",
+        nospace: bool = False, reason: str = "Input/output error",
+    ) -> None:  # fmt: skip
+        """Let the guest of a device (name, id or path) or node meet an I/O error.
+
+        BLOCK_IO_ERROR; with `action` stop the guest stops. Raises QapiError for no such device.
+        """
+        backend = self.backends.named.get(who)
+        node = self.graph.find(who)
+        if backend is None and node is not None:
+            backend = self.backends.on(node)
+        elif backend is None:
+            backend = self.backends.get(None, who)
+        data: dict[str, Any] = {
+            "device": backend.name if backend is not None else "",
+            "operation": operation,
+            "action": action,
+            "nospace": nospace,
+            "reason": "No space left on device" if nospace else reason,
+        }
+        if backend is not None:
+            data["qom-path"] = backend.device.path if backend.device is not None else ""
+            node = backend.node
+            if action == "stop" and backend.kind.io_status:
+                backend.io_status = "nospace" if nospace else "failed"
+        if node is not None:
+            data["node-name"] = node.name
+        event = self.vm.profile.schema.events["BLOCK_IO_ERROR"]
+        known = {member.name for member in event.arg_type.members}
+        self.vm.events.emit("BLOCK_IO_ERROR", {k: v for k, v in data.items() if k in known})
+        if action == "stop":
+            self.vm.lifecycle.vm_stop("io-error")
+
+    def write(self, node_name: str, offset: int, data: bytes) -> None:
+        """Let the guest write to a node: bitmaps and thresholds see it. Raises QapiError."""
+        from fakeqemu.model.block.drivers import base
+
+        node = self.graph.lookup(node_name, node_name)
+        base.write(node, offset, data)
+
+
+def _with_inner(device: DeviceObject) -> list[DeviceObject]:
+    inner = [child for child in device.children.values() if isinstance(child, DeviceObject)]
+    return [device, *inner]

@@ -1,0 +1,1 @@
+"""What changes the graph as one step: blockdev.c's commands, snapshots, transactions."""

@@ -1,0 +1,255 @@
+"""Making image files: blockdev-create's job, and the images that other commands make."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.formats.extents import CHUNK
+from fakeqemu.formats.qcow2.header import COMPRESSION, EXTENDED_L2, LAZY_REFCOUNTS, Header
+from fakeqemu.formats.qcow2.image import Qcow2
+from fakeqemu.model.block.drivers import base
+from fakeqemu.model.block.drivers.base import DRIVERS
+from fakeqemu.model.block.drivers.protocol import lock_error
+from fakeqemu.model.block.drivers.qcow2 import NodeStore
+from fakeqemu.model.block.files import BlockFile, ImageLocked
+from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.graph.open import open_node
+from fakeqemu.model.block.jobs.job import Job, Work
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.schema import ObjectType
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.backends.backend import Backend
+    from fakeqemu.model.block.graph.graph import Graph
+    from fakeqemu.model.block.layer import Block
+
+_DEFAULT_CLUSTER = 65536
+_SECTOR = 512
+
+
+class Create(Job):
+    """blockdev-create."""
+
+    type = "create"
+
+    def __init__(self, block: Block, id: str, options: dict[str, Any]) -> None:
+        self.options = options
+        driver = options["driver"]
+        profile = block.vm.profile
+        if driver in profile.part("block-drivers").get("unknown"):
+            raise QapiError(f"Block driver '{driver}' not found or not supported")
+        info = profile.schema.commands["blockdev-create"]
+        if not _has_create_options(info.arg_type, driver):
+            raise QapiError("Driver does not support blockdev-create")
+        known = DRIVERS.get(driver)
+        if known is None or not (known.modelled and known.supports_create):
+            raise NotModelledError(f"blockdev-create of {driver}")
+        super().__init__(block, id, auto_dismiss=False)
+
+    def work(self) -> Work:
+        """Make it."""
+        self.total = 1
+        yield 0
+        try:
+            if self.options["driver"] == "file":
+                create_file(self.block.graph, self.options)
+            else:
+                create_qcow2(self.block, self.options)
+        finally:
+            self.done = 1
+
+
+def _has_create_options(arguments: ObjectType, driver: str) -> bool:
+    """Whether BlockdevCreateOptions has members of its own for a driver: it can create then."""
+    options = next(member.type for member in arguments.members if member.name == "options")
+    assert isinstance(options, ObjectType)
+    variant = options.variant(driver)
+    return variant is not None and bool(variant.members)
+
+
+class Amend(Job):
+    """x-blockdev-amend: nothing of an image that is not encrypted can be amended."""
+
+    type = "amend"
+
+    def __init__(self, block: Block, id: str, node: Node, options: dict[str, Any]) -> None:
+        self.options = options
+        driver = node.driver
+        if options["driver"] != driver.name:
+            raise QapiError("x-blockdev-amend doesn't support changing the block driver")
+        if driver.name == "luks":
+            raise NotModelledError("x-blockdev-amend of luks")
+        if driver.name != "qcow2":
+            raise QapiError("Driver does not support x-blockdev-amend")
+        super().__init__(block, id, auto_dismiss=False)
+
+    def work(self) -> Work:
+        """Look at what is asked for."""
+        self.total = self.done = 1
+        yield 0
+        if self.options.get("encrypt") is not None:
+            raise QapiError("image is not encrypted, can't amend")
+
+
+def create_file(graph: Graph, options: dict[str, Any]) -> None:
+    """A file of the host. Raises QapiError."""
+    path, size = options["filename"], options["size"]
+    try:
+        file = graph.files.open(path, writable=True, create=True)
+    except ImageLocked as locked:
+        raise lock_error(locked, path) from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise QapiError(f"Could not create '{path}': {reason}") from None
+    try:
+        _preallocate(file, size, options.get("preallocation", "off"))
+    finally:
+        file.close()
+
+
+def _preallocate(file: BlockFile, size: int, mode: str) -> None:
+    """Give a new file its size; see block/file-posix.c: raw_regular_truncate(). Raises QapiError.
+
+    What could not be preallocated is given back.
+    """
+    step = "Could not resize file"
+    try:
+        if mode == "metadata" and size:
+            raise QapiError(f"Unsupported preallocation mode: {mode}")
+        if mode == "falloc":
+            step = "Could not preallocate new data"
+            file.allocate(0, size)
+            return
+        file.truncate(size)
+        if mode == "full":
+            step = "Could not write zeros for preallocation"
+            for at in range(0, size, CHUNK):
+                file.write(at, bytes(min(CHUNK, size - at)))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            file.truncate(0)
+        raise QapiError(f"{step}: {os.strerror(error.errno or errno.EIO)}") from None
+
+
+def header_of(options: dict[str, Any]) -> Header:
+    """The header of a new qcow2 image. Raises QapiError."""
+    size = options["size"]
+    if size % _SECTOR:
+        raise QapiError(f"Image size must be a multiple of {_SECTOR} bytes")
+    version = {"v2": 2, "v3": 3}[options.get("version", "v3")]
+    extended = options.get("extended-l2", False)
+    cluster = options.get("cluster-size", _DEFAULT_CLUSTER)
+    if cluster & cluster - 1 or not 512 <= cluster <= 1 << 21:
+        raise QapiError("Cluster size must be a power of two between 512 and 2048k")
+    if extended:
+        if cluster < 16384:
+            raise QapiError(
+                "Extended L2 entries are only supported with cluster sizes of at least"
+                " 16384 bytes"
+            )
+        if version < 3:
+            raise _needs_v3("Extended L2 entries are only supported with compatibility level")
+    if options.get("backing-fmt") and not options.get("backing-file"):
+        raise QapiError("Backing format cannot be used without backing file")
+    preallocated = options.get("preallocation", "off") != "off"
+    if preallocated and options.get("backing-file") and not extended:
+        raise QapiError(
+            "Backing file and preallocation can only be used at the same time"
+            " if extended_l2 is on"
+        )
+    if options.get("lazy-refcounts") and version < 3:
+        raise _needs_v3("Lazy refcounts only supported with compatibility level")
+    bits = options.get("refcount-bits", 16)
+    if not 1 <= bits <= 64 or bits & bits - 1:
+        raise QapiError("Refcount width must be a power of two and may not exceed 64 bits")
+    if version < 3 and bits != 16:
+        raise QapiError(
+            "Different refcount widths than 16 bits require compatibility level 1.1 or above"
+            " (use version=v3 or greater)"
+        )
+    if options.get("data-file-raw") and options.get("data-file") is None:
+        raise QapiError("data-file-raw requires data-file")
+    if options.get("data-file") is not None or options.get("encrypt") is not None:
+        raise NotModelledError("qcow2 images with encryption or an external data file")
+    if options.get("compression-type", "zlib") != "zlib" and version < 3:
+        raise _needs_v3("Non-zlib compression type is only supported with compatibility level")
+    zstd = options.get("compression-type", "zlib") != "zlib"
+    return Header(
+        version=version,
+        size=size,
+        cluster_bits=cluster.bit_length() - 1,
+        backing_file=options.get("backing-file") or "",
+        backing_format=options.get("backing-fmt") or "",
+        refcount_order=bits.bit_length() - 1,
+        compatible=LAZY_REFCOUNTS if options.get("lazy-refcounts") else 0,
+        incompatible=(EXTENDED_L2 if extended else 0) | (COMPRESSION if zstd else 0),
+        compression=1 if zstd else 0,
+    )
+
+
+def _needs_v3(start: str) -> QapiError:
+    return QapiError(f"{start} 1.1 and above (use version=v3 or greater)")
+
+
+def create_qcow2(block: Block, options: dict[str, Any]) -> None:
+    """A qcow2 image in a node. Raises QapiError."""
+    graph = block.graph
+    node = open_node(graph, options["file"])
+    with graph.pinned(node):
+        header = header_of(options)
+        backend: Backend = block.backends.create()
+        backend.perm, backend.shared = perms.WRITE | perms.RESIZE, perms.ALL
+        try:
+            backend.insert(node)
+            Qcow2.create(NodeStore(node), header)
+            if options.get("preallocation", "off") in ("falloc", "full"):
+                base.truncate(node, base.length(node) + header.size)
+        finally:
+            block.backends.drop(backend)
+
+
+def create_image(
+    block: Block,
+    filename: str,
+    format: str,
+    size: int,
+    backing: Node | None = None,
+) -> None:
+    """What `qemu-img create` would: a file with an image in it. Raises QapiError."""
+    known = block.vm.profile.schema.enum_values("BlockdevDriver")
+    if format not in known:
+        raise QapiError(f"Unknown file format '{format}'")
+    kind = DRIVERS.get(format)
+    if kind is not None and not kind.supports_create:
+        raise QapiError(f"Format driver '{format}' does not support image creation")
+    if kind is None or not kind.modelled:
+        raise NotModelledError(f"creating {format} images")
+    backing_file = backing.filename if backing is not None else ""
+    backing_format = backing.driver.name if backing is not None else ""
+    if backing_file and not kind.supports_backing:
+        raise QapiError(f"Backing file not supported for file format '{format}'")
+    if backing_file and backing_file == filename:
+        raise QapiError(
+            "Error: Trying to create an image with the same filename as the backing file"
+        )
+    path = filename.removeprefix("file:")
+    plain = format in ("raw", "file")
+    create_file(block.graph, {"filename": path, "size": size if plain else 0})
+    if plain:
+        return
+    options = {
+        "size": -(-size // _SECTOR) * _SECTOR,
+        "file": {"driver": "file", "filename": path},
+        "backing-file": backing_file,
+        "backing-fmt": backing_format,
+    }
+    try:
+        create_qcow2(block, options)
+    except BaseException:
+        # half an image is of no use to anybody; see block/qcow2.c: qcow2_co_create_opts()
+        block.graph.files.remove(path)
+        raise

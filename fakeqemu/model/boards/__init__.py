@@ -1,0 +1,1 @@
+"""The board: CPUs, memory, NUMA, RAM blocks and what is soldered on."""

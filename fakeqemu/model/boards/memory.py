@@ -1,0 +1,52 @@
+"""Guest memory as a tool sees it: the size asked for, the backends, the plugged modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.qapi.qdict import in_name_table
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.qom.tree import QomObject
+
+
+@dataclass(slots=True)
+class Memory:
+    """-m, worked out."""
+
+    #: bytes that are there from the start
+    size: int = 0
+    #: slots for memory modules, and bytes there may be with all of them full
+    slots: int = 0
+    maxmem: int = 0
+
+    def property(self) -> dict[str, int]:
+        """The machine's property `memory`."""
+        if not self.slots and self.maxmem in (0, self.size):
+            return {"size": self.size}
+        return {"size": self.size, "slots": self.slots, "max-size": self.maxmem}
+
+
+_MEMDEV = ("merge", "dump", "prealloc", "share", "reserve", "policy")
+
+
+def memdevs(vm: Machine) -> list[dict[str, Any]]:
+    """What query-memdev returns, in QEMU's order."""
+    objects = vm.qom.container("/objects").children
+    found = [
+        _memdev(objects[name])
+        for name in in_name_table(objects)
+        if vm.profile.is_a(objects[name].type, "memory-backend")
+    ]
+    return found[::-1]
+
+
+def _memdev(obj: QomObject) -> dict[str, Any]:
+    return {
+        "id": obj.name,
+        "size": obj.get("size"),
+        **{name: obj.get(name) for name in _MEMDEV if obj.has(name)},
+        "host-nodes": obj.get("host-nodes"),
+    }

@@ -1,0 +1,153 @@
+"""The guest's memory in the pieces that migration knows: blocks with names and sizes.
+
+The machine's own memory comes first, then what the board brings along, then what devices have,
+and in the end the tables for the firmware. What boards and devices have is recorded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.qdev.devpath import section_name
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.qdev.device import DeviceObject
+    from fakeqemu.model.qom.tree import QomObject
+
+#: tables for the firmware, made when everything else is there
+_TABLES = "/rom@"
+#: regions whose size is a property of the device
+_DISPLAY_MEMORY = ("vga.vram", "bochs-display-vram")
+_CANONICAL = "x-use-canonical-path-for-ramblock-id"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block of guest memory."""
+
+    #: as the migration stream has it
+    name: str
+    #: name of the memory region, without a device's path
+    region: str
+    #: bytes in use
+    size: int
+    #: bytes it can grow to
+    reserved: int
+    #: whether another process can map the same memory
+    shared: bool
+    #: whether that takes a descriptor from this process, and not just the file again
+    by_descriptor: bool = False
+
+
+def blocks_of(vm: Machine) -> list[Block]:
+    """The blocks that are migrated, in order of creation."""
+    early: list[Block] = []
+    late: list[Block] = []
+    for device in vm.devices.user_devices():
+        (late if device.values.get("hotplugged") else early).extend(blocks_of_device(vm, device))
+    tables = [block for block in _of_board(vm) if block.name.startswith(_TABLES)]
+    return [*board_blocks(vm), *early, *tables, *late]
+
+
+def board_blocks(vm: Machine) -> list[Block]:
+    """Of these, the ones that are there before any device of the user's."""
+    own = [block for block in _of_board(vm) if not block.name.startswith(_TABLES)]
+    return [*backend_blocks(vm), *own]
+
+
+def backend_blocks(vm: Machine) -> list[Block]:
+    """Of these, the machine's own memory."""
+    return [_of_backend(vm, backend) for backend in _backends(vm)]
+
+
+def _of_board(vm: Machine) -> list[Block]:
+    shared = _aux_is_shared(vm)
+    return [
+        Block(f"{path}/{name}" if path else name, name, size, reserved, shared, shared)
+        for name, path, size, reserved in _recorded_of_machine(vm).get("ram", ())
+    ]
+
+
+def _aux_is_shared(vm: Machine) -> bool:
+    return bool(vm.qom.container("/machine").values.get("aux-ram-share"))
+
+
+def blocks_of_device(vm: Machine, device: DeviceObject) -> list[Block]:
+    """The blocks that a device brings along: the backend it maps, and its own."""
+    shared = _aux_is_shared(vm)
+    path = device.values.get("memdev")
+    backend = vm.qom.at(path) if isinstance(path, str) and path else None
+    found = [_of_backend(vm, backend)] if backend is not None else []
+    for name, has_path, size, reserved in recorded_of_device(vm, device.type).get("ram", ()):
+        full = section_name(vm, device, name) if has_path else name
+        given = _display_memory(device) if name in _DISPLAY_MEMORY else None
+        found.append(Block(full, name, given or size, given or reserved, shared, shared))
+    return found
+
+
+def _display_memory(device: DeviceObject) -> int | None:
+    """The bytes of memory that a display was asked to have; None if it cannot be asked."""
+    bytes = device.values.get("vgamem")
+    if isinstance(bytes, int):
+        return 1 << (max(bytes, 1) - 1).bit_length()
+    asked = device.values.get("vgamem_mb")
+    if not isinstance(asked, int):
+        return None
+    return 1 << (min(max(asked, 1), 512) - 1).bit_length() << 20
+
+
+def recorded_of_device(vm: Machine, type: str) -> dict[str, Any]:
+    """What is recorded of migrating a device of that type; empty if there is nothing to say."""
+    try:
+        part = vm.profile.part("migratability")
+    except FileNotFoundError:
+        return {}
+    facts: dict[str, Any] = part["devices"].get(type, {})
+    return facts
+
+
+def _recorded_of_machine(vm: Machine) -> dict[str, Any]:
+    if vm.machine_type is None:
+        return {}
+    try:
+        machines = vm.profile.part("migratability")["machines"]
+    except FileNotFoundError:
+        return {}
+    kind = "full" if vm.configuration.has_defaults else "bare"
+    facts: dict[str, Any] = machines.get(vm.machine_type.name, {}).get(kind, {})
+    return facts
+
+
+def _backends(vm: Machine) -> list[QomObject]:
+    """The memory backends that are the machine's memory."""
+    paths = [vm.qom.container("/machine").values.get("memory-backend")]
+    nodes = [f"/objects/{node.memdev}" for node in vm.numa.nodes.values() if node.memdev]
+    if nodes:
+        paths = [*nodes]
+    found = []
+    for path in paths:
+        obj = vm.qom.at(path) if isinstance(path, str) and path else None
+        if obj is not None and obj not in found:
+            found.append(obj)
+    return found
+
+
+def _of_backend(vm: Machine, backend: QomObject) -> Block:
+    size = int(backend.get("size"))
+    shared = bool(backend.get("share")) if backend.has("share") else False
+    name = backend.path if _has_canonical_name(vm, backend) else backend.name
+    reopened = vm.profile.is_a(backend.type, "memory-backend-file")
+    # private memory of no file cannot be shared after all
+    return Block(name, backend.name, size, size, shared, shared and not reopened)
+
+
+def _has_canonical_name(vm: Machine, backend: QomObject) -> bool:
+    """Old machine types call memory after the whole path of its object."""
+    if vm.machine_type is None:
+        return False
+    return any(
+        name == _CANONICAL and text in ("true", "on") and vm.profile.is_a(backend.type, type)
+        for type, name, text in vm.machine_type.compat_props
+    )

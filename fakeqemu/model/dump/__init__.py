@@ -1,0 +1,1 @@
+"""dump-guest-memory (dump/dump.c)."""

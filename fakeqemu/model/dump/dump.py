@@ -1,0 +1,192 @@
+"""Dumps of guest memory: what is refused and in which order, the file, DUMP_COMPLETED.
+
+A dump at the caller's feet takes no time; a detached one takes as long as a disk would that
+writes a gigabyte per second, and meanwhile neither `cont` nor a migration is let through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.dump import elf as dumpelf, kdump as dumpkdump
+from fakeqemu.model.dump.output import Output, Piece
+from fakeqemu.qapi import texts
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+
+_IN_PROGRESS = "There is a dump in process, please wait."
+_BLOCKER = "Live migration disabled: dump-guest-memory in progress"
+_BYTES_PER_NS = 1
+
+
+class Dump:
+    """The dump of one machine; there is at most one at a time."""
+
+    def __init__(self, vm: Machine) -> None:
+        self._vm = vm
+        self.status = "none"
+        self._completed = 0
+        self._total = 0
+        self._resume = False
+        #: when a detached dump began, in the machine's time
+        self._began: int | None = None
+        self._unblock: Callable[[], None] = lambda: None
+        vm.lifecycle.cont_blockers[_IN_PROGRESS] = lambda: self.status == "active"
+
+    def query(self) -> dict[str, Any]:
+        """DumpQueryResult."""
+        completed = self._completed
+        if self.status == "active" and self._began is not None:
+            passed = (self._vm.clock.now() - self._began) * _BYTES_PER_NS
+            completed = min(passed, self._total) // 4096 * 4096
+        return {"status": self.status, "completed": completed, "total": self._total}
+
+    def start(self, options: dict[str, Any], monitor: Any) -> None:
+        """What dump-guest-memory does. Raises QapiError."""
+        vm = self._vm
+        if vm.runstate.check("inmigrate"):
+            raise QapiError(vm.profile.traits.dump_incoming_text)
+        if self.status == "active":
+            raise QapiError(_IN_PROGRESS)
+        asked = options.get("format", "elf")
+        raw = asked.startswith("kdump-raw-")
+        format = asked.replace("-raw-", "-")
+        self._check(options, format)
+        output = self._open(options["protocol"], monitor)
+        try:
+            if raw and not output.seekable:
+                raise QapiError("kdump-raw formats require a seekable file")
+            self._block_migration()
+        except QapiError:
+            output.close()
+            raise
+        self._begin()
+        try:
+            dumped = self._subject(options)
+        except QapiError:
+            self._end(output, "failed")
+            self._go_on()
+            raise
+        self._total = dumped.total
+        if options.get("detach", False):
+            self._began = vm.clock.now()
+
+            def finish() -> None:
+                self._write(output, format, raw, dumped)
+
+            def failed(error: QapiError) -> None:
+                self._finish(output, error.desc)
+
+            vm.call_later(self._total // _BYTES_PER_NS, finish, failed)
+            return
+        error = self._write(output, format, raw, dumped)
+        if error is not None:
+            raise QapiError(error)
+
+    def _check(self, options: dict[str, Any], format: str) -> None:
+        if format != "elf" and (options["paging"] or "begin" in options or "length" in options):
+            raise QapiError("kdump-compressed format doesn't support paging or filter")
+        for here, other in (("begin", "length"), ("length", "begin")):
+            if here in options and other not in options:
+                raise QapiError(texts.missing_parameter(other))
+        formats = self._formats()
+        for kind in ("lzo", "snappy"):
+            if format.endswith(kind) and format not in formats:
+                raise QapiError(f"kdump-{kind} is not available now")
+        if format == "win-dmp" and format not in formats:
+            raise QapiError(self._vm.profile.traits.win_dump_refusal)
+
+    def _formats(self) -> list[str]:
+        query = self._vm.profile.query("query-dump-guest-memory-capability")
+        formats: list[str] = query["return"]["formats"]
+        return formats
+
+    def _open(self, protocol: str, monitor: Any) -> Output:
+        vm = self._vm
+        if protocol.startswith("fd:"):
+            return vm.host.output_of_fd(vm.named_fds(monitor).take(protocol[3:]))
+        if not protocol.startswith("file:"):
+            raise QapiError(vm.profile.traits.dump_protocol_text)
+        path = protocol[5:]
+        try:
+            return vm.host.create_output(path, 0o400)
+        except OSError as error:
+            verb = vm.profile.traits.dump_open_verb
+            raise QapiError(f"Could not {verb} '{path}': {error.strerror}") from None
+
+    def _block_migration(self) -> None:
+        migration = self._vm.migration
+        if migration is None:
+            return
+        blockers = migration.blockers
+        blocker = blockers.add(_BLOCKER, internal=True)
+        self._unblock = lambda: blockers.remove(blocker)
+
+    def _begin(self) -> None:
+        self._resume = self._vm.lifecycle.vm_stop("save-vm")
+        self.status = "active"
+        self._completed = self._total = 0
+        self._began = None
+
+    def _subject(self, options: dict[str, Any]) -> dumpelf.Subject:
+        """What is to be dumped. Raises QapiError if that is nothing."""
+        begin, length = options.get("begin", 0), options.get("length")
+        if length == 0:
+            raise QapiError(self._vm.profile.traits.dump_zero_length_text)
+        # both are unsigned to QEMU once they are in
+        begin, length = begin % (1 << 64), (length or 0) % (1 << 64)
+        dumped = dumpelf.subject(self._vm, begin, length)
+        if not dumped.total:
+            raise QapiError("dump: no guest memory to dump")
+        return dumped
+
+    def _write(
+        self, output: Output, format: str, raw: bool, dumped: dumpelf.Subject
+    ) -> str | None:
+        """Write the file and finish; why that failed."""
+        error = None
+        for pieces, failure in self._parts(format, raw, dumped):
+            try:
+                output.write(pieces)
+            except OSError as problem:
+                error = failure.format(problem.strerror)
+                break
+        if format == "win-dmp":
+            error = self._vm.profile.traits.win_dump_refusal
+        self._finish(output, error)
+        return error
+
+    def _finish(self, output: Output, error: str | None) -> None:
+        self._completed = 0 if error else self._total
+        self._end(output, "failed" if error else "completed")
+        data = {"result": self.query(), **({"error": error} if error else {})}
+        self._vm.events.emit("DUMP_COMPLETED", data)
+        self._go_on()
+
+    def _parts(
+        self, format: str, raw: bool, dumped: dumpelf.Subject
+    ) -> Iterable[tuple[Iterable[Piece], str]]:
+        """The file in parts, and what is said when one cannot be written."""
+        vm = self._vm
+        if format == "elf":
+            yield [dumpelf.header(dumped)], "dump: failed to write elf header: {}"
+            yield dumpelf.memory(vm, dumped), "dump: failed to save memory: {}"
+            yield [dumpelf.names()], "dump: failed to write string table data: {}"
+        elif raw:
+            yield dumpkdump.raw(vm, dumped), "dump: failed to write disk dump header"
+        elif format.startswith("kdump-"):
+            yield dumpkdump.flattened(vm, dumped), "dump: failed to write start flat header"
+
+    def _go_on(self) -> None:
+        """Let the guest run if it ran before."""
+        if self._resume:
+            self._vm.lifecycle.vm_start()
+
+    def _end(self, output: Output, status: str) -> None:
+        output.close()
+        self.status = status
+        self._unblock()
+        self._unblock = lambda: None

@@ -1,0 +1,124 @@
+"""A dump in the compressed format of kdump: headers, two bitmaps of pages, a description of each
+page, the pages.
+
+The flattened form is a row of (offset, size, bytes) for tools that put the file together later;
+the raw form is that file. All zero pages share one.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fakeqemu.model.boards.guest_memory import PAGE
+from fakeqemu.model.dump.elf import Subject
+from fakeqemu.model.dump.output import Piece, Zeros
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+
+_COMPRESSED_ZLIB = 1
+_FAST = 1
+#: dump everything but nothing twice
+_DUMP_LEVEL = 1
+_VERSION = 6
+_FLAT_HEADER = 4096
+_MACHINE_AT = 4 * 65
+_UTSNAME = 6 * 65
+#: bytes of what is written at a time
+_CACHE = 4 * PAGE
+
+
+def flattened(vm: Machine, dumped: Subject) -> Iterator[Piece]:
+    """The form that can go through a pipe."""
+    start = b"makedumpfile".ljust(16, b"\0") + struct.pack(">QQ", 1, 1)
+    yield start.ljust(_FLAT_HEADER, b"\0")
+    for offset, data in _records(vm, dumped):
+        yield struct.pack(">QQ", offset, len(data))
+        yield data
+    yield b"\xff" * 16
+
+
+def raw(vm: Machine, dumped: Subject) -> Iterator[Piece]:
+    """The file itself."""
+    at = 0
+    for offset, data in _records(vm, dumped):
+        if offset > at:
+            yield Zeros(offset - at)
+        yield data
+        at = offset + len(data)
+
+
+def _records(vm: Machine, dumped: Subject) -> Iterator[tuple[int, bytes]]:
+    """(offset, bytes) in order of offset."""
+    limit = dumped.segments[-1].end // PAGE
+    bitmap_size = -(-limit // (8 * PAGE)) * PAGE
+    sub_size = 104 if dumped.wide else 84
+    sub_blocks = -(-(sub_size + len(dumped.notes)) // PAGE)
+    machine = vm.profile.traits.kdump_machine.encode()
+    yield 0, _main_header(dumped, machine, limit, sub_blocks, bitmap_size // PAGE * 2)
+    yield PAGE, _sub_header(dumped, limit, PAGE + sub_size)
+    yield PAGE + sub_size, dumped.notes
+    at = PAGE + sub_blocks * PAGE
+    bitmap = _bitmap(dumped, bitmap_size)
+    for start in (at, at + bitmap_size):
+        for offset in range(0, bitmap_size, PAGE):
+            yield start + offset, bitmap[offset : offset + PAGE]
+    at += 2 * bitmap_size
+    descriptions, data = _pages(vm, dumped, at)
+    for piece in (descriptions, data):
+        for offset in range(0, len(piece), _CACHE):
+            yield at + offset, bytes(piece[offset : offset + _CACHE])
+        at += len(piece)
+
+
+def _main_header(
+    dumped: Subject, machine: bytes, limit: int, sub_blocks: int, bitmap_blocks: int
+) -> bytes:
+    utsname = (bytes(_MACHINE_AT) + machine).ljust(_UTSNAME, b"\0")
+    timestamp = bytes(22 if dumped.wide else 10)
+    numbers = struct.pack(
+        "<10I", _COMPRESSED_ZLIB, PAGE, sub_blocks, bitmap_blocks, min(limit, 0xFFFFFFFF),
+        0, 0, 0, 0, dumped.cpus,
+    )  # fmt: skip
+    return b"KDUMP   " + struct.pack("<I", _VERSION) + utsname + timestamp + numbers
+
+
+def _sub_header(dumped: Subject, limit: int, notes_at: int) -> bytes:
+    size = len(dumped.notes)
+    if dumped.wide:
+        return struct.pack(
+            "<QIIQQQQQQQQQQQ", 0, _DUMP_LEVEL, 0, 0, 0, 0, 0, notes_at, size, 0, 0, 0, 0, limit
+        )
+    return struct.pack(
+        "<IIIIIQIQIQIQQQ", 0, _DUMP_LEVEL, 0, 0, 0, 0, 0, notes_at, size, 0, 0, 0, 0, limit
+    )
+
+
+def _bitmap(dumped: Subject, size: int) -> bytes:
+    bits = 0
+    for segment in dumped.segments:
+        first, last = segment.start // PAGE, segment.end // PAGE
+        bits |= ((1 << (last - first)) - 1) << first
+    return bits.to_bytes(size, "little")
+
+
+def _pages(vm: Machine, dumped: Subject, at: int) -> tuple[bytearray, bytearray]:
+    """The descriptions, which begin at `at`, and the pages behind them."""
+    data_at = at + dumped.total // PAGE * 24
+    zero = struct.pack("<QIIQ", data_at, PAGE, 0, 0)
+    descriptions, data = bytearray(), bytearray(PAGE)
+    for segment in dumped.segments:
+        next_page = segment.start
+        for address, page in vm.guest_memory.written(segment.start, segment.size):
+            descriptions += zero * ((address - next_page) // PAGE)
+            packed = zlib.compress(page, _FAST)
+            flag = _COMPRESSED_ZLIB if len(packed) < PAGE else 0
+            stored = packed if flag else page
+            descriptions += struct.pack("<QIIQ", data_at + len(data), len(stored), flag, 0)
+            data += stored
+            next_page = address + PAGE
+        descriptions += zero * ((segment.end - next_page) // PAGE)
+    return descriptions, data

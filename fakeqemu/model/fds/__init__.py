@@ -1,0 +1,1 @@
+"""Descriptors that clients passed: fdsets, named descriptors, CPR's saved ones."""

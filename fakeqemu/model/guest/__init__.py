@@ -1,0 +1,1 @@
+"""The guest: what it does, its memory writes, its agent."""

@@ -1,0 +1,76 @@
+"""Devices that are there so that a guest can tell the outside something."""
+
+from __future__ import annotations
+
+from fakeqemu.model.hw.ioport import Chip
+
+
+class _OnePort(Chip):
+    """A device whose place is one of its properties."""
+
+    property = "iobase"
+    length = 1
+
+    def claims(self, port: int, size: int) -> bool:  # noqa: ARG002
+        """The ports that its property says."""
+        base = int(self.object.values[self.property])
+        return base <= port < base + self.length
+
+
+class Pvpanic(_OnePort):
+    """A guest's word that it has crashed, or is to end."""
+
+    property = "ioport"
+    PANICKED, CRASH_LOADED, SHUTDOWN = 1, 2, 4
+
+    def read(self, port: int, size: int) -> int:  # noqa: ARG002
+        """The events it knows."""
+        return int(self.object.values["events"])
+
+    def write(self, port: int, size: int, value: int) -> None:  # noqa: ARG002
+        """One event, the gravest first."""
+        lifecycle, known = self.vm.lifecycle, self.vm.profile.schema.events
+        if value & self.PANICKED:
+            lifecycle.guest_panicked()
+        elif value & self.CRASH_LOADED:
+            self.vm.events.emit("GUEST_CRASHLOADED", {"action": "run"})
+        elif value & self.SHUTDOWN and "GUEST_PVSHUTDOWN" in known:
+            self.vm.events.emit("GUEST_PVSHUTDOWN")
+            lifecycle.shutdown("guest-shutdown")
+
+
+class DebugExit(_OnePort):
+    """Ends the process with a code of the guest's choice."""
+
+    widest = 4
+
+    @property
+    def length(self) -> int:  # type: ignore[override]
+        """Its property says."""
+        return int(self.object.values["iosize"])
+
+    def read(self, port: int, size: int) -> int:  # noqa: ARG002
+        """Nothing."""
+        return 0
+
+    def write(self, port: int, size: int, value: int) -> None:  # noqa: ARG002
+        """Leave with an odd code."""
+        code = (value << 1 | 1) & 0xFF
+        if self.vm.profile.traits.debug_exit_is_shutdown:
+            self.vm.lifecycle.shutdown("guest-shutdown", code=code)
+        else:
+            self.vm.exit(code)
+
+
+class DebugConsole(_OnePort):
+    """Bytes for a character device."""
+
+    def read(self, port: int, size: int) -> int:  # noqa: ARG002
+        """A mark by which a guest knows it."""
+        return int(self.object.values["readback"])
+
+    def write(self, port: int, size: int, value: int) -> None:  # noqa: ARG002
+        """One byte out."""
+        chardev = self.vm.chardevs.get(str(self.object.values.get("chardev")))
+        if chardev is not None:
+            chardev.write(bytes([value]))

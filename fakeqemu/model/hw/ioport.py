@@ -1,0 +1,186 @@
+"""The I/O port space of one machine: who answers at which port.
+
+A chip is a small class that claims ports; which chips there are follows from the objects of the
+machine, board's and user's alike. A port nobody claims reads as all ones and takes writes to no
+effect, as an empty bus does; that is written to the journal, since a device may be there that is
+not modelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from fakeqemu.model.hw.guest_clock import GuestClock
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.qom.tree import QomObject
+
+
+class Chip:
+    """One device's ports. A subclass gives the registers it really has."""
+
+    #: bytes that one access takes at most; wider ones are split
+    widest = 1
+
+    def __init__(self, io: IoSpace, object: QomObject) -> None:
+        self.io = io
+        self.vm = io.vm
+        self.object = object
+
+    def claims(self, port: int, size: int) -> bool:
+        """Whether an access of `size` bytes at `port` is for this chip."""
+        raise NotImplementedError
+
+    def read(self, port: int, size: int) -> int:
+        """What is at `port`."""
+        raise NotImplementedError
+
+    def write(self, port: int, size: int, value: int) -> None:
+        """Take `value` at `port`."""
+
+    def reset(self) -> None:
+        """The machine was reset."""
+
+    def firmware(self) -> None:
+        """Firmware has run: what it sets up on this chip."""
+
+
+#: QOM type -> where its chip is; a type stands for those that descend from it
+CHIPS: dict[str, str] = {
+    "PIIX3": "acpi_pm:PiixReset",
+    "ICH9-LPC": "acpi_pm:Ich9Reset",
+    "PIIX4_PM": "acpi_pm:Piix4Pm",
+    "port92": "acpi_pm:Port92",
+    "i8042": "acpi_pm:Keyboard",
+    "pvpanic": "debug_devices:Pvpanic",
+    "isa-debug-exit": "debug_devices:DebugExit",
+    "isa-debugcon": "debug_devices:DebugConsole",
+    "mc146818rtc": "mc146818:Rtc",
+    "fw_cfg_io": "fw_cfg:FwCfg",
+    "isa-pit": "i8254:Pit",
+    "isa-serial": "serial16550:Uart",
+    "i440FX-pcihost": "pci_config:PciConfig",
+    "q35-pcihost": "pci_config:PciConfig",
+}
+#: a second chip in the same device
+_ALSO = {"ICH9-LPC": "acpi_pm:Ich9Pm"}
+
+
+class IoSpace:
+    """The ports of one machine."""
+
+    def __init__(self, vm: Machine) -> None:
+        self.vm = vm
+        self.clock = GuestClock(vm)
+        #: whether firmware has set up the board since the last reset
+        self._firmware = False
+        self._chips: list[Chip] = []
+        self._known: set[QomObject] = set()
+        #: what was there at the last look, and how often that was something new
+        self._seen: tuple[object, ...] = ()
+        self.changes = 0
+        #: what qtest programs intercept: called with (device, line, level)
+        self.on_irq: Callable[[str, int, int], None] | None = None
+        vm.lifecycle.on_reset.append(self._reset)
+        vm.lifecycle.on_state_change.append(self._state_changed)
+        self._has_run = not vm.runstate.check("prelaunch", "inmigrate")
+
+    def present(self) -> list[Chip]:
+        """The chips, whether or not firmware has run."""
+        self._look()
+        return self._chips
+
+    def chips(self) -> list[Chip]:
+        """The chips, those of devices plugged since the last look included."""
+        self._look()
+        if self._has_run and not self._firmware and self.vm.accelerator != "qtest":
+            self._firmware = True
+            for chip in self._chips:
+                chip.firmware()
+        return self._chips
+
+    def read(self, port: int, size: int) -> int:
+        """`size` bytes (1, 2 or 4) at `port`, little endian."""
+        chip = self._claiming(port, size)
+        if chip is not None and size <= chip.widest:
+            return chip.read(port, size) & ((1 << 8 * size) - 1)
+        if size > 1:
+            parts = (self.read(port + n & 0xFFFF, 1) << 8 * n for n in range(size))
+            return sum(parts)
+        if chip is None:
+            self.vm.journal.note("unclaimed-port", f"{port:#06x}", access="read")
+        return 0xFF
+
+    def write(self, port: int, size: int, value: int) -> None:
+        """Put `size` bytes to `port`."""
+        value &= (1 << 8 * size) - 1
+        chip = self._claiming(port, size)
+        if chip is not None and size <= chip.widest:
+            chip.write(port, size, value)
+        elif size > 1:
+            for n in range(size):
+                self.write(port + n & 0xFFFF, 1, value >> 8 * n)
+        else:
+            self.vm.journal.note("unclaimed-port", f"{port:#06x}", access="write", value=value)
+
+    def chip(self, kind: type[Chip]) -> Chip | None:
+        """The chip of that kind, if there is one."""
+        return next((chip for chip in self.chips() if isinstance(chip, kind)), None)
+
+    def irq(self, device: str, line: int, level: int) -> None:
+        """Interrupt line `line` of the device of that type changes."""
+        if self.on_irq is not None:
+            self.on_irq(device, line, level)
+
+    def _claiming(self, port: int, size: int) -> Chip | None:
+        return next((chip for chip in self.chips() if chip.claims(port, size)), None)
+
+    def _look(self) -> None:
+        # the board is there for good; what users plug comes and goes
+        devices = self.vm.devices.user_devices()
+        there = (self.vm.phase, self.vm.qom.root, *devices)
+        if there == self._seen:
+            return
+        self._seen = there
+        self.changes += 1
+        present = set()
+        for obj in self.objects():
+            present.add(obj)
+            if obj in self._known:
+                continue
+            for name in self._names(obj):
+                module, _, kind = name.partition(":")
+                made = getattr(import_module(f"fakeqemu.model.hw.{module}"), kind)
+                self._chips.append(made(self, obj))
+                self._known.add(obj)
+        if self._known - present:
+            self._known &= present
+            self._chips = [chip for chip in self._chips if chip.object in present]
+
+    def _names(self, obj: QomObject) -> Iterator[str]:
+        for table in (CHIPS, _ALSO):
+            for type, name in table.items():
+                if obj.type == type:
+                    yield name
+
+    def objects(self) -> Iterator[QomObject]:
+        """The devices with ports that are modelled, the board's first."""
+        users = self.vm.devices.user_devices()
+        types = CHIPS.keys()
+        machine = self.vm.qom.container("/machine")
+        for name, child in machine.children.items():
+            if name not in ("peripheral", "peripheral-anon"):
+                yield from (obj for obj in child.walk() if obj.type in types)
+        yield from (device for device in users if device.type in types)
+
+    def _reset(self, _cause: str) -> None:
+        for chip in self._chips:
+            chip.reset()
+        self._firmware = False
+        self._has_run = self.vm.runstate.running
+
+    def _state_changed(self, running: bool, _state: str) -> None:
+        self._has_run = self._has_run or running

@@ -1,0 +1,1 @@
+"""User-mode networks: options, forwarded ports (net/slirp.c)."""

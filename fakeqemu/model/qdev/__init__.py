@@ -1,0 +1,1 @@
+"""Devices and buses (hw/core/qdev*.c, system/qdev-monitor.c)."""

@@ -1,0 +1,203 @@
+"""Buses: where devices can be plugged, found by name, path or kind as QEMU finds them.
+
+A bus is an object whose type descends from `bus`, child of the device that offers it. The
+system bus is the root; devices added last are looked at first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.model.qom.tree import QomObject
+from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+
+#: how many devices a bus takes, for kinds that have a limit
+_LIMITS = {
+    "IDE": 2,
+    "virtio-pci-bus": 1,
+    "virtio-mmio-bus": 1,
+    "nvme-bus": 0,
+    "sd-bus": 1,
+    "ccid-bus": 1,
+}
+_SYSTEM = "/machine/unattached/sysbus"
+
+
+class Bus:
+    """One bus; made anew whenever somebody looks, the object behind it is what lasts."""
+
+    def __init__(self, vm: Machine, obj: QomObject) -> None:
+        self._vm = vm
+        self.object = obj
+
+    @property
+    def name(self) -> str:
+        """Its name, which need not be the only one of the kind."""
+        return "main-system-bus" if self.object.path == _SYSTEM else self.object.name
+
+    @property
+    def type(self) -> str:
+        """Its QOM type: "PCIE", "usb-bus"."""
+        return self.object.type
+
+    def is_a(self, kind: str) -> bool:
+        """Whether devices for buses of `kind` fit."""
+        return self._vm.profile.is_a(self.object.type, kind)
+
+    @property
+    def devices(self) -> list[DeviceObject]:
+        """The devices on it, the one added last first."""
+        links = [name for name in self.object.shapes if name.startswith("child[")]
+        links.sort(key=lambda name: int(name[6:-1]), reverse=True)
+        found = (self._vm.qom.at(self.object.get(name)) for name in links)
+        return [device for device in found if isinstance(device, DeviceObject)]
+
+    @property
+    def full(self) -> bool:
+        """Whether it takes no further device."""
+        limit = _LIMITS.get(self.object.type, 0)
+        return bool(limit) and len(self.devices) >= limit
+
+    @property
+    def hotpluggable(self) -> bool:
+        """Whether devices may come and go while the machine is there."""
+        handler = self.object.values.get("hotplug-handler", "")
+        if not handler:
+            return False
+        if self.object.type == "PCIE":
+            parent = self.object.parent
+            return parent is not None and self._vm.profile.is_a(parent.type, "pcie-slot")
+        return True
+
+    def add(self, device: DeviceObject) -> None:
+        """Put `device` on the bus."""
+        taken = [int(n[6:-1]) for n in self.object.shapes if n.startswith("child[")]
+        number = max(self._vm.devices.bus_counts.get(self.object, 0), max(taken, default=-1) + 1)
+        self._vm.devices.bus_counts[self.object] = number + 1
+        name = f"child[{number}]"
+        self.object.shapes[name] = f"link<{device.type}>"
+        self.object.values[name] = lambda: device.path
+        device.values["parent_bus"] = lambda: self.object.path
+
+    def drop(self, device: DeviceObject) -> None:
+        """Take `device` off the bus."""
+        for name in [n for n in self.object.shapes if n.startswith("child[")]:
+            if self.object.get(name) == device.path:
+                del self.object.shapes[name], self.object.values[name]
+
+
+def system_bus(vm: Machine) -> Bus | None:
+    """The root of all buses; None while there is no board."""
+    obj = vm.qom.at(_SYSTEM)
+    return Bus(vm, obj) if obj is not None else None
+
+
+def buses_of(vm: Machine, device: QomObject) -> list[Bus]:
+    """The buses that `device` offers, the one made last first."""
+    found = [child for child in device.children.values() if vm.profile.is_a(child.type, "bus")]
+    found.sort(key=lambda child: child.name, reverse=True)
+    return [Bus(vm, child) for child in found]
+
+
+def all_buses(vm: Machine) -> Iterator[Bus]:
+    """Every bus, each before those on its devices."""
+
+    def below(bus: Bus) -> Iterator[Bus]:
+        yield bus
+        for device in bus.devices:
+            for child in buses_of(vm, device):
+                yield from below(child)
+
+    root = system_bus(vm)
+    if root is not None:
+        yield from below(root)
+
+
+def find_by_kind(vm: Machine, kind: str) -> Bus | None:
+    """The first bus of `kind` with room, else a full one, else None."""
+    full: Bus | None = None
+    for bus in all_buses(vm):
+        if bus.is_a(kind):
+            if not bus.full:
+                return bus
+            full = full or bus
+    return full
+
+
+def _find_by_name(vm: Machine, name: str) -> Bus | None:
+    full: Bus | None = None
+    for bus in all_buses(vm):
+        if bus.name == name:
+            if not bus.full:
+                return bus
+            full = full or bus
+    return full
+
+
+def find_by_path(vm: Machine, path: str) -> Bus:
+    """The bus that `bus=PATH` means: a name, or devices and buses with slashes between.
+
+    Raises QapiError.
+    """
+    parts = [part for part in path.split("/") if part]
+    if path.startswith("/"):
+        bus = system_bus(vm)
+    else:
+        first = parts.pop(0) if parts else ""
+        bus = _find_by_name(vm, first)
+        if bus is None:
+            raise QapiError(f"Bus '{first}' not found")
+    if bus is None:
+        raise QapiError("Bus '' not found")
+    while parts:
+        bus = _step(vm, bus, parts)
+    if bus.full:
+        raise QapiError(f"Bus '{path}' is full")
+    return bus
+
+
+def _step(vm: Machine, bus: Bus, parts: list[str]) -> Bus:
+    """From `bus` over the device that `parts` begin with to one of its buses."""
+    element = parts.pop(0)
+    device = _device_on(vm, bus, element)
+    if device is None:
+        known = ", ".join(
+            f'"{d.type}"' + (f'/"{d.id}"' if d.id else "") for d in bus.devices
+        )
+        raise DeviceNotFoundError(
+            f"Device '{element}' not found", hint=f'devices at "{bus.name}": {known}'
+        )
+    offered = buses_of(vm, device)
+    hint = f'child buses at "{device.id or device.type}": ' + ", ".join(
+        f'"{child.name}"' for child in offered
+    )
+    if not parts:
+        if len(offered) == 1:
+            return offered[0]
+        if offered:
+            raise QapiError(f"Device '{element}' has multiple child buses", hint=hint)
+        raise QapiError(f"Device '{element}' has no child bus")
+    element = parts.pop(0)
+    for child in offered:
+        if child.name == element:
+            return child
+    raise QapiError(f"Bus '{element}' not found", hint=hint)
+
+
+def _device_on(vm: Machine, bus: Bus, element: str) -> DeviceObject | None:
+    """The device on `bus` with that id, else of that type, else with that alias."""
+    devices = bus.devices
+    for matches in (
+        lambda d: d.id == element,
+        lambda d: d.type == element,
+        lambda d: vm.devices.alias_of(d.type) == element,
+    ):
+        for device in devices:
+            if matches(device):
+                return device
+    return None

@@ -1,0 +1,69 @@
+"""A device as an object: realized ones refuse changes in QEMU's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.qom.tree import QomObject
+from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.qdev.bus import Bus
+    from fakeqemu.qapi.schema import Schema
+
+#: properties that setting leaves as they are once the device is realized
+_REALIZED = "realized"
+
+
+class DeviceObject(QomObject):
+    """One device; `id` is None for those that have none of their own."""
+
+    def __init__(
+        self,
+        type: str,
+        shapes: Mapping[str, str] | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(type, shapes, values)
+        self.id: str | None = None
+        #: the bus it sits on, once it is plugged by a user
+        self.bus: Bus | None = None
+        #: whether removal was asked for and waits for the guest
+        self.unplug_pending = False
+        #: the properties that whoever made it gave values for
+        self.given: set[str] = set()
+        #: the port a USB device sits in
+        self.port = ""
+
+    def set_otherwise(self, name: str, value: Any, schema: Schema) -> None:
+        """A property of a realized device cannot be set; `realized` itself can, to the same."""
+        from fakeqemu.model.qom.property_types import convert
+
+        shape = self.shapes[name]
+        if name == _REALIZED:
+            convert(schema, "bool", value, name)
+            return
+        if shape.startswith("link<"):
+            self._refuse_link(name, value, schema)
+        who = f"device '{self.id}'" if self.id is not None else "anonymous device"
+        raise QapiError(
+            f"Attempt to set property '{name}' on {who} (type '{self.type}')"
+            " after it was realized"
+        )
+
+    def _refuse_link(self, name: str, value: Any, schema: Schema) -> None:
+        from fakeqemu.model.qom.property_types import convert
+
+        target = convert(schema, "str", value, name)
+        root: QomObject = self
+        while root.parent is not None:
+            root = root.parent
+        from fakeqemu.model.qom.tree import resolve_from
+
+        if target and resolve_from(root, target)[0] is None:
+            raise DeviceNotFoundError(f"Device '{target}' not found")
+        raise QapiError(
+            f"Attempt to set link property '{name}' on device '{self.id or '(null)'}' "
+            f"(type '{self.type}') after it was realized"
+        )

@@ -1,0 +1,65 @@
+"""Where a device is, in the words that migration names its parts with: `0000:00:02.0`.
+
+Only some buses have such names: PCI, USB and SCSI; a device inside another has that one's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fakeqemu.model.qdev.device import DeviceObject
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.qdev.bus import Bus
+
+_ROOT_BUS = "0000:00"
+
+
+def device_path(vm: Machine, device: DeviceObject) -> str:
+    """The device's path; empty on a bus without such names."""
+    bus = device.bus
+    if bus is None:
+        parent = device.parent
+        # the device inside a virtio PCI device
+        return device_path(vm, parent) if isinstance(parent, DeviceObject) else ""
+    if bus.is_a("PCI"):
+        return f"{_pci_bus(vm, bus)}:{_slot(device)}"
+    if bus.is_a("usb-bus"):
+        controller = _owner(bus)
+        above = device_path(vm, controller) if controller is not None else ""
+        return f"{above}/{device.port}" if above else device.port
+    if bus.is_a("SCSI"):
+        controller = _owner(bus)
+        above = device_path(vm, controller) if controller is not None else ""
+        numbers = (device.values.get(name, 0) for name in ("channel", "scsi-id", "lun"))
+        place = ":".join(str(number) for number in numbers)
+        return f"{above}/{place}" if above else place
+    return ""
+
+
+def section_name(vm: Machine, device: DeviceObject, name: str) -> str:
+    """`name`, of a section or a memory block of the device, with its path before it."""
+    path = device_path(vm, device)
+    return f"{path}/{name}" if path else name
+
+
+def _owner(bus: Bus) -> DeviceObject | None:
+    obj = bus.object.parent
+    return obj if isinstance(obj, DeviceObject) else None
+
+
+def _pci_bus(vm: Machine, bus: Bus) -> str:
+    """Of a bus behind a bridge: the path of the bridge."""
+    owner = _owner(bus)
+    if owner is None or not vm.profile.is_a(owner.type, "base-pci-bridge"):
+        return _ROOT_BUS
+    if owner.bus is None:
+        return f"{_ROOT_BUS}:{_slot(owner)}"
+    return device_path(vm, owner)
+
+
+def _slot(device: DeviceObject) -> str:
+    devfn = device.values.get("addr", 0)
+    number = devfn if isinstance(devfn, int) and devfn >= 0 else 0
+    return f"{number >> 3:02x}.{number & 7:x}"

@@ -1,0 +1,60 @@
+"""Devices against migration: which stand in its way, and what --only-migratable says to them.
+
+Which types have state that cannot be sent, or a reason of their own, is recorded. A reason
+that depends on how a device was made has a rule here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fakeqemu.model.boards.ramblocks import recorded_of_device
+from fakeqemu.model.qdev.devpath import section_name
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.qdev.device import DeviceObject
+
+#: type -> whether its own reasons hold for a device
+_CONDITIONS: dict[str, Callable[[DeviceObject], bool]] = {
+    "ivshmem-plain": lambda device: device.values.get("master") != "on",
+}
+
+
+def check_device(vm: Machine, type: str) -> None:
+    """Refuse a device that cannot migrate where only such may be. Raises QapiError."""
+    text = recorded_of_device(vm, type).get("only-migratable")
+    if text is not None and vm.configuration.only_migratable:
+        raise QapiError(text)
+
+
+def device_added(vm: Machine, device: DeviceObject) -> None:
+    """A device is about to be there. Raises QapiError if migration must not be blocked."""
+    facts = recorded_of_device(vm, device.type)
+    if vm.migration is None or not facts:
+        return
+    blockers = vm.migration.blockers
+    condition = _CONDITIONS.get(device.type)
+    if condition is None or condition(device):
+        for reason in facts.get("blockers", ()):
+            blockers.add(reason, owner=device)
+        for reason in facts.get("cpr-blockers", ()):
+            blockers.add(reason, {"cpr-transfer"}, owner=device)
+    for name in facts.get("unmigratable", ()):
+        blockers.add_device(section_name(vm, device, name), owner=device)
+
+
+def device_removed(vm: Machine, device: DeviceObject) -> None:
+    """A device has gone."""
+    if vm.migration is not None:
+        vm.migration.blockers.remove_of(device)
+
+
+def refusal(vm: Machine, type: str, given: object) -> QapiError | None:
+    """What refuses a device that reaches for the host's hardware and was given nothing."""
+    lines = recorded_of_device(vm, type).get("refusal")
+    if not lines or given:
+        return None
+    return QapiError(lines[0], "\n".join(lines[1:]))

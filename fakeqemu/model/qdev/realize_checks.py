@@ -1,0 +1,155 @@
+"""What kinds of devices check about themselves when they are realized, in QEMU's words.
+
+One table by QOM type; every entry of a type and of those it descends from counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.boards import pc_dimm as memorydevices
+from fakeqemu.model.host_files import file_size, find_file, packaged_roms
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.qdev.device import DeviceObject
+
+_INT64_MAX = (1 << 63) - 1
+#: each takes two of a device's 1024 queues, and one pair is for control
+_SERIAL_PORTS = 511
+#: PCI class and subclass of network cards
+_ETHERNET = 0x0200
+_LARGEST_ROM = 2 << 30
+#: a ROM may be as large as it is
+_ANY_SIZE = 0xFFFFFFFF
+
+
+def check(vm: Machine, device: DeviceObject) -> None:
+    """Refuse a device whose properties do not go together. Raises QapiError."""
+    from fakeqemu.model.qdev.device import DeviceObject
+
+    inner = (child for child in device.children.values() if isinstance(child, DeviceObject))
+    for each in (device, *inner):
+        here: str | None = each.type
+        while here is not None:
+            rule = _RULES.get(here)
+            if rule is not None:
+                rule(vm, each)
+            known = vm.profile.qom_types.get(here)
+            here = known.parent if known is not None else None
+
+
+def _value(device: DeviceObject, name: str) -> Any:
+    value = device.values.get(name)
+    return value() if callable(value) else value
+
+
+def _check_rng(vm: Machine, device: DeviceObject) -> None:
+    if not _value(device, "period"):
+        raise QapiError("'period' parameter expects a positive integer")
+    kind = vm.profile.traits.rng_max_bytes
+    if not (kind == "positive") <= _value(device, "max-bytes") <= _INT64_MAX:
+        raise QapiError(f"'max-bytes' parameter must be {kind}, and less than 2^63")
+
+
+def _check_net(vm: Machine, device: DeviceObject) -> None:  # noqa: ARG001
+    for name in ("rx_queue_size", "tx_queue_size"):
+        size = _value(device, name)
+        if isinstance(size, int) and not (256 <= size <= 1024 and size & (size - 1) == 0):
+            raise QapiError(
+                f"Invalid {name} (= {size}), must be a power of 2 between 256 and 1024."
+            )
+
+
+def _check_serial(vm: Machine, device: DeviceObject) -> None:  # noqa: ARG001
+    # see hw/char/virtio-serial-bus.c: virtio_serial_device_realize()
+    ports = _value(device, "max_ports")
+    if not ports:
+        raise QapiError("Maximum number of serial ports not specified")
+    if ports > _SERIAL_PORTS:
+        raise QapiError(f"maximum ports supported: {_SERIAL_PORTS}")
+
+
+def _check_shared_folder(vm: Machine, device: DeviceObject) -> None:
+    """See hw/9pfs/9p.c: v9fs_device_realize_common()."""
+    from fakeqemu.model.qdev.device import DeviceObject
+
+    name, tag = _value(device, "fsdev"), _value(device, "mount_tag")
+    entry = next((each for each in vm.configuration.fsdevs if each.id == name), None)
+    if entry is None:
+        raise QapiError(f"9pfs device couldn't find fsdev with the id = {name or 'NULL'}")
+    outer = device.parent
+    given = device.given | (outer.given if isinstance(outer, DeviceObject) else set())
+    if not tag or "mount_tag" not in given:
+        raise QapiError(f"fsdev with id {name} needs mount_tag arguments")
+    if entry.values.get("fsdriver") != "local":
+        return
+    path = entry.values["path"]
+    try:
+        why = "" if vm.host.files.kind(path) == "directory" else "Not a directory"
+    except OSError as error:
+        why = error.strerror or ""
+    if why:
+        raise QapiError(f"cannot initialize fsdev '{name}': failed to open '{path}': {why}")
+
+
+def _check_rom(vm: Machine, device: DeviceObject) -> None:
+    """See hw/pci/pci.c: pci_add_option_rom()."""
+    name = _value(device, "romfile")
+    if "romfile" not in device.given or not name or name in packaged_roms(vm.profile):
+        return
+    path = find_file(vm, name) or name
+    if not _value(device, "rombar"):
+        # the firmware's affair: it does without one that is missing
+        return
+    size = file_size(vm, path)
+    if size is None:
+        raise QapiError(f'failed to find romfile "{name}"')
+    if size == 0:
+        raise QapiError(f'romfile "{name}" is empty')
+    if size > _LARGEST_ROM:
+        raise QapiError(f'romfile "{name}" too large (size cannot exceed 2 GiB)')
+    limit = _value(device, "romsize")
+    if isinstance(limit, int) and limit != _ANY_SIZE and size > limit:
+        raise QapiError(
+            f'romfile "{name}" ({size} bytes) is too large for ROM size {limit}'
+        )
+
+
+def _check_pci(vm: Machine, device: DeviceObject) -> None:
+    _check_failover(vm, device)
+    _check_rom(vm, device)
+
+
+def _check_passthrough(vm: Machine, device: DeviceObject) -> None:
+    backend = vm.block.backends.of_device(device)
+    if backend is None or backend.node is None:
+        raise QapiError("drive property not set")
+    raise QapiError("cannot get SG_IO version number: Operation not supported")
+
+
+def _check_failover(vm: Machine, device: DeviceObject) -> None:
+    """See hw/pci/pci.c: pci_qdev_realize()."""
+    bus = device.bus
+    if bus is None or "failover_pair_id" not in device.given:
+        return
+    if bus.type != "PCIE":
+        raise QapiError("failover primary device must be on PCIExpress bus")
+    if vm.devices.about(device.type)["pci"]["class_info"]["class"] != _ETHERNET:
+        raise QapiError("failover primary device is not an Ethernet device")
+    if _value(device, "multifunction") or device.values.get("addr", 0) % 8:
+        raise QapiError("failover: primary device must be in its own PCI slot")
+
+
+_RULES: dict[str, Callable[[Machine, DeviceObject], None]] = {
+    "virtio-rng-device": _check_rng,
+    "virtio-net-device": _check_net,
+    "virtio-serial-device": _check_serial,
+    "scsi-block": _check_passthrough,
+    "scsi-generic": _check_passthrough,
+    "pc-dimm": memorydevices.check,
+    "pci-device": _check_pci,
+    "virtio-9p-device": _check_shared_folder,
+}

@@ -1,0 +1,1 @@
+"""The object tree and user-creatable objects (qom/*.c)."""

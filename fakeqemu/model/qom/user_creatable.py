@@ -1,0 +1,186 @@
+"""User-creatable objects: made by -object and object-add, taken away by object-del.
+
+The schema says which options a type has, the recorded part `objects` what such an object shows;
+what a type checks beyond that is in `objectchecks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.qom import user_creatable_checks as objectchecks
+from fakeqemu.model.qom.tree import QomObject, from_recorded
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.qapi.schema import Schema
+
+#: what the recorded object was called
+_PROBE = "/objects/probe"
+
+
+class UserObject(QomObject):
+    """One user-creatable object."""
+
+    def __init__(self, type: str) -> None:
+        super().__init__(type)
+        #: what it was made with
+        self.options: dict[str, Any] = {}
+        #: called when it goes
+        self.on_delete: list[Callable[[], None]] = []
+        self._vm: Machine | None = None
+
+    def set_otherwise(self, name: str, value: Any, schema: Schema) -> None:
+        """Whether and why a property of a finished object cannot be set: its type knows."""
+        assert self._vm is not None
+        objectchecks.set_property(self._vm, self, name, value, schema)
+
+
+class Objects:
+    """The user-creatable objects of one machine."""
+
+    def __init__(self, vm: Machine) -> None:
+        self._vm = vm
+        #: type -> tells whether the object of that type and of a name is in use; other rooms add
+        #: theirs
+        self.users: dict[str, Callable[[str], bool]] = {}
+        #: makes the monitor of a monitor object; set by whoever runs the process.
+        #: Called with chardev id, whether it is a human monitor, and pretty; gives what has
+        #: `detach()`.
+        self.make_monitor: Callable[[str, bool, bool], Any] | None = None
+        #: the same for the qtest server: chardev and log (None: standard error)
+        self.make_qtest: Callable[[str, str | None], Any] | None = None
+        #: puts gdb's server on a chardev, or takes it off the one it is on (None)
+        self.serve_gdb: Callable[[str | None], None] | None = None
+
+    def all(self) -> list[QomObject]:
+        """Every object, oldest first."""
+        return list(self._vm.qom.container("/objects").children.values())
+
+    def get(self, id: str) -> QomObject | None:
+        """The object called `id`."""
+        return self._vm.qom.container("/objects").child(id)
+
+    def add(self, options: Mapping[str, Any]) -> UserObject:
+        """Make an object from checked ObjectOptions. Raises QapiError."""
+        from fakeqemu.qapi.readers.qemu_opts import check_identifier
+
+        type, id = options["qom-type"], options["id"]
+        check_identifier(id)
+        facts = self.about(type)
+        given = {k: v for k, v in options.items() if k not in ("qom-type", "id")}
+        obj = self._make(type, facts, id)
+        obj.options = dict(given)
+        objectchecks.set_all(self._vm, obj, given)
+        self.insert(id, obj)
+        try:
+            objectchecks.complete(self._vm, obj)
+        except BaseException:
+            obj.remove()
+            raise
+        self._vm.journal.note("object", id, type=type)
+        return obj
+
+    def insert(self, id: str, obj: QomObject) -> None:
+        """Put a finished object where users' objects are. Raises QapiError if `id` is taken."""
+        container = self._vm.qom.container("/objects")
+        if container.has(id):
+            raise QapiError(
+                f"attempt to add duplicate property '{id}' to object (type 'container')"
+            )
+        container.add_child(id, obj)
+
+    def about(self, type: str) -> dict[str, Any]:
+        """The recorded facts of an object type. Raises QapiError for one that is not built in."""
+        try:
+            facts: dict[str, Any] = self._vm.profile.part("objects").get(type)
+        except KeyError:
+            raise NotModelledError(f"object {type}") from None
+        if type not in self._vm.profile.qom_types:
+            raise QapiError(f"invalid object type: {type}")
+        return facts
+
+    def _make(self, type: str, facts: dict[str, Any], id: str) -> UserObject:
+        from fakeqemu.model.qdev.monitor import node_of
+
+        def rename(text: str) -> str:
+            if text.startswith(_PROBE):
+                return f"/objects/{id}" + text[len(_PROBE) :]
+            return id + text[5:] if text == "probe" or text.startswith("probe[") else text
+
+        def make(kind: str) -> QomObject:
+            return UserObject(kind) if kind == type else QomObject(kind)
+
+        if facts["tree"] is not None:
+            obj = from_recorded(node_of(facts["tree"]), rename=rename, make=make)
+            assert isinstance(obj, UserObject)
+            # what was recorded only because the recording had to give it says nothing here
+            for name in facts["options"]:
+                obj.values.pop(name, None)
+        else:
+            obj = UserObject(type)
+            for entry in self._properties(type):
+                obj.shapes[entry["name"]] = entry["type"]
+                if "default-value" in entry:
+                    obj.values[entry["name"]] = entry["default-value"]
+        obj._vm = self._vm
+        return obj
+
+    def _properties(self, type: str) -> list[dict[str, Any]]:
+        try:
+            return self._vm.profile.qom_properties(type)
+        except KeyError:
+            raise NotModelledError(f"object {type}") from None
+
+    def add_monitor(self, id: str | None, *, chardev: str, human: bool, pretty: bool) -> None:
+        """A monitor that the command line asked for shows as object where monitors are objects."""
+        type = "monitor-hmp" if human else "monitor-qmp"
+        if type not in self._vm.profile.qom_types:
+            return
+        if id is None:
+            number = 0
+            while self.get(f"compat_monitor{number}") is not None:
+                number += 1
+            id = f"compat_monitor{number}"
+        obj = self._make(type, self.about(type), id)
+        obj.options = {"chardev": chardev}
+        obj.values.update(chardev=chardev, **({} if human else {"pretty": pretty}))
+        self.insert(id, obj)
+
+    def delete(self, id: str, monitor: Any = None) -> None:
+        """What object-del does. Raises QapiError."""
+        obj = self.get(id)
+        if obj is None:
+            raise QapiError(f"object '{id}' not found")
+        objectchecks.may_delete(self._vm, obj, monitor)
+        self.drop(obj)
+
+    def drop(self, obj: QomObject) -> None:
+        """Take an object away, asked or not."""
+        if isinstance(obj, UserObject):
+            for call in obj.on_delete:
+                call()
+        if obj.type == "iothread":
+            self._vm.host.end_thread(f"IO {obj.name}")
+        obj.remove()
+
+    def filters_of(self, netdev: str) -> list[QomObject]:
+        """The filters on a network backend, in the order in which packets meet them."""
+        found: list[QomObject] = []
+        for obj in self.of_type("netfilter"):
+            if not isinstance(obj, UserObject) or obj.options.get("netdev") != netdev:
+                continue
+            place = obj.options.get("position", "tail")
+            index = 0 if place == "head" else len(found)
+            if place.startswith("id="):
+                names = [each.name for each in found]
+                index = names.index(place[3:]) if place[3:] in names else len(names)
+                index += obj.options.get("insert", "behind") == "behind"
+            found.insert(index, obj)
+        return found
+
+    def of_type(self, type: str) -> list[QomObject]:
+        """The objects of a type or of types below it, oldest first."""
+        return [obj for obj in self.all() if self._vm.profile.is_a(obj.type, type)]

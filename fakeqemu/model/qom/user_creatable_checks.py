@@ -1,0 +1,406 @@
+"""What kinds of user-creatable objects check: when a property is set, when all are, when they go.
+
+One table for each moment, by QOM type; the entry of the nearest ancestor counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.net.filters import FilterInput, Redirector
+from fakeqemu.model.qom import hostmem as memorybackends
+from fakeqemu.model.qom.property_types import convert
+from fakeqemu.model.qom.throttle_limits import (
+    check_limits,
+    expand_limits,
+    from_properties,
+    to_properties,
+)
+from fakeqemu.model.qom.tree import QomObject
+from fakeqemu.qapi import base64data, qdict, reads
+from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
+from fakeqemu.qapi.json.utf8 import c_bytes
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.qom.user_creatable import UserObject
+    from fakeqemu.qapi.schema import Schema
+
+_INT64_MAX = (1 << 63) - 1
+
+
+def _by_type(vm: Machine, type: str, table: Mapping[str, Any]) -> Any:
+    """The entry for `type` or its nearest ancestor; None if there is none."""
+    here: str | None = type
+    while here is not None:
+        if here in table:
+            return table[here]
+        known = vm.profile.qom_types.get(here)
+        here = known.parent if known is not None else None
+    return None
+
+
+# -- setting ---------------------------------------------------------------------------------
+
+
+def set_all(vm: Machine, obj: UserObject, given: Mapping[str, Any]) -> None:
+    """Set the options an object is made with, in QEMU's order. Raises QapiError."""
+    check = _by_type(vm, obj.type, _SET)
+    for name, value in qdict.items(given):
+        if name in _NOT_WRITABLE:
+            raise QapiError(f"Property '{obj.type}.{name}' is not writable")
+        kept = check(vm, obj, name, value) if check is not None else False
+        if name in obj.shapes and not kept:
+            obj.values[name] = value
+        if reads.log is not None and name in obj.shapes:
+            obj.values = reads.log.watch(obj.values, name)
+
+
+def set_property(vm: Machine, obj: UserObject, name: str, value: Any, schema: Schema) -> None:
+    """qom-set of a finished object. Raises QapiError."""
+    change = _by_type(vm, obj.type, _CHANGE)
+    if change is None:
+        raise NotModelledError(f"qom-set {obj.type}.{name}")
+    change(vm, obj, name, convert(schema, obj.shapes[name], value, name))
+
+
+#: options that are in the schema for clients that read them
+_NOT_WRITABLE = ("opened", "loaded")
+
+_RANGED = frozenset(
+    {"poll-max-ns", "poll-grow", "poll-shrink", "poll-weight", "aio-max-batch"}
+    | {"thread-pool-min", "thread-pool-max"}
+)
+
+
+def _set_loop(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
+    if name in _RANGED and value < 0:
+        raise QapiError(f"{name} value must be in range [0, {_INT64_MAX}]")
+
+
+def _check_pool(obj: UserObject) -> None:
+    low, high = obj.values.get("thread-pool-min", 0), obj.values.get("thread-pool-max", 64)
+    if not low <= high or not 1 <= high < 1 << 31:
+        raise QapiError("bad thread-pool-min/thread-pool-max values")
+
+
+def _change_loop(vm: Machine, obj: UserObject, name: str, value: Any) -> None:
+    _set_loop(vm, obj, name, value)
+    old = obj.values.get(name)
+    obj.values[name] = value
+    try:
+        _check_pool(obj)
+    except QapiError:
+        obj.values[name] = old
+        raise
+
+
+def _set_filter(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
+    if name == "status" and value not in ("on", "off"):
+        raise QapiError("Invalid value for netfilter status, should be 'on' or 'off'")
+    if name == "insert" and value not in ("before", "behind"):
+        raise QapiError(
+            "Invalid value for netfilter insert, should be 'before' or 'behind'"
+        )
+    if name == "interval" and not value:
+        raise QapiError(f"Property '{obj.type}.interval' requires a positive value")
+
+
+def _change_filter(vm: Machine, obj: UserObject, name: str, value: Any) -> None:
+    _set_filter(vm, obj, name, value)
+    obj.values[name] = value
+
+
+_LONGEST_BURST = (1 << 32) - 1
+
+
+def _set_throttle(vm: Machine, obj: UserObject, name: str, value: Any) -> bool:  # noqa: ARG001
+    """Keeps the limits in both notations itself."""
+    if name == "limits":
+        new = expand_limits(value, obj.values["limits"])
+        check_limits(new)
+        _store_limits(obj, new)
+    else:
+        if value < 0:
+            raise QapiError("Property values cannot be negative")
+        if name.endswith("-length") and value > _LONGEST_BURST:
+            # the missing space is QEMU's
+            raise QapiError(f"{name} value must be in therange [0, {_LONGEST_BURST}]")
+        obj.values[name] = value
+        obj.values["limits"] = from_properties(obj.values)
+    return True
+
+
+def _store_limits(obj: UserObject, limits: dict[str, int]) -> None:
+    obj.values["limits"] = limits
+    obj.values.update({k: v for k, v in to_properties(limits).items() if k in obj.shapes})
+
+
+def _change_throttle(vm: Machine, obj: UserObject, name: str, value: Any) -> None:
+    if name != "limits":
+        raise QapiError("Property cannot be set after initialization")
+    _set_throttle(vm, obj, name, value)
+
+
+def _change_never(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
+    if name != "opened":
+        raise QapiError(f"Property '{name}' can no longer be set")
+    raise QapiError(f"Property '{obj.type}.{name}' is not writable")
+
+
+def _change_freely(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
+    obj.values[name] = value
+
+
+#: a check that returns True has kept the value itself
+def _set_thread_context(
+    vm: Machine, obj: UserObject, name: str, value: Any
+) -> None:
+    """See util/thread-context.c: thread_context_set_cpu_affinity()."""
+    noun = {"cpu-affinity": "CPU", "node-affinity": "Node"}.get(name)
+    if noun is None:
+        return
+    if not value:
+        raise QapiError(f"{noun} list is empty")
+    if {"cpu-affinity", "node-affinity"} <= obj.options.keys():
+        raise QapiError("Mixing CPU and node affinity not supported")
+    if name == "node-affinity" and not any(vm.host.processors(node) for node in value):
+        raise QapiError("The nodes select no CPUs")
+
+
+def _set_crypto(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
+    if name == "queues" and not value:
+        raise QapiError(f"Property '{obj.type}.queues' doesn't take value '0'")
+
+
+_SET: dict[str, Callable[[Any, Any, str, Any], bool | None]] = {
+    "memory-backend": memorybackends.set_property,
+    "event-loop-base": _set_loop,
+    "iothread": _set_loop,
+    "netfilter": _set_filter,
+    "throttle-group": _set_throttle,
+    "thread-context": _set_thread_context,
+    "cryptodev-backend": _set_crypto,
+}
+_CHANGE: dict[str, Callable[[Any, Any, str, Any], None]] = {
+    "memory-backend": memorybackends.change,
+    "event-loop-base": _change_loop,
+    "iothread": _change_loop,
+    "netfilter": _change_filter,
+    "throttle-group": _change_throttle,
+    "rng-backend": _change_never,
+    "authz-simple": _change_freely,
+    "authz-list": _change_freely,
+    "secret": _change_freely,
+}
+
+
+# -- completing ------------------------------------------------------------------------------
+
+
+def complete(vm: Machine, obj: UserObject) -> None:
+    """The checks once everything is set and the object is in the tree. Raises QapiError."""
+    check = _by_type(vm, obj.type, _COMPLETE)
+    if check is not None:
+        check(vm, obj)
+    elif vm.objects.about(obj.type)["tree"] is None:
+        facts = vm.objects.about(obj.type)
+        if facts["error"] and not obj.options:
+            raise QapiError(facts["error"])
+        raise NotModelledError(f"object {obj.type}")
+
+
+def _complete_loop(vm: Machine, obj: UserObject) -> None:
+    _check_pool(obj)
+    if obj.type == "main-loop" and len(vm.objects.of_type("main-loop")) > 1:
+        raise QapiError("only one main-loop instance allowed")
+
+
+def _complete_throttle(vm: Machine, obj: UserObject) -> None:
+    if obj.name in vm.block.backends.groups:
+        raise QapiError("A group with this name already exists")
+    check_limits(obj.values["limits"])
+
+
+def _complete_filter(vm: Machine, obj: UserObject) -> None:
+    netdev = obj.values.get("netdev")
+    if netdev not in vm.net.backends:
+        raise QapiError("Parameter 'netdev' expects a network backend id")
+    position = obj.values.get("position", "tail")
+    if position not in ("head", "tail"):
+        if not position.startswith("id="):
+            raise QapiError("Parameter 'position' expects 'head', 'tail' or 'id=<id>'")
+        if vm.objects.get(position[3:]) is None:
+            raise QapiError(f"filter '{position[3:]}' not found")
+    if obj.type == "filter-redirector":
+        ends = [obj.options.get(name) for name in ("indev", "outdev")]
+        if ends == [None, None]:
+            raise QapiError(
+                "filter redirector needs 'indev' or 'outdev' at least one property set"
+            )
+        if ends[0] == ends[1]:
+            raise QapiError("'indev' and 'outdev' could not be same for filter redirector")
+    for name in ("indev", "outdev"):
+        if obj.options.get(name) is not None and obj.options[name] not in vm.chardevs:
+            raise DeviceNotFoundError(f"Device '{obj.options[name]}' not found")
+    filter = vm.net.filters.add(obj)
+    if obj.type in ("filter-mirror", "filter-redirector"):
+        for name in ("indev", "outdev"):
+            if obj.options.get(name) is not None:
+                chardev = vm.chardevs[obj.options[name]]
+                if chardev.busy:
+                    text = vm.profile.traits.chardev_in_use_text
+                    raise QapiError(text.format(chardev.id))
+                feed = filter.feed if isinstance(filter, Redirector) and name == "indev" else None
+                chardev.attach(FilterInput(feed), fe_open=False)
+                obj.on_delete.append(chardev.detach)
+
+
+def _complete_secret(vm: Machine, obj: UserObject) -> None:
+    data, file = obj.options.get("data"), obj.options.get("file")
+    if file is not None and data is not None:
+        raise QapiError("'file' and 'data' are mutually exclusive")
+    if file is None and data is None:
+        raise QapiError("Either 'file' or 'data' must be provided")
+    raw = c_bytes(data or "")
+    if file is not None:
+        try:
+            raw = vm.host.read_file(file)
+        except OSError as error:
+            raise QapiError(
+                f"Unable to read {file}: Failed to open file “{file}”: {error.strerror}"
+            ) from None
+    keyid = obj.options.get("keyid")
+    if keyid is not None:
+        key = vm.objects.get(keyid)
+        if key is None:
+            raise QapiError(f"No secret with id '{keyid}'")
+        if not vm.profile.is_a(key.type, "secret_common"):
+            raise QapiError(f"Object with id '{keyid}' is not a secret")
+        raise NotModelledError("an encrypted secret")
+    if obj.options.get("format") == "base64":
+        base64data.decode(raw.decode("latin-1"))
+
+
+def _complete_rng(vm: Machine, obj: UserObject) -> None:
+    if obj.type == "rng-random":
+        path = obj.options.get("filename", obj.values.get("filename", ""))
+        trouble = vm.host.file_error(path)
+        if trouble is not None:
+            raise QapiError(f"Could not open '{path}': {trouble}")
+    if obj.type == "rng-egd" and obj.options["chardev"] not in vm.chardevs:
+        raise DeviceNotFoundError(f"Device '{obj.options['chardev']}' not found")
+
+
+def _complete_tls(vm: Machine, obj: UserObject) -> None:
+    directory = obj.options.get("dir")
+    if obj.type == "tls-cipher-suites" and not obj.options.get("priority"):
+        raise QapiError("'priority' property is not set")
+    if obj.type in ("tls-creds-anon", "tls-cipher-suites"):
+        return
+    if directory is None:
+        raise QapiError("Missing 'dir' property value")
+    names = ["keys.psk"] if obj.type == "tls-creds-psk" else ["ca-cert.pem"]
+    for name in names:
+        trouble = vm.host.file_error(f"{directory}/{name}")
+        if trouble is not None:
+            raise QapiError(f"Unable to access credentials {directory}/{name}: {trouble}")
+
+
+def _complete_monitor(vm: Machine, obj: UserObject) -> None:
+    name = obj.options["chardev"]
+    chardev = vm.chardevs.get(name)
+    if chardev is None:
+        raise QapiError(f'chardev "{name}" not found')
+    if chardev.busy:
+        raise QapiError(f"chardev '{name}' is already in use")
+    if vm.objects.make_monitor is None:
+        raise NotModelledError(f"object {obj.type}")
+    monitor = vm.objects.make_monitor(
+        name, obj.type == "monitor-hmp", bool(obj.values.get("pretty", False))
+    )
+    obj.on_delete.append(monitor.detach)
+
+
+def _complete_qtest(vm: Machine, obj: UserObject) -> None:
+    if vm.objects.of_type("qtest") != [obj] or vm.qom.container("/machine").child("qtest"):
+        raise QapiError("Only one instance of qtest can be created")
+    name = obj.options["chardev"]
+    if name not in vm.chardevs:
+        raise QapiError(f"Cannot find character device '{name}'")
+    if vm.objects.make_qtest is None:
+        raise NotModelledError(f"object {obj.type}")
+    server = vm.objects.make_qtest(name, obj.options.get("log"))
+    obj.on_delete.append(server.detach)
+
+
+def _complete_crypto(vm: Machine, obj: UserObject) -> None:  # noqa: ARG001
+    if obj.values.get("queues", 1) != 1:
+        raise QapiError("Only support one queue in cryptdov-builtin backend")
+
+
+def _complete_thread_context(vm: Machine, obj: UserObject) -> None:
+    wanted = obj.options.get("cpu-affinity")
+    if wanted and not vm.host.processors().intersection(wanted):
+        raise QapiError("Setting CPU affinity failed: Invalid argument")
+
+
+def _complete_plain(vm: Machine, obj: UserObject) -> None:
+    """Nothing beyond what the schema asks."""
+
+
+_COMPLETE: dict[str, Callable[[Any, Any], None]] = {
+    "memory-backend": memorybackends.complete,
+    "event-loop-base": _complete_loop,
+    "iothread": _complete_loop,
+    "throttle-group": _complete_throttle,
+    "netfilter": _complete_filter,
+    "secret": _complete_secret,
+    "rng-backend": _complete_rng,
+    "tls-creds": _complete_tls,
+    "monitor": _complete_monitor,
+    "qtest": _complete_qtest,
+    "monitor-qmp": _complete_monitor,
+    "monitor-hmp": _complete_monitor,
+    "cryptodev-backend-builtin": _complete_crypto,
+    "authz": _complete_plain,
+    "can-bus": _complete_plain,
+    "thread-context": _complete_thread_context,
+}
+
+
+# -- deleting --------------------------------------------------------------------------------
+
+
+def may_delete(vm: Machine, obj: QomObject, monitor: Any) -> None:
+    """Raise QapiError if object-del of `obj` is refused."""
+    if obj.type.startswith("monitor-"):
+        _may_delete_monitor(obj, monitor)
+        return
+    mapped = vm.profile.is_a(obj.type, "memory-backend") and vm.memory_is_mapped(obj)
+    permanent = obj.type == "can-bus"
+    uses = _by_type(vm, obj.type, vm.objects.users)
+    if mapped or permanent or (uses is not None and uses(obj.name)):
+        raise QapiError(_in_use(vm, obj))
+
+
+def _in_use(vm: Machine, obj: QomObject) -> str:
+    text = "object '{id}' is in use, can not be deleted"
+    if vm.profile.traits.object_in_use_names_kind:
+        text = _by_type(vm, obj.type, _IN_USE) or text
+    return text.format(id=obj.name)
+
+
+#: words of versions that say what kind of object it is
+_IN_USE = {
+    "memory-backend": "Cannot delete host memory backend '{id}' which is mapped",
+    "throttle-group": "Cannot delete throttle group '{id}' with active references",
+    "can-bus": "Deleting CAN bus device '{id}' is not supported",
+}
+
+
+def _may_delete_monitor(obj: QomObject, monitor: Any) -> None:
+    chardev = getattr(monitor, "chardev", None)
+    if chardev is not None and chardev.id == obj.values.get("chardev"):
+        raise QapiError("Cannot delete the current QMP monitor")

@@ -1,0 +1,1 @@
+"""Displays, VNC and input (ui/*.c)."""

@@ -1,0 +1,75 @@
+"""Keyboards, mice and screens that devices of the machine offer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.qom.tree import QomObject
+
+#: QOM type -> (name in query-mice, absolute)
+_MICE = {
+    "ps2-mouse": ("QEMU PS/2 Mouse", False),
+    "vmmouse": ("vmmouse", True),
+    "usb-mouse": ("QEMU HID Mouse", False),
+    "usb-tablet": ("QEMU HID Tablet", True),
+    "virtio-mouse-device": ("QEMU Virtio Mouse", False),
+    "virtio-tablet-device": ("QEMU Virtio Tablet", True),
+}
+#: types that the guest has to wake before they count
+_ASLEEP = frozenset({"vmmouse", "virtio-mouse-device", "virtio-tablet-device"})
+_KEYBOARDS = frozenset({"ps2-kbd", "usb-kbd", "virtio-keyboard-device"})
+#: handlers get numbers in order of creation, keyboards too; a board's PS/2 pair comes first
+_FIRST = 1
+
+
+def _objects(vm: Machine) -> list[QomObject]:
+    built_in = list(vm.qom.container("/machine/unattached").walk())
+    users = [obj for device in vm.devices.user_devices() for obj in device.walk()]
+    handlers = {*_MICE, *_KEYBOARDS} - _ASLEEP
+    return [obj for obj in (*built_in, *users) if obj.type in handlers]
+
+
+def mice(vm: Machine) -> list[dict[str, Any]]:
+    """What query-mice returns: the newest first, the current one marked."""
+    if not vm.phase_reached("machine-initialized"):
+        return []
+    numbered = list(enumerate(_objects(vm), _FIRST))
+    found = [
+        {
+            "name": _MICE[obj.type][0],
+            "index": number,
+            "current": False,
+            "absolute": _MICE[obj.type][1],
+        }
+        for number, obj in reversed(numbered)
+        if obj.type in _MICE
+    ]
+    for entry in reversed(found):
+        if entry["name"] == _MICE["ps2-mouse"][0]:
+            entry["current"] = True
+            break
+    else:
+        if found:
+            found[0]["current"] = True
+    return found
+
+
+def check_events(vm: Machine, events: list[dict[str, Any]]) -> None:
+    """Raise QapiError if an event is of a kind that nothing takes."""
+    types = {obj.type for obj in _objects(vm)}
+    relative = any(t in _MICE and not _MICE[t][1] for t in types)
+    absolute = any(t in _MICE and _MICE[t][1] for t in types)
+    taken = {
+        "key": bool(types & _KEYBOARDS),
+        "rel": relative,
+        "abs": absolute,
+        "btn": relative or absolute,
+        "mtt": False,
+    }
+    for event in events:
+        if not taken[event["type"]]:
+            raise QapiError(f"Input handler not found for event type {event['type']}")

@@ -1,0 +1,307 @@
+"""VNC displays: what -vnc asks for, passwords, clients, what query-vnc tells.
+
+Each shows one console to any number of clients; a client that wants a display for itself
+drives the others off, unless the display is told not to let it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.formats import rfb
+from fakeqemu.formats.image import Picture
+from fakeqemu.model.guarded_stream import GuardedStream
+from fakeqemu.model.host import Listener, Stream
+from fakeqemu.model.ui import vnc_address as vncaddress
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.json.utf8 import c_bytes
+
+if TYPE_CHECKING:
+    from fakeqemu.boot.configuration import OptionString
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.ui.console import Console
+
+Json = dict[str, Any]
+
+_AUTH_NAMES = {rfb.NONE: "none", rfb.PASSWORD: "vnc", 20: "sasl"}
+_SASL = 20
+_KEY_SIZE = 8
+_SHARING = ("ignore", "allow-exclusive", "force-shared")
+_ON = ("on", "yes", "true", "y")
+_SECOND = 10**9
+_CONNECTIONS = 32
+#: bytes that may wait for a client before no more is read of what it says
+_MOST_QUEUED = 1 << 20
+
+
+class Displays:
+    """All VNC displays of one machine, in order of their options."""
+
+    def __init__(self, vm: Machine) -> None:
+        self._vm = vm
+        self.all: list[VncDisplay] = []
+        vm.lifecycle.on_state_change.append(self._state_changed)
+
+    def find(self, id: str | None = None) -> VncDisplay | None:
+        """The display of that id, or the first."""
+        return next((display for display in self.all if id in (None, display.id)), None)
+
+    def open(self, entry: OptionString) -> None:
+        """What a -vnc asks for. Raises QapiError."""
+        taken = {each.id for each in self._vm.configuration.vnc} | {d.id for d in self.all}
+        names = ["default", *(f"vnc{number}" for number in range(2, len(taken) + 3))]
+        id = entry.id or next(name for name in names if name not in taken)
+        display = VncDisplay(self._vm, id)
+        self.all.append(display)
+        display.open(entry)
+
+    def _state_changed(self, _running: bool, _state: str) -> None:
+        self._vm.call_later(0, self._refresh)
+
+    def _refresh(self) -> None:
+        for display in self.all:
+            for client in display.clients:
+                client.session.refresh()
+
+
+class VncClient:
+    """One connection to a display."""
+
+    def __init__(self, stream: Stream, peer: Json) -> None:
+        self.stream = stream
+        self.info: Json = {**address_info(peer), "websocket": False}
+        self.session: rfb.RfbClient
+        #: whether it has the display for itself; None before it is let in
+        self.exclusive: bool | None = None
+
+
+class VncDisplay:
+    """One display. Serves the protocol's sessions as `rfb.RfbServer`."""
+
+    def __init__(self, vm: Machine, id: str) -> None:
+        self._vm = vm
+        self.id = id
+        self.auth = rfb.NONE
+        self.password: str | None = None
+        #: seconds since 1970 after which the password is no good; None: never
+        self.expires: int | None = None
+        self.clients: list[VncClient] = []
+        self._listeners: list[Listener] = []
+        self._console: Console | None = None
+        self._sharing = "allow-exclusive"
+        self._limit = _CONNECTIONS
+        self._challenges = 0
+
+    # -- opening -----------------------------------------------------------------------------
+
+    def open(self, entry: OptionString) -> None:
+        """Judge the options in QEMU's order, then listen. Raises QapiError."""
+        vm, values = self._vm, entry.values
+        addresses = vncaddress.parse(entry.pairs, values)
+        secret = values.get("password-secret")
+        if secret is not None:
+            if "password" in values:
+                raise QapiError("'password' flag is redundant with 'password-secret'")
+            self.password = _secret(vm, secret)
+        sasl = _is_on(values, "sasl")
+        self._check_tls(values, sasl=sasl)
+        sharing = values.get("share", self._sharing)
+        if sharing not in _SHARING:
+            raise QapiError("unknown vnc share= option")
+        self._sharing = sharing
+        self._limit = int(values.get("connections", _CONNECTIONS))
+        if secret is not None or _is_on(values, "password"):
+            self.auth = rfb.PASSWORD
+        if sasl:
+            self.auth = _SASL
+        self._check_audio(values.get("audiodev"))
+        if values.get("display"):
+            self._console = vm.display.console(values["display"], int(values.get("head", 0)))
+        for name in ("websocket", "reverse"):
+            if addresses and values.get(name) not in (None, "off", "no", "false", "n"):
+                raise NotModelledError(f"vnc with {name}")
+        if addresses and _is_on(values, "power-control"):
+            raise NotModelledError("vnc with power-control")
+        self.listen(addresses)
+        if "to" in values and self._listeners and self._listeners[0].address["type"] == "inet":
+            where = self._listeners[0].address
+            vm.host.say(f"VNC server running on {where['host']}:{where['port']}")
+
+    def _check_tls(self, values: Json, *, sasl: bool) -> None:
+        creds = values.get("tls-creds")
+        if creds is not None:
+            obj = self._vm.objects.get(creds)
+            if obj is None:
+                raise QapiError(f"No TLS credentials with id '{creds}'")
+            if not self._vm.profile.is_a(obj.type, "tls-creds"):
+                raise QapiError(f"Object with id '{creds}' is not TLS credentials")
+            raise NotModelledError("VNC over TLS")
+        if "tls-authz" in values:
+            raise QapiError("'tls-authz' provided but TLS is not enabled")
+        if "sasl-authz" in values and not sasl:
+            raise QapiError("'sasl-authz' provided but SASL auth is not enabled")
+
+    def _check_audio(self, name: str | None) -> None:
+        vm = self._vm
+        if name is not None and all(each.id != name for each in vm.configuration.audiodevs):
+            raise QapiError(vm.profile.traits.vnc_audiodev_text.format(name))
+
+    def listen(self, addresses: Sequence[Json]) -> None:
+        """Listen at these addresses. Raises QapiError."""
+        leave = self._vm.profile.traits.vnc_socket_left
+        for address in addresses:
+            self._listeners += self._vm.host.serve_clients(
+                address, self.connect, leave_file=leave
+            )
+
+    def update(self, addresses: Sequence[Json]) -> None:
+        """Listen there instead; clients stay. Raises QapiError."""
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.close()
+        self.listen(addresses)
+
+    # -- clients -----------------------------------------------------------------------------
+
+    def connect(self, stream: Stream, peer: Json, *, skip_auth: bool = False) -> None:
+        """A client has come."""
+        guarded = GuardedStream(stream, self._vm.guard, lambda _: self.disconnect(client))
+        client = VncClient(guarded, peer)
+        client.session = rfb.RfbClient(
+            self, guarded.write, lambda: self.disconnect(client), skip_auth=skip_auth,
+            is_full=lambda: guarded.queued > 0,
+        )  # fmt: skip
+        guarded.limit_queue(_MOST_QUEUED, client.session.refresh)
+        guarded.on_close = lambda _error: self._gone(client)
+        guarded.on_data = client.session.receive
+        self._emit("VNC_CONNECTED", client)
+        self.clients.append(client)
+        client.session.start()
+        connecting = [each for each in self.clients if each.exclusive is None]
+        if len(connecting) > self._limit:
+            self.disconnect(connecting[0])
+
+    def disconnect(self, client: VncClient) -> None:
+        """Drop a client."""
+        if client in self.clients:
+            client.stream.close()
+            self._gone(client)
+
+    def _gone(self, client: VncClient) -> None:
+        if client in self.clients:
+            self.clients.remove(client)
+            self._emit("VNC_DISCONNECTED", client)
+
+    def _emit(self, event: str, client: VncClient) -> None:
+        if self._listeners:
+            server = {**self._servers()[0], "auth": self.auth_name}
+            self._vm.events.emit(event, {"server": server, "client": client.info})
+
+    # -- what sessions ask -------------------------------------------------------------------
+
+    @property
+    def title(self) -> str:
+        """What the desktop is called."""
+        name = self._vm.configuration.name.guest
+        return f"QEMU ({name})" if name else "QEMU"
+
+    def picture(self) -> Picture:
+        """What the console shows."""
+        display = self._vm.display
+        console = self._console or next(iter(display.consoles()), None)
+        return display.picture(console)
+
+    def challenge(self) -> bytes:
+        """Different each time; nobody is kept out by it who knows how it is made."""
+        self._challenges += 1
+        seed = f"{self._vm.clock.realtime()} {self.id} {self._challenges}"
+        return hashlib.sha256(seed.encode()).digest()[:16]
+
+    def key(self) -> bytes | None:
+        """The password, if it is set and still good."""
+        now = self._vm.clock.realtime() // _SECOND
+        if self.password is None or (self.expires is not None and self.expires < now):
+            return None
+        return c_bytes(self.password)[:_KEY_SIZE].ljust(_KEY_SIZE, b"\0")
+
+    def initialized(self, session: rfb.RfbClient, *, shared: bool) -> bool:
+        """Let a client in, if those who are there allow it."""
+        client = next(each for each in self.clients if each.session is session)
+        present = [c for c in self.clients if c is not client and c.exclusive is not None]
+        if self._sharing == "allow-exclusive":
+            if not shared:
+                for each in present:
+                    self.disconnect(each)
+            elif any(each.exclusive for each in present):
+                return False
+        elif self._sharing == "force-shared" and not shared:
+            return False
+        client.exclusive = not shared
+        if sum(not c.exclusive for c in self.clients if c.exclusive is not None) > self._limit:
+            return False
+        session.welcome()
+        self._emit("VNC_INITIALIZED", client)
+        return True
+
+    def input(self, kind: str, data: bytes) -> None:
+        """Keys and pointers go to no guest; they are noted."""
+        self._vm.journal.note("input", kind, data=data.hex())
+
+    # -- queries -----------------------------------------------------------------------------
+
+    @property
+    def auth_name(self) -> str:
+        """How clients prove themselves, in QAPI's words."""
+        return _AUTH_NAMES[self.auth]
+
+    def info(self) -> Json:
+        """VncInfo, which shows the first address only."""
+        if not self._listeners:
+            return {"enabled": False}
+        first = {k: v for k, v in self._servers()[0].items() if k != "websocket"}
+        return {"enabled": True, **first, "auth": self.auth_name, "clients": self._client_list()}
+
+    def info2(self) -> Json:
+        """VncInfo2."""
+        servers = [{**server, "auth": self.auth_name} for server in reversed(self._servers())]
+        info: Json = {"id": self.id, "server": servers, "clients": self._client_list()}
+        info["auth"] = self.auth_name
+        device = self._console.device if self._console is not None else None
+        return {**info, "display": device.name} if device is not None else info
+
+    def _servers(self) -> list[Json]:
+        return [{**address_info(each.address), "websocket": False} for each in self._listeners]
+
+    def _client_list(self) -> list[Json]:
+        return [client.info for client in reversed(self.clients)]
+
+
+def address_info(address: Json) -> Json:
+    """Host, service and family of a flat SocketAddress."""
+    if address["type"] != "inet":
+        return {"host": "", "service": address.get("path", ""), "family": "unix"}
+    family = "ipv6" if ":" in address["host"] else "ipv4"
+    return {"host": address["host"], "service": address["port"], "family": family}
+
+
+def _is_on(values: Json, name: str) -> bool:
+    return values.get(name) in _ON
+
+
+def _secret(vm: Machine, id: str) -> str:
+    obj = vm.objects.get(id)
+    if obj is None:
+        raise QapiError(f"No secret with id '{id}'")
+    if not vm.profile.is_a(obj.type, "secret_common"):
+        raise QapiError(f"Object with id '{id}' is not a secret")
+    options: Json = getattr(obj, "options", {})
+    raw = c_bytes(options["data"]) if "data" in options else vm.host.read_file(options["file"])
+    if options.get("format") == "base64":
+        raw = base64.b64decode(raw)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise QapiError(f"Data from secret {id} is not valid UTF-8") from None

@@ -1,0 +1,1 @@
+"""QEMU's JSON: lexer, streamer, parser and writer (qobject/json-*.c)."""

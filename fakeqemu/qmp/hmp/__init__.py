@@ -1,0 +1,1 @@
+"""The human monitor at a terminal: line editing, prompt, echo."""

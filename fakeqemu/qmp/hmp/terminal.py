@@ -1,0 +1,198 @@
+"""The human monitor as a program or a person at a terminal meets it: prompt, echo, editing.
+
+A frontend of a character device. What a line does is the business of `commands.hmp`; here is
+the conversation around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fakeqemu.qapi.json.utf8 import c_bytes
+from fakeqemu.qmp.hmp.readline import Readline
+
+if TYPE_CHECKING:
+    from fakeqemu.commands.hmp.registry import HmpMonitor
+    from fakeqemu.model.chardev.chardev import Chardev
+    from fakeqemu.model.machine import Machine
+
+PROMPT = "(qemu) "
+#: keys of one line that are read before others have their turn
+_KEYS = 256
+
+
+class HmpTerminal:
+    """One human monitor on a character device. Raises QapiError if the device is in use."""
+
+    can_hotswap = False
+
+    def __init__(self, vm: Machine, chardev: Chardev) -> None:
+        self._vm = vm
+        self._chardev = chardev
+        self._monitor: HmpMonitor | None = None
+        self._fds: list[int] = []
+        #: input that waits: for the main loop, or for a command that suspended the monitor
+        self._waiting = bytearray()
+        self._suspended = 0
+        #: lines that were run
+        self._lines = 0
+        #: keys are being read; they are to be read in another turn
+        self._working = self._turn_asked = False
+        #: whether output goes out; while a multiplexer looks elsewhere it is held
+        self._focused = True
+        self._held = bytearray()
+        self._greeted = False
+        #: whether the prompt is to be shown when the main loop starts
+        self._prompt_waits = False
+        history: list[str] = []
+        self._line = Readline(self._echo, self._run, self._complete, PROMPT, history)
+        chardev.attach(self)
+        if not vm.main_loop_running:
+            vm.on_main_loop.append(self._main_loop_started)
+
+    # -- as the device's frontend ------------------------------------------------------------
+
+    def chr_opened(self) -> None:
+        """Greet whoever is there."""
+        version = self._vm.profile.version
+        number = f"{version.major}.{version.minor}.{version.micro}"
+        self._print(f"QEMU {number} monitor - type 'help' for more information\n")
+        self._greeted = True
+        self._prompt()
+
+    def chr_received(self, data: bytes, fds: Sequence[int]) -> None:
+        """Keys."""
+        self._fds += fds
+        self._waiting += data
+        self._work()
+
+    def chr_closed(self) -> None:
+        """The client has gone; a half-typed line stays for the next one, as in QEMU."""
+
+    def chr_focus(self, focused: bool) -> None:
+        """A multiplexer turned to this frontend, or away from it."""
+        if focused == self._focused:
+            return
+        if not focused and self._greeted and not self._suspended:
+            self._print("\n")
+        self._focused = focused
+        if focused:
+            self._chardev.write(bytes(self._held))
+            self._held.clear()
+            if self._greeted:
+                self._prompt()
+
+    def detach(self) -> None:
+        """Leave the device; the client that is there hears no more."""
+        self._chardev.detach()
+
+    # -- for commands that take their time ---------------------------------------------------
+
+    def suspend(self) -> None:
+        """Take no more lines, show no prompt, until `resume`."""
+        self._suspended += 1
+
+    def resume(self) -> None:
+        """Go on: the prompt comes, and what was typed meanwhile is read."""
+        self._suspended -= 1
+        if not self._suspended:
+            self._prompt()
+            self._work()
+
+    def take_fd(self) -> int | None:
+        """The next descriptor that came along."""
+        return self._fds.pop(0) if self._fds else None
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _print(self, text: str) -> None:
+        data = c_bytes(text.replace("\n", "\r\n"))
+        if self._focused:
+            self._chardev.write(data)
+        else:
+            self._held += data
+
+    def _echo(self, text: str) -> None:
+        # the editor works on bytes, which come back as they came
+        self._chardev.write(text.replace("\n", "\r\n").encode("latin-1"))
+
+    def _prompt(self) -> None:
+        self._prompt_waits = not self._vm.main_loop_running
+        if self._suspended or not self._focused or self._prompt_waits:
+            return
+        if self._vm.exit_code is None:
+            self._line.show_prompt()
+
+    def _main_loop_started(self) -> None:
+        if self._prompt_waits and self._chardev.connected:
+            self._prompt()
+        self._work()
+
+    def _work(self) -> None:
+        """Read keys up to the end of a line; those behind it wait until others had their turn."""
+        if self._working:
+            return  # called by a line that is being run
+        self._working = True
+        keys = 0
+        while self._reads:
+            lines = self._lines
+            self._vm.guard.call(self._line.feed, self._waiting.pop(0))
+            keys += 1
+            if self._waiting and (keys == _KEYS or self._lines != lines):
+                self._turn_asked = self._vm.host.yield_turn(self._next_turn)
+                self._chardev.pause(self._turn_asked)
+                keys = 0
+        self._working = False
+
+    @property
+    def _reads(self) -> bool:
+        """Whether there is a key to be read now."""
+        if not self._waiting or self._suspended or self._turn_asked:
+            return False
+        return self._vm.main_loop_running and self._vm.exit_code is None
+
+    def _next_turn(self) -> None:
+        self._turn_asked = False
+        self._chardev.pause(False)
+        self._work()
+
+    def _run(self, line: str) -> None:
+        from fakeqemu.commands.hmp.registry import HmpMonitor, run_hmp
+
+        if self._monitor is None:
+            self._monitor = HmpMonitor(self)
+            self._monitor.history = self._line.history
+        self._lines += 1
+        self.suspend()
+        try:
+            typed = line.encode("latin-1").decode("utf-8", "surrogateescape")
+            self._print(run_hmp(self._vm, self._monitor, typed))
+        finally:
+            self.resume()
+
+    def _complete(self, text: str) -> tuple[list[str], int]:
+        from fakeqemu.commands.hmp.definitions import HmpTable
+
+        words = text.split()
+        if not text or text[-1].isspace():
+            words.append("")
+        table = HmpTable.of(self._vm.profile)
+        entries = table.commands
+        while len(words) > 1:
+            entry = table.find(entries, words.pop(0))
+            if entry is None:
+                return [], 0
+            if entry.key == "help":
+                continue
+            if entry.table is None:
+                return [], 0
+            entries = entry.table
+        names = [
+            name
+            for entry in entries
+            if self._vm.ready or entry.preconfig
+            for name in entry.name.split("|")
+            if name.startswith(words[0])
+        ]
+        return names, len(words[0])

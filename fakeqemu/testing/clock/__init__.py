@@ -1,0 +1,1 @@
+"""Control of time: one machine's clock, a group's clock."""

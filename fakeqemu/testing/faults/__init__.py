@@ -1,0 +1,1 @@
+"""Faults on purpose: what can go wrong, when, and how often."""

@@ -1,0 +1,445 @@
+"""Carries faults out on one machine: between its monitors and it, on its channels, on its process.
+
+Everything that is done is written to the journal as "fault", so that a failed test shows what
+was the machine's own doing and what was not. Which of several matching messages is hit depends
+on the seeds alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from fakeqemu.clock import SECOND, Timer, VirtualClock
+from fakeqemu.commands.registry import Deferred
+from fakeqemu.io.host import LoopHost
+from fakeqemu.qapi.errors import StartupError, error_of_class
+from fakeqemu.qmp.dispatch import dispatcher_of
+from fakeqemu.testing.faults.held_commands import Active, HeldCommands
+from fakeqemu.testing.faults.model import (
+    Delay,
+    Error,
+    Exit,
+    Fault,
+    Ignore,
+    IgnoreSigterm,
+    NeverAnswer,
+    RemoveSocket,
+    SlowReading,
+    StopProcess,
+    check_fault,
+)
+from fakeqemu.testing.faults.process import arriving, exit_status, remove_sockets, stop_process
+from fakeqemu.testing.faults.stream import FaultyStream
+from fakeqemu.testing.faults.switchover import switch_over
+from fakeqemu.testing.faults.wire import Output, Plan, applies, change, parse_line
+
+if TYPE_CHECKING:
+    from fakeqemu.journal import Entry
+    from fakeqemu.model.chardev.chardev import Chardev
+    from fakeqemu.model.host import Stream
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.qmp.monitor import QmpMonitor
+    from fakeqemu.qmp.request import Request
+    from fakeqemu.qmp.session import QmpSession
+
+class Faults:
+    """The faults of one machine. `Faults.of(vm)`; add them before or while it runs."""
+
+    def __init__(self, vm: Machine) -> None:
+        self.vm = vm
+        #: from which every fault without a seed of its own has one
+        self.seed = 0
+        #: the process stands still
+        self.stopped = False
+        self._active: list[Active] = []
+        self._added = 0
+        self._outputs: WeakKeyDictionary[QmpSession, Output] = WeakKeyDictionary()
+        self._streams: list[FaultyStream] = []
+        #: what to do when the process goes on
+        self._frozen: list[Callable[[], None]] = []
+        self._monitors: list[QmpMonitor] = []
+        self._held = HeldCommands(vm, self.soon)
+        #: what happens once the handle's client is there
+        self._awaiting: list[Callable[[], None]] = []
+        #: a command waits for the switchover of a migration, which is to come soon
+        self._converging = False
+        dispatcher_of(vm).hooks = self
+        host = vm.host
+        if isinstance(host, LoopHost):
+            host.on_open_chardev = self._opening
+            host.wrap_stream = self._wrap
+            host.heeds_signal = self._heeds
+        vm.journal.listen(self._noted)
+
+    @staticmethod
+    def of(vm: Machine) -> Faults:
+        """The faults of `vm`, made when first asked for."""
+        hooks = dispatcher_of(vm).hooks
+        return hooks if isinstance(hooks, Faults) else Faults(vm)
+
+    # -- for the tester ----------------------------------------------------------------------
+
+    def add(self, what: str | Fault, /, **parameters: Any) -> list[Active]:
+        """Add a fault, by name or ready made, or all that a named scenario consists of.
+
+        Raises ValueError (UnknownNameError for names, with the nearest right one).
+        """
+        from fakeqemu.testing.scenarios.catalog import faults_named
+
+        if isinstance(what, str):
+            faults = faults_named(what, parameters)
+        elif parameters:
+            raise ValueError("a fault that is ready made takes no parameters")
+        else:
+            faults = [what]
+        for fault in faults:
+            check_fault(fault, self.vm.profile)
+        return [self._add(fault) for fault in faults]
+
+    def remove(self, active: Active) -> None:
+        """Take a fault away; what it holds goes on."""
+        if active in self._active:
+            self._active.remove(active)
+        self._held.let_go(active)
+        if isinstance(active.fault, StopProcess):
+            self.resume()
+
+    def clear(self) -> None:
+        """Take all away."""
+        for active in tuple(self._active):
+            self.remove(active)
+
+    def __iter__(self) -> Iterator[Active]:
+        return iter(tuple(self._active))
+
+    def stop(self, seconds: float | None = None) -> None:
+        """The process stands still; after `seconds` it goes on."""
+        self._journal("stop-process")
+        host = self.vm.host
+        self.stopped = True
+        if not isinstance(host, LoopHost):
+            return
+        if host.own_process:
+            stop_process(host.loop, seconds, self.resume)
+        elif seconds is not None:
+            host.loop.call_later(seconds, self.resume)
+
+    def resume(self) -> None:
+        """The process goes on, with what has come meanwhile."""
+        if not self.stopped:
+            return
+        self.stopped = False
+        self._journal("continue-process")
+        frozen, self._frozen = self._frozen, []
+        for call in frozen:
+            call()
+        for monitor in self._monitors:
+            monitor.hold(False)
+        self._monitors.clear()
+        for stream in self._streams:
+            stream.resume()
+
+    def drop_channels(self) -> int:
+        """Break the migration channels that are open; how many."""
+        self._streams = [stream for stream in self._streams if not stream.closed]
+        for stream in self._streams:
+            stream.drop()
+        self._journal("drop-channels", number=len(self._streams))
+        return len(self._streams)
+
+    def drop_connections(self) -> None:
+        """Hang up on the clients of all monitors."""
+        for session in dispatcher_of(self.vm).sessions:
+            chardev = getattr(session.monitor, "chardev", None)
+            if chardev is not None and chardev.backend in ("socket", "pair"):
+                self._journal("drop-connection", connection=chardev.id)
+                self.soon(chardev.disconnect)
+
+    def leave(self, exit: Exit) -> None:
+        """End the process as the fault says."""
+        self._journal("exit")
+        self.vm.exit(exit_status(exit))
+
+    def remove_sockets(self) -> None:
+        """Delete the socket files of the character devices."""
+        for chardev in remove_sockets(self.vm):
+            self._journal("remove-socket", connection=chardev.id)
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Run `call` when the machine has done what it is at, and before its time goes on."""
+        pending = [call]
+
+        timers: list[Timer] = []
+
+        def run() -> None:
+            for timer in timers:
+                timer.cancel()
+            while pending:
+                pending.pop()()
+
+        if self._loop is not None:
+            self._loop.call_soon(run)
+        if self._loop is None or isinstance(self.vm.clock, VirtualClock):
+            # a long advance must not run past the moment
+            timers.append(self.vm.call_later(0, run))
+
+    @property
+    def holds_commands(self) -> bool:
+        """Whether a command is held up, and with it all monitors."""
+        return self._held.count > 0
+
+    # -- matching ----------------------------------------------------------------------------
+
+    def matching(
+        self, stage: str, wanted: Callable[[Fault], bool]
+    ) -> Iterator[tuple[Fault, Random]]:
+        """The faults of a stage to be carried out now."""
+        for active in tuple(self._active):
+            fault = active.fault
+            matches = stage in fault.stages and self._in_state(fault) and wanted(fault)
+            if matches and active.strikes():
+                self._struck(active, stage=stage)
+                yield fault, active.random
+
+    def _in_state(self, fault: Fault) -> bool:
+        if fault.runstate is not None and self.vm.runstate.current != fault.runstate:
+            return False
+        return fault.migration is None or fault.migration in self._statuses()
+
+    def _statuses(self) -> set[str]:
+        """The status of each side's migration, as the journal tells it."""
+        return set(self._migrations.values())
+
+    # -- Hooks -------------------------------------------------------------------------------
+
+    def command(self, session: QmpSession, request: Request, proceed: Callable[[], Any]) -> Any:
+        """See `qmp.hooks`."""
+        name = request.name
+        connection = getattr(getattr(session.monitor, "chardev", None), "id", None)
+        if connection is None:
+            return proceed()  # the tester's own monitor
+        if arriving(session):
+            value = proceed()
+            self._client_arrived()
+            return value
+
+        def wanted(fault: Fault) -> bool:
+            if fault.channel or fault.greeting or fault.event is not None:
+                return False
+            if isinstance(fault, StopProcess | Exit) and fault.command is None:
+                return False
+            return fault.command in (None, name) and fault.connection in (None, connection)
+
+        for active in tuple(self._active):
+            fault = active.fault
+            if "command" not in fault.stages or not self._in_state(fault) or not wanted(fault):
+                continue
+            if not active.strikes():
+                continue
+            self._struck(active, command=name)
+            match fault:
+                case Error(desc=desc, error_class=error_class):
+                    self._sent(request)
+                    self.vm.journal.note("error", name, error_class=error_class, desc=desc)
+                    raise error_of_class(error_class, desc)
+                case Ignore():
+                    self._sent(request)
+                    return {}
+                case NeverAnswer():
+                    return self._held.hold(active, lambda: False, proceed)
+                case Delay():
+                    return self._delay(active, fault, proceed)
+                case StopProcess(seconds=seconds):
+                    self.stop(seconds)
+                case Exit():
+                    self.leave(fault)
+                    return Deferred()
+        return proceed()
+
+    def output(self, monitor: QmpMonitor, line: bytes) -> None:
+        """See `qmp.hooks`."""
+        session = monitor.session
+        loop = self._loop
+        if session is None or loop is None or arriving(session):
+            monitor.chardev.write(line)
+            return
+        if self.stopped:
+            self._frozen.append(lambda: self._send(monitor, session, line))
+            return
+        self._send(monitor, session, line)
+
+    def input(self, monitor: QmpMonitor, data: bytes, fds: Sequence[int]) -> None:
+        """See `qmp.hooks`."""
+        if monitor.session is not None and arriving(monitor.session):
+            monitor.take(data, fds)
+            return
+        if self.stopped:
+            monitor.hold(True)
+            self._monitors.append(monitor)
+            self._frozen.append(lambda: monitor.take(data, fds))
+            return
+        connection = monitor.chardev.id
+        for fault, _ in self.matching("input", lambda f: f.connection in (None, connection)):
+            if isinstance(fault, SlowReading) and self._loop is not None:
+                monitor.hold(True)
+                self._feed(monitor, data, fds, fault)
+                return
+        monitor.take(data, fds)
+
+    def unless_stopped(self, call: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """`call`, but later while the process stands still."""
+
+        def received(data: bytes) -> None:
+            if self.stopped:
+                self._frozen.append(lambda: call(data))
+            else:
+                call(data)
+
+        return received
+
+    # -- inside ------------------------------------------------------------------------------
+
+    @property
+    def _loop(self) -> Any:
+        return getattr(self.vm.host, "loop", None)
+
+    @property
+    def _migrations(self) -> dict[str, str]:
+        migration = self.vm.migration
+        sides = {} if migration is None else {"outgoing": migration.outgoing.status,
+                                              "incoming": migration.incoming.status}  # fmt: skip
+        return {side: status for side, status in sides.items() if status != "none"}
+
+    def _sent(self, request: Request) -> None:
+        """A command that the machine itself never sees was sent all the same."""
+        arguments = request.arguments
+        self.vm.journal.note("command", request.name, arguments=arguments, oob=request.oob)
+
+    def _struck(self, active: Active, **data: Any) -> None:
+        self._journal(active.fault.name, number=active.number, **data)
+
+    def _journal(self, name: str, **data: Any) -> None:
+        self.vm.journal.note("fault", name, **data)
+
+    def _add(self, fault: Fault) -> Active:
+        self._added += 1
+        seed = fault.seed if fault.seed is not None else self.seed * 1_000_003 + self._added
+        active = Active(fault, Random(seed), self._added)
+        self._active.append(active)
+        match fault:
+            case StopProcess(command=None):
+                active.hits += 1
+                self._when_served(lambda: self.stop(fault.seconds))
+            case Exit(at="now", command=None):
+                active.hits += 1
+                self.soon(lambda: self.leave(fault))
+            case RemoveSocket():
+                self._when_served(self.remove_sockets)
+        return active
+
+    def _when_served(self, call: Callable[[], None]) -> None:
+        """Once its sockets are there, and the handle's client has introduced itself."""
+        if not self.vm.main_loop_running:
+            self.vm.on_main_loop.append(lambda: self._when_served(call))
+        elif any(arriving(session) for session in dispatcher_of(self.vm).sessions):
+            self._awaiting.append(call)
+        else:
+            call()
+
+    def _client_arrived(self) -> None:
+        awaiting, self._awaiting = self._awaiting, []
+        for call in awaiting:
+            self._when_served(call)
+
+    def _send(self, monitor: QmpMonitor, session: QmpSession, line: bytes) -> None:
+        out = self._outputs.get(session)
+        if out is None:
+            out = Output(monitor.chardev, self._loop, self.vm.call_later, self.leave)
+            self._outputs[session] = out
+        if out.ended:
+            return
+        if monitor.session is not session:
+            return  # that client has gone
+        plan = Plan(parse_line(line), session.pretty, [line])
+        connection = monitor.chardev.id
+
+        def wanted(fault: Fault) -> bool:
+            if fault.channel or fault.connection not in (None, connection):
+                return False
+            return applies(fault, plan, session.subject, session.negotiated)
+
+        for fault, random in self.matching("output", wanted):
+            change(fault, plan, random, self.vm, out.last_id)
+        if "id" in plan.message:
+            out.last_id = parse_line(line).get("id")
+        out.carry_out(plan)
+
+    def _feed(
+        self, monitor: QmpMonitor, data: bytes, fds: Sequence[int], fault: SlowReading
+    ) -> None:
+        monitor.take(data[: fault.size], fds)
+        rest = data[fault.size :]
+        if rest:
+            self._loop.call_later(fault.gap, self._feed, monitor, rest, (), fault)
+        else:
+            self._loop.call_later(fault.gap, monitor.hold, False)
+
+    def _delay(self, active: Active, fault: Delay, proceed: Callable[[], Any]) -> Any:
+        if fault.until_migration is not None:
+            wanted = fault.until_migration
+            return self._held.hold(active, lambda: wanted in self._statuses(), proceed)
+        if fault.until_runstate is not None:
+            state = fault.until_runstate
+            held = self._held.hold(active, lambda: self.vm.runstate.current == state, proceed)
+            if fault.converge:
+                self._converging = True
+                self.soon(self._converge)
+            return held
+        return self._held.delay(round(fault.seconds * SECOND), proceed)
+
+    def _converge(self) -> None:
+        """Bring about the moment that a command waits for: the guest writes no more."""
+        self._converging = self.holds_commands
+        if self._converging:
+            switch_over(self.vm)
+
+    def _noted(self, entry: Entry) -> None:
+        if entry.kind not in ("migration", "runstate"):
+            return
+        self._held.look()
+        if entry.kind != "migration":
+            return
+        if entry.name == "active" and self._converging:
+            self.soon(self._converge)
+        if entry.name == "active":
+            for active in tuple(self._active):
+                fault = active.fault
+                if isinstance(fault, Exit) and fault.at == "mid-migration" and active.strikes():
+                    self._struck(active, at=fault.at)
+                    self.soon(partial(self.leave, fault))
+
+    def _opening(self, chardev: Chardev) -> None:
+        if chardev.backend != "socket":
+            return
+        for active in tuple(self._active):
+            fault = active.fault
+            if isinstance(fault, Exit) and fault.at == "before-socket" and active.strikes():
+                self._struck(active, at=fault.at)
+                raise StartupError(fault.text, code=exit_status(fault))
+
+    def _wrap(self, stream: Stream) -> Stream:
+        faulty = FaultyStream(stream, self)
+        self._streams = [each for each in self._streams if not each.closed]
+        self._streams.append(faulty)
+        return faulty
+
+    def _heeds(self, number: int) -> bool:
+        for active in self._active:
+            if isinstance(active.fault, IgnoreSigterm) and active.strikes():
+                self._struck(active, signal=number)
+                return False
+        return True

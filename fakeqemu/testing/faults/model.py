@@ -1,0 +1,363 @@
+"""What can go wrong, as data: a small closed set of faults that compose.
+
+A fault says where it applies (its scope), how often, and what it does; `faults_engine.Faults`
+carries it out. Named situations made of several faults are in `scenario.py`. Amounts of time
+are seconds: of the machine's clock in `seconds`, of the wall in `gap` and `wait`, because
+those are about when bytes reach a client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fakeqemu.testing.faults.fault_names import check_name
+
+if TYPE_CHECKING:
+    from fakeqemu.profile import Profile
+
+PLACES = ("before", "middle", "after")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Where and how often; with nothing said, everywhere and always."""
+
+    #: the fault's name in files and on the control socket
+    name: ClassVar[str] = ""
+    #: who carries it out: "command", "output", "input", "channel", "process"
+    stages: ClassVar[frozenset[str]] = frozenset()
+
+    #: only this command, or the reply to it
+    command: str | None = None
+    #: only this event
+    event: str | None = None
+    #: only the greeting
+    greeting: bool = False
+    #: only the monitor on the character device of this id
+    connection: str | None = None
+    #: the migration channels instead of the monitors
+    channel: bool = False
+    #: only while a migration of this machine has this status
+    migration: str | None = None
+    #: only while the machine is in this run state
+    runstate: str | None = None
+    #: let so many pass first
+    skip: int = 0
+    #: stop after so many; None: never
+    count: int | None = None
+    #: of how many that match it is carried out, 0 to 1
+    probability: float = 1.0
+    #: for `probability` and for junk; None: from the machine's seed
+    seed: int | None = None
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it happens when it is added, and waits for nothing."""
+        return False
+
+
+_COMMAND = frozenset({"command"})
+_OUTPUT = frozenset({"output"})
+_PROCESS = frozenset({"process"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delay(Fault):
+    """Commands are carried out later; with `event`, `greeting` or `channel`, those come later."""
+
+    name = "delay"
+    stages = frozenset({"command", "output", "channel"})
+
+    #: of the machine's clock
+    seconds: float = 0.0
+    #: or until a migration has this status
+    until_migration: str | None = None
+    #: or until the machine is in this run state
+    until_runstate: str | None = None
+    #: a migration that never gets there is made to: its guest writes no more
+    converge: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeverAnswer(Fault):
+    """The command hangs, and with it the monitors; a channel swallows what is sent."""
+
+    name = "never-answer"
+    stages = frozenset({"command", "channel"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Error(Fault):
+    """The command is refused without being carried out."""
+
+    name = "error"
+    stages = _COMMAND
+
+    desc: str = "Input/output error"
+    error_class: str = "GenericError"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ignore(Fault):
+    """The command succeeds with an empty reply and nothing happens."""
+
+    name = "ignore"
+    stages = _COMMAND
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drop(Fault):
+    """The connection ends before, in the middle of or after a message."""
+
+    name = "drop"
+    stages = frozenset({"output", "channel"})
+
+    place: str = "middle"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split(Fault):
+    """One message comes in many reads."""
+
+    name = "split"
+    stages = frozenset({"output", "channel"})
+
+    #: bytes in each piece
+    size: int = 16
+    #: seconds between two
+    gap: float = 0.001
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coalesce(Fault):
+    """Several messages come in one read."""
+
+    name = "coalesce"
+    stages = _OUTPUT
+
+    messages: int = 2
+    #: seconds after which what there is goes out
+    wait: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reorder(Fault):
+    """A message comes after the one that follows it."""
+
+    name = "reorder"
+    stages = _OUTPUT
+
+    #: seconds after which it goes out anyway
+    wait: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongId(Fault):
+    """A reply carries another id: `id`, or that of the reply before it."""
+
+    name = "wrong-id"
+    stages = _OUTPUT
+
+    id: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingId(Fault):
+    """A reply carries no id."""
+
+    name = "missing-id"
+    stages = _OUTPUT
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicateEvent(Fault):
+    """An event comes more than once."""
+
+    name = "duplicate-event"
+    stages = _OUTPUT
+
+    copies: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostEvent(Fault):
+    """An event does not come."""
+
+    name = "lost-event"
+    stages = _OUTPUT
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaleEvent(Fault):
+    """An event of the past comes where none should: before the greeting, during negotiation,
+    or between a command and its reply.
+    """
+
+    name = "stale-event"
+    stages = _OUTPUT
+
+    #: "greeting", "negotiation" or "reply"
+    before: str = "negotiation"
+    #: which event
+    stale: str = "RESUME"
+    data: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JunkBytes(Fault):
+    """Bytes that are no JSON come with a message, or into a channel."""
+
+    name = "junk-bytes"
+    stages = frozenset({"output", "channel"})
+
+    size: int = 8
+    place: str = "before"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartialUtf8(Fault):
+    """Raw UTF-8 in a message ends inside a character."""
+
+    name = "partial-utf8"
+    stages = _OUTPUT
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlowReading(Fault):
+    """The monitor takes little at a time of what the client sends."""
+
+    name = "slow-reading"
+    stages = frozenset({"input"})
+
+    size: int = 8
+    gap: float = 0.001
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopProcess(Fault):
+    """The process stands still, as after SIGSTOP: sockets are open and nobody is there.
+
+    At once, or when `command` comes; in a test's own loop the monitors and channels stand
+    still, the machine's clock does not.
+    """
+
+    name = "stop-process"
+    stages = frozenset({"process", "command"})
+
+    #: for so long, by the wall; None: for good
+    seconds: float | None = None
+
+    @property
+    def at_once(self) -> bool:
+        """Unless it waits for a command."""
+        return self.command is None
+
+
+#: when a process may end
+POINTS = ("now", "before-socket", "after-greeting", "mid-migration")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exit(Fault):
+    """The process ends: at a point of its life, or when `command` comes."""
+
+    name = "exit"
+    stages = frozenset({"process", "command", "output"})
+
+    at: str = "now"
+    code: int = 1
+    #: end by this signal instead, "KILL" or its number
+    signal: str | int | None = None
+    #: what it says on standard error when it ends before its socket is there
+    text: str = "cannot set up guest memory 'pc.ram': Cannot allocate memory"
+
+    @property
+    def at_once(self) -> bool:
+        """Unless it waits for a command or another point."""
+        return self.at == "now" and self.command is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class IgnoreSigterm(Fault):
+    """SIGTERM and SIGINT do not end the process."""
+
+    name = "ignore-sigterm"
+    stages = _PROCESS
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveSocket(Fault):
+    """The monitor's socket file is deleted while the process lives."""
+
+    name = "remove-socket"
+    stages = _PROCESS
+
+    @property
+    def at_once(self) -> bool:
+        """Always."""
+        return True
+
+
+#: every fault by name
+FAULTS: Mapping[str, type[Fault]] = {
+    kind.name: kind
+    for kind in (
+        Delay, NeverAnswer, Error, Ignore, Drop, Split, Coalesce, Reorder, WrongId, MissingId,
+        DuplicateEvent, LostEvent, StaleEvent, JunkBytes, PartialUtf8, SlowReading, StopProcess,
+        Exit, IgnoreSigterm, RemoveSocket,
+    )
+}  # fmt: skip
+
+
+def make_fault(name: str, parameters: Mapping[str, Any]) -> Fault:
+    """The fault called `name`. Raises UnknownNameError, ValueError for a wrong value."""
+    kind = FAULTS[check_name("fault", name, FAULTS)]
+    known = {field.name: field.type for field in fields(kind)}
+    given = {key.replace("-", "_"): value for key, value in parameters.items()}
+    for key, value in given.items():
+        check_name(f"parameter of fault {name!r} called", key, known)
+        _check_type(name, key, str(known[key]), value)
+    return kind(**given)
+
+
+def _check_type(name: str, key: str, wanted: str, value: Any) -> None:
+    plain = wanted.replace(" | None", "")
+    kinds: dict[str, tuple[type, ...]] = {
+        "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,),
+    }  # fmt: skip
+    if plain not in kinds or (value is None and plain != wanted):
+        return
+    if not isinstance(value, kinds[plain]) or (plain != "bool" and isinstance(value, bool)):
+        raise ValueError(f"{key} of fault {name!r} must be {plain}, not {value!r}")
+
+
+def check_fault(fault: Fault, profile: Profile) -> None:
+    """Whether everything it names is there in this version. Raises ValueError."""
+    schema = profile.schema
+    if fault.command is not None:
+        check_name("command", fault.command, schema.commands)
+    if fault.event is not None:
+        check_name("event", fault.event, schema.events)
+    for state in (fault.migration, getattr(fault, "until_migration", None)):
+        if state is not None:
+            check_name("migration status", state, schema.enum_values("MigrationStatus"))
+    for state in (fault.runstate, getattr(fault, "until_runstate", None)):
+        if state is not None:
+            check_name("run state", state, schema.enum_values("RunState"))
+    if not 0 <= fault.probability <= 1:
+        raise ValueError(f"probability must be between 0 and 1, not {fault.probability}")
+    if fault.skip < 0 or (fault.count is not None and fault.count < 0):
+        raise ValueError("skip and count must not be negative")
+    if fault.channel and "channel" not in fault.stages:
+        raise ValueError(f"fault {fault.name!r} does not apply to a migration channel")
+    if isinstance(fault, Drop | JunkBytes):
+        check_name("place", fault.place, PLACES)
+    elif isinstance(fault, StaleEvent):
+        check_name("place", fault.before, ("greeting", "negotiation", "reply"))
+        check_name("event", fault.stale, schema.events)
+    elif isinstance(fault, Exit):
+        check_name("point of a process's life", fault.at, POINTS)
+    if isinstance(fault, Split | SlowReading | JunkBytes) and fault.size < 1:
+        raise ValueError(f"size of fault {fault.name!r} must be at least 1")

@@ -1,0 +1,1 @@
+"""Many machines in one process, from one file."""

@@ -1,0 +1,1 @@
+"""`FakeQemu`, a running machine as a test holds it."""

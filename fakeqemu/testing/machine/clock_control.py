@@ -1,0 +1,99 @@
+"""A tester's hand on a machine's clock: its own, or that of the group it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.clock import SECOND, VirtualClock
+from fakeqemu.testing.clock.group_clock import GroupClock
+from fakeqemu.testing.machine.waiting import Ears
+
+if TYPE_CHECKING:
+    from fakeqemu.journal import Entry
+    from fakeqemu.testing.runners.base import Shell
+
+
+class HandleTime:
+    """The clock of one handle's machine. Times are nanoseconds."""
+
+    def __init__(self, clock: Any, ears: Ears, shell: Callable[[], Shell]) -> None:
+        #: the clock that several machines share, if it is one
+        self.group = clock if isinstance(clock, GroupClock) else None
+        self.is_virtual = clock == "virtual" or isinstance(clock, GroupClock | VirtualClock)
+        #: what the machine is told to have
+        self.own = "virtual" if self.group is not None else clock
+        self._ears = ears
+        self._shell = shell
+
+    async def join(self) -> None:
+        """The machine has started."""
+        if self.group is not None:
+            await self._within(self.group.join(self._shell()), "join")
+
+    def leave(self) -> None:
+        """The machine is stopped."""
+        if self.group is not None:
+            self.group.leave(self._shell())
+
+    def now(self) -> int:
+        """Of the machine's clock."""
+        shell = self._shell()
+        if shell.exit_code is not None:
+            return max((entry.time for entry in shell.journal), default=0)
+        return int(shell.call("now"))
+
+    async def advance(self, delta: int) -> None:
+        """Move on."""
+        if self.group is not None:
+            await self._within(self.group.advance(delta), "advance")
+        else:
+            await self._ask("advance", delta=delta)
+
+    async def jump(self) -> bool:
+        """Move to the next timer."""
+        if self.group is not None:
+            return bool(await self._within(self.group.jump(), "jump"))
+        return bool(await self._ask("jump"))
+
+    async def run_until_idle(self, limit: int) -> int:
+        """Move until no timer is left. Raises TimeoutError after `limit`."""
+        if self.group is not None:
+            count = int(await self._within(self.group.run_until_idle(limit), "run-until-idle"))
+        else:
+            count = int(await self._ask("run-until-idle", limit=limit))
+        if count < 0:
+            raise TimeoutError(f"not idle after {limit} timers; {self._ears.last_words()}")
+        return count
+
+    async def run_until(
+        self, found: Callable[[], Entry | None], what: str, limit: int
+    ) -> Entry:
+        """Jump until `found` finds something. Raises TimeoutError."""
+        for _ in range(limit):
+            if (entry := found()) is not None:
+                return entry
+            if not await self.jump():
+                break
+        if (entry := found()) is not None:
+            return entry
+        raise TimeoutError(f"{what}, and no timer is left; {self._ears.last_words()}")
+
+    def hint(self) -> str:
+        """For whoever waits in vain on a clock that stands still."""
+        if not self.is_virtual:
+            return ""
+        now = self.now() / SECOND
+        return f"; the clock is virtual and stands at {now:g} s: advance, jump or run_until"
+
+    async def _ask(self, verb: str, **parameters: Any) -> Any:
+        shell = self._shell()
+        try:
+            return await self._within(shell.ask(verb, **parameters), verb)
+        except ConnectionError:
+            if shell.exit_code is None:
+                raise
+            return 0  # it has ended on the way, and its clock with it
+
+    async def _within(self, work: Awaitable[Any], verb: str) -> Any:
+        return await self._ears.within(work, f"the clock is still at {verb}")

@@ -1,0 +1,135 @@
+"""A guest in a tester's words: {"memory": "64G", "dirty-rate": "2G/s", "unplug": "acknowledge"}.
+
+What a migration has to carry (see `migration.workload`), how the guest reacts to what the host
+asks, and what it does by itself (see `model.guest`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.guest.guest import CHOICES, VERBS
+from fakeqemu.testing.names import UnknownNameError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+
+#: a tester's word -> member of Workload, and whether it is an amount ("64G", "2G/s")
+WORDS: dict[str, tuple[str, bool]] = {
+    "memory": ("ram", True),
+    "dirty-rate": ("dirty_rate", True),
+    "working-set": ("working_set", True),
+    "link": ("link", True),
+    "bandwidth": ("link", True),
+    "zero-permille": ("zero_permille", False),
+    "device-state": ("device_bytes", True),
+    "vcpus": ("vcpus", False),
+}
+_UNITS = {"": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
+
+
+def workload_members(guest: dict[str, Any] | None) -> dict[str, int]:
+    """Members of `Workload` among the words. Raises UnknownNameError, ValueError.
+
+    A guest that says how fast it writes and not how far writes to all of its memory.
+    """
+    members: dict[str, int] = {}
+    for word, value in (guest or {}).items():
+        if word in CHOICES:
+            continue
+        if word not in WORDS:
+            raise UnknownNameError("property of a guest", word, {**WORDS, **CHOICES})
+        member, is_amount = WORDS[word]
+        members[member] = amount(value) if is_amount else int(value)
+    if "dirty_rate" in members and "working_set" not in members and "ram" in members:
+        members["working_set"] = members["ram"]
+    return members
+
+
+def amount(value: int | str) -> int:
+    """Bytes, or bytes a second: 4096, "64G", "2 GiB/s". Raises ValueError."""
+    if isinstance(value, int):
+        return value
+    match = re.fullmatch(r"([\d.]+)\s*([BKMGTP]?)(?:i?B)?(?:/s)?", value.strip(), re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"no amount: {value!r} (such as '64G' or '2G/s')")
+    return int(float(match[1]) * (1 << _UNITS[match[2].upper()]))
+
+
+def manners_of(guest: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How the guest reacts, among the words. Raises ValueError."""
+    manners = {word: value for word, value in (guest or {}).items() if word in CHOICES}
+    for word, value in manners.items():
+        choices = CHOICES[word]
+        if choices is not None and value not in choices:
+            raise ValueError(f"{word} is one of {', '.join(choices)}, not {value!r}")
+    return manners
+
+
+def check_guest(guest: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The words as the verbs of `Engine` that bring them about. Raises ValueError."""
+    found: dict[str, dict[str, Any]] = {}
+    if members := workload_members(guest):
+        found["guest"] = {"members": members}
+    if manners := manners_of(guest):
+        found["guest-do"] = {"what": "behave", **manners}
+    return found
+
+
+def set_guest(call: Callable[..., Any], words: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make the guest of a machine what `check_guest` has read."""
+    for verb, parameters in words.items():
+        call(verb, **parameters)
+
+
+def check_verb(verb: Any, parameters: Mapping[str, Any]) -> None:
+    """Whether a guest has the verb, and the verb these parameters. Raises UnknownNameError."""
+    if verb not in VERBS:
+        raise UnknownNameError("guest verb", str(verb), VERBS)
+    for name in parameters:
+        if name.replace("-", "_") not in VERBS[verb].parameters:
+            raise UnknownNameError(
+                f"parameter of guest verb {verb!r}", name, VERBS[verb].parameters
+            )
+
+
+def guest_does(vm: Machine, verb: str, parameters: Mapping[str, Any] | None = None) -> None:
+    """Let the guest do something. Raises UnknownNameError, ValueError, QapiError."""
+    check_verb(verb, parameters or {})
+    vm.guest.do(verb, parameters)
+
+
+class GuestFace:
+    """The guest in a tester's hands: `machine.guest.panic()`, `guest.balloon(size="512M")`.
+
+    Each verb of `model.guest.guest.VERBS` is a method, `_` standing for `-`; parameters go by
+    name, those that a verb needs also by position.
+    """
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        verb = name.replace("_", "-")
+        if verb not in VERBS:
+            raise AttributeError(str(UnknownNameError("guest verb", verb, VERBS)))
+
+        def do(*values: Any, **given: Any) -> None:
+            names = list(VERBS[verb].parameters)
+            given.update(zip(names, values, strict=False))
+            if len(values) > len(names):
+                raise TypeError(f"guest verb {verb!r} takes {len(names)} parameters")
+            check_verb(verb, given)
+            self._call("guest-do", what=verb, **{k: _plain(v) for k, v in given.items()})
+
+        return do
+
+    def __dir__(self) -> list[str]:
+        return [verb.replace("-", "_") for verb in VERBS]
+
+
+def _plain(value: Any) -> Any:
+    """What also goes over a channel of JSON."""
+    return value.decode() if isinstance(value, bytes) else value

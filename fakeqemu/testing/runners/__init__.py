@@ -1,0 +1,1 @@
+"""Where a machine runs: in the test's loop, a thread, a process, a fork."""

@@ -1,0 +1,238 @@
+"""Where a machine runs: what a handle asks of it, and the machine in the tester's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from fakeqemu.boot.cmdline.options import parse_command_line
+from fakeqemu.boot.sequence import Boot
+from fakeqemu.clock import Clock, VirtualClock
+from fakeqemu.commands.registry import Deferred
+from fakeqemu.guard import allow_deep_input
+from fakeqemu.io.host import LoopHost
+from fakeqemu.io.loop import Loop
+from fakeqemu.io.process.boot_driver import Drive
+from fakeqemu.io.process.clock import LoopClock
+from fakeqemu.journal import Entry, Journal
+from fakeqemu.model.events import Event
+from fakeqemu.model.machine import Machine
+from fakeqemu.profile import Profile
+from fakeqemu.qapi.errors import StartupError
+from fakeqemu.qapi.validate import SchemaViolation
+from fakeqemu.testing.machine.monitor_socketpair import PrivateMonitor
+from fakeqemu.testing.runners.commands import Engine
+
+#: verbs that move the clock
+TIME_VERBS = frozenset({"advance", "jump", "run-until-idle", "settle"})
+
+
+class Listener(Protocol):
+    """The handle, as the machine's surroundings see it. Called from any thread."""
+
+    def heard_entry(self, entry: Entry) -> None:
+        """The journal has a new entry."""
+
+    def heard_event(self, event: Event) -> None:
+        """The machine sent an event."""
+
+    def heard_violation(self, violation: SchemaViolation) -> None:
+        """A reply or event does not match the schema."""
+
+    def heard_end(self) -> None:
+        """The machine has ended, or its exit status is known now."""
+
+    def answer_call(self, stub: int, arguments: dict[str, Any], value: Any) -> Any:
+        """A function of the tester's is to answer. Raises QapiError."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to run."""
+
+    options: Sequence[str]
+    profile: Profile
+    directory: Path
+    listener: Listener
+    #: a clock, "virtual" or "real"
+    clock: Clock | str = "real"
+    speed: float = 1.0
+    check: bool = True
+    as_posted: bool = False
+    #: whether a monitor for a client is wanted
+    client: bool = True
+    deadline: float = 10.0
+    #: a scenario file or a scenario's name, for a machine in another process
+    scenario: str = ""
+    seed: int = 0
+    #: called with the machine before it boots; only where it is in this process
+    prepare: Sequence[Callable[[Machine], None]] = field(default=())
+
+
+class Shell(Protocol):
+    """One machine wherever it runs."""
+
+    @property
+    def journal(self) -> Journal:
+        """Everything that happened, live or copied as it happens."""
+
+    @property
+    def stderr(self) -> Any:
+        """What went to standard error; it has `getvalue()`."""
+
+    @property
+    def client_side(self) -> socket.socket | None:
+        """The client's end of a monitor of its own; None without one."""
+
+    async def start(self) -> None:
+        """Boot. Raises StartupError."""
+
+    async def ask(self, verb: str, **parameters: Any) -> Any:
+        """Do a verb of the engine and wait for what it says."""
+
+    def call(self, verb: str, **parameters: Any) -> Any:
+        """Do a verb that needs no waiting for the tester's loop."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the machine left with; None while it lives."""
+
+    async def stop(self) -> None:
+        """End the machine and give everything back; more than once is fine."""
+
+    def stop_now(self) -> None:
+        """The same where nothing can be awaited."""
+
+
+class LoopShell:
+    """In the running event loop."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.stderr = io.StringIO()
+        self.client_side: socket.socket | None = None
+        self.journal = Journal.from_lines(())
+        self.vm: Machine | None = None
+        self._spec = spec
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._engine: Engine | None = None
+        self._host: LoopHost | None = None
+        self._monitor: PrivateMonitor | None = None
+        self._stopped = False
+        self._waiting: set[asyncio.Future[Any]] = set()
+
+    async def start(self) -> None:
+        """Boot. Raises StartupError."""
+        spec = self._spec
+        allow_deep_input()
+        loop = self._loop = asyncio.get_running_loop()
+        configuration = parse_command_line(list(spec.options), spec.profile)
+        configuration.as_posted = spec.as_posted
+        adapter = Loop(loop)
+        host = self._host = LoopHost(adapter, stderr=self.stderr)
+        boot = Boot.of(configuration, spec.profile, self._clock(adapter), host)
+        vm = self.vm = boot.vm
+        self.journal = vm.journal
+        host.serve(vm)
+        adapter = host.loop
+        vm.journal.listen(spec.listener.heard_entry)
+        vm.events.listen(spec.listener.heard_event)
+        vm.on_exit.append(self._exiting)
+        self._engine = Engine(
+            vm,
+            adapter,
+            call=spec.listener.answer_call,
+            complain=spec.listener.heard_violation,
+            check=spec.check,
+        )
+        for prepare in spec.prepare:
+            prepare(vm)
+        over: asyncio.Future[None] = loop.create_future()
+
+        def finished(error: BaseException | None) -> None:
+            if over.done():
+                return
+            if error is None:
+                over.set_result(None)
+            else:
+                over.set_exception(error)
+
+        Drive(boot.run(), host, finished).start()
+        await over
+        boot.finish()
+        if configuration.daemonize:
+            raise StartupError("a machine in a test's own loop cannot -daemonize")
+        if spec.client and vm.exit_code is None:
+            self._monitor = PrivateMonitor(vm, adapter)
+            self.client_side = self._monitor.client_side
+
+    async def ask(self, verb: str, **parameters: Any) -> Any:
+        """Do a verb and wait for what it says."""
+        value = self.call(verb, **parameters)
+        if not isinstance(value, Deferred):
+            return value
+        assert self._loop is not None
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if verb not in TIME_VERBS:
+            # the clock may be that of others too, and goes on without the machine
+            self._waiting.add(future)
+            future.add_done_callback(self._waiting.discard)
+
+        def done(finished: Deferred) -> None:
+            if future.done():
+                return
+            if finished.error is not None:
+                future.set_exception(finished.error)
+            else:
+                future.set_result(finished.value)
+
+        value.then(done)
+        return await future
+
+    def call(self, verb: str, **parameters: Any) -> Any:
+        """Do a verb."""
+        if self._engine is None:
+            raise RuntimeError("the machine is not started: use `async with` or await it first")
+        return self._engine.call(verb, parameters)
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the machine left with."""
+        return None if self.vm is None else self.vm.exit_code
+
+    async def stop(self) -> None:
+        """End the machine."""
+        self.stop_now()
+        await asyncio.sleep(0)
+
+    def stop_now(self) -> None:
+        """End the machine."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._loop is not None and not self._loop.is_closed():
+            for future in tuple(self._waiting):
+                if not future.done():
+                    future.set_exception(ConnectionError("the machine has ended"))
+        if self._monitor is not None:
+            self._monitor.close()
+        if self._host is not None:
+            self._host.close()
+
+    def _clock(self, adapter: Loop) -> Clock:
+        clock = self._spec.clock
+        if clock == "virtual":
+            return VirtualClock()
+        if isinstance(clock, str):
+            return LoopClock(adapter, self._spec.speed)
+        return clock
+
+    def _exiting(self, _code: int) -> None:
+        self._spec.listener.heard_end()
+        if self._loop is not None and not self._loop.is_closed():
+            # the reply of the command that ends it still has to go out
+            self._loop.call_soon(self.stop_now)

@@ -1,0 +1,1 @@
+"""Named and written scenarios: stages of what the guest and the faults do."""
