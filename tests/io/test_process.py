@@ -267,9 +267,9 @@ def test_the_shell_of_qemu_qmp(emulator: str, short: Path) -> None:
 
 def test_starting_is_quick_because_little_is_imported(emulator: str) -> None:
     """The process needs neither asyncio nor the client library."""
-    launcher = Path(emulator).read_text().splitlines()[1]
-    words = launcher.split(" ")
-    interpreter = words[1]
+    command = Path(emulator).read_text().splitlines()[-1]
+    assert command.startswith("exec ")
+    interpreter = command.split(" ")[1]
     root = str(Path(__file__).parents[2])
     code = (
         f"import sys; sys.path.insert(0, {root!r}); import fakeqemu.io.process.process,"
@@ -304,7 +304,7 @@ async def test_it_runs_under_asyncios_debug_mode(short: Path) -> None:
 
 _LEAKS = """
 import sys
-from fakeqemu.io.process import ProcessOptions, run_process
+from fakeqemu.io.process.process import ProcessOptions, run_process
 from fakeqemu.profile import Profile
 
 def prepare(vm):
@@ -350,7 +350,7 @@ sys.exit(cli.main(sys.argv[1:]))
 @pytest.mark.parametrize(
     ("where", "name", "method"),
     [
-        ("io", "process", "parse_command_line"),
+        ("io.process", "process", "parse_command_line"),
         ("boot.sequence", "Boot", "_walk"),
         ("boot.sequence", "Boot", "finish"),
     ],

@@ -313,7 +313,9 @@ async def test_postcopy_paused_stop_hangs(machine: FakeQemu) -> None:
     faults = begin(machine, "postcopy-paused-stop-hangs")
     client = await Careful.connect(machine)
     assert await client.execute("stop") == {}, "as long as postcopy is not paused"
-    machine.journal.note("migration", "postcopy-paused", side="outgoing", old="postcopy-active")
+    assert machine.vm.migration is not None
+    for status in ("setup", "active", "postcopy-active", "postcopy-paused"):
+        machine.vm.migration.outgoing.state.move(status)
     client.deadline = PATIENCE
     with pytest.raises(TimeoutError):
         await client.execute("stop")
