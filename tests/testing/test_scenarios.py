@@ -314,7 +314,7 @@ async def test_postcopy_paused_stop_hangs(machine: FakeQemu) -> None:
     client = await Careful.connect(machine)
     assert await client.execute("stop") == {}, "as long as postcopy is not paused"
     assert machine.vm.migration is not None
-    for status in ("setup", "active", "postcopy-active", "postcopy-paused"):
+    for status in ("setup", "active", "device", "postcopy-active", "postcopy-paused"):
         machine.vm.migration.outgoing.state.move(status)
     client.deadline = PATIENCE
     with pytest.raises(TimeoutError):
