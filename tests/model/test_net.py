@@ -138,3 +138,14 @@ def test_ipv6_net_stands_for_two_options(start: Any) -> None:
     for profile, text in (("11.1", "'ipv6-net' expects"), ("7.2", "'ipv6-prefixlen' expects")):
         with pytest.raises(StartupError, match=text):
             start("-machine", "none", "-netdev", "user,id=u,ipv6-net=fd00::/x", profile=profile)
+
+
+def test_names_count_as_bytes_whatever_they_are_made_of(start: Any) -> None:
+    """A NUL of a client arrives as two bytes that are no character."""
+    nul = "\udcc0\udc80"
+    machine = start("-machine", "none", "-nodefaults")
+    machine.ask("netdev_add", id="u", type="user", hostname=f"a{nul}")
+    with pytest.raises(QapiError, match="'vhostname' parameter cannot exceed 255 bytes"):
+        machine.ask("netdev_add", id="v", type="user", hostname=nul * 128)
+    machine.vm.net.backends["u"].info = nul * 128
+    assert len(machine.vm.net.backends["u"].info.encode("utf-8", "surrogateescape")) == 255

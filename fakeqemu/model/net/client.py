@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fakeqemu.qapi.json.utf8 import c_bytes
+
 if TYPE_CHECKING:
     from fakeqemu.model.net.net import Net
     from fakeqemu.model.qdev.device import DeviceObject
@@ -53,7 +55,7 @@ class NetClient:
 
     @info.setter
     def info(self, text: str) -> None:
-        self._info = text.encode()[:_INFO_LIMIT].decode(errors="ignore")
+        self._info = c_bytes(text)[:_INFO_LIMIT].decode("utf-8", "surrogateescape")
 
     # -- what kinds of clients do in their own ways ----------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fakeqemu.model.net.sockets.addresses import inet_aton
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.json.utf8 import c_bytes
 from fakeqemu.qapi.readers.scalars import c_int, digits
 from fakeqemu.traits import Traits
 
@@ -187,5 +188,5 @@ def _check_names(options: dict[str, Any]) -> None:
         raise QapiError("'domainname' parameter cannot be empty")
     shown = {"domainname": "domainname", "hostname": "vhostname"}
     for name in ("domainname", "hostname", "tftp-server-name"):
-        if len(options.get(name, "").encode()) > _NAME_LIMIT:
+        if len(c_bytes(options.get(name, ""))) > _NAME_LIMIT:
             raise QapiError(f"'{shown.get(name, name)}' parameter cannot exceed 255 bytes")

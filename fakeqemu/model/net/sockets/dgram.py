@@ -18,6 +18,7 @@ from fakeqemu.model.net.sockets.addresses import (
 )
 from fakeqemu.model.net.sockets.host_sockets import MulticastGroup, UdpEnds, UnixDatagramEnds
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.model.net.net import Net
@@ -108,7 +109,7 @@ class DgramClient(DatagramConnection):
         self.info = f"mcast={group[0]}:{group[1]}"
 
     def _open_unix(self, local: str, remote: str) -> None:
-        long = next((p for p in (local, remote) if len(p.encode()) >= _PATH_SIZE), None)
+        long = next((p for p in (local, remote) if len(c_bytes(p)) >= _PATH_SIZE), None)
         if long is None:
             self.open(UnixDatagramEnds(local, remote))
             self.info = f"udp={local}:{remote}"
