@@ -27,9 +27,14 @@ def error_text(error: OSError) -> str:
 
 
 def remove_file(path: str) -> None:
-    """Remove a file if it is there. Raises OSError when it cannot be."""
+    """Remove a file if it is there. Raises OSError when it cannot be.
+
+    QEMU removes whatever has the name; a device of the host is spared here.
+    """
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108 - importing pathlib would slow every start
+        mode = os.lstat(path).st_mode
+        if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
+            os.unlink(path)  # noqa: PTH108 - importing pathlib would slow every start
 
 
 def describe(address: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ POOL: dict[str, list[str]] = {
         "d0.qcow2", "d1.raw", "newfile", "nodir/x", "", ".", "json:{", "json:{}",
         "json:{\"driver\":\"null-co\"}", "nbd:unix:x.sock", "null-co://", "null-aio://",
         "fat:.", "fd:0", "file:d1.raw", "blkdebug::d1.raw", "raw:d1.raw",
-        "nbd://localhost:1/x", "/dev/null", "dir", "ssh://x", "d1.raw,x", "nbd:",
+        "nbd://localhost:1/x", "dir", "ssh://x", "d1.raw,x", "nbd:",
         "nbd:exportname=",
     ],
     "uri": [

@@ -40,6 +40,8 @@ class _Bytes(Campaign):
 
     config: Sequence[str] = CONFIGS["none"]
     socket_name = "q1.sock"
+    #: what the machine says when a client has ended it, as it may
+    last_words = ""
 
     def play(self, steps: Sequence[Step]) -> Finding | None:
         """All connections, another client asking after each whether the machine answers."""
@@ -52,7 +54,10 @@ class _Bytes(Campaign):
                 return lost(machine, error, "start")
             memory, descriptors = machine.memory(), machine.descriptors()
             for self.reached, step in enumerate(steps):
-                if (found := self._one(machine, control, step)) is not None:
+                found = self._one(machine, control, step)
+                if self.last_words and self.last_words in machine.stderr:
+                    return stderr_text(machine)
+                if found is not None:
                     return found
             if (count := _still_open(machine, descriptors)) > 0:
                 return Finding("left-behind", f"{count} descriptors")
@@ -192,6 +197,7 @@ class Packets(_Bytes):
         "-gdb", "unix:gdb.sock,server=on,wait=off",
     )  # fmt: skip
     socket_name = "gdb.sock"
+    last_words = "Terminated via GDBstub"
 
     def session(self, rng: random.Random) -> list[Step]:
         """Connections."""

@@ -13,6 +13,7 @@ import pytest
 
 from fakeqemu.boot.configuration import Configuration
 from fakeqemu.clock import VirtualClock
+from fakeqemu.io.addresses import remove_file
 from fakeqemu.io.host import LoopHost
 from fakeqemu.io.loop import Loop
 from fakeqemu.model.chardev.chardev import (
@@ -515,3 +516,16 @@ async def test_backends_that_were_not_built_in(vm):
     add_chardev(vm, ChardevOptions("s", "null"))
     with pytest.raises(QapiError, match=r"does not model 'chardev qemu-vdagent'$"):
         change_chardev(vm, ChardevOptions("s", "qemu-vdagent"))
+
+
+def test_devices_of_the_host_are_never_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    removed: list[str] = []
+    monkeypatch.setattr("os.unlink", removed.append)
+    remove_file(str(file))
+    remove_file("/dev/null")
+    remove_file(str(tmp_path / "none"))
+    assert removed == [str(file)]
