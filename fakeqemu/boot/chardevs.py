@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fakeqemu.boot.cmdline.error_report import Exit, Messages
 from fakeqemu.boot.cmdline.option_groups import Group, Groups
 from fakeqemu.boot.cmdline.schema_values import HELP
-from fakeqemu.boot.configuration import Configuration, MonitorOptions, OptionString
+from fakeqemu.configuration import Configuration, MonitorOptions, OptionString
 from fakeqemu.model.chardev.chardev import ChardevOptions, add_chardev
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError

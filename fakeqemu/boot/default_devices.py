@@ -9,7 +9,7 @@ from __future__ import annotations
 from fakeqemu.boot.cmdline.commandline import CommandLine, HostFiles
 from fakeqemu.boot.cmdline.error_report import Exit, Messages
 from fakeqemu.boot.cmdline.options_devices import legacy_monitor
-from fakeqemu.boot.configuration import Configuration, OptionString
+from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import StartupError

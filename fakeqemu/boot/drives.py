@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.boot.configuration import OptionString
+from fakeqemu.configuration import OptionString
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from fakeqemu.boot.chardevs import chardev_options, legacy_chardev
 from fakeqemu.boot.cmdline.error_report import Messages
 from fakeqemu.boot.cmdline.option_groups import Groups
-from fakeqemu.boot.requests import WaitForClient
-from fakeqemu.boot.steps import Work
+from fakeqemu.boot.requests import WaitForClient, Work
 from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions, add_chardev
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:
-    from fakeqemu.boot.sequence import Boot
+    from fakeqemu.boot.state import BootState
     from fakeqemu.model.machine import Machine
 
 _LABEL = "gdb"
@@ -35,7 +34,7 @@ class GdbServerError(QapiError):
         self.reports = reports
 
 
-def start_gdb_servers(boot: Boot) -> Work:
+def start_gdb_servers(boot: BootState) -> Work:
     """Each -gdb and -s; the devices may block. Raises StartupError."""
     boot.read(gdb=[entry.text for entry in boot.configuration.gdb])
     for entry in boot.configuration.gdb:

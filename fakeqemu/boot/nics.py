@@ -10,15 +10,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.checks.backends import net_arguments, nic_arguments, parse_mac
-from fakeqemu.boot.configuration import OptionString
-from fakeqemu.boot.steps import blaming
+from fakeqemu.boot.state import blaming
+from fakeqemu.configuration import OptionString
 from fakeqemu.model.net.check import NicConfig
 from fakeqemu.model.qdev import bus as buses, properties as deviceproperties, realize as attach
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 
 if TYPE_CHECKING:
-    from fakeqemu.boot.sequence import Boot
+    from fakeqemu.boot.state import BootState
     from fakeqemu.model.machine import Machine
     from fakeqemu.model.net.client import NetClient
 
@@ -30,7 +30,7 @@ _DEVICE = re.compile(r"device\[(\d+)\]")
 _HELP = ("help", "?")
 
 
-def create_nic_backends(boot: Boot) -> None:
+def create_nic_backends(boot: BootState) -> None:
     """The backend halves of -nic and -net, or of the default network. Raises StartupError."""
     configuration = boot.configuration
     for entry in configuration.nics:
@@ -44,7 +44,7 @@ def create_nic_backends(boot: Boot) -> None:
             _create_net(boot, OptionString("net", kind, "", {"type": kind}, (("type", kind),)))
 
 
-def _create_nic(boot: Boot, entry: OptionString) -> None:
+def _create_nic(boot: BootState, entry: OptionString) -> None:
     arguments = nic_arguments(entry, boot.profile)
     if arguments is None:
         return
@@ -60,7 +60,7 @@ def _create_nic(boot: Boot, entry: OptionString) -> None:
     net.nic_configs.append(NicConfig(None, model, mac, client.name))
 
 
-def _create_net(boot: Boot, entry: OptionString) -> None:
+def _create_net(boot: BootState, entry: OptionString) -> None:
     arguments = net_arguments(entry, boot.profile)
     net, kind = boot.vm.net, arguments["type"]
     if kind == "none":
@@ -79,7 +79,7 @@ def _create_net(boot: Boot, entry: OptionString) -> None:
     net.add(arguments, peer=port)
 
 
-def _configure_nic(boot: Boot, arguments: dict[str, Any]) -> None:
+def _configure_nic(boot: BootState, arguments: dict[str, Any]) -> None:
     """See net/net.c: net_init_nic()."""
     net, netdev = boot.vm.net, arguments.get("netdev")
     model = arguments.get("model")
@@ -122,7 +122,7 @@ def _mac(text: str | None, multicast: str) -> str:
 # -- the board's half --------------------------------------------------------------------------
 
 
-def create_board_nics(boot: Boot) -> None:
+def create_board_nics(boot: BootState) -> None:
     """Make the NICs that are asked for, as far as the board can. Raises StartupError."""
     vm = boot.vm
     recorded = _recorded_nics(vm, vm.qom.container("/machine/unattached").children.values())
@@ -157,7 +157,7 @@ def _recorded_nics(vm: Machine, objects: Any) -> list[DeviceObject]:
     ]  # fmt: skip
 
 
-def _default_model(boot: Boot) -> str | None:
+def _default_model(boot: BootState) -> str | None:
     """The type of NIC that the board has by default; None for a board without."""
     if not boot.vm.net.nic_configs or boot.vm.machine_type is None:
         return None
@@ -168,7 +168,7 @@ def _default_model(boot: Boot) -> str | None:
     return None
 
 
-def _bus_for(boot: Boot, type: str) -> buses.Bus | None:
+def _bus_for(boot: BootState, type: str) -> buses.Bus | None:
     """Where a NIC of that type goes; None if the board has no such bus. Raises StartupError."""
     vm = boot.vm
     kind = "ISA" if type == _ISA_NIC else "PCI"

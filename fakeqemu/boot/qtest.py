@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.boot.chardevs import chardev_options, legacy_chardev
 from fakeqemu.boot.cmdline.option_groups import Groups
-from fakeqemu.boot.requests import WaitForClient
-from fakeqemu.boot.steps import Work
+from fakeqemu.boot.requests import WaitForClient, Work
 from fakeqemu.model.chardev.chardev import add_chardev
 from fakeqemu.model.qom.tree import QomObject
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:
-    from fakeqemu.boot.sequence import Boot
+    from fakeqemu.boot.state import BootState
 
 _LABEL = "qtest"
 
 
-def create_qtest(boot: Boot) -> Work:
+def create_qtest(boot: BootState) -> Work:
     """Make its character device and sit on it. Raises StartupError."""
     text, log = boot.configuration.qtest, boot.configuration.qtest_log
     boot.read(qtest=text, log=log)

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-from fakeqemu.boot.configuration import MonitorOptions
+from fakeqemu.configuration import MonitorOptions
 from fakeqemu.migration.cpr_state import CprReader
 from fakeqemu.model.chardev.chardev import Chardev
 
@@ -55,3 +56,6 @@ class SetupPost:
 
 
 Request = WritePidFile | WaitForClient | WaitForCprState | AttachMonitor | SetupPost
+
+#: what a step that blocks is made of
+Work = Generator[Request, Any, None]

@@ -9,24 +9,23 @@ entry in the journal with what it read.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fakeqemu.boot import steps, steps_machine as machine
-from fakeqemu.boot.checks.options import CpuModel, MachineSettings
-from fakeqemu.boot.cmdline.error_report import Messages
-from fakeqemu.boot.configuration import Configuration
 from fakeqemu.boot.gdbserver import start_gdb_servers
 from fakeqemu.boot.qtest import create_qtest
-from fakeqemu.boot.requests import Request
+from fakeqemu.boot.requests import Request, Work
+from fakeqemu.boot.state import BootState
 from fakeqemu.clock import Clock
+from fakeqemu.configuration import Configuration
 from fakeqemu.model.host import Host
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import QapiError, StartupError
 
-StepFunction = Callable[["Boot"], "Generator[Request, Any, None] | None"]
+StepFunction = Callable[[BootState], Work | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +96,12 @@ def steps_of(profile: Profile, *, preconfig: bool) -> tuple[Step, ...]:
 
 
 @dataclass(slots=True)
-class Boot:
-    """One start of one machine.
+class Boot(BootState):
+    """A boot under way.
 
     Drive it with `for request in boot.run()`, sending back what a request answers; then call
     `finish()`. Errors are `StartupError`.
     """
-
-    vm: Machine
-    #: what the machine options came to; set by their step
-    settings: MachineSettings = field(default_factory=MachineSettings)
-    #: -cpu or the machine's own; set by its step
-    cpu_model: CpuModel | None = None
-    #: what the step under way has to say on standard error
-    messages: Messages = field(default_factory=Messages)
-    #: what the step under way has read, for the journal
-    _reads: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -120,24 +109,6 @@ class Boot:
     ) -> Boot:
         """A boot of a new machine."""
         return cls(Machine(profile, configuration, clock, host))
-
-    @property
-    def configuration(self) -> Configuration:
-        """The command line."""
-        return self.vm.configuration
-
-    @property
-    def profile(self) -> Profile:
-        """The version that boots."""
-        return self.vm.profile
-
-    def read(self, **values: Any) -> None:
-        """Note for the journal what the step under way has looked at; JSON values only."""
-        self._reads.update(values)
-
-    def warn(self, text: str) -> None:
-        """A warning on standard error; the boot goes on."""
-        self.messages.warn(text)
 
     def run(self) -> Generator[Request, Any, None]:
         """Walk all steps; yields what the driver has to do on the way."""
@@ -157,7 +128,7 @@ class Boot:
         self.vm.main_loop_started()
 
     def _walk(self, step: Step) -> Generator[Request, Any, None]:
-        self._reads.clear()
+        self.reads.clear()
         try:
             work = step.run(self)
             if work is not None:
@@ -167,7 +138,7 @@ class Boot:
         except StartupError as exc:
             raise self._failed(exc) from None
         finally:
-            self.vm.journal.note("boot", step.name, **dict(self._reads))
+            self.vm.journal.note("boot", step.name, **dict(self.reads))
         for line in self.messages.lines:
             self.vm.host.warn(line)
         self.messages.lines.clear()

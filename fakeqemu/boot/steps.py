@@ -7,9 +7,7 @@ Steps in which real QEMU blocks are generators.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fakeqemu.boot.chardevs import (
     chardev_options,
@@ -25,16 +23,17 @@ from fakeqemu.boot.checks.backends import (
     check_icount,
 )
 from fakeqemu.boot.checks.firmware_tables import acpi_tables, check_smbios
-from fakeqemu.boot.configuration import MonitorOptions, OptionString
 from fakeqemu.boot.default_devices import add_default_devices
 from fakeqemu.boot.drives import create_drives
 from fakeqemu.boot.requests import (
     AttachMonitor,
-    Request,
     WaitForClient,
     WaitForCprState,
+    Work,
     WritePidFile,
 )
+from fakeqemu.boot.state import blaming
+from fakeqemu.configuration import MonitorOptions, OptionString
 from fakeqemu.migration import cpr
 from fakeqemu.migration.parameters.early import EarlyParameters, cpr_is_incoming, read_parameter
 from fakeqemu.model.boards import board, pc_dimm as memorydevices
@@ -47,9 +46,7 @@ from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 from fakeqemu.qapi.readers.qemu_opts import parse_number
 
 if TYPE_CHECKING:
-    from fakeqemu.boot.sequence import Boot
-
-Work = Generator[Request, Any, None]
+    from fakeqemu.boot.state import BootState
 
 #: a machine's property that says how much address space memory modules can have
 _MODULES = "device-memory-region-size"
@@ -73,19 +70,10 @@ _LATE_OBJECTS = frozenset(
 )
 
 
-@contextmanager
-def blaming(location: str) -> Iterator[None]:
-    """What goes wrong inside is the fault of the option at `location`."""
-    try:
-        yield
-    except QapiError as exc:
-        raise StartupError(exc.desc, location=location, hint=exc.hint) from exc
-
-
 # -- before the accelerator --------------------------------------------------------------------
 
 
-def fill_fd_sets(boot: Boot) -> None:
+def fill_fd_sets(boot: BootState) -> None:
     """-add-fd: the descriptor goes into the set, under a number of its own."""
     boot.read(descriptors=[entry.text for entry in boot.configuration.add_fd])
     for entry in boot.configuration.add_fd:
@@ -98,7 +86,7 @@ def fill_fd_sets(boot: Boot) -> None:
         boot.vm.host.close_fd(parse_number("fd", fd))
 
 
-def write_pid_file(boot: Boot) -> Work:
+def write_pid_file(boot: BootState) -> Work:
     """-pidfile."""
     path = boot.configuration.pidfile
     boot.read(pidfile=path)
@@ -109,7 +97,7 @@ def write_pid_file(boot: Boot) -> Work:
             raise StartupError(f"cannot create PID file: {exc.desc}") from exc
 
 
-def take_early_parameters(boot: Boot) -> None:
+def take_early_parameters(boot: BootState) -> None:
     """-incoming makes the machine wait for one; `config:` and a cpr channel say more."""
     configuration = boot.configuration
     boot.read(incoming=[each.text for each in configuration.incoming])
@@ -133,14 +121,14 @@ def take_early_parameters(boot: Boot) -> None:
         boot.vm.runstate.set("inmigrate")
 
 
-def _read_firmware_tables(boot: Boot) -> None:
+def _read_firmware_tables(boot: BootState) -> None:
     """-acpitable and -smbios: QEMU reads their files while it reads its options."""
     boot.vm.acpi_tables = acpi_tables(boot)
     for entry in boot.configuration.smbios:
         check_smbios(boot, entry)
 
 
-def _load_plugins(boot: Boot) -> None:
+def _load_plugins(boot: BootState) -> None:
     """-plugin: a library of the host's, which cannot be run here. Raises StartupError."""
     for entry in boot.configuration.plugins:
         name = entry.values["file"]
@@ -154,7 +142,7 @@ def _load_plugins(boot: Boot) -> None:
         )
 
 
-def create_machine(boot: Boot) -> None:
+def create_machine(boot: BootState) -> None:
     """The machine object of the type asked for, and the devices QEMU adds by itself."""
     configuration = boot.configuration
     _read_firmware_tables(boot)
@@ -165,7 +153,7 @@ def create_machine(boot: Boot) -> None:
     board.create_machine(boot.vm, machine)
 
 
-def load_cpr_state(boot: Boot) -> Work:
+def load_cpr_state(boot: BootState) -> Work:
     """With a cpr channel: wait here, before any socket, until the old process has spoken."""
     vm, incoming = boot.vm, boot.configuration.cpr_incoming
     boot.read(channel=incoming.text if incoming else None, exec=vm.exec_state is not None)
@@ -187,7 +175,7 @@ def load_cpr_state(boot: Boot) -> Work:
     vm.cpr_channel = channel
 
 
-def add_defaults(boot: Boot) -> None:
+def add_defaults(boot: BootState) -> None:
     """The display, and what QEMU adds where neither an option nor -nodefaults forbids it."""
     assert boot.vm.machine_type is not None
     check_display(boot.configuration, boot.profile)
@@ -195,18 +183,18 @@ def add_defaults(boot: Boot) -> None:
     boot.read(has_defaults=boot.configuration.has_defaults)
 
 
-def create_early_objects(boot: Boot) -> None:
+def create_early_objects(boot: BootState) -> None:
     """Those -object that nothing has to be there for."""
     check_display_options(boot.configuration, boot.profile, boot.messages)
     _create_objects(boot, early=True)
 
 
-def create_late_objects(boot: Boot) -> None:
+def create_late_objects(boot: BootState) -> None:
     """Memory backends, and those -object that name a backend."""
     _create_objects(boot, early=False)
 
 
-def _create_objects(boot: Boot, *, early: bool) -> None:
+def _create_objects(boot: BootState, *, early: bool) -> None:
     wanted = [o for o in boot.configuration.objects if _is_early(o) == early]
     boot.read(objects=[entry.values["id"] for entry in wanted])
     for entry in wanted:
@@ -221,7 +209,7 @@ def _is_early(entry: OptionString) -> bool:
     return kind not in _LATE_OBJECTS and not kind.startswith("memory-backend-")
 
 
-def create_chardevs(boot: Boot) -> Work:
+def create_chardevs(boot: BootState) -> Work:
     """-chardev, and those of -qmp and -monitor; a listening one with wait=on blocks here."""
     boot.read(chardevs=[entry.id for entry in boot.configuration.chardevs])
     for entry in boot.configuration.chardevs:
@@ -231,14 +219,14 @@ def create_chardevs(boot: Boot) -> Work:
                 yield from _create_chardev(boot, options)
 
 
-def create_file_systems(boot: Boot) -> None:
+def create_file_systems(boot: BootState) -> None:
     """-fsdev."""
     boot.read(fsdevs=[entry.id for entry in boot.configuration.fsdevs])
     for entry in boot.configuration.fsdevs:
         check_fsdev(entry)
 
 
-def create_block_devices(boot: Boot) -> None:
+def create_block_devices(boot: BootState) -> None:
     """-blockdev, then -drive and the drives that QEMU adds by itself."""
     configuration = boot.configuration
     boot.read(
@@ -251,7 +239,7 @@ def create_block_devices(boot: Boot) -> None:
     create_drives(boot.vm)
 
 
-def _create_chardev(boot: Boot, options: ChardevOptions) -> Work:
+def _create_chardev(boot: BootState, options: ChardevOptions) -> Work:
     vm = boot.vm
     if options.id in vm.chardevs:
         raise QapiError(f"Chardev with id '{options.id}' already exists")
@@ -265,7 +253,7 @@ def _create_chardev(boot: Boot, options: ChardevOptions) -> Work:
         yield WaitForClient(chardev)
 
 
-def apply_machine_options(boot: Boot) -> None:
+def apply_machine_options(boot: BootState) -> None:
     """-machine properties, -smp, -m, -boot."""
     vm = boot.vm
     assert vm.machine_type is not None
@@ -287,7 +275,7 @@ def apply_machine_options(boot: Boot) -> None:
     _load_plugins(boot)
 
 
-def choose_accelerator(boot: Boot) -> None:
+def choose_accelerator(boot: BootState) -> None:
     """The first of -accel, or of -machine accel=, that works here."""
     check_icount(boot.configuration, boot.vm.host)
     chosen = checks.choose_accelerator(
@@ -304,7 +292,7 @@ def choose_accelerator(boot: Boot) -> None:
 # -- late backends -----------------------------------------------------------------------------
 
 
-def attach_monitors(boot: Boot) -> Work:
+def attach_monitors(boot: BootState) -> Work:
     """From here a client is greeted, although nothing answers before the main loop."""
     boot.read(monitors=[entry.values.get("chardev") for entry in boot.configuration.monitors])
     for entry in boot.configuration.monitors:
@@ -320,7 +308,7 @@ def attach_monitors(boot: Boot) -> Work:
             )
 
 
-def create_serials(boot: Boot) -> Work:
+def create_serials(boot: BootState) -> Work:
     """-serial, -parallel, -debugcon: their character devices, after the monitors."""
     counts: dict[str, int] = {}
     boot.read(ports=[entry.text for entry in boot.configuration.serials])

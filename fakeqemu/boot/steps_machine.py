@@ -12,8 +12,8 @@ from fakeqemu.boot.checks.board import check_board
 from fakeqemu.boot.checks.firmware_files import check_fw_cfg_item, load_firmware
 from fakeqemu.boot.drives import attach_board_drives, check_orphans
 from fakeqemu.boot.nics import create_board_nics, create_nic_backends
-from fakeqemu.boot.requests import SetupPost
-from fakeqemu.boot.steps import Work, blaming
+from fakeqemu.boot.requests import SetupPost, Work
+from fakeqemu.boot.state import blaming
 from fakeqemu.migration import cpr
 from fakeqemu.migration.incoming.incoming import start_from_command_line
 from fakeqemu.migration.object import MigrationObject
@@ -24,10 +24,10 @@ from fakeqemu.model.qdev.realize import DeviceFrontend
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:
-    from fakeqemu.boot.sequence import Boot
+    from fakeqemu.boot.state import BootState
 
 
-def warn_of_deprecation(boot: Boot) -> None:
+def warn_of_deprecation(boot: BootState) -> None:
     """A deprecated machine type is said to be one on standard error."""
     machine = boot.vm.machine_type
     assert machine is not None
@@ -38,7 +38,7 @@ def warn_of_deprecation(boot: Boot) -> None:
         )
 
 
-def create_migration_object(boot: Boot) -> None:
+def create_migration_object(boot: BootState) -> None:
     """Lay default, compat, -global and early parameters over each other; check the whole."""
     vm = boot.vm
     assert vm.machine_type is not None
@@ -57,7 +57,7 @@ def create_migration_object(boot: Boot) -> None:
         vm.migration.incoming_mode = implied
 
 
-def choose_cpu_model(boot: Boot) -> None:
+def choose_cpu_model(boot: BootState) -> None:
     """-cpu, or the machine's own."""
     vm = boot.vm
     assert vm.machine_type is not None
@@ -68,14 +68,14 @@ def choose_cpu_model(boot: Boot) -> None:
         vm.cpus.type = model.type
 
 
-def resolve_memory(boot: Boot) -> None:
+def resolve_memory(boot: BootState) -> None:
     """The object that is the machine's memory: a backend named by -machine, or one of its own."""
     backend = boot.settings.memory_backend
     boot.read(memory_backend=backend, size=boot.settings.ram_size)
     board.resolve_memory(boot.vm, backend)
 
 
-def configure_numa(boot: Boot) -> None:
+def configure_numa(boot: BootState) -> None:
     """-numa."""
     boot.read(numa=[entry.text for entry in boot.configuration.numa])
     for entry in boot.configuration.numa:
@@ -84,7 +84,7 @@ def configure_numa(boot: Boot) -> None:
             boot.vm.numa.set_node(arguments)
 
 
-def create_net_backends(boot: Boot) -> None:
+def create_net_backends(boot: BootState) -> None:
     """-netdev, -nic, -net: a TAP reads here, early, whether it is to open its device."""
     boot.read(netdevs=[entry.id for entry in boot.configuration.netdevs])
     boot.vm.open_legacy_chardev = partial(open_legacy_chardev, boot.vm)
@@ -98,14 +98,14 @@ def create_net_backends(boot: Boot) -> None:
     create_nic_backends(boot)
 
 
-def create_tpm(boot: Boot) -> None:
+def create_tpm(boot: BootState) -> None:
     """-tpmdev."""
     boot.read(tpmdevs=[entry.id for entry in boot.configuration.tpmdevs])
     for entry in boot.configuration.tpmdevs:
         check_tpmdev(entry)
 
 
-def create_board(boot: Boot) -> None:
+def create_board(boot: BootState) -> None:
     """CPUs, chips, buses and memory of the machine."""
     machine, model = boot.vm.machine_type, boot.cpu_model
     assert machine is not None
@@ -125,7 +125,7 @@ def create_board(boot: Boot) -> None:
     boot.read(cpus=len(boot.vm.cpus))
 
 
-def create_devices(boot: Boot) -> None:
+def create_devices(boot: BootState) -> None:
     """-device: all of key=value form first, then those in JSON."""
     boot.read(devices=[entry.text for entry in boot.configuration.devices])
     machine = boot.vm.machine_type
@@ -143,7 +143,7 @@ def create_devices(boot: Boot) -> None:
             raise
 
 
-def machine_done(boot: Boot) -> None:
+def machine_done(boot: BootState) -> None:
     """Drives, net clients and -global that nobody took: an error and warnings."""
     check_orphans(boot.vm)
     configuration = boot.configuration
@@ -156,7 +156,7 @@ def machine_done(boot: Boot) -> None:
         boot.warn(warning)
 
 
-def load_snapshot(boot: Boot) -> None:
+def load_snapshot(boot: BootState) -> None:
     """-loadvm."""
     name = boot.configuration.loadvm
     boot.read(loadvm=name)
@@ -164,7 +164,7 @@ def load_snapshot(boot: Boot) -> None:
         vmsnapshots.load(boot.vm.block, name)
 
 
-def start_incoming(boot: Boot) -> None:
+def start_incoming(boot: BootState) -> None:
     """The main channel of -incoming, unless it is to wait for migrate-incoming."""
     incoming = boot.configuration.main_incoming
     boot.read(incoming=incoming.text if incoming else None)
@@ -176,7 +176,7 @@ def start_incoming(boot: Boot) -> None:
             raise StartupError(exc.desc, location=f"-incoming {incoming.text}") from exc
 
 
-def start_guest(boot: Boot) -> None:
+def start_guest(boot: BootState) -> None:
     """Let the guest run, unless -S or an incoming migration stands against it."""
     lifecycle = boot.vm.lifecycle
     boot.read(autostart=lifecycle.autostart, runstate=boot.vm.runstate.current)
@@ -184,7 +184,7 @@ def start_guest(boot: Boot) -> None:
         lifecycle.cont()
 
 
-def open_displays(boot: Boot) -> None:
+def open_displays(boot: BootState) -> None:
     """-vnc: from here clients can look at the screen."""
     boot.read(vnc=[entry.text for entry in boot.configuration.vnc])
     for entry in boot.configuration.vnc:
@@ -192,6 +192,6 @@ def open_displays(boot: Boot) -> None:
             boot.vm.vnc.open(entry)
 
 
-def setup_post(boot: Boot) -> Work:  # noqa: ARG001
+def setup_post(boot: BootState) -> Work:  # noqa: ARG001
     """A daemonized process lets its parent go."""
     yield SetupPost()

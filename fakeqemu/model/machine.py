@@ -34,7 +34,7 @@ from fakeqemu.model.yank import Yank
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.boot.configuration import Configuration, GlobalProperty
+    from fakeqemu.configuration import Configuration, GlobalProperty
     from fakeqemu.migration.object import MigrationObject
     from fakeqemu.migration.parameters.early import EarlyParameters
     from fakeqemu.migration.transfer.data import Workload

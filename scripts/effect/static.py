@@ -14,8 +14,8 @@ from typing import Any
 
 from fakeqemu.boot.cmdline.commandline import HANDLERS
 from fakeqemu.boot.cmdline.options import HELP_OPTIONS, VERSION_OPTION
-from fakeqemu.boot.configuration import Configuration
 from fakeqemu.commands.registry import COMMANDS, keyword_of
+from fakeqemu.configuration import Configuration
 from fakeqemu.profile import Profile
 
 PACKAGE = Path(__file__).resolve().parents[2] / "fakeqemu"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fakeqemu.boot.configuration import Configuration
 from fakeqemu.clock import VirtualClock
+from fakeqemu.configuration import Configuration
 from fakeqemu.io.addresses import remove_file
 from fakeqemu.io.host import LoopHost
 from fakeqemu.io.loop import Loop

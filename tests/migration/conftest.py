@@ -10,10 +10,10 @@ import pytest
 
 import fakeqemu.commands.hmp.migration.migration
 import fakeqemu.commands.migration  # noqa: F401
-from fakeqemu.boot.configuration import Configuration, GlobalProperty
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands.hmp.registry import run_hmp
 from fakeqemu.commands.registry import COMMANDS, keyword_of
+from fakeqemu.configuration import Configuration, GlobalProperty
 from fakeqemu.migration.object import MigrationObject
 from fakeqemu.migration.parameters.early import EarlyParameters
 from fakeqemu.model.boards import board

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.migration.incoming.incoming_option import (
-    BARE_JSON,
-    Defer,
-    EarlyConfig,
-    IncomingChannel,
-    parse_incoming,
-)
+from fakeqemu.configuration import Defer, EarlyConfig, IncomingChannel
+from fakeqemu.migration.incoming.incoming_option import BARE_JSON, parse_incoming
 from fakeqemu.migration.parameters.early import (
     ONLY_ONE,
     EarlyParameters,

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import fakeqemu.commands  # noqa: F401
-from fakeqemu.boot.configuration import Configuration
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands.registry import COMMANDS
+from fakeqemu.configuration import Configuration
 from fakeqemu.model.machine import Machine
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile

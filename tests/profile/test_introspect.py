@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.boot.configuration import Configuration
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands.registry import COMMANDS
+from fakeqemu.configuration import Configuration
 from fakeqemu.model.machine import Machine
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile

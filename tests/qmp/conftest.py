@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.boot.configuration import Configuration
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands import registry
 from fakeqemu.commands.registry import Command, Deferred
+from fakeqemu.configuration import Configuration
 from fakeqemu.model.machine import Machine
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile

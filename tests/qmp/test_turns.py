@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.boot.configuration import Configuration
 from fakeqemu.clock import VirtualClock
+from fakeqemu.configuration import Configuration
 from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
 from fakeqemu.model.machine import Machine
 from fakeqemu.model.null_host import NullHost

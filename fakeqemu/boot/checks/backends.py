@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.cmdline.error_report import Exit, Messages
 from fakeqemu.boot.cmdline.schema_values import HELP
-from fakeqemu.boot.configuration import Configuration, OptionString
+from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.model.net.slirp.options import expand_ipv6_net
 from fakeqemu.model.net.sockets.addresses import c_integer
 from fakeqemu.profile import Profile

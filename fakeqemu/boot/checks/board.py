@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from fakeqemu.boot.checks.options import MachineSettings
-from fakeqemu.boot.configuration import Configuration
+from fakeqemu.configuration import Configuration
 from fakeqemu.model.host import Host
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import StartupError

@@ -8,12 +8,12 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from fakeqemu.boot.configuration import OptionString
+from fakeqemu.configuration import OptionString
 from fakeqemu.model.host_files import file_size, find_file, glib_error
 from fakeqemu.qapi.errors import NotModelledError, StartupError
 
 if TYPE_CHECKING:
-    from fakeqemu.boot.sequence import Boot
+    from fakeqemu.boot.state import BootState
     from fakeqemu.model.machine import Machine
 
 _SECTOR = 512
@@ -37,7 +37,7 @@ def _fatal(text: str) -> StartupError:
     return StartupError(text, location="qemu", own_line=True)
 
 
-def load_firmware(boot: Boot) -> None:
+def load_firmware(boot: BootState) -> None:
     """What a board reads from the host when it is made, in QEMU's order. Raises StartupError.
 
     See hw/i386/pc.c: pc_memory_init().
@@ -49,7 +49,7 @@ def load_firmware(boot: Boot) -> None:
     check_option_roms(boot)
 
 
-def check_fw_cfg_item(boot: Boot, entry: OptionString, taken: set[str]) -> None:
+def check_fw_cfg_item(boot: BootState, entry: OptionString, taken: set[str]) -> None:
     """The source of a -fw_cfg item. Raises StartupError.
 
     See softmmu/vl.c: parse_fw_cfg() and hw/nvram/fw_cfg.c: fw_cfg_add_from_generator().
@@ -72,7 +72,7 @@ def check_fw_cfg_item(boot: Boot, entry: OptionString, taken: set[str]) -> None:
     taken.add(name)
 
 
-def check_splash(boot: Boot) -> None:
+def check_splash(boot: BootState) -> None:
     """-boot splash=: QEMU says what is wrong with the picture, and goes on without it.
 
     See hw/nvram/fw_cfg.c: fw_cfg_bootsplash().
@@ -109,7 +109,7 @@ def _picture(content: bytes) -> str | None:
     return "bmp" if content.startswith(b"BM") and depth == _PICTURE_DEPTH else None
 
 
-def check_kernel(boot: Boot) -> None:
+def check_kernel(boot: BootState) -> None:
     """-kernel, and -initrd and -dtb, which a kernel may be too old for. Raises StartupError."""
     properties = boot.settings.properties
     path = properties.get("kernel")
@@ -162,7 +162,7 @@ def _check_dtb(vm: Machine, path: str, protocol: int) -> None:
         raise _fatal(f"error reading dtb {path}: {why}")
 
 
-def check_flash(boot: Boot) -> bool:
+def check_flash(boot: BootState) -> bool:
     """The flash chips that hold firmware; whether there is one. Raises StartupError."""
     vm = boot.vm
     machine = vm.machine_type
@@ -208,7 +208,7 @@ def _chip(vm: Machine, number: int, chosen: str | None) -> tuple[str, int | None
     return name, -(-node.driver.length(node) // _SECTOR) * _SECTOR
 
 
-def check_bios(boot: Boot) -> None:
+def check_bios(boot: BootState) -> None:
     """-bios, which firmware in flash makes superfluous. Raises StartupError."""
     name = boot.settings.properties.get("firmware")
     if not name:
@@ -220,7 +220,7 @@ def check_bios(boot: Boot) -> None:
         raise _fatal(f"could not load PC BIOS '{name}'")
 
 
-def check_option_roms(boot: Boot) -> None:
+def check_option_roms(boot: BootState) -> None:
     """-option-rom: QEMU says that one is missing, and goes on without it."""
     vm = boot.vm
     for entry in boot.configuration.option_roms:

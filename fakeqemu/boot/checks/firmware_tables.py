@@ -10,13 +10,13 @@ import struct
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from fakeqemu.boot.configuration import OptionString
+from fakeqemu.configuration import OptionString
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.readers.qemu_opts import check_typed
 from fakeqemu.qapi.readers.scalars import parse_uint64
 
 if TYPE_CHECKING:
-    from fakeqemu.boot.sequence import Boot
+    from fakeqemu.boot.state import BootState
     from fakeqemu.model.machine import Machine
 
 #: signature, length, revision, checksum, OEM id, OEM table id, OEM revision, compiler, its version
@@ -28,7 +28,7 @@ _NUMBERS = {"rev": "uint8", "oem_rev": "uint32", "asl_compiler_rev": "uint32"}
 _LARGEST = {"uint8": 0xFF, "uint32": 0xFFFFFFFF}
 
 
-def acpi_tables(boot: Boot) -> bytes:
+def acpi_tables(boot: BootState) -> bytes:
     """Every -acpitable, as fw_cfg holds them: their number, and each after its length.
 
     Raises StartupError. See hw/acpi/core.c: acpi_table_add().
@@ -41,7 +41,7 @@ def acpi_tables(boot: Boot) -> bytes:
     return struct.pack("<H", len(entries)) + blob if entries else b""
 
 
-def _acpi_table(boot: Boot, entry: OptionString) -> bytes:
+def _acpi_table(boot: BootState, entry: OptionString) -> bytes:
     values = entry.values
     given = {key: _header_field(entry, key, text) for key, text in values.items()}
     whole = "file" in values
@@ -161,7 +161,7 @@ _STRUCTURE_HEADER = 4
 _LARGEST_SPEED = 65535
 
 
-def check_smbios(boot: Boot, entry: OptionString) -> None:
+def check_smbios(boot: BootState, entry: OptionString) -> None:
     """One -smbios. Raises StartupError. See hw/smbios/smbios.c: smbios_entry_add()."""
     values = entry.values
     if "file" in values:
@@ -192,7 +192,7 @@ def check_smbios(boot: Boot, entry: OptionString) -> None:
     _check_values(boot, entry, number)
 
 
-def _check_values(boot: Boot, entry: OptionString, number: int) -> None:
+def _check_values(boot: BootState, entry: OptionString, number: int) -> None:
     values = entry.values
     if number == 1 and "uuid" in values:
         try:

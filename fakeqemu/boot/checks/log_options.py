@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from fakeqemu.boot.cmdline.commandline import CommandLine
 from fakeqemu.boot.cmdline.error_report import Exit
 from fakeqemu.boot.cmdline.schema_values import HELP
-from fakeqemu.boot.configuration import OptionString
+from fakeqemu.configuration import OptionString
 from fakeqemu.model.trace import matching, recorded
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import FilePlace

@@ -16,7 +16,7 @@ from fakeqemu.boot.checks import backends as backendchecks
 from fakeqemu.boot.checks.machine_properties import check_memory, set_machine_properties
 from fakeqemu.boot.checks.smp import topology
 from fakeqemu.boot.cmdline.error_report import Messages
-from fakeqemu.boot.configuration import Configuration, GlobalProperty, OptionString
+from fakeqemu.configuration import Configuration, GlobalProperty, OptionString
 from fakeqemu.model.boards.cpus import Topology
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Protocol
 
 from fakeqemu.boot.cmdline.error_report import Exit, Messages
 from fakeqemu.boot.cmdline.option_groups import Groups
-from fakeqemu.boot.configuration import Configuration, OptionString
+from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.keyval import parse_keyval_help

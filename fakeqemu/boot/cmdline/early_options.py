@@ -11,7 +11,7 @@ from fakeqemu.boot.cmdline.commandline import CommandLine
 from fakeqemu.boot.cmdline.error_report import Exit
 from fakeqemu.boot.cmdline.help import property_help
 from fakeqemu.boot.cmdline.schema_values import HELP
-from fakeqemu.boot.configuration import OptionString
+from fakeqemu.configuration import OptionString
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.qemu_opts import parse_bool, parse_number

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fakeqemu.boot.cmdline.error_report import Exit, Messages
-from fakeqemu.boot.configuration import OptionString
+from fakeqemu.configuration import OptionString
 from fakeqemu.profile import Profile
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import QapiError

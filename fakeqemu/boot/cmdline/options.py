@@ -21,7 +21,7 @@ from fakeqemu.boot.cmdline.early_options import (
 from fakeqemu.boot.cmdline.error_report import Exit, Messages
 from fakeqemu.boot.cmdline.help import program_help, version
 from fakeqemu.boot.cmdline.options_devices import add_image
-from fakeqemu.boot.configuration import Configuration, OptionString
+from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.readers.qemu_opts import parse_bool
 

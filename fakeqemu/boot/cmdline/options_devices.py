@@ -9,7 +9,7 @@ from fakeqemu.boot.checks.backends import TPM_HELP
 from fakeqemu.boot.cmdline.commandline import CommandLine, option
 from fakeqemu.boot.cmdline.help import group_help, property_help
 from fakeqemu.boot.cmdline.schema_values import HELP, typed_argument
-from fakeqemu.boot.configuration import OptionString
+from fakeqemu.configuration import OptionString
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.streamer import parse_json

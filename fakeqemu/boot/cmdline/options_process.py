@@ -9,7 +9,7 @@ from fakeqemu.boot.cmdline.commandline import CommandLine, option
 from fakeqemu.boot.cmdline.error_report import Exit
 from fakeqemu.boot.cmdline.readconfig import NOT_LISTS, read_config_file
 from fakeqemu.boot.cmdline.schema_values import HELP, checked_members
-from fakeqemu.boot.configuration import GlobalProperty, Incoming
+from fakeqemu.configuration import GlobalProperty, Incoming
 from fakeqemu.migration.incoming.incoming_option import parse_incoming
 from fakeqemu.model.host_files import DATA_DIRECTORIES
 from fakeqemu.qapi.errors import NotModelledError, QapiError

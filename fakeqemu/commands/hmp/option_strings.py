@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.boot.cmdline.error_report import Exit, Messages
 from fakeqemu.boot.cmdline.option_groups import Groups
-from fakeqemu.boot.configuration import OptionString
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError
+from fakeqemu.configuration import OptionString
 from fakeqemu.qapi.errors import StartupError
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from fakeqemu.formats.extents import BlockIoError
+from fakeqemu.formats.qcow2.bitmap_directory import used_ranges
 from fakeqemu.formats.qcow2.header import LARGEST_L1
 from fakeqemu.formats.qcow2.image import Qcow2
 from fakeqemu.formats.qcow2.refcounts import failure
 from fakeqemu.formats.qcow2.snapshots import store
 from fakeqemu.formats.qcow2.tables import COMPRESSED, COPIED, OFFSET, ZERO_FLAG
-from fakeqemu.model.block.graph.persistent_bitmaps import used_ranges
 from fakeqemu.qapi.errors import QapiError
 
 _REFBLOCK = 0xFFFFFFFFFFFFFE00

@@ -36,7 +36,7 @@ from fakeqemu.qapi.errors import FakeQemuError, InternalError, StartupError
 if TYPE_CHECKING:
     import asyncio
 
-    from fakeqemu.boot.configuration import Configuration
+    from fakeqemu.configuration import Configuration
     from fakeqemu.model.machine import Machine
 
 

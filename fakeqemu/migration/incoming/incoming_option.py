@@ -8,9 +8,9 @@ key=value. With early parameters the prefix `config:` says that the rest is none
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fakeqemu.configuration import Defer, EarlyConfig, IncomingChannel
 from fakeqemu.migration.channels.address import looks_like_uri, parse_uri
 from fakeqemu.migration.parameters import schema_info as schemainfo
 
@@ -21,39 +21,6 @@ CONFIG_PREFIX = "config:"
 
 #: dialects of the option that never were, for trying them out
 BARE_JSON = "bare-json"
-
-
-@dataclass(frozen=True, slots=True)
-class IncomingChannel:
-    """Listen or read here."""
-
-    #: a MigrationChannel as QMP shows it
-    channel: dict[str, Any]
-
-    @property
-    def channel_type(self) -> str:
-        """`main` or `cpr`."""
-        kind: str = self.channel["channel-type"]
-        return kind
-
-    @property
-    def address(self) -> dict[str, Any]:
-        """The MigrationAddress."""
-        address: dict[str, Any] = self.channel["addr"]
-        return address
-
-
-@dataclass(frozen=True, slots=True)
-class Defer:
-    """Wait for migrate-incoming."""
-
-
-@dataclass(frozen=True, slots=True)
-class EarlyConfig:
-    """Migration parameters, for now and for the migration object."""
-
-    #: checked and typed as migrate-set-parameters takes them
-    values: dict[str, Any]
 
 
 def parse_incoming(

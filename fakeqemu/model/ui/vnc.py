@@ -20,7 +20,7 @@ from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.boot.configuration import OptionString
+    from fakeqemu.configuration import OptionString
     from fakeqemu.model.machine import Machine
     from fakeqemu.model.ui.console import Console
 

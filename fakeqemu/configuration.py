@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fakeqemu.migration.incoming.incoming_option import Defer, EarlyConfig, IncomingChannel
-
 
 @dataclass(slots=True)
 class OptionString:
@@ -66,13 +64,46 @@ class MonitorOptions:
     id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class IncomingChannel:
+    """Listen or read here."""
+
+    #: a MigrationChannel as QMP shows it
+    channel: dict[str, Any]
+
+    @property
+    def channel_type(self) -> str:
+        """`main` or `cpr`."""
+        kind: str = self.channel["channel-type"]
+        return kind
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """The MigrationAddress."""
+        address: dict[str, Any] = self.channel["addr"]
+        return address
+
+
+@dataclass(frozen=True, slots=True)
+class Defer:
+    """Wait for migrate-incoming."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyConfig:
+    """Migration parameters, for now and for the migration object."""
+
+    #: checked and typed as migrate-set-parameters takes them
+    values: dict[str, Any]
+
+
 @dataclass(slots=True)
 class Incoming:
     """One `-incoming`."""
 
     text: str
     location: str
-    #: what the migration room made of it; None where it is only parsed when it starts
+    #: what the option parser made of it; None where it is only parsed when it starts
     parsed: IncomingChannel | Defer | EarlyConfig | None = None
 
     @property

@@ -1,0 +1,59 @@
+"""What a step of the boot gets: the machine so far, and what the steps before have found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.boot.checks.options import CpuModel, MachineSettings
+from fakeqemu.boot.cmdline.error_report import Messages
+from fakeqemu.configuration import Configuration
+from fakeqemu.profile import Profile
+from fakeqemu.qapi.errors import QapiError, StartupError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+
+
+@dataclass(slots=True)
+class BootState:
+    """One start of one machine, as its steps share it."""
+
+    vm: Machine
+    #: what the machine options came to; set by their step
+    settings: MachineSettings = field(default_factory=MachineSettings)
+    #: -cpu or the machine's own; set by its step
+    cpu_model: CpuModel | None = None
+    #: what the step under way has to say on standard error
+    messages: Messages = field(default_factory=Messages)
+    #: what the step under way has read, for the journal
+    reads: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The command line."""
+        return self.vm.configuration
+
+    @property
+    def profile(self) -> Profile:
+        """The version that boots."""
+        return self.vm.profile
+
+    def read(self, **values: Any) -> None:
+        """Note for the journal what the step under way has looked at; JSON values only."""
+        self.reads.update(values)
+
+    def warn(self, text: str) -> None:
+        """A warning on standard error; the boot goes on."""
+        self.messages.warn(text)
+
+
+@contextmanager
+def blaming(location: str) -> Iterator[None]:
+    """What goes wrong inside is the fault of the option at `location`."""
+    try:
+        yield
+    except QapiError as exc:
+        raise StartupError(exc.desc, location=location, hint=exc.hint) from exc
