@@ -52,6 +52,8 @@ class Lifecycle:
         self.on_powerdown: list[Callable[[], None]] = []
         #: reasons for which `cont` is refused: text -> test
         self.cont_blockers: dict[str, Callable[[], bool]] = {}
+        #: called by `cont` once it is not refused, even where it only sets autostart
+        self.on_cont: list[Callable[[], None]] = []
         #: called by `cont` before the guest starts; may raise QapiError
         self.before_cont: list[Callable[[], None]] = []
         #: whether the board can resume a guest that sleeps in S3
@@ -81,6 +83,8 @@ class Lifecycle:
             return
         if runstate.check("finish-migrate"):
             raise QapiError("Migration is not finalized yet")
+        for call in tuple(self.on_cont):
+            call()
         if runstate.check("inmigrate"):
             self.autostart = True
             return

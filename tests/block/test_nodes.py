@@ -219,16 +219,3 @@ def test_write_threshold_is_told_once(machine: Any) -> None:
         )
     ]
     assert machine.node("a")["write_threshold"] == 0
-
-
-def test_an_io_error_stops_the_guest_if_it_is_to(start: Callable[..., Any]) -> None:
-    machine = start(
-        "-blockdev", "driver=null-co,node-name=n", "-device", "virtio-blk-pci,id=d,drive=n"
-    )
-    machine.ask("cont")
-    machine.events.clear()
-    machine.vm.block.io_error("n", action="stop", nospace=True)
-    name, data = machine.events[0]
-    assert (name, data["action"], data["nospace"]) == ("BLOCK_IO_ERROR", "stop", True)
-    assert machine.ask("query-status")["status"] == "io-error"
-    assert machine.ask("query-block")[0]["io-status"] == "nospace"

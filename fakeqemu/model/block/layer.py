@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
 from fakeqemu.model.block.backends.backend import Backend, Backends
+from fakeqemu.model.block.backends.guest_io import GuestIo, io_status_enabled
 from fakeqemu.model.block.drivers import (
     blkdebug as drivers_blkdebug,
     blkverify as drivers_testing,
@@ -55,6 +56,13 @@ class Block:
         self._guest_runs = vm.runstate.running
         vm.lifecycle.on_state_change.append(self._guest_changed)
         vm.lifecycle.before_cont.append(self.activate)
+        vm.lifecycle.on_cont.append(self._forget_errors)
+        event = vm.profile.schema.events["BLOCK_IO_ERROR"]
+        #: what the guest asks of its disks
+        self.guest_io = GuestIo(
+            vm.events, vm.runstate, vm.lifecycle, {m.name for m in event.arg_type.members},
+            vm.call_later, vm.clock.now, vm.host.warn,
+        )  # fmt: skip
         vm.devices.on_removed.append(self._device_gone)
         vm.on_exit.append(lambda _code: self.close())
 
@@ -80,6 +88,14 @@ class Block:
     def _guest_changed(self, running: bool, _state: str) -> None:
         self.guest_clock = self.guest_clock
         self._guest_runs = running
+
+    def _forget_errors(self) -> None:
+        """See monitor/qmp-cmds.c: qmp_cont(): only backends with a name, and all block jobs."""
+        for backend in self.backends.named.values():
+            if io_status_enabled(backend):
+                backend.io_status = "ok"
+        for job in self.jobs.all:
+            job.io_status = "ok"
 
     @property
     def drives(self) -> Drives:
@@ -282,40 +298,6 @@ class Block:
         return ""
 
     # -- for testers -----------------------------------------------------------------------------
-
-    def io_error(
-        self, who: str, *, operation: str = "write", action: str = "report",
-        nospace: bool = False, reason: str = "Input/output error",
-    ) -> None:  # fmt: skip
-        """Let the guest of a device (name, id or path) or node meet an I/O error.
-
-        BLOCK_IO_ERROR; with `action` stop the guest stops. Raises QapiError for no such device.
-        """
-        backend = self.backends.named.get(who)
-        node = self.graph.find(who)
-        if backend is None and node is not None:
-            backend = self.backends.on(node)
-        elif backend is None:
-            backend = self.backends.get(None, who)
-        data: dict[str, Any] = {
-            "device": backend.name if backend is not None else "",
-            "operation": operation,
-            "action": action,
-            "nospace": nospace,
-            "reason": "No space left on device" if nospace else reason,
-        }
-        if backend is not None:
-            data["qom-path"] = backend.device.path if backend.device is not None else ""
-            node = backend.node
-            if action == "stop" and backend.kind.io_status:
-                backend.io_status = "nospace" if nospace else "failed"
-        if node is not None:
-            data["node-name"] = node.name
-        event = self.vm.profile.schema.events["BLOCK_IO_ERROR"]
-        known = {member.name for member in event.arg_type.members}
-        self.vm.events.emit("BLOCK_IO_ERROR", {k: v for k, v in data.items() if k in known})
-        if action == "stop":
-            self.vm.lifecycle.vm_stop("io-error")
 
     def write(self, node_name: str, offset: int, data: bytes) -> None:
         """Let the guest write to a node: bitmaps and thresholds see it. Raises QapiError."""

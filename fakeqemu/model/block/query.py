@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.block.backends.guest_io import io_status_enabled
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.filenames import Names
@@ -221,7 +222,7 @@ def block_info(backend: Backend, survey: Survey, *, flat: bool = False) -> Json:
         info["qdev"] = backend.qdev
     if backend.has_tray:
         info["tray_open"] = backend.tray_open
-    if backend.kind.io_status:
+    if io_status_enabled(backend):
         info["io-status"] = backend.io_status
     if backend.node is not None and not isinstance(backend.node.driver, base.NoMedium):
         info["inserted"] = device_info(
@@ -244,6 +245,10 @@ def _counters(node: Node | None, backend: Backend | None) -> Json:
         for name, count in backend.traffic.operations.items():
             stats[f"{name}_operations"] = count
             stats[f"{name}_bytes"] = backend.traffic.bytes[name]
+        for name, count in backend.traffic.failed.items():
+            stats[f"failed_{name}_operations"] = count
+        for name, count in backend.traffic.invalid.items():
+            stats[f"invalid_{name}_operations"] = count
         if backend.traffic.last is not None:
             now = node.driver.graph.vm.clock.now() if node is not None else 0
             stats["idle_time_ns"] = max(now - backend.traffic.last, 0)

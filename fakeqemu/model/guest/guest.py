@@ -19,12 +19,9 @@ from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
+    from fakeqemu.model.block.backends.backend import Backend
     from fakeqemu.model.machine import Machine
     from fakeqemu.model.qdev.device import DeviceObject
-
-#: bytes that a guest writes to a disk when nobody says what
-_FILLER = b"\x5a"
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +145,36 @@ class Guest:
     def write_disk(
         self, disk: str, offset: int = 0, size: int | None = None, data: bytes | None = None
     ) -> None:
-        """Write to a disk: id or name of its device, or node name. Raises QapiError."""
+        """Write to a disk: id or name of its device, or node name.
+
+        Raises QapiError, and BlockIoError if the guest is to see one (`werror`).
+        """
+        from fakeqemu.model.block.backends.guest_io import FILLER, Request
+
+        if data is not None:
+            size = len(data)
+        count = 4096 if size is None else size
+        backend = self._disk(disk)
+        if backend is None:
+            self._vm.block.write(disk, offset, FILLER * count if data is None else data)
+            return
+        request = Request(backend, "write", offset, count, data)
+        self._vm.block.guest_io.perform(request)
+
+    def read_disk(self, disk: str, offset: int = 0, size: int = 4096) -> None:
+        """Read from a disk: id or name of its device, or node name.
+
+        Raises QapiError, and BlockIoError if the guest is to see one (`rerror`).
+        """
+        from fakeqemu.model.block.backends.guest_io import Request
+
+        backend = self._disk(disk)
+        if backend is None:
+            raise QapiError(f"Node '{disk}' is no disk of a device")
+        self._vm.block.guest_io.perform(Request(backend, "read", offset, size))
+
+    def _disk(self, disk: str) -> Backend | None:
+        """A disk's backend; None for a node that has none. Raises QapiError."""
         block = self._vm.block
         backend = block.backends.named.get(disk)
         if backend is None and block.graph.find(disk) is None:
@@ -158,16 +184,7 @@ class Guest:
             backend = block.backends.on(found) if found is not None else None
         if backend is not None and backend.node is None:
             raise QapiError(f"Device '{disk}' has no medium")
-        left = 4096 if size is None else size
-        while left > 0 or data is not None:
-            piece = _FILLER * min(left, _CHUNK) if data is None else data
-            if backend is None:
-                block.write(disk, offset, piece)
-            else:
-                backend.write(offset, piece)
-            if data is not None:
-                break
-            offset, left = offset + len(piece), left - len(piece)
+        return backend
 
     def hibernate(self) -> None:
         """Go to sleep in S4: SUSPEND_DISK, then off."""
@@ -299,6 +316,9 @@ VERBS: Mapping[str, Verb] = {
         Guest.write_disk,
         {"disk": "text", "offset": "size", "size": "size", "data": "bytes"},
         ("disk",),
+    ),
+    "read-disk": Verb(
+        Guest.read_disk, {"disk": "text", "offset": "size", "size": "size"}, ("disk",)
     ),
     "print": Verb(
         lambda guest, text, port=None: guest.ports.print(text, port),

@@ -12,6 +12,9 @@ class Traffic:
 
     operations: dict[str, int] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
+    #: requests that failed, and those that no medium of this size can have
+    failed: dict[str, int] = field(default_factory=dict)
+    invalid: dict[str, int] = field(default_factory=dict)
     #: when something was last done; None: never
     last: int | None = None
 
@@ -20,6 +23,14 @@ class Traffic:
         self.operations[kind] = self.operations.get(kind, 0) + 1
         self.bytes[kind] = self.bytes.get(kind, 0) + size
         self.last = now
+
+    def count_failed(self, kind: str) -> None:
+        """One more that failed."""
+        self.failed[kind] = self.failed.get(kind, 0) + 1
+
+    def count_invalid(self, kind: str) -> None:
+        """One more that reached beyond the medium."""
+        self.invalid[kind] = self.invalid.get(kind, 0) + 1
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.block.backends import guest_io
 from fakeqemu.model.block.backends.acct_stats import Histogram, Traffic
 from fakeqemu.model.block.backends.device_profiles import KINDS, Kind
 from fakeqemu.model.block.drivers import base
@@ -71,7 +72,7 @@ class Backend:
         self.legacy: dict[str, Any] = {}
         #: called when the medium has been taken out
         self.on_removed: list[Callable[[], None]] = []
-        #: what is to happen on errors: read, write
+        #: what is to happen on errors: read, write; enospc, ignore, report or stop
         self.on_error = {"read": "report", "write": "enospc"}
 
     # -- the medium --------------------------------------------------------------------------
@@ -346,17 +347,17 @@ class Backends:
         node = backend.node
         if (node is None or not base.inserted(node)) and not kind.may_be_empty:
             raise QapiError("Device needs media, but drive is empty")
+        guest_io.check_actions(backend, kind)
         perm, shared = perms.CONSISTENT_READ, _SHARED
-        writable = not kind.read_only and (node is None or not node.read_only)
-        if node is not None and node.read_only and not kind.read_only:
-            writable = writable or kind.on_read_only == ""
-        if writable:
+        follows = node is not None and node.read_only and kind.on_read_only == "follow"
+        if not kind.read_only and not follows:
             perm |= perms.WRITE
         if kind.resizable:
             shared |= perms.RESIZE
         if device.values.get("share-rw"):
             shared |= perms.WRITE
         backend.set_permissions(perm, shared)
+        guest_io.take_actions(backend, device.values)
         backend.realized = True
 
     def unrealize(self, device: DeviceObject) -> None:
@@ -447,4 +448,3 @@ def _named(who: str, *, capital: bool = False) -> str:
     if who:
         return f"{'Device' if capital else 'device'} '{who}'"
     return "Device" if capital else "the device"
-

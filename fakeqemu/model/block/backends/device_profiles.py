@@ -11,8 +11,14 @@ class Kind:
 
     removable: bool = False
     tray: bool = False
-    #: whether an I/O error is kept and shown
+    #: whether it follows `rerror` and `werror`, and an I/O error is kept and shown
     io_status: bool = True
+    #: who says that no `rerror` and `werror` of a -drive can be followed; empty: accepted
+    refuses_actions: str = ""
+    #: whether a request that failed counts as such even where the guest does not see it
+    counts_every_failure: bool = False
+    #: whether it says on standard error that a request failed
+    reports_failure: bool = False
     #: whether the node below may change its size
     resizable: bool = True
     #: only reads
@@ -30,14 +36,16 @@ KINDS: dict[str, Kind] = {
                    may_be_empty=True),
     "ide-hd": Kind(on_read_only=""),
     "ide-cf": Kind(on_read_only=""),
-    "scsi-cd": Kind(removable=True, tray=True, read_only=True, may_be_empty=True),
-    "scsi-hd": Kind(),
-    "scsi-block": Kind(),
-    "scsi-generic": Kind(io_status=False),
-    "usb-storage": Kind(),
-    "nvme": Kind(io_status=False),
-    "nvme-ns": Kind(io_status=False),
-    "floppy": Kind(removable=True, io_status=False, resizable=False, may_be_empty=True),
+    "scsi-cd": Kind(removable=True, tray=True, read_only=True, may_be_empty=True,
+                    counts_every_failure=True),
+    "scsi-hd": Kind(counts_every_failure=True),
+    "scsi-block": Kind(counts_every_failure=True),
+    "scsi-generic": Kind(io_status=False, refuses_actions="Device"),
+    "usb-storage": Kind(counts_every_failure=True),
+    "nvme": Kind(io_status=False, reports_failure=True),
+    "nvme-ns": Kind(io_status=False, reports_failure=True),
+    "floppy": Kind(removable=True, io_status=False, resizable=False, may_be_empty=True,
+                   refuses_actions="fdc"),
     "sd-card": Kind(removable=True, io_status=False, resizable=False, may_be_empty=True),
     "sd-card-spi": Kind(removable=True, io_status=False, resizable=False, may_be_empty=True),
     "cfi.pflash01": Kind(io_status=False, resizable=False),

@@ -22,7 +22,7 @@ from fakeqemu.model.qom.throttle_limits import check_limits
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.readers import qemu_opts
 from fakeqemu.qapi.readers.scalars import SizeTraits
-from fakeqemu.qapi.schema import BuiltinType, ObjectType, Type
+from fakeqemu.qapi.schema import ArrayType, BuiltinType, ObjectType, Type
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.layer import Block
@@ -315,7 +315,8 @@ class Drives:
             members[member.name] = member.type
         found: dict[str, Any] = {}
         for key, value in options.items():
-            if isinstance(value, dict) and key not in ("cache",):
+            listed = isinstance(members.get(key), ArrayType)
+            if isinstance(value, dict) and key != "cache" and not listed:
                 inner = "file" if key == "file" and "driver" not in value else None
                 found[key] = self._typed(value, inner)
             elif key in members:
@@ -396,6 +397,12 @@ def _value(type: Type, text: Any, name: str, traits: SizeTraits) -> Any:
             return qemu_opts.parse_bool(name, text)
         if type.json_type == "int":
             return SpelledInt.of(qemu_opts.parse_size(name, text, traits), text)
+    if isinstance(text, dict) and isinstance(type, ArrayType) and _numbered(text):
+        # list members by their number: see qobject/block-qdict.c: qdict_array_split()
+        return [
+            _value(type.element, text[str(number)], f"{name}.{number}", traits)
+            for number in range(len(text))
+        ]
     if isinstance(text, dict) and isinstance(type, ObjectType):
         members = {m.name: m.type for m in type.members}
         return {
@@ -403,6 +410,10 @@ def _value(type: Type, text: Any, name: str, traits: SizeTraits) -> Any:
             for k, v in text.items()
         }
     return text
+
+
+def _numbered(members: Mapping[str, Any]) -> bool:
+    return set(members) == {str(number) for number in range(len(members))}
 
 
 def _nested(options: Mapping[str, str]) -> dict[str, Any]:
