@@ -130,12 +130,12 @@ def _run(arguments: list[str]) -> int:
     from fakeqemu.io.process.process import DEFAULT_JOURNAL, ProcessOptions, run_process
 
     checks = "--check-replies" in own or _environment("FAKEQEMU_CHECK_REPLIES")
-    prepare: list[Callable[[Machine], None]] = []
+    before_boot: list[Callable[[Machine], None]] = []
     if "--private-channel" in own:
         from fakeqemu.testing.runners.child import attach
 
         channel, _, client = own["--private-channel"].partition(",")
-        prepare.append(attach(int(channel), int(client) if client else None, check=checks))
+        before_boot.append(attach(int(channel), int(client) if client else None, check=checks))
         checks = False  # the tester hears of it
     if scenario is not None:
         from fakeqemu.testing.scenarios.file import ScenarioError
@@ -144,12 +144,12 @@ def _run(arguments: list[str]) -> int:
             scenario.check(profile)
         except ScenarioError as error:
             raise UsageError(str(error)) from None
-        prepare.append(scenario.apply)
+        before_boot.append(scenario.apply)
         qemu = [*scenario.options, *qemu]
     if "--control" in own:
-        from fakeqemu.testing.control.server import prepare_control
+        from fakeqemu.testing.control.server import serve_control
 
-        prepare.append(prepare_control(own["--control"]))
+        before_boot.append(serve_control(own["--control"]))
     return run_process(
         qemu,
         profile,
@@ -160,7 +160,7 @@ def _run(arguments: list[str]) -> int:
             check_replies=checks,
             as_posted="--as-posted" in own,
             journal=_count(own["--journal"]) if "--journal" in own else DEFAULT_JOURNAL,
-            prepare=prepare,
+            before_boot=before_boot,
         ),
     )
 

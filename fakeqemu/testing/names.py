@@ -1,4 +1,8 @@
-"""The nearest right thing to a wrong one: what a tester wants to read beside the mistake."""
+"""The nearest right thing to a wrong one: what a tester wants to read beside the mistake.
+
+Every name a tester writes is checked where it is given: a misspelt command in a fault would
+otherwise never match, and the test would pass for the wrong reason.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,21 @@ class UnknownNameError(ValueError):
         self.nearest = near
 
 
+def check_name(kind: str, name: object, known: Iterable[str]) -> str:
+    """`name` if it is one of `known`. Raises UnknownNameError."""
+    names = sorted(known)
+    if isinstance(name, str) and name in names:
+        return name
+    raise UnknownNameError(kind, str(name), names)
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The one of `known` most like `name`; None if none is."""
     found = get_close_matches(str(name), [str(each) for each in known], n=1, cutoff=0.5)
     return found[0] if found else None
 
 
-def mended(
+def suggest_fix(
     schema: Schema, command: str, arguments: dict[str, Any]
 ) -> tuple[str, dict[str, Any]] | None:
     """The request with each wrong name replaced by the nearest right one.
@@ -64,10 +76,10 @@ def _mend_object(type: ObjectType, value: dict[str, Any]) -> dict[str, Any]:
         variant = type.variant(tag) if isinstance(tag, str) else None
         if variant is not None:
             members |= {member.name: member.type for member in variant.members}
-    mended: dict[str, Any] = {}
+    fixed: dict[str, Any] = {}
     for name, item in value.items():
         free = [each for each in members if each not in value]
         right = name if name in members else nearest(name, free)
         if right is not None:
-            mended[right] = _mend(members[right], item)
-    return mended
+            fixed[right] = _mend(members[right], item)
+    return fixed

@@ -30,7 +30,7 @@ class Factory:
     """Makes machines that are stopped, and judged, when the test ends.
 
     `vm = await fakeqemu("-machine", "none")`, or `async with fakeqemu(...) as vm`;
-    `fakeqemu.sync(...)` and `fakeqemu.sync_pair(...)` for the synchronous face;
+    `fakeqemu.sync(...)` and `fakeqemu.sync_pair(...)` for the synchronous API;
     `src, dst = await fakeqemu.pair(...)`.
     """
 

@@ -311,7 +311,7 @@ def prepare(vm):
     vm.on_main_loop.append(lambda: vm.host.loop.call_soon(lambda: 1 // 0))
     vm.runstate.listen(lambda _old, new: [][0] if new == "paused" else None)
 
-sys.exit(run_process(sys.argv[1:], Profile.load("10.0"), ProcessOptions(prepare=[prepare])))
+sys.exit(run_process(sys.argv[1:], Profile.load("10.0"), ProcessOptions(before_boot=[prepare])))
 """
 
 

@@ -34,7 +34,7 @@ def test_a_thread_is_made_once_and_ends() -> None:
 
 async def test_ids_are_threads_of_the_process() -> None:
     options = (*Q35, "-object", "iothread,id=io1")
-    async with FakeQemu(*options, profile="10.0", way="process") as vm:
+    async with FakeQemu(*options, profile="10.0", runner="process") as vm:
         await vm.qmp("object-add", {"qom-type": "iothread", "id": "io2"})
         ids = [cpu["thread-id"] for cpu in await vm.qmp("query-cpus-fast")]
         ids += [each["thread-id"] for each in await vm.qmp("query-iothreads")]
@@ -59,7 +59,7 @@ async def test_machines_that_share_a_process_have_none() -> None:
 
 
 async def test_migration_has_threads_while_it_lasts(tmp_path: Path) -> None:
-    async with FakeQemu(*Q35, profile="10.0", way="process") as vm:
+    async with FakeQemu(*Q35, profile="10.0", runner="process") as vm:
         wanted = [{"capability": "pause-before-switchover", "state": True}]
         await vm.qmp("migrate-set-capabilities", {"capabilities": wanted})
         await vm.qmp("migrate", {"uri": f"file:{tmp_path / 'state'}"})

@@ -18,7 +18,7 @@ from qemu.qmp.error import QMPError
 
 from fakeqemu.testing import FakeQemu
 from fakeqemu.testing.control.schema import COMMANDS, entries
-from fakeqemu.testing.control.server import control_path, prepare_control
+from fakeqemu.testing.control.server import control_path, serve_control
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 
@@ -28,7 +28,7 @@ async def pair(tmp_path: Path) -> Any:
     """A machine with a virtual clock, and a client on its control socket."""
     path = tmp_path / "control"
     async with FakeQemu(
-        *NONE, profile="10.0", clock="virtual", prepare=[prepare_control(f"unix:{path}")]
+        *NONE, profile="10.0", clock="virtual", before_boot=[serve_control(f"unix:{path}")]
     ) as machine:
         client = QMPClient("control")
         await client.connect(str(path))
@@ -85,7 +85,7 @@ async def test_qmp_shell_drives_it(pair: Any, tmp_path: Path) -> None:
     assert '"profile": "10.0"' in said
     assert machine.now() == 1.5
     assert machine.events[-1].data == {"actual": 4096}
-    machine.strictness.allow.append("query-name")
+    machine.verifier.allow.append("query-name")
     assert machine.faults.list()[0]["desc"] == "told"
     with pytest.raises(QMPError):
         await machine.client.execute("fault-add", {"name": "late"})  # QMP itself stays clean

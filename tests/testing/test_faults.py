@@ -11,9 +11,9 @@ import pytest
 
 from fakeqemu.clock import SECOND, VirtualClock
 from fakeqemu.testing import FakeQemu
-from fakeqemu.testing.faults.fault_names import UnknownNameError
 from fakeqemu.testing.faults.injector import Faults
 from fakeqemu.testing.faults.model import FAULTS, Delay, Drop, Error, Split
+from fakeqemu.testing.names import UnknownNameError
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 NEGOTIATE = {"execute": "qmp_capabilities", "id": "n"}
@@ -290,9 +290,9 @@ async def test_exit_with_a_signal(machine: FakeQemu, client: Raw) -> None:
     assert machine.vm.exit_code == -9
 
 
-@pytest.mark.parametrize("way", ["loop", "thread", "process"])
-async def test_the_same_everywhere(way: str) -> None:
-    async with FakeQemu(*NONE, profile="10.0", way=way, client=False) as machine:
+@pytest.mark.parametrize("runner", ["loop", "thread", "process"])
+async def test_the_same_everywhere(runner: str) -> None:
+    async with FakeQemu(*NONE, profile="10.0", runner=runner, client=False) as machine:
         (number,) = machine.faults.add("error", command="query-name", desc="told")
         client = await Raw.connect(machine)
         await client.negotiate()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.testing import FakeQemu
-from fakeqemu.testing.control.server import prepare_control
+from fakeqemu.testing.control.server import serve_control
 from fakeqemu.testing.errors import QmpError
 
 Q35 = ("-machine", "q35", "-nodefaults", "-display", "none")
@@ -22,12 +22,12 @@ def names(vm: FakeQemu) -> list[str]:
     return [event.name for event in vm.events]
 
 
-@pytest.mark.parametrize("way", ["loop", "thread", "process", "fork"])
-async def test_verbs_and_manners_work_wherever_the_machine_is(way: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("runner", ["loop", "thread", "process", "fork"])
+async def test_verbs_and_manners_work_wherever_the_machine_is(runner: str, tmp_path: Path) -> None:
     serial = tmp_path / "serial"
     options = ("-chardev", f"file,id=s,path={serial}", "-serial", "chardev:s")
     async with FakeQemu(
-        *Q35, *PORT, *RNG, *options, profile="10.0", way=way,
+        *Q35, *PORT, *RNG, *options, profile="10.0", runner=runner,
         guest={"unplug": "acknowledge", "powerdown": "shutdown", "delay": 0},
     ) as vm:  # fmt: skip
         vm.guest.print("booted\n")
@@ -316,8 +316,8 @@ async def test_the_control_socket_passes_parameters(tmp_path: Path) -> None:
 
     path = tmp_path / "control"
     options = (*Q35, "-device", "virtio-balloon-pci")
-    prepare = [prepare_control(f"unix:{path}")]
-    async with FakeQemu(*options, profile="10.0", clock="virtual", prepare=prepare) as vm:
+    before_boot = [serve_control(f"unix:{path}")]
+    async with FakeQemu(*options, profile="10.0", clock="virtual", before_boot=before_boot) as vm:
         control = QMPClient("control")
         await control.connect(str(path))
         await control.execute("guest-do", {"verb": "balloon", "parameters": {"size": "32M"}})

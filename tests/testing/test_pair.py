@@ -163,7 +163,7 @@ async def test_a_runaway_is_stopped() -> None:
 
 
 async def test_real_time_if_asked_for() -> None:
-    src, dst = await FakeQemu.pair(profile="10.0", way="fork", clock="real")
+    src, dst = await FakeQemu.pair(profile="10.0", runner="fork", clock="real")
     await src.qmp("migrate", uri=dst.migration_uri)
     await src.wait_for("migration", "completed")
     await dst.wait_event("RESUME")

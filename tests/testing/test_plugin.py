@@ -110,7 +110,7 @@ def test_unused_and_allowed(fakeqemu):
     with fakeqemu.sync("-machine", "none", profile="10.0") as vm:
         vm.faults.add("late", command="query-status")
 
-@pytest.mark.fakeqemu(scenario="late", way="fork", profile="10.0", clock="virtual")
+@pytest.mark.fakeqemu(scenario="late", runner="fork", profile="10.0", clock="virtual")
 async def test_a_scenario_is_background(fakeqemu):
     vm = await fakeqemu("-machine", "none")
     assert vm.faults.list()[0]["seconds"] == 180

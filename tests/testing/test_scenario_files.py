@@ -134,8 +134,8 @@ def test_mistakes_on_the_command_line(tmp_path: Path) -> None:
     assert b"faults[1]: no command 'stp'; did you mean 'stop'?" in done.stderr
 
 
-@pytest.mark.parametrize("way", ["loop", "thread", "process", "fork"])
-async def test_stages(tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize("runner", ["loop", "thread", "process", "fork"])
+async def test_stages(tmp_path: Path, runner: str) -> None:
     file = write(
         tmp_path,
         """
@@ -152,7 +152,7 @@ async def test_stages(tmp_path: Path, way: str) -> None:
         then = { exit = 5 }
         """,
     )
-    async with FakeQemu(*NONE, scenario=file, way=way, client=False) as machine:
+    async with FakeQemu(*NONE, scenario=file, runner=runner, client=False) as machine:
         assert machine.profile.name == "10.0"
         assert await machine.qmp("query-name") == {"name": "told"}
         await machine.qmp("stop")

@@ -8,7 +8,7 @@ import pytest
 
 from fakeqemu.profile import Profile
 from fakeqemu.testing import FakeQemu, UnknownNameError
-from fakeqemu.testing.names import mended
+from fakeqemu.testing.names import suggest_fix
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 SCHEMA = Profile.load("10.0").schema
@@ -31,11 +31,11 @@ SCHEMA = Profile.load("10.0").schema
     ],
 )
 def test_nearest_requests(sent: tuple[str, dict], right: tuple[str, dict]) -> None:
-    assert mended(SCHEMA, *sent) == right
+    assert suggest_fix(SCHEMA, *sent) == right
 
 
 def test_nothing_is_near_nonsense() -> None:
-    assert mended(SCHEMA, "zzzzzzzz", {}) is None
+    assert suggest_fix(SCHEMA, "zzzzzzzz", {}) is None
 
 
 async def test_broken_protocol_counts() -> None:
@@ -50,7 +50,7 @@ async def test_broken_protocol_counts() -> None:
     assert report is not None and "3 mistakes" in report
     assert "Expecting capabilities negotiation" in report
     assert "member 'nonsense' is unexpected" in report
-    vm.strictness.allow.append("protocol")
+    vm.verifier.allow.append("protocol")
     assert vm.complaints() is None
     await vm.stop()
 

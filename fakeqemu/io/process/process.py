@@ -61,7 +61,7 @@ class ProcessOptions:
     #: how many entries of the journal are kept; 0: all
     journal: int = DEFAULT_JOURNAL
     #: called with the machine before it boots
-    prepare: Sequence[Callable[[Machine], None]] = field(default=())
+    before_boot: Sequence[Callable[[Machine], None]] = field(default=())
 
 
 def run_process(
@@ -136,8 +136,8 @@ class _Process:
             from fakeqemu.qmp.checks import check_everything
 
             check_everything(boot.vm, lambda violation: _finish(over, violation))
-        for prepare in self._options.prepare:
-            prepare(boot.vm)
+        for call in self._options.before_boot:
+            call(boot.vm)
         code = await self._serve(boot, host, over)
         if self._daemon is not None:
             self._daemon.failed(code)

@@ -5,8 +5,8 @@ clocks of their own, so they go in step: none is moved past the next timer of an
 two steps all of them are served until none has anything to do.
 
     clock = GroupClock()
-    src = await FakeQemu(..., way="process", clock=clock)
-    dst = await FakeQemu(..., way="fork", clock=clock)
+    src = await FakeQemu(..., runner="process", clock=clock)
+    dst = await FakeQemu(..., runner="fork", clock=clock)
     await src.run_until_idle()      # moves both
 """
 
@@ -23,7 +23,7 @@ _MOST_ROUNDS = 10_000
 
 
 class Member(Protocol):
-    """A machine, as the clock sees it (`shell.Shell`)."""
+    """A machine, as the clock sees it (`runner.Runner`)."""
 
     @property
     def exit_code(self) -> int | None:

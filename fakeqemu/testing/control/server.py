@@ -33,10 +33,10 @@ from fakeqemu.qmp.request import NO_ID, failure, id_of, parse_request, success
 from fakeqemu.qmp.session import QmpSession
 from fakeqemu.testing.control.schema import COMMANDS, control_schema, entries
 from fakeqemu.testing.faults.api import do, listed
-from fakeqemu.testing.faults.fault_names import check_name
 from fakeqemu.testing.faults.injector import Faults
 from fakeqemu.testing.machine.guest import guest_does
-from fakeqemu.testing.runners.commands import Engine
+from fakeqemu.testing.names import check_name
+from fakeqemu.testing.runners.controller import MachineController
 from fakeqemu.testing.scenarios.catalog import SCENARIOS
 from fakeqemu.testing.scenarios.stages import Stage, Stages
 
@@ -77,7 +77,7 @@ class Control:
     def __init__(self, machines: Mapping[str, Machine]) -> None:
         self.machines = machines
         self.schema = control_schema()
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[str, MachineController] = {}
         self._stages: dict[str, Stages] = {}
         self._stubs = 0
         #: bugs of the commands here are in the journal of the machine, in a fleet in the first's
@@ -194,13 +194,13 @@ class Control:
         return self.machines[machine].clock.now()
 
     def _on_clock_advance(self, machine: str, seconds: float) -> Any:
-        return self._engine(machine).call("advance", {"delta": round(seconds * SECOND)})
+        return self._controller(machine).call("advance", {"delta": round(seconds * SECOND)})
 
     def _on_clock_jump(self, machine: str) -> Any:
-        return self._engine(machine).call("jump", {})
+        return self._controller(machine).call("jump", {})
 
     def _on_clock_run_until_idle(self, machine: str, limit: int = 100_000) -> Any:
-        return self._engine(machine).call("run-until-idle", {"limit": limit})
+        return self._controller(machine).call("run-until-idle", {"limit": limit})
 
     def _on_guest_do(self, machine: str, verb: str, parameters: Any = None) -> Any:
         if not isinstance(parameters, dict | None):
@@ -220,11 +220,11 @@ class Control:
             if answer.get("schema", True):
                 check_reply(self.machines[machine].profile.schema, command, value)
             stub |= {"kind": "value", "value": value}
-        self._engine(machine).call("stub-add", stub)
+        self._controller(machine).call("stub-add", stub)
         return self._stubs
 
     def _on_stub_remove(self, machine: str, number: int) -> Any:
-        self._engine(machine).call("stub-remove", {"id": number})
+        self._controller(machine).call("stub-remove", {"id": number})
 
     def _on_query_journal(
         self,
@@ -264,11 +264,11 @@ class Control:
     def _faults(self, machine: str) -> Faults:
         return Faults.of(self.machines[machine])
 
-    def _engine(self, machine: str) -> Engine:
+    def _controller(self, machine: str) -> MachineController:
         if machine not in self._engines:
             vm = self.machines[machine]
             assert isinstance(vm.host, LoopHost)
-            self._engines[machine] = Engine(
+            self._engines[machine] = MachineController(
                 vm, vm.host.loop, call=_no_tester, complain=lambda _: None, check=False
             )
         return self._engines[machine]
@@ -438,7 +438,7 @@ def control_path(address: str) -> str:
     return path
 
 
-def prepare_control(address: str, name: str = "machine") -> Callable[[Machine], None]:
+def serve_control(address: str, name: str = "machine") -> Callable[[Machine], None]:
     """What to do with a machine before it boots: serve a control socket for it."""
     path = control_path(address)
 

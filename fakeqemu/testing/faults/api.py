@@ -17,10 +17,10 @@ from fakeqemu.testing.scenarios.catalog import faults_named
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import Profile
-    from fakeqemu.testing.machine.verification import Strictness
+    from fakeqemu.testing.machine.verification import Verifier
 
 
-class FaultsFace:
+class FaultsApi:
     """`machine.faults`."""
 
     def __init__(
@@ -28,9 +28,9 @@ class FaultsFace:
         profile: Profile,
         call: Callable[..., Any],
         seed: int = 0,
-        strictness: Strictness | None = None,
+        verifier: Verifier | None = None,
     ) -> None:
-        self._strictness = strictness
+        self._verifier = verifier
         self._profile = profile
         self._seed = seed
         self._call = call
@@ -52,16 +52,16 @@ class FaultsFace:
         numbers: list[int] = self._call("fault-add", faults=plain, seed=self._seed)
         for number, fault in zip(numbers, faults, strict=True):
             # what is left to chance may never happen; what happens at once has happened
-            if self._strictness is not None and fault.probability == 1 and not fault.at_once:
-                self._strictness.prepared("fault", number, fault.name)
+            if self._verifier is not None and fault.probability == 1 and not fault.at_once:
+                self._verifier.arm("fault", number, fault.name)
         return numbers
 
     def remove(self, *numbers: int) -> None:
         """Take faults away; what they hold goes on."""
         for number in numbers:
             self._call("fault-do", what="remove", value=number)
-            if self._strictness is not None:
-                self._strictness.withdrawn("fault", number)
+            if self._verifier is not None:
+                self._verifier.disarm("fault", number)
 
     def clear(self) -> None:
         """Take all away."""
@@ -91,7 +91,7 @@ class FaultsFace:
 
 
 def add_plain(vm: Machine, faults: list[dict[str, Any]], seed: int) -> list[int]:
-    """The machine's half of `FaultsFace.add`."""
+    """The machine's half of `FaultsApi.add`."""
     Faults.of(vm).seed = seed
     numbers = []
     for members in faults:

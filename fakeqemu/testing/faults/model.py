@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fakeqemu.testing.faults.fault_names import check_name
+from fakeqemu.testing.names import check_name
 
 if TYPE_CHECKING:
     from fakeqemu.profile import Profile

@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from fakeqemu.profile import Profile
-from fakeqemu.testing.faults.fault_names import check_name
 from fakeqemu.testing.fleet.stages import FleetStage
+from fakeqemu.testing.names import check_name
 from fakeqemu.testing.read_file import read_toml
 from fakeqemu.testing.scenarios.file import (
     ScenarioError,

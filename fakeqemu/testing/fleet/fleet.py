@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.clock import VirtualClock
 from fakeqemu.io.loop import Loop
 from fakeqemu.testing.control.server import ControlServer, control_path
-from fakeqemu.testing.faults.fault_names import check_name
 from fakeqemu.testing.fleet.file import FleetFile, Member
 from fakeqemu.testing.fleet.stages import FleetStages, happen, picked
 from fakeqemu.testing.machine.fake import FakeQemu
+from fakeqemu.testing.names import check_name
 from fakeqemu.testing.scenarios.stages import Stage, check_stage
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Fleet:
             *member.options, "-qmp", monitor,
             profile=member.profile,
             socket=False,
-            prepare=[self._keep_last, *(scenario.apply for scenario in member.scenarios)],
+            before_boot=[self._keep_last, *(scenario.apply for scenario in member.scenarios)],
             name=name,
             **self._settings,
         )  # fmt: skip

@@ -20,8 +20,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from fakeqemu.clock import SECOND
-from fakeqemu.testing.faults.fault_names import check_name
 from fakeqemu.testing.faults.injector import Faults
+from fakeqemu.testing.names import check_name
 from fakeqemu.testing.scenarios.stages import TRIGGERS, Stage, carry_out
 
 if TYPE_CHECKING:

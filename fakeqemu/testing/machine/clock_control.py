@@ -7,41 +7,41 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND, VirtualClock
 from fakeqemu.testing.clock.group_clock import GroupClock
-from fakeqemu.testing.machine.waiting import Ears
+from fakeqemu.testing.machine.waiting import EventWaiter
 
 if TYPE_CHECKING:
     from fakeqemu.journal import Entry
-    from fakeqemu.testing.runners.base import Shell
+    from fakeqemu.testing.runners.base import Runner
 
 
-class HandleTime:
+class ClockControl:
     """The clock of one handle's machine. Times are nanoseconds."""
 
-    def __init__(self, clock: Any, ears: Ears, shell: Callable[[], Shell]) -> None:
+    def __init__(self, clock: Any, waiter: EventWaiter, runner: Callable[[], Runner]) -> None:
         #: the clock that several machines share, if it is one
         self.group = clock if isinstance(clock, GroupClock) else None
         self.is_virtual = clock == "virtual" or isinstance(clock, GroupClock | VirtualClock)
         #: what the machine is told to have
         self.own = "virtual" if self.group is not None else clock
-        self._ears = ears
-        self._shell = shell
+        self._waiter = waiter
+        self._runner = runner
 
     async def join(self) -> None:
         """The machine has started."""
         if self.group is not None:
-            await self._within(self.group.join(self._shell()), "join")
+            await self._within(self.group.join(self._runner()), "join")
 
     def leave(self) -> None:
         """The machine is stopped."""
         if self.group is not None:
-            self.group.leave(self._shell())
+            self.group.leave(self._runner())
 
     def now(self) -> int:
         """Of the machine's clock."""
-        shell = self._shell()
-        if shell.exit_code is not None:
-            return max((entry.time for entry in shell.journal), default=0)
-        return int(shell.call("now"))
+        runner = self._runner()
+        if runner.exit_code is not None:
+            return max((entry.time for entry in runner.journal), default=0)
+        return int(runner.call("now"))
 
     async def advance(self, delta: int) -> None:
         """Move on."""
@@ -63,7 +63,7 @@ class HandleTime:
         else:
             count = int(await self._ask("run-until-idle", limit=limit))
         if count < 0:
-            raise TimeoutError(f"not idle after {limit} timers; {self._ears.last_words()}")
+            raise TimeoutError(f"not idle after {limit} timers; {self._waiter.last_words()}")
         return count
 
     async def run_until(
@@ -77,7 +77,7 @@ class HandleTime:
                 break
         if (entry := found()) is not None:
             return entry
-        raise TimeoutError(f"{what}, and no timer is left; {self._ears.last_words()}")
+        raise TimeoutError(f"{what}, and no timer is left; {self._waiter.last_words()}")
 
     def hint(self) -> str:
         """For whoever waits in vain on a clock that stands still."""
@@ -87,13 +87,13 @@ class HandleTime:
         return f"; the clock is virtual and stands at {now:g} s: advance, jump or run_until"
 
     async def _ask(self, verb: str, **parameters: Any) -> Any:
-        shell = self._shell()
+        runner = self._runner()
         try:
-            return await self._within(shell.ask(verb, **parameters), verb)
+            return await self._within(runner.ask(verb, **parameters), verb)
         except ConnectionError:
-            if shell.exit_code is None:
+            if runner.exit_code is None:
                 raise
             return 0  # it has ended on the way, and its clock with it
 
     async def _within(self, work: Awaitable[Any], verb: str) -> Any:
-        return await self._ears.within(work, f"the clock is still at {verb}")
+        return await self._waiter.within(work, f"the clock is still at {verb}")

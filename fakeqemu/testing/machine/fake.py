@@ -2,7 +2,7 @@
 
 Real sockets, so that the code under test may connect; `qmp` does not need one. Whatever
 waits has a deadline, and its message says what the machine did last. Where the machine runs is
-a `Shell`'s affair: the tester's loop, a thread, a process, a fork of a warm server.
+a `Runner`'s affair: the tester's loop, a thread, a process, a fork of a warm server.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.validate import SchemaViolation, check_event
 from fakeqemu.testing.errors import QmpError
-from fakeqemu.testing.machine.clock_control import HandleTime
-from fakeqemu.testing.machine.guest import GuestFace, check_guest, set_guest
+from fakeqemu.testing.machine.clock_control import ClockControl
+from fakeqemu.testing.machine.guest import GuestApi, check_guest, set_guest
 from fakeqemu.testing.machine.matchers import find_entry, find_event
 from fakeqemu.testing.machine.stubs import Stubs
-from fakeqemu.testing.machine.verification import Strictness, StrictnessError
-from fakeqemu.testing.machine.waiting import Ears
+from fakeqemu.testing.machine.verification import StrictnessError, Verifier
+from fakeqemu.testing.machine.waiting import EventWaiter
 from fakeqemu.testing.names import UnknownNameError
 from fakeqemu.testing.qapi_keywords import members_of
-from fakeqemu.testing.runners.base import LoopShell, Shell, Spec
-from fakeqemu.testing.runners.choose import WAYS, make_directory, shell_of
+from fakeqemu.testing.runners.base import InProcessRunner, Runner, Spec
+from fakeqemu.testing.runners.choose import RUNNERS, make_directory, make_runner
 
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
 
-    from fakeqemu.testing.faults.api import FaultsFace
+    from fakeqemu.testing.faults.api import FaultsApi
     from fakeqemu.testing.machine.sync import SyncFakeQemu
 
 _NOT_STARTED = "the machine is not started: use `async with` or await it first"
@@ -46,7 +46,7 @@ class FakeQemu:
     """One machine. Use it with `async with`, or `await` it and `await stop()`.
 
     `options` are QEMU's; a QMP socket at `socket_path` is added unless `socket` is False.
-    `way` is where it runs: "loop" (the test's own), "thread", "process" or "fork" (of a warm
+    `runner` is where it runs: "loop" (the test's own), "thread", "process" or "fork" (of a warm
     server). `clock` is "virtual", a `VirtualClock` that the test moves or a `GroupClock` for
     several machines, or None for real time; `speed` makes real time run faster. `guest` is what
     a migration has to carry (see `testing.machine.guest`). With `check_replies` every reply
@@ -59,7 +59,7 @@ class FakeQemu:
         self,
         *options: str,
         profile: str | Profile = "next",
-        way: str = "loop",
+        runner: str = "loop",
         clock: Clock | str | None = None,
         speed: float = 1.0,
         socket: bool = True,
@@ -73,10 +73,10 @@ class FakeQemu:
         allow: Iterable[str] = (),
         name: str = "machine",
         scenario: str | Path | None = None,
-        prepare: Sequence[Callable[[Machine], None]] = (),
+        before_boot: Sequence[Callable[[Machine], None]] = (),
     ) -> None:
-        if way not in WAYS:
-            raise UnknownNameError("way to run", way, WAYS)
+        if runner not in RUNNERS:
+            raise UnknownNameError("runner", runner, RUNNERS)
         if seed is None and "FAKEQEMU_SEED" in os.environ:
             seed = int(os.environ["FAKEQEMU_SEED"])
         if scenario is not None:
@@ -85,24 +85,24 @@ class FakeQemu:
             told = load_scenario(scenario, seed)
             seed = told.seed
             profile = told.profile if told.profile and profile == "next" else profile
-            if way in ("loop", "thread"):
+            if runner in ("loop", "thread"):
                 # in another process it is read there
-                options, prepare = (*told.options, *options), (*prepare, told.apply)
+                options, before_boot = (*told.options, *options), (*before_boot, told.apply)
         self.profile = Profile.load(profile) if isinstance(profile, str) else profile
-        self.way = way
+        self.runner = runner
         #: what reports and pages call it
         self.name = name
         #: for whatever is left to chance
         self.seed = 0 if seed is None else seed
         #: mistakes of the code under test, and what is expected of it
-        self.strictness = Strictness(self.profile.schema, allow)
+        self.verifier = Verifier(self.profile.schema, allow)
         self.strict = strict
         self._guest_words = check_guest(guest)
         #: what the guest does by itself, and how it reacts
-        self.guest = GuestFace(self._call)
+        self.guest = GuestApi(self._call)
         #: answers in place of the model's
-        self.stubs = Stubs(self.profile.schema, self._call, self.strictness)
-        self._faults: FaultsFace | None = None
+        self.stubs = Stubs(self.profile.schema, self._call, self.verifier)
+        self._faults: FaultsApi | None = None
         self._options = list(options)
         self._has_socket = socket
         self._settings: dict[str, Any] = {
@@ -111,22 +111,22 @@ class FakeQemu:
             "as_posted": as_posted,
             "client": client,
             "deadline": deadline,
-            "prepare": prepare,
+            "before_boot": before_boot,
             "scenario": "" if scenario is None else str(scenario),
             "seed": self.seed,
         }
-        self._ears = Ears(
+        self._waiter = EventWaiter(
             deadline,
-            lambda: None if self._shell is None else self._shell.journal,
-            self.strictness.watch,
+            lambda: None if self._runner is None else self._runner.journal,
+            self.verifier.watch,
             self.stubs.answer,
-            threaded=way == "thread",
+            threaded=runner == "thread",
         )
-        self._ears.on_end = self._ended
-        self._time = HandleTime("real" if clock is None else clock, self._ears, self._running)
-        self._ears.hint = self._time.hint
+        self._waiter.on_end = self._ended
+        self._time = ClockControl("real" if clock is None else clock, self._waiter, self._running)
+        self._waiter.hint = self._time.hint
         self._settings["clock"] = self._time.own
-        self._shell: Shell | None = None
+        self._runner: Runner | None = None
         self._directory: Path | None = None
         self._client: QMPClient | None = None
         #: whether the client's socket is the client's
@@ -135,7 +135,7 @@ class FakeQemu:
 
     @staticmethod
     def sync(*options: str, **settings: Any) -> SyncFakeQemu:
-        """The synchronous face: the same methods without await."""
+        """The synchronous API: the same methods without await."""
         from fakeqemu.testing.machine.sync import SyncFakeQemu
 
         return SyncFakeQemu(*options, **settings)
@@ -151,22 +151,22 @@ class FakeQemu:
 
     async def start(self) -> FakeQemu:
         """Boot. Raises StartupError with QEMU's text when QEMU would not start."""
-        if self._shell is not None:
+        if self._runner is not None:
             return self
-        self._ears.open()
+        self._waiter.open()
         self._directory = make_directory()
         options = list(self._options)
         if self._has_socket:
             options += ["-qmp", f"unix:{self.socket_path},server=on,wait=off"]
-        spec = Spec(options, self.profile, self._directory, self._ears, **self._settings)
-        self._shell = shell_of(self.way, spec)
+        spec = Spec(options, self.profile, self._directory, self._waiter, **self._settings)
+        self._runner = make_runner(self.runner, spec)
         try:
-            await self._ears.within(self._shell.start(), "the boot waits")
+            await self._waiter.within(self._runner.start(), "the boot waits")
             self.journal.aliases[str(self._directory)] = "${dir}"
             self.journal.waiter = self.wait_for
             await self._time.join()
             set_guest(self._call, self._guest_words)
-            if self._shell.client_side is not None:
+            if self._runner.client_side is not None:
                 await self._connect_client()
         except BaseException:
             self.stop_now()
@@ -182,18 +182,18 @@ class FakeQemu:
             client, self._client = self._client, None
             with contextlib.suppress(Exception):
                 await client.disconnect()
-        if self._shell is not None:
+        if self._runner is not None:
             self._time.leave()
-            await self._shell.stop()
+            await self._runner.stop()
         self._close()
-        if self._ears.violations:
-            raise self._ears.violations[0]
+        if self._waiter.violations:
+            raise self._waiter.violations[0]
         if (report := self.complaints(bugs_only=not self.strict)) is not None:
             raise StrictnessError(report)
 
     def stop_now(self) -> None:
         """As `stop`, for where nothing can be awaited; raises nothing."""
-        loop = self._ears.loop
+        loop = self._waiter.loop
         if self._client is not None and loop is not None and not loop.is_closed():
             if not loop.is_running():
                 with contextlib.suppress(SchemaViolation, StrictnessError):
@@ -204,12 +204,12 @@ class FakeQemu:
 
     async def wait_exit(self) -> int:
         """Wait until the machine ends by itself; its exit code."""
-        return await self._ears.until(lambda: self.exit_code, "the machine has not ended")
+        return await self._waiter.until(lambda: self.exit_code, "the machine has not ended")
 
     @property
     def exit_code(self) -> int | None:
         """What the machine left with; None while it lives."""
-        return None if self._shell is None else self._shell.exit_code
+        return None if self._runner is None else self._runner.exit_code
 
     async def __aenter__(self) -> FakeQemu:
         return await self.start()
@@ -230,8 +230,8 @@ class FakeQemu:
         return self.start().__await__()
 
     def _ended(self) -> None:
-        loop = self._ears.loop
-        if self.way == "loop" and loop is not None and not loop.is_closed():
+        loop = self._waiter.loop
+        if self.runner == "loop" and loop is not None and not loop.is_closed():
             loop.call_soon(self._remove_directory)
 
     # -- what the machine is and did ---------------------------------------------------------
@@ -239,12 +239,12 @@ class FakeQemu:
     @property
     def vm(self) -> Machine:
         """The machine itself, where it is in the test's own loop."""
-        if self._shell is None:
+        if self._runner is None:
             raise RuntimeError(_NOT_STARTED)
-        if not isinstance(self._shell, LoopShell):
-            raise RuntimeError(f"the machine is out of reach: it runs in a {self.way}")
-        assert self._shell.vm is not None
-        return self._shell.vm
+        if not isinstance(self._runner, InProcessRunner):
+            raise RuntimeError(f"the machine is out of reach: it runs in a {self.runner}")
+        assert self._runner.vm is not None
+        return self._runner.vm
 
     @property
     def journal(self) -> Journal:
@@ -254,16 +254,16 @@ class FakeQemu:
     @property
     def events(self) -> list[Event]:
         """Every event since the start, heard or not."""
-        return self._ears.events
+        return self._waiter.events
 
     @property
     def deadline(self) -> float:
         """Seconds that anything here may take."""
-        return self._ears.deadline
+        return self._waiter.deadline
 
     @deadline.setter
     def deadline(self, seconds: float) -> None:
-        self._ears.deadline = seconds
+        self._waiter.deadline = seconds
 
     @property
     def stderr(self) -> Any:
@@ -312,26 +312,25 @@ class FakeQemu:
         members = {**(arguments or {}), **members_of(self.profile.schema, command, keywords)}
         if members:
             request["arguments"] = members
-        reply = await self._ears.within(
+        reply = await self._waiter.within(
             self._running().ask("qmp", message=request), f"no reply to {command}"
         )
-        if self._ears.violations:
-            raise self._ears.violations[0]
+        if self._waiter.violations:
+            raise self._waiter.violations[0]
         if "error" in reply:
             error = reply["error"]
             # a tester who is told needs no second telling when the test ends
-            self.strictness.forgive(command, error["desc"])
+            self.verifier.acknowledge(command, error["desc"])
             raise QmpError(command, error["class"], error["desc"])
         return reply["return"]
 
     @property
-    def faults(self) -> FaultsFace:
+    def faults(self) -> FaultsApi:
         """What goes wrong with this machine: `faults.add("late", command="query-status")`."""
         if self._faults is None:
-            from fakeqemu.testing.faults.api import FaultsFace
+            from fakeqemu.testing.faults.api import FaultsApi
 
-            face = FaultsFace(self.profile, self._call, self.seed, self.strictness)
-            self._faults = face
+            self._faults = FaultsApi(self.profile, self._call, self.seed, self.verifier)
         return self._faults
 
     async def hmp(self, line: str) -> str:
@@ -348,13 +347,13 @@ class FakeQemu:
 
     async def wait_event(self, name: str, **data: Any) -> Event:
         """The first event `name` since the start that has these members of `data`."""
-        return await self._ears.until(
+        return await self._waiter.until(
             lambda: find_event(self.events, name, data), f"event {name} {data or ''} never came"
         )
 
     async def wait_for(self, kind: str, name: str | None = None, **data: Any) -> Entry:
         """The first entry of the journal of this kind, name and data: `wait_for("command")`."""
-        return await self._ears.until(
+        return await self._waiter.until(
             lambda: find_entry(self.journal, kind, name, data),
             f"{kind} {name or ''} was never noted",
         )
@@ -376,13 +375,13 @@ class FakeQemu:
 
         Raises UnknownNameError. Unmet, it counts as a mistake of the code under test.
         """
-        self.strictness.expect(command, arguments, times)
+        self.verifier.expect(command, arguments, times)
 
     def complaints(self, **what: bool) -> str | None:
-        """What is wrong so far, None if nothing; `what` is `Strictness.report`'s."""
-        if self._shell is None:
+        """What is wrong so far, None if nothing; `what` is `Verifier.report`'s."""
+        if self._runner is None:
             return None
-        text = self.strictness.report(self.journal, self.seed, **what)
+        text = self.verifier.report(self.journal, self.seed, **what)
         return None if text is None else f"{self.name}: {text}"
 
     # -- time --------------------------------------------------------------------------------
@@ -418,10 +417,10 @@ class FakeQemu:
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _running(self) -> Shell:
-        if self._shell is None:
+    def _running(self) -> Runner:
+        if self._runner is None:
             raise RuntimeError(_NOT_STARTED)
-        return self._shell
+        return self._runner
 
     def _call(self, verb: str, **parameters: Any) -> Any:
         return self._running().call(verb, **parameters)
@@ -429,20 +428,21 @@ class FakeQemu:
     async def _connect_client(self) -> None:
         from qemu.qmp import QMPClient
 
-        assert self._shell is not None and self._shell.client_side is not None
+        assert self._runner is not None and self._runner.client_side is not None
         client = QMPClient("fakeqemu")
         self._connected = True
-        await self._ears.within(client.connect(self._shell.client_side), "QMPClient cannot connect")
+        connecting = client.connect(self._runner.client_side)
+        await self._waiter.within(connecting, "QMPClient cannot connect")
         self._client = client
 
     def _close(self) -> None:
         if self._stopped:
             return
         self._stopped = True
-        if self._shell is not None:
-            self._shell.stop_now()
-            if not self._connected and self._shell.client_side is not None:
-                self._shell.client_side.close()
+        if self._runner is not None:
+            self._runner.stop_now()
+            if not self._connected and self._runner.client_side is not None:
+                self._runner.client_side.close()
         self._remove_directory()
 
     def _remove_directory(self) -> None:

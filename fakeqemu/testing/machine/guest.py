@@ -69,7 +69,7 @@ def manners_of(guest: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def check_guest(guest: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """The words as the verbs of `Engine` that bring them about. Raises ValueError."""
+    """The words as the verbs of `MachineController` that bring them about. Raises ValueError."""
     found: dict[str, dict[str, Any]] = {}
     if members := workload_members(guest):
         found["guest"] = {"members": members}
@@ -101,7 +101,7 @@ def guest_does(vm: Machine, verb: str, parameters: Mapping[str, Any] | None = No
     vm.guest.do(verb, parameters)
 
 
-class GuestFace:
+class GuestApi:
     """The guest in a tester's hands: `machine.guest.panic()`, `guest.balloon(size="512M")`.
 
     Each verb of `model.guest.guest.VERBS` is a method, `_` standing for `-`; parameters go by

@@ -18,7 +18,7 @@ from fakeqemu.qmp.monitor import QmpMonitor
 CLIENT = "client"
 
 
-class PrivateMonitor:
+class SocketpairMonitor:
     """The machine's side of the pair; `client_side` is for a client.
 
     With `ours` the pair was made before, and the other end is elsewhere.

@@ -15,7 +15,7 @@ async def pair(
     make: Any,
     *options: str,
     guest: dict[str, Any] | None = None,
-    way: str = "loop",
+    runner: str = "loop",
     clock: Any = None,
     listen: bool = True,
     **settings: Any,
@@ -28,8 +28,8 @@ async def pair(
     memory = ["-m", f"{_mebibytes(guest['memory'])}M"] if guest and "memory" in guest else []
     everything = (*(options or ("-machine", "q35")), *memory)
     if clock in (None, "virtual"):
-        clock = VirtualClock() if way == "loop" else GroupClock()
-    common = {"guest": guest, "way": way, "clock": clock, **settings}
+        clock = VirtualClock() if runner == "loop" else GroupClock()
+    common = {"guest": guest, "runner": runner, "clock": clock, **settings}
     source = make(*everything, **{"name": "source", **common})
     target = make(*everything, "-incoming", "defer", **{"name": "destination", **common})
     try:

@@ -21,7 +21,7 @@ from fakeqemu.testing.names import UnknownNameError
 
 if TYPE_CHECKING:
     from fakeqemu.journal import Entry
-    from fakeqemu.testing.machine.verification import Strictness
+    from fakeqemu.testing.machine.verification import Verifier
 
 #: stub's number, arguments, the model's value (None if it was not asked) -> value or Deferred
 CallTester = Callable[[int, dict[str, Any], Any], Any]
@@ -167,9 +167,9 @@ class Stubs:
     """The tester's half: `vm.stubs`."""
 
     def __init__(
-        self, schema: Schema, send: Callable[..., Any], strictness: Strictness | None = None
+        self, schema: Schema, send: Callable[..., Any], verifier: Verifier | None = None
     ) -> None:
-        self._strictness = strictness
+        self._verifier = verifier
         self._schema = schema
         #: hands a verb and its parameters to the machine
         self.send = send
@@ -229,8 +229,8 @@ class Stubs:
     def remove(self, number: int) -> None:
         """Take a stub back."""
         self.send("stub-remove", id=number)
-        if self._strictness is not None:
-            self._strictness.withdrawn("stub", number)
+        if self._verifier is not None:
+            self._verifier.disarm("stub", number)
 
     def clear(self) -> None:
         """Take all of them back."""
@@ -261,8 +261,8 @@ class Stubs:
             self._functions[number] = function
         self._added.append(number)
         self.send("stub-add", id=number, command=command, kind=kind, **members)
-        if self._strictness is not None:
-            self._strictness.prepared("stub", number, command, times or 1)
+        if self._verifier is not None:
+            self._verifier.arm("stub", number, command, times or 1)
         return number
 
 

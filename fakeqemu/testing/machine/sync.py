@@ -1,4 +1,4 @@
-"""The synchronous face: the same handle, its loop in a thread, its methods without await."""
+"""The synchronous API: the same handle, its loop in a thread, its methods without await."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from fakeqemu.journal import Entry, Journal
 from fakeqemu.model.events import Event
 from fakeqemu.profile import Profile
-from fakeqemu.testing.faults.api import FaultsFace
+from fakeqemu.testing.faults.api import FaultsApi
 from fakeqemu.testing.machine.fake import FakeQemu
-from fakeqemu.testing.machine.guest import GuestFace
+from fakeqemu.testing.machine.guest import GuestApi
 from fakeqemu.testing.machine.pair import pair
 from fakeqemu.testing.machine.stubs import Stubs
-from fakeqemu.testing.machine.verification import Strictness
+from fakeqemu.testing.machine.verification import Verifier
 from fakeqemu.testing.runners.thread import LoopThread
 
 #: how much longer than the machine's own deadline its thread may take, in seconds
@@ -25,38 +25,38 @@ _GRACE = 5.0
 class SyncFakeQemu:
     """One machine for tests that are not asynchronous. Use it with `with`, or `start`, `stop`.
 
-    `way` is "thread" (the machine itself is in the thread), "process" or "fork"; all other
+    `runner` is "thread" (the machine itself is in the thread), "process" or "fork"; all other
     settings are those of `FakeQemu`.
     """
 
     def __init__(
         self,
         *options: str,
-        way: str = "thread",
+        runner: str = "thread",
         thread: LoopThread | None = None,
         **settings: Any,
     ) -> None:
         settings.setdefault("client", False)
-        if way == "loop":
+        if runner == "loop":
             raise ValueError("without await a machine runs in a thread, a process or a fork")
-        self.way = way
-        self._handle = FakeQemu(*options, way=_inner(way), **settings)
+        self.runner = runner
+        self._handle = FakeQemu(*options, runner=_inner(runner), **settings)
         #: where its handle lives, alone or with others
         self._thread = thread
         self._running = False
         #: what goes wrong with this machine
-        self.faults = FaultsFace(
-            self._handle.profile, self._call, self._handle.seed, self._handle.strictness
+        self.faults = FaultsApi(
+            self._handle.profile, self._call, self._handle.seed, self._handle.verifier
         )
         #: what the guest does by itself, and how it reacts
-        self.guest = GuestFace(self._call)
+        self.guest = GuestApi(self._call)
         #: answers in place of the model's
         self.stubs: Stubs = self._handle.stubs
         self.stubs.send = self._call
 
     @staticmethod
     def pair(
-        *options: str, way: str = "thread", make: Any = None, **settings: Any
+        *options: str, runner: str = "thread", make: Any = None, **settings: Any
     ) -> tuple[SyncFakeQemu, SyncFakeQemu]:
         """A source and a destination that waits for it, on one clock; both are started.
 
@@ -67,12 +67,14 @@ class SyncFakeQemu:
         made: list[SyncFakeQemu] = []
 
         def handle(*each: str, **given: Any) -> FakeQemu:
-            machine = (make or SyncFakeQemu)(*each, **{**given, "way": way, "thread": thread})
+            machine = (make or SyncFakeQemu)(
+                *each, **{**given, "runner": runner, "thread": thread}
+            )
             made.append(machine)
             return machine._handle
 
         try:
-            thread.run(pair(handle, *options, way=_inner(way), **settings))
+            thread.run(pair(handle, *options, runner=_inner(runner), **settings))
         except BaseException:
             thread.stop()
             raise
@@ -192,9 +194,9 @@ class SyncFakeQemu:
         self._handle.deadline = seconds
 
     @property
-    def strictness(self) -> Strictness:
+    def verifier(self) -> Verifier:
         """Mistakes of the code under test, and what is expected of it."""
-        return self._handle.strictness
+        return self._handle.verifier
 
     @property
     def exit_code(self) -> int | None:
@@ -287,6 +289,6 @@ class SyncFakeQemu:
             self._thread.release()
 
 
-def _inner(way: str) -> str:
+def _inner(runner: str) -> str:
     """The way of a handle whose loop is in a thread already."""
-    return "loop" if way == "thread" else way
+    return "loop" if runner == "thread" else runner

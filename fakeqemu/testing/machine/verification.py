@@ -17,7 +17,7 @@ from typing import Any
 
 from fakeqemu.journal import Entry, Journal
 from fakeqemu.qapi.schema import Schema
-from fakeqemu.testing.names import UnknownNameError, mended
+from fakeqemu.testing.names import UnknownNameError, suggest_fix
 
 #: the kinds of mistakes, which `allow` may name
 KINDS = (
@@ -39,7 +39,7 @@ class StrictnessError(AssertionError):
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class Violation:
     """One thing that should not have been sent, or should have been."""
 
     #: one of KINDS
@@ -74,7 +74,7 @@ class Expectation:
 
 
 @dataclass
-class Prepared:
+class Armed:
     """A stub or a fault, and how often it still has to be come across."""
 
     what: str
@@ -89,21 +89,21 @@ class Prepared:
         return f"the {self.what} was added and never {verb}{times}"
 
 
-class Strictness:
+class Verifier:
     """One machine's mistakes, gathered from its journal."""
 
     def __init__(self, schema: Schema, allow: Iterable[str] = ()) -> None:
         self.allow = list(allow)
-        self.mistakes: list[Mistake] = []
+        self.mistakes: list[Violation] = []
         self._schema = schema
         self._sent: dict[str, dict[str, Any]] = {}
         self._expected: list[Expectation] = []
-        self._prepared: dict[tuple[str, int], Prepared] = {}
+        self._armed: dict[tuple[str, int], Armed] = {}
 
     def watch(self, entry: Entry) -> None:
         """Look at one entry of the journal."""
         data = entry.data
-        if (waited := self._prepared.get((entry.kind, data.get("number", 0)))) is not None:
+        if (waited := self._armed.get((entry.kind, data.get("number", 0)))) is not None:
             waited.left -= 1
         if entry.kind == "command":
             self._sent[entry.name] = data["arguments"]
@@ -127,15 +127,15 @@ class Strictness:
             raise UnknownNameError("command", command, self._schema.commands)
         self._expected.append(Expectation(command, arguments or {}, times))
 
-    def prepared(self, what: str, number: int, name: str, times: int = 1) -> None:
+    def arm(self, what: str, number: int, name: str, times: int = 1) -> None:
         """A "stub" or "fault" with this number is there to be come across `times` times."""
-        self._prepared[what, number] = Prepared(what, name, times)
+        self._armed[what, number] = Armed(what, name, times)
 
-    def withdrawn(self, what: str, number: int) -> None:
+    def disarm(self, what: str, number: int) -> None:
         """It was taken back."""
-        self._prepared.pop((what, number), None)
+        self._armed.pop((what, number), None)
 
-    def forgive(self, command: str, desc: str) -> None:
+    def acknowledge(self, command: str, desc: str) -> None:
         """The tester saw this refusal: it is no mistake of the code under test."""
         for index in range(len(self.mistakes) - 1, -1, -1):
             mistake = self.mistakes[index]
@@ -143,7 +143,7 @@ class Strictness:
                 del self.mistakes[index]
                 return
 
-    def allowed(self, mistake: Mistake) -> bool:
+    def allowed(self, mistake: Violation) -> bool:
         """Whether `allow` names the kind, the command, or a pattern that fits either."""
         return any(
             fnmatchcase(mistake.kind, pattern) or fnmatchcase(mistake.name, pattern)
@@ -166,10 +166,10 @@ class Strictness:
         wrong = [*self.mistakes]
         for expectation in self._expected if unmet else ():
             if (complaint := expectation.complaint(journal)) is not None:
-                wrong.append(Mistake("expectation", expectation.command, complaint))
-        for prepared in self._prepared.values() if unmet else ():
-            if prepared.left > 0:
-                wrong.append(Mistake("unused", prepared.name, prepared.complaint))
+                wrong.append(Violation("expectation", expectation.command, complaint))
+        for armed in self._armed.values() if unmet else ():
+            if armed.left > 0:
+                wrong.append(Violation("unused", armed.name, armed.complaint))
         wrong = [
             each
             for each in wrong
@@ -189,14 +189,14 @@ class Strictness:
             lines.append(f"seed: {seed}")
         return "\n".join(lines)
 
-    def _describe(self, number: int, mistake: Mistake) -> list[str]:
+    def _describe(self, number: int, mistake: Violation) -> list[str]:
         lines = [f"{number}. {mistake.kind}: {mistake.name}: {mistake.desc}"]
         if mistake.sent is None:
             return lines
         lines.append(f"   - {json.dumps(mistake.sent)}")
         if mistake.kind in ("unknown-command", "arguments"):
             sent = mistake.sent
-            right = mended(self._schema, sent["execute"], sent.get("arguments", {}))
+            right = suggest_fix(self._schema, sent["execute"], sent.get("arguments", {}))
             if right is not None and (better := _request(*right)) != sent:
                 lines.append(f"   + {json.dumps(better)}")
         return lines
@@ -204,7 +204,7 @@ class Strictness:
     def _add(self, kind: str, name: str, desc: str, sent: Any = None) -> None:
         if kind in ("unknown-command", "arguments", "phase", "not-modelled"):
             sent = _request(name, self._sent.get(name, {}))
-        self.mistakes.append(Mistake(kind, name, desc, sent))
+        self.mistakes.append(Violation(kind, name, desc, sent))
 
 
 def _request(command: str, arguments: dict[str, Any]) -> dict[str, Any]:

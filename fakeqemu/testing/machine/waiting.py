@@ -17,8 +17,8 @@ from fakeqemu.qapi.validate import SchemaViolation
 T = TypeVar("T")
 
 
-class Ears:
-    """A `shell.Listener` that can be waited on."""
+class EventWaiter:
+    """A `runner.Listener` that can be waited on."""
 
     def __init__(
         self,
@@ -49,21 +49,21 @@ class Ears:
         self.loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
 
-    def heard_entry(self, entry: Entry) -> None:
+    def entry_added(self, entry: Entry) -> None:
         """The journal has a new entry."""
         self._watch(entry)
         self._notify()
 
-    def heard_event(self, event: Event) -> None:
+    def event_sent(self, event: Event) -> None:
         """The machine sent an event."""
         self.events.append(event)
         self._notify()
 
-    def heard_violation(self, violation: SchemaViolation) -> None:
+    def violation_found(self, violation: SchemaViolation) -> None:
         """A reply or event does not match the schema."""
         self.violations.append(violation)
 
-    def heard_end(self) -> None:
+    def machine_ended(self) -> None:
         """The machine has ended."""
         self._notify()
         if self.on_end is not None:

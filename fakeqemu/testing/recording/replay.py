@@ -18,7 +18,7 @@ from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.streamer import JsonStream, ParseError
 from fakeqemu.qmp.request import NO_ID, failure, id_of
 from fakeqemu.qmp.session import encode_line
-from fakeqemu.testing.faults.fault_names import check_name
+from fakeqemu.testing.names import check_name
 from fakeqemu.testing.recording.format import Conversation, Exchange
 from fakeqemu.testing.recording.proxy import remove_socket, serve
 

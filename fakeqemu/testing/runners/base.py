@@ -25,8 +25,8 @@ from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.qapi.validate import SchemaViolation
-from fakeqemu.testing.machine.monitor_socketpair import PrivateMonitor
-from fakeqemu.testing.runners.commands import Engine
+from fakeqemu.testing.machine.monitor_socketpair import SocketpairMonitor
+from fakeqemu.testing.runners.controller import MachineController
 
 #: verbs that move the clock
 TIME_VERBS = frozenset({"advance", "jump", "run-until-idle", "settle"})
@@ -35,16 +35,16 @@ TIME_VERBS = frozenset({"advance", "jump", "run-until-idle", "settle"})
 class Listener(Protocol):
     """The handle, as the machine's surroundings see it. Called from any thread."""
 
-    def heard_entry(self, entry: Entry) -> None:
+    def entry_added(self, entry: Entry) -> None:
         """The journal has a new entry."""
 
-    def heard_event(self, event: Event) -> None:
+    def event_sent(self, event: Event) -> None:
         """The machine sent an event."""
 
-    def heard_violation(self, violation: SchemaViolation) -> None:
+    def violation_found(self, violation: SchemaViolation) -> None:
         """A reply or event does not match the schema."""
 
-    def heard_end(self) -> None:
+    def machine_ended(self) -> None:
         """The machine has ended, or its exit status is known now."""
 
     def answer_call(self, stub: int, arguments: dict[str, Any], value: Any) -> Any:
@@ -71,10 +71,10 @@ class Spec:
     scenario: str = ""
     seed: int = 0
     #: called with the machine before it boots; only where it is in this process
-    prepare: Sequence[Callable[[Machine], None]] = field(default=())
+    before_boot: Sequence[Callable[[Machine], None]] = field(default=())
 
 
-class Shell(Protocol):
+class Runner(Protocol):
     """One machine wherever it runs."""
 
     @property
@@ -109,7 +109,7 @@ class Shell(Protocol):
         """The same where nothing can be awaited."""
 
 
-class LoopShell:
+class InProcessRunner:
     """In the running event loop."""
 
     def __init__(self, spec: Spec) -> None:
@@ -119,9 +119,9 @@ class LoopShell:
         self.vm: Machine | None = None
         self._spec = spec
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._engine: Engine | None = None
+        self._controller: MachineController | None = None
         self._host: LoopHost | None = None
-        self._monitor: PrivateMonitor | None = None
+        self._monitor: SocketpairMonitor | None = None
         self._stopped = False
         self._waiting: set[asyncio.Future[Any]] = set()
 
@@ -139,18 +139,18 @@ class LoopShell:
         self.journal = vm.journal
         host.serve(vm)
         adapter = host.loop
-        vm.journal.listen(spec.listener.heard_entry)
-        vm.events.listen(spec.listener.heard_event)
+        vm.journal.listen(spec.listener.entry_added)
+        vm.events.listen(spec.listener.event_sent)
         vm.on_exit.append(self._exiting)
-        self._engine = Engine(
+        self._controller = MachineController(
             vm,
             adapter,
             call=spec.listener.answer_call,
-            complain=spec.listener.heard_violation,
+            complain=spec.listener.violation_found,
             check=spec.check,
         )
-        for prepare in spec.prepare:
-            prepare(vm)
+        for call in spec.before_boot:
+            call(vm)
         over: asyncio.Future[None] = loop.create_future()
 
         def finished(error: BaseException | None) -> None:
@@ -167,7 +167,7 @@ class LoopShell:
         if configuration.daemonize:
             raise StartupError("a machine in a test's own loop cannot -daemonize")
         if spec.client and vm.exit_code is None:
-            self._monitor = PrivateMonitor(vm, adapter)
+            self._monitor = SocketpairMonitor(vm, adapter)
             self.client_side = self._monitor.client_side
 
     async def ask(self, verb: str, **parameters: Any) -> Any:
@@ -195,9 +195,9 @@ class LoopShell:
 
     def call(self, verb: str, **parameters: Any) -> Any:
         """Do a verb."""
-        if self._engine is None:
+        if self._controller is None:
             raise RuntimeError("the machine is not started: use `async with` or await it first")
-        return self._engine.call(verb, parameters)
+        return self._controller.call(verb, parameters)
 
     @property
     def exit_code(self) -> int | None:
@@ -232,7 +232,7 @@ class LoopShell:
         return clock
 
     def _exiting(self, _code: int) -> None:
-        self._spec.listener.heard_end()
+        self._spec.listener.machine_ended()
         if self._loop is not None and not self._loop.is_closed():
             # the reply of the command that ends it still has to go out
             self._loop.call_soon(self.stop_now)

@@ -20,8 +20,8 @@ from fakeqemu.journal import Entry
 from fakeqemu.model.events import Event
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import error_of_class
-from fakeqemu.testing.machine.monitor_socketpair import PrivateMonitor
-from fakeqemu.testing.runners.commands import Engine
+from fakeqemu.testing.machine.monitor_socketpair import SocketpairMonitor
+from fakeqemu.testing.runners.controller import MachineController
 
 
 def attach(channel: int, client: int | None, *, check: bool = True) -> Callable[[Machine], None]:
@@ -35,7 +35,7 @@ def attach(channel: int, client: int | None, *, check: bool = True) -> Callable[
         vm.host.memory = PretendedMemory()
         Agent(vm, vm.host, socket.socket(fileno=channel), check)
         if client is not None:
-            monitor = PrivateMonitor(vm, vm.host.loop, socket.socket(fileno=client))
+            monitor = SocketpairMonitor(vm, vm.host.loop, socket.socket(fileno=client))
             vm.host.at_end(monitor.close)
 
     return prepare
@@ -51,7 +51,7 @@ class Agent:
         self._last_call = 0
         sock.setblocking(False)
         self._link = Link(host.loop, SocketEnd(sock), self._input, self._ended)
-        self._engine = Engine(
+        self._controller = MachineController(
             vm,
             host.loop,
             call=self._call_tester,
@@ -79,7 +79,7 @@ class Agent:
         return deferred
 
     def _input(self, data: bytes, _fds: list[int]) -> None:
-        self._engine.own_activity += 1
+        self._controller.own_activity += 1
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             self._message(json.loads(line))
@@ -94,7 +94,7 @@ class Agent:
             return
         number = message["id"]
         try:
-            value = self._engine.call(message["verb"], message["parameters"])
+            value = self._controller.call(message["verb"], message["parameters"])
         except Exception as error:
             self._tell({"id": number, "error": [type(error).__name__, str(error)]})
             return

@@ -1,31 +1,31 @@
-"""The ways to run a machine; the modules of a way are imported when it is used."""
+"""Where a machine runs; the modules of a runner are imported when it is used."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
-from fakeqemu.testing.runners.base import LoopShell, Shell, Spec
+from fakeqemu.testing.runners.base import InProcessRunner, Runner, Spec
 
-#: where a machine may run
-WAYS = ("loop", "thread", "process", "fork")
+#: the runners' names
+RUNNERS = ("loop", "thread", "process", "fork")
 
 
-def shell_of(way: str, spec: Spec) -> Shell:
-    """What runs a machine that way, not started yet."""
-    if way == "loop":
-        return LoopShell(spec)
-    if way == "thread":
-        from fakeqemu.testing.runners.thread import ThreadShell
+def make_runner(runner: str, spec: Spec) -> Runner:
+    """That runner for a machine, not started yet."""
+    if runner == "loop":
+        return InProcessRunner(spec)
+    if runner == "thread":
+        from fakeqemu.testing.runners.thread import ThreadRunner
 
-        return ThreadShell(spec)
-    from fakeqemu.testing.runners.subprocess import RemoteShell, launch_process
+        return ThreadRunner(spec)
+    from fakeqemu.testing.runners.subprocess import SubprocessRunner, launch_process
 
-    if way == "process":
-        return RemoteShell(spec, launch_process)
+    if runner == "process":
+        return SubprocessRunner(spec, launch_process)
     from fakeqemu.testing.runners.forkclient import launch_fork
 
-    return RemoteShell(spec, launch_fork)
+    return SubprocessRunner(spec, launch_fork)
 
 
 def make_directory() -> Path:

@@ -79,7 +79,7 @@ class ErrorFile:
         return self._text
 
 
-class RemoteShell:
+class SubprocessRunner:
     """In a process that `launch` starts."""
 
     def __init__(self, spec: Spec, launch: Launch) -> None:
@@ -187,8 +187,8 @@ class RemoteShell:
             raise ClockError(
                 "a machine in another process has a clock of its own: clock='virtual' or 'real'"
             )
-        if spec.prepare:
-            raise ValueError("prepare functions need a machine in this process")
+        if spec.before_boot:
+            raise ValueError("before_boot needs a machine in this process")
         arguments = ["run", "--profile", spec.profile.name, "--clock", spec.clock]
         arguments += ["--speed", str(spec.speed)]
         arguments += ["--private-channel", ",".join(map(str, fds))]
@@ -247,21 +247,21 @@ class RemoteShell:
         if "entry" in message:
             entry = Entry(*message["entry"])
             self.journal.add(entry)
-            listener.heard_entry(entry)
+            listener.entry_added(entry)
         elif "event" in message:
-            listener.heard_event(Event(*message["event"]))
+            listener.event_sent(Event(*message["event"]))
         elif "id" in message:
             self._answered(message)
         elif "call" in message:
             self._answer_call(message)
         elif "violation" in message:
-            listener.heard_violation(SchemaViolation(message["violation"]))
+            listener.violation_found(SchemaViolation(message["violation"]))
         elif "ready" in message:
             if self._ready is not None and not self._ready.done():
                 self._ready.set_result(None)
         elif "exit" in message:
             self._exit = message["exit"]
-            listener.heard_end()
+            listener.machine_ended()
 
     def _answered(self, message: dict[str, Any]) -> None:
         number = message["id"]
@@ -306,7 +306,7 @@ class RemoteShell:
             else:
                 self._ready.set_exception(self._start_error())
         elif self._loop is not None and not self._loop.is_closed():
-            self._spec.listener.heard_end()
+            self._spec.listener.machine_ended()
 
     def _start_error(self) -> StartupError:
         """What a machine that ended before it was ready says of it."""

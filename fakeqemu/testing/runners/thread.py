@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from fakeqemu.journal import Journal
-from fakeqemu.testing.runners.base import LoopShell, Spec
+from fakeqemu.testing.runners.base import InProcessRunner, Spec
 
 T = TypeVar("T")
 
@@ -83,13 +83,13 @@ class LoopThread:
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
 
 
-class ThreadShell:
-    """A `LoopShell` in a thread of its own."""
+class ThreadRunner:
+    """A `InProcessRunner` in a thread of its own."""
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._thread = LoopThread()
-        self._inner = LoopShell(spec)
+        self._inner = InProcessRunner(spec)
         self.stderr = self._inner.stderr
 
     @property

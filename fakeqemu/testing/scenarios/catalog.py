@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from fakeqemu.testing.faults.fault_names import check_name
 from fakeqemu.testing.faults.model import (
     FAULTS,
     Coalesce,
@@ -28,6 +27,7 @@ from fakeqemu.testing.faults.model import (
     WrongId,
     make_fault,
 )
+from fakeqemu.testing.names import check_name
 
 
 @dataclass(frozen=True, slots=True)

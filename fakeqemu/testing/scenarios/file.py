@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.migration.transfer.model import Workload
 from fakeqemu.profile import Profile
-from fakeqemu.testing.faults.fault_names import check_name
 from fakeqemu.testing.faults.injector import Faults
 from fakeqemu.testing.faults.model import Fault, check_fault
 from fakeqemu.testing.machine.guest import guest_does, manners_of, workload_members
+from fakeqemu.testing.names import check_name
 from fakeqemu.testing.read_file import read_toml
 from fakeqemu.testing.scenarios.catalog import SCENARIOS, faults_named
 from fakeqemu.testing.scenarios.stages import Stage, Stages, check_stage

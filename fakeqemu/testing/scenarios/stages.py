@@ -14,9 +14,9 @@ from fakeqemu.clock import SECOND
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.validate import SchemaViolation, check_event
 from fakeqemu.qmp.dispatch import dispatcher_of
-from fakeqemu.testing.faults.fault_names import check_name
 from fakeqemu.testing.faults.model import Exit, check_fault
 from fakeqemu.testing.machine.guest import check_verb, guest_does
+from fakeqemu.testing.names import check_name
 
 if TYPE_CHECKING:
     from fakeqemu.journal import Entry

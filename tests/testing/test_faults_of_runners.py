@@ -15,14 +15,14 @@ from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing import FakeQemu, UnknownNameError
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
-WAYS = ("loop", "thread", "process", "fork")
+RUNNERS = ("loop", "thread", "process", "fork")
 Make = Callable[..., FakeQemu]
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=RUNNERS)
 def make(request: pytest.FixtureRequest) -> Make:
     def make(*options: str, **settings: Any) -> FakeQemu:
-        settings = {"profile": "10.0", "client": False, "way": request.param, **settings}
+        settings = {"profile": "10.0", "client": False, "runner": request.param, **settings}
         return FakeQemu(*NONE, *options, **settings)
 
     return make

@@ -15,14 +15,14 @@ from fakeqemu.qapi.validate import SchemaViolation
 from fakeqemu.testing import FakeQemu, QmpError, StrictnessError, SyncFakeQemu, UnknownNameError
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
-WAYS = ("loop", "thread", "process", "fork")
+RUNNERS = ("loop", "thread", "process", "fork")
 Make = Callable[..., FakeQemu]
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=RUNNERS)
 def make(request: pytest.FixtureRequest) -> Make:
     def make(*options: str, **settings: Any) -> FakeQemu:
-        return FakeQemu(*NONE, *options, profile="10.0", way=request.param, **settings)
+        return FakeQemu(*NONE, *options, profile="10.0", runner=request.param, **settings)
 
     return make
 
@@ -178,12 +178,12 @@ async def test_nothing_is_left_behind(make: Make) -> None:
     assert set(os.listdir("/proc/self/fd")) == fds  # noqa: PTH208
 
 
-# -- the synchronous face ------------------------------------------------------------------------
+# -- the synchronous API ------------------------------------------------------------------------
 
 
 @pytest.fixture(params=("thread", "process", "fork"))
 def sync_vm(request: pytest.FixtureRequest) -> Iterator[SyncFakeQemu]:
-    with FakeQemu.sync(*NONE, profile="10.0", way=request.param, clock="virtual") as machine:
+    with FakeQemu.sync(*NONE, profile="10.0", runner=request.param, clock="virtual") as machine:
         yield machine
 
 
@@ -212,4 +212,4 @@ def test_a_sync_machine_is_strict_too() -> None:
 
 def test_unknown_ways_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'thread'"):
-        FakeQemu(way="threads")
+        FakeQemu(runner="threads")

@@ -12,18 +12,18 @@ import pytest
 
 from fakeqemu.testing import FakeQemu, GroupClock, SyncFakeQemu
 
-WAYS = ("loop", "thread", "process", "fork")
+RUNNERS = ("loop", "thread", "process", "fork")
 BUSY = {"memory": "64G", "dirty-rate": "2G/s"}
 EVENTS = [{"capability": "events", "state": True}]
 Pair = Callable[..., Any]
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=RUNNERS)
 async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
     made: list[FakeQemu] = []
 
     async def pair(*options: str, **settings: Any) -> tuple[FakeQemu, FakeQemu]:
-        settings = {"profile": "10.0", "way": request.param, **settings}
+        settings = {"profile": "10.0", "runner": request.param, **settings}
         machines = await FakeQemu.pair(*options, **settings)
         made.extend(machines)
         return machines
@@ -154,9 +154,9 @@ async def test_stop_hangs_while_postcopy_is_paused(pair: Pair, side: str) -> Non
 
 
 async def test_one_seed_gives_one_journal_everywhere() -> None:
-    async def run(way: str, seed: int) -> str:
+    async def run(runner: str, seed: int) -> str:
         src, dst = await FakeQemu.pair(
-            profile="10.0", guest={"memory": "4G", "dirty-rate": "64M/s"}, seed=seed, way=way
+            profile="10.0", guest={"memory": "4G", "dirty-rate": "64M/s"}, seed=seed, runner=runner
         )
         async with src, dst:
             for machine in (src, dst):
@@ -172,16 +172,16 @@ async def test_one_seed_gives_one_journal_everywhere() -> None:
         return src.journal.to_lines() + dst.journal.to_lines()
 
     first = await run("loop", 1)
-    for way in WAYS:
-        assert await run(way, 1) == first
+    for runner in RUNNERS:
+        assert await run(runner, 1) == first
     assert await run("loop", 2) != first
 
 
 async def test_a_group_may_be_mixed() -> None:
     clock = GroupClock()
     src, dst = (
-        FakeQemu("-machine", "q35", *more, profile="10.0", way=way, clock=clock)
-        for way, more in (("thread", ()), ("process", ("-incoming", "defer")))
+        FakeQemu("-machine", "q35", *more, profile="10.0", runner=runner, clock=clock)
+        for runner, more in (("thread", ()), ("process", ("-incoming", "defer")))
     )
     async with src, dst:
         await dst.qmp("migrate-incoming", uri=dst.migration_uri)
@@ -194,10 +194,10 @@ async def test_a_group_may_be_mixed() -> None:
         await src.advance(1)
 
 
-@pytest.mark.parametrize("way", ["thread", "process", "fork"])
-def test_a_pair_without_await(way: str) -> None:
+@pytest.mark.parametrize("runner", ["thread", "process", "fork"])
+def test_a_pair_without_await(runner: str) -> None:
     src, dst = SyncFakeQemu.pair(
-        profile="10.0", guest=BUSY, way=way, seed=3, name="one", client=True
+        profile="10.0", guest=BUSY, runner=runner, seed=3, name="one", client=True
     )
     with src, dst:
         src.qmp("migrate", uri=dst.migration_uri)
@@ -211,11 +211,11 @@ def test_a_pair_without_await(way: str) -> None:
     assert not src.directory.exists() and not dst.directory.exists()
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_a_machine_may_end_while_time_passes(way: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("runner", RUNNERS)
+async def test_a_machine_may_end_while_time_passes(runner: str, tmp_path: Path) -> None:
     file = tmp_path / "scenario.toml"
     file.write_text("[[stages]]\nwhen = { time = 30 }\nthen = { exit = 3 }")
-    settings: dict[str, Any] = {"profile": "10.0", "way": way, "clock": "virtual"}
+    settings: dict[str, Any] = {"profile": "10.0", "runner": runner, "clock": "virtual"}
     machine = await FakeQemu("-machine", "none", scenario=file, **settings)
     await machine.advance(60)
     assert await machine.wait_exit() == 3

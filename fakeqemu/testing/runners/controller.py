@@ -24,7 +24,7 @@ from fakeqemu.testing.machine.guest import guest_does
 from fakeqemu.testing.machine.stubs import CallTester, MachineStubs, Stub
 
 
-class Engine:
+class MachineController:
     """One machine under a tester's hands."""
 
     def __init__(
