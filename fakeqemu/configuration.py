@@ -4,6 +4,8 @@ Nothing here decides anything. `boot.options` fills it in one walk over argv; th
 steps read it in QEMU's order, so that each fault is found at the step where QEMU finds it.
 Every option keeps its *location*, the text QEMU puts before an error about it
 (`-device nosuch`), because most options are only judged long after they were read.
+
+See system/vl.c: qemu_init().
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ Reading and making are apart, as in QEMU: `-chardev` and the legacy addresses of
 into the chardev group while options are parsed; what a backend needs is judged when the device
 is made, `chardev_options` and `monitor_options` being asked one by one. `-serial` addresses are
 not read before their own step: `legacy_device`.
+
+See system/vl.c: serial_parse() and monitor_parse(); chardev/char.c: qemu_chr_new_from_opts() and
+qemu_chr_parse_compat(); monitor/monitor.c: monitor_init_opts().
 """
 
 from __future__ import annotations

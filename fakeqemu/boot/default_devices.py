@@ -2,6 +2,9 @@
 
 Decided once the machine type is known, before any backend is made: ports and a monitor on
 virtual consoles, or all on standard input and output with -nographic.
+
+See system/vl.c: qemu_disable_default_devices(), qemu_create_default_devices() and
+default_driver_check().
 """
 
 from __future__ import annotations

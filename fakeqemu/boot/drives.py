@@ -2,6 +2,9 @@
 
 What a machine brings along by itself (a CD drive, a floppy) was recorded with it; so the drive
 at that place is found in the recorded tree, and others get a device made for them.
+
+See system/vl.c: configure_blockdev(), drive_init_func() and default_drive(); blockdev.c:
+drive_new() and drive_check_orphaned().
 """
 
 from __future__ import annotations

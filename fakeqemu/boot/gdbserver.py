@@ -1,4 +1,7 @@
-"""-gdb, -s and the human monitor's `gdbserver`: what they name, checked and opened."""
+"""-gdb, -s and the human monitor's `gdbserver`: what they name, checked and opened.
+
+See gdbstub/system.c: gdbserver_start(); monitor/hmp-cmds.c: hmp_gdbserver().
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ The order is what management software trips over: what exists when, what an earl
 which of two faults is reported. Each step is a function in `boot.steps`; a step that real QEMU
 blocks in is a generator and yields a request to whoever drives the boot. Every step leaves one
 entry in the journal with what it read.
+
+See system/vl.c: qemu_init(); system/main.c.
 """
 
 from __future__ import annotations

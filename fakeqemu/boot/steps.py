@@ -3,6 +3,9 @@
 A step reads the configuration, makes its part of the machine and notes for the journal what it
 has looked at. Refusals are `StartupError`; a `QapiError` that escapes is one without location.
 Steps in which real QEMU blocks are generators.
+
+See system/vl.c: qemu_create_early_backends(), qemu_create_machine(), qemu_create_late_backends()
+and qemu_process_early_options().
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The steps of the boot from the net backends to the running guest."""
+"""The steps of the boot from the net backends to the running guest.
+
+See system/vl.c: qmp_x_exit_preconfig(), qemu_init_board(), qemu_create_cli_devices() and
+qemu_machine_creation_done().
+"""
 
 from __future__ import annotations
 

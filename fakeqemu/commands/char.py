@@ -1,4 +1,8 @@
-"""Commands of QAPI's char and yank modules."""
+"""Commands of QAPI's char and yank modules.
+
+See qapi/char.json; qapi/yank.json; chardev/char.c: qmp_chardev_add() and qmp_query_chardev();
+util/yank.c: qmp_yank().
+"""
 
 from __future__ import annotations
 

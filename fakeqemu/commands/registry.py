@@ -12,6 +12,8 @@ not sent is not passed: give it a default. Return the reply's `return` value; No
 Raise `QapiError` to refuse. `monitor=True` passes the calling monitor as keyword `monitor`
 (None when there is none); `raw=True` passes all arguments as one keyword `arguments`, under
 the names the client used. A command that answers later returns a `Deferred`.
+
+See qapi/qmp-registry.c: qmp_register_command(); qapi/qmp-dispatch.c: qmp_dispatch().
 """
 
 from __future__ import annotations

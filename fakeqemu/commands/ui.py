@@ -1,6 +1,10 @@
 """Commands of QAPI's ui module: VNC displays, pictures of consoles, input.
 
 SPICE is never there: what asks for it is refused as QEMU refuses it where nobody asked for it.
+
+See qapi/ui.json; ui/vnc.c: qmp_query_vnc(); ui/ui-qmp-cmds.c: qmp_set_password() and
+qmp_screendump(); monitor/qmp-cmds.c: qmp_add_client(); ui/input-legacy.c: qmp_send_key();
+ui/input.c: qmp_input_send_event().
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Formats and protocols as bytes that need no machine: images, streams, displays, dumps."""
+"""Formats and protocols without a machine: qcow2, NBD, migration stream, RFB, pictures."""

@@ -1,6 +1,8 @@
 """DES in its plainest form, one block at a time: VNC's password authentication is built on it.
 
 Python has none. It protects nothing today; here it only has to agree with VNC clients.
+
+See ui/vnc.c: protocol_client_auth_vnc(); crypto/cipher.c: qcrypto_cipher_new().
 """
 
 from __future__ import annotations

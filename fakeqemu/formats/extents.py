@@ -1,4 +1,7 @@
-"""Pieces of images and what can go wrong with them: common to formats and block drivers."""
+"""Pieces of images and what can go wrong with them: common to formats and block drivers.
+
+See include/block/block-common.h: BDRV_MAX_LENGTH.
+"""
 
 from __future__ import annotations
 

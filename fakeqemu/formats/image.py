@@ -1,4 +1,8 @@
-"""Pictures: what a console shows, letters drawn into it, and the file formats it is saved in."""
+"""Pictures: what a console shows, letters drawn into it, and the file formats it is saved in.
+
+See ui/ui-qmp-cmds.c: ppm_save() and png_save(); ui/console.c: qemu_create_placeholder_surface();
+ui/console-vc.c: vga_putcharxy().
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Versions 3.3 to 3.8, no authentication or a password, the raw encoding, changes of size. What
 VNC offers beyond is not asked for by clients that are not offered it; keys and pointers are
 noted for the tester.
+
+See ui/vnc.c: vnc_connect(), protocol_version(), protocol_client_init() and protocol_client_msg().
 """
 
 from __future__ import annotations

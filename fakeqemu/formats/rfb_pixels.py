@@ -1,4 +1,7 @@
-"""How a VNC client wants its pixels: bits, colours, byte order."""
+"""How a VNC client wants its pixels: bits, colours, byte order.
+
+See ui/vnc.c: set_pixel_format() and vnc_write_pixels_generic().
+"""
 
 from __future__ import annotations
 

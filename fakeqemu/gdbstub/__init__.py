@@ -1,1 +1,1 @@
-"""The gdb server without I/O: packets, registers, queries (gdbstub/*.c)."""
+"""The gdb server without I/O: packets, registers, queries. See gdbstub/gdbstub.c."""

@@ -2,7 +2,7 @@
 
 An unknown packet, and one whose parameters cannot be read, is answered with an empty one. Error
 numbers are QEMU's: 22 for what makes no sense, 14 for what cannot be reached. See
-gdbstub/gdbstub.c.
+gdbstub/gdbstub.c: gdb_handle_packet().
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What gdb asks and sets by name: `q` and `Q` packets. See gdbstub/gdbstub.c, gdb_gen_query_table.
+"""What gdb asks and sets by name: `q` and `Q` packets. See gdbstub/gdbstub.c: handle_gen_query().
 
 A name that is not known is answered with an empty packet.
 """

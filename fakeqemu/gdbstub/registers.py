@@ -1,6 +1,6 @@
 """An x86 CPU's registers as gdb numbers them: which they are and how wide, read and written.
 
-The numbers are those of the feature `i386-64bit.xml`; see target/i386/gdbstub.c. While no 64-bit
+The numbers are those of the feature `i386-64bit.xml`. See target/i386/gdbstub.c. While no 64-bit
 code runs, general registers show their lower half, and control registers take 4 bytes.
 """
 

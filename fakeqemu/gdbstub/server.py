@@ -2,7 +2,7 @@
 
 A frontend of a character device. What packets ask is in `gdbcommands`; here are the connection,
 the CPUs that are current, breakpoints, and how the debugger's stops and the machine's go
-together. See gdbstub/gdbstub.c and system.c (7.2: gdbstub.c and softmmu.c).
+together. See gdbstub/gdbstub.c: gdb_handle_packet(); gdbstub/system.c: gdbserver_start().
 
 No instruction is executed here: a single step ends at the instruction where it began, and a
 breakpoint is hit if it is where a CPU is when it is resumed.

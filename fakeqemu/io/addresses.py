@@ -2,6 +2,9 @@
 
 A flat SocketAddress in, a socket out. Texts are those of QEMU's socket helpers, which every
 user of sockets (character devices, migration, NBD) shares.
+
+See util/qemu-sockets.c: socket_listen(), socket_connect(), inet_listen_saddr() and
+inet_connect_saddr().
 """
 
 from __future__ import annotations

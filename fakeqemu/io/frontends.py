@@ -1,4 +1,7 @@
-"""Who sits on the character devices of a machine with a world: monitors, qtest, gdb."""
+"""Who sits on the character devices of a machine with a world: monitors, qtest, gdb.
+
+See monitor/monitor.c: monitor_init(); system/qtest.c: qtest_server_init().
+"""
 
 from __future__ import annotations
 

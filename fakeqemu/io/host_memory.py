@@ -2,6 +2,8 @@
 
 What a kernel refuses depends on its memory, its overcommit policy and the process's limits; a
 real QEMU on the same machine is told the same. Nothing is touched, so nothing is used.
+
+See util/oslib-posix.c: qemu_anon_ram_alloc(); util/mmap-alloc.c: qemu_ram_mmap().
 """
 
 from __future__ import annotations

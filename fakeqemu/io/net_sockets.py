@@ -1,7 +1,7 @@
 """Sockets under network backends that bind and connect in ways of their own.
 
-Texts are those of QEMU's net/socket.c and net/dgram.c; backends on a SocketAddress use the
-helpers that character devices and migration have (`addresses`).
+Texts are those of net/socket.c: net_socket_mcast_create() and net/dgram.c; backends on a
+SocketAddress use the helpers that character devices and migration have (`addresses`).
 """
 
 from __future__ import annotations

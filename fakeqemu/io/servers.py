@@ -1,4 +1,7 @@
-"""Sockets that serve clients of the machine: listening at every address a name stands for."""
+"""Sockets that serve clients of the machine: listening at every address a name stands for.
+
+See io/net-listener.c: qio_net_listener_open_sync().
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""."""
+"""Live migration of both sides, CPR and dirty bitmaps; QEMU's directory migration/."""

@@ -3,6 +3,9 @@
 The block room keeps a bitmap as intervals of dirty grains; the stream wants words of bits.
 A disk may be huge and hardly written to, so stretches without a dirty grain are one record,
 whatever their length.
+
+See migration/block-dirty-bitmap.c: init_dirty_bitmap_migration(), dirty_bitmap_save_iterate() and
+dirty_bitmap_load().
 """
 
 from __future__ import annotations

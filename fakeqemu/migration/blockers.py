@@ -5,6 +5,8 @@ path, an explicit blocker gives its own reason and may hold for some modes only.
 `--only-migratable` neither can come into being; while a migration runs no blocker can.
 Memory that no other process can map blocks the modes that would hand it over; that is worked
 out from the memory there is when somebody asks.
+
+See migration/migration.c: migrate_add_blocker() and migration_is_blocked().
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ Guest memory does not travel: it is shared, and the new process maps the descrip
 old one has saved. They go ahead of the migration, over a channel of their own (cpr-transfer)
 or through exec (cpr-exec). So all memory has to be such that another process can map it; what
 is not stands against the migration.
+
+See migration/cpr.c: cpr_save_fd(), cpr_find_fd() and cpr_state_save(); migration/migration.c:
+qmp_migrate().
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@
 On a channel each descriptor travels with a byte of its own; in a file it is its number. The
 reader goes by what came so far, and is done only when it has seen the byte after the list, or
 the end: there may be a subsection.
+
+See migration/cpr.c: cpr_state_save(), cpr_state_load() and vmstate_cpr_fd.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""query-migrate: both sides of a machine as one MigrationInfo."""
+"""query-migrate: both sides of a machine as one MigrationInfo.
+
+See migration/migration.c: qmp_query_migrate(), fill_source_migration_info() and
+fill_destination_migration_info().
+"""
 
 from __future__ import annotations
 

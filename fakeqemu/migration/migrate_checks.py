@@ -1,4 +1,8 @@
-"""What `migrate` checks before anything happens, in QEMU's order."""
+"""What `migrate` checks before anything happens, in QEMU's order.
+
+See migration/migration.c: migrate_prepare(), migration_channels_and_transport_compatible() and
+migration_is_blocked().
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,9 @@ of accelerator and machine, then `-global`, then what `-incoming config:` left i
 store, each on top of the last; then one check of everything. What users call parameters
 and capabilities are properties of this object (most of them, some with an `x-` before the
 name); it has a few more that only say how the stream is written.
+
+See migration/migration.c: migration_object_init() and migration_instance_init();
+migration/options.c: migration_properties.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 State names are QEMU's MigrationStatus. A row is a change, what brings it about, and the trait
 that a version must have (or, with a `!`, must not have) for it; rows with states that a version
 does not know fall away by themselves. A change outside the table is a bug of ours.
+
+See migration/migration.c: migrate_set_state().
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The threads of a source: what query-migrationthreads lists, see migration/threadinfo.c."""
+"""The threads of a source: what query-migrationthreads lists.
+
+See migration/threadinfo.c: qmp_query_migrationthreads().
+"""
 
 from __future__ import annotations
 

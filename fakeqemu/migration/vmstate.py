@@ -1,4 +1,8 @@
-"""The machine as a stream and a transfer see it: names, sizes, and pages that are not zero."""
+"""The machine as a stream and a transfer see it: names, sizes, and pages that are not zero.
+
+See migration/savevm.c: qemu_savevm_state_setup(), configuration_post_load() and
+vmstate_register_ram().
+"""
 
 from __future__ import annotations
 

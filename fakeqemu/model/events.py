@@ -1,4 +1,7 @@
-"""Events as the machine emits them; who hears them, and how often, is the monitors' affair."""
+"""Events as the machine emits them; who hears them, and how often, is the monitors' affair.
+
+See monitor/monitor.c: qapi_event_emit().
+"""
 
 from __future__ import annotations
 

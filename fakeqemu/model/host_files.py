@@ -2,6 +2,8 @@
 
 Names that QEMU's own package brings (`efi-virtio.rom`, `bios-256k.bin`) are there whether or not
 this host has them, as they were where the profile was recorded.
+
+See system/datadir.c: qemu_find_file().
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ DATA_DIRECTORIES = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu
 def find_file(vm: Machine, name: str) -> str | None:
     """Where the firmware file `name` is; None if it is nowhere.
 
-    See util/datadir.c: qemu_find_file(): as it stands, then in the directories of -L and QEMU's.
+    See system/datadir.c: qemu_find_file(): as it stands, then in the directories of -L and QEMU's.
     """
     if vm.host.file_error(name) is None:
         return name

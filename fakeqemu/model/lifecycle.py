@@ -3,6 +3,9 @@
 QEMU turns these requests into flags that its main loop looks at before the reply of the
 command goes out; so everything here happens at once, and the events come before the reply.
 The process ends after the reply: `on_exit` callbacks only say that it is to end.
+
+See system/cpus.c: vm_start(), vm_stop() and do_vm_stop(); system/runstate.c: qemu_system_reset(),
+qemu_system_guest_panicked() and main_loop_should_exit(); monitor/qmp-cmds.c: qmp_cont().
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The virtual machine: the parts a management tool can see, held together.
 
 Each part owns its own state; this class owns none but the parts and where the boot stands.
+
+See hw/core/machine.c: machine_initfn().
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 States carry QEMU's names. A change the table does not know is a bug of ours (QEMU aborts
 there), never a client's mistake: commands look before they ask.
+
+See system/runstate.c: runstate_transitions_def and runstate_set().
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Trace events: which there are is recorded, which are on is kept; none ever happens."""
+"""Trace events: which there are is recorded, which are on is kept; none ever happens.
+
+See trace/control.c: trace_event_name(), trace_event_iter_next() and trace_enable_events().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Who can be yanked: sockets, whoever owns them, end their connection when told so."""
+"""Who can be yanked: sockets, whoever owns them, end their connection when told so.
+
+See util/yank.c: yank_register_instance(), yank_register_function() and qmp_yank().
+"""
 
 from __future__ import annotations
 

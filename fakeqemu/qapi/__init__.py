@@ -1,1 +1,1 @@
-"""The schema language: types, visitors, error classes and texts."""
+"""The schema language: types, visitors, error classes; QEMU's directory qapi/."""

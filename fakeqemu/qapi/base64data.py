@@ -1,4 +1,7 @@
-"""Base64 as QEMU reads it: strict about letters, lenient about their number."""
+"""Base64 as QEMU reads it: strict about letters, lenient about their number.
+
+See util/base64.c: qbase64_decode().
+"""
 
 from __future__ import annotations
 

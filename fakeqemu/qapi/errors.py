@@ -7,6 +7,8 @@
 * `StartupError`: QEMU would print this text and leave with `code`.
 * anything else that escapes is a bug of ours (`fakeqemu.guard`); its client is sent an
   `InternalError`.
+
+See util/error.c: error_setg_internal(); qapi/qmp-dispatch.c: qmp_error_response().
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ class AbortError(FakeQemuError):
 class FilePlace(str):
     """A place in a file that an option names (`x.cfg:3`), or a message that starts with one.
 
-    QEMU puts no space between its own name and it; see util/qemu-error.c: print_loc().
+    QEMU puts no space between its own name and it. See util/error-report.c: print_loc().
     """
 
     __slots__ = ()

@@ -1,6 +1,8 @@
 """`-compat`: what happens to deprecated and unstable interfaces.
 
 Input may be refused (or end the process), output may be left out.
+
+See qapi/qapi-util.c: compat_policy_input_ok(); qapi/qmp-dispatch.c: qmp_dispatch().
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 QEMU keeps objects in a hash table and walks it bucket by bucket, so the order of members in
 replies, in `json:` file names and in which of two mistakes is reported first follows from the
 names alone. Python keeps insertion order; these functions give QEMU's order.
+
+See qobject/qdict.c: tdb_hash() and qdict_next_entry().
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Introspection hides what clients need not know: the names of types and how wide integers are.
 Error texts show both, so `Naming` (data made by `scripts/make_qapi_names`) puts them back.
 Types are made when they are first asked for: a command line needs few of them.
+
+See monitor/qmp-cmds-control.c: qmp_query_qmp_schema(); scripts/qapi/introspect.py.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Clients match on these, so each stands here once. `name` is a member's path
 (`a.b[0].c`) where QEMU shows the path, its last part where QEMU shows only that.
+
+See include/qapi/qmp/qerror.h; qapi/qobject-input-visitor.c: qobject_input_check_struct().
 """
 
 from __future__ import annotations

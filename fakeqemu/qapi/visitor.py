@@ -4,6 +4,9 @@ Members are visited in schema order, those of a base first, then the variant's; 
 trouble comes before the next member's, members nobody asked for come last. Two flavours share
 this walk: JSON from the wire and strings from `key=value` (`keyval`). The path of a member shows
 in most texts, in some only its last part: that is so in QEMU.
+
+See qapi/qobject-input-visitor.c: qobject_input_visitor_new() and qobject_input_check_struct();
+qapi/qapi-visit-core.c: visit_type_enum().
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 QEMU has one dispatcher for all its QMP monitors. A command that answers later (`Deferred`)
 holds up the in-band requests of every session; out-of-band ones run at once.
+
+See monitor/qmp.c: monitor_qmp_dispatcher_co(); qapi/qmp-dispatch.c: qmp_dispatch().
 """
 
 from __future__ import annotations

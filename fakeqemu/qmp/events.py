@@ -3,6 +3,8 @@
 What a guest can provoke at will is limited for the whole process: the first of its kind goes
 out at once, of those that follow within a second only the last, when the second is over. Which
 events, how long and what makes two of a kind is data (`schemas/overlays/event-limits.json`).
+
+See monitor/monitor.c: monitor_qapi_event_queue_no_reenter() and monitor_qapi_event_conf.
 """
 
 from __future__ import annotations

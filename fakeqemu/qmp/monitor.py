@@ -1,4 +1,7 @@
-"""A QMP monitor: the frontend that gives each client of a character device its own session."""
+"""A QMP monitor: the frontend that gives each client of a character device its own session.
+
+See monitor/qmp.c: monitor_qmp_event() and monitor_init_qmp().
+"""
 
 from __future__ import annotations
 

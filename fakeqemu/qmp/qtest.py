@@ -2,6 +2,8 @@
 
 One request a line, words between single spaces, one answer each. Lines that the real server
 dies of (a word missing, a number that is none) are answered with FAIL.
+
+See system/qtest.c: qtest_process_command() and qtest_process_inbuf().
 """
 
 from __future__ import annotations

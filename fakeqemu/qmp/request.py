@@ -1,4 +1,7 @@
-"""What a message from a client asks for, and what a message to one looks like."""
+"""What a message from a client asks for, and what a message to one looks like.
+
+See qapi/qmp-dispatch.c: qmp_dispatch_check_obj() and qmp_error_response().
+"""
 
 from __future__ import annotations
 

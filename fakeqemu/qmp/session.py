@@ -4,6 +4,9 @@ QEMU reads a monitor byte by byte and stops after each request until it is answe
 out-of-band execution negotiated it reads on until eight wait. What that means to a client is
 kept here: input not read yet is parsed only when its turn comes, so a request sees the session
 as the requests before it left it.
+
+See monitor/qmp.c: qmp_greeting(), handle_qmp_command() and monitor_qmp_read();
+monitor/qmp-cmds-control.c: qmp_caps_accept().
 """
 
 from __future__ import annotations

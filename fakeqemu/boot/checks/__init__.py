@@ -1,1 +1,1 @@
-"""What the boot steps check of the configuration, each at its own step."""
+"""Checks of the configuration, one module per group of options. See system/vl.c."""

@@ -2,6 +2,9 @@
 
 Companion of `checks`; only what can be told from the command line alone is judged here. What
 needs other objects (a chardev, a netdev, an image) is judged by whoever makes the backend.
+
+See system/vl.c: parse_display() and fsdev_init_func(); net/net.c: net_param_nic() and
+net_init_clients(); replay/replay.c: replay_configure(); system/tpm.c: tpm_config_parse().
 """
 
 from __future__ import annotations

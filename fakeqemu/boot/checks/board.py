@@ -1,4 +1,8 @@
-"""What a board makes of the command line when it is put together."""
+"""What a board makes of the command line when it is put together.
+
+See system/vl.c: qemu_resolve_machine_memdev(); hw/i386/pc.c: pc_memory_init(); hw/nvram/fw_cfg.c:
+fw_cfg_reboot() and fw_cfg_bootsplash().
+"""
 
 from __future__ import annotations
 

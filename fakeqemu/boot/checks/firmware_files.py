@@ -1,6 +1,9 @@
 """Host files that the board loads: firmware, kernel, option ROMs, flash, fw_cfg items.
 
 Their content runs nowhere here, but a missing or misshapen one ends a start as in QEMU.
+
+See hw/i386/x86-common.c: x86_bios_rom_init() and x86_load_linux(); hw/i386/pc_sysfw.c:
+pc_system_firmware_init(); hw/core/loader.c: rom_add_file() and rom_add_option().
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ def load_firmware(boot: BootState) -> None:
 def check_fw_cfg_item(boot: BootState, entry: OptionString, taken: set[str]) -> None:
     """The source of a -fw_cfg item. Raises StartupError.
 
-    See softmmu/vl.c: parse_fw_cfg() and hw/nvram/fw_cfg.c: fw_cfg_add_from_generator().
+    See system/vl.c: parse_fw_cfg(); hw/nvram/fw_cfg.c: fw_cfg_add_file_from_generator().
     """
     vm, values = boot.vm, entry.values
     if values.get("gen_id"):

@@ -2,6 +2,8 @@
 
 ACPI tables can be read by the guest as the fw_cfg item that holds them; SMBIOS tables, which a
 board builds around what is given, are not built.
+
+See hw/acpi/core.c: acpi_table_add(); hw/smbios/smbios.c: smbios_entry_add().
 """
 
 from __future__ import annotations
@@ -116,7 +118,7 @@ def _read(vm: Machine, name: str, entry: OptionString) -> bytes:
 # -- SMBIOS ----------------------------------------------------------------------------------
 
 _TEXT, _NUMBER, _SWITCH = "string", "number", "boolean"
-#: type of a structure -> key -> what it takes; see hw/smbios/smbios.c: qemu_smbios_type*_opts
+#: type of a structure -> key -> what it takes; see hw/smbios/smbios.c: qemu_smbios_type0_opts
 _SMBIOS: dict[int, dict[str, str]] = {
     0: {"vendor": _TEXT, "version": _TEXT, "date": _TEXT, "release": _TEXT, "uefi": _SWITCH},
     1: dict.fromkeys(

@@ -1,8 +1,8 @@
 """-d, -D and -trace: which items and events are logged, and to which file.
 
 No translated code runs and no event ever happens, so that what is logged stays empty; items,
-events and files are judged as QEMU judges them, and the file is made. See util/log.c and
-trace/control.c.
+events and files are judged as QEMU judges them, and the file is made. See
+util/log.c: qemu_set_log_internal(); trace/control.c: trace_opt_parse().
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 The property types are those that QOM shows. What a property further demands of its value is in
 `_DEMANDS`; a property whose type is not known here keeps what was given.
+
+See system/vl.c: qemu_apply_machine_options(); qom/object_interfaces.c:
+object_set_properties_from_qdict(); hw/core/machine.c: machine_class_init().
 """
 
 from __future__ import annotations

@@ -3,6 +3,10 @@
 Every function here judges one thing that QEMU judges after its options are read, so that the
 table of steps decides which of two faults is reported. They read the configuration and the
 profile, and give back what the step needs to know.
+
+See system/vl.c: qemu_validate_options(), parse_memory_options(), select_machine() and
+configure_accelerators(); cpu-target.c: parse_cpu_option(); hw/core/qdev-properties.c:
+qdev_prop_check_globals().
 """
 
 from __future__ import annotations

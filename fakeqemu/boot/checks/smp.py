@@ -1,4 +1,7 @@
-"""-smp: what a machine type makes of the numbers asked for."""
+"""-smp: what a machine type makes of the numbers asked for.
+
+See hw/core/machine-smp.c: machine_parse_smp_config().
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""argv to `Configuration` (system/vl.c: qemu_init() up to the first use of an option)."""
+"""argv to `Configuration`. See system/vl.c: qemu_init(), up to the first use of an option."""

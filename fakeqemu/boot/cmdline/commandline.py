@@ -4,6 +4,8 @@ Handlers live in `options_machine`, `options_process` and `options_devices`; `op
 A handler gets the walk's state and the option's argument ("" for a flag) and records; most
 judging happens later, at the boot step where QEMU judges. An option of the profile without a
 handler is accepted and kept in `Configuration.other`.
+
+See system/vl.c: qemu_init(); qemu-options.hx.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 First the options that exclude each other, then those that affect everything that follows,
 then the requests for help that had to wait for all options.
+
+See system/vl.c: qemu_process_early_options(), qemu_process_help_options() and
+qemu_maybe_daemonize().
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 QEMU reports as it goes: warnings, and lines before the one that ends it. `Messages` keeps
 them in order, so that whoever owns standard error can print them however the start went.
+
+See util/error-report.c: error_report(), warn_report() and print_loc().
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Help texts: those recorded, those made from recorded properties, and our own for `-help`."""
+"""Help texts: those recorded, those made from recorded properties, and our own for `-help`.
+
+See system/vl.c: help() and machine_help_func(); system/qdev-monitor.c: qdev_print_devinfos() and
+qdev_device_help().
+"""
 
 from __future__ import annotations
 

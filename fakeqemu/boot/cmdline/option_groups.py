@@ -5,6 +5,9 @@ a key without value is a flag (deprecated, and `no` before it means off), a doub
 comma, `id` names the whole string. A group either knows its keys and their types, or takes
 any and is judged later. What keys a group has comes from the profile; how the command line
 uses a group (`USES`) does not vary.
+
+See util/qemu-config.c: qemu_find_opts(); util/qemu-option.c: qemu_opts_parse_noisily() and
+qemu_opts_validate().
 """
 
 from __future__ import annotations

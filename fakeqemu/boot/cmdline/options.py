@@ -4,6 +4,8 @@ Two passes, as in QEMU: the first only finds options that do not exist (so that 
 every other fault), the second lets each option do its part, left to right. Then come the
 checks that need all options, what has to be known before daemonizing, and requests for help
 that wait for the end.
+
+See system/vl.c: qemu_init() and lookup_opt().
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Options that ask for backends, devices, monitors and displays."""
+"""Options that ask for backends, devices, monitors and displays.
+
+See system/vl.c: qemu_init(); qemu-options.hx.
+"""
 
 from __future__ import annotations
 
@@ -377,7 +380,7 @@ def _virtfs(line: CommandLine, text: str) -> None:
 
 
 def _add_virtfs(line: CommandLine, values: dict[str, str]) -> None:
-    """The -fsdev and the -device that a -virtfs stands for; see softmmu/vl.c."""
+    """The -fsdev and the -device that a -virtfs stands for. See system/vl.c: qemu_init()."""
     fsdev_id = values.get("id", values["mount_tag"])
     group = line.groups.group("fsdev")
     try:

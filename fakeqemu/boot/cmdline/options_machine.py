@@ -1,4 +1,7 @@
-"""Options about the machine: type and properties, accelerator, CPUs, memory, kernel."""
+"""Options about the machine: type and properties, accelerator, CPUs, memory, kernel.
+
+See system/vl.c: qemu_init(); qemu-options.hx.
+"""
 
 from __future__ import annotations
 

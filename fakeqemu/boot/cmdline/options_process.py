@@ -1,4 +1,7 @@
-"""Options about the process and the start: name, clock, actions, sandbox, incoming, globals."""
+"""Options about the process and the start: name, clock, actions, sandbox, incoming, globals.
+
+See system/vl.c: qemu_init(); os-posix.c: os_set_runas(); qemu-options.hx.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@
 
 A group with an id or without, keys with quoted values. What a group means is the same as for
 the option of that group.
+
+See util/qemu-config.c: qemu_read_config_file(); system/vl.c: qemu_parse_config_group().
 """
 
 from __future__ import annotations

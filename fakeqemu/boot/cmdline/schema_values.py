@@ -1,4 +1,7 @@
-"""Arguments that are a schema type, as JSON (first character `{`) or as newer key=value."""
+"""Arguments that are a schema type, as JSON (first character `{`) or as newer key=value.
+
+See qapi/qobject-input-visitor.c: qobject_input_visitor_new_str().
+"""
 
 from __future__ import annotations
 

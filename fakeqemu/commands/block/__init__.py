@@ -1,1 +1,4 @@
-"""QMP commands of QAPI's block-core, block-export, block and job modules."""
+"""QMP commands of QAPI's block-core, block-export, block and job modules.
+
+See blockdev.c and block/qapi.c.
+"""

@@ -1,4 +1,8 @@
-"""Commands of QAPI's block-core module: nodes, media, limits, queries."""
+"""Commands of QAPI's block-core module: nodes, media, limits, queries.
+
+See qapi/block-core.json; blockdev.c: qmp_blockdev_add(); block/qapi-system.c:
+qmp_blockdev_change_medium(); block/qapi.c: qmp_query_block().
+"""
 
 from __future__ import annotations
 

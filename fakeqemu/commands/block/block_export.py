@@ -1,4 +1,8 @@
-"""Commands of QAPI's block-export module: the NBD server and what it serves."""
+"""Commands of QAPI's block-export module: the NBD server and what it serves.
+
+See qapi/block-export.json; block/export/export.c: qmp_block_export_add(); blockdev-nbd.c:
+qmp_nbd_server_start().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Commands that start jobs on nodes, take snapshots and run transactions."""
+"""Commands that start jobs on nodes, take snapshots and run transactions.
+
+See blockdev.c: qmp_drive_backup(), qmp_drive_mirror(), qmp_block_stream() and qmp_transaction();
+block/monitor/bitmap-qmp-cmds.c: qmp_block_dirty_bitmap_add().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Commands of QAPI's job module, and the older ones for block jobs."""
+"""Commands of QAPI's job module, and the older ones for block jobs.
+
+See qapi/job.json; job-qmp.c: qmp_job_pause() and qmp_query_jobs(); blockdev.c:
+qmp_block_job_cancel().
+"""
 
 from __future__ import annotations
 

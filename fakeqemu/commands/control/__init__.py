@@ -1,1 +1,1 @@
-"""QMP commands about QEMU itself: version, schema, options, monitors, host."""
+"""QMP commands about QEMU itself: version, schema, options, host. See monitor/qmp-cmds.c."""

@@ -1,4 +1,9 @@
-"""Queries about what the program was built with, for which target and on what host."""
+"""Queries about what the program was built with, for which target and on what host.
+
+See hw/core/machine-qmp-cmds.c: qmp_query_target(); chardev/char.c: qmp_query_chardev_backends();
+system/tpm.c: qmp_query_tpm_models(); target/i386/sev.c: qmp_query_sev_capabilities();
+hw/i386/sgx.c: qmp_query_sgx_capabilities().
+"""
 
 from __future__ import annotations
 

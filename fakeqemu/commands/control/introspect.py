@@ -2,6 +2,10 @@
 
 QAPI's modules introspect, control, qom, qdev and machine have them; what they share is that
 no state of the machine changes their answer.
+
+See monitor/qmp-cmds-control.c: qmp_query_commands(), qmp_query_qmp_schema() and
+qmp_query_version(); monitor/qemu-config-qmp.c: qmp_query_command_line_options();
+qom/qom-qmp-cmds.c: qmp_device_list_properties().
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Commands of QAPI's misc and control modules: descriptors, and a line for the human monitor."""
+"""Commands of QAPI's misc and control modules: descriptors, and a line for the human monitor.
+
+See monitor/qmp-cmds.c: qmp_human_monitor_command(); monitor/fds.c: qmp_getfd() and qmp_add_fd().
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@
 `i` 32-bit and `l` 64-bit expression, `M` megabytes, `o` size with suffix (MiB), `T` seconds,
 `b` on/off, `-x` flag (`-xs`: with a word), `/` output format; `?` optional, `.` optional after
 a dot.
+
+See monitor/hmp.c: monitor_parse_arguments().
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Human monitor commands that run, stop and end the machine, and help."""
+"""Human monitor commands that run, stop and end the machine, and help.
+
+See monitor/hmp-cmds.c: hmp_help(), hmp_quit(), hmp_cont() and hmp_info_help();
+hw/core/machine-hmp-cmds.c: hmp_system_reset() and hmp_nmi().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The human monitor's commands of one version, as recorded: names, argument letters, help."""
+"""The human monitor's commands of one version, as recorded: names, argument letters, help.
+
+See hmp-commands.hx; hmp-commands-info.hx.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Integer expressions as the human monitor reads them: C's operators in the monitor's own order.
 
 Sums bind loosest, then `& | ^`, then `* / %`; values wrap at 64 bits, signed.
+
+See monitor/hmp.c: get_expr(), expr_sum() and expr_unary().
 """
 
 from __future__ import annotations

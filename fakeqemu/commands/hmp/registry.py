@@ -13,6 +13,8 @@ not typed is not passed. It returns the text it prints (None: nothing), lines en
 newline. It raises QapiError to print `Error: TEXT`, HmpSyntaxError for a line that does not
 parse after all. `monitor=True` passes the human monitor as `monitor`;
 `args="parameter:s,value:s?"` overrides the recorded letters.
+
+See monitor/hmp.c: handle_hmp_command() and monitor_parse_command().
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Human monitor commands for the host forwarding rules of user-mode networks."""
+"""Human monitor commands for the host forwarding rules of user-mode networks.
+
+See net/slirp.c: hmp_hostfwd_add(), hmp_hostfwd_remove() and hmp_info_usernet().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The human monitor's side of trace events."""
+"""The human monitor's side of trace events.
+
+See trace/trace-hmp-cmds.c: hmp_trace_event() and hmp_info_trace_events().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The human monitor's side of displays: pictures, passwords, what is served where."""
+"""The human monitor's side of displays: pictures, passwords, what is served where.
+
+See ui/ui-hmp-cmds.c: hmp_screendump(), hmp_set_password(), hmp_expire_password() and
+hmp_info_vnc().
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""QMP commands about the machine: CPUs, memory, devices, the object tree, run state."""
+"""QMP commands about CPUs, memory, devices, objects, run state. See hw/core/machine-qmp-cmds.c."""

@@ -3,6 +3,9 @@
 The recorded expansions are those of the software emulator on `-machine none`; properties
 asked for are checked against the model's QOM type and laid over the recorded ones. What one
 feature implies for another is not computed.
+
+See target/i386/cpu-system.c: qmp_query_cpu_model_expansion(); target/i386/cpu.c:
+qmp_query_cpu_definitions().
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 Trace events can be switched and never happen; devices that are never there are missed in
 QEMU's words.
+
+See trace/qmp.c: qmp_trace_event_get_state() and qmp_trace_event_set_state();
+stats/stats-qmp-cmds.c: qmp_query_stats_schemas(); hw/usb/bus.c: qmp_x_query_usb();
+system/device_tree.c: qmp_dumpdtb().
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Commands of QAPI's dump module."""
+"""Commands of QAPI's dump module. See dump/dump.c: qmp_dump_guest_memory() and qmp_query_dump()."""
 
 from __future__ import annotations
 

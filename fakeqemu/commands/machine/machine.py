@@ -1,4 +1,8 @@
-"""Commands of QAPI's machine modules: CPUs, memory, PCI, NUMA and who the machine is."""
+"""Commands of QAPI's machine modules: CPUs, memory, PCI, NUMA and who the machine is.
+
+See hw/core/machine-qmp-cmds.c: qmp_query_cpus_fast(), qmp_query_hotpluggable_cpus(),
+qmp_query_memory_devices() and qmp_set_numa_node().
+"""
 
 from __future__ import annotations
 

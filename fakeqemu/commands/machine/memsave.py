@@ -1,4 +1,7 @@
-"""Guest memory into files: memsave and pmemsave."""
+"""Guest memory into files: memsave and pmemsave.
+
+See system/cpus.c: qmp_memsave() and qmp_pmemsave().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Commands of QAPI's qdev and net modules: devices, network backends, links."""
+"""Commands of QAPI's qdev and net modules: devices, network backends, links.
+
+See system/qdev-monitor.c: qmp_device_add() and qmp_device_del(); net/net.c: qmp_netdev_add(),
+qmp_set_link() and qmp_query_rx_filter().
+"""
 
 from __future__ import annotations
 

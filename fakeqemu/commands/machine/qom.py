@@ -1,4 +1,8 @@
-"""Commands of QAPI's qom module that walk the object tree and change it."""
+"""Commands of QAPI's qom module that walk the object tree and change it.
+
+See qom/qom-qmp-cmds.c: qmp_qom_list(), qmp_qom_get() and qmp_object_add(); iothread.c:
+qmp_query_iothreads().
+"""
 
 from __future__ import annotations
 

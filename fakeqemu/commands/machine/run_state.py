@@ -1,4 +1,9 @@
-"""Commands of QAPI's run-state module and those of misc that control running."""
+"""Commands of QAPI's run-state module and those of misc that control running.
+
+See system/runstate.c: qmp_query_status(); monitor/qmp-cmds.c: qmp_cont() and qmp_quit();
+system/runstate-action.c: qmp_set_action(); system/vl.c: qmp_x_exit_preconfig(); system/cpus.c:
+qmp_inject_nmi().
+"""
 
 from __future__ import annotations
 

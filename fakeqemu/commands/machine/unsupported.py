@@ -2,6 +2,8 @@
 enclaves, Xen, a replay, a TPM, balloons of other hypervisors.
 
 What QEMU answers without them is recorded, reply or error.
+
+See target/i386/sev-system-stub.c; hw/i386/sgx-stub.c; hw/net/rocker/qmp-norocker.c.
 """
 
 from __future__ import annotations

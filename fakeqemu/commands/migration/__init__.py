@@ -1,1 +1,1 @@
-"""QMP commands of QAPI's migration module."""
+"""QMP commands of QAPI's migration module. See migration/migration.c: qmp_migrate()."""

@@ -1,4 +1,8 @@
-"""Commands about how fast the guest dirties its memory, of QAPI's migration module."""
+"""Commands about how fast the guest dirties its memory, of QAPI's migration module.
+
+See migration/dirtyrate.c: qmp_calc_dirty_rate() and qmp_query_dirty_rate(); system/dirtylimit.c:
+qmp_set_vcpu_dirty_limit().
+"""
 
 from __future__ import annotations
 

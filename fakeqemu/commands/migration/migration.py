@@ -1,4 +1,8 @@
-"""Commands of QAPI's migration module."""
+"""Commands of QAPI's migration module.
+
+See qapi/migration.json; migration/migration.c: qmp_migrate() and qmp_migrate_incoming();
+migration/options.c: qmp_migrate_set_parameters().
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ them too: `Pull` gives zeros and sets `error`.
 
 Parsers are generators that yield when they need more and are resumed when it came; nothing
 here grows beyond what one call of `feed` brought and what one `get` asked for.
+
+See migration/qemu-file.c: qemu_fill_buffer(), qemu_get_buffer() and qemu_file_set_error_obj().
 """
 
 from __future__ import annotations

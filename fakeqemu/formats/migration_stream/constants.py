@@ -3,6 +3,8 @@
 The numbers are the wire format and the same in every version; which of them a version knows
 is a trait. The bounds are ours: QEMU allocates what a length says, we refuse what no real
 machine sends.
+
+See migration/savevm.h; migration/migration.h; migration/ram.c: RAM_SAVE_FLAG_ZERO.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 What a record means depends on the nodes of the loading machine, and QEMU decides as it reads:
 most of what is wrong only makes it drop all bitmaps and read on. So the reader knows the
 format, and asks a `Sink` for the rest.
+
+See migration/block-dirty-bitmap.c: dirty_bitmap_load() and dirty_bitmap_load_header().
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Up to 10.x each layer prints a line as the error passes and the last line bears only the
 system's text; 11.1 carries the cause along in one line and prints little before. Both are
 built here from the same calls, so the reader says what is wrong once.
+
+See migration/savevm.c: qemu_loadvm_state_main() and qemu_loadvm_section_start_full();
+migration/vmstate.c: vmstate_load_state(); migration/migration.c: process_incoming_migration_co().
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What the loading machine compares a stream with: plain data, given by the incoming side."""
+"""What the loading machine compares a stream with: plain data, given by the incoming side.
+
+See migration/savevm.c: configuration_post_load() and configuration_validate_capabilities();
+migration/ram.c: parse_ramblock().
+"""
 
 from __future__ import annotations
 

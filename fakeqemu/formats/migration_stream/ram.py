@@ -2,6 +2,9 @@
 
 Pages are counted and dropped. The loop over records is the only part of the reader that is
 run a million times, so it looks into the buffer directly where a record is whole.
+
+See migration/ram.c: ram_load_precopy(), ram_load_postcopy(), parse_ramblocks(), ram_handle_zero()
+and ram_save_setup().
 """
 
 from __future__ import annotations

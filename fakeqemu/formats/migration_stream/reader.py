@@ -9,6 +9,9 @@ section and what every machine sends; of devices it finds the end (see `devices`
     for event in reader.feed_eof(): ...
 
 The last event is `Loaded` or `Failed`; then `done` is true and more bytes change nothing.
+
+See migration/savevm.c: qemu_loadvm_state(), qemu_loadvm_state_main(), qemu_loadvm_state_header()
+and check_section_footer().
 """
 
 from __future__ import annotations

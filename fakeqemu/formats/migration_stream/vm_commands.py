@@ -1,4 +1,8 @@
-"""QEMU_VM_COMMAND: what the source tells the destination to do."""
+"""QEMU_VM_COMMAND: what the source tells the destination to do.
+
+See migration/savevm.c: loadvm_process_command(), qemu_savevm_command_send() and
+loadvm_handle_cmd_packaged().
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,9 @@ the end: a destination's memory begins as zeros, and QEMU does not ask whether e
 
 QEMU flushes after the marks that end a part of RAM, before the footer. What a destination
 says of a source that dies depends on that, hence the footer of a part is a piece of its own.
+
+See migration/savevm.c: qemu_savevm_state_header(), qemu_savevm_state_setup(),
+qemu_savevm_state_complete_precopy() and save_section_header(); migration/ram.c: ram_save_setup().
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The NBD protocol's server side as bytes (docs/interop/nbd.txt in QEMU's tree)."""
+"""The NBD protocol's server side as bytes. See nbd/server.c and nbd/common.c."""

@@ -1,6 +1,6 @@
 """How an NBD client and our server agree: options and answers until an export is chosen.
 
-See QEMU's nbd/server.c: nbd_negotiate_options().
+See nbd/server.c: nbd_negotiate_options().
 """
 
 from __future__ import annotations
@@ -267,7 +267,7 @@ class Handshake:
         self._reply(wire.REP_INFO, struct.pack(">H", kind) + data)
 
     def _info(self, payload: _Payload) -> None:
-        """OPT_INFO and OPT_GO (see nbd/server.c: nbd_negotiate_handle_info())."""
+        """OPT_INFO and OPT_GO. See nbd/server.c: nbd_negotiate_handle_info()."""
         name = payload.name()
         wanted = {payload.number(2) for _ in range(payload.number(2))}
         payload.end()
@@ -295,7 +295,7 @@ class Handshake:
     # -- contexts of block status ------------------------------------------------------------------
 
     def _meta(self, payload: _Payload) -> None:
-        """OPT_LIST_META and OPT_SET_META (see nbd/server.c: nbd_negotiate_meta_queries())."""
+        """OPT_LIST_META and OPT_SET_META. See nbd/server.c: nbd_negotiate_meta_queries()."""
         lists = self._option == wire.OPT_LIST_META
         if not lists and self.mode < Mode.STRUCTURED:
             raise _RefusedError(

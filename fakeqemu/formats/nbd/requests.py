@@ -1,6 +1,6 @@
 """What an NBD client asks of the export it has chosen, and the answers.
 
-See QEMU's nbd/server.c: nbd_co_receive_request() and nbd_handle_request().
+See nbd/server.c: nbd_co_receive_request() and nbd_handle_request().
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The NBD protocol's server side without I/O: bytes in, bytes out, requests to an export.
 
-A connection is a handshake (`nbdhandshake`) that ends in transmission (`nbdrequests`). There is
+A connection is a handshake (`handshake`) that ends in transmission (`requests`). There is
 no TLS.
+
+See nbd/server.c: nbd_negotiate() and nbd_trip().
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The NBD protocol's numbers and words, for both sides (see QEMU's include/block/nbd.h)."""
+"""The NBD protocol's numbers and words, for both sides. See include/block/nbd.h."""
 
 from __future__ import annotations
 
@@ -79,24 +79,24 @@ _BY_TEXT = {os.strerror(number): number for number in sorted(errno.errorcode, re
 
 
 def option_name(option: int, *, extended: bool = True) -> str:
-    """An option as error texts name it (see nbd/common.c: nbd_opt_lookup())."""
+    """An option as error texts name it. See nbd/common.c: nbd_opt_lookup()."""
     if option == OPT_EXTENDED and not extended:
         return "<unknown>"
     return _OPTIONS.get(option, "<unknown>")
 
 
 def reply_name(reply: int) -> str:
-    """An option's reply as error texts name it (see nbd/common.c: nbd_rep_lookup())."""
+    """An option's reply as error texts name it. See nbd/common.c: nbd_rep_lookup()."""
     return _REPLIES.get(reply, "<unknown>")
 
 
 def command_name(command: int) -> str:
-    """A request's type as error texts name it (see nbd/common.c: nbd_cmd_lookup())."""
+    """A request's type as error texts name it. See nbd/common.c: nbd_cmd_lookup()."""
     return _COMMANDS[command] if command < len(_COMMANDS) else "<unknown>"
 
 
 def system_error(number: int) -> int:
-    """The error number of an answer (see nbd/common.c: nbd_errno_to_system_errno())."""
+    """The error number of an answer. See nbd/common.c: nbd_errno_to_system_errno()."""
     return number if number in _ERRORS.values() else errno.EINVAL
 
 

@@ -1,1 +1,1 @@
-"""The qcow2 image format (docs/interop/qcow2.txt in QEMU's tree)."""
+"""The qcow2 image format. See docs/interop/qcow2.txt and block/qcow2.c."""

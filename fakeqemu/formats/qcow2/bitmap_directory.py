@@ -1,4 +1,7 @@
-"""The directory of dirty bitmaps in a qcow2 image, and the tables that it leads to."""
+"""The directory of dirty bitmaps in a qcow2 image, and the tables that it leads to.
+
+See block/qcow2-bitmap.c: bitmap_list_load(), update_header_sync() and bitmap_table_load().
+"""
 
 from __future__ import annotations
 

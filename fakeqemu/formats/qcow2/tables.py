@@ -184,7 +184,9 @@ TEMPLATES = {
 
 
 class Overlaps:
-    """Whether a write would hit metadata: block/qcow2-refcount.c, qcow2_check_metadata_overlap().
+    """Whether a write would hit metadata.
+
+    See block/qcow2-refcount.c: qcow2_check_metadata_overlap().
 
     Places that tables lead to are counted when the tables change, not looked for at each write:
     a table may have four million entries.

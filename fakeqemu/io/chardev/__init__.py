@@ -1,1 +1,1 @@
-"""Transports of character devices: sockets, files, ptys."""
+"""Transports of character devices: sockets, files, ptys. See QEMU's directory chardev/."""

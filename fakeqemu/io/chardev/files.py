@@ -1,4 +1,8 @@
-"""Transports of character devices that are no sockets and not stdio: files, pipes, ptys, udp."""
+"""Transports of character devices that are no sockets and not stdio: files, pipes, ptys, udp.
+
+See chardev/char-file.c: qmp_chardev_open_file(); chardev/char-pipe.c: qemu_chr_open_pipe();
+chardev/char-pty.c: char_pty_open(); chardev/char-udp.c: qmp_chardev_open_udp().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The copy of a character device's output in a file: `logfile=`, see chardev/char.c."""
+"""The copy of a character device's output in a file: `logfile=`.
+
+See chardev/char.c: qemu_chr_write_log().
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 One client at a time: while it is there nobody else is accepted, so the next one waits in the
 kernel's backlog and hears nothing; what it sends meanwhile is read when its turn comes.
+
+See chardev/char-socket.c: tcp_chr_accept(), tcp_chr_disconnect(), qemu_chr_socket_restart_timer()
+and tcp_get_msgfds().
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A process may be started with any of its three standard descriptors closed. The next file that
 it opens would then get the number, and be taken for standard input or output; so the numbers
 are occupied before anything else is opened, and it is remembered that nothing is there.
+
+See chardev/char-stdio.c: qemu_chr_open_stdio(); os-posix.c: os_setup_post().
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class StdioTransport(LinkTransport):
     taken = False
 
     def __init__(self, loop: Loop, chardev: Chardev) -> None:
-        """Raises QapiError if it is taken or closed; see chardev/char-stdio.c."""
+        """Raises QapiError if it is taken or closed. See chardev/char-stdio.c."""
         if StdioTransport.taken:
             raise QapiError("cannot use stdio by multiple character devices")
         if _closed & {_IN, _OUT} and not chardev.traits.stdio_may_be_closed:

@@ -1,4 +1,7 @@
-"""The little of the telnet protocol that a `telnet=on` socket speaks."""
+"""The little of the telnet protocol that a `telnet=on` socket speaks.
+
+See chardev/char-socket.c: tcp_chr_telnet_init() and tcp_chr_process_IAC_bytes().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Terminals in raw mode: bytes come as they are typed, unedited and unechoed."""
+"""Terminals in raw mode: bytes come as they are typed, unedited and unechoed.
+
+See chardev/char-stdio.c: qemu_chr_set_echo_stdio().
+"""
 
 from __future__ import annotations
 

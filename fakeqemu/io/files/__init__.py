@@ -1,1 +1,1 @@
-"""Files of the host: images with their locks, output files, `/dev/fdset`."""
+"""Files of the host: images with their locks, output files, `/dev/fdset`. See util/osdep.c."""

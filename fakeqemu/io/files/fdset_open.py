@@ -1,4 +1,7 @@
-"""Opening a path as QEMU does: `/dev/fdset/N` is a descriptor somebody handed over before."""
+"""Opening a path as QEMU does: `/dev/fdset/N` is a descriptor somebody handed over before.
+
+See util/osdep.c: qemu_open_internal(); monitor/fds.c: monitor_fdset_dup_fd_add().
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _PREFIX = "/dev/fdset/"
 
 
 def open_with_reason(opener: Opener, path: str, flags: int, mode: int = 0o666) -> int:
-    """Open or create `path`. Raises QapiError; see util/osdep.c: qemu_open_internal()."""
+    """Open or create `path`. Raises QapiError. See util/osdep.c: qemu_open_internal()."""
     try:
         return opener(path, flags | os.O_CLOEXEC, mode)
     except OSError as error:

@@ -1,4 +1,7 @@
-"""Real image files, with the byte locks that keep QEMUs and qemu-img out of each other's way."""
+"""Real image files, with the byte locks that keep QEMUs and qemu-img out of each other's way.
+
+See block/file-posix.c: raw_check_lock_bytes(), raw_apply_lock_bytes() and raw_open_common().
+"""
 
 from __future__ import annotations
 

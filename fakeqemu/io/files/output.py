@@ -2,6 +2,8 @@
 
 Writing waits until the other end of a pipe has taken what came before, as QEMU's does; but an
 end that takes nothing at all is given up, for everything else in this process waits too.
+
+See util/osdep.c: qemu_write_full(); dump/dump.c: fd_write_vmcore().
 """
 
 from __future__ import annotations

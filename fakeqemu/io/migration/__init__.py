@@ -1,1 +1,1 @@
-"""Migration channels and CPR state on real sockets and files."""
+"""Migration channels and CPR state on real sockets and files. See migration/socket.c."""

@@ -2,6 +2,10 @@
 
 Where QEMU connects in a thread of its own the answer comes back later; where it opens a file
 or starts a command it knows at once, and so does the caller here.
+
+See migration/socket.c: socket_start_outgoing_migration(); migration/exec.c:
+exec_start_outgoing_migration(); migration/fd.c: fd_start_outgoing_migration(); migration/file.c:
+file_start_outgoing_migration().
 """
 
 from __future__ import annotations

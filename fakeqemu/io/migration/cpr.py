@@ -3,6 +3,8 @@
 The connection says more than the state: the old process keeps it until the new one closes it,
 which means that the main channel is listened for. Descriptors travel along, one with each
 piece that ends in a byte for it.
+
+See migration/cpr-transfer.c: cpr_transfer_output() and cpr_transfer_input().
 """
 
 from __future__ import annotations

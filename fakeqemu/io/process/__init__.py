@@ -1,1 +1,1 @@
-"""The emulator as a process: start, daemonize, signals, pid file, exit status."""
+"""The emulator as a process: start, daemonize, signals, exit status. See os-posix.c."""

@@ -1,4 +1,7 @@
-"""Real time for the model: the event loop's timers, the kernel's clocks."""
+"""Real time for the model: the event loop's timers, the kernel's clocks.
+
+See util/qemu-timer.c: qemu_clock_get_ns() and timer_mod_ns().
+"""
 
 from __future__ import annotations
 

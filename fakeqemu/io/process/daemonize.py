@@ -3,6 +3,8 @@
 Whoever starts QEMU this way takes the parent's exit for "the socket listens and the pid file
 is written", and its standard error for what went wrong. Descriptors other than 0, 1 and 2
 stay open in the child, because options and commands may name them later.
+
+See os-posix.c: os_daemonize() and os_setup_post().
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Messages on standard error, with what stands before them."""
+"""Messages on standard error, with what stands before them.
+
+See util/error-report.c: print_loc() and vreport().
+"""
 
 from __future__ import annotations
 

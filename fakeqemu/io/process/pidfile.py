@@ -1,4 +1,7 @@
-"""The pid file: written and locked as QEMU does, so that a second start finds it taken."""
+"""The pid file: written and locked as QEMU does, so that a second start finds it taken.
+
+See util/oslib-posix.c: qemu_write_pidfile().
+"""
 
 from __future__ import annotations
 

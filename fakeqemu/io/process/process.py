@@ -2,6 +2,9 @@
 
 Start-up is most of what a short test pays for, so rooms are imported when they are needed, and
 asyncio only once a command line asks for a machine.
+
+See system/main.c: main(); system/runstate.c: qemu_main_loop(), main_loop_should_exit() and
+qemu_cleanup().
 """
 
 from __future__ import annotations

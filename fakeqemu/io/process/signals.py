@@ -3,6 +3,9 @@
 Python's own handlers do not tell the sender. So these signals are blocked and one thread
 waits for them with sigwaitinfo(2), which does; asyncio's signal handlers do not tell it either.
 Before this is set up, while the machine boots, they kill the process as they do QEMU.
+
+See os-posix.c: termsig_handler() and os_setup_signal_handling(); system/runstate.c:
+qemu_system_killed().
 """
 
 from __future__ import annotations

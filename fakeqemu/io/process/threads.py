@@ -1,6 +1,9 @@
 """Threads that do nothing: management tools pin and schedule vCPUs by their thread ids.
 
 They are made when somebody asks for the ids, so after daemonizing, and block for good on a lock.
+
+See util/qemu-thread-posix.c: qemu_thread_create(); hw/core/machine-qmp-cmds.c:
+qmp_query_cpus_fast().
 """
 
 from __future__ import annotations

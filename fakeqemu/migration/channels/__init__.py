@@ -1,1 +1,1 @@
-"""Where migration channels lead: addresses, descriptors, TLS credentials."""
+"""Migration addresses, passed descriptors, TLS credentials. See migration/channel.c."""

@@ -3,6 +3,9 @@
 An address is a plain dict as the QAPI union shows it, `transport` first. The parser for
 `tcp:` of 11.1 is a key=value parser with real option names; before, it only searched the
 text for options it knew, so that unknown ones went unseen.
+
+See migration/migration.c: migrate_uri_parse() and migration_channels_and_transport_compatible();
+util/qemu-sockets.c: socket_parse().
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Channels that need more than an address: descriptors by name or number, and RDMA."""
+"""Channels that need more than an address: descriptors by name or number, and RDMA.
+
+See migration/fd.c: fd_start_outgoing_migration(); monitor/fds.c: monitor_fd_param();
+migration/rdma.c: rdma_start_outgoing_migration().
+"""
 
 from __future__ import annotations
 

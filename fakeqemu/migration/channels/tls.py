@@ -2,6 +2,9 @@
 
 A channel with TLS begins with the first bytes of a handshake, so that a side without TLS
 meets garbage where it expects a stream, as it would for real.
+
+See migration/tls.c: migration_tls_get_creds(), migration_tls_channel_connect() and
+migration_tls_channel_process_incoming().
 """
 
 from __future__ import annotations

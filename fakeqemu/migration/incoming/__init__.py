@@ -1,1 +1,1 @@
-"""The destination side: `-incoming`, its channels and loading the stream."""
+"""The destination: `-incoming`, channels, loading the stream. See migration/savevm.c."""

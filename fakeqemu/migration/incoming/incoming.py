@@ -3,6 +3,9 @@
 Since 10.0 a start first takes the state `setup`, and one that then fails never leaves it:
 every later attempt meets `Illegal migration incoming state: setup`. That is real behaviour,
 kept because tools run into it.
+
+See migration/migration.c: qmp_migrate_incoming(), qemu_start_incoming_migration(),
+process_incoming_migration_co() and qmp_migrate_recover().
 """
 
 from __future__ import annotations

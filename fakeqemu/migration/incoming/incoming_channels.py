@@ -2,6 +2,10 @@
 
 Pages are counted nowhere and kept nowhere, so these channels are read and forgotten; but they
 have to be there before loading begins, and what is no page is refused.
+
+See migration/migration.c: migration_ioc_process_incoming() and migration_has_all_channels();
+migration/multifd.c: multifd_recv_new_channel(); migration/postcopy-ram.c:
+postcopy_preempt_new_channel().
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Up to 7.2 the text is only looked at when the incoming migration starts; since 10.0 it is
 parsed, and refused, while options are read, and may be a MigrationChannel as JSON or
 key=value. With early parameters the prefix `config:` says that the rest is none of these.
+
+See system/vl.c: incoming_option_parse(); migration/migration.c: qemu_start_incoming_migration().
 """
 
 from __future__ import annotations

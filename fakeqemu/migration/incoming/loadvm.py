@@ -2,6 +2,9 @@
 
 The reader says what was in the stream; here it becomes changes of the machine. Everything that
 can go wrong ends in `fail`, or, once the guest runs here, in a pause that can be recovered.
+
+See migration/savevm.c: qemu_loadvm_state_main(), loadvm_postcopy_handle_listen() and
+loadvm_postcopy_handle_run(); migration/migration.c: process_incoming_migration_bh().
 """
 
 from __future__ import annotations

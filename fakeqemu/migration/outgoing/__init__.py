@@ -1,1 +1,1 @@
-"""The source side: phases of a migration and the channels that it opens."""
+"""The source: phases of a migration and its channels. See migration/migration.c."""

@@ -1,1 +1,1 @@
-"""Migration parameters and capabilities: layers, rules, early parameters."""
+"""Migration parameters and capabilities: layers, rules. See migration/options.c."""

@@ -1,6 +1,8 @@
 """Migration capabilities: switches that are set together or not at all.
 
 Names and order come from the profile, what may be on together from `capability_rules`.
+
+See migration/options.c: qmp_migrate_set_capabilities() and migrate_caps_check().
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The check sees the merged set and what was on before; the first rule that bites gives the
 error. A capability that a version lacks is never on, so its rules sleep; where versions
 really disagree a rule asks a trait.
+
+See migration/options.c: migrate_caps_check().
 """
 
 from __future__ import annotations

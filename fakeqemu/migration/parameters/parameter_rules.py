@@ -4,6 +4,8 @@ A rule of a member that a version lacks is skipped, so one order serves all vers
 check always sees the whole merged set, and only the first fault is reported. How a fault is
 worded is a trait: up to 10.x `Parameter 'multifd_channels' expects ...`, later
 `Option multifd-channels expects ...`.
+
+See migration/options.c: migrate_params_check().
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ says something about it:
     default < accelerator compat < machine compat < -global < -incoming config < QMP
 
 Changes are all or nothing: the merged set is checked as a whole, then laid down.
+
+See migration/options.c: qmp_migrate_set_parameters(), migrate_params_apply() and
+migrate_params_test_apply().
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """What the migration room asks of the schema: members, enums, and command-line input.
 
 The only module of the room that walks schema types.
+
+See qapi/migration.json.
 """
 
 from __future__ import annotations

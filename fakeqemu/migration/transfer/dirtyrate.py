@@ -2,6 +2,8 @@
 
 A measurement takes its time on the machine's clock and then says what the described guest
 does; while it runs there is no other.
+
+See migration/dirtyrate.c: qmp_calc_dirty_rate(), calculate_dirtyrate() and qmp_query_dirty_rate().
 """
 
 from __future__ import annotations

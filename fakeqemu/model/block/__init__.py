@@ -1,1 +1,1 @@
-"""The block room: node graph, image formats, devices' backends, jobs, bitmaps, exports."""
+"""The block layer: graph, drivers, BlockBackends, jobs, operations. See block.c and blockdev.c."""

@@ -3,6 +3,8 @@
 A `FileSystem` opens files by path; `fakeqemu.io.files` does so for real, `MemoryFiles` keeps
 all in memory for tests. Failures are `OSError` with an errno; a lock that another process (or
 another open of this one) holds is `ImageLocked`.
+
+See block/file-posix.c: raw_open_common() and raw_handle_perm_lock().
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The block room of one machine: graph, backends, jobs and exports, and what binds them."""
+"""The block room of one machine: graph, backends, jobs and exports, and what binds them.
+
+See block/block-backend.c: monitor_remove_blk(); block.c: bdrv_close_all(), bdrv_inactivate_all()
+and bdrv_activate_all().
+"""
 
 from __future__ import annotations
 

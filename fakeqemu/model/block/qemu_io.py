@@ -2,6 +2,8 @@
 
 The human monitor runs one line of it on a backend. What qemu-io prints goes to standard output
 in QEMU, with figures of time; only what went wrong is said here.
+
+See qemu-io-cmds.c: read_cmd, qemuio_command() and parse_pattern().
 """
 
 from __future__ import annotations

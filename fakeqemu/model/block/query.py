@@ -1,4 +1,8 @@
-"""What the block queries show, in the newest version's shape; `shaped` drops what is newer."""
+"""What the block queries show, in the newest version's shape; `shaped` drops what is newer.
+
+See block/qapi.c: bdrv_block_device_info(), bdrv_query_image_info() and bdrv_query_bds_stats();
+block.c: bdrv_get_xdbg_block_graph().
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The board: CPUs, memory, NUMA, RAM blocks and what is soldered on."""
+"""The board: CPUs, memory, NUMA, RAM blocks, built-in ports. See hw/core/machine.c."""

@@ -3,6 +3,9 @@
 What was recorded is one fresh machine with one default CPU. Here it is made into the machine
 that was asked for: more CPUs, other CPU models, other memory; the numbers of
 `/machine/unattached/device[N]` count in order of creation, so they shift with the CPUs.
+
+See hw/core/machine.c: machine_run_board_init(); hw/i386/pc_piix.c: pc_init1(); hw/i386/pc_q35.c:
+pc_q35_init(); qom/object.c: object_apply_global_props().
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""CPUs: the topology that -smp asks for, the slots it makes, and the CPUs that are in them."""
+"""CPUs: the topology that -smp asks for, the slots it makes, and the CPUs that are in them.
+
+See hw/i386/x86-common.c: x86_cpus_init() and x86_cpu_pre_plug(); hw/i386/x86.c:
+x86_possible_cpu_arch_ids(); hw/core/machine.c: machine_query_hotpluggable_cpus().
+"""
 
 from __future__ import annotations
 

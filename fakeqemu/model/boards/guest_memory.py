@@ -5,6 +5,9 @@ costs what was written into it, and what migrates can be told page by page. Wher
 follows the board's map before firmware has moved anything: memory below and above 4 GiB, the
 firmware's ROMs, plugged modules. ROMs read as zeros: there is no firmware to read. Addresses
 with nothing behind them read as zeros and take writes to no effect, as in QEMU.
+
+See system/physmem.c: cpu_physical_memory_rw() and address_space_read_full(); hw/i386/pc.c:
+pc_memory_init().
 """
 
 from __future__ import annotations

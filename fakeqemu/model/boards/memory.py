@@ -1,4 +1,8 @@
-"""Guest memory as a tool sees it: the size asked for, the backends, the plugged modules."""
+"""Guest memory as a tool sees it: the size asked for, the backends, the plugged modules.
+
+See hw/core/machine.c: create_default_memdev(); hw/mem/memory-device.c: qmp_memory_device_list();
+hw/core/machine-hmp-cmds.c: hmp_info_memory_size_summary().
+"""
 
 from __future__ import annotations
 

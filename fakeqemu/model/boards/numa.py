@@ -1,4 +1,8 @@
-"""NUMA nodes as -numa and set-numa-node describe them."""
+"""NUMA nodes as -numa and set-numa-node describe them.
+
+See hw/core/numa.c: set_numa_options(), parse_numa_node() and numa_complete_configuration();
+hw/core/machine.c: machine_set_cpu_numa_node().
+"""
 
 from __future__ import annotations
 

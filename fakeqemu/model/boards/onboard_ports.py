@@ -3,6 +3,8 @@
 The recorded board has the ports that were asked for then: QEMU's default ones, or none. Here
 it gets those that are asked for now, in the place where QEMU makes them, so that the numbers of
 what is made after them shift.
+
+See hw/char/serial-isa.c: serial_hds_isa_init(); hw/char/parallel-isa.c: parallel_hds_isa_init().
 """
 
 from __future__ import annotations

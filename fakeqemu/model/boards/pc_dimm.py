@@ -2,6 +2,9 @@
 
 A module is refused by the machine before it is looked at itself, so the order of the checks is
 the machine's: ACPI, the slot, the backend, the place in the address space; then the module's own.
+
+See hw/mem/pc-dimm.c: pc_dimm_pre_plug(); hw/mem/memory-device.c: memory_device_pre_plug() and
+memory_device_get_free_addr(); hw/i386/pc.c: pc_memory_pre_plug().
 """
 
 from __future__ import annotations

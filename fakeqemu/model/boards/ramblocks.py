@@ -2,6 +2,9 @@
 
 The machine's own memory comes first, then what the board brings along, then what devices have,
 and in the end the tables for the firmware. What boards and devices have is recorded.
+
+See system/physmem.c: qemu_ram_set_idstr() and ram_block_add(); migration/savevm.c:
+vmstate_register_ram().
 """
 
 from __future__ import annotations

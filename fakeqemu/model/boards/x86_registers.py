@@ -2,6 +2,8 @@
 
 No instruction is executed, so only a reset (or whoever writes them) changes registers. What a
 dump, a debugger and the human monitor show of a CPU comes from here.
+
+See target/i386/cpu.c: x86_cpu_reset_hold(); target/i386/helper.c: cpu_x86_update_cr0().
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class Segment:
 
 @dataclass(slots=True)
 class X86Registers:
-    """One CPU's registers (see target/i386/cpu.c: x86_cpu_reset_hold())."""
+    """One CPU's registers. See target/i386/cpu.c: x86_cpu_reset_hold()."""
 
     #: family, model and stepping, which a reset leaves in EDX
     signature: int
@@ -129,8 +131,9 @@ class X86Registers:
     def load_segment(
         self, name: str, selector: int, read: Callable[[int, int], bytes | None]
     ) -> None:
-        """Load a segment register as a debugger does (see gdbstub.c: x86_cpu_gdb_load_seg()).
+        """Load a segment register as a debugger does.
 
+        See target/i386/gdbstub.c: x86_cpu_gdb_load_seg().
         `read(address, size)` reads the descriptor at a linear address; None leaves it as it was.
         """
         segment = self.segments[name]
@@ -196,7 +199,7 @@ def _entry(data: bytes) -> int:
 
 
 def _described(selector: int, entry: bytes) -> Segment:
-    """A segment from its descriptor (see helper.c: cpu_x86_get_descr_debug())."""
+    """A segment from its descriptor. See target/i386/helper.c: cpu_x86_get_descr_debug()."""
     low, high = struct.unpack("<II", entry)
     base = low >> 16 | (high & 0xFF) << 16 | high & 0xFF00_0000
     limit = low & 0xFFFF | high & 0x000F_0000

@@ -1,1 +1,1 @@
-"""Character devices (chardev/*.c)."""
+"""Character devices without I/O: backends in memory, multiplexers. See chardev/char.c."""

@@ -4,6 +4,9 @@ The model owns names, who sits on the device, what `query-chardev` says and the 
 need no world (null, ringbuf). Bytes come and go through a `Transport` that the host puts in.
 A device reads only while its frontend wants input, as QEMU does: what a client sends before
 that waits in the kernel.
+
+See chardev/char.c: qemu_chardev_new(), qmp_query_chardev() and qemu_chr_be_event();
+chardev/char-fe.c: qemu_chr_fe_init().
 """
 
 from __future__ import annotations

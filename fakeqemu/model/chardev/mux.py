@@ -2,6 +2,8 @@
 
 A multiplexer is itself a character device that many frontends may sit on; one of them has
 the focus. Ctrl-A, then a letter, speaks to the multiplexer instead of to the frontend.
+
+See chardev/char-mux.c: mux_proc_byte(), mux_chr_read() and mux_set_focus(); chardev/char-hub.c.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Character device backends that are nothing but memory: the ring buffer, and none at all."""
+"""Character device backends that are nothing but memory: the ring buffer, and none at all.
+
+See chardev/char-ringbuf.c: ringbuf_chr_write(), qmp_ringbuf_write() and qmp_ringbuf_read().
+"""
 
 from __future__ import annotations
 

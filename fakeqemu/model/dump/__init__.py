@@ -1,1 +1,1 @@
-"""dump-guest-memory (dump/dump.c)."""
+"""Guest dumps: dump-guest-memory as ELF core or kdump file. See dump/dump.c."""

@@ -2,6 +2,8 @@
 
 A dump at the caller's feet takes no time; a detached one takes as long as a disk would that
 writes a gigabyte per second, and meanwhile neither `cont` nor a migration is let through.
+
+See dump/dump.c: qmp_dump_guest_memory(), dump_init() and dump_process().
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Offsets and sizes are those a real one has for the same machine, so tools that measure find the
 same. The CPUs are as a reset or a debugger leaves them: nothing here ever runs on them.
+
+See dump/dump.c: dump_begin(), write_elf_header() and write_elf64_notes().
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@ page, the pages.
 
 The flattened form is a row of (offset, size, bytes) for tools that put the file together later;
 the raw form is that file. All zero pages share one.
+
+See dump/dump.c: create_kdump_vmcore(), write_dump_header(), write_dump_bitmap() and
+write_dump_pages().
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Most of a guest's memory is zeros that were never stored. They are passed as a count, and become
 a hole where the file can have one.
+
+See dump/dump.c: fd_write_vmcore() and write_buffer().
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Descriptors that clients passed: fdsets, named descriptors, CPR's saved ones."""
+"""Passed descriptors: fdsets, named ones, those that CPR saved. See monitor/fds.c."""

@@ -2,6 +2,8 @@
 
 Backends save a descriptor when they open it, and look for a saved one before they open their
 own. Between processes on one host the list travels ahead of the migration.
+
+See migration/cpr.c: cpr_save_fd(), cpr_find_fd() and cpr_delete_fd().
 """
 
 from __future__ import annotations

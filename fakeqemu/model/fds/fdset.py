@@ -3,6 +3,8 @@
 A named descriptor belongs to the monitor it came through; a set belongs to the machine and
 remembers which monitors hold it. Numbers are the process's own; nothing here opens or closes
 them, that is the host's affair.
+
+See monitor/fds.c: monitor_fdset_add_fd(), monitor_get_fd() and monitor_fdset_dup_fd_add().
 """
 
 from __future__ import annotations

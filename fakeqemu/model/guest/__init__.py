@@ -1,1 +1,1 @@
-"""The guest: what it does, its memory writes, its agent."""
+"""The guest: its reactions, the memory that it dirties, its agent (QEMU's directory qga/)."""

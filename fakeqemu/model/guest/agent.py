@@ -2,6 +2,8 @@
 
 Its protocol is QMP's older sister: one JSON object a line, no greeting, replies one after the
 other, and a byte 0xFF by which both sides find the beginning of a message again.
+
+See qga/main.c; qga/qapi-schema.json.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Left alone it is a machine without an operating system: it ignores the power button, never
 acknowledges an unplug and gives no memory back. `behave` makes it react to what the host asks,
 after a while of its own time; each other verb is something it does by itself, now.
+
+See hw/acpi/core.c: acpi_pm1_evt_power_down(); hw/acpi/pcihp.c: acpi_pcihp_eject_slot();
+hw/virtio/virtio-balloon.c: virtio_balloon_to_target().
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The guest's ends of character devices: serial ports it prints to, virtio ports it opens."""
+"""The guest's ends of character devices: serial ports it prints to, virtio ports it opens.
+
+See hw/char/virtio-serial-bus.c: virtio_serial_open(); hw/char/serial.c: serial_ioport_write().
+"""
 
 from __future__ import annotations
 

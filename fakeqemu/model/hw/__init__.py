@@ -1,1 +1,1 @@
-"""What a guest reaches by its I/O ports: the few chips that matter to who manages it."""
+"""Devices behind I/O ports, as qtest and firmware tables reach them; QEMU's directory hw/."""

@@ -1,4 +1,8 @@
-"""Chips by which a guest turns itself off, sends itself to sleep and resets itself."""
+"""Chips by which a guest turns itself off, sends itself to sleep and resets itself.
+
+See hw/acpi/core.c: acpi_pm_cnt_write(); hw/i386/port92.c: port92_write(); hw/input/pckbd.c:
+kbd_write_command(); hw/isa/piix.c: rcr_write(); hw/isa/lpc_ich9.c: ich9_rst_cnt_write().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Devices that are there so that a guest can tell the outside something."""
+"""Devices that are there so that a guest can tell the outside something.
+
+See hw/misc/pvpanic.c: handle_event(); hw/misc/debugexit.c: debug_exit_write(); hw/char/debugcon.c:
+debugcon_ioport_write().
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 What the board, the command line and the topology say is there; ACPI and SMBIOS tables, which
 a real board builds, are not.
+
+See hw/nvram/fw_cfg.c: fw_cfg_common_realize() and fw_cfg_add_file(); hw/i386/fw_cfg.c:
+fw_cfg_arch_create().
 """
 
 from __future__ import annotations

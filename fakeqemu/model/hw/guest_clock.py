@@ -2,6 +2,9 @@
 
 Under `-accel qtest` it stands still until it is told to go on, while the machine around it
 (monitors, migration) lives in the machine's time. Otherwise it goes while the guest does.
+
+See system/cpu-timers.c: cpu_get_clock(); system/qtest.c: qtest_process_command();
+util/qemu-timer.c: qemu_clock_advance_virtual_time().
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The timer chip, which hangs on the guest's own time."""
+"""The timer chip, which hangs on the guest's own time.
+
+See hw/timer/i8254.c: pit_ioport_write() and pit_ioport_read(); hw/timer/i8254_common.c:
+pit_get_out().
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ A chip is a small class that claims ports; which chips there are follows from th
 machine, board's and user's alike. A port nobody claims reads as all ones and takes writes to no
 effect, as an empty bus does; that is written to the journal, since a device may be there that is
 not modelled.
+
+See system/ioport.c: cpu_outb(), cpu_inb() and unassigned_io_ops.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 The time is the host's, or counts from what -rtc says; under `-accel qtest` it goes with the
 guest's clock where -rtc asks for that. Alarms and periodic interrupts do not come.
+
+See hw/rtc/mc146818rtc.c: cmos_ioport_write() and rtc_set_time(); hw/i386/pc.c: pc_cmos_init_late().
 """
 
 from __future__ import annotations

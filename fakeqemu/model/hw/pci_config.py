@@ -2,6 +2,9 @@
 
 The bus behind it is the first one; no firmware numbers those behind bridges. What is writable
 was recorded too; what writing would do beyond being kept is not modelled.
+
+See hw/pci/pci_host.c: pci_data_write() and pci_host_config_read_common(); hw/pci/pci.c:
+pci_default_write_config().
 """
 
 from __future__ import annotations

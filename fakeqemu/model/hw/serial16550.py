@@ -1,4 +1,7 @@
-"""A serial port: a 16550 whose other end is a character device, and never busy."""
+"""A serial port: a 16550 whose other end is a character device, and never busy.
+
+See hw/char/serial.c: serial_ioport_write() and serial_ioport_read().
+"""
 
 from __future__ import annotations
 

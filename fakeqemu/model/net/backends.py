@@ -2,6 +2,9 @@
 
 A backend that needs what the host does not give is refused in QEMU's words; one whose other
 side is not modelled says so.
+
+See net/net.c: net_client_init1(); net/tap.c: net_init_tap(); net/vhost-user.c:
+net_init_vhost_user().
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ that when it is made: one from the command line before there is a migration obje
 early parameters; one from `netdev_add` from the parameter as it then is. If the parameter is
 something else once the incoming migration starts, the damage may be done: a TAP that was
 opened has taken the interface away from the running guest. The record keeps that as a fact.
+
+See net/tap.c: net_init_tap(); net/tap-linux.c: tap_open().
 """
 
 from __future__ import annotations

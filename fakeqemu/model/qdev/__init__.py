@@ -1,1 +1,1 @@
-"""Devices and buses (hw/core/qdev*.c, system/qdev-monitor.c)."""
+"""Devices and buses. See hw/core/qdev.c and system/qdev-monitor.c."""

@@ -2,6 +2,8 @@
 
 A bus is an object whose type descends from `bus`, child of the device that offers it. The
 system bus is the root; devices added last are looked at first.
+
+See system/qdev-monitor.c: qbus_find(), qbus_find_recursive() and qdev_device_add_from_qdict().
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A device as an object: realized ones refuse changes in QEMU's words."""
+"""A device as an object: realized ones refuse changes in QEMU's words.
+
+See hw/core/qdev.c: device_set_realized(); hw/core/qdev-properties.c: qdev_prop_set_after_realize().
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
 """Where a device is, in the words that migration names its parts with: `0000:00:02.0`.
 
 Only some buses have such names: PCI, USB and SCSI; a device inside another has that one's.
+
+See hw/core/qdev.c: qdev_get_dev_path(); hw/pci/pci.c: pcibus_get_dev_path(); hw/usb/bus.c:
+usb_get_dev_path(); hw/scsi/scsi-bus.c: scsibus_get_dev_path().
 """
 
 from __future__ import annotations

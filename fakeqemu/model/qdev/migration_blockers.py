@@ -2,6 +2,9 @@
 
 Which types have state that cannot be sent, or a reason of their own, is recorded. A reason
 that depends on how a device was made has a rule here.
+
+See migration/savevm.c: vmstate_check_only_migratable(); migration/migration.c:
+migrate_add_blocker_modes().
 """
 
 from __future__ import annotations

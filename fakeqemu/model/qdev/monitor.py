@@ -3,6 +3,9 @@
 What a device of a type looks like, what refuses it when nothing is given, and whether it can
 be hot-plugged are recorded (profile part `devices`); what a property takes is decided in
 `deviceproperties`, what a bus demands in `attach`.
+
+See system/qdev-monitor.c: qdev_device_add_from_qdict(), qmp_device_add(), qdev_unplug() and
+qmp_device_del().
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """What query-pci shows: the recorded devices of the machine, and those that users plugged.
 
 No firmware ever numbers the buses behind bridges, so QEMU would not look behind them either.
+
+See hw/pci/pci-qmp-cmds.c: qmp_query_pci() and qmp_query_pci_device().
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 Which properties a type has, and of what type, is recorded; properties of the device inside a
 virtio PCI device are offered by the outer one and belong to the inner.
+
+See hw/core/qdev-properties-system.c: set_netdev(), set_drive() and set_chr();
+hw/core/qdev-properties.c: set_bool().
 """
 
 from __future__ import annotations

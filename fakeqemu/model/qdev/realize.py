@@ -2,6 +2,9 @@
 
 PCI hands out slots, USB ports, SCSI addresses; a network card takes a netdev, a serial port a
 character device. Here are their checks, in QEMU's words, and what is undone when it goes.
+
+See hw/pci/pci.c: do_pci_register_device(); hw/usb/bus.c: usb_claim_port(); hw/scsi/scsi-bus.c:
+scsi_qdev_realize(); hw/ide/ide-dev.c: ide_dev_initfn().
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """What kinds of devices check about themselves when they are realized, in QEMU's words.
 
 One table by QOM type; every entry of a type and of those it descends from counts.
+
+See hw/core/qdev.c: device_set_realized(); hw/pci/pci.c: pci_qdev_realize(); hw/virtio/virtio-rng.c:
+virtio_rng_device_realize().
 """
 
 from __future__ import annotations

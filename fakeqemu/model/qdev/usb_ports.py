@@ -2,6 +2,8 @@
 
 A hub's ports belong to the bus that the hub sits on. When a bus has one port left, QEMU puts a
 hub there by itself.
+
+See hw/usb/bus.c: usb_claim_port() and usb_check_attach(); hw/usb/dev-hub.c: usb_hub_realize().
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Ports of a virtio-serial bus: their numbers and names, the first number kept for a console."""
+"""Ports of a virtio-serial bus: their numbers and names, the first number kept for a console.
+
+See hw/char/virtio-serial-bus.c: virtser_port_device_realize(), find_free_port_id() and
+find_port_by_name().
+"""
 
 from __future__ import annotations
 

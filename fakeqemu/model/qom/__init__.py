@@ -1,1 +1,1 @@
-"""The object tree and user-creatable objects (qom/*.c)."""
+"""The object tree and user-creatable objects of one machine. See qom/object.c."""

@@ -1,4 +1,9 @@
-"""What memory backends check: their properties, and the file or huge pages they are made of."""
+"""What memory backends check: their properties, and the file or huge pages they are made of.
+
+See backends/hostmem.c: host_memory_backend_memory_complete() and host_memory_backend_set_size();
+backends/hostmem-file.c: file_backend_memory_alloc(); backends/hostmem-memfd.c:
+memfd_backend_memory_alloc().
+"""
 
 from __future__ import annotations
 
@@ -124,7 +129,7 @@ def _huge_page(obj: UserObject) -> int:
 
 
 def _map_file(vm: Machine, obj: UserObject) -> None:
-    """Map what holds the memory: file_ram_alloc() of system/physmem.c. Raises QapiError."""
+    """Map what holds the memory. Raises QapiError. See system/physmem.c: file_ram_alloc()."""
     size = obj.values["size"]
     whole = _whole_pages(size)
     if whole < _PAGE:

@@ -2,6 +2,9 @@
 
 A property's type is a QAPI scalar (`uint32`), an enumeration (`OnOffAuto`), `str`, a struct,
 or `link<TYPE>`. Values come as JSON or, from an option string, all as text.
+
+See qom/object.c: object_property_parse(); qom/qom-qobject.c: object_property_set_qobject();
+qapi/qapi-visit-core.c: visit_type_enum().
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Throttle limits: the values that go together and those that do not, in QEMU's words."""
+"""Throttle limits: the values that go together and those that do not, in QEMU's words.
+
+See util/throttle.c: throttle_is_valid(); block/throttle-groups.c: throttle_group_set().
+"""
 
 from __future__ import annotations
 

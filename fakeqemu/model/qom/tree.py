@@ -3,6 +3,9 @@
 An object is a type, properties and children. What a fresh object of a type looks like is
 recorded data; the model lays over it what it knows better: values that follow from options,
 values computed at the moment of asking, and setters where a tool may write.
+
+See qom/object.c: object_property_add_child() and object_resolve_path(); qom/qom-qobject.c:
+object_property_get_qobject(); qom/qom-qmp-cmds.c: qmp_qom_list().
 """
 
 from __future__ import annotations

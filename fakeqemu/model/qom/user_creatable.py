@@ -2,6 +2,9 @@
 
 The schema says which options a type has, the recorded part `objects` what such an object shows;
 what a type checks beyond that is in `objectchecks`.
+
+See qom/object_interfaces.c: user_creatable_add_type(), user_creatable_del() and
+user_creatable_add_qapi().
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """What kinds of user-creatable objects check: when a property is set, when all are, when they go.
 
 One table for each moment, by QOM type; the entry of the nearest ancestor counts.
+
+See qom/object_interfaces.c: user_creatable_complete() and user_creatable_can_be_deleted().
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Displays, VNC and input (ui/*.c)."""
+"""Displays, VNC and input: consoles, clients, input devices. See ui/console.c."""

@@ -3,6 +3,9 @@
 Before firmware has touched it a display device shows a message of QEMU's; the boards' firmware
 puts VGA adapters into a text mode of 720 by 400. What it would write there we have not, so the
 screen of a guest that has run is black. Text consoles (`vc`) say what is connected to them.
+
+See ui/console.c: qemu_console_lookup_by_device_name() and qemu_create_placeholder_surface();
+ui/console-vc.c: vc_chr_open().
 """
 
 from __future__ import annotations

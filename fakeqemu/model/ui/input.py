@@ -1,4 +1,7 @@
-"""Keyboards, mice and screens that devices of the machine offer."""
+"""Keyboards, mice and screens that devices of the machine offer.
+
+See ui/input.c: qmp_query_mice() and qemu_input_handler_register().
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Each shows one console to any number of clients; a client that wants a display for itself
 drives the others off, unless the display is told not to let it.
+
+See ui/vnc.c: vnc_display_open(), vnc_connect(), vnc_client_cache_addr() and qmp_query_vnc().
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Where a -vnc wants to listen: `host:display` or `unix:path`."""
+"""Where a -vnc wants to listen: `host:display` or `unix:path`.
+
+See ui/vnc.c: vnc_display_get_address().
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""QEMU's JSON: lexer, streamer, parser and writer (qobject/json-*.c)."""
+"""QEMU's JSON: lexer, streamer, parser and writer. See qobject/json-lexer.c and its neighbours."""

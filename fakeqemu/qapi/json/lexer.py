@@ -6,6 +6,8 @@ parser's affair, as is what a string contains. A number or word ends with the by
 which is looked at again. After a bad byte everything is skipped up to one of `[]{}:,`, a
 control byte other than TAB, FE or FF: these clients may send to get the parser back to a known
 state.
+
+See qobject/json-lexer.c: json_lexer_feed() and json_lexer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The JSON grammar: tokens of one message to a value, or the first mistake.
 
 A table of what may come where, without recursion: QEMU allows 1024 levels, Python does not.
+
+See qobject/json-parser.c: json_parser_parse() and parse_value().
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Older versions collect the tokens of a message and parse them when its brackets 
 ones (trait `json_positions`) parse as tokens come, say where the mistake is, report it at once
 and skip to where the brackets balance. Braces and brackets are counted apart, and a message goes
 on while one of the counts is positive and none is negative, however they are nested.
+
+See qobject/json-streamer.c: json_message_process_token() and json_message_parser_feed().
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Members in QEMU's order (see `qdict`), `", "` and `": "`, everything but printable ASCII
 escaped in upper-case hexadecimal, doubles with 17 digits. Infinity comes out as a bare
 `inf`, as it does there. The line end (CR LF) is the monitor's affair.
+
+See qobject/json-writer.c: json_writer_str(); qobject/qjson.c: qobject_to_json().
 """
 
 from __future__ import annotations

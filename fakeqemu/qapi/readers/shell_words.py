@@ -1,6 +1,7 @@
 """Words of a line as a shell would split them, for parameters that are argument lists.
 
-QEMU uses GLib's parser here, whose texts differ from Python's.
+QEMU calls GLib's g_shell_parse_argv() here, whose error texts differ from Python's. See
+migration/migration-hmp-cmds.c: hmp_migrate_set_parameter() (since 11.1).
 """
 
 from __future__ import annotations

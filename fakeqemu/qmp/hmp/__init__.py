@@ -1,1 +1,1 @@
-"""The human monitor at a terminal: line editing, prompt, echo."""
+"""The human monitor at a terminal: line editing, prompt, echo. See util/readline.c."""

@@ -2,6 +2,8 @@
 
 The output is part of the protocol: programs read it. After each key the whole line is drawn
 again, from its start, unless nothing changed.
+
+See util/readline.c: readline_handle_byte() and readline_update().
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A frontend of a character device. What a line does is the business of `commands.hmp`; here is
 the conversation around it.
+
+See monitor/hmp.c: monitor_read(), monitor_command_cb() and monitor_event().
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The human monitor's block commands (block/monitor/block-hmp-cmds.c)."""
+"""The human monitor's block commands. See block/monitor/block-hmp-cmds.c."""

@@ -1,4 +1,8 @@
-"""Human monitor commands of the block layer: what they do."""
+"""Human monitor commands of the block layer: what they do.
+
+See block/monitor/block-hmp-cmds.c: hmp_drive_add(), hmp_drive_mirror(), hmp_snapshot_blkdev(),
+hmp_eject() and hmp_block_set_io_throttle().
+"""
 
 from __future__ import annotations
 

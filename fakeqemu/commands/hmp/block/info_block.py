@@ -1,4 +1,8 @@
-"""Human monitor commands of the block layer: what they show."""
+"""Human monitor commands of the block layer: what they show.
+
+See block/monitor/block-hmp-cmds.c: hmp_info_block(), print_block_info(), hmp_info_blockstats() and
+hmp_info_snapshots(); block/qapi.c: bdrv_node_info_dump().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The human monitor's `qemu-io`: read and write as a guest would, to see what follows."""
+"""The human monitor's `qemu-io`: read and write as a guest would, to see what follows.
+
+See block/monitor/block-hmp-cmds.c: hmp_qemu_io().
+"""
 
 from __future__ import annotations
 

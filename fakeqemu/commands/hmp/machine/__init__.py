@@ -1,1 +1,1 @@
-"""The human monitor's commands about the machine: devices, memory, ports, `info`."""
+"""Human monitor commands about the machine. See hw/core/machine-hmp-cmds.c."""

@@ -1,4 +1,4 @@
-"""The human monitor's door for a debugger."""
+"""The human monitor's door for a debugger. See monitor/hmp-cmds.c: hmp_gdbserver()."""
 
 from __future__ import annotations
 

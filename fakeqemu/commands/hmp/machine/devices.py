@@ -1,4 +1,9 @@
-"""Human monitor commands that add, change and remove things."""
+"""Human monitor commands that add, change and remove things.
+
+See system/qdev-monitor.c: hmp_device_add(); qom/qom-hmp-cmds.c: hmp_object_add() and hmp_qom_set();
+net/net-hmp-cmds.c: hmp_netdev_add(); chardev/char-hmp-cmds.c: hmp_chardev_add(); ui/ui-hmp-cmds.c:
+hmp_sendkey().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Human monitor commands that show the machine: `info ...`."""
+"""Human monitor commands that show the machine: `info ...`.
+
+See hw/core/machine-hmp-cmds.c: hmp_info_cpus() and hmp_info_memdev(); hw/core/machine-qmp-cmds.c:
+qmp_x_query_numa(); chardev/char-hmp-cmds.c: hmp_info_chardev(); net/net-hmp-cmds.c:
+hmp_info_network(); system/qdev-monitor.c: hmp_info_qtree(); hw/pci/pci-hmp-cmds.c: hmp_info_pci();
+qom/qom-hmp-cmds.c: hmp_info_qom_tree().
+"""
 
 from __future__ import annotations
 

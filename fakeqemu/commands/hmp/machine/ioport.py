@@ -1,4 +1,7 @@
-"""Human monitor commands for the guest's I/O ports."""
+"""Human monitor commands for the guest's I/O ports.
+
+See monitor/hmp-cmds.c: hmp_ioport_read() and hmp_ioport_write().
+"""
 
 from __future__ import annotations
 

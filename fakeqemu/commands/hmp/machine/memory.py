@@ -1,4 +1,8 @@
-"""The human monitor's look into guest memory: print it, sum it up, save it, dump it."""
+"""The human monitor's look into guest memory: print it, sum it up, save it, dump it.
+
+See monitor/hmp-cmds-target.c: memory_dump() and hmp_physical_memory_dump(); monitor/hmp-cmds.c:
+hmp_sum(); dump/dump-hmp-cmds.c: hmp_dump_guest_memory(); hw/core/machine-hmp-cmds.c: hmp_memsave().
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The human monitor's migration commands (migration/migration-hmp-cmds.c)."""
+"""The human monitor's migration commands. See migration/migration-hmp-cmds.c."""

@@ -1,4 +1,8 @@
-"""The human monitor's side of dirty rates and limits."""
+"""The human monitor's side of dirty rates and limits.
+
+See migration/dirtyrate.c: hmp_calc_dirty_rate() and hmp_info_dirty_rate(); system/dirtylimit.c:
+hmp_set_vcpu_dirty_limit().
+"""
 
 from __future__ import annotations
 

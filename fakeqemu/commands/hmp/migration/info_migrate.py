@@ -1,4 +1,7 @@
-"""How the human monitor prints migration: parameters, and `info migrate` in two styles."""
+"""How the human monitor prints migration: parameters, and `info migrate` in two styles.
+
+See migration/migration-hmp-cmds.c: hmp_info_migrate() and hmp_info_migrate_parameters().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The human monitor's migration commands, on top of what QMP calls."""
+"""The human monitor's migration commands, on top of what QMP calls.
+
+See migration/migration-hmp-cmds.c: hmp_migrate(), hmp_migrate_set_parameter() and
+hmp_migrate_set_capability().
+"""
 
 from __future__ import annotations
 

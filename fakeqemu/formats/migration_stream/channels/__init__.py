@@ -1,1 +1,1 @@
-"""The formats of further channels: multifd, return path, mapped-ram files."""
+"""Formats beside the main channel: multifd, return path, mapped-ram. See migration/multifd.c."""

@@ -5,6 +5,9 @@ zeros). Pages of zeros are not written, their bits are not set, and their places
 others are put in their places in the end, when it is known which they are. The pages of each
 block begin at a multiple of 1 MiB in the *file*, so the offset at which the stream begins
 counts.
+
+See migration/ram.c: mapped_ram_setup_ramblock(), mapped_ram_read_header() and
+read_ramblock_mapped_ram().
 """
 
 from __future__ import annotations

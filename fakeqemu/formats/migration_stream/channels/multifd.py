@@ -2,6 +2,9 @@
 
 The reader counts pages and drops them. The writer makes an idle channel: its name, and the
 sync packets without which a real destination would wait at each mark of the main channel.
+
+See migration/multifd.c: multifd_send_initial_packet(), multifd_send_fill_packet() and
+multifd_recv_unfill_packet().
 """
 
 from __future__ import annotations

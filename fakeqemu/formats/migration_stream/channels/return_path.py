@@ -2,6 +2,9 @@
 
 Sans I/O as the rest: `ReturnPathReader` for the source, functions that give bytes for the
 destination. A message's header says its length; a bitmap follows its message unframed.
+
+See migration/migration.c: migrate_send_rp_message() and source_return_path_thread();
+migration/ram.c: ram_dirty_bitmap_reload().
 """
 
 from __future__ import annotations

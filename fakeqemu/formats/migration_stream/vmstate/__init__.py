@@ -1,1 +1,1 @@
-"""Sections of devices: configuration, fields, description."""
+"""Device sections: configuration, VMState fields, description. See migration/vmstate.c."""

@@ -1,4 +1,8 @@
-"""The configuration section: which machine the stream is of, and what both must agree on."""
+"""The configuration section: which machine the stream is of, and what both must agree on.
+
+See migration/savevm.c: vmstate_configuration, configuration_post_load() and
+configuration_pre_load().
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ passes; nothing is kept but its size. When the description comes, the sizes are 
 
 Without footers (send-section-footer off) there is nothing to look for. Then the rest of the
 stream is kept, up to a bound, until it ends in a description, and is split by that.
+
+See migration/savevm.c: qemu_loadvm_section_start_full() and check_section_footer().
 """
 
 from __future__ import annotations

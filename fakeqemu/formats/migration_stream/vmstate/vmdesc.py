@@ -2,6 +2,9 @@
 
 It is the only way to tell the sizes of device sections afterwards, so the reader checks with
 it whether it found their ends, and splits a stream without footers by it.
+
+See migration/vmstate.c: vmsd_desc_field_start(); migration/savevm.c:
+qemu_savevm_state_complete_precopy_non_iterable().
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 A section of a device can only be read by the code of that device, or with the description
 that ends the stream. What every machine has is small and stable enough to be known: the
 clock (`timer`) and the run state (`globalstate`).
+
+See migration/global_state.c: vmstate_globalstate; system/cpu-timers.c: vmstate_timers;
+migration/vmstate.c: vmstate_save_state_v().
 """
 
 from __future__ import annotations

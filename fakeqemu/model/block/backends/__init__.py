@@ -1,1 +1,1 @@
-"""BlockBackends: what a device, a job or an export holds of a node."""
+"""BlockBackends, the users of nodes: devices, drives, exports. See block/block-backend.c."""

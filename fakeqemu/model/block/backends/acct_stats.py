@@ -1,4 +1,7 @@
-"""What a block backend counts of its guest's reads and writes."""
+"""What a block backend counts of its guest's reads and writes.
+
+See block/accounting.c: block_acct_done(), block_acct_failed() and block_acct_invalid().
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Block backends: what sits between a device and a node, or is a -drive without a device yet.
+"""BlockBackends: what is between a device and a node, or a -drive without a device yet.
 
-A backend knows the medium's tray, the limits of throttling and the counters; which device it
-serves decides what it wants of the node below.
+A backend owns the medium's tray, throttling and counters; its device's profile decides which
+permissions it takes on the node. See block/block-backend.c: blk_new() and blk_root_inactivate().
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""How each type of device uses its block backend: trays, errors kept, what it wants of the node."""
+"""How each type of device uses its block backend: trays, errors kept, what it wants of the node.
+
+See hw/block/block.c: blkconf_apply_backend_options(); hw/ide/ide-dev.c: ide_dev_initfn();
+hw/scsi/scsi-disk.c: scsi_realize(); hw/block/virtio-blk.c: virtio_blk_device_realize().
+"""
 
 from __future__ import annotations
 

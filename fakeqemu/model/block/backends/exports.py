@@ -1,4 +1,8 @@
-"""Block exports and the NBD server that most of them are for."""
+"""Block exports and the NBD server that most of them are for.
+
+See block/export/export.c: qmp_block_export_add() and qmp_block_export_del(); blockdev-nbd.c:
+nbd_server_start().
+"""
 
 from __future__ import annotations
 
@@ -314,7 +318,7 @@ class Exports:
         self.block.backends.drop(backend)
 
     def _delete(self, export: Export) -> None:
-        """BLOCK_EXPORT_DELETED (see block/export/export.c: blk_exp_delete_bh())."""
+        """BLOCK_EXPORT_DELETED. See block/export/export.c: blk_exp_delete_bh()."""
         self.all.remove(export)
         export.release()
         self._let_go(export.backend)

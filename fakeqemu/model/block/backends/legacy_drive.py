@@ -2,6 +2,8 @@
 
 The option string's texts are taken apart as QEMU does: what is about the drive as such, what is
 about its backend, and the rest, which are options of the node.
+
+See blockdev.c: drive_new(), blockdev_init() and extract_common_blockdev_options().
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""One export of a node over NBD: what a client may do to the node, and what it is shown of it."""
+"""One export of a node over NBD: what a client may do to the node, and what it is shown of it.
+
+See nbd/server.c: nbd_export_create(), nbd_handle_request() and nbd_negotiate_meta_queries().
+"""
 
 from __future__ import annotations
 
@@ -164,7 +167,7 @@ def _zeroes_fast(node: Node) -> bool:
 def _depths(node: Node, offset: int, end: int, depth: int) -> Iterator[tuple[int, int]]:
     """How far down the chain each part is allocated: 1 for `node` itself, 0 for nowhere.
 
-    See block/io.c: bdrv_common_block_status_above(). What lies behind the end of a shorter
+    See block/io.c: bdrv_co_common_block_status_above(). What lies behind the end of a shorter
     backing image counts as allocated there.
     """
     inside = min(end, base.length(node))

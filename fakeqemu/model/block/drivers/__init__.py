@@ -1,1 +1,4 @@
-"""Block drivers: protocols, formats, filters (block/*.c)."""
+"""Block drivers: protocols, formats, filters, one class per `BlockDriver`.
+
+See QEMU's directory block/.
+"""

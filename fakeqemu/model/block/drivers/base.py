@@ -2,6 +2,8 @@
 
 A driver object belongs to one node. What it does not say is said here once: a filter passes
 everything to its child, a format asks its file.
+
+See include/block/block_int-common.h: BlockDriver.
 """
 
 from __future__ import annotations
@@ -337,7 +339,7 @@ def zero(node: Node, offset: int, count: int) -> None:
 
 
 def truncate(node: Node, size: int) -> None:
-    """Change a node's size; see block/io.c: bdrv_co_truncate(). Raises QapiError."""
+    """Change a node's size. See block/io.c: bdrv_co_truncate(). Raises QapiError."""
     check_length(size)
     node.driver.truncate(node, size)
 

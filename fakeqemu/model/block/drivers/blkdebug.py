@@ -1,6 +1,6 @@
 """blkdebug: errors on request, by rules that events switch on and states tell apart.
 
-See QEMU's block/blkdebug.c and docs/devel/testing/blkdebug.rst.
+See block/blkdebug.c: blkdebug_open() and rule_check(); docs/devel/testing/blkdebug.rst.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Blkdebug(Filter):
     def event(self, name: str) -> None:
         """Something has come about above: switch on its rules, and change the state.
 
-        See block/blkdebug.c: blkdebug_debug_event() and process_rule().
+        See block/blkdebug.c: blkdebug_co_debug_event() and process_rule().
         """
         found = [r for r in self._injections.get(name, ()) if self._applies(r)]
         if found:

@@ -1,4 +1,7 @@
-"""Points in the life of a request that QEMU's tests hang rules on, for a blkdebug below."""
+"""Points in the life of a request that QEMU's tests hang rules on, for a blkdebug below.
+
+See block.c: bdrv_co_debug_event(); qapi/block-core.json.
+"""
 
 from __future__ import annotations
 

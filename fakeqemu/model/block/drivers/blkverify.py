@@ -1,4 +1,7 @@
-"""Images compared while they are used: blkverify, which QEMU's own tests of formats use."""
+"""Images compared while they are used: blkverify, which QEMU's own tests of formats use.
+
+See block/blkverify.c: blkverify_open() and blkverify_co_preadv().
+"""
 
 from __future__ import annotations
 

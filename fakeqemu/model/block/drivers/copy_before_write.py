@@ -1,4 +1,8 @@
-"""What is about to be overwritten is kept elsewhere, where it can be read as it was: fleecing."""
+"""What is about to be overwritten is kept elsewhere, where it can be read as it was: fleecing.
+
+See block/copy-before-write.c: cbw_open(), cbw_do_copy_before_write() and
+cbw_co_snapshot_block_status().
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,7 @@ def copying_unit(graph: Graph, target: Node, smallest: int = _UNIT) -> int:
 
 @driver
 class CopyBeforeWrite(Filter):
-    """What is about to be overwritten is kept in another node (see block/copy-before-write.c)."""
+    """What is about to be overwritten is kept in another node. See block/copy-before-write.c."""
 
     name = "copy-before-write"
     #: what has been kept, in units of `cluster`
@@ -197,7 +201,7 @@ class CopyBeforeWrite(Filter):
 
 @driver
 class SnapshotAccess(Driver):
-    """What a copy-before-write node keeps, to be read (see block/snapshot-access.c)."""
+    """What a copy-before-write node keeps, to be read. See block/snapshot-access.c."""
 
     name = "snapshot-access"
     role = frozenset({perms.DATA, perms.PRIMARY})

@@ -1,4 +1,8 @@
-"""Filters: nodes that pass on what is below, and do something on the way."""
+"""Filters: nodes that pass on what is below, and do something on the way.
+
+See block/throttle.c: throttle_open(); block/filter-compress.c: compress_open();
+block/copy-on-read.c: cor_open(); block/preallocate.c: preallocate_open().
+"""
 
 from __future__ import annotations
 
@@ -107,7 +111,7 @@ class Throttle(Filter):
 
 @driver
 class CopyOnRead(Filter):
-    """What is read is written into the image (see block/copy-on-read.c)."""
+    """What is read is written into the image. See block/copy-on-read.c."""
 
     name = "copy-on-read"
     strong = ("bottom",)
@@ -148,7 +152,7 @@ class CopyOnRead(Filter):
         super().close(node)
 
     def read(self, node: Node, offset: int, count: int) -> bytes:
-        """Copy what is only below, then read (see block/copy-on-read.c: cor_co_preadv_part())."""
+        """Copy what is only below, then read. See block/copy-on-read.c: cor_co_preadv_part()."""
         below = self._below(node)
         for piece in self._wanted(below, offset, offset + count):
             allocation.copy_up(below, piece.offset, piece.length)

@@ -1,6 +1,9 @@
 """Image formats of other programs: told from their first bytes, and opened by QEMU alone.
 
 An image that is of another kind is refused in QEMU's words; one that is right is not modelled.
+
+See block.c: bdrv_probe_all(); block/vmdk.c: vmdk_probe(); block/vdi.c: vdi_probe(); block/vpc.c:
+vpc_probe(); block/vhdx.c: vhdx_probe().
 """
 
 from __future__ import annotations

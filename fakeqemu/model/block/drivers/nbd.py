@@ -2,6 +2,9 @@
 
 A copy to another machine's export needs no more; reading from a server would have to wait for
 an answer where the model cannot wait, and is not modelled.
+
+See block/nbd.c: nbd_process_options() and nbd_co_do_establish_connection(); nbd/client.c:
+nbd_receive_negotiate().
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Drivers that reach data by themselves: files, devices, and nothing at all."""
+"""Drivers that reach data by themselves: files, devices, and nothing at all.
+
+See block/file-posix.c: raw_open_common() and hdev_open(); block/null.c: null_co_preadv().
+"""
 
 from __future__ import annotations
 

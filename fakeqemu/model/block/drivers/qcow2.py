@@ -1,4 +1,7 @@
-"""qcow2 images as nodes of the graph; see block/qcow2.c. The format is in `formats.qcow2`."""
+"""qcow2 images as nodes of the graph; the format is in `formats.qcow2`.
+
+See block/qcow2.c: qcow2_open(), qcow2_co_create() and qcow2_close().
+"""
 
 from __future__ import annotations
 

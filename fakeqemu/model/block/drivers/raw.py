@@ -1,4 +1,7 @@
-"""raw: an image that adds nothing to its file but a window on it; see block/raw-format.c."""
+"""raw: an image that adds nothing to its file but a window on it.
+
+See block/raw-format.c: raw_read_options() and raw_apply_options().
+"""
 
 from __future__ import annotations
 

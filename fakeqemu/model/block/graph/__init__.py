@@ -1,1 +1,1 @@
-"""The block graph: nodes, edges, permissions, dirty bitmaps (block.c)."""
+"""The block graph: nodes, edges, permissions, dirty bitmaps. See block.c."""

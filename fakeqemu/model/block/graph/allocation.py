@@ -1,4 +1,7 @@
-"""What an image has itself, and what it leaves to the images below it."""
+"""What an image has itself, and what it leaves to the images below it.
+
+See block/io.c: bdrv_co_block_status() and bdrv_co_common_block_status_above().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Backing chains: which image a name means, and taking images out of a chain."""
+"""Backing chains: which image a name means, and taking images out of a chain.
+
+See block.c: bdrv_find_backing_image(), bdrv_find_base() and bdrv_drop_intermediate().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Dirty bitmaps: which parts of a node were written since some moment."""
+"""Dirty bitmaps: which parts of a node were written since some moment.
+
+See block/dirty-bitmap.c: bdrv_create_dirty_bitmap(), bdrv_dirty_bitmap_check() and
+bdrv_merge_dirty_bitmap().
+"""
 
 from __future__ import annotations
 

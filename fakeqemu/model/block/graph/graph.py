@@ -2,6 +2,9 @@
 
 A node lives as long as somebody uses it: another node, a backend, a job, an operation under
 way, or the monitor that made it with blockdev-add.
+
+See block.c: bdrv_attach_child_common(), bdrv_replace_node_common(), bdrv_find_node(), bdrv_unref()
+and bdrv_lookup_bs().
 """
 
 from __future__ import annotations

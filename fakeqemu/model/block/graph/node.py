@@ -1,4 +1,7 @@
-"""A block node and the edges that lead to it."""
+"""A block node and the edges that lead to it.
+
+See include/block/block_int-common.h: BlockDriverState and BdrvChild.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 A child follows its parent in what its own options leave open: read-only, caching, sharing.
 What is given as a file name only is looked into to tell its format.
+
+See block.c: bdrv_open_inherit(), bdrv_open_common(), bdrv_fill_options(), bdrv_open_child_common()
+and bdrv_inherited_options().
 """
 
 from __future__ import annotations
@@ -174,7 +177,7 @@ def _finish(graph: Graph, node: Node, given: _Given, first: Node | None) -> None
 
 
 def _check_length(node: Node) -> None:
-    """Whether the image has a length; see block.c: bdrv_refresh_total_sectors()."""
+    """Whether the image has a length. See block.c: bdrv_refresh_total_sectors()."""
     try:
         length = node.driver.length(node)
         if length > extents.MAX_LENGTH:

@@ -3,6 +3,9 @@
 Every user of a node (another node, a device's backend, a job) wants some permissions and lets
 others have some. A change of the graph is tried, all is added up anew from the roots down, and
 if any two users of one node exclude each other the change is taken back.
+
+See block.c: bdrv_refresh_perms(), bdrv_node_refresh_perm(), bdrv_parent_perms_conflict() and
+bdrv_default_perms().
 """
 
 from __future__ import annotations

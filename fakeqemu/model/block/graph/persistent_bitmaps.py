@@ -1,4 +1,8 @@
-"""Persistent dirty bitmaps in a qcow2 image: read when it is opened, written when it is closed."""
+"""Persistent dirty bitmaps in a qcow2 image: read when it is opened, written when it is closed.
+
+See block/qcow2-bitmap.c: qcow2_load_dirty_bitmaps(), qcow2_store_persistent_dirty_bitmaps() and
+bitmap_list_load().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Reopening nodes with other options: read-only and back, and blockdev-reopen."""
+"""Reopening nodes with other options: read-only and back, and blockdev-reopen.
+
+See block.c: bdrv_reopen_prepare(), bdrv_reopen_multiple() and bdrv_reopen_parse_file_or_backing().
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Jobs of the block layer: the state table, their common life, and the kinds."""
+"""Jobs: state table, lifecycle, transactions, and each block job. See job.c and blockjob.c."""

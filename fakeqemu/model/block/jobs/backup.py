@@ -1,4 +1,7 @@
-"""Backup: the state of now into another node, whatever the guest writes meanwhile."""
+"""Backup: the state of now into another node, whatever the guest writes meanwhile.
+
+See block/backup.c: backup_job_create(), backup_run() and backup_loop().
+"""
 
 from __future__ import annotations
 

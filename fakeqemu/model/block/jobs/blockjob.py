@@ -1,4 +1,7 @@
-"""A job on nodes: it uses them, and refuses others what would disturb it."""
+"""A job on nodes: it uses them, and refuses others what would disturb it.
+
+See blockjob.c: block_job_create(), block_job_add_bdrv() and block_job_error_action().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Commit of images that the guest does not write to into one below."""
+"""Commit of images that the guest does not write to into one below.
+
+See block/commit.c: commit_start() and commit_run().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Copying between nodes as jobs do it: piece by piece, zeros as zeros."""
+"""Copying between nodes as jobs do it: piece by piece, zeros as zeros.
+
+See block/block-copy.c: block_copy(); block/block-backend.c: blk_co_copy_range().
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""How long throttle nodes and slow null devices below a job make it wait."""
+"""How long throttle nodes and slow null devices below a job make it wait.
+
+See block/throttle-groups.c: throttle_group_co_io_limits_intercept(); blockjob.c:
+block_job_ratelimit_processed_bytes().
+"""
 
 from __future__ import annotations
 

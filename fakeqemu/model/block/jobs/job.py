@@ -1,7 +1,7 @@
-"""The life common to all jobs: creation, pausing, completion in transactions, the events.
+"""The lifecycle common to all jobs: creation, pausing, completion in transactions, events.
 
-A job's work is a generator of steps. Each step says how many bytes of work it accounted for,
-and with that how long the speed limit makes the job wait; the machine's clock drives it.
+A job's work is a generator of steps; each yields how many bytes it processed, from which the
+speed limit's wait follows. See job.c: job_create(), job_pause_locked() and job_completed_locked().
 """
 
 from __future__ import annotations

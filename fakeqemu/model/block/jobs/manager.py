@@ -1,4 +1,4 @@
-"""All jobs of one machine."""
+"""All jobs of one machine. See job.c: job_next_locked() and job_get_locked()."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Mirror and active commit: copy, then follow the guest until told to switch over."""
+"""Mirror and active commit: copy, then follow the guest until told to switch over.
+
+See block/mirror.c: mirror_start_job(), mirror_run(), mirror_exit_common() and mirror_complete().
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """The states of a job, which may follow which, and what a client may ask in each.
 
 Nothing but `JobState.enter` assigns a state.
+
+See job.c: JobSTT, JobVerbTable, job_state_transition_locked() and job_apply_verb_locked().
 """
 
 from __future__ import annotations

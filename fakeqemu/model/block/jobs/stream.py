@@ -1,4 +1,7 @@
-"""Stream: pull what lies in images below into the top one."""
+"""Stream: pull what lies in images below into the top one.
+
+See block/stream.c: stream_start(), stream_run() and stream_prepare().
+"""
 
 from __future__ import annotations
 

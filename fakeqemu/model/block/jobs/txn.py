@@ -1,4 +1,7 @@
-"""Jobs of one transaction: they complete together, or not at all."""
+"""Jobs of one transaction: they complete together, or not at all.
+
+See job.c: job_txn_new(), job_txn_apply_locked() and job_completed_txn_abort_locked().
+"""
 
 from __future__ import annotations
 

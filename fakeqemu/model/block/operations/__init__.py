@@ -1,1 +1,4 @@
-"""What changes the graph as one step: blockdev.c's commands, snapshots, transactions."""
+"""Operations on the graph: block jobs' setup, image creation, snapshots, transactions.
+
+See blockdev.c and block/create.c.
+"""

@@ -1,6 +1,9 @@
 """From the arguments of a command to a job: lookups and checks in QEMU's order.
 
 Each function makes its job; whoever called starts it, so that a transaction can wait.
+
+See blockdev.c: qmp_drive_mirror(), do_backup_common(), blockdev_mirror_common(), qmp_block_commit()
+and qmp_block_stream().
 """
 
 from __future__ import annotations

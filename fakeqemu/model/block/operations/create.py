@@ -1,4 +1,7 @@
-"""Making image files: blockdev-create's job, and the images that other commands make."""
+"""Making image files: blockdev-create's job, and the images that other commands make.
+
+See block/create.c: qmp_blockdev_create(); block.c: bdrv_img_create() and bdrv_co_create().
+"""
 
 from __future__ import annotations
 
@@ -112,7 +115,7 @@ def create_file(graph: Graph, options: dict[str, Any]) -> None:
 
 
 def _preallocate(file: BlockFile, size: int, mode: str) -> None:
-    """Give a new file its size; see block/file-posix.c: raw_regular_truncate(). Raises QapiError.
+    """Give a new file its size. See block/file-posix.c: raw_regular_truncate(). Raises QapiError.
 
     What could not be preallocated is given back.
     """

@@ -1,6 +1,9 @@
 """Snapshots of the whole machine: savevm, loadvm, delvm and the jobs of the same kind.
 
 The machine's state goes into one image beside the disks' states (see `vmstate`).
+
+See migration/savevm.c: save_snapshot(), load_snapshot() and delete_snapshot(); block/snapshot.c:
+bdrv_all_can_snapshot().
 """
 
 from __future__ import annotations

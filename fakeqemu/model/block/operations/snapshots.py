@@ -1,4 +1,8 @@
-"""Snapshots: external ones by putting an overlay on top, internal ones inside an image."""
+"""Snapshots: external ones by putting an overlay on top, internal ones inside an image.
+
+See blockdev.c: external_snapshot_action(), internal_snapshot_action() and
+qmp_blockdev_snapshot_delete_internal_sync(); block/snapshot.c: bdrv_snapshot_create().
+"""
 
 from __future__ import annotations
 

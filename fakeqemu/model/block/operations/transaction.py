@@ -1,4 +1,7 @@
-"""transaction: several actions that all happen, or none of them."""
+"""transaction: several actions that all happen, or none of them.
+
+See blockdev.c: qmp_transaction().
+"""
 
 from __future__ import annotations
 

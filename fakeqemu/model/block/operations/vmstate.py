@@ -4,6 +4,8 @@
 
 The header says which pages follow, by block. Of a state that a real QEMU has written nothing is
 understood: memory is zeros then.
+
+See block/io.c: bdrv_save_vmstate() and bdrv_load_vmstate().
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""User-mode networks: options, forwarded ports (net/slirp.c)."""
+"""User-mode networks: options, forwarded ports. See net/slirp.c."""

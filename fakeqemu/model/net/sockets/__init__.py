@@ -1,1 +1,4 @@
-"""Network backends on sockets: socket, stream, dgram (net/socket.c, stream.c, dgram.c)."""
+"""Network backends on sockets: socket, stream, dgram .
+
+See net/socket.c, net/stream.c and net/dgram.c.
+"""

@@ -1,4 +1,7 @@
-"""Addresses of the older network backends: IPv4 hosts and ports as texts, descriptors by name."""
+"""Addresses of the older network backends: IPv4 hosts and ports as texts, descriptors by name.
+
+See net/net.c: parse_host_port(); net/socket.c: net_init_socket().
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def host_port(vm: Machine, host: str, port: str) -> HostPort:
 
 
 def parse_host_port(vm: Machine, text: str) -> HostPort:
-    """`host:port`; see net/net.c: parse_host_port(). Raises QapiError."""
+    """`host:port`. See net/net.c: parse_host_port(). Raises QapiError."""
     host, colon, port = text.partition(":")
     if not colon:
         raise QapiError(
