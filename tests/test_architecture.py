@@ -1,11 +1,13 @@
 """The layers of the package: imports point down, circles stay small, folders and modules too.
 
-Imports that only type checkers see count as well: a reader follows them like any other.
+Imports that only type checkers see count as well: a reader follows them like any other. Below:
+each module names what of QEMU it follows.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,3 +158,116 @@ def test_folders_stay_small() -> None:
 def test_modules_stay_small(name: str) -> None:
     length = len(MODULES[name].read_text().splitlines())
     assert length <= LONGEST_MODULE, "ask whether it holds two things"
+
+
+# A rule's source is named in one form, so that it can be searched and checked:
+# `See block/qcow2.c: qcow2_do_open().`, or `See record NAME.` where only a record proves it.
+
+#: where modules follow QEMU; the rest of the package is for testers and for us
+FOLLOWING = (
+    "boot",
+    "commands",
+    "configuration.py",
+    "formats",
+    "gdbstub",
+    "io",
+    "migration",
+    "model",
+    "qapi",
+    "qmp",
+)
+
+#: modules with nothing of QEMU's in them: interfaces of ours, helpers, ways to drive the model
+FOLLOW_NOTHING = {
+    "boot/requests.py",
+    "boot/state.py",
+    "commands/lazy_registry.py",
+    "formats/intervals.py",
+    "formats/migration_stream/channels/feed_reader.py",
+    "formats/migration_stream/events.py",
+    "io/chardev/link_transport.py",
+    "io/host.py",
+    "io/host_facts.py",
+    "io/link.py",
+    "io/loop.py",
+    "io/process/boot_driver.py",
+    "io/process/exit_status.py",
+    "io/process/launcher.py",
+    "migration/outgoing/driver.py",
+    "migration/parameters/early.py",  # of a version to come
+    "migration/transfer/data.py",
+    "model/guarded_stream.py",
+    "model/host.py",
+    "model/net/sockets/host_sockets.py",
+    "model/null_host.py",
+    "qapi/plainschema.py",
+    "qapi/reads.py",
+    "qapi/schema_facts.py",
+    "qapi/validate.py",
+    "qmp/checks.py",
+    "qmp/hooks.py",
+}
+
+#: QEMU's directories and the files beside them
+_DIRECTORIES = (
+    "accel|authz|backends|block|chardev|crypto|docs|dump|fsdev|gdbstub|hw|include|io|migration"
+    "|monitor|nbd|net|python|qapi|qga|qobject|qom|replay|scripts|softmmu|stats|system|target|tpm"
+    "|trace|ui|util"
+)
+_TOP_FILES = {
+    "block.c",
+    "blockdev.c",
+    "blockdev-nbd.c",
+    "blockjob.c",
+    "cpu-target.c",
+    "hmp-commands.hx",
+    "hmp-commands-info.hx",
+    "iothread.c",
+    "job.c",
+    "job-qmp.c",
+    "os-posix.c",
+    "qemu-io-cmds.c",
+    "qemu-options.hx",
+}
+
+_FILE = re.compile(r"(?<![\w./*-])[\w./+-]+\.(?:c|h|hx)\b")
+_SOURCE = re.compile(
+    rf"\b(?:{_DIRECTORIES})/[\w./+-]+\.(?:c|h|hx|json|py|rst|txt)\b"
+    rf"|{'|'.join(map(re.escape, _TOP_FILES))}"
+    r"|\brecord [\w-]+"
+)
+#: headers of the system, and files of libslirp
+_OUTSIDE_QEMU = re.compile(r"(?:linux|src)/[\w.]+")
+
+SOURCED = [
+    name
+    for path in MODULES.values()
+    if (name := path.relative_to(PACKAGE).as_posix()).split("/")[0] in FOLLOWING
+    and path.name != "__init__.py"
+]
+
+
+def docstring(name: str) -> str:
+    return ast.get_docstring(ast.parse((PACKAGE / name).read_text())) or ""
+
+
+@pytest.mark.parametrize("name", SOURCED)
+def test_a_module_names_its_source(name: str) -> None:
+    if name not in FOLLOW_NOTHING:
+        assert _SOURCE.search(docstring(name)), "which file and function of QEMU does it follow?"
+
+
+def test_modules_that_follow_nothing_exist_and_name_no_source() -> None:
+    assert set(SOURCED) >= FOLLOW_NOTHING
+    assert not [name for name in sorted(FOLLOW_NOTHING) if _SOURCE.search(docstring(name))]
+
+
+@pytest.mark.parametrize("name", SOURCED)
+def test_files_are_named_as_in_qemus_tree(name: str) -> None:
+    for line in (PACKAGE / name).read_text().splitlines():
+        for file in _FILE.findall(line):
+            assert (
+                file in _TOP_FILES
+                or re.match(rf"(?:{_DIRECTORIES})/", file)
+                or _OUTSIDE_QEMU.fullmatch(file)
+            ), f"{file}: name it from the top of QEMU's tree"

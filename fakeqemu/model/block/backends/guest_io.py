@@ -167,7 +167,7 @@ def error_action(backend: Backend, operation: str, error: BlockIoError) -> str:
 
 
 def io_status_enabled(backend: Backend) -> bool:
-    """Whether an error can stop the guest: block-backend.c: blk_iostatus_is_enabled()."""
+    """Whether an error can stop the guest. See block/block-backend.c: blk_iostatus_is_enabled()."""
     on_error = backend.on_error
     stops = on_error["write"] in ("enospc", "stop") or on_error["read"] == "stop"
     return backend.kind.io_status and stops
