@@ -1,8 +1,8 @@
-"""Dirty bitmaps that go along (capability dirty-bitmaps): finding them, sending them, taking them.
+"""Migration of dirty bitmaps (capability dirty-bitmaps): which ones, their records, loading.
 
-The block room keeps a bitmap as intervals of dirty grains; the stream wants words of bits.
-A disk may be huge and hardly written to, so stretches without a dirty grain are one record,
-whatever their length.
+The block layer keeps a bitmap as intervals of dirty grains; the stream has words of bits. A disk
+may be huge and hardly written to, so stretches without a dirty grain are one record, whatever their
+length.
 
 See migration/block-dirty-bitmap.c: init_dirty_bitmap_migration(), dirty_bitmap_save_iterate() and
 dirty_bitmap_load().
@@ -52,7 +52,7 @@ def mapping_of(migration: MigrationObject) -> Mapping | None:
 
 @dataclass(frozen=True, slots=True)
 class _Leaving:
-    """A bitmap on its way."""
+    """A bitmap of the source that is being sent."""
 
     bitmap: Bitmap
     #: aliases of node and bitmap
@@ -62,7 +62,7 @@ class _Leaving:
 
     @property
     def place(self) -> tuple[object, object]:
-        """What tells it from others."""
+        """Node and bitmap name: the key by which bitmaps are unique."""
         return self.bitmap.node, self.bitmap
 
 
@@ -70,7 +70,10 @@ class OutgoingBitmaps:
     """The bitmaps of one outgoing migration, in use until `release`."""
 
     def __init__(self, vm: Machine, mapping: Mapping | None) -> None:
-        """Find them. Raises QapiError for one that cannot be migrated; then none is in use."""
+        """Choose the bitmaps and mark them busy.
+
+        Raises QapiError for one that cannot be migrated; then none is busy.
+        """
         self._records = RecordWriter()
         self._all: list[_Leaving] = []
         try:
@@ -128,18 +131,18 @@ class OutgoingBitmaps:
 
     @property
     def pending(self) -> int:
-        """QEMU's measure of what there is to send: a byte a grain."""
+        """Bytes still to send by QEMU's estimate: one byte per grain."""
         return sum(-(-each.bitmap.size // each.bitmap.granularity) for each in self._all)
 
     def start(self) -> bytes:
-        """The records that begin the bitmaps."""
+        """Bytes of the records that begin each bitmap, with its granularity and flags."""
         return self._part(
             self._records.start(each.place, each.names, each.bitmap.granularity, each.flags)
             for each in self._all
         )
 
     def finish(self) -> bytes:
-        """All bits, and the ends of the bitmaps, which are free again."""
+        """Bytes of all bits and of the records that complete each bitmap; bitmaps are released."""
         data = self._part(
             (
                 *(piece for each in self._all for piece in self._bits(each)),
@@ -150,7 +153,7 @@ class OutgoingBitmaps:
         return data
 
     def release(self) -> None:
-        """The bitmaps may be used again."""
+        """Mark the bitmaps as no longer busy."""
         for each in self._all:
             each.bitmap.busy = False
         self._all = []
@@ -186,7 +189,7 @@ class OutgoingBitmaps:
 
 
 def _nodes(vm: Machine, *, use_backends: bool) -> Iterator[tuple[Node, str]]:
-    """Nodes and the names they go by; that of the backend they belong to, if it is used."""
+    """Pairs of node and name to send: the BlockBackend's name where a device uses the node."""
     if "block" not in vm.__dict__:
         return
     seen: list[Node] = []
@@ -212,18 +215,18 @@ def _has_named(node: Node) -> bool:
 
 @dataclass(slots=True)
 class _Coming:
-    """A bitmap that has begun."""
+    """A bitmap of the destination that is being loaded."""
 
     bitmap: Bitmap
-    #: it is to record the guest's writes
+    #: the bitmap records the guest's writes once the guest runs
     enabled: bool
     whole: bool = False
 
 
 class IncomingBitmaps:
-    """The bitmaps of one incoming migration; a `streams.dirtybitmaps.Sink`.
+    """The bitmaps of one incoming migration; a `formats.migration_stream.dirty_bitmaps.Sink`.
 
-    Most of what is wrong with them costs the bitmaps only: the rest of the migration goes on.
+    Most errors in them cancel the bitmaps only: the rest of the migration continues.
     """
 
     def __init__(self, vm: Machine, mapping: Callable[[], Mapping | None]) -> None:
@@ -233,9 +236,9 @@ class IncomingBitmaps:
         self._guest_runs = False
         self._node_alias = ""
         self._node: Node | None = None
-        #: what the mapping says of the node's bitmaps, by alias; None without a mapping
+        #: aliases of the node's bitmaps, from block-bitmap-mapping; None without a mapping
         self._entries: dict[str, Any] | None = None
-        #: what it says of the current bitmap
+        #: entry of the mapping for the current bitmap
         self._entry: dict[str, Any] = {}
         self._name = ""
         self._bitmap: Bitmap | None = None
@@ -343,7 +346,7 @@ class IncomingBitmaps:
     # -- the machine -------------------------------------------------------------------------
 
     def before_guest_runs(self) -> None:
-        """Bitmaps are to record what the guest writes from now on, even those not whole yet."""
+        """Enable recording of the guest's writes, also in bitmaps that are not complete yet."""
         self._guest_runs = True
         for each in self._coming:
             each.bitmap.enabled = each.enabled

@@ -1,10 +1,9 @@
-"""What stands against migrating: devices without migration support, and explicit blockers.
+"""Migration blockers: devices without migration support, and explicit blockers.
 
-Two kinds, because QEMU shows them differently: a device that cannot migrate is named by its
-path, an explicit blocker gives its own reason and may hold for some modes only. Under
-`--only-migratable` neither can come into being; while a migration runs no blocker can.
-Memory that no other process can map blocks the modes that would hand it over; that is worked
-out from the memory there is when somebody asks.
+Two kinds, because QEMU reports them differently: a device that cannot migrate is named by its path,
+an explicit blocker gives its own reason and may apply to some modes only. Under `--only-migratable`
+neither can be added; while a migration runs no blocker can. Memory that no other process can map
+blocks the CPR modes; that is computed when `blockers` are queried.
 
 See migration/migration.c: migrate_add_blocker() and migration_is_blocked().
 """
@@ -19,12 +18,12 @@ from fakeqemu.qapi.errors import QapiError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blocker:
-    """One explicit reason not to migrate; its identity removes it again."""
+    """One explicit migration blocker; compared by identity when it is removed."""
 
     reason: str
-    #: migration modes it holds for; None: all
+    #: migration modes that it blocks; None: all
     modes: frozenset[str] | None = None
-    #: what takes it away when it goes
+    #: the device or backend whose removal removes the blocker
     owner: object = None
 
 
@@ -37,9 +36,9 @@ class Blockers:
         running: Callable[[], bool],
         of_memory: Callable[[str], tuple[list[str], list[str]]] = lambda _mode: ([], []),
     ) -> None:
-        """`of_memory`: the reasons of the guest's memory against a mode.
+        """`of_memory`: blockers of a mode that come from the guest's memory.
 
-        In two parts: of memory older and younger than what has explicit reasons.
+        In two parts: of memory older and younger than what has explicit blockers.
         """
         self.only_migratable = only_migratable
         self._running = running
@@ -56,10 +55,10 @@ class Blockers:
         internal: bool = False,
         owner: object = None,
     ) -> Blocker:
-        """Block migration (in `modes`) for `reason` until `remove`, or `remove_of` the owner.
+        """Block migration (in `modes`) with `reason` until `remove`, or `remove_of` the owner.
 
-        `internal` blockers are QEMU's own passing ones and ignore --only-migratable.
-        Raises QapiError under --only-migratable and while a migration runs.
+        `internal` blockers are QEMU's own temporary ones and ignore --only-migratable. Raises
+        QapiError under --only-migratable and while a migration runs.
         """
         normal = modes is None or "normal" in modes
         if self.only_migratable and normal and not internal:
@@ -73,7 +72,7 @@ class Blockers:
         return blocker
 
     def remove(self, blocker: Blocker) -> None:
-        """Take a blocker away; harmless when it is gone."""
+        """Remove a blocker; no effect if it has been removed already."""
         if blocker in self._blockers:
             self._blockers.remove(blocker)
 
@@ -85,19 +84,19 @@ class Blockers:
         self._devices.append((path, owner))
 
     def remove_of(self, owner: object) -> None:
-        """`owner` has gone, and its reasons with it."""
+        """Remove all blockers of `owner`, which has been unplugged or deleted."""
         self._blockers = [b for b in self._blockers if b.owner is not owner]
         self._devices = [entry for entry in self._devices if entry[1] is not owner]
 
     def reasons(self, mode: str) -> list[str]:
-        """As `blocked-reasons` lists them, newest explicit one last, devices after all."""
+        """Texts as in `blocked-reasons`: newest explicit one last, devices after all."""
         devices = [f"non-migratable device: {path}" for path, _ in self._devices]
         explicit = [blocker.reason for blocker in self._of(mode)]
         first, last = self._of_memory(mode)
         return first + explicit + last + devices[::-1]
 
     def check(self, mode: str) -> None:
-        """Raise QapiError with the reason that `migrate` gives."""
+        """Raise QapiError with the first blocker, as `migrate` does."""
         if self._devices:
             raise QapiError(f"State blocked by non-migratable device '{self._devices[0][0]}'")
         for reason in reversed(self.reasons(mode)):

@@ -1,9 +1,8 @@
-"""Handing a machine to another process on the same host (CPR), memory and descriptors included.
+"""CPR: handing a machine to another process on the same host, memory and descriptors included.
 
-Guest memory does not travel: it is shared, and the new process maps the descriptors that the
-old one has saved. They go ahead of the migration, over a channel of their own (cpr-transfer)
-or through exec (cpr-exec). So all memory has to be such that another process can map it; what
-is not stands against the migration.
+Guest memory is shared, not sent: the new process maps the descriptors that the old one saved. They
+are sent before the migration stream, on the cpr channel (cpr-transfer) or through exec (cpr-exec).
+So all memory must be mappable by another process; memory that is not is a blocker of these modes.
 
 See migration/cpr.c: cpr_save_fd(), cpr_find_fd() and cpr_state_save(); migration/migration.c:
 qmp_migrate().
@@ -37,11 +36,11 @@ _NOT_SHARED = (
 )
 
 
-# -- what stands against it ----------------------------------------------------------------------
+# -- blockers --------------------------------------------------------------------------------
 
 
 def faults(vm: Machine, mode: str) -> tuple[list[str], list[str]]:
-    """Why the guest's memory cannot go along in `mode`, in order of the memory's creation.
+    """Blockers of `mode` by the guest's memory, in order of the memory's creation.
 
     In two parts: of what the board has, and of all that came later.
     """
@@ -57,7 +56,7 @@ def _complaints(blocks: Sequence[Block]) -> list[str]:
 
 
 def check_channel(mode: str, channel: Address | None) -> None:
-    """Whether `migrate` was given the cpr channel that `mode` takes. Raises QapiError."""
+    """Raise QapiError if `migrate` lacks the cpr channel that `mode` requires."""
     if mode == TRANSFER and channel is None:
         raise QapiError("missing 'cpr' migration channel")
 
@@ -68,9 +67,9 @@ def check_channel(mode: str, channel: Address | None) -> None:
 def send_state(
     vm: Machine, channel: Address | None, go_on: Callable[[], None]
 ) -> CprLink:
-    """Send the state on the cpr channel; `go_on` when the new process listens, or is gone.
+    """Send the state on the cpr channel; `go_on` is called when the new process listens or closed.
 
-    Raises QapiError if the channel cannot be had.
+    Raises QapiError if the channel cannot be connected.
     """
     assert channel is not None
     if channel["transport"] != "socket" or channel["type"] != "unix":
@@ -82,7 +81,10 @@ def send_state(
 
 
 def execute(vm: Machine, command: list[str]) -> None:
-    """Become `command`. Raises QapiError when it cannot be run; else does not return."""
+    """Execute `command` in place of this process.
+
+    Raises QapiError if that fails; else no return.
+    """
     fill_memory(vm)
     pieces = encode(vm.saved_fds, vm.profile.traits, numbers=True)
     vm.journal.note("cpr", "exec", command=command, names=[s.name for s in vm.saved_fds])
@@ -91,19 +93,19 @@ def execute(vm: Machine, command: list[str]) -> None:
 
 
 def _save_memory(vm: Machine) -> None:
-    """Real QEMU has these from the start; nobody can tell."""
+    """Save the memory's descriptors. Real QEMU saves them at start, which no client can observe."""
     for block in blocks_of(vm):
         if block.by_descriptor and vm.saved_fds.find(block.name) is None:
             vm.saved_fds.save(block.name, vm.host.create_memory(block.region, block.reserved))
 
 
 def fill_memory(vm: Machine) -> None:
-    """Put into the shared memory what the guest, which has stopped, has in it."""
+    """Write the stopped guest's pages into the shared memory."""
     _save_memory(vm)
     for block, fd in _saved_blocks(vm):
         pages = vm.guest_memory.pages(block.name)
         for offset, data in vm.host.read_memory(fd):
-            # what an earlier attempt has left
+            # zero the pages of an earlier attempt
             for at in range(offset, offset + len(data), PAGE):
                 if at // PAGE not in pages:
                     vm.host.write_memory(fd, at, bytes(PAGE))
@@ -122,7 +124,7 @@ def _saved_blocks(vm: Machine) -> Iterator[tuple[Block, int]]:
 
 
 def incoming_reader(vm: Machine, channel: Address) -> CprReader:
-    """Who reads the state from the cpr channel of a command line. Raises QapiError."""
+    """A reader of the state from the command line's cpr channel. Raises QapiError."""
     kinds = ("unix", "fd") if vm.profile.traits.cpr_channel_by_fd else ("unix",)
     if channel["transport"] != "socket" or channel["type"] not in kinds:
         raise QapiError("bad cpr channel socket type; must be unix")
@@ -130,7 +132,7 @@ def incoming_reader(vm: Machine, channel: Address) -> CprReader:
 
 
 def take_over_exec(vm: Machine, state: bytes) -> None:
-    """Keep what the process has left that executed this one. Raises QapiError."""
+    """Load the state that the process before exec has left in a file. Raises QapiError."""
     reader = CprReader(vm.profile.traits, numbers=True)
     found = reader.feed(state)
     saved = found if found is not None else reader.feed_eof()
@@ -140,14 +142,14 @@ def take_over_exec(vm: Machine, state: bytes) -> None:
 
 
 def keep(vm: Machine, saved: Sequence[Any]) -> None:
-    """Descriptors of the old process, newest first, are ours now."""
+    """Adopt the old process's descriptors, newest first."""
     for each in reversed(saved):
         vm.saved_fds.save(each.name, each.fd, each.id)
     vm.journal.note("cpr", "received", names=[each.name for each in saved])
 
 
 def take_memory(vm: Machine) -> None:
-    """The guest has what is in the memory that was handed over."""
+    """Load the guest's pages from the shared memory."""
     for block, fd in _saved_blocks(vm):
         for offset, data in vm.host.read_memory(fd):
             for at in range(0, len(data), PAGE):
@@ -156,7 +158,7 @@ def take_memory(vm: Machine) -> None:
 
 
 def check_memory(vm: Machine) -> None:
-    """Memory that was handed over must do for what is to be in it. Raises QapiError."""
+    """Raise QapiError unless a passed memory descriptor is large enough for its RAM block."""
     for block in backend_blocks(vm):
         fd = vm.saved_fds.find(block.name) if block.by_descriptor else None
         size = vm.host.fd_size(fd) if fd is not None else None
@@ -168,7 +170,7 @@ def check_memory(vm: Machine) -> None:
 
 
 def listening(vm: Machine) -> None:
-    """The main channel is listened for: let the old process go on."""
+    """Close the cpr channel: the main channel is listening, so the old process may connect."""
     channel, vm.cpr_channel = vm.cpr_channel, None
     if channel is not None:
         channel.close()

@@ -26,7 +26,7 @@ _NAME = "CprState"
 _VFIO = "CprState/vfio devices"
 _VFIO_BYTES = bytes([_SUBSECTION, len(_VFIO)]) + _VFIO.encode() + b"\0\0\0\1" + b"\0"
 
-#: bytes, and the descriptor that goes with the last of them
+#: bytes, and the descriptor that is passed with the last of them
 Piece = tuple[bytes, int | None]
 
 Broken = Callable[[], QapiError]
@@ -56,7 +56,7 @@ _MOST_BYTES = 1 << 20
 
 
 class CprReader:
-    """Reads a state as it comes."""
+    """Incremental parser of a CPR state."""
 
     def __init__(self, traits: Traits, *, numbers: bool) -> None:
         self._traits = traits
@@ -67,7 +67,7 @@ class CprReader:
         self.complaints: list[str] = []
 
     def feed(self, data: bytes, fds: Sequence[int] = ()) -> list[SavedFd] | None:
-        """What came; the saved descriptors, newest first, once all is there.
+        """Parse further bytes; the saved descriptors, newest first, once complete.
 
         Raises QapiError.
         """
@@ -78,7 +78,7 @@ class CprReader:
         return self._read(ended=False)
 
     def feed_eof(self) -> list[SavedFd]:
-        """Nothing more comes. Raises QapiError."""
+        """The channel was closed. Raises QapiError."""
         saved = self._read(ended=True)
         assert saved is not None
         return saved
@@ -152,11 +152,11 @@ class CprReader:
 
 
 class _MissingError(Exception):
-    """More bytes are needed to tell."""
+    """The state is incomplete: more bytes are needed."""
 
 
 class _Pull:
-    """Bytes from the front; behind the end there are zeros, or an error."""
+    """Reads values from the front of a buffer; past the end zeros, or _MissingError."""
 
     def __init__(self, data: bytes, *, ended: bool) -> None:
         self._data = data

@@ -48,12 +48,12 @@ def migration_info(profile: Profile, migration: MigrationObject) -> dict[str, An
     return info
 
 
-#: milliseconds that stand for no bound at all
+#: milliseconds that mean that there is no limit
 _UNBOUNDED = (1 << 63) - 1
 
 
 def _blocktime(profile: Profile, migration: MigrationObject) -> dict[str, Any]:
-    """How long vcpus waited for pages: no guest is there to wait."""
+    """postcopy-blocktime: zero, since no vCPU runs that could wait for a page."""
     members, incoming = schemainfo.info_members(profile), migration.incoming
     vcpus = [0] * migration.vcpus
     times: dict[str, Any] = {"postcopy-blocktime": 0, "postcopy-vcpu-blocktime": vcpus}

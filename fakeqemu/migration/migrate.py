@@ -1,8 +1,7 @@
-"""The command `migrate`: what is checked, in which order, and how the channel is begun.
+"""The command `migrate`: its checks in QEMU's order, and connecting the main channel.
 
-See migration/migration.c: qmp_migrate() and migrate_prepare(). The order of checks is QEMU's
-and differs: since 10.0 addresses and transports are judged before anything else, up to 7.2
-last, when the migration has already begun to fail.
+See migration/migration.c: qmp_migrate() and migrate_prepare(). Since 10.0 addresses and transports
+are checked before anything else, up to 7.2 last, when the state is `setup` already.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def migrate_away(
     block: bool = False,
     incremental: bool = False,
 ) -> None:
-    """Begin a migration, or go on with one that is paused. Raises QapiError."""
+    """Start a migration, or with `resume` recover a paused postcopy. Raises QapiError."""
     outgoing = migration.outgoing
     if not outgoing.traits.migration_channels:
         assert uri is not None

@@ -1,4 +1,4 @@
-"""What `migrate` checks before anything happens, in QEMU's order.
+"""The checks of `migrate` before anything happens, in QEMU's order.
 
 See migration/migration.c: migrate_prepare(), migration_channels_and_transport_compatible() and
 migration_is_blocked().
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NO_PROTOCOL = "Parameter 'uri' expects a valid migration protocol"
 
-#: schemes that 7.2 knows on the way out
+#: URI schemes of an outgoing migration in 7.2
 _OLD_SCHEMES = ("tcp", "unix", "vsock", "rdma", "exec", "fd")
 
 
@@ -103,7 +103,7 @@ def _check_combinations(migration: MigrationObject) -> None:
 
 
 def check_disks(vm: Machine, migration: MigrationObject, *, incremental: bool) -> None:
-    """What `blk` and `inc` of migrate ask for: disks that go along. Raises QapiError."""
+    """Raise QapiError if `blk` or `inc` ask for block migration and it is not possible."""
     if migration.capabilities("block") or (
         incremental and migration.parameters.get("block-incremental")
     ):
@@ -113,6 +113,6 @@ def check_disks(vm: Machine, migration: MigrationObject, *, incremental: bool) -
 
 
 def check_cpr_exec(migration: MigrationObject) -> None:
-    """What mode cpr-exec needs. Raises QapiError."""
+    """Raise QapiError unless mode cpr-exec has its command and a usable machine."""
     if not migration.parameters.get("cpr-exec-command"):
         raise QapiError("cpr-exec mode requires setting cpr-exec-command")

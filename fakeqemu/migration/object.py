@@ -4,7 +4,7 @@ Making it is a boot step that can fail: property defaults, then the compatibilit
 of accelerator and machine, then `-global`, then what `-incoming config:` left in the early
 store, each on top of the last; then one check of everything. What users call parameters
 and capabilities are properties of this object (most of them, some with an `x-` before the
-name); it has a few more that only say how the stream is written.
+name); it has a few more that only affect the stream's format.
 
 See migration/migration.c: migration_object_init() and migration_instance_init();
 migration/options.c: migration_properties.
@@ -51,7 +51,7 @@ _GLOBALS = (
 
 
 class GlobalValue(Protocol):
-    """A property's value given by -global, as the boot has read it."""
+    """A property's value given by -global, as parsed at boot."""
 
     @property
     def driver(self) -> str:
@@ -105,11 +105,11 @@ class MigrationObject:
         )
         #: "ok", "kernel" or "memory": what blocks background-snapshot
         self.write_tracking = "ok"
-        #: why the host cannot do postcopy; empty if it can
+        #: why the host does not support postcopy; empty if it does
         self.postcopy_fault = ""
         #: whether KVM runs with its dirty ring
         self.dirty_ring = False
-        #: mode that the incoming side is in because of its cpr channel; None: the parameter's
+        #: mode of the incoming side as implied by its cpr channel; None: the parameter's
         self.incoming_mode: str | None = None
         self.outgoing = Outgoing(vm, self)
         self.incoming = Incoming(vm, self)
@@ -149,7 +149,7 @@ class MigrationObject:
 
     @property
     def mode(self) -> str:
-        """The mode that a migration started now would have."""
+        """The MigMode that a migration started now has."""
         mode: str = self.parameters.get("mode", "normal")
         return mode
 

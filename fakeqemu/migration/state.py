@@ -1,8 +1,8 @@
-"""The states of a migration, of each side: the tables, and the one class that changes them.
+"""Migration states of both sides: their tables, and the only class that changes them.
 
-State names are QEMU's MigrationStatus. A row is a change, what brings it about, and the trait
-that a version must have (or, with a `!`, must not have) for it; rows with states that a version
-does not know fall away by themselves. A change outside the table is a bug of ours.
+State names are QEMU's MigrationStatus. A row is a transition, its trigger, and the trait that a
+version must have (or, with a `!`, must not have) for it; rows with states that a version does not
+know are left out. A transition that is not in the table is a bug of ours.
 
 See migration/migration.c: migrate_set_state().
 """
@@ -32,17 +32,17 @@ RUNNING = POSTCOPY | {"setup", "active", "pre-switchover", "device", "cancelling
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row of a table."""
+    """One row of a table: a transition."""
 
     old: str
     new: str
-    #: what brings it about
+    #: the event or command that triggers it
     trigger: str
-    #: names of the traits it takes, `!` before one that must be off; empty: every version
+    #: names of the traits that it requires, `!` before one that must be off; empty: every version
     trait: str = ""
 
     def holds(self, traits: Traits) -> bool:
-        """Whether a version with these traits makes this change."""
+        """Whether a version with these traits has this transition."""
         return all(
             bool(getattr(traits, word.lstrip("!"))) != word.startswith("!")
             for word in self.trait.split()
@@ -54,7 +54,7 @@ _EARLY = "postcopy_active_before_stop"
 
 
 def _troubled(*states: str) -> tuple[Change, ...]:
-    """What can befall the source while it is in any of `states`."""
+    """Transitions by errors and cancel from any of `states`."""
     return tuple(
         change
         for state in states
@@ -96,14 +96,14 @@ OUTGOING: tuple[Change, ...] = (
     Change("postcopy-recover", "postcopy-active", "destination agrees"),
     Change("postcopy-recover", "postcopy-paused", "channel broken"),
     *_troubled("setup", "active", "pre-switchover", "device", "postcopy-device"),
-    # where it is not refused, it leaves both sides without a machine
+    # versions that allow it are left without a machine on both sides
     *(
         Change(state, "cancelling", "migrate_cancel", "!migrate_cancel_in_postcopy_refused")
         for state in ("postcopy-active", "postcopy-paused", "postcopy-recover")
     ),
     Change("cancelling", "cancelled", "channel closed"),
     Change("failing", "failed", "guest as it was"),
-    # the image has gone out, but the new program could not be run
+    # the state was saved, but the new program could not be executed
     Change("completed", "failed", "exec failed"),
 )
 
@@ -129,7 +129,7 @@ INCOMING: tuple[Change, ...] = (
 
 
 def pausable(traits: Traits) -> frozenset[str]:
-    """States of either side in which migrate-pause is taken."""
+    """States of either side in which migrate-pause is accepted."""
     recovers = {"postcopy-recover"} if traits.postcopy_recover_setup_state else set()
     return frozenset({"postcopy-active", *recovers})
 
@@ -137,7 +137,7 @@ def pausable(traits: Traits) -> frozenset[str]:
 def rows(
     table: Collection[Change], traits: Traits, statuses: Collection[str]
 ) -> list[Change]:
-    """The rows of a table that hold for a version, which knows `statuses`."""
+    """The rows of a table that a version has, whose schema has `statuses`."""
     return [
         row
         for row in table
@@ -146,7 +146,7 @@ def rows(
 
 
 class Status:
-    """The state of one side; nobody else assigns it."""
+    """The migration status of one side; the only place that assigns it."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class Status:
         journal: Journal,
         announce: Callable[[str], None],
     ) -> None:
-        """`table`: what holds for the version, see `rows`."""
+        """`table`: the rows of this version, see `rows`."""
         self._side = side
         self._table: Mapping[str, frozenset[str]] = {
             state: frozenset(row.new for row in table if row.old == state)
@@ -171,11 +171,11 @@ class Status:
         return self._current
 
     def can(self, new: str) -> bool:
-        """Whether the table has a change to `new`."""
+        """Whether the table has a transition from the current state to `new`."""
         return new in self._table.get(self._current, ())
 
     def move(self, new: str) -> None:
-        """Change to `new` and announce it."""
+        """Enter state `new` and emit MIGRATION (with the capability `events`)."""
         old = self._current
         if not self.can(new):
             raise RuntimeError(f"invalid {self._side} migration state: '{old}' -> '{new}'")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fakeqemu.model.host import Host
 
-#: what the numbers of threads begin with, where they are counted
+#: first thread id, where thread ids are counted
 _THREADS = 2000
 
 
@@ -19,11 +19,11 @@ class MigrationThreads:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        #: names of those that a query has shown
+        #: names of threads that a query has listed
         self._shown: set[str] = set()
 
     def query(self, multifd_channels: int) -> list[dict[str, Any]]:
-        """MigrationThreadInfo of each, the newest first."""
+        """MigrationThreadInfo of each running thread, newest first."""
         names = ["mig/src/main"]
         names += [f"mig/src/send_{number}" for number in range(multifd_channels)]
         self._shown.update(names)

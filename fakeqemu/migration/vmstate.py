@@ -1,4 +1,4 @@
-"""The machine as a stream and a transfer see it: names, sizes, and pages that are not zero.
+"""The machine's view for stream and time model: section names, sizes, pages that are not zero.
 
 See migration/savevm.c: qemu_savevm_state_setup(), configuration_post_load() and
 vmstate_register_ram().
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _PCI_SECTION = re.compile(r"([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f:.]*[0-9a-f]{2}\.[0-7])/")
 
 
-#: bytes of memory that are not zeros before the firmware of a PC has run, and after it has
+#: bytes of memory that are not zero before and after the firmware of a PC has run
 _FIRMWARE_FRESH = 50 * PAGE
 _FIRMWARE_STARTED = 120 * PAGE
 
@@ -55,12 +55,12 @@ def _describes(vm: Machine) -> bool:
 
 
 def _property(migration: MigrationObject, name: str) -> bool:
-    """A switch that not every version has."""
+    """A property of the migration object that some versions lack; false there."""
     return name in migration.properties and bool(migration.properties[name])
 
 
 def source(vm: Machine, migration: MigrationObject) -> Source:
-    """The machine as the writer of a stream takes it."""
+    """The machine as the stream writer's `Source`."""
     properties = migration.properties
     on = frozenset(name for name, state in _states(migration).items() if state)
     return Source(
@@ -87,7 +87,7 @@ def expectation(
     file_offset: int = 0,
     bitmaps: IncomingBitmaps | None = None,
 ) -> Expectation:
-    """The machine as the reader of a stream compares it."""
+    """The machine as the stream reader's `LoadContext`."""
     blocks = {
         block.name: LocalBlock(
             block.size, block.reserved if block.reserved > block.size else None
@@ -114,7 +114,7 @@ def expectation(
 
 
 def _content(vm: Machine, migration: MigrationObject) -> Callable[[str], Mapping[int, bytes]]:
-    """What pages contain, by block; of memory that is handed over in other ways nothing."""
+    """Content of pages by block name; empty for memory that CPR shares."""
     ignored = migration.capabilities("x-ignore-shared")
     all_shared = migration.mode in cpr.SHARING
     left = {b.name for b in blocks_of(vm) if all_shared or (ignored and b.shared)}
@@ -127,7 +127,7 @@ def _page_sizes(vm: Machine) -> int:
 
 
 def _section_version(vm: Machine, name: str, instance: int) -> int | None:
-    """The newest version of a section that is taken; any, if it is skipped unread."""
+    """The newest accepted version of a section; None: any, it is skipped unread."""
     fixed = layout.known(name, vm.profile.traits)
     if fixed is not None:
         return fixed.version_id
@@ -135,7 +135,7 @@ def _section_version(vm: Machine, name: str, instance: int) -> int | None:
 
 
 def _ram_id(vm: Machine) -> int:
-    """The number of the `ram` section: it shows in errors, and depends on what came before it."""
+    """The section id of `ram`: error texts contain it, and it depends on the sections before it."""
     configuration = vm.configuration
     has_audio = configuration.has_defaults or bool(configuration.audiodevs)
     return 2 if has_audio or vm.profile.traits.stream_audio_always else 1
@@ -149,9 +149,9 @@ def _states(migration: MigrationObject) -> dict[str, bool]:
 
 
 def lacks_section(vm: Machine, name: str, instance: int) -> bool:
-    """Whether the machine surely has no section of this name and instance.
+    """Whether the machine certainly has no section of this name and instance.
 
-    That is so if no device is at its PCI address, or one with another section; or no such CPU.
+    That is so if its PCI address has no device, or one with another section; or no such CPU.
     """
     if name == vm.profile.traits.stream_cpu_section and vm.machine_type is not None:
         return (name, instance) not in _cpu_sections(vm)
@@ -175,7 +175,7 @@ def _other_section(vm: Machine, path: str, name: str) -> bool:
 
 
 def _section_names(vm: Machine) -> dict[str, str]:
-    """The section of each device type that is known to have one."""
+    """Section name of each device type for which it is recorded."""
     try:
         names: dict[str, str] = vm.profile.part("vmstates")
     except FileNotFoundError:
@@ -194,7 +194,7 @@ def _pci_paths(vm: Machine) -> set[str]:
 
 
 def _cpu_sections(vm: Machine) -> list[tuple[str, int]]:
-    """Name and instance of one section of each CPU, which tells that it is there."""
+    """Name and instance of one section per CPU."""
     if vm.machine_type is None:
         return []
     name, cpus = vm.profile.traits.stream_cpu_section, vm.cpus
@@ -205,7 +205,7 @@ def _cpu_sections(vm: Machine) -> list[tuple[str, int]]:
 
 
 def _user_sections(vm: Machine) -> list[tuple[str, int]]:
-    """Name and instance of the sections that users' devices have, as far as types tell."""
+    """Name and instance of the sections of users' devices, where their type is known."""
     if vm.machine_type is None:
         return []
     names = _section_names(vm)
@@ -222,9 +222,9 @@ def _user_sections(vm: Machine) -> list[tuple[str, int]]:
 
 
 def workload(vm: Machine, migration: MigrationObject) -> Workload:
-    """The guest that the time model works with: the tester's, or an idle one.
+    """The workload of the time model: the tester's, or an idle guest.
 
-    Its memory is always the machine's.
+    Its memory size is always the machine's.
     """
     ignored = migration.capabilities("x-ignore-shared")
     ram = sum(block.size for block in blocks_of(vm) if not (ignored and block.shared))
@@ -239,7 +239,7 @@ def workload(vm: Machine, migration: MigrationObject) -> Workload:
 
 
 def _firmware_content(vm: Machine, migration: MigrationObject) -> int:
-    """Bytes that the firmware has in memory: an idle guest has nothing else there."""
+    """Bytes of memory that firmware has written: all that an idle guest has."""
     if vm.machine_type is None:
         return 0
     stopped_in = migration.outgoing.vm_stop.vm_old_state or vm.runstate.current
@@ -247,7 +247,7 @@ def _firmware_content(vm: Machine, migration: MigrationObject) -> int:
 
 
 def limits(migration: MigrationObject) -> Limits:
-    """Parameters and capabilities that bear on the transfer."""
+    """Parameters and capabilities that affect the transfer."""
     get, on = migration.parameters.get, migration.capabilities
     given: dict[str, Any] = {
         name: get(name.replace("_", "-"))

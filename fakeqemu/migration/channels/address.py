@@ -1,8 +1,8 @@
 """Migration addresses: URIs to QAPI MigrationAddress and back, and what a transport can do.
 
 An address is a plain dict as the QAPI union shows it, `transport` first. The parser for
-`tcp:` of 11.1 is a key=value parser with real option names; before, it only searched the
-text for options it knew, so that unknown ones went unseen.
+`tcp:` of 11.1 is a key=value parser with real option names; before, it only searched the text for
+options it knew, so that unknown ones were ignored.
 
 See migration/migration.c: migrate_uri_parse() and migration_channels_and_transport_compatible();
 util/qemu-sockets.c: socket_parse().
@@ -106,7 +106,7 @@ def _is_unix(address: Address) -> bool:
 def check_transport(
     address: Address, capability: Callable[[str], bool], parameters: Parameters
 ) -> None:
-    """Refuse a transport that the capabilities in force cannot use. Raises QapiError."""
+    """Raise QapiError for a transport that the enabled capabilities cannot use."""
     is_file = address["transport"] == "file"
     if capability("mapped-ram") and not is_file:
         raise QapiError("Migration requires seekable transport (e.g. file)")

@@ -39,7 +39,7 @@ def incoming_fd_address(vm: Machine, monitor: Any, address: Address) -> Address:
 
 
 def rdma_error(vm: Machine, text: str) -> QapiError:
-    """The error `text`; 7.2 also prints what its RDMA code has to say."""
+    """A QapiError with `text`; 7.2 also logs what its RDMA code reports."""
     if text.startswith("RDMA ERROR") and vm.profile.traits.rdma_prints_errors:
         vm.host.warn(text)
     return QapiError(text)

@@ -1,7 +1,7 @@
-"""TLS on migration channels, as far as it shows: credentials are checked, nothing is encrypted.
+"""TLS on migration channels, without encryption: credentials and handshake bytes are checked.
 
-A channel with TLS begins with the first bytes of a handshake, so that a side without TLS
-meets garbage where it expects a stream, as it would for real.
+A channel with TLS begins with the first bytes of a handshake, so that a side without TLS reads a
+bad magic number where it expects a stream, as with a real peer.
 
 See migration/tls.c: migration_tls_get_creds(), migration_tls_channel_connect() and
 migration_tls_channel_process_incoming().

@@ -1,8 +1,8 @@
-"""The destination side: listening, gathering channels, and what the machine becomes afterwards.
+"""The destination side: listening, accepting channels, loading, and the run state afterwards.
 
-Since 10.0 a start first takes the state `setup`, and one that then fails never leaves it:
-every later attempt meets `Illegal migration incoming state: setup`. That is real behaviour,
-kept because tools run into it.
+Since 10.0 a start first takes the state `setup`, and one that then fails never leaves it: every
+later attempt fails with `Illegal migration incoming state: setup`. That is real behaviour, kept
+because tools run into it.
 
 See migration/migration.c: qmp_migrate_incoming(), qemu_start_incoming_migration(),
 process_incoming_migration_co() and qmp_migrate_recover().
@@ -39,7 +39,7 @@ EXTRA_CONNECTION = (
     "socket_accept_incoming_migration: Extra incoming migration connection; ignoring"
 )
 _PAUSED = "Detected IO failure for postcopy. Migration paused."
-#: what QEMU takes, at least, to read a stream that lies in a file
+#: minimum time in which QEMU reads a stream from a file
 _READ_TIME = 40 * MILLISECOND
 _ENDS = ("completed", "failed")
 
@@ -60,7 +60,7 @@ class Incoming:
         self._at_boot = False
         #: why loading failed
         self.error = ""
-        #: SocketAddresses listened on; empty before, and again when all is over
+        #: SocketAddresses of the listening sockets; empty before the start and after the end
         self.addresses: list[dict[str, Any]] = []
         self._multi_channel: bool | None = None
         self._listener: Listener | None = None
@@ -69,7 +69,7 @@ class Incoming:
         self._loading: Loading | None = None
         #: the main channel is a file that is read here, and where in it the stream begins
         self._file_offset: int | None = None
-        #: it is a socket, so that there is a way back
+        #: the main channel is a socket, so there can be a return path
         self._is_socket = False
         self._silent_hangup = False
         self._got_data = False
@@ -83,7 +83,7 @@ class Incoming:
 
     @property
     def over(self) -> bool:
-        """Whether it has come to its end."""
+        """Whether the incoming migration has ended."""
         return self.status in _ENDS
 
     @property
@@ -162,7 +162,7 @@ class Incoming:
         if not self._traits.migration_channels:
             assert uri is not None
             self._multi_channel = False
-            # said whether or not anybody asked for events, and before the URI is looked at
+            # emitted without the capability `events` too, and before the URI is parsed
             self.vm.events.emit("MIGRATION", {"status": "setup"})
             try:
                 address = parse_uri(uri, self._traits)
@@ -217,8 +217,8 @@ class Incoming:
             self._greet(channel, lambda rest: self._main(channel, rest, begin=False))
 
         if self._at_boot:
-            # all may be there already, but QEMU reads it for a while: clients that have been
-            # waiting for the machine see it happen
+            # the file may be complete already, but QEMU takes a while to read it: clients that wait
+            # for the machine see the state `active`
             self.vm.call_later(_READ_TIME, read, self._fail_by_bug)
         else:
             read()
@@ -251,11 +251,11 @@ class Incoming:
             channel.close()
 
     def _main(self, channel: Stream, begun: bytes, *, begin: bool) -> None:
-        """`channel` carries the stream, which begins with `begun`."""
+        """Use `channel` as the main channel; `begun`: its bytes that were read already."""
         self._stream = channel
         channel.on_close = self._ended
         if begin and not self._further.complete:
-            # the rest of the channels is awaited first
+            # the further channels must be connected before loading begins
             self._further.held = begun
             channel.on_data = None
             return
@@ -266,13 +266,13 @@ class Incoming:
             self._received(begun)
 
     def _first(self, channel: Stream, begun: bytes) -> None:
-        """The first connection: the main channel, unless it does not begin as a channel does."""
+        """The first connection: the main channel, unless its first bytes are no magic number."""
         self._further.check_first(
             channel, begun, lambda data: self._main(channel, data, begin=True), self._stranger
         )
 
     def _stranger(self, text: str) -> None:
-        """No channel: nothing is taken down, and nothing is recorded."""
+        """A connection that is no migration channel: it is dropped, and the state stays."""
         self.state.move("failed")
         self.vm.host.warn(text)
         if self.exit_on_error:
@@ -284,7 +284,7 @@ class Incoming:
             self._main(self._stream, self._further.held, begin=True)
 
     def _identify(self, channel: Stream, begun: bytes) -> None:
-        """Channels come in any order: their first bytes say which is the main one."""
+        """Channels arrive in any order: their magic number says which is the main one."""
 
         def main(data: bytes) -> None:
             if self._stream is None:
@@ -299,7 +299,7 @@ class Incoming:
         )
 
     def _recovering(self, channel: Stream, begun: bytes) -> None:
-        """A new channel for a postcopy that broke."""
+        """A new main channel after a postcopy pause."""
         if self._loading is None or self.status != "postcopy-paused":
             channel.close()
             return
@@ -339,35 +339,36 @@ class Incoming:
             self._loading.feed_eof()
 
     def _shut_down(self) -> None:
-        """The channel ends as if it had broken: nothing more comes or goes."""
+        """Close the channel as if it had broken: nothing is received or sent any more."""
         channel, self._stream = self._stream, None
         if channel is not None:
             channel.on_data = channel.on_close = None
             channel.close()
         self._ended(None)
 
-    # -- for what loads ----------------------------------------------------------------------
+    # -- for loadvm ------------------------------------------------------------------------------
 
     def answer(self, message: bytes) -> None:
-        """Send on the way back, where there is one."""
+        """Send a message on the return path, if there is one."""
         if self._stream is not None and self._is_socket:
             self._stream.write(message)
 
     def paused(self) -> None:
-        """The channel has broken while the guest runs here: wait for another."""
+        """The channel broke while the guest runs here: postcopy-paused, wait for another channel.
+        """
         self._close_channels()
         self.state.move("postcopy-paused")
         self.vm.host.warn(_PAUSED)
 
     def finish(self) -> None:
-        """Give everything back."""
+        """Close all channels and listening sockets."""
         self.addresses = []
         self.migration.incoming_mode = None
         self._stop_listening()
         self._close_channels()
 
     def fail(self, text: str) -> None:
-        """Loading has failed; as it was told, the process ends."""
+        """Loading has failed; with exit-on-error the process ends."""
         self.state.move("failed")
         self.error = text
         self.finish()
@@ -376,7 +377,7 @@ class Incoming:
             self.vm.exit(1)
 
     def _fail_by_bug(self, error: QapiError) -> None:
-        """Something of ours went wrong: the load fails, the process stays."""
+        """A bug of ours in loading: the migration fails, the process does not end."""
         if self.state.can("failed"):
             self.state.move("failed")
             self.error = error.desc
@@ -401,7 +402,7 @@ class Incoming:
 
 
 def _with_family(address: dict[str, Any]) -> dict[str, Any]:
-    """A bound inet address says which protocol it is."""
+    """The address with `ipv4`/`ipv6` set as the listening socket's family is."""
     if address["type"] == "inet" and not {"ipv4", "ipv6"} & set(address):
         address["ipv6" if ":" in str(address["host"]) else "ipv4"] = True
     return address

@@ -1,7 +1,7 @@
-"""The channels of a destination beside the main one: multifd, and the one for urgent pages.
+"""The destination's channels beside the main one: multifd, and postcopy preempt (urgent pages).
 
-Pages are counted nowhere and kept nowhere, so these channels are read and forgotten; but they
-have to be there before loading begins, and what is no page is refused.
+Pages are not stored, so these channels are read and discarded; but they must be connected before
+loading begins, and bytes that are not pages are an error.
 
 See migration/migration.c: migration_ioc_process_incoming() and migration_has_all_channels();
 migration/multifd.c: multifd_recv_new_channel(); migration/postcopy-ram.c:
@@ -26,7 +26,7 @@ _MAGIC = MAGIC.to_bytes(4, "big")
 
 
 def _unknown(begun: bytes | bytearray) -> str:
-    """What is wrong with a channel that begins so; empty: nothing."""
+    """The error text for a channel with these first bytes; empty for a known one."""
     first = bytes(begun[: len(_MAGIC)])
     if first in (_MAGIC, FILE_MAGIC.to_bytes(4, "big")):
         return ""
@@ -34,7 +34,7 @@ def _unknown(begun: bytes | bytearray) -> str:
 
 
 class FurtherChannels:
-    """Those of one destination."""
+    """The further channels of one destination."""
 
     def __init__(self, vm: Machine, migration: MigrationObject) -> None:
         self._vm = vm
@@ -42,30 +42,30 @@ class FurtherChannels:
         self._multifd: list[tuple[Stream, MultifdReader]] = []
         self._preempt: Stream | None = None
         self._unknown: list[Stream] = []
-        #: what the main channel said while others were awaited
+        #: bytes of the main channel that were read while others were awaited
         self.held = b""
 
     @property
     def by_first_bytes(self) -> bool:
-        """Whether channels are told apart by what they begin with."""
+        """Whether channels are identified by their magic number."""
         on = self._migration.capabilities
         return on("multifd") and not on("mapped-ram")
 
     @property
     def takes_preempt(self) -> bool:
-        """Whether the next channel is the one for urgent pages."""
+        """Whether the next channel is the postcopy preempt channel."""
         return self._migration.capabilities("postcopy-preempt") and self._preempt is None
 
     @property
     def complete(self) -> bool:
-        """Whether there is nothing to wait for."""
+        """Whether all further channels are connected."""
         if self.by_first_bytes:
             wanted: int = self._migration.parameters["multifd-channels"]
             return len(self._multifd) >= wanted
         return not (self.takes_preempt and self._vm.profile.traits.preempt_channel_at_setup)
 
     def take_preempt(self, channel: Stream) -> None:
-        """Urgent pages come here."""
+        """Use `channel` as the postcopy preempt channel."""
         self._preempt = channel
         channel.on_close = lambda _: None
         channel.on_data = lambda _: None
@@ -80,11 +80,11 @@ class FurtherChannels:
         *,
         stranger: Callable[[str], None],
     ) -> None:
-        """Find out what `channel` is, which begins with `begun`.
+        """Find out which channel `channel` is, from its first bytes `begun`.
 
-        Calls `main` with its first bytes if it is the main one, `go_on` when with it all
-        further ones are there, and `fail` or, where first bytes are checked, `stranger` with
-        QEMU's text if it is none at all.
+        Calls `main` with its first bytes if it is the main one, `go_on` when with it all further
+        channels are connected, and `fail` or, where magic numbers are checked, `stranger` with
+        QEMU's text if it is no migration channel.
         """
         gathered = bytearray()
         self._unknown.append(channel)
@@ -117,9 +117,9 @@ class FurtherChannels:
         main: Callable[[bytes], None],
         stranger: Callable[[str], None],
     ) -> None:
-        """Call `main` with what `channel` begins with, or `stranger` with what is wrong with it.
+        """Call `main` with the first bytes of `channel`, or `stranger` with the error.
 
-        Encrypted channels are not looked at.
+        Encrypted channels are not checked.
         """
         if not self._checks:
             main(begun)
@@ -172,7 +172,7 @@ class FurtherChannels:
             self._vm.host.warn(text)
 
     def close(self) -> None:
-        """Give all of them back."""
+        """Close all further channels."""
         channels = [channel for channel, _ in self._multifd] + self._unknown
         if self._preempt is not None:
             channels.append(self._preempt)

@@ -1,6 +1,6 @@
 """The argument of `-incoming`: a URI, `defer`, a channel, or early parameters.
 
-Up to 7.2 the text is only looked at when the incoming migration starts; since 10.0 it is
+Up to 7.2 the text is only parsed when the incoming migration starts; since 10.0 it is
 parsed, and refused, while options are read, and may be a MigrationChannel as JSON or
 key=value. With early parameters the prefix `config:` says that the rest is none of these.
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CONFIG_PREFIX = "config:"
 
-#: dialects of the option that never were, for trying them out
+#: variants of the option that were proposed and never released
 BARE_JSON = "bare-json"
 
 

@@ -1,7 +1,7 @@
-"""What a destination does with the stream as it is read: answers, states, the guest's start.
+"""The destination's handling of stream events: return path messages, states, start of the guest.
 
-The reader says what was in the stream; here it becomes changes of the machine. Everything that
-can go wrong ends in `fail`, or, once the guest runs here, in a pause that can be recovered.
+The reader (`formats.migration_stream.reader`) reports what the stream contains; here that changes
+the machine. Every error ends in `fail` or, once the guest runs here, in a postcopy pause.
 
 See migration/savevm.c: qemu_loadvm_state_main(), loadvm_postcopy_handle_listen() and
 loadvm_postcopy_handle_run(); migration/migration.c: process_incoming_migration_bh().
@@ -39,7 +39,7 @@ _INVALID = "load of migration failed: Invalid argument"
 
 
 class Loading:
-    """One incoming stream, from its first byte to the end, through all its channels."""
+    """One incoming stream, from its first byte to the end, across channel reconnections."""
 
     def __init__(self, incoming: Incoming, *, file_offset: int = 0) -> None:
         self._incoming = incoming
@@ -50,9 +50,9 @@ class Loading:
             self._vm, incoming.migration, file_offset, self._bitmaps
         )
         self._reader = StreamReader(expected, self._traits)
-        #: the source wants answers
+        #: the source has opened the return path
         self._answering = False
-        #: the source's run state; None if the stream does not tell
+        #: the source's run state from the section `globalstate`; None if the stream lacks it
         self._runstate: str | None = None
 
     @property
@@ -67,23 +67,23 @@ class Loading:
 
     @property
     def skippable(self) -> int:
-        """How many of the bytes to come do not matter."""
+        """Number of upcoming bytes whose content has no effect."""
         return self._reader.skippable
 
     def feed(self, data: bytes) -> None:
-        """More of the stream."""
+        """Load further bytes of the stream."""
         self._handle(self._reader.feed(data))
 
     def skip(self, size: int) -> None:
-        """So many bytes that do not matter are left out."""
+        """Count so many bytes without content, see `skippable`."""
         self._handle(self._reader.skip(size))
 
     def feed_eof(self) -> None:
-        """No more will come on this channel."""
+        """The channel was closed by the source."""
         self._handle(self._reader.feed_eof())
 
     def recover(self) -> None:
-        """A new channel takes the place of one that broke."""
+        """Continue on the new channel of a postcopy recovery."""
         self._reader.recover()
         self._answering = True
 
@@ -147,7 +147,7 @@ class Loading:
             self._incoming.answer(message)
 
     def _compare_devices(self, event: events.Description) -> None:
-        """Sections that the description names and this machine surely lacks."""
+        """Report sections of the stream's description that this machine certainly lacks."""
         described = (event.value or {}).get("devices")
         for device in described if isinstance(described, list) else ():
             name = device.get("name") if isinstance(device, dict) else None
@@ -163,7 +163,7 @@ class Loading:
     # -- the end -----------------------------------------------------------------------------
 
     def _announce(self) -> None:
-        """Tell the network where the guest is now. See process_incoming_migration_bh()."""
+        """Send self-announcements (RARP). See process_incoming_migration_bh()."""
         if self._vm.net.nics:
             parameters = self._incoming.migration.parameters
             names = ("initial", "max", "rounds", "step")
@@ -182,7 +182,7 @@ class Loading:
             runstate.set("paused")
 
     def _take_images(self, *, live: bool) -> None:
-        """The disks are ours, unless that waits for `cont`."""
+        """Activate the disks, unless late-block-activate defers that until `cont`."""
         late = self._traits.disks_taken_late or self._incoming.migration.capabilities(
             "late-block-activate"
         )

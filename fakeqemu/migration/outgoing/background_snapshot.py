@@ -1,7 +1,7 @@
-"""A background snapshot: the guest stands still for a moment, then runs while it is saved.
+"""Background snapshot: the guest is stopped briefly, then runs while its memory is saved.
 
-See migration/migration.c: bg_migration_thread(). Memory is saved as it was at that moment, by
-catching the guest's writes, so one pass is enough and the guest keeps its run state.
+See migration/migration.c: bg_migration_thread(). The memory of that moment is saved, with guest
+writes caught by userfaultfd, so one pass is enough and the guest keeps its run state.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Snapshot:
         self._write_tracked = False
 
     def run(self) -> Phase:
-        """One background snapshot: set up, stop the guest, let it go on, save."""
+        """One background snapshot: set up, stop the guest, resume it, save."""
         run = self._run
         yield Sleep(SETUP_TIME)
         yield from run.save_vm.setup()
@@ -44,7 +44,7 @@ class Snapshot:
         run.vm_stop.stop(runstate="paused")
         yield Sleep(run.transfer.workload.device_time)
         if self._write_tracked and run.traits.snapshot_leaves_memory_watched:
-            # nobody lets the guest go on
+            # QEMU leaves the guest stopped in this case
             raise NotConnectedError("its memory is write-tracked already", record=False)
         self._write_tracked = True
         run.vm_stop.restore()
@@ -59,7 +59,7 @@ class Snapshot:
         try:
             yield CheckError()
         except ChannelBrokenError as broken:
-            # whoever has everything may close
+            # a destination that has received everything may close the channel
             if not broken.clean:
                 raise MigrationFailedError(broken.text) from broken
         return run.vm.runstate.current

@@ -1,6 +1,6 @@
-"""What versions say of a channel that ends before all is sent, by when it does.
+"""Error texts, by version, for a channel that breaks before everything is sent.
 
-See migration/migration.c: migration_detect_error() and migration/savevm.c:
+See migration/migration.c: migration_detect_error(); migration/savevm.c:
 qemu_savevm_state_iterate().
 """
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def report_broken_channel(run: Outgoing, error: ChannelBrokenError) -> str:
-    """Warn as the version does; the reason that is recorded."""
+    """Warn as the version does; returns the error text that query-migrate shows."""
     text, traits, channel = error.text, run.traits, run.open_channel
     if run.status == "setup" and traits.setup_failure:
         return traits.setup_failure
     if run.vm_stop.vm_old_state is not None and run.migration.mode == "normal":
         text = traits.switchover_write_error.format(text)
-    # whoever listens to the return path notices before anything is written
+    # with a return path its thread notices the end before anything is written
     unwritten = channel.multifd_channels or (error.clean and channel.return_path)
     if traits.reports_failed_section and not unwritten:
         run.vm.host.warn("failed to save SaveStateEntry with id(name): 1(ram): -5")

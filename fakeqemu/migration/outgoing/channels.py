@@ -1,10 +1,10 @@
-"""The channels of one outgoing migration: connecting, TLS, further ones, and what can go wrong.
+"""The channels of one outgoing migration: connecting, TLS, multifd and preempt, their errors.
 
-See migration/channel.c: migration_channel_connect(), migration/multifd.c and
-migration/postcopy-ram.c: postcopy_preempt_setup(). One object per attempt. Its listener hears
-once that the main channel is connected, or once that it is not; later, what the destination
-answers and that a channel has broken. After `close` it is silent, so that nothing of an old
-attempt can reach a new one.
+See migration/channel.c: migration_channel_connect(); migration/multifd.c: multifd_send_setup();
+migration/postcopy-ram.c: postcopy_preempt_setup(). One object per attempt. Its `ChannelEvents` are
+notified once that the main channel is connected, or that it failed; later, of return path messages
+and of broken channels. After `close` there are no notifications, so that nothing of an old attempt
+can affect a new one.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ _UNREADABLE = "Unable to read from file: Bad file descriptor"
 
 
 class ChannelEvents(Protocol):
-    """Who hears what happens on the channels."""
+    """Callbacks of an OutgoingChannel."""
 
     def channel_bug(self, error: QapiError) -> None:
         """A bug of ours in a callback of a channel."""
 
     def channel_opened(self) -> None:
-        """The main channel is there; further ones are opened with `open_further`."""
+        """The main channel is connected; further ones are opened with `open_further`."""
 
     def channels_ready(self) -> None:
-        """All further channels that were asked for are there."""
+        """All further channels that were requested are connected."""
 
     def connect_failed(self, error: NotConnectedError) -> None:
-        """The main channel cannot be had, or not the further ones that it takes."""
+        """Connecting failed, or the transport does not support additional channels."""
 
     def channel_answered(self, answer: Answer) -> None:
-        """The destination has answered."""
+        """The destination sent a message on the return path."""
 
     def channel_broken(self, text: str, *, clean: bool) -> None:
-        """A channel has ended; `clean`: the other end just closed it."""
+        """A channel was closed; `clean`: the other end closed it without error."""
 
 
 class OutgoingChannel:
-    """Where one attempt sends to."""
+    """The main channel of one attempt, and the further ones beside it."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class OutgoingChannel:
         *,
         resume: bool = False,
     ) -> None:
-        """`resume`: it takes the place of one that broke in postcopy."""
+        """`resume`: replaces a channel that broke in postcopy."""
         self._vm = vm
         self._migration = migration
         self._events = events
@@ -79,7 +79,7 @@ class OutgoingChannel:
         self._preempt: Stream | None = None
         self._closed = False
         on = migration.capabilities
-        #: whether the destination is asked to answer
+        #: whether there is a return path
         self.return_path = not on("background-snapshot") and (
             on("return-path") or on("postcopy-ram")
         )
@@ -89,17 +89,17 @@ class OutgoingChannel:
 
     @property
     def is_pipe(self) -> bool:
-        """Whether the other end is a command."""
+        """Whether the main channel is a pipe to a command (`exec:`)."""
         return bool(self._address["transport"] == "exec")
 
     @property
     def file_offset(self) -> int:
-        """Where in its file the stream begins; 0 for what is no file."""
+        """Offset in the file at which the stream begins; 0 for other transports."""
         return int(self._address.get("offset", 0))
 
     @property
     def is_socket(self) -> bool:
-        """Whether the other end is reached through a socket."""
+        """Whether the main channel is a socket."""
         if self._address["transport"] != "socket":
             return False
         is_fd = self._address["type"] == "fd"
@@ -112,23 +112,23 @@ class OutgoingChannel:
 
     @property
     def multifd_channels(self) -> int:
-        """How many channels carry pages only."""
+        """Number of multifd channels."""
         return len(self._multifd)
 
     @property
     def connected(self) -> bool:
-        """Whether the main channel is there."""
+        """Whether the main channel is connected."""
         return self._main is not None
 
     @property
     def queued(self) -> int:
-        """Bytes the other end has not taken yet, as far as the host can tell."""
+        """Bytes that the other end has not received yet, as far as the host knows."""
         return int(getattr(self._main, "queued", 0))
 
     # -- what is done with it ----------------------------------------------------------------
 
     def open(self, monitor: Any, address: Address) -> None:
-        """Begin to connect. Raises QapiError for what is refused at once."""
+        """Begin to connect. Raises QapiError for an address that is refused at once."""
         if address["transport"] == "socket" and address["type"] == "fd":
             address = named_fd_address(self._vm, monitor, address)
         if address["transport"] == "rdma":
@@ -137,7 +137,7 @@ class OutgoingChannel:
         self._connect(self._connected)
 
     def open_further(self) -> None:
-        """Open the channels that are taken from the start, one after the other."""
+        """Connect the channels that are needed from the start, one after the other."""
         if self._closed:
             return
         on, wanted = self._migration.capabilities, 0
@@ -151,7 +151,7 @@ class OutgoingChannel:
             self._events.channels_ready()
 
     def open_preempt(self) -> None:
-        """Open the channel of urgent pages, unless it is there."""
+        """Connect the postcopy preempt channel, unless it is connected."""
         if self._preempt is not None:
             self._events.channels_ready()
         else:
@@ -163,7 +163,7 @@ class OutgoingChannel:
             self._main.write(data)
 
     def skip(self, size: int) -> None:
-        """Leave a hole in the file."""
+        """Seek forward in the file, leaving a hole."""
         if self._main is not None:
             self._main.skip(size)
 
@@ -173,19 +173,19 @@ class OutgoingChannel:
             self._main.write_at(offset, data)
 
     def sync(self, number: int) -> int:
-        """Send a sync packet on each multifd channel, the first with `number`; the next one."""
+        """Send a sync packet on each multifd channel, from `number` on. Returns the next number."""
         for channel, writer in self._multifd:
             channel.write(writer.sync(number))
             number += 1
         return number
 
     def preempt_write(self, data: bytes) -> None:
-        """Send on the channel of urgent pages, if there is one."""
+        """Send on the postcopy preempt channel, if there is one."""
         if self._preempt is not None:
             self._preempt.write(data)
 
     def close(self) -> None:
-        """Send what is queued, close, and say nothing more."""
+        """Send what is queued, close, and notify no more."""
         self._closed = True
         for channel in (self._main, self._preempt, *(each for each, _ in self._multifd)):
             if channel is not None:
@@ -194,7 +194,7 @@ class OutgoingChannel:
         self._main, self._preempt, self._multifd = None, None, []
 
     def yank(self) -> None:
-        """Nothing more comes or goes, as if the other end had gone."""
+        """Shut the sockets down, as the command `yank` does."""
         self.broken()
         if not self._closed:  # nobody has looked yet; the other end sees it at once
             for channel in (self._main, self._preempt, *(each for each, _ in self._multifd)):
@@ -203,7 +203,7 @@ class OutgoingChannel:
                     channel.close()
 
     def broken(self, text: str | None = None) -> None:
-        """A channel has ended; None: without saying why."""
+        """A channel was closed; None: without an error text."""
         if self._closed:
             return
         clean = text is None
@@ -250,18 +250,18 @@ class OutgoingChannel:
             self._events.connect_failed(NotConnectedError(refusal, record=False))
             return
         if self.is_socket or (self.return_path and self.is_pipe):
-            # anything else is only read for answers: a command may well close its output
+            # other transports are only read for the return path: a command may close its output
             channel.on_data = self._answered
         channel.on_close = self.broken
         if self.return_path and self._address["transport"] == "file":
-            # it is open for writing only
+            # the descriptor is open for writing only
             self._events.channel_answered(Broken(_UNREADABLE))
         self._greet(channel)
         if not self._closed:
             self._events.channel_opened()
 
     def _further_channels_refusal(self) -> str:
-        """Why further channels that are wanted cannot be had; empty if they can."""
+        """The error if the transport does not support additional channels; else empty."""
         on = self._migration.capabilities
         if self._resume or supports_multi_channel(self._address, on("mapped-ram")):
             return ""
@@ -304,7 +304,7 @@ class OutgoingChannel:
         self._events.channels_ready()
 
     def _not_connected(self, channel: Stream | None, error: str) -> None:
-        """A further channel came too late, or not at all."""
+        """A further channel could not be connected, or too late."""
         if channel is not None:
             channel.close()
         elif not self._closed:

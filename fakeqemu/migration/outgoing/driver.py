@@ -1,9 +1,9 @@
-"""Who resumes the phases of an outgoing migration: performs what they yield, brings them events.
+"""The driver of a migration phase: performs the requests that it yields and resumes it.
 
-The phase is suspended while a request of it is performed, so whatever the world does meanwhile
-(a channel that breaks, a command from an event's listener) is kept until it asks. There is one
-timer at most, that of the request it waits in. Everything runs through the machine's guard: a
-bug in a phase fails its migration.
+The phase is suspended while a request is performed, so whatever happens meanwhile (a channel
+breaks, a listener of an event runs a command) is kept until the phase asks. There is at most one
+timer, that of the pending request. Everything runs through the machine's guard: a bug in a phase
+fails its migration.
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ _CLOSED = "Unable to write to socket: Bad file descriptor"
 
 
 class Owner(Protocol):
-    """Whose phases they are."""
+    """The interface of `Outgoing` that the driver uses."""
 
     @property
     def channel(self) -> OutgoingChannel | None:
-        """Where a phase sends to; None while there is none."""
+        """The channel of the current attempt; None without one."""
 
     @property
     def return_path(self) -> SourceReturnPath:
-        """Where answers of the destination are noted."""
+        """State of the return path."""
 
     def record(self, text: str) -> None:
-        """Remember why the migration will fail."""
+        """Record the error that query-migrate shows."""
 
     def complete(self, runstate: str) -> None:
-        """The phase has come to its end; `runstate` is what the guest is in from now on."""
+        """The phase ended; `runstate` is the guest's run state from now on."""
 
     def phase_failed(self, error: PhaseError) -> None:
-        """The phase was left by `error`."""
+        """The phase raised `error`."""
 
     def fail_by_bug(self, error: QapiError) -> None:
-        """The phase, or something on its channels, was left by a bug of ours."""
+        """The phase, or a callback of its channels, raised an unexpected exception."""
 
 
 class PhaseDriver:
-    """The phase under way, what it waits for, and what it has not been given yet."""
+    """The current phase, the request that it waits in, and events not delivered yet."""
 
     def __init__(self, vm: Machine, owner: Owner) -> None:
         self._vm = vm
@@ -86,13 +86,13 @@ class PhaseDriver:
         self._timer: Timer | None = None
 
     def start(self, phase: Phase) -> None:
-        """Run `phase`, in place of any other, until it waits."""
+        """Run `phase`, replacing any other, until it waits."""
         self.stop()
         self._phase = phase
         self._resume()
 
     def stop(self) -> None:
-        """Leave the phase where it is. It may be the caller: then it ends when it next yields."""
+        """Abandon the phase. If the phase itself is the caller it ends when it next yields."""
         phase, self._phase, self._waits_in = self._phase, None, None
         self._stop_timer()
         self.forget_channel()
@@ -100,52 +100,52 @@ class PhaseDriver:
             phase.close()
 
     def post(self, event: Event) -> None:
-        """Give the phase an event, now or when it next waits for one."""
+        """Deliver an event to the phase, now or when it next waits."""
         if not self.wake(event) and self._phase is not None:
             self._events.append(event)
 
     def wake(self, event: Event) -> bool:
-        """Give the phase an event if it waits for one; another sees for itself what is new."""
+        """Deliver an event if the phase waits for one; a phase that runs sees the change itself."""
         waits = isinstance(self._waits_in, Wait)
         if waits:
             self._resume(event)
         return waits
 
     def forget_channel(self) -> None:
-        """What came from the channel so far is of no interest any more."""
+        """Drop undelivered events of the current channel."""
         self._events.clear()
         self._broken = None
 
     def break_channel_later(self, text: str) -> None:
-        """Let a phase that waits find its channel broken, after the reply of a command."""
+        """Report a broken channel to a waiting phase, after the command's reply was sent."""
         self._stop_timer()
         self._timer = self._vm.call_later(
             0, lambda: self.channel_broken(text, clean=False), self._owner.fail_by_bug
         )
 
-    # -- what the channels say, see `channel.ChannelEvents` ----------------------------------
+    # -- callbacks of the channels, see `channels.ChannelEvents` ------------------------------
 
     def channel_bug(self, error: QapiError) -> None:
         """A bug of ours in a callback of a channel."""
         self._owner.fail_by_bug(error)
 
     def channel_opened(self) -> None:
-        """The main channel is there."""
+        """The main channel is connected."""
         if isinstance(self._waits_in, WaitForChannel):
             self._resume()
 
     def channels_ready(self) -> None:
-        """The further channels that were asked for are there."""
+        """The further channels that were requested are connected."""
         if isinstance(self._waits_in, OpenFurtherChannels | OpenPreemptChannel):
             self._resume()
 
     def connect_failed(self, error: NotConnectedError) -> None:
-        """The main channel cannot be had, or not the further ones it takes."""
+        """Connecting failed, or the transport does not support additional channels."""
         if isinstance(self._waits_in, WaitForChannel):
             self._resume(error=error)
 
     def channel_answered(self, answer: Answer) -> None:
-        """The destination has answered."""
+        """The destination sent a message on the return path."""
         owner, channel = self._owner, self._owner.channel
         bad = owner.return_path.take(answer)
         if bad and self._vm.profile.traits.return_path_error_recorded:
@@ -159,7 +159,7 @@ class PhaseDriver:
             self.post(answer)
 
     def channel_broken(self, text: str, *, clean: bool, by_return_path: bool = False) -> None:
-        """A channel has ended."""
+        """A channel was closed."""
         if self._phase is None:
             return
         if self._broken is None:
@@ -175,7 +175,7 @@ class PhaseDriver:
         self._vm.guard.call(self._run, result, error, failed=self._owner.fail_by_bug)
 
     def _run(self, result: Any, error: PhaseError | None) -> None:
-        """Go on until the phase waits, ends or is stopped."""
+        """Resume the phase until it waits, ends or is stopped."""
         phase = self._phase
         assert phase is not None
         while self._phase is phase:
@@ -193,7 +193,7 @@ class PhaseDriver:
             finally:
                 self._running = None
             if self._phase is not phase:
-                # stopped by something that it did itself
+                # the phase itself caused the call of `stop`
                 phase.close()
                 return
             if not isinstance(request, Blocking):
@@ -205,7 +205,7 @@ class PhaseDriver:
                 return
 
     def _perform(self, request: Request) -> tuple[Any, PhaseError | None]:
-        """Do what ends by itself."""
+        """Perform a request that needs no waiting; returns its result."""
         channel = self._owner.channel
         match request:
             case CheckError():
@@ -223,7 +223,7 @@ class PhaseDriver:
         return None, None
 
     def _at_once(self, request: Blocking) -> tuple[Event | None, PhaseError | None]:
-        """What the phase has not been given yet and need not wait for."""
+        """The result of a request that undelivered events already satisfy."""
         if self._broken is not None and not request.keeps_errors:
             return None, self._take_error()
         if isinstance(request, Wait) and self._events:

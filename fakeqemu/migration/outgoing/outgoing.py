@@ -1,10 +1,10 @@
 """The source side: one outgoing migration at a time, from `migrate` to its end.
 
 See migration/migration.c: struct MigrationState, migration_cancel() and
-migration_iteration_finish(). What happens between is the affair of a phase (`precopy`,
-`postcopy`, `snapshot`), which a `PhaseDriver` resumes; how a migration begins and ends, and
-what becomes of the guest then, is the same for all and stands here, with all that the phases
-share: they read it and call it, and assign nothing.
+migration_iteration_finish(). What happens between is a phase (`precopy`, `postcopy`,
+`background_snapshot`), which a `PhaseDriver` resumes. How a migration begins and ends, and the
+guest's run state afterwards, is common to all phases and implemented here with the state that they
+share: they read it and call methods, and assign nothing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from fakeqemu.model.host import CprLink
     from fakeqemu.model.machine import Machine
 
-#: how long it takes until a cancel is noticed
+#: time until a cancel takes effect
 _CANCEL_TIME = 20 * MILLISECOND
 
 
@@ -65,7 +65,7 @@ class Outgoing:
         #: why the migration failed; empty if nothing was recorded
         self.error = ""
         self.progress = Progress(vm, migration)
-        #: None before, and when all is over
+        #: None before the start and after the end
         self.channel: OutgoingChannel | None = None
         #: nanoseconds
         self.setup_time = 0
@@ -81,7 +81,7 @@ class Outgoing:
         self._driver = PhaseDriver(vm, self)
         #: the stream; None until the channel is open, and when all is over
         self._save_vm: SaveVm | None = None
-        #: the cpr channel, while the new process is waited for
+        #: the cpr channel, until the new process listens
         self._cpr_link: CprLink | None = None
         self._threads = MigrationThreads(vm.host)
         self._began = 0
@@ -99,12 +99,12 @@ class Outgoing:
 
     @property
     def transfer(self) -> Transfer:
-        """How far the memory has come."""
+        """The transfer of the guest's memory: passes, bytes, downtime."""
         return self.progress.transfer
 
     @property
     def total_time(self) -> int:
-        """Nanoseconds the migration takes, or took."""
+        """Duration of the migration so far, or in the end, in nanoseconds."""
         return (self._ended if self.status not in RUNNING else self.now) - self._began
 
     @property
@@ -114,18 +114,18 @@ class Outgoing:
         return self.status in RUNNING and (not waits or self.traits.yankable_while_cpr_waits)
 
     def threads(self) -> list[dict[str, Any]]:
-        """What query-migrationthreads lists."""
+        """MigrationThreadInfo list of query-migrationthreads."""
         if self.channel is None or self.status not in RUNNING - {"setup"}:
             return []
         return self._threads.query(self.channel.multifd_channels)
 
     @property
     def under_way(self) -> bool:
-        """Whether there is a channel that memory goes to, went to or may go to again."""
+        """Whether the migration has a channel, had one, or may get another (postcopy pause)."""
         return self._save_vm is not None
 
     def settle(self) -> None:
-        """Bring the numbers up to now, but not past the moment of a switchover."""
+        """Advance the transfer to now, but not past the moment of a switchover."""
         if self.under_way:
             iterates = self.status == "active" and self._passes
             self.progress.settle(stops_converged=iterates and self._precopy.can_switchover)
@@ -175,7 +175,8 @@ class Outgoing:
             self._driver.wake(StartPostcopy())
 
     def pause(self) -> bool:
-        """Break a postcopy as `migrate-pause` does; false if there is none to break."""
+        """Break a postcopy's channel as `migrate-pause` does; false if the state does not allow it.
+        """
         alive = state.pausable(self.traits)
         if self.status not in alive:
             return False
@@ -184,32 +185,32 @@ class Outgoing:
         return True
 
     def parameters_changed(self) -> None:
-        """Bandwidth and downtime take effect while the migration runs."""
+        """Apply changed bandwidth and downtime limits to the running migration."""
         if self.under_way:
             self.progress.limits_changed()
             self._driver.wake(Changed())
 
     def guest_dirties(self, rate: int, working_set: int | None) -> None:
-        """The guest writes to `rate` bytes a second from now on, within `working_set` bytes."""
+        """The guest dirties `rate` bytes a second from now on, in `working_set` bytes of memory."""
         self.progress.guest_dirties(rate, working_set, under_way=self.under_way)
         if self.under_way:
             self._driver.wake(Changed())
 
     def force_switchover(self) -> None:
-        """Stop the guest of a precopy now, as if it had converged: it writes no more."""
+        """Switch over as if precopy had converged: the guest dirties no more."""
         if self.status == "active" and self._passes and self.transfer.phase == "precopy":
             self.progress.force_convergence()
             self._driver.wake(Due())
 
     def yank(self) -> None:
-        """Break the channel as the command `yank` does; it knows only sockets."""
+        """Shut the channel down as the command `yank` does; sockets only."""
         if self.channel is not None and self.channel.is_socket:
             self.channel.yank()
 
     # -- before the channel ------------------------------------------------------------------
 
     def begin(self) -> None:
-        """A migration begins: nothing is known of it yet, and nothing of the last one."""
+        """Reset the state of the last migration and enter `setup`."""
         self.error, self.setup_time, self.postcopy_wanted = "", 0, False
         self.vm_stop = VmStop(self.vm)
         self._began = self._ended = self.now
@@ -219,7 +220,7 @@ class Outgoing:
         self.state.move("setup")
 
     def save_to_image(self) -> None:
-        """The machine's state has gone into a disk image at once: a migration to nowhere."""
+        """Record that savevm has saved the machine's state: a migration without a channel."""
         self.begin()
         if self.migration.capabilities("events") and self.traits.pass_before_active:
             for number in (1, 2):
@@ -227,7 +228,7 @@ class Outgoing:
         self.state.move("completed")
 
     def open(self, monitor: Any, address: Address, *, resume: bool = False) -> None:
-        """Begin to connect. Raises QapiError for what is refused at once."""
+        """Begin to connect. Raises QapiError for an address that is refused at once."""
         self.channel = OutgoingChannel(self.vm, self.migration, self._driver, resume=resume)
         if not resume:
             self._driver.start(self._run())
@@ -238,7 +239,7 @@ class Outgoing:
             raise
 
     def open_after_cpr(self, channel: Address | None, address: Address) -> None:
-        """Connect once the new process has taken the CPR state and listens. Raises QapiError."""
+        """Connect once the new process has loaded the CPR state and listens. Raises QapiError."""
 
         def go_on() -> None:
             with contextlib.suppress(QapiError):
@@ -252,7 +253,7 @@ class Outgoing:
             raise
 
     def _run(self) -> Phase:
-        """All phases of a migration, from its connecting channel on."""
+        """The whole migration as one generator, from connecting on."""
         yield WaitForChannel()
         source = guest.source(self.vm, self.migration)
         self._save_vm = SaveVm(source, self.traits, offset=self.open_channel.file_offset)
@@ -263,7 +264,7 @@ class Outgoing:
         return (yield from (self._precopy if self._passes else self._snapshot).run())
 
     def not_connected(self, error: NotConnectedError) -> None:
-        """The channel cannot be had."""
+        """Connecting the channel failed."""
         if error.record and (self.traits.reports_connect_failure or self.postcopy.started):
             self.vm.host.warn(error.text)
             if error.hint:
@@ -271,7 +272,7 @@ class Outgoing:
         self.refused(QapiError(error.text), record=error.record)
 
     def refused(self, error: QapiError, *, record: bool = True) -> None:
-        """The migration, or its resumption, came to nothing before it had a channel."""
+        """The migration, or its resumption, failed before it had a channel."""
         if record:
             self.error = error.desc
         if self.postcopy.started:
@@ -293,35 +294,35 @@ class Outgoing:
 
     @property
     def open_channel(self) -> OutgoingChannel:
-        """The channel of a phase that has one."""
+        """The channel, which must exist."""
         assert self.channel is not None
         return self.channel
 
     @property
     def save_vm(self) -> SaveVm:
-        """The stream of a phase that writes one."""
+        """The stream writer, which must exist."""
         assert self._save_vm is not None
         return self._save_vm
 
     @property
     def _passes(self) -> bool:
-        """Whether memory goes in passes, the guest being this side's."""
+        """Whether memory is sent in passes while the guest runs on this side."""
         snapshot = self.migration.capabilities("background-snapshot")
         return not snapshot and not self.postcopy.started
 
     def end_setup(self) -> None:
-        """Memory is sent from now on."""
+        """Enter `active`: memory is sent from now on."""
         self.setup_time = self.total_time
         self.state.move("active")
 
     def begin_recovery(self) -> None:
-        """There is a channel again: what went wrong on the last one is forgotten."""
+        """A new channel is connected: forget the error of the last one."""
         self.error = ""
         self.return_path.restart()
         self.state.move("postcopy-recover")
 
     def drop_channel(self) -> None:
-        """Postcopy goes on without a channel, until there is another."""
+        """Close the channel; postcopy waits for another one."""
         self.transfer.set_halted(self.now, True)
         self.return_path.restart()
         self._driver.forget_channel()
@@ -330,16 +331,16 @@ class Outgoing:
             channel.close()
 
     def gather_bitmaps(self) -> OutgoingBitmaps | None:
-        """The dirty bitmaps that go along; None without the capability.
+        """Choose the dirty bitmaps to migrate; None without the capability.
 
-        Raises QapiError if one of them cannot go.
+        Raises QapiError if one of them cannot be migrated.
         """
         if self.migration.capabilities("dirty-bitmaps"):
             self.bitmaps = OutgoingBitmaps(self.vm, mapping_of(self.migration))
         return self.bitmaps
 
     def complete(self, runstate: str) -> None:
-        """All is sent and taken; `runstate` is what the guest is in afterwards."""
+        """Everything is sent and loaded; `runstate` is the guest's run state afterwards."""
         self._ended = self.now
         self.vm_stop.end_downtime()
         self.state.move("completed")
@@ -349,7 +350,7 @@ class Outgoing:
             self._execute()
 
     def fail(self, text: str) -> None:
-        """The migration has failed for good, for `text` unless there was a reason before."""
+        """Fail the migration, with `text` unless an error was recorded before."""
         self.record(text)
         if self.error:
             self.vm.host.warn(self.error)
@@ -363,7 +364,7 @@ class Outgoing:
         self._finish()
 
     def fail_by_bug(self, error: QapiError) -> None:
-        """Something of ours went wrong on the way: this migration comes to nothing."""
+        """Fail the migration after an unexpected exception in its code."""
         if self.status == "cancelling":
             self._cancelled()
         elif self.status in RUNNING:
@@ -371,11 +372,11 @@ class Outgoing:
             if self.state.can("failing") or self.state.can("failed"):
                 self.fail(error.desc)
             elif self.status != "postcopy-paused":
-                # the guest runs elsewhere: as if the channel had broken
+                # the guest runs on the destination: handled as a broken channel
                 self._driver.start(self.postcopy.broken(error.desc))
 
     def phase_failed(self, error: PhaseError) -> None:
-        """A phase was left by `error`: the migration has failed."""
+        """A phase raised `error`: the migration fails."""
         match error:
             case NotConnectedError():
                 self.not_connected(error)
@@ -389,11 +390,11 @@ class Outgoing:
     # -- the end -----------------------------------------------------------------------------
 
     def record(self, text: str) -> None:
-        """Remember a reason; the first one counts."""
+        """Record an error; the first one is kept. See migrate_set_error()."""
         self.error = self.error or text
 
     def _execute(self) -> None:
-        """Mode cpr-exec, everything is sent: become the new process, or go on as the old one."""
+        """Mode cpr-exec, all is sent: execute the new program, or continue as the old one."""
         try:
             cpr.execute(self.vm, self.migration.parameters["cpr-exec-command"])
         except QapiError as error:

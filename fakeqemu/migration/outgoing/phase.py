@@ -1,12 +1,11 @@
-"""What the phases of an outgoing migration yield, what they get for it, and how they fail.
+"""Requests that the phases of an outgoing migration yield, their results, and their errors.
 
-A phase is a generator that reads from top to bottom, as the migration thread of QEMU does, see
-migration/migration.c: migration_thread(). It yields a request and goes on when the driver
-(`driver.py`) resumes it; it holds no callback and no timer. What it returns is the run state
-that the guest is in afterwards.
+A phase is a generator that reads from top to bottom, as QEMU's migration thread does, see
+migration/migration.c: migration_thread(). It yields a request and is resumed by the driver
+(`driver.py`); it holds no callback and no timer. It returns the guest's run state afterwards.
 
-Writing never fails: as in QEMU's QEMUFile the first error is kept, and raised where a phase
-asks (`CheckError`) or waits, unless it waits with `keeps_errors`.
+Writing never fails: as in a QEMUFile the first error is kept, and raised where a phase checks
+(`CheckError`) or waits, unless it waits with `keeps_errors`.
 """
 
 from __future__ import annotations
@@ -44,14 +43,14 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class WritePreempt:
-    """Send on the channel of urgent pages, if there is one."""
+    """Send on the postcopy preempt channel, if there is one."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class SyncMultifd:
-    """Send a sync packet on each multifd channel; gets the number of the next one."""
+    """Send a sync packet on each multifd channel; the result is the next packet number."""
 
     #: of the first packet
     number: int
@@ -59,33 +58,33 @@ class SyncMultifd:
 
 @dataclass(frozen=True, slots=True)
 class CheckError:
-    """Raise the error of a channel that was kept, see qemu_file_get_error()."""
+    """Raise the kept error of a channel. See qemu_file_get_error()."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitForChannel:
-    """Go on when the main channel is connected, see migration_channel_connect()."""
+    """Wait until the main channel is connected. See migration_channel_connect()."""
 
     keeps_errors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OpenFurtherChannels:
-    """Open what multifd and postcopy-preempt take beside the main channel."""
+    """Connect the multifd and postcopy preempt channels."""
 
     keeps_errors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OpenPreemptChannel:
-    """Open the channel of urgent pages, see postcopy_preempt_setup()."""
+    """Connect the postcopy preempt channel. See postcopy_preempt_setup()."""
 
     keeps_errors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Let so many nanoseconds pass; events wait meanwhile."""
+    """Wait for so many nanoseconds; events are kept meanwhile."""
 
     delay: int
     keeps_errors: bool = False
@@ -93,20 +92,20 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Gets the next event: `Due` at a time of the clock, or what happens before."""
+    """Wait for the next event, or until a time; the result is the event, or `Due`."""
 
-    #: nanoseconds; None: nothing happens by itself
+    #: nanoseconds of the machine's clock; None: no time limit
     until: int | None = None
     keeps_errors: bool = False
 
 
-#: what puts pieces of the stream on the channels
+#: requests that write to a channel
 StreamRequest = Write | WriteAt | Skip | WritePreempt | SyncMultifd
-#: what a phase is suspended for
+#: requests that suspend the phase
 Blocking = WaitForChannel | OpenFurtherChannels | OpenPreemptChannel | Sleep | Wait
 Request = StreamRequest | CheckError | Blocking
 
-#: pieces of a stream; what they give is what a caller may want to know of them
+#: a part of a stream as requests; returns a value for its caller
 Pieces = Generator[StreamRequest, Any, Any]
 #: part of a phase
 Steps = Generator[Request, Any, None]
@@ -118,12 +117,12 @@ Phase = Generator[Request, Any, str]
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The time that was waited for has come."""
+    """The time of a `Wait` has come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """Something that the time model depends on has changed: when to go on may be another."""
+    """An input of the time model changed: the next change may be at another time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,7 @@ Event = Due | Changed | StartPostcopy | Continue | Answer
 
 
 class PhaseError(Exception):
-    """A phase is left; `text` is why, empty for a reason that is recorded already."""
+    """Ends a phase; `text` is the error, empty if it is recorded already."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -154,20 +153,20 @@ class MigrationFailedError(PhaseError):
 
 
 class NotConnectedError(PhaseError):
-    """It came to nothing before it began: the guest is as it was."""
+    """Ends a phase before it began: the guest's run state is unchanged."""
 
     def __init__(self, text: str, *, hint: str = "", record: bool = True) -> None:
-        """`record`: query-migrate shows the reason."""
+        """`record`: query-migrate shows the error."""
         super().__init__(text)
         self.hint = hint
         self.record = record
 
 
 class ChannelBrokenError(PhaseError):
-    """A channel has ended."""
+    """A channel was closed."""
 
     def __init__(self, text: str, *, clean: bool, by_return_path: bool = False) -> None:
-        """`clean`: the other end just closed it; `by_return_path`: what it answered was bad."""
+        """`clean`: closed without error; `by_return_path`: a return path message was invalid."""
         super().__init__(text)
         self.clean = clean
         self.by_return_path = by_return_path

@@ -1,8 +1,8 @@
-"""Postcopy: the guest goes on at the destination, and its memory follows.
+"""Postcopy: the guest runs on the destination while the rest of its memory is sent.
 
 See migration/migration.c: postcopy_start(), postcopy_pause() and postcopy_do_resume(). Once the
-destination may run, this side can only pause when the channel breaks, and wait for another one:
-`migrate` with `resume`.
+destination may run, this side can only pause when the channel breaks, until the command `migrate`
+with `resume`.
 """
 
 from __future__ import annotations
@@ -39,33 +39,34 @@ if TYPE_CHECKING:
     from fakeqemu.migration.outgoing.outgoing import Outgoing
 
 _PAUSED = "Detected IO failure for postcopy. Migration paused."
-#: most bytes of memory given for one request
+#: largest number of bytes sent for one page request
 _REQUEST_LIMIT = 1 << 24
-#: states from which a broken channel leads to a pause
+#: states in which a broken channel leads to a pause
 _PAUSES = frozenset({"postcopy-active", "postcopy-recover", "postcopy-recover-setup"})
 
 
 class Postcopy:
-    """Switch to postcopy, pages after that, pause and resumption of one migration."""
+    """Switchover to postcopy, page requests, pause and recovery of one migration."""
 
     def __init__(self, run: Outgoing) -> None:
         self._run = run
-        #: the switch has begun: the guest is not this side's any more
+        #: the switchover has begun: this side may not run the guest any more
         self.started = False
-        #: block of the last request for pages
+        #: RAM block of the last page request
         self._block = ""
 
     def run(self) -> Phase:
-        """The guest is to be stopped here: the switch, then pages."""
+        """Switch over to postcopy, then send pages. Returns the guest's run state."""
         self.started = True
         return (yield from self._with_pauses(self._start()))
 
     def broken(self, text: str) -> Phase:
-        """Go on from a pause: the phase has been lost."""
+        """The phase after an unexpected exception: continue with a pause."""
         return (yield from self._with_pauses(self._resume(text)))
 
     def _with_pauses(self, steps: Steps) -> Phase:
-        """Go through `steps`; pause, or fail as long as the guest can still run here."""
+        """Run `steps`; a broken channel pauses, or fails as long as the guest can still run here.
+        """
         while True:
             try:
                 yield from steps
@@ -78,7 +79,7 @@ class Postcopy:
     # -- switching over ----------------------------------------------------------------------
 
     def _start(self) -> Steps:
-        """Stop the guest and hand it over. See postcopy_start()."""
+        """Stop the guest and send the package that starts the destination. See postcopy_start()."""
         run = self._run
         on, early = run.migration.capabilities, run.traits.postcopy_active_before_stop
         if on("postcopy-preempt"):
@@ -91,7 +92,7 @@ class Postcopy:
             run.state.move("pre-switchover")
             while not isinstance((yield from self._event()), Continue):
                 pass
-            # the reply goes first
+            # the command's reply is sent first
             yield Sleep(0)
         if not early:
             run.state.move("device")
@@ -106,7 +107,7 @@ class Postcopy:
         run.vm_stop.end_downtime()
         if run.traits.postcopy_device_state and on("postcopy-ram"):
             run.state.move("postcopy-device")
-            # until the destination has loaded what it was sent
+            # wait until the destination has loaded the package
             while (yield from self._event()) != Pong(PACKAGE_LOADED):
                 pass
         if run.status != "postcopy-active":
@@ -116,7 +117,7 @@ class Postcopy:
     # -- pages -------------------------------------------------------------------------------
 
     def _send_rest(self) -> Steps:
-        """What is in memory goes at once; how long all of it takes is the time model's affair."""
+        """Send all remaining pages; the time model says how long that takes."""
         run = self._run
         yield from run.save_vm.rest()
         event: Event | None = None
@@ -127,7 +128,7 @@ class Postcopy:
         yield from run.save_vm.postcopy_end()
         try:
             yield CheckError()
-            # without a return path nobody is waited for
+            # without a return path there is no message to wait for
             while run.open_channel.return_path and not run.return_path.succeeded:
                 yield from self._event()
         except ChannelBrokenError as broken:
@@ -136,7 +137,7 @@ class Postcopy:
             raise
 
     def _event(self, until: int | None = None) -> Generator[Request, Event, Event]:
-        """The next event but requests for pages, which are answered."""
+        """The next event; page requests are served on the way."""
         while True:
             event = yield Wait(until)
             if not isinstance(event, RequestPages):
@@ -144,7 +145,7 @@ class Postcopy:
             yield from self._send_pages(event)
 
     def _send_pages(self, request: RequestPages) -> Steps:
-        """See migration/ram.c: ram_save_queue_pages()."""
+        """Serve a page request. See migration/ram.c: ram_save_queue_pages()."""
         self._block = request.block if request.block is not None else self._block
         if self._block and request.length <= _REQUEST_LIMIT:
             yield from self._run.save_vm.page(self._block, request.start, request.length)
@@ -152,7 +153,7 @@ class Postcopy:
     # -- pause and resumption ----------------------------------------------------------------
 
     def _resume(self, text: str) -> Steps:
-        """Pause, wait for another channel, ask the destination what it has, and go on.
+        """Pause, wait for a new channel, request the received bitmaps, and continue.
 
         See postcopy_pause() and postcopy_do_resume().
         """
@@ -177,7 +178,7 @@ class Postcopy:
         yield from self._send_rest()
 
     def _reconnect(self) -> Steps:
-        """Until one of the commands `migrate` has led to a channel."""
+        """Wait until a `migrate` with `resume` has connected a channel."""
         run = self._run
         while True:
             try:
@@ -187,7 +188,7 @@ class Postcopy:
             except NotConnectedError as error:
                 run.not_connected(error)
             except ChannelBrokenError:
-                # nobody notices, unless there is a state for it
+                # a change in a state that has no paused variant is not observable
                 if run.status in _PAUSES:
                     raise
 

@@ -1,8 +1,7 @@
 """Precopy: memory in passes while the guest runs, then the guest is stopped and the rest sent.
 
-See migration/migration.c: migration_thread(), migration_iteration_run() and
-migration_completion(). A pass wakes the phase only when the time model says that something
-changes.
+See migration/migration.c: migration_thread(), migration_iteration_run() and migration_completion().
+The phase is woken only when the time model says that something changes.
 """
 
 from __future__ import annotations
@@ -33,20 +32,19 @@ from fakeqemu.qapi.errors import QapiError
 if TYPE_CHECKING:
     from fakeqemu.migration.outgoing.outgoing import Outgoing
 
-#: what the set-up of a channel takes before the first page
+#: time that the set-up takes before the first page
 SETUP_TIME = 5 * MILLISECOND
-#: how often a full queue is polled while the end waits for it
+#: interval in which the queue is polled until it is drained
 _DRAIN_INTERVAL = MILLISECOND
-#: passes after which one that does not end is only looked at once in a window: an hour of them
-#: would otherwise be millions of timers
+#: number of passes after which a migration that does not converge is only examined once per
+#: bandwidth window: an hour of passes would otherwise be millions of timers
 _MANY_PASSES = 2000
-#: pages that a command gets to see: more than its pipe holds, so that one which does not
-#: read is noticed
+#: pages written to a command: more than its pipe holds, so that one which does not read is noticed
 _PIPE_PAGES = 8192
 
 
 class Precopy:
-    """One migration from its open channels on; postcopy may follow the passes."""
+    """One precopy migration, from its connected channels on; may switch to postcopy."""
 
     def __init__(self, run: Outgoing) -> None:
         self._run = run
@@ -63,9 +61,9 @@ class Precopy:
     # -- set-up ------------------------------------------------------------------------------
 
     def _setup(self) -> Steps:
-        """What comes before memory. See migration/savevm.c: qemu_savevm_state_setup()."""
+        """Send the sections before memory. See migration/savevm.c: qemu_savevm_state_setup()."""
         run = self._run
-        # with a return path setting up is over before an error is noticed
+        # with a return path, set-up ends before an error is noticed
         unnoticed = run.open_channel.return_path and not run.open_channel.uses_tls
         yield Sleep(SETUP_TIME, keeps_errors=unnoticed)
         yield from run.save_vm.setup()
@@ -83,12 +81,12 @@ class Precopy:
             raise MigrationFailedError(broken.text) from broken
         yield from run.save_vm.part(_PIPE_PAGES if run.open_channel.is_pipe else 0)
         yield CheckError()
-        # a real one is held up by a full pipe here, and so sees a command that has ended
+        # a real source blocks here while the pipe is full, so it notices a command that has ended
         while run.open_channel.is_pipe and run.open_channel.queued:
             yield Sleep(_DRAIN_INTERVAL)
 
     def _setup_bitmaps(self) -> Generator[Request, None, str | None]:
-        """Begin with the dirty bitmaps; what the migration fails for, None if for nothing."""
+        """Begin the dirty bitmaps; returns the error for which the migration fails, or None."""
         run = self._run
         try:
             bitmaps = run.gather_bitmaps()
@@ -104,7 +102,7 @@ class Precopy:
     # -- passes ------------------------------------------------------------------------------
 
     def iterate(self) -> Generator[Request, object, bool]:
-        """Passes until the guest may be stopped. Whether it is for postcopy.
+        """Run passes until the guest may be stopped; returns whether postcopy starts.
 
         See migration_iteration_run().
         """
@@ -127,7 +125,7 @@ class Precopy:
 
     @property
     def can_switchover(self) -> bool:
-        """Whether all may be sent now, as far as it does not depend on memory.
+        """Whether a switchover is possible, apart from the amount of memory left.
 
         See migration_can_switchover().
         """
@@ -137,7 +135,7 @@ class Precopy:
 
     @property
     def _destination_agrees(self) -> bool:
-        """Whether the destination, where it is asked, agrees to the switchover."""
+        """Whether the destination has sent SWITCHOVER_ACK, where that is required."""
         run = self._run
         if not run.migration.capabilities("switchover-ack") or not run.vm.runstate.running:
             return True
@@ -145,11 +143,11 @@ class Precopy:
 
     @property
     def _may_follow(self) -> bool:
-        """Whether what is left is such that it can be sent in postcopy."""
+        """Whether what is left can be sent in postcopy."""
         return self._run.transfer.converged or self._run.migration.capabilities("postcopy-ram")
 
     def _next_change(self) -> Generator[Request, object, None]:
-        """Wait until something is different, by the time model or by what somebody says."""
+        """Wait until the time model changes, or for an event."""
         run, event = self._run, object()
         at = self._change_time()
         while not isinstance(event, Due):
@@ -176,7 +174,7 @@ class Precopy:
         run.vm_stop.stop()
         if run.migration.capabilities("pause-before-switchover"):
             run.state.move("pre-switchover")
-            # nothing is written until it goes on, so no error is noticed
+            # nothing is written until migrate-continue, so no error is noticed
             while not isinstance((yield Wait(keeps_errors=True)), Continue):
                 pass
             # the reply goes first
@@ -189,7 +187,7 @@ class Precopy:
         except ChannelBrokenError as broken:
             text = run.traits.switchover_write_error.format(broken.text)
             raise MigrationFailedError(text) from broken
-        # as things stood when it was decided: the guest has not run since
+        # with the figures of the decision: the guest has not run since
         run.transfer.stop(run.transfer.now)
         run.progress.emit_passes()
         if run.migration.mode == cpr.TRANSFER:
@@ -210,13 +208,13 @@ class Precopy:
                 yield from self._taken()
                 return
             except ChannelBrokenError as broken:
-                # without a return path, a destination that has everything closes
+                # without a return path, a destination that has loaded everything closes the channel
                 if not broken.clean or run.open_channel.return_path:
                     text = "" if broken.by_return_path else broken.text
                     raise MigrationFailedError(text) from broken
 
     def _taken(self) -> Steps:
-        """Until the destination says so, or has at least been sent all there is."""
+        """Wait for the return path's SHUT, or without a return path until the queue is drained."""
         run = self._run
         yield CheckError()
         if run.open_channel.return_path:

@@ -1,4 +1,4 @@
-"""How far the memory of a source has come, and what is announced of it.
+"""Progress of a source's memory transfer, and the MIGRATION_PASS events.
 
 Owns the `Transfer` of the migration and keeps it in step with parameters and guest. See
 migration/ram.c: migration_bitmap_sync(), which emits MIGRATION_PASS.
@@ -28,7 +28,7 @@ class Progress:
         self._emitted = 0
 
     def begin(self, *, guest_writes: bool = True) -> None:
-        """The guest's memory is all to be sent, from now on, with what it writes to or without."""
+        """Start the transfer of all guest memory; `workload` None: no dirtying."""
         counted = self._vm.profile.traits.pass_before_active
         workload = guest.workload(self._vm, self._migration)
         self.transfer = Transfer(
@@ -41,7 +41,7 @@ class Progress:
         self._emitted = 0 if counted else 1
 
     def emit_passes(self) -> None:
-        """Announce the dirty bitmap syncs that have not been announced."""
+        """Emit MIGRATION_PASS for each dirty bitmap sync that has none yet."""
         syncs = self.transfer.dirty_sync_count
         if self._emitted < syncs:
             remaining = self.transfer.remaining
@@ -52,7 +52,7 @@ class Progress:
         self._emitted = syncs
 
     def settle(self, *, stops_converged: bool) -> None:
-        """Go on to now, or only to the moment at which the guest may be stopped."""
+        """Advance to now, or only to the moment at which the guest may be stopped."""
         transfer, now = self.transfer, self._vm.clock.now()
         if stops_converged:
             change = transfer.next_change()
@@ -63,11 +63,11 @@ class Progress:
             transfer.advance(now)
 
     def limits_changed(self) -> None:
-        """Parameters are others from now on."""
+        """Migration parameters changed."""
         self.transfer.set_limits(self._vm.clock.now(), guest.limits(self._migration))
 
     def guest_dirties(self, rate: int, working_set: int | None, *, under_way: bool) -> None:
-        """The guest writes to `rate` bytes a second from now on, within `working_set` bytes."""
+        """The guest dirties `rate` bytes a second from now on, in `working_set` bytes of memory."""
         vm, given = self._vm, self._vm.guest_workload
         base = Workload(vcpus=max(1, vm.cpus.topology.cpus)) if given is None else given
         vm.guest_workload = replace(base, dirty_rate=rate, working_set=working_set)
@@ -75,11 +75,11 @@ class Progress:
             self.transfer.set_workload(vm.clock.now(), guest.workload(vm, self._migration))
 
     def running_changed(self) -> None:
-        """The guest runs, or is paused, from now on."""
+        """The guest was resumed or stopped."""
         self.transfer.set_running(self._vm.clock.now(), self._vm.runstate.running)
 
     def force_convergence(self) -> None:
-        """What is left now is all there is: the guest writes no more."""
+        """Dirty nothing more, so that the rest is final."""
         self.transfer.advance(self._vm.clock.now())
         self.transfer.workload = replace(self.transfer.workload, dirty_rate=0)
         self.transfer.converged = True

@@ -1,7 +1,7 @@
-"""What the destination has said of the migration as a whole, as the source notes it.
+"""State of the return path: the destination's result and acknowledgements.
 
-See migration/migration.c: source_return_path_thread(). What an answer asks of the source is the
-affair of the phase it is in.
+See migration/migration.c: source_return_path_thread(). What a message means for the source depends
+on its phase.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from fakeqemu.formats.migration_stream.channels.return_path import (
     SwitchoverAck,
 )
 
-#: what QEMU says of a return path that just ends
+#: QEMU's text for a return path that is closed without error
 LOST = "Channel error: Input/output error"
 
 
 class SourceReturnPath:
-    """The return path of one migration."""
+    """Return path messages of one migration, as far as they are state."""
 
     def __init__(self) -> None:
-        #: the destination is through, well or not; None: not yet
+        #: the destination's result in SHUT; None before
         self.succeeded: bool | None = None
-        #: it agrees to the switchover, see the capability switchover-ack
+        #: SWITCHOVER_ACK was received (capability switchover-ack)
         self.switchover_acked = False
 
     def take(self, answer: Answer) -> str:
-        """Note an answer; what is wrong with it or there, empty if nothing is."""
+        """Note a message; returns an error text, empty if the message is valid."""
         match answer:
             case Shut(status) if status:
                 self.succeeded = False
@@ -42,5 +42,5 @@ class SourceReturnPath:
         return ""
 
     def restart(self) -> None:
-        """There is another channel, or will be: the destination is not through."""
+        """Forget the result: the channel is replaced."""
         self.succeeded = None

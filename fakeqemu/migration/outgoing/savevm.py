@@ -1,9 +1,9 @@
-"""What a source writes and when it closes a section: the pieces of its stream, in order.
+"""The source's stream: the parts of it in order, as requests for the channels.
 
-See migration/savevm.c: qemu_savevm_state_iterate() and its neighbours. Each method yields what
-is to be put on the channels (`phase.StreamRequest`); none knows a channel. QEMU flushes after
-the mark that ends a part of RAM and writes the footer with what comes next, so a source that
-dies leaves the last footer away; here too.
+See migration/savevm.c: qemu_savevm_state_iterate() and its neighbours. Each method yields what is
+to be written (`phase.StreamRequest`); none knows a channel. QEMU flushes after the mark that ends a
+part of RAM and writes the footer with the next part, so a source that dies leaves the last footer
+out; here too.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from fakeqemu.migration.block_dirty_bitmaps import OutgoingBitmaps
     from fakeqemu.traits import Traits
 
-#: most ranges that one discard command names
+#: maximum number of ranges in one discard command
 _RANGES = 12
-#: what ends the channel of urgent pages, where it is not just closed
+#: the end of the postcopy preempt channel, in versions that do not just close it
 _PREEMPT_END = be64(Ram.EOS)
 
 
@@ -42,13 +42,13 @@ class SaveVm:
         self.source = source
         self._writer = StreamWriter(source, traits)
         self._offset = offset
-        #: a part of RAM has ended, but for its footer
+        #: a part of RAM lacks its footer
         self._open = False
-        #: packets on multifd channels
+        #: number of the next multifd packet
         self._packets = 0
-        #: where the pages of each block are in the file
+        #: mapped-ram: place of each block's pages in the file
         self._places: dict[str, MappedRam] = {}
-        #: pages that the destination has, or will have, in postcopy
+        #: postcopy: pages that have been sent
         self._given: set[tuple[str, int]] = set()
         #: dirty bitmaps that are still to be sent
         self._bitmaps: OutgoingBitmaps | None = None
@@ -56,7 +56,7 @@ class SaveVm:
     # -- precopy -----------------------------------------------------------------------------
 
     def begin(self, *, return_path: bool) -> Pieces:
-        """Header, and what is agreed before the first page."""
+        """Header, configuration and the commands before the first section."""
         writer, on = self._writer, self.source.capabilities
         yield from self._write(writer.header())
         if return_path:
@@ -65,7 +65,7 @@ class SaveVm:
             yield from self._write(writer.postcopy_advise())
 
     def setup(self) -> Pieces:
-        """The list of RAM blocks."""
+        """The setup section of RAM: the list of blocks."""
         yield from self._sync()
         if "mapped-ram" in self.source.capabilities:
             for piece in mappedram.ram_setup(self._writer, self._offset, self._places):
@@ -79,13 +79,13 @@ class SaveVm:
         self._open = True
 
     def setup_bitmaps(self, bitmaps: OutgoingBitmaps) -> Pieces:
-        """The list of dirty bitmaps; what is in them comes at the end."""
+        """The setup section of dirty bitmaps; their bits are sent at the end."""
         self._bitmaps = bitmaps or None
         yield from self._write(self._footer() + self._writer.bitmaps_start(bitmaps.start()))
         self._open = True
 
     def part(self, pages: int = 0, *, pass_ends: bool = False, content: bool = False) -> Pieces:
-        """A part of RAM, with so many zero pages in it, or with all that are not zero."""
+        """A part section of RAM, with so many zero pages, or with all pages that are not zero."""
         if pass_ends or self._writer.syncs_per_section:
             yield from self._sync()
         records = b"".join(self._writer.zero_pages(0, pages)) if pages else b""
@@ -97,7 +97,7 @@ class SaveVm:
         self._open = True
 
     def ram_end(self) -> Pieces:
-        """The last part of RAM."""
+        """The end section of RAM."""
         yield from self._sync()
         writer = self._writer
         head = self._footer() + writer.switchover_start()
@@ -106,7 +106,7 @@ class SaveVm:
         self._open = True
 
     def end(self, runstate: str, clock: int) -> Pieces:
-        """Device states, and the end of a precopy stream."""
+        """Device states, EOF and the description: the end of a precopy stream."""
         writer = self._writer
         yield from self._end_bitmaps()
         states = writer.device_states(runstate, clock=clock)
@@ -115,7 +115,7 @@ class SaveVm:
     # -- postcopy ----------------------------------------------------------------------------
 
     def discard(self, left: int) -> Pieces:
-        """The guest has stopped: of all RAM the last `left` bytes are stale."""
+        """Postcopy discard commands: of all RAM the last `left` bytes are dirty."""
         writer = self._writer
         data = self._footer() + writer.switchover_start()
         sent = max(0, sum(block.size for block in self.source.blocks) - left)
@@ -132,18 +132,18 @@ class SaveVm:
         yield from self._write(data)
 
     def package(self, runstate: str, clock: int) -> Pieces:
-        """The switch to postcopy."""
+        """The package with device states and the commands that start postcopy."""
         yield from self._write(self._writer.package(runstate, clock=clock))
         if "postcopy-ram" in self.source.capabilities:
             yield from self._write(self._writer.ping(4))
 
     def page(self, block: str, start: int, length: int) -> Pieces:
-        """Pages that were asked for, but for those that are on their way."""
+        """Pages of a request, except those that have been sent."""
         pages = range(start, start + length, PAGE_SIZE)
         yield from self._pages([(block, at // PAGE_SIZE) for at in pages])
 
     def rest(self) -> Pieces:
-        """All pages that are not zero and nobody has asked for: none comes twice."""
+        """All pages that are not zero and have not been sent."""
         content = self.source.content
         if "postcopy-ram" in self.source.capabilities and content is not None:
             names = [block.name for block in self.source.blocks]
@@ -172,7 +172,7 @@ class SaveVm:
             yield WritePreempt(_PREEMPT_END)
 
     def ask_bitmaps(self) -> Pieces:
-        """Go on on a new channel: ask which pages have come. How many blocks are asked for."""
+        """Recovery: request the received bitmap of each block; returns the number of blocks."""
         self._open = False
         self._given.clear()
         blocks = self.source.blocks
@@ -180,11 +180,11 @@ class SaveVm:
         return len(blocks)
 
     def has(self, block: str, pages: Iterable[int]) -> None:
-        """The destination has these pages of a block."""
+        """The destination has received these pages of a block."""
         self._given.update((block, number) for number in pages)
 
     def resume(self) -> Pieces:
-        """Everything is known that is needed to go on."""
+        """Recovery: the command POSTCOPY_RESUME."""
         yield from self._write(self._writer.postcopy_resume())
 
     # -- inside ------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class SaveVm:
         yield Write(data)
 
     def _put_content(self) -> Pieces:
-        """Put pages that are not zero in their places in a file."""
+        """mapped-ram: write the pages that are not zero at their places in the file."""
         content = self.source.content
         if content is None:
             return
@@ -213,6 +213,6 @@ class SaveVm:
             self._open = True
 
     def _sync(self) -> Pieces:
-        """Keep multifd channels in step with the main one."""
+        """Synchronise the multifd channels with the main channel."""
         if "multifd" in self.source.capabilities:
             self._packets = yield SyncMultifd(self._packets)

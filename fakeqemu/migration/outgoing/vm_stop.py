@@ -1,4 +1,4 @@
-"""The guest of a source that stands still for the switchover, and what becomes of it after.
+"""Stops the VM for the switchover and restores its run state afterwards.
 
 See migration/migration.c: migration_stop_vm(), migration_downtime_end() and the tail of
 migration_iteration_finish().
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 
 
 class VmStop:
-    """One stop of the guest, at most, and its undoing."""
+    """One stop of the VM for a switchover, and its undoing."""
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
         self._stopped = 0
-        #: the run state the guest was stopped in; None if it was not
+        #: run state before the stop (QEMU's vm_old_state); None if the VM was not stopped
         self.vm_old_state: str | None = None
-        #: nanoseconds for which the guest ran on neither side
+        #: downtime in nanoseconds
         self.downtime = 0
 
     def stop(self, runstate: str = "finish-migrate") -> None:
-        """Stop the guest, once."""
+        """Stop the VM, once. See migration_stop_vm()."""
         if self.vm_old_state is None:
             self._stopped = self._vm.clock.now()
             self.vm_old_state = self._vm.runstate.current
             self._vm.lifecycle.vm_stop_force_state(runstate)
 
     def end_downtime(self) -> None:
-        """The guest runs, or may run, on the other side."""
+        """The downtime ends: the destination runs, or may run. See migration_downtime_end()."""
         if not self.downtime and self.vm_old_state is not None:
             self.downtime = self._vm.clock.now() - self._stopped
 
     def restore(self) -> None:
-        """Let the guest be again what it was before it was stopped."""
+        """Restore the run state before the stop."""
         vm = self._vm
         old, self.vm_old_state = self.vm_old_state, None
         if old is None or not vm.runstate.check("finish-migrate", "paused"):

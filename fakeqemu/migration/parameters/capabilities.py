@@ -1,6 +1,6 @@
 """Migration capabilities: switches that are set together or not at all.
 
-Names and order come from the profile, what may be on together from `capability_rules`.
+Names and order come from the profile, which may be on together is decided in `capability_rules`.
 
 See migration/options.c: qmp_migrate_set_capabilities() and migrate_caps_check().
 """
@@ -40,7 +40,7 @@ class Capabilities:
         return [{"capability": name, "state": name in self._on} for name in self.names]
 
     def turn_on(self, name: str) -> None:
-        """Switch on unchecked: for the layers below QMP, which `check` judges as a whole."""
+        """Switch on unchecked: for the layers below QMP, which `check` checks as a whole."""
         self._on.add(name)
 
     def turn_off(self, name: str) -> None:
@@ -48,7 +48,7 @@ class Capabilities:
         self._on.discard(name)
 
     def check(self) -> None:
-        """Judge what is on as if it had just been set. Raises QapiError."""
+        """Check the capabilities in force as if just set. Raises QapiError."""
         self._judge(set(), self._on)
 
     def change(self, wanted: Iterable[tuple[str, bool]]) -> None:

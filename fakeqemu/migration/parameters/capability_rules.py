@@ -1,8 +1,8 @@
 """Which capabilities may be on together: one table in the order QEMU checks it.
 
-The check sees the merged set and what was on before; the first rule that bites gives the
-error. A capability that a version lacks is never on, so its rules sleep; where versions
-really disagree a rule asks a trait.
+The check sees the merged set and what was on before; the first rule that is violated gives the
+error. A capability that a version lacks is never on, so its rules do not apply; where versions
+differ a rule has a trait.
 
 See migration/options.c: migrate_caps_check().
 """
@@ -18,7 +18,7 @@ from fakeqemu.traits import Traits
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Everything the rules look at."""
+    """The machine's state that rules depend on."""
 
     #: names that would be on
     new: Set[str]
@@ -33,9 +33,9 @@ class Situation:
     listening: bool = False
     #: the last address given is of a kind that takes several connections, or none was given yet
     multi_channel: bool = True
-    #: why the host cannot do postcopy; empty if it can
+    #: why the host does not support postcopy; empty if it does
     postcopy_fault: str = ""
-    #: "ok", "kernel" or "memory": what stands against background-snapshot
+    #: "ok", or why background-snapshot is not available: "kernel" or "memory"
     write_tracking: str = "ok"
     #: KVM runs with its dirty ring
     dirty_ring: bool = False
@@ -47,11 +47,11 @@ class Rule:
 
     bites: Callable[[Situation], bool]
     text: str
-    #: the reason is only known in the situation: appended after `text`
+    #: text to append that depends on the machine's state
     detail: Callable[[Situation], str] | None = None
 
 
-#: what background-snapshot cannot live with, in the order QEMU looks
+#: capabilities incompatible with background-snapshot, in the order QEMU checks
 _SNAPSHOT_EXCLUDES = (
     "postcopy-ram",
     "dirty-bitmaps",
@@ -169,7 +169,7 @@ RULES = (
 
 
 def first_fault(situation: Situation) -> str | None:
-    """The text of the first rule that refuses, None if the set is allowed."""
+    """The error text of the first rule that is violated; None if the set is allowed."""
     for rule in RULES:
         if rule.bites(situation):
             return rule.text + (rule.detail(situation) if rule.detail else "")

@@ -1,9 +1,9 @@
-"""What the values of migration parameters must obey: one table in the order QEMU checks it.
+"""Limits of migration parameters: one table in the order QEMU checks it.
 
 A rule of a member that a version lacks is skipped, so one order serves all versions. The
-check always sees the whole merged set, and only the first fault is reported. How a fault is
-worded is a trait: up to 10.x `Parameter 'multifd_channels' expects ...`, later
-`Option multifd-channels expects ...`.
+check always sees the whole merged set, and only the first error is reported. Its wording is a
+trait: up to 10.x `Parameter 'multifd_channels' expects ...`, later `Option multifd-channels expects
+...`.
 
 See migration/options.c: migrate_params_check().
 """
@@ -19,7 +19,7 @@ from fakeqemu.qapi.json.utf8 import c_bytes
 from fakeqemu.qapi.readers.scalars import is_identifier
 from fakeqemu.traits import Traits
 
-#: the page size of every x86 machine, below which the XBZRLE cache makes no sense
+#: the page size of every x86 machine, the least size of the XBZRLE cache
 TARGET_PAGE_SIZE = 4096
 
 ZERO_COPY = "Zero copy only available for non-compressed non-TLS multifd migration"
@@ -30,16 +30,17 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One member's own limits."""
+    """The limits of one parameter."""
 
     member: str
-    #: whether the merged values are good
+    #: predicate of the parameter's value and the merged values
     good: Callable[[Any, Values], bool]
-    #: what the member expects; `{cpu_throttle_initial}` is spelled as the text spells names
+    #: what the error says the parameter expects; `{cpu_throttle_initial}` is replaced by the name
+    #: in the text's spelling
     what: str
-    #: the name as the text spells it where that is not the usual way
+    #: the name in the error where its spelling is irregular
     spelled: str | None = None
-    #: the whole text where it has another form; `{name}` is the usual spelling
+    #: the whole error text where its form is irregular; `{name}` is the usual spelling
     text: str | None = None
 
 
@@ -80,7 +81,7 @@ BEFORE_MAPPING = (
     Rule("announce-initial", _between(0, 100_000), "a value between 0 and 100000"),
     Rule("announce-max", _between(0, 100_000), "a value between 0 and 100000"),
     Rule("announce-rounds", _between(0, 1000), "a value between 0 and 1000"),
-    # the text says 0, the check says 1
+    # QEMU's text says 0, its check says 1
     Rule("announce-step", _between(1, 10_000), "a value between 0 and 10000"),
 )
 
@@ -109,10 +110,10 @@ AFTER_CAPABILITIES = (
 def check_parameters(
     merged: Values, current: Values, capability: Callable[[str], bool], traits: Traits
 ) -> None:
-    """Raise the first fault of the values as they would be.
+    """Raise QapiError with the first error of the merged values.
 
-    `current` are the values before the change: the mapped-ram rule looks at those, so it
-    bites one call too late.
+    `current` are the values before the change: the mapped-ram rule looks at those, as in QEMU, so
+    it applies one call too late.
     """
     for rule in BEFORE_MAPPING:
         _check(rule, merged, traits)

@@ -1,8 +1,7 @@
-"""Migration parameters, each value knowing the layer it comes from.
+"""Migration parameters, each value with the layer that it comes from.
 
-Which parameters there are, their types and defaults is the profile's affair; what values
-they may have is `parameter_rules`. A parameter's value is that of the highest layer that
-says something about it:
+Names, types and defaults come from the profile; limits are in `parameter_rules`. A parameter's
+value is that of the highest layer that says something about it:
 
     default < accelerator compat < machine compat < -global < -incoming config < QMP
 
@@ -59,11 +58,11 @@ class Layers:
         self._layers[Layer.DEFAULT] = dict(defaults)
 
     def lay(self, layer: Layer, name: str, value: Any) -> None:
-        """Let `layer` say `value` for `name`, unchecked; again replaces."""
+        """Set `name` in `layer`, unchecked; again replaces."""
         self._layers[layer][name] = value
 
     def explain(self, name: str) -> Explanation:
-        """What each layer says about `name`, and who wins."""
+        """The value of `name` in each layer, and which layer wins."""
         said = {layer: self._layers[layer][name] for layer in Layer if name in self._layers[layer]}
         winner = next(reversed(said), None)
         value = said[winner] if winner is not None else None
@@ -115,16 +114,16 @@ class Parameters(Layers):
         return copy.deepcopy(self.values())
 
     def check(self, capability: Callable[[str], bool]) -> None:
-        """Check the values in force. Raises QapiError with the first fault."""
+        """Raise QapiError with the first error of the values in force."""
         values = self.values()
         check_parameters(values, values, capability, self._traits)
 
     def change(
         self, changes: Mapping[str, Any], layer: Layer, capability: Callable[[str], bool]
     ) -> None:
-        """Let `layer` say `changes` (checked types, null for an unset tls member).
+        """Set `changes` in `layer` (checked types, null for an unset tls member).
 
-        All or nothing. Raises QapiError with the first fault of the merged set.
+        All or nothing. Raises QapiError with the first error of the merged set.
         """
         wanted = {
             name: "" if value is None else copy.deepcopy(value)

@@ -1,6 +1,6 @@
-"""What the migration room asks of the schema: members, enums, and command-line input.
+"""What the migration package needs from the schema: members, enums, and command-line input.
 
-The only module of the room that walks schema types.
+The only module of the package that uses schema types. See qapi/migration.json.
 
 See qapi/migration.json.
 """

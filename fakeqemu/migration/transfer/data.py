@@ -1,4 +1,4 @@
-"""A guest as a transfer sees it, what bears on the transfer, and what it shows: plain data."""
+"""Inputs and outputs of the time model: workload, limits, figures, passes. Plain data."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ ZERO_WIRE = 8 + 1
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A guest and its link. The default is an idle guest, about as quick as an idle QEMU."""
+    """A guest and its link. The default is an idle guest, about as fast as an idle QEMU."""
 
     #: bytes of guest memory
     ram: int = 128 << 20
-    #: how many of a thousand pages are zeros when the transfer begins
+    #: zero pages when the transfer begins, in thousandths of all pages
     zero_permille: int = 984
-    #: how many bytes there are in pages that are not zeros; None: as that share says
+    #: bytes in pages that are not zero; None: follows from `zero_permille`
     content: int | None = None
-    #: bytes the guest writes to in a second while it runs unthrottled
+    #: bytes dirtied per second while the guest runs unthrottled
     dirty_rate: int = 100 * PAGE
-    #: bytes it writes to at all; None: all of its memory
+    #: size of the memory that is dirtied, in bytes; None: all memory
     working_set: int | None = 1 << 20
-    #: bytes a second the link carries
+    #: bandwidth of the link in bytes per second
     link: int = 1_250_000_000
-    #: pages a second that are looked at, zeros or not
+    #: pages scanned per second, zero or not
     scan: int = 2_000_000
     #: bytes of device states, and nanoseconds to save, send and load them
     device_bytes: int = 36 << 10
     device_time: int = 3 * MILLISECOND
-    #: shortest time between two looks at what is dirty, in nanoseconds
+    #: shortest time between two dirty bitmap syncs, in nanoseconds
     sync_time: int = MILLISECOND
-    #: how many of a thousand pages left at the switch to postcopy are asked for
+    #: page requests per thousand pages that are left at the switch to postcopy
     fault_permille: int = 20
     vcpus: int = 1
 
@@ -62,7 +62,7 @@ class Workload:
 
     @property
     def dirty_pages_limit(self) -> int:
-        """Most pages that can be dirty again."""
+        """Maximum number of pages that can be dirty at a sync."""
         if self.working_set is None:
             return self.pages
         return min(self.pages, -(-self.working_set // PAGE))
@@ -70,11 +70,11 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Migration parameters and capabilities that bear on a transfer, in QEMU's units."""
+    """Migration parameters and capabilities that affect a transfer, in QEMU's units."""
 
     #: bytes a second; 0: no limit
     max_bandwidth: int = 128 << 20
-    #: bytes a second believed for the switchover; 0: what was measured
+    #: bytes per second assumed for the switchover; 0: the measured bandwidth
     avail_switchover_bandwidth: int = 0
     #: bytes a second in postcopy; 0: no limit
     max_postcopy_bandwidth: int = 0
@@ -94,7 +94,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What query-migrate's `ram` shows at one moment."""
+    """The `ram` member of query-migrate at one moment."""
 
     transferred: int
     remaining: int
@@ -140,7 +140,7 @@ class Figures:
 
 @dataclass(slots=True)
 class Pass:
-    """What one pass is to send, and how much of it is sent."""
+    """One pass: the pages to send and how many of them are sent."""
 
     pages: int
     zero: int
@@ -149,27 +149,27 @@ class Pass:
     live: bool = True
     #: bytes beside pages
     extra: int = 0
-    #: sent bytes of the wire, times nanoseconds per second
+    #: bytes on the wire that are sent, times nanoseconds per second
     done: int = 0
 
     @property
     def wire(self) -> int:
-        """Bytes it is on the wire."""
+        """Total bytes on the wire."""
         return (self.pages - self.zero) * PAGE_WIRE + self.zero * ZERO_WIRE + self.extra
 
     def share(self, amount: int) -> int:
-        """That part of `amount` that corresponds to what is sent."""
+        """The fraction of `amount` that corresponds to the bytes sent."""
         whole = self.wire * SECOND
         return amount if not whole else amount * min(self.done, whole) // whole
 
     @property
     def sent_zero(self) -> int:
-        """Pages of zeros that are sent."""
+        """Zero pages sent."""
         return self.share(self.zero)
 
     @property
     def sent_normal(self) -> int:
-        """Other pages that are sent."""
+        """Pages sent that are not zero."""
         return self.share(self.pages - self.zero)
 
     @property

@@ -1,7 +1,7 @@
-"""How fast the guest dirties its memory: calc-dirty-rate.
+"""Dirty page rate: calc-dirty-rate and query-dirty-rate.
 
-A measurement takes its time on the machine's clock and then says what the described guest
-does; while it runs there is no other.
+A measurement lasts its time on the machine's clock and then gives the dirty rate of the described
+guest; only one runs at a time.
 
 See migration/dirtyrate.c: qmp_calc_dirty_rate(), calculate_dirtyrate() and qmp_query_dirty_rate().
 """
@@ -17,7 +17,7 @@ from fakeqemu.qapi.errors import QapiError
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
-#: milliseconds that a measurement may take, where its length is a number of seconds or not
+#: least and most milliseconds of a measurement
 _TIMES_IN_SECONDS = (1_000, 60_000)
 _TIMES = (50, 60_000)
 _SAMPLES = (128, 16384)

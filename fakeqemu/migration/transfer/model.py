@@ -9,13 +9,13 @@ a constant speed, so everything about it follows from its beginning and the time
 the same for one page and for a billion.
 
 Times are integer nanoseconds, amounts integer bytes or pages. Progress is kept as bytes times
-nanoseconds per second, so it does not depend on how often somebody looks: to advance in many
-steps is to advance in one.
+nanoseconds per second, so it does not depend on how often it is queried: many small steps equal one
+large step.
 
     transfer = Transfer(Workload(ram=4 << 30), Limits(), now=clock.now())
     while not transfer.converged:
         transfer.advance(transfer.next_change())
-    transfer.stop(now)                      # the guest stands still: switchover
+    transfer.stop(now)                      # the guest is stopped: switchover
     transfer.advance(transfer.next_change())
     assert transfer.phase == "done"
 """
@@ -30,11 +30,11 @@ from fakeqemu.migration.transfer.data import PAGE, Figures, Limits, Pass, Worklo
 
 __all__ = ["PAGE", "Figures", "Limits", "Phase", "Transfer", "Workload"]
 
-#: QEMU measures in windows of this length; before the first it lets a pass come to its end
+#: QEMU measures bandwidth in windows of this length; before the first one a pass is completed
 WINDOW = 100 * MILLISECOND
-#: shortest time over which the guest is judged for throttling
+#: shortest time between two throttling decisions
 _JUDGED = SECOND
-#: passes made one by one in one call of `advance`; a guest that goes on like that is jumped over
+#: passes computed one by one in one call of `advance`; beyond that identical passes are skipped
 _PASSES_AT_ONCE = 4096
 
 Phase = Literal["precopy", "switchover", "postcopy", "done"]
@@ -55,12 +55,12 @@ class _Totals:
 
 @dataclass(slots=True)
 class _Judged:
-    """The time since the guest was last judged for throttling."""
+    """State of the throttling decision (auto-converge) since the last one."""
 
     since: int
     dirtied: int = 0
     transferred: int = 0
-    #: times in a row it was too fast
+    #: consecutive decisions at which the guest dirtied too fast
     high: int = 0
 
 
@@ -74,18 +74,18 @@ class Transfer:
     #: the guest runs and writes
     running: bool = True
     phase: Phase = field(default="precopy", init=False)
-    #: what was left at the last sync fits into downtime-limit: the guest may be stopped
+    #: the bytes left at the last sync fit into downtime-limit: the guest may be stopped
     converged: bool = field(default=False, init=False)
     #: the dirty bitmap sync with which precopy ends is counted
     last_sync_counts: bool = True
     #: dirty bitmap syncs; the first is before the first pass
     dirty_sync_count: int = field(default=1, init=False)
-    #: percent of time taken from vcpus; 0: not throttled
+    #: CPU throttle percentage; 0: not throttled
     throttle: int = field(default=0, init=False)
-    #: vcpus are held to vcpu-dirty-limit
+    #: vCPUs are limited to vcpu-dirty-limit
     dirty_limited: bool = field(default=False, init=False)
     dirty_pages_rate: int = field(default=0, init=False)
-    #: no byte moves (a broken postcopy)
+    #: nothing is sent (postcopy pause)
     halted: bool = field(default=False, init=False)
     started: int = field(init=False)
     #: when the guest was stopped
@@ -93,16 +93,16 @@ class Transfer:
     _pass: Pass = field(init=False)
     _totals: _Totals = field(init=False)
     _judged: _Judged = field(init=False)
-    #: bytes written to since the last sync, times nanoseconds per second
+    #: bytes dirtied since the last sync, times nanoseconds per second
     _dirty: int = field(default=0, init=False)
-    #: what of it was already there when the pass began, too little for a page
+    #: part of `_dirty` from before the pass, less than a page
     _carried: int = field(default=0, init=False)
-    #: pages, zeros and what was carried into the pass before, if it was made in whole at the
-    #: present pace
+    #: pages, zero pages and carried bytes of the previous pass, if it ran completely at the present
+    #: rates
     _before: tuple[int, int, int] | None = field(default=None, init=False)
-    #: when a first short pass was taken for all there is, without a second sync
+    #: time at which a first short pass was taken for everything, without a second sync
     _unseen: int | None = field(default=None, init=False)
-    #: since when the pace is what it is
+    #: time since which the rates are constant
     _settled: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,7 +117,7 @@ class Transfer:
 
     @property
     def bandwidth(self) -> int:
-        """Bytes a second that may move now, at least 1 unless nothing moves at all."""
+        """Bytes per second that may be sent now, at least 1 unless halted."""
         if self.halted or not self.workload.link:
             return 0
         limit = self.limits.max_bandwidth
@@ -129,7 +129,7 @@ class Transfer:
 
     @property
     def speed(self) -> int:
-        """Bytes a second that move in this pass: no faster than pages are looked at."""
+        """Bytes per second sent in this pass: limited by the scan rate too."""
         speed = self.bandwidth
         if speed and self._pass.pages:
             speed = min(speed, max(1, self.workload.scan * self._pass.wire // self._pass.pages))
@@ -137,7 +137,7 @@ class Transfer:
 
     @property
     def dirty_rate(self) -> int:
-        """Bytes a second the guest writes to now."""
+        """Bytes per second that the guest dirties now."""
         if not self.running:
             return 0
         rate = self.workload.dirty_rate * (100 - self.throttle) // 100
@@ -147,30 +147,30 @@ class Transfer:
 
     @property
     def threshold(self) -> int:
-        """Bytes that may be left for the guest to be stopped."""
+        """Bytes that may be left for a switchover (QEMU's threshold_size)."""
         speed = self.limits.avail_switchover_bandwidth or self.bandwidth
         return speed * self.limits.downtime_limit // 1000
 
     def set_limits(self, now: int, limits: Limits) -> None:
-        """Other parameters from `now` on."""
+        """Use other limits from `now` on."""
         self.advance(now)
         self.limits = limits
         self._unsettle()
 
     def set_running(self, now: int, running: bool) -> None:
-        """The guest runs, or is paused, from `now` on."""
+        """The guest is resumed or stopped at `now`."""
         self.advance(now)
         self.running = running
         self._unsettle()
 
     def set_workload(self, now: int, workload: Workload) -> None:
-        """The guest is busy in another way from `now` on; its memory is the same."""
+        """The guest dirties memory differently from `now` on; its size stays."""
         self.advance(now)
         self.workload = workload
         self._unsettle()
 
     def set_halted(self, now: int, halted: bool) -> None:
-        """Nothing moves, or moves again, from `now` on."""
+        """Stop or resume sending at `now`."""
         self.advance(now)
         self.halted = halted
         self._unsettle()
@@ -181,7 +181,7 @@ class Transfer:
     # -- time --------------------------------------------------------------------------------
 
     def next_change(self) -> int | None:
-        """When a pass ends or the switchover may have become possible; None: never."""
+        """Time at which a pass ends or the switchover may become possible; None: never."""
         if self.phase == "done":
             return None
         current, speed = self._pass, self.speed
@@ -200,7 +200,7 @@ class Transfer:
         return min(end, self._crossing(speed, end))
 
     def _crossing(self, speed: int, end: int) -> int:
-        """When little enough is left of the pass to look whether that is all."""
+        """Time at which little enough is left of the pass to sync the dirty bitmap."""
         current = self._pass
         earliest = max(current.began + self.workload.sync_time, self.started + WINDOW, self.now)
         bandwidth = self.limits.avail_switchover_bandwidth or self.bandwidth
@@ -214,7 +214,7 @@ class Transfer:
         return max(earliest, self.now + -(-max(0, target - current.done) // speed))
 
     def advance(self, to: int) -> None:
-        """Move on to time `to`, through all that happens on the way. Never goes back."""
+        """Advance to time `to`, through all changes on the way. Never goes back."""
         made = 0
         while (change := self.next_change()) is not None and change <= to:
             current = (self._pass.pages, self._pass.zero, self._carried)
@@ -231,7 +231,7 @@ class Transfer:
         self._run(max(self.now, to))
 
     def _run(self, to: int) -> None:
-        """Let time pass within a pass."""
+        """Advance within one pass."""
         elapsed, self.now = to - self.now, to
         self._pass.done = min(
             self._pass.done + elapsed * self.speed, self._pass.wire * SECOND
@@ -241,14 +241,14 @@ class Transfer:
 
     @property
     def _judging(self) -> bool:
-        """Whether the guest may yet be slowed down."""
+        """Whether throttling decisions are still due."""
         limits = self.limits
         if limits.auto_converge:
             return self.throttle < limits.max_cpu_throttle
         return limits.dirty_limit and not self.dirty_limited
 
     def _jump(self, change: int, to: int) -> None:
-        """Skip whole passes of a guest that has settled: each is as the last one was."""
+        """Skip whole identical passes of a guest whose rates are constant."""
         length = change - self._pass.began
         count = (to - change) // max(1, length)
         if count < 2:
@@ -269,10 +269,10 @@ class Transfer:
 
     @property
     def dirty_pages(self) -> int:
-        """Pages written to since the last sync.
+        """Pages dirtied since the last sync.
 
-        What makes no whole page counts at a later sync: a guest that writes seldom has passes
-        in which it writes nothing.
+        Less than a whole page is carried to a later sync: a guest that writes seldom has passes
+        without a dirty page.
         """
         return min(self._dirty // (PAGE * SECOND), self.workload.dirty_pages_limit)
 
@@ -291,7 +291,7 @@ class Transfer:
         self.converged = self._pass.pages * PAGE <= threshold
 
     def _account(self) -> int:
-        """Count what this pass has sent; pages it has not."""
+        """Add what this pass has sent to the totals; pages not yet counted."""
         current = self._pass
         self._totals.zero += current.sent_zero
         self._totals.normal += current.sent_normal
@@ -305,7 +305,7 @@ class Transfer:
 
     @property
     def _counted_as(self) -> str:
-        """Which counter has the bytes of this pass: a guest that stands still has downtime."""
+        """The counter for the bytes of this pass: precopy, downtime or postcopy."""
         if self.phase == "postcopy":
             return "postcopy"
         if self.phase == "precopy" and self.limits.multifd:
@@ -318,7 +318,7 @@ class Transfer:
         return self._pass.share(self._pass.pages * self.workload.fault_permille // 1000)
 
     def _synchronise(self) -> None:
-        """Sync the dirty bitmap: what is left and what has been written to is the next pass."""
+        """Sync the dirty bitmap: what is left and what was dirtied make the next pass."""
         dirtied = self.dirty_pages
         zero_left = self._pass.zero - self._pass.sent_zero
         left = self._account()
@@ -330,7 +330,7 @@ class Transfer:
         self._judge(dirtied)
 
     def _judge(self, dirtied: int) -> None:
-        """Throttle a guest that writes faster than it is sent, twice in a row."""
+        """Increase the throttle if the guest dirtied faster than was sent, twice in a row."""
         judged = self._judged
         judged.dirtied += dirtied * PAGE
         if self.now - judged.since < _JUDGED or self.phase != "precopy":
@@ -365,25 +365,25 @@ class Transfer:
     # -- switchover --------------------------------------------------------------------------
 
     def sync_again(self) -> None:
-        """Make sure of what is left if it is only thought to be little."""
+        """Sync once more if the bytes left are only an estimate."""
         if self._unseen is not None:
             self._synchronise()
             self.converged = self._pass.pages * PAGE <= self.threshold
 
     def stop(self, now: int) -> None:
-        """The guest stands still: the rest and the device states are sent, then it is done."""
+        """Stop the guest: the rest and the device states are sent, then the phase is `done`."""
         self._leave_precopy(now, "switchover")
         self._pass.extra = self.workload.device_bytes
 
     def start_postcopy(self, now: int) -> None:
-        """The guest runs on the other side: the rest follows it."""
+        """The guest runs on the destination: the rest is sent in postcopy."""
         self._leave_precopy(now, "postcopy")
 
     def _leave_precopy(self, now: int, phase: Phase) -> None:
         if self.phase != "precopy":
             raise ValueError(f"cannot go from {self.phase} to {phase}")
         if now > self.now:
-            # what is due at this very moment does not happen any more
+            # events that are due at this very moment do not happen any more
             self.advance(now)
         self.running = False
         syncs = self.dirty_sync_count
@@ -403,24 +403,24 @@ class Transfer:
 
     @property
     def remaining(self) -> int:
-        """Bytes of guest memory still to send, as known at the last sync."""
+        """Bytes of guest memory left to send, as of the last sync."""
         return self._pass.left * PAGE
 
     @property
     def speed_unknown(self) -> bool:
-        """Whether it came to a second sync before the speed of the channel was measured."""
+        """Whether a second sync came before the bandwidth was measured."""
         return self.dirty_sync_count > 1 and self.now - self.started < WINDOW
 
     @property
     def expected_downtime(self) -> int:
-        """Milliseconds the guest would stand still if it were stopped now."""
+        """Milliseconds of downtime if the guest were stopped now."""
         if not self.dirty_pages_rate or not self.bandwidth:
             return self.limits.downtime_limit
         speed = self.limits.avail_switchover_bandwidth or self.bandwidth
         return self.remaining * 1000 // speed
 
     def figures(self) -> Figures:
-        """Everything query-migrate shows of RAM, as of `now`."""
+        """All members of query-migrate's `ram`, as of `now`."""
         current, totals = self._pass, self._totals
         kinds = ("precopy", "multifd", "downtime", "postcopy")
         size = {name: getattr(totals, name) for name in kinds}
