@@ -9,8 +9,10 @@ See qobject/qdict.c: tdb_hash() and qdict_next_entry().
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import deque
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import TypeVar
 
 from fakeqemu.qapi.json.utf8 import c_bytes
@@ -26,6 +28,8 @@ _PRIMES = (
     262139, 524287, 1048573, 2097143, 4194301, 8388593,
 )  # fmt: skip
 _SMALLEST = 3
+#: names that are put in or moved before others have their turn
+_SLICE = 2000
 #: a slot whose name was taken out; never a member's name (compared by identity)
 _GONE = "".join(("<", "gone", ">"))
 
@@ -48,22 +52,33 @@ def items(members: Mapping[str, V]) -> list[tuple[str, V]]:
     return sorted(newest_first, key=lambda item: bucket(item[0]))
 
 
-def first_unvisited(members: Mapping[str, object], visited: Collection[str]) -> str | None:
+def first_unvisited(
+    members: Mapping[str, object], visited: Collection[str]
+) -> Generator[None, None, str | None]:
     """Which of the members that no visitor asked for is reported as unexpected.
 
     QEMU puts the names into a second table, removes those it visits (`visited`, in that
-    order) and reports the first that is left.
+    order) and reports the first that is left. Yields where a turn may end: a client chooses how
+    many there are.
     """
     left = set(members).difference(visited)
     if not left:
         return None
     if len(left) == 1:
         return left.pop()
+    yield
+    buckets: list[list[str]] = [[] for _ in range(BUCKETS)]
+    for number, name in enumerate(reversed(list(members)), 1):
+        buckets[bucket(name)].append(name)
+        if number % _SLICE == 0:
+            yield
     table = _NameTable()
-    for name, _ in items(members):
-        table.insert(name)
+    for number, name in enumerate(chain.from_iterable(buckets), 1):
+        yield from table.insert(name)
+        if number % _SLICE == 0:
+            yield
     for name in visited:
-        table.remove(name)
+        yield from table.remove(name)
     return table.first()
 
 
@@ -74,10 +89,11 @@ def in_name_table(names: Iterable[str]) -> list[str]:
     """
     table = _NameTable()
     for name in names:
-        table.insert(name)
+        deque(table.insert(name), maxlen=0)
     return [name for name in table.slots if name is not None]
 
 
+@lru_cache(maxsize=4096)
 def _name_hash(name: str) -> int:
     value = 5381
     for byte in c_bytes(name):
@@ -100,8 +116,8 @@ class _NameTable:
         self.occupied = 0
         self._at: dict[str, int] = {}
 
-    def insert(self, name: str) -> None:
-        """Put in a name that is not there yet."""
+    def insert(self, name: str) -> Iterable[None]:
+        """Put in a name that is not there yet; go through what is returned."""
         slot = self._start(name)
         step = 0
         while self.slots[slot] is not None:
@@ -111,13 +127,13 @@ class _NameTable:
         self._at[name] = slot
         self.names += 1
         self.occupied += 1
-        self._fit()
+        return self._fit()
 
-    def remove(self, name: str) -> None:
-        """Take a name out; its slot stays marked until the table is resized."""
+    def remove(self, name: str) -> Iterable[None]:
+        """Take a name out; its slot stays marked until the table is resized. See `insert`."""
         self.slots[self._at.pop(name)] = _GONE
         self.names -= 1
-        self._fit()
+        return self._fit()
 
     def first(self) -> str:
         """The name in the first slot that has one."""
@@ -126,23 +142,26 @@ class _NameTable:
     def _start(self, name: str) -> int:
         return (_name_hash(name) * 11 & _WORD) % _PRIMES[self.shift]
 
-    def _fit(self) -> None:
+    def _fit(self) -> Iterable[None]:
         size = len(self.slots)
         if (size > self.names * 4 and size > 1 << _SMALLEST) or (
             size <= self.occupied + self.occupied // 16
         ):
-            self._resize()
+            return self._resize()
+        return ()
 
-    def _resize(self) -> None:
+    def _resize(self) -> Iterator[None]:
         old = self.slots
         self.shift = max(int(self.names * 1.333).bit_length(), _SMALLEST)
         size = 1 << self.shift
         slots = old + [None] * (size - len(old))
         moved: set[int] = set()
-        for index, name in enumerate(old):
-            if index in moved:
+        for index, name in enumerate(old, 1):
+            if index % _SLICE == 0:
+                yield
+            if index - 1 in moved:
                 continue
-            slots[index] = None
+            slots[index - 1] = None
             going = None if name is _GONE else name
             while going is not None:
                 slot = self._start(going)

@@ -12,7 +12,7 @@ qapi/qapi-visit-core.c: visit_type_enum().
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from fakeqemu.qapi import qdict, texts
@@ -24,7 +24,6 @@ from fakeqemu.qapi.schema import (
     ArrayType,
     BuiltinType,
     EnumType,
-    Member,
     ObjectType,
     Schema,
     Type,
@@ -35,6 +34,12 @@ _DEEP = 20_000
 
 #: elements from which on a list is looked at as a whole first
 _MANY = 1000
+
+#: members and elements that are visited before others have their turn
+_SLICE = 500
+
+#: a walk that stops where a turn may end, and returns what it has checked
+Walk = Generator[None, None, Any]
 
 ANONYMOUS = "<anonymous>"
 
@@ -149,20 +154,30 @@ class Visitor:
     def __init__(self, scalars: Scalars, policy: CompatPolicy = ACCEPT_ALL) -> None:
         self._scalars = scalars
         self._policy = policy
+        #: what is still visited in this turn
+        self._left = _SLICE
 
     def visit(self, type: Type, value: Any, path: Path) -> Any:
-        """`value` checked and converted. Raises QapiError."""
+        """`value` checked and converted, in one piece. Raises QapiError."""
+        return in_one_piece(self.walk(type, value, path))
+
+    def walk(self, type: Type, value: Any, path: Path) -> Walk:
+        """The same in pieces. Raises QapiError."""
+        if isinstance(type, BuiltinType | EnumType):
+            return self._scalar(type, value, path)
+        if isinstance(type, ArrayType):
+            return (yield from self._array(type, value, path))
+        if isinstance(type, AlternateType):
+            for each in type.members:
+                if is_kind(each, value):
+                    return (yield from self.walk(each, value, path))
+            raise QapiError(texts.invalid_parameter_type(path.short, type.name))
+        return (yield from self._object(type, value, path))
+
+    def _scalar(self, type: BuiltinType | EnumType, value: Any, path: Path) -> Any:
+        self._left -= 1
         if isinstance(type, BuiltinType):
             return self._scalars.scalar(type, value, path)
-        if isinstance(type, EnumType):
-            return self._enum(type, value, path)
-        if isinstance(type, ArrayType):
-            return self._array(type, value, path)
-        if isinstance(type, AlternateType):
-            return self._alternate(type, value, path)
-        return self._object(type, value, path)
-
-    def _enum(self, type: EnumType, value: Any, path: Path) -> str:
         text = self._scalars.string(value, path)
         if text not in type.values:
             raise QapiError(texts.value_not_accepted(path.short, text))
@@ -170,14 +185,21 @@ class Visitor:
             self._policy.check_input(type.features[text], "value", text)
         return text
 
-    def _array(self, type: ArrayType, value: Any, path: Path) -> list[Any]:
+    def _array(self, type: ArrayType, value: Any, path: Path) -> Walk:
         if not isinstance(value, list):
             raise QapiError(texts.invalid_parameter_type(self._text(path), "array"))
         if len(value) > _MANY and self._all_good(type.element, value):
             return [*value]
-        return [
-            self.visit(type.element, each, path.element(index)) for index, each in enumerate(value)
-        ]
+        checked = []
+        for index, each in enumerate(value):
+            if self._left <= 0:
+                self._left = _SLICE
+                yield
+            if isinstance(type.element, BuiltinType | EnumType):
+                checked.append(self._scalar(type.element, each, path.element(index)))
+            else:
+                checked.append((yield from self.walk(type.element, each, path.element(index))))
+        return checked
 
     def _all_good(self, element: Type, value: list[Any]) -> bool:
         """Whether elements are what is wanted as they are, seen without a look at each alone."""
@@ -195,41 +217,32 @@ class Visitor:
         low, high = INTEGER_RANGES[element.name]
         return bool(max(low, 0) <= min(value) and max(value) <= high)
 
-    def _alternate(self, type: AlternateType, value: Any, path: Path) -> Any:
-        for each in type.members:
-            if is_kind(each, value):
-                return self.visit(each, value, path)
-        raise QapiError(texts.invalid_parameter_type(path.short, type.name))
-
-    def _object(self, type: ObjectType, value: Any, path: Path) -> dict[str, Any]:
+    def _object(self, type: ObjectType, value: Any, path: Path) -> Walk:
         if not isinstance(value, dict):
             raise QapiError(texts.invalid_parameter_type(self._text(path), "object"))
+        self._left -= 1
         checked: dict[str, Any] = {}
-        self._members(type, value, checked, path)
+        part: ObjectType | None = type
+        while part is not None:
+            for member in part.members:
+                here = path.member(member.name)
+                if member.name in value:
+                    self._policy.check_input(member.feature, "parameter", member.name)
+                    kind, inner = member.type, value[member.name]
+                    if isinstance(kind, BuiltinType | EnumType):
+                        checked[member.name] = self._scalar(kind, inner, here)
+                    else:
+                        checked[member.name] = yield from self.walk(kind, inner, here)
+                elif not member.optional:
+                    self._policy.check_input(member.feature, "parameter", member.name)
+                    raise QapiError(texts.missing_parameter(self._text(here)))
+            tag = checked.get(part.tag) if part.tag is not None else None
+            part = part.variant(tag) if tag is not None else None
         if len(checked) != len(value):
-            left = qdict.first_unvisited(value, checked)
+            left = yield from qdict.first_unvisited(value, checked)
             assert left is not None
             raise QapiError(texts.unexpected_parameter(self._text(path.member(left))))
         return checked
-
-    def _members(
-        self, type: ObjectType, value: dict[str, Any], checked: dict[str, Any], path: Path
-    ) -> None:
-        for member in type.members:
-            if member.name in value:
-                checked[member.name] = self._member(member, value[member.name], path)
-            elif not member.optional:
-                self._policy.check_input(member.feature, "parameter", member.name)
-                raise QapiError(texts.missing_parameter(self._text(path.member(member.name))))
-        if type.tag is not None:
-            tag = checked.get(type.tag)
-            variant = type.variant(tag) if tag is not None else None
-            if variant is not None:
-                self._members(variant, value, checked, path)
-
-    def _member(self, member: Member, value: Any, path: Path) -> Any:
-        self._policy.check_input(member.feature, "parameter", member.name)
-        return self.visit(member.type, value, path.member(member.name))
 
     def _text(self, path: Path) -> str:
         return path.text(self._scalars.index_form)
@@ -267,7 +280,8 @@ def check_value(
 
     Raises QapiError.
     """
-    return _deep(Visitor(JsonScalars(), policy), type, value, Path(None, name or None))
+    path = Path(None, name or None)
+    return in_one_piece(_deep(Visitor(JsonScalars(), policy), type, value, path))
 
 
 def check_arguments(
@@ -280,18 +294,37 @@ def check_arguments(
 
     Commands whose arguments QEMU does not check get them as they are.
     """
+    checked: dict[str, Any] = in_one_piece(walk_arguments(schema, command, arguments, policy))
+    return checked
+
+
+def walk_arguments(
+    schema: Schema,
+    command: str,
+    arguments: dict[str, Any],
+    policy: CompatPolicy = ACCEPT_ALL,
+) -> Walk:
+    """`check_arguments` in pieces."""
     info = schema.commands[command]
     if not info.checked:
         return dict(arguments)
     visitor = Visitor(JsonScalars(), policy)
-    checked: dict[str, Any] = _deep(visitor, info.arg_type, arguments, Path(None, None))
-    return checked
+    return (yield from _deep(visitor, info.arg_type, arguments, Path(None, None)))
 
 
-def _deep(visitor: Visitor, type: Type, value: Any, path: Path) -> Any:
+def in_one_piece(walk: Walk) -> Any:
+    """What a walk returns."""
+    while True:
+        try:
+            next(walk)
+        except StopIteration as end:
+            return end.value
+
+
+def _deep(visitor: Visitor, type: Type, value: Any, path: Path) -> Walk:
     """Visit, with room for input nested as deep as the parser allows if it needs it."""
     try:
-        return visitor.visit(type, value, path)
+        return (yield from visitor.walk(type, value, path))
     except RecursionError:
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, _DEEP))

@@ -23,7 +23,7 @@ from fakeqemu.qapi.errors import (
 from fakeqemu.qapi.json.streamer import Message, ParseError, Value
 from fakeqemu.qapi.policy import CompatPolicy, hide_output, hide_schema
 from fakeqemu.qapi.schema import CommandInfo
-from fakeqemu.qapi.visitor import check_arguments
+from fakeqemu.qapi.visitor import Walk, check_arguments, walk_arguments
 from fakeqemu.qmp.events import EventQueue
 from fakeqemu.qmp.request import NO_ID, Request, failure, id_of, parse_request, success
 
@@ -36,6 +36,7 @@ NEGOTIATE = "qmp_capabilities"
 SCHEMA = "query-qmp-schema"
 
 Interceptor = Callable[[CommandInfo, dict[str, Any], Callable[[], Any]], Any]
+
 
 def dispatcher_of(vm: Machine) -> Dispatcher:
     """The one dispatcher of `vm`, made when first asked for."""
@@ -76,9 +77,7 @@ class Dispatcher:
             return HmpTerminal(self._vm, self._vm.chardevs[chardev])
         from fakeqemu.qmp.monitor import QmpMonitor
 
-        return QmpMonitor(
-            self._vm, self._vm.chardevs[chardev], pretty, dispatcher=self
-        )
+        return QmpMonitor(self._vm, self._vm.chardevs[chardev], pretty, dispatcher=self)
 
     # -- one command -------------------------------------------------------------------------
 
@@ -94,15 +93,18 @@ class Dispatcher:
 
         The checks come in QEMU's order: existence, policy, out-of-band, phase, arguments.
         """
+        return self._in_turns(self._steps(name, arguments or {}, monitor, oob))
+
+    def _steps(self, name: str, given: dict[str, Any], monitor: Any, oob: bool) -> Walk:
+        """`execute`, which stops where a turn may end: before the command has begun."""
         vm = self._vm
-        given = arguments or {}
         vm.journal.note("command", name, arguments=given, oob=oob)
         #: who is to blame, as far as is known yet; see `_note_error`
         fault = "command"
         try:
             info = self._find(name, oob)
             fault = "arguments"
-            checked = check_arguments(vm.profile.schema, name, given, self.policy)
+            checked = yield from walk_arguments(vm.profile.schema, name, given, self.policy)
             fault = ""
             if reads.log is None:
                 value = self._intercepted(info, checked, monitor)
@@ -114,6 +116,38 @@ class Dispatcher:
         if isinstance(value, Deferred):
             return self._later(info, value)
         return self._finished(info, value)
+
+    def _in_turns(self, steps: Walk) -> Any:
+        """What `steps` returns: at once, or a Deferred if that takes several turns."""
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+            answer = Deferred()
+            if self._vm.host.yield_turn(partial(self._next_steps, steps, answer)):
+                return answer
+
+    def _next_steps(self, steps: Walk, answer: Deferred) -> None:
+        if self._vm.exit_code is not None:
+            return
+        try:
+            value, error = self._vm.guard.attempt(self._in_turns, steps)
+        except AbortError as abort:
+            self._vm.guard.abort(abort)
+            return
+        if error is not None:
+            answer.fail(error)
+        elif isinstance(value, Deferred):
+            value.then(
+                lambda done: (
+                    answer.fail(done.error)
+                    if done.error is not None
+                    else answer.resolve(done.value)
+                )
+            )
+        else:
+            answer.resolve(value)
 
     def _later(self, info: CommandInfo, inner: Deferred) -> Deferred:
         """`inner` with its outcome written down and made into the reply."""
@@ -207,9 +241,7 @@ class Dispatcher:
         """`fault`: what of the request was wrong before the model saw it; empty if nothing."""
         kind = "not-modelled" if isinstance(error, NotModelledError) else "error"
         blame = {"fault": fault} if fault else {}
-        self._vm.journal.note(
-            kind, name, error_class=error.error_class, desc=error.desc, **blame
-        )
+        self._vm.journal.note(kind, name, error_class=error.error_class, desc=error.desc, **blame)
 
     # -- sessions ----------------------------------------------------------------------------
 

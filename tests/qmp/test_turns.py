@@ -245,3 +245,23 @@ def test_requests_of_a_test_program_are_read_in_turns(vm: Machine, host: TurnHos
     chardev.received(b"ness\n")
     assert host.turns() > 1
     assert out == [b"OK little\n"] * 201
+
+
+def test_many_arguments_are_checked_in_turns(
+    vm: Machine, host: TurnHost, clients: list[Any]
+) -> None:
+    good = {"device": "x", "snapshot-file": "y"}
+    actions: list[Any] = [{"type": "blockdev-snapshot-sync", "data": good}] * 2000
+    actions.append({"type": "blockdev-snapshot-sync", "data": {}})
+    message = {"execute": "transaction", "arguments": {"actions": actions}}
+    clients[0].session.receive(json.dumps(message).encode())
+    while not vm.journal.of("command", "transaction"):
+        host.turn()
+    assert clients[0].take() == []
+    assert clients[1].send(NAME) == []
+    host.turn()
+    assert clients[0].take() == []
+    host.turns()
+    replies = clients[0].take()
+    assert "snapshot-file" in replies[0]["error"]["desc"]
+    assert clients[1].take() == [{"return": {}}]

@@ -48,37 +48,54 @@ class Survey:
 
 def shaped(schema: Schema, command: str, value: Any) -> Any:
     """A command's return value without the members that this version's schema has not."""
-    return _shaped(schema.commands[command].ret_type, value, {})
+    return _Shaper().shape(schema.commands[command].ret_type, value)
 
 
-def _shaped(type: Type, value: Any, done: dict[int, Json]) -> Any:
-    """`done`: objects that occur several times, by their identity."""
-    if isinstance(type, ArrayType):
-        return [_shaped(type.element, each, done) for each in value]
-    if isinstance(value, FixedObject) and isinstance(type, ObjectType):
-        if id(value) not in done:
-            done[id(value)] = FixedObject(_object(type, value, done))
-        return done[id(value)]
-    if isinstance(type, ObjectType) and isinstance(value, dict):
-        return _object(type, value, done)
-    return value
+class _Shaper:
+    """One reply; what it learns about types and objects that occur several times it keeps."""
 
+    def __init__(self) -> None:
+        self._done: dict[int, Json] = {}
+        #: (type's identity, variant) -> members; of scalars None
+        self._members: dict[tuple[int, str], dict[str, Type | None]] = {}
 
-def _object(type: ObjectType, value: Json, done: dict[int, Json]) -> Json:
-    members = {member.name: member.type for member in type.members}
-    if type.tag is not None:
-        variant = type.variant(value.get(type.tag, ""))
-        if variant is not None:
-            members.update({member.name: member.type for member in variant.members})
-    found = {}
-    for name, inner in value.items():
-        if name not in members:
-            continue
-        kind = members[name]
-        if isinstance(kind, ObjectType) and not _fits(kind, inner):
-            continue
-        found[name] = _shaped(kind, inner, done)
-    return found
+    def shape(self, type: Type, value: Any) -> Any:
+        """`value` without what `type` has not."""
+        if isinstance(type, ArrayType):
+            return [self.shape(type.element, each) for each in value]
+        if not isinstance(type, ObjectType) or not isinstance(value, dict):
+            return value
+        if not isinstance(value, FixedObject):
+            return self._object(type, value)
+        if id(value) not in self._done:
+            self._done[id(value)] = FixedObject(self._object(type, value))
+        return self._done[id(value)]
+
+    def _object(self, type: ObjectType, value: Json) -> Json:
+        members = self._members_of(type, value)
+        found = {}
+        for name, inner in value.items():
+            if name not in members:
+                continue
+            kind = members[name]
+            if kind is None:
+                found[name] = inner
+            elif not isinstance(kind, ObjectType) or _fits(kind, inner):
+                found[name] = self.shape(kind, inner)
+        return found
+
+    def _members_of(self, type: ObjectType, value: Json) -> dict[str, Type | None]:
+        tag = value.get(type.tag, "") if type.tag is not None else ""
+        key = (id(type), tag)
+        if key not in self._members:
+            variant = type.variant(tag) if type.tag is not None else None
+            self._members[key] = {
+                member.name: member.type
+                if isinstance(member.type, ArrayType | ObjectType) else None
+                for part in (type, variant) if part is not None
+                for member in part.members
+            }
+        return self._members[key]
 
 
 def _fits(type: ObjectType, value: Any) -> bool:

@@ -265,7 +265,7 @@ def _complete_secret(vm: Machine, obj: UserObject) -> None:
         raise QapiError("'file' and 'data' are mutually exclusive")
     if file is None and data is None:
         raise QapiError("Either 'file' or 'data' must be provided")
-    raw = c_bytes(data or "")
+    raw = b""
     if file is not None:
         try:
             raw = vm.host.read_file(file)
@@ -282,6 +282,7 @@ def _complete_secret(vm: Machine, obj: UserObject) -> None:
             raise QapiError(f"Object with id '{keyid}' is not a secret")
         raise NotModelledError("an encrypted secret")
     if obj.options.get("format") == "base64":
+        raw = raw if data is None else c_bytes(data)
         base64data.decode(raw.decode("latin-1"))
 
 
