@@ -14,7 +14,7 @@ from fakeqemu.qapi.schema import AlternateType, ArrayType, EnumType, ObjectType,
 
 
 class UnknownNameError(ValueError):
-    """A stub, event or expectation names something that the profile has not."""
+    """A name that a tester gave is none; `nearest` is the one most like it, if any is."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         near = nearest(name, known)
@@ -22,6 +22,13 @@ class UnknownNameError(ValueError):
         super().__init__(f"no {kind} {name!r}{hint}")
         self.name = name
         self.nearest = near
+
+    @classmethod
+    def again(cls, text: str, name: str, nearest: str | None) -> UnknownNameError:
+        """One that was raised in another process."""
+        error = cls("", name, ())
+        error.args, error.nearest = (text,), nearest
+        return error
 
 
 def check_name(kind: str, name: object, known: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from qemu.qmp import QMPClient
 from qemu.qmp.error import QMPError
 
 from fakeqemu.testing import FakeQemu
-from fakeqemu.testing.control.schema import COMMANDS, entries
+from fakeqemu.testing.control.commands import COMMANDS, entries
 from fakeqemu.testing.control.server import control_path, serve_control
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
@@ -48,11 +48,11 @@ async def test_it_describes_itself(pair: Any) -> None:
 
 
 async def test_help(pair: Any) -> None:
-    (told,) = await pair[1].execute("help", {"command": "clock-advance"})
+    (told,) = await pair[1].execute("help", {"command": "advance"})
     assert told == {
-        "name": "clock-advance",
+        "name": "advance",
         "arguments": {"machine": "str?", "seconds": "number"},
-        "help": "move a virtual clock",
+        "help": "move a virtual clock so many seconds on; nanoseconds of the clock then",
     }
     everything = await pair[1].execute("help")
     assert {each["name"] for each in everything} == set(COMMANDS)
@@ -66,11 +66,11 @@ QMP_SHELL = shutil.which("qmp-shell", path=str(Path(sys.executable).parent))
 async def test_qmp_shell_drives_it(pair: Any, tmp_path: Path) -> None:
     machine, _ = pair
     lines = (
-        "fault-add name=error parameters={'command':'query-name','desc':'told'}",
-        "event-send name=BALLOON_CHANGE data={'actual':4096}",
-        "clock-advance seconds=1.5",
+        "fault name=error parameters={'command':'query-name','desc':'told'}",
+        "event name=BALLOON_CHANGE data={'actual':4096}",
+        "advance seconds=1.5",
         "query-machines",
-        "guest-do verb=panik",
+        "guest verb=panik",
     )
     assert QMP_SHELL is not None
     shell = await asyncio.create_subprocess_exec(
@@ -88,31 +88,33 @@ async def test_qmp_shell_drives_it(pair: Any, tmp_path: Path) -> None:
     machine.verifier.allow.append("query-name")
     assert machine.faults.list()[0]["desc"] == "told"
     with pytest.raises(QMPError):
-        await machine.client.execute("fault-add", {"name": "late"})  # QMP itself stays clean
+        await machine.client.execute("fault", {"name": "late"})  # QMP itself stays clean
 
 
 async def test_faults(pair: Any) -> None:
     machine, control = pair
-    numbers = await control.execute("fault-add", {"name": "late", "parameters": {"count": 1}})
+    (added,) = await control.execute("fault", {"name": "late", "parameters": {"count": 1}})
     (fault,) = await control.execute("query-faults")
-    assert fault == {"number": numbers[0], "name": "delay", "hits": 0, "seconds": 180.0, "count": 1}
-    await control.execute("fault-remove", {"number": numbers[0]})
+    assert fault == added == {
+        "number": 1, "name": "delay", "hits": 0, "seconds": 180.0, "count": 1
+    }  # fmt: skip
+    await control.execute("remove-fault", {"number": added["number"]})
     assert machine.faults.list() == []
 
 
 @pytest.mark.parametrize(
     ("command", "arguments", "text"),
     [
-        ("fault-add", {"name": "lat"}, "no fault or scenario 'lat'; did you mean 'late'?"),
-        ("fault-ad", {}, "The command fault-ad has not been found"),
-        ("fault-add", {"nam": "x"}, "Parameter 'name' is missing"),
-        ("fault-remove", {"number": 9}, "no fault with number 9"),
-        ("event-send", {"name": "STOPP"}, "did you mean 'STOP'?"),
-        ("guest-do", {"verb": "panik"}, "no guest verb 'panik'; did you mean 'panic'?"),
-        ("event-send", {"name": "BALLOON_CHANGE", "data": {}}, "actual is missing"),
-        ("stub-add", {"command": "query-name", "return": {"nam": 1}}, "nam is not in the schema"),
-        ("help", {"command": "fault-ad"}, "no command 'fault-ad'; did you mean 'fault-add'?"),
-        ("clock-now", {"machine": "mchine"}, "no machine 'mchine'; did you mean 'machine'?"),
+        ("fault", {"name": "lat"}, "no fault or scenario 'lat'; did you mean 'late'?"),
+        ("faul", {}, "The command faul has not been found"),
+        ("fault", {"nam": "x"}, "Parameter 'name' is missing"),
+        ("remove-fault", {"number": 9}, "no fault with number 9"),
+        ("event", {"name": "STOPP"}, "did you mean 'STOP'?"),
+        ("guest", {"verb": "panik"}, "no guest verb 'panik'; did you mean 'panic'?"),
+        ("event", {"name": "BALLOON_CHANGE", "data": {}}, "actual is missing"),
+        ("stub", {"command": "query-name", "return": {"nam": 1}}, "nam is not in the schema"),
+        ("help", {"command": "faul"}, "no command 'faul'; did you mean 'fault'?"),
+        ("now", {"machine": "mchine"}, "no machine 'mchine'; did you mean 'machine'?"),
     ],
 )
 async def test_mistakes(pair: Any, command: str, arguments: Any, text: str) -> None:
@@ -123,28 +125,28 @@ async def test_mistakes(pair: Any, command: str, arguments: Any, text: str) -> N
 
 async def test_events_time_guest_stubs_journal(pair: Any) -> None:
     machine, control = pair
-    await control.execute("event-send", {"name": "WAKEUP"})
+    await control.execute("event", {"name": "WAKEUP"})
     assert machine.events[-1].name == "WAKEUP"
-    before = await control.execute("clock-now")
-    await control.execute("clock-advance", {"seconds": 2.5})
-    assert await control.execute("clock-now") == before + 2_500_000_000
-    number = await control.execute("stub-add", {"command": "query-name", "return": {"name": "x"}})
+    before = await control.execute("now")
+    await control.execute("advance", {"seconds": 2.5})
+    assert await control.execute("now") == before + 2_500_000_000
+    number = await control.execute("stub", {"command": "query-name", "return": {"name": "x"}})
     assert await machine.qmp("query-name") == {"name": "x"}
-    await control.execute("stub-remove", {"number": number})
-    await control.execute("stub-add", {"command": "stop", "desc": "No", "times": 1})
+    await control.execute("remove-stub", {"number": number})
+    await control.execute("stub", {"command": "stop", "desc": "No", "times": 1})
     with pytest.raises(Exception, match="No"):
         await machine.qmp("stop")
     assert await machine.qmp("query-name") == {}
     stage = {"when": {"event": "STOP"}, "then": [{"event": "RTC_CHANGE", "data": {
         "offset": 1, "qom-path": "/machine"}}]}
-    await control.execute("stage-add", stage)
+    await control.execute("stage", stage)
     await machine.qmp("stop")
     await machine.wait_event("RTC_CHANGE")
     journal = await control.execute("query-journal", {"kind": "command", "name": "stop"})
     assert len(journal) == 2
-    await control.execute("clock-run-until-idle")
-    assert await control.execute("clock-run-until-idle") == 0
-    await control.execute("guest-do", {"verb": "shutdown"})
+    await control.execute("run-until-idle")
+    assert await control.execute("run-until-idle") == 0
+    await control.execute("guest", {"verb": "shutdown"})
     await machine.wait_event("SHUTDOWN")
 
 
@@ -166,7 +168,7 @@ async def test_beside_a_process(tmp_path: Path) -> None:
             await asyncio.sleep(0.005)
         client = QMPClient("control")
         await client.connect(str(control))
-        await client.execute("fault-add", {"name": "error", "parameters": {"command": "stop"}})
+        await client.execute("fault", {"name": "error", "parameters": {"command": "stop"}})
         reader, writer = await asyncio.open_unix_connection(qmp)
         await reader.readline()
         writer.write(b'{"execute": "qmp_capabilities"}{"execute": "stop"}')
@@ -174,7 +176,7 @@ async def test_beside_a_process(tmp_path: Path) -> None:
         assert json.loads(await reader.readline())["error"]["desc"] == "Input/output error"
         writer.close()
         # a stopped process is really stopped
-        await client.execute("process-stop", {"seconds": 0.05})
+        await client.execute("stop-process", {"seconds": 0.05})
         await client.execute("query-machines")
         process.send_signal(signal.SIGTERM)
         _, errors = await process.communicate()

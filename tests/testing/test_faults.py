@@ -242,10 +242,10 @@ async def test_slow_reading_still_reads_all(machine: FakeQemu, client: Raw) -> N
 
 
 async def test_stopped_process_goes_on(machine: FakeQemu, client: Raw) -> None:
-    faults_of(machine).stop()
+    faults_of(machine).stop_process()
     client.send({"execute": "query-name", "id": 1})
     assert await client.quiet()
-    faults_of(machine).resume()
+    faults_of(machine).continue_process()
     client.send({"execute": "query-name", "id": 2})
     assert [(await client.message())["id"] for _ in range(2)] == [1, 2]
 

@@ -95,7 +95,7 @@ async def test_a_file_with_rules_and_control(tmp_path: Path) -> None:
         await client.connect(str(control))
         faults = await client.execute("query-faults", {"machine": "vm-*"})
         assert {name for name, each in faults.items() if each} == {"vm-01", "vm-03"}
-        assert await client.execute("guest-do", {"machine": "vm-0[0-2]", "verb": "reset"}) == {
+        assert await client.execute("guest", {"machine": "vm-0[0-2]", "verb": "reset"}) == {
             "vm-00": None, "vm-01": None, "vm-02": None,
         }  # fmt: skip
         await fleet["old"].qmp("stop")
@@ -218,10 +218,10 @@ async def test_failures_by_hand() -> None:
         chosen = fleet.happen({"exit": 1, "signal": "KILL"}, machines="vm-[0-7]", pick=3)
         assert len(chosen) == 3
         assert dead(fleet) == chosen
-        with pytest.raises(ValueError, match="did you mean 'drop-channel'"):
+        with pytest.raises(ValueError, match="did you mean 'drop-channels'"):
             fleet.happen("drop-chanel")
         with pytest.raises(ValueError, match=r"no machine 'db-\?'"):
-            fleet.happen("drop-channel", machines="db-?")
+            fleet.happen("drop-channels", machines="db-?")
         assert len(fleet.happen({"guest": "panic"})) == 7
 
 

@@ -23,7 +23,7 @@ KEYS = [
 ]  # fmt: skip
 VALUES = st.recursive(
     st.sampled_from(
-        [0, 1, -1, 1 << 70, 1.5, float("nan"), True, "", "x", "vm-*", "\0", "drop-connection",
+        [0, 1, -1, 1 << 70, 1.5, float("nan"), True, "", "x", "vm-*", "\0", "drop-connections",
          "unix:/x", datetime.date(2020, 1, 1), datetime.time(1)]
     ),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS), inner),

@@ -100,7 +100,7 @@ async def test_the_channel_drops_in_the_third_pass(pair: Pair, tmp_path: Path) -
         zero-permille = 0
         [[stages]]
         when = { migration-pass = 3 }
-        then = "drop-channel"
+        then = "drop-channels"
         """
     )
     src, dst = await pair(scenario=file, guest=None)

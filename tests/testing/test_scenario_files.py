@@ -51,7 +51,7 @@ def test_the_documented_one_is_right(tmp_path: Path) -> None:
         ),
         (
             "[[stages]]\nwhen = {event = 'STOP'}\nthen = ['drop-chanel']",
-            "stages[1]: no action 'drop-chanel'; did you mean 'drop-channel'?",
+            "stages[1]: no action 'drop-chanel'; did you mean 'drop-channels'?",
         ),
         ("[[stages]]\nthen = ['exit']", "stages[1]: when must be a table"),
         ("a = ", "Invalid value (at end of document)"),
@@ -144,7 +144,7 @@ async def test_stages(tmp_path: Path, runner: str) -> None:
 
         [[stages]]
         when = { event = "STOP" }
-        then = [{ event = "WATCHDOG", data = { action = "none" } }, { command = "cont" }]
+        then = [{ event = "WATCHDOG", data = { action = "none" } }, { qmp = "cont" }]
 
         [[stages]]
         when = { command = "query-uuid" }
@@ -171,7 +171,7 @@ async def test_the_channel_drops_in_a_pass(tmp_path: Path) -> None:
         options = ["-m", "64M"]
         [[stages]]
         when = { migration = "active" }
-        then = "drop-channel"
+        then = "drop-channels"
         """,
     )
     received = bytearray()

@@ -138,7 +138,7 @@ async def test_silent(machine: FakeQemu) -> None:
     with pytest.raises(TimeoutError):
         await careful.greeting()
     writer.close()
-    faults.resume()
+    faults.continue_process()
 
 
 async def test_vanish(machine: FakeQemu) -> None:

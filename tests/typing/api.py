@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, assert_type
 
 from fakeqemu.clock import VirtualClock
-from fakeqemu.journal import Journal
+from fakeqemu.journal import Entry, Journal
+from fakeqemu.model.events import Event
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
-from fakeqemu.testing import FakeQemu
+from fakeqemu.testing import FakeQemu, SyncFakeQemu
 
 
 async def uses_a_machine() -> None:
@@ -21,6 +23,28 @@ async def uses_a_machine() -> None:
         journal: Journal = qemu.journal
         machine: Machine = qemu.vm
         print(status, text, path, journal, machine)
+
+
+def uses_a_machine_without_await() -> None:
+    """The same methods, with the types of what they return."""
+    with FakeQemu.sync("-machine", "q35", profile="10.0") as qemu:
+        assert_type(qemu, SyncFakeQemu)
+        assert_type(qemu.hmp("info status"), str)
+        assert_type(qemu.wait_event("STOP", reason="x"), Event)
+        assert_type(qemu.wait_for("command", "stop"), Entry)
+        assert_type(qemu.run_until("migration-pass", "3", limit=10), Entry)
+        assert_type(qemu.run_until_idle(), int)
+        assert_type(qemu.jump(), bool)
+        assert_type(qemu.now(), float)
+        assert_type(qemu.directory, Path)
+        assert_type(qemu.faults.add("late", command="stop"), list[int])
+        assert_type(qemu.faults.drop_channels(), int)
+        qemu.deadline = 3
+        qemu.guest.balloon("512M")
+        qemu.guest.write_disk("vd0", size="4K", data=b"x")
+        qemu.guest.balloon()  # type: ignore[call-arg]
+        qemu.guest.panik()  # type: ignore[attr-defined]
+        qemu.wait_event(3)  # type: ignore[arg-type]
 
 
 async def uses_the_fixture(fakeqemu: Callable[..., Awaitable[FakeQemu]]) -> None:

@@ -11,7 +11,7 @@ hw/virtio/virtio-balloon.c: virtio_balloon_to_target().
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
@@ -285,9 +285,11 @@ class Guest:
 class Verb:
     """One thing a guest does by itself."""
 
+    #: for people
+    does: str
     function: Callable[..., object]
     #: parameter -> kind: "text", "size" (bytes, "64M"), "number", "bytes", "int"
-    parameters: Mapping[str, str]
+    parameters: Mapping[str, str] = field(default_factory=dict)
     needed: tuple[str, ...] = ()
 
 
@@ -295,45 +297,64 @@ _MANNERS = {name: "number" if choices is None else "text" for name, choices in C
 
 #: what a guest may be told to do
 VERBS: Mapping[str, Verb] = {
-    "behave": Verb(Guest.behave, _MANNERS),
-    "shutdown": Verb(Guest.shutdown, {}),
-    "reset": Verb(Guest.restart, {}),
-    "panic": Verb(lambda guest: guest._vm.lifecycle.guest_panicked(), {}),
-    "crash-loaded": Verb(
-        lambda guest: guest._vm.events.emit("GUEST_CRASHLOADED", {"action": "run"}), {}
+    "behave": Verb(
+        "React so to what the host asks; `delay` in seconds of time in which the guest runs.",
+        Guest.behave, _MANNERS,
     ),
-    "suspend": Verb(lambda guest: guest._vm.lifecycle.suspend(), {}),
-    "hibernate": Verb(Guest.hibernate, {}),
-    "wakeup": Verb(Guest.wakeup, {}),
-    "watchdog": Verb(lambda guest: guest._vm.lifecycle.watchdog_expired(), {}),
-    "unplug": Verb(Guest.unplug, {"device": "text"}, ("device",)),
-    "refuse-unplug": Verb(Guest.refuse_unplug, {"device": "text"}, ("device",)),
-    "balloon": Verb(Guest.inflate, {"size": "size"}, ("size",)),
+    "shutdown": Verb("Turn itself off.", Guest.shutdown),
+    "reset": Verb("Reset itself.", Guest.restart),
+    "panic": Verb("Panic.", lambda guest: guest._vm.lifecycle.guest_panicked()),
+    "crash-loaded": Verb(
+        "Panic with a crash kernel loaded: GUEST_CRASHLOADED.",
+        lambda guest: guest._vm.events.emit("GUEST_CRASHLOADED", {"action": "run"}),
+    ),
+    "suspend": Verb("Go to sleep in S3.", lambda guest: guest._vm.lifecycle.suspend()),
+    "hibernate": Verb("Go to sleep in S4: SUSPEND_DISK, then off.", Guest.hibernate),
+    "wakeup": Verb("Be woken by a device of its own.", Guest.wakeup),
+    "watchdog": Verb(
+        "Let its watchdog expire.", lambda guest: guest._vm.lifecycle.watchdog_expired()
+    ),
+    "unplug": Verb(
+        "Acknowledge that a device is to go.", Guest.unplug, {"device": "text"}, ("device",)
+    ),
+    "refuse-unplug": Verb(
+        "Refuse to let a device go.", Guest.refuse_unplug, {"device": "text"}, ("device",)
+    ),
+    "balloon": Verb(
+        "Keep `size` bytes and give the rest to the balloon.",
+        Guest.inflate, {"size": "size"}, ("size",),
+    ),
     "dirty-memory": Verb(
-        Guest.dirty_memory, {"rate": "size", "working_set": "size"}, ("rate",)
+        "Write to `rate` bytes a second from now on, all of them within `working_set`.",
+        Guest.dirty_memory, {"rate": "size", "working_set": "size"}, ("rate",),
     ),
     "write-memory": Verb(
-        Guest.write_memory, {"address": "int", "data": "bytes"}, ("address", "data")
+        "Write to guest-physical memory.",
+        Guest.write_memory, {"address": "int", "data": "bytes"}, ("address", "data"),
     ),
     "write-disk": Verb(
+        "Write to a disk: id or name of its device, or node name.",
         Guest.write_disk,
         {"disk": "text", "offset": "size", "size": "size", "data": "bytes"},
         ("disk",),
     ),
     "read-disk": Verb(
-        Guest.read_disk, {"disk": "text", "offset": "size", "size": "size"}, ("disk",)
+        "Read from a disk, for what that brings about: the data goes nowhere.",
+        Guest.read_disk, {"disk": "text", "offset": "size", "size": "size"}, ("disk",),
     ),
     "print": Verb(
+        "Send text out of a serial port, the first or that of a device's id.",
         lambda guest, text, port=None: guest.ports.print(text, port),
         {"text": "bytes", "port": "text"},
         ("text",),
     ),
     "write-port": Verb(
+        "Write 1, 2 or 4 bytes to an I/O port.",
         lambda guest, port, value, size=1: guest._vm.io.write(port, size, value),
         {"port": "int", "value": "int", "size": "int"},
         ("port", "value"),
     ),
-}
+}  # fmt: skip
 
 
 def _checked(name: str, value: Any, kind: str) -> Any:

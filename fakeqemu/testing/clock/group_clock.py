@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from fakeqemu.clock import SECOND
 from fakeqemu.testing.clock.timekeeper import ClockError
 
 #: rounds in which nobody has anything to do, after which all are taken to be quiet
@@ -23,14 +24,14 @@ _MOST_ROUNDS = 10_000
 
 
 class Member(Protocol):
-    """A machine, as the clock sees it (`runner.Runner`)."""
+    """A machine, as the clock sees it (`runners.base.Runner`)."""
 
     @property
     def exit_code(self) -> int | None:
         """None while it lives."""
 
-    async def ask(self, verb: str, **parameters: Any) -> Any:
-        """Do a verb of the engine."""
+    async def ask(self, verb: str, /, **parameters: Any) -> Any:
+        """Do a verb of `testing.verbs.table`."""
 
 
 class GroupClock:
@@ -47,7 +48,7 @@ class GroupClock:
     async def join(self, member: Member) -> None:
         """A machine has started; its clock comes up to the group's."""
         if self._now:
-            await member.ask("advance", delta=self._now)
+            await member.ask("catch-up", to=self._now)
         self._members.append(member)
 
     def leave(self, member: Member) -> None:
@@ -55,11 +56,11 @@ class GroupClock:
         if member in self._members:
             self._members.remove(member)
 
-    async def advance(self, delta: int) -> int:
-        """Move `delta` nanoseconds on, running on the way what is due; the time."""
-        if delta < 0:
-            raise ClockError(f"time does not go back ({delta} ns)")
-        end = self._now + delta
+    async def advance(self, seconds: float) -> int:
+        """Move on, running on the way what is due; the time in nanoseconds. Raises ClockError."""
+        if seconds < 0:
+            raise ClockError(f"time does not go back ({seconds} s)")
+        end = self._now + round(seconds * SECOND)
         await self._settle()
         while (due := await self._next()) is not None and due <= end:
             await self._step(due)
@@ -89,7 +90,7 @@ class GroupClock:
     def _alive(self) -> list[Member]:
         return [member for member in self._members if member.exit_code is None]
 
-    async def _ask(self, member: Member, verb: str, **parameters: Any) -> Any:
+    async def _ask(self, member: Member, verb: str, /, **parameters: Any) -> Any:
         try:
             return await member.ask(verb, **parameters)
         except (ConnectionError, RuntimeError):
@@ -107,7 +108,7 @@ class GroupClock:
         for member in self._alive:
             await self._ask(member, "skip", to=self._now)
         for member in self._alive:
-            await self._ask(member, "advance", delta=0)
+            await self._ask(member, "catch-up", to=self._now)
             await self._settle()
 
     async def _settle(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fakeqemu.clock import Clock, VirtualClock
+from fakeqemu.clock import SECOND, Clock, VirtualClock
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.io.loop import Loop
 from fakeqemu.qapi.errors import FakeQemuError
@@ -40,20 +40,23 @@ class Timekeeper:
             )
         return self._clock
 
-    def advance(self, delta: int) -> Deferred:
-        """Move `delta` nanoseconds on; resolves to the time."""
-        if delta < 0:
-            raise ClockError(f"time does not go back ({delta} ns)")
+    def advance(self, seconds: float) -> Deferred:
+        """Move on; resolves to the time. Raises ClockError."""
+        if seconds < 0:
+            raise ClockError(f"time does not go back ({seconds} s)")
+        return self.catch_up(self.clock.now() + round(seconds * SECOND))
+
+    def catch_up(self, to: int) -> Deferred:
+        """Move to a time in nanoseconds, running on the way what is due; resolves to the time."""
         clock, over = self.clock, Deferred()
-        end = clock.now() + delta
 
         def step() -> None:
             due = clock.next_at()
-            if due is not None and due <= end:
+            if due is not None and due <= to:
                 clock.jump()
                 self.settle(step)
                 return
-            clock.advance(max(0, end - clock.now()))
+            clock.advance(max(0, to - clock.now()))
             self.settle(lambda: over.resolve(clock.now()))
 
         self.settle(step)

@@ -10,35 +10,23 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu import __version__
-from fakeqemu.clock import SECOND, VirtualClock
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.guard import Guard
 from fakeqemu.io.host import LoopHost
 from fakeqemu.io.link import Link, SocketEnd
 from fakeqemu.io.loop import Loop
-from fakeqemu.journal import Journal
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import Version
-from fakeqemu.qapi.errors import CommandNotFoundError, FakeQemuError, QapiError
+from fakeqemu.qapi.errors import CommandNotFoundError, QapiError
 from fakeqemu.qapi.json.streamer import Message, ParseError
-from fakeqemu.qapi.texts import EXPECTING_CAPABILITIES, command_not_found
-from fakeqemu.qapi.validate import SchemaViolation, check_event, check_reply
-from fakeqemu.qapi.visitor import check_arguments
+from fakeqemu.qapi.texts import EXPECTING_CAPABILITIES
 from fakeqemu.qmp.request import NO_ID, failure, id_of, parse_request, success
 from fakeqemu.qmp.session import QmpSession
-from fakeqemu.testing.control.schema import COMMANDS, control_schema, entries
-from fakeqemu.testing.faults.api import do, listed
-from fakeqemu.testing.faults.injector import Faults
-from fakeqemu.testing.machine.guest import guest_does
-from fakeqemu.testing.names import check_name
-from fakeqemu.testing.runners.controller import MachineController
-from fakeqemu.testing.scenarios.catalog import SCENARIOS
-from fakeqemu.testing.scenarios.stages import Stage, Stages
+from fakeqemu.testing.control.commands import Control
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
@@ -69,230 +57,6 @@ class _Side:
         self.guard = guard
         self.host = self._Host(loop)
         self.profile = self._Profile()
-
-
-class Control:
-    """Carries out the commands on `machines`, by name."""
-
-    def __init__(self, machines: Mapping[str, Machine]) -> None:
-        self.machines = machines
-        self.schema = control_schema()
-        self._engines: dict[str, MachineController] = {}
-        self._stages: dict[str, Stages] = {}
-        self._stubs = 0
-        #: bugs of the commands here are in the journal of the machine, in a fleet in the first's
-        self.guard = next(
-            (vm.guard for vm in machines.values()),
-            Guard(Journal(VirtualClock()), lambda _: None),
-        )
-
-    def execute(self, name: str, arguments: dict[str, Any]) -> Any:
-        """One command; a value or a Deferred. Raises QapiError."""
-        if name not in COMMANDS:
-            raise CommandNotFoundError(command_not_found(name))
-        checked = check_arguments(self.schema, name, _with_numbers(name, arguments))
-        alone = getattr(self, "_" + name.replace("-", "_"), None)
-        try:
-            if "machine" not in COMMANDS[name][0]:
-                assert alone is not None
-                return alone(**checked)
-            pattern = checked.pop("machine", None)
-            verb: Callable[..., Any] = getattr(self, "_on_" + name.replace("-", "_"))
-            chosen = self._chosen(pattern)
-            if pattern is None or pattern in self.machines:
-                return verb(chosen[0], **_keywords(checked))
-            return {each: verb(each, **_keywords(checked)) for each in chosen}
-        except (ValueError, LookupError, SchemaViolation, FakeQemuError) as error:
-            if isinstance(error, QapiError):
-                raise
-            raise QapiError(str(error)) from None
-
-    # -- about the socket --------------------------------------------------------------------
-
-    def _query_version(self) -> Any:
-        return {"version": __version__}
-
-    def _query_commands(self) -> Any:
-        return [{"name": name} for name in COMMANDS]
-
-    def _query_qmp_schema(self) -> Any:
-        return entries()
-
-    def _help(self, command: str | None = None) -> Any:
-        names = COMMANDS if command is None else [check_name("command", command, COMMANDS)]
-        return [
-            {"name": name, "arguments": COMMANDS[name][0], "help": COMMANDS[name][1]}
-            for name in names
-        ]
-
-    def _query_machines(self) -> Any:
-        return [
-            {
-                "name": name,
-                "profile": vm.profile.name,
-                "status": vm.runstate.current,
-                "journal-dropped": vm.journal.dropped,
-                "sockets": [
-                    chardev.address["path"]
-                    for chardev in vm.chardevs.values()
-                    if chardev.address.get("type") == "unix"
-                ],
-                **({"exit-code": vm.exit_code} if vm.exit_code is not None else {}),
-            }
-            for name, vm in self.machines.items()
-        ]
-
-    def _query_scenarios(self) -> Any:
-        return [{"name": name, "symptom": each.symptom} for name, each in SCENARIOS.items()]
-
-    # -- on a machine ------------------------------------------------------------------------
-
-    def _on_fault_add(self, machine: str, name: str, parameters: Any = None) -> Any:
-        if not isinstance(parameters, dict | None):
-            raise ValueError("parameters must be an object")
-        added = self._faults(machine).add(name, **(parameters or {}))
-        return [active.number for active in added]
-
-    def _on_fault_remove(self, machine: str, number: int) -> Any:
-        return do(self.machines[machine], "remove", number)
-
-    def _on_fault_clear(self, machine: str) -> Any:
-        self._faults(machine).clear()
-
-    def _on_query_faults(self, machine: str) -> Any:
-        return listed(self._faults(machine))
-
-    def _on_stage_add(
-        self, machine: str, when: Any, then: Any, skip: int = 0, times: int = 1
-    ) -> Any:
-        if not isinstance(when, dict):
-            raise ValueError("when must be an object")
-        actions = tuple(then) if isinstance(then, list) else (then,)
-        if machine not in self._stages:
-            self._stages[machine] = Stages(self._faults(machine))
-        self._stages[machine].lay(Stage(when, actions, skip, times or None))
-
-    def _on_process_stop(self, machine: str, seconds: float | None = None) -> Any:
-        self._faults(machine).stop(seconds)
-
-    def _on_process_continue(self, machine: str) -> Any:
-        self._faults(machine).resume()
-
-    def _on_channels_drop(self, machine: str) -> Any:
-        return self._faults(machine).drop_channels()
-
-    def _on_connections_drop(self, machine: str) -> Any:
-        self._faults(machine).drop_connections()
-
-    def _on_event_send(self, machine: str, name: str, data: Any = None) -> Any:
-        vm = self.machines[machine]
-        check_name("event", name, vm.profile.schema.events)
-        check_event(vm.profile.schema, name, data)
-        vm.events.emit(name, data)
-
-    def _on_clock_now(self, machine: str) -> Any:
-        return self.machines[machine].clock.now()
-
-    def _on_clock_advance(self, machine: str, seconds: float) -> Any:
-        return self._controller(machine).call("advance", {"delta": round(seconds * SECOND)})
-
-    def _on_clock_jump(self, machine: str) -> Any:
-        return self._controller(machine).call("jump", {})
-
-    def _on_clock_run_until_idle(self, machine: str, limit: int = 100_000) -> Any:
-        return self._controller(machine).call("run-until-idle", {"limit": limit})
-
-    def _on_guest_do(self, machine: str, verb: str, parameters: Any = None) -> Any:
-        if not isinstance(parameters, dict | None):
-            raise ValueError("parameters must be an object")
-        guest_does(self.machines[machine], verb, parameters or {})
-
-    def _on_stub_add(self, machine: str, command: str, **answer: Any) -> Any:
-        check_name("command", command, self.machines[machine].profile.schema.commands)
-        self._stubs += 1
-        stub: dict[str, Any] = {"id": self._stubs, "command": command}
-        stub |= {key: answer[key] for key in ("times", "schema") if key in answer}
-        if "desc" in answer:
-            error = (answer.get("class_", "GenericError"), answer["desc"])
-            stub |= {"kind": "error", "error": error}
-        else:
-            value = answer.get("return_", {})
-            if answer.get("schema", True):
-                check_reply(self.machines[machine].profile.schema, command, value)
-            stub |= {"kind": "value", "value": value}
-        self._controller(machine).call("stub-add", stub)
-        return self._stubs
-
-    def _on_stub_remove(self, machine: str, number: int) -> Any:
-        self._controller(machine).call("stub-remove", {"id": number})
-
-    def _on_query_journal(
-        self,
-        machine: str,
-        kind: str | None = None,
-        name: str | None = None,
-        from_: int = 0,
-        limit: int | None = None,
-    ) -> Any:
-        kept = self.machines[machine].journal
-        journal = enumerate(kept, kept.dropped)
-        found = [
-            {"number": number, "time": e.time, "kind": e.kind, "name": e.name, "data": e.data}
-            for number, e in journal
-            if number >= from_ and kind in (None, e.kind) and name in (None, e.name)
-        ]
-        return found if limit is None else found[:limit]
-
-    def _on_quit(self, machine: str, code: int = 0) -> Any:
-        vm = self.machines[machine]
-        self._faults(machine).soon(lambda: vm.exit(code))
-
-    # -- inside ------------------------------------------------------------------------------
-
-    def _chosen(self, pattern: str | None) -> list[str]:
-        if pattern is None:
-            if len(self.machines) != 1:
-                raise ValueError(f"say which of {len(self.machines)} machines is meant")
-            return list(self.machines)
-        if pattern in self.machines:
-            return [pattern]
-        found = [name for name in self.machines if fnmatchcase(name, pattern)]
-        if not found:
-            check_name("machine", pattern, self.machines)
-        return found
-
-    def _faults(self, machine: str) -> Faults:
-        return Faults.of(self.machines[machine])
-
-    def _controller(self, machine: str) -> MachineController:
-        if machine not in self._engines:
-            vm = self.machines[machine]
-            assert isinstance(vm.host, LoopHost)
-            self._engines[machine] = MachineController(
-                vm, vm.host.loop, call=_no_tester, complain=lambda _: None, check=False
-            )
-        return self._engines[machine]
-
-
-def _with_numbers(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """qmp-shell knows whole numbers only and sends "1.5" as a string."""
-    found = dict(arguments)
-    for key, type in COMMANDS[name][0].items():
-        if type.startswith("number") and isinstance(found.get(key), str):
-            with contextlib.suppress(ValueError):
-                found[key] = float(found[key])
-    return found
-
-
-def _no_tester(*_: Any) -> Any:
-    raise QapiError("functions cannot be stubs over a control socket")
-
-
-def _keywords(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {key + "_" if key in _WORDS else key: value for key, value in arguments.items()}
-
-
-_WORDS = ("return", "class", "from")
 
 
 class _Dispatcher:

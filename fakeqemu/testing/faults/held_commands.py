@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.clock import SECOND
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.qapi.errors import AbortError, QapiError
-from fakeqemu.testing.faults.model import Fault
+from fakeqemu.testing.faults.model import Delay, Fault
 
 if TYPE_CHECKING:
+    from fakeqemu.journal import Entry
     from fakeqemu.model.machine import Machine
 
 #: whether a command may go on; asked again after each change of the machine
@@ -51,14 +53,35 @@ class HeldCommands:
         self._held: list[tuple[Active, Condition, Callable[[], None]]] = []
         #: those that wait for their time
         self._delayed = 0
+        #: one waits for the switchover of a migration, which is to come soon
+        self._converging = False
 
     @property
     def count(self) -> int:
         """How many there are."""
         return len(self._held) + self._delayed
 
-    def delay(self, nanoseconds: int, proceed: Callable[[], Any]) -> Deferred:
-        """Carry it out later, by the machine's clock."""
+    def statuses(self) -> set[str]:
+        """The status of each side's migration; none before the first."""
+        migration = self._vm.migration
+        if migration is None:
+            return set()
+        return {migration.outgoing.status, migration.incoming.status} - {"none"}
+
+    def delay(self, active: Active, fault: Delay, proceed: Callable[[], Any]) -> Deferred:
+        """Carry it out when the fault says."""
+        vm = self._vm
+        if fault.until_migration is not None:
+            status = fault.until_migration
+            return self.hold(active, lambda: status in self.statuses(), proceed)
+        if fault.until_runstate is not None:
+            held = self.hold(
+                active, lambda: vm.runstate.current == fault.until_runstate, proceed
+            )
+            if fault.converge:
+                self._converging = True
+                self._soon(self._converge)
+            return held
         outer = Deferred()
         self._delayed += 1
 
@@ -66,7 +89,7 @@ class HeldCommands:
             self._delayed -= 1
             self._go_on(outer, proceed)
 
-        self._vm.call_later(nanoseconds, due)
+        vm.call_later(round(fault.seconds * SECOND), due)
         return outer
 
     def hold(self, active: Active, until: Condition, proceed: Callable[[], Any]) -> Deferred:
@@ -79,10 +102,20 @@ class HeldCommands:
         """The fault is gone."""
         self._free([each for each in self._held if each[0] is active])
 
-    def look(self) -> None:
-        """The machine has changed."""
+    def noted(self, entry: Entry) -> None:
+        """The machine has changed, if it is that: what waits for it goes on."""
+        if entry.kind not in ("migration", "runstate"):
+            return
         if self._held:
             self._free([each for each in self._held if each[1]()])
+        if self._converging and (entry.kind, entry.name) == ("migration", "active"):
+            self._soon(self._converge)
+
+    def _converge(self) -> None:
+        """Bring about the moment that a command waits for: the guest writes no more."""
+        self._converging = self.count > 0
+        if self._converging and self._vm.migration is not None:
+            self._vm.migration.outgoing.force_switchover()
 
     def _free(self, free: list[tuple[Active, Condition, Callable[[], None]]]) -> None:
         self._held = [each for each in self._held if each not in free]

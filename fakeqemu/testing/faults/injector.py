@@ -13,11 +13,12 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from fakeqemu.clock import SECOND, Timer, VirtualClock
+from fakeqemu.clock import Timer, VirtualClock
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.io.host import LoopHost
 from fakeqemu.qapi.errors import StartupError, error_of_class
 from fakeqemu.qmp.dispatch import dispatcher_of
+from fakeqemu.testing.faults.build import build_faults, changed, named
 from fakeqemu.testing.faults.held_commands import Active, HeldCommands
 from fakeqemu.testing.faults.model import (
     Delay,
@@ -30,11 +31,14 @@ from fakeqemu.testing.faults.model import (
     RemoveSocket,
     SlowReading,
     StopProcess,
-    check_fault,
 )
-from fakeqemu.testing.faults.process import arriving, exit_status, remove_sockets, stop_process
+from fakeqemu.testing.faults.process import (
+    StoppedProcess,
+    arriving,
+    exit_status,
+    remove_sockets,
+)
 from fakeqemu.testing.faults.stream import FaultyStream
-from fakeqemu.testing.faults.switchover import switch_over
 from fakeqemu.testing.faults.wire import Output, Plan, applies, change, parse_line
 
 if TYPE_CHECKING:
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from fakeqemu.qmp.request import Request
     from fakeqemu.qmp.session import QmpSession
 
+
 class Faults:
     """The faults of one machine. `Faults.of(vm)`; add them before or while it runs."""
 
@@ -53,20 +58,15 @@ class Faults:
         self.vm = vm
         #: from which every fault without a seed of its own has one
         self.seed = 0
-        #: the process stands still
-        self.stopped = False
+        #: whether it stands still, and what waits until it goes on
+        self.process = StoppedProcess(vm.host, self._journal, self._resumed)
         self._active: list[Active] = []
         self._added = 0
         self._outputs: WeakKeyDictionary[QmpSession, Output] = WeakKeyDictionary()
         self._streams: list[FaultyStream] = []
-        #: what to do when the process goes on
-        self._frozen: list[Callable[[], None]] = []
-        self._monitors: list[QmpMonitor] = []
         self._held = HeldCommands(vm, self.soon)
         #: what happens once the handle's client is there
         self._awaiting: list[Callable[[], None]] = []
-        #: a command waits for the switchover of a migration, which is to come soon
-        self._converging = False
         dispatcher_of(vm).hooks = self
         host = vm.host
         if isinstance(host, LoopHost):
@@ -88,17 +88,33 @@ class Faults:
 
         Raises ValueError (UnknownNameError for names, with the nearest right one).
         """
-        from fakeqemu.testing.scenarios.catalog import faults_named
+        name, given = (what, parameters) if isinstance(what, str) else named(what, parameters)
+        return [self.add_built(each) for each in build_faults(name, given, self.vm.profile)]
 
-        if isinstance(what, str):
-            faults = faults_named(what, parameters)
-        elif parameters:
-            raise ValueError("a fault that is ready made takes no parameters")
-        else:
-            faults = [what]
-        for fault in faults:
-            check_fault(fault, self.vm.profile)
-        return [self._add(fault) for fault in faults]
+    def add_built(self, fault: Fault) -> Active:
+        """Add a fault that `build_faults` has made."""
+        self._added += 1
+        seed = fault.seed if fault.seed is not None else self.seed * 1_000_003 + self._added
+        active = Active(fault, Random(seed), self._added)
+        self._active.append(active)
+        match fault:
+            case StopProcess(command=None):
+                active.hits += 1
+                self._when_served(lambda: self.stop_process(fault.seconds))
+            case Exit(at="now", command=None):
+                active.hits += 1
+                self.soon(lambda: self.exit(fault))
+            case RemoveSocket():
+                active.hits += 1
+                self._when_served(self.remove_socket)
+        return active
+
+    @staticmethod
+    def describe(active: Active) -> dict[str, Any]:
+        """A fault as plain data: number, name, hits and what differs from the default."""
+        fault = active.fault
+        counted = {"number": active.number, "name": fault.name, "hits": active.hits}
+        return {**counted, **changed(fault)}
 
     def remove(self, active: Active) -> None:
         """Take a fault away; what it holds goes on."""
@@ -106,7 +122,7 @@ class Faults:
             self._active.remove(active)
         self._held.let_go(active)
         if isinstance(active.fault, StopProcess):
-            self.resume()
+            self.continue_process()
 
     def clear(self) -> None:
         """Take all away."""
@@ -116,30 +132,16 @@ class Faults:
     def __iter__(self) -> Iterator[Active]:
         return iter(tuple(self._active))
 
-    def stop(self, seconds: float | None = None) -> None:
+    def stop_process(self, seconds: float | None = None) -> None:
         """The process stands still; after `seconds` it goes on."""
         self._journal("stop-process")
-        host = self.vm.host
-        self.stopped = True
-        if not isinstance(host, LoopHost):
-            return
-        if host.own_process:
-            stop_process(host.loop, seconds, self.resume)
-        elif seconds is not None:
-            host.loop.call_later(seconds, self.resume)
+        self.process.stop(seconds)
 
-    def resume(self) -> None:
+    def continue_process(self) -> None:
         """The process goes on, with what has come meanwhile."""
-        if not self.stopped:
-            return
-        self.stopped = False
-        self._journal("continue-process")
-        frozen, self._frozen = self._frozen, []
-        for call in frozen:
-            call()
-        for monitor in self._monitors:
-            monitor.hold(False)
-        self._monitors.clear()
+        self.process.resume()
+
+    def _resumed(self) -> None:
         for stream in self._streams:
             stream.resume()
 
@@ -159,12 +161,12 @@ class Faults:
                 self._journal("drop-connection", connection=chardev.id)
                 self.soon(chardev.disconnect)
 
-    def leave(self, exit: Exit) -> None:
+    def exit(self, exit: Exit) -> None:
         """End the process as the fault says."""
         self._journal("exit")
         self.vm.exit(exit_status(exit))
 
-    def remove_sockets(self) -> None:
+    def remove_socket(self) -> None:
         """Delete the socket files of the character devices."""
         for chardev in remove_sockets(self.vm):
             self._journal("remove-socket", connection=chardev.id)
@@ -208,11 +210,7 @@ class Faults:
     def _in_state(self, fault: Fault) -> bool:
         if fault.runstate is not None and self.vm.runstate.current != fault.runstate:
             return False
-        return fault.migration is None or fault.migration in self._statuses()
-
-    def _statuses(self) -> set[str]:
-        """The status of each side's migration, as the journal tells it."""
-        return set(self._migrations.values())
+        return fault.migration is None or fault.migration in self._held.statuses()
 
     # -- Hooks -------------------------------------------------------------------------------
 
@@ -252,11 +250,11 @@ class Faults:
                 case NeverAnswer():
                     return self._held.hold(active, lambda: False, proceed)
                 case Delay():
-                    return self._delay(active, fault, proceed)
+                    return self._held.delay(active, fault, proceed)
                 case StopProcess(seconds=seconds):
-                    self.stop(seconds)
+                    self.stop_process(seconds)
                 case Exit():
-                    self.leave(fault)
+                    self.exit(fault)
                     return Deferred()
         return proceed()
 
@@ -267,8 +265,8 @@ class Faults:
         if session is None or loop is None or arriving(session):
             monitor.chardev.write(line)
             return
-        if self.stopped:
-            self._frozen.append(lambda: self._send(monitor, session, line))
+        if self.process.stopped:
+            self.process.later(lambda: self._send(monitor, session, line))
             return
         self._send(monitor, session, line)
 
@@ -277,10 +275,9 @@ class Faults:
         if monitor.session is not None and arriving(monitor.session):
             monitor.take(data, fds)
             return
-        if self.stopped:
-            monitor.hold(True)
-            self._monitors.append(monitor)
-            self._frozen.append(lambda: monitor.take(data, fds))
+        if self.process.stopped:
+            self.process.hold(monitor)
+            self.process.later(lambda: monitor.take(data, fds))
             return
         connection = monitor.chardev.id
         for fault, _ in self.matching("input", lambda f: f.connection in (None, connection)):
@@ -290,29 +287,11 @@ class Faults:
                 return
         monitor.take(data, fds)
 
-    def unless_stopped(self, call: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """`call`, but later while the process stands still."""
-
-        def received(data: bytes) -> None:
-            if self.stopped:
-                self._frozen.append(lambda: call(data))
-            else:
-                call(data)
-
-        return received
-
     # -- inside ------------------------------------------------------------------------------
 
     @property
     def _loop(self) -> Any:
         return getattr(self.vm.host, "loop", None)
-
-    @property
-    def _migrations(self) -> dict[str, str]:
-        migration = self.vm.migration
-        sides = {} if migration is None else {"outgoing": migration.outgoing.status,
-                                              "incoming": migration.incoming.status}  # fmt: skip
-        return {side: status for side, status in sides.items() if status != "none"}
 
     def _sent(self, request: Request) -> None:
         """A command that the machine itself never sees was sent all the same."""
@@ -324,22 +303,6 @@ class Faults:
 
     def _journal(self, name: str, **data: Any) -> None:
         self.vm.journal.note("fault", name, **data)
-
-    def _add(self, fault: Fault) -> Active:
-        self._added += 1
-        seed = fault.seed if fault.seed is not None else self.seed * 1_000_003 + self._added
-        active = Active(fault, Random(seed), self._added)
-        self._active.append(active)
-        match fault:
-            case StopProcess(command=None):
-                active.hits += 1
-                self._when_served(lambda: self.stop(fault.seconds))
-            case Exit(at="now", command=None):
-                active.hits += 1
-                self.soon(lambda: self.leave(fault))
-            case RemoveSocket():
-                self._when_served(self.remove_sockets)
-        return active
 
     def _when_served(self, call: Callable[[], None]) -> None:
         """Once its sockets are there, and the handle's client has introduced itself."""
@@ -358,7 +321,7 @@ class Faults:
     def _send(self, monitor: QmpMonitor, session: QmpSession, line: bytes) -> None:
         out = self._outputs.get(session)
         if out is None:
-            out = Output(monitor.chardev, self._loop, self.vm.call_later, self.leave)
+            out = Output(monitor.chardev, self._loop, self.vm.call_later, self.exit)
             self._outputs[session] = out
         if out.ended:
             return
@@ -388,39 +351,15 @@ class Faults:
         else:
             self._loop.call_later(fault.gap, monitor.hold, False)
 
-    def _delay(self, active: Active, fault: Delay, proceed: Callable[[], Any]) -> Any:
-        if fault.until_migration is not None:
-            wanted = fault.until_migration
-            return self._held.hold(active, lambda: wanted in self._statuses(), proceed)
-        if fault.until_runstate is not None:
-            state = fault.until_runstate
-            held = self._held.hold(active, lambda: self.vm.runstate.current == state, proceed)
-            if fault.converge:
-                self._converging = True
-                self.soon(self._converge)
-            return held
-        return self._held.delay(round(fault.seconds * SECOND), proceed)
-
-    def _converge(self) -> None:
-        """Bring about the moment that a command waits for: the guest writes no more."""
-        self._converging = self.holds_commands
-        if self._converging:
-            switch_over(self.vm)
-
     def _noted(self, entry: Entry) -> None:
-        if entry.kind not in ("migration", "runstate"):
+        self._held.noted(entry)
+        if (entry.kind, entry.name) != ("migration", "active"):
             return
-        self._held.look()
-        if entry.kind != "migration":
-            return
-        if entry.name == "active" and self._converging:
-            self.soon(self._converge)
-        if entry.name == "active":
-            for active in tuple(self._active):
-                fault = active.fault
-                if isinstance(fault, Exit) and fault.at == "mid-migration" and active.strikes():
-                    self._struck(active, at=fault.at)
-                    self.soon(partial(self.leave, fault))
+        for active in tuple(self._active):
+            fault = active.fault
+            if isinstance(fault, Exit) and fault.at == "mid-migration" and active.strikes():
+                self._struck(active, at=fault.at)
+                self.soon(partial(self.exit, fault))
 
     def _opening(self, chardev: Chardev) -> None:
         if chardev.backend != "socket":

@@ -1,21 +1,16 @@
 """What can go wrong, as data: a small closed set of faults that compose.
 
-A fault says where it applies (its scope), how often, and what it does; `faults_engine.Faults`
-carries it out. Named situations made of several faults are in `scenario.py`. Amounts of time
-are seconds: of the machine's clock in `seconds`, of the wall in `gap` and `wait`, because
-those are about when bytes reach a client.
+A fault says where it applies (its scope), how often, and what it does; `injector.Faults`
+carries it out, `build` makes one of a name and parameters. Named situations made of several
+faults are in `scenarios.catalog`. Amounts of time are seconds: of the machine's clock in
+`seconds`, of the wall in `gap` and `wait`, because those are about when bytes reach a client.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
-
-from fakeqemu.testing.names import check_name
-
-if TYPE_CHECKING:
-    from fakeqemu.profile import Profile
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 PLACES = ("before", "middle", "after")
 
@@ -51,11 +46,6 @@ class Fault:
     probability: float = 1.0
     #: for `probability` and for junk; None: from the machine's seed
     seed: int | None = None
-
-    @property
-    def at_once(self) -> bool:
-        """Whether it happens when it is added, and waits for nothing."""
-        return False
 
 
 _COMMAND = frozenset({"command"})
@@ -249,11 +239,6 @@ class StopProcess(Fault):
     #: for so long, by the wall; None: for good
     seconds: float | None = None
 
-    @property
-    def at_once(self) -> bool:
-        """Unless it waits for a command."""
-        return self.command is None
-
 
 #: when a process may end
 POINTS = ("now", "before-socket", "after-greeting", "mid-migration")
@@ -273,11 +258,6 @@ class Exit(Fault):
     #: what it says on standard error when it ends before its socket is there
     text: str = "cannot set up guest memory 'pc.ram': Cannot allocate memory"
 
-    @property
-    def at_once(self) -> bool:
-        """Unless it waits for a command or another point."""
-        return self.at == "now" and self.command is None
-
 
 @dataclass(frozen=True, kw_only=True)
 class IgnoreSigterm(Fault):
@@ -294,11 +274,6 @@ class RemoveSocket(Fault):
     name = "remove-socket"
     stages = _PROCESS
 
-    @property
-    def at_once(self) -> bool:
-        """Always."""
-        return True
-
 
 #: every fault by name
 FAULTS: Mapping[str, type[Fault]] = {
@@ -309,55 +284,3 @@ FAULTS: Mapping[str, type[Fault]] = {
         Exit, IgnoreSigterm, RemoveSocket,
     )
 }  # fmt: skip
-
-
-def make_fault(name: str, parameters: Mapping[str, Any]) -> Fault:
-    """The fault called `name`. Raises UnknownNameError, ValueError for a wrong value."""
-    kind = FAULTS[check_name("fault", name, FAULTS)]
-    known = {field.name: field.type for field in fields(kind)}
-    given = {key.replace("-", "_"): value for key, value in parameters.items()}
-    for key, value in given.items():
-        check_name(f"parameter of fault {name!r} called", key, known)
-        _check_type(name, key, str(known[key]), value)
-    return kind(**given)
-
-
-def _check_type(name: str, key: str, wanted: str, value: Any) -> None:
-    plain = wanted.replace(" | None", "")
-    kinds: dict[str, tuple[type, ...]] = {
-        "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,),
-    }  # fmt: skip
-    if plain not in kinds or (value is None and plain != wanted):
-        return
-    if not isinstance(value, kinds[plain]) or (plain != "bool" and isinstance(value, bool)):
-        raise ValueError(f"{key} of fault {name!r} must be {plain}, not {value!r}")
-
-
-def check_fault(fault: Fault, profile: Profile) -> None:
-    """Whether everything it names is there in this version. Raises ValueError."""
-    schema = profile.schema
-    if fault.command is not None:
-        check_name("command", fault.command, schema.commands)
-    if fault.event is not None:
-        check_name("event", fault.event, schema.events)
-    for state in (fault.migration, getattr(fault, "until_migration", None)):
-        if state is not None:
-            check_name("migration status", state, schema.enum_values("MigrationStatus"))
-    for state in (fault.runstate, getattr(fault, "until_runstate", None)):
-        if state is not None:
-            check_name("run state", state, schema.enum_values("RunState"))
-    if not 0 <= fault.probability <= 1:
-        raise ValueError(f"probability must be between 0 and 1, not {fault.probability}")
-    if fault.skip < 0 or (fault.count is not None and fault.count < 0):
-        raise ValueError("skip and count must not be negative")
-    if fault.channel and "channel" not in fault.stages:
-        raise ValueError(f"fault {fault.name!r} does not apply to a migration channel")
-    if isinstance(fault, Drop | JunkBytes):
-        check_name("place", fault.place, PLACES)
-    elif isinstance(fault, StaleEvent):
-        check_name("place", fault.before, ("greeting", "negotiation", "reply"))
-        check_name("event", fault.stale, schema.events)
-    elif isinstance(fault, Exit):
-        check_name("point of a process's life", fault.at, POINTS)
-    if isinstance(fault, Split | SlowReading | JunkBytes) and fault.size < 1:
-        raise ValueError(f"size of fault {fault.name!r} must be at least 1")

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fakeqemu.io.loop import Loop
+from fakeqemu.io.host import LoopHost
 from fakeqemu.testing.faults.model import Exit
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardev import Chardev
+    from fakeqemu.model.host import Host
     from fakeqemu.model.machine import Machine
+    from fakeqemu.qmp.monitor import QmpMonitor
     from fakeqemu.qmp.session import QmpSession
 
 
@@ -27,20 +29,72 @@ def exit_status(exit: Exit) -> int:
     return -int(signals.Signals[f"SIG{exit.signal.upper().removeprefix('SIG')}"])
 
 
-def stop_process(
-    loop: Loop, seconds: float | None, resume: Callable[[], None]
-) -> None:
-    """Really stop it, at the loop's next turn; `resume` when it goes on, after `seconds`."""
+class StoppedProcess:
+    """Whether a process stands still, and what comes meanwhile, which waits until it goes on."""
 
-    def stop() -> None:
+    def __init__(
+        self, host: Host, note: Callable[[str], None], resumed: Callable[[], None]
+    ) -> None:
+        self.stopped = False
+        self._host = host
+        self._note = note
+        self._resumed = resumed
+        self._waiting: list[Callable[[], None]] = []
+        self._monitors: list[QmpMonitor] = []
+
+    def stop(self, seconds: float | None) -> None:
+        """Stop; a process of the machine's own really, at the loop's next turn."""
+        host = self._host
+        self.stopped = True
+        if not isinstance(host, LoopHost):
+            return
+        if not host.own_process:
+            if seconds is not None:
+                host.loop.call_later(seconds, self.resume)
+            return
+        if seconds is not None:
+            # whoever is stopped cannot wake himself: a child does it
+            wake = f"sleep {seconds}; kill -CONT {os.getpid()}"
+            os.posix_spawnp("sh", ["sh", "-c", wake], os.environ)
+        host.loop.call_soon(self._stop_here)
+
+    def _stop_here(self) -> None:
         os.kill(os.getpid(), signals.SIGSTOP)
-        resume()
+        self.resume()
 
-    if seconds is not None:
-        # whoever is stopped cannot wake himself: a child does it
-        wake = f"sleep {seconds}; kill -CONT {os.getpid()}"
-        os.posix_spawnp("sh", ["sh", "-c", wake], os.environ)
-    loop.call_soon(stop)
+    def resume(self) -> None:
+        """Go on with what has come."""
+        if not self.stopped:
+            return
+        self.stopped = False
+        self._note("continue-process")
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call()
+        for monitor in self._monitors:
+            monitor.hold(False)
+        self._monitors.clear()
+        self._resumed()
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Call when it goes on."""
+        self._waiting.append(call)
+
+    def hold(self, monitor: QmpMonitor) -> None:
+        """Take nothing from the monitor's client until it goes on."""
+        monitor.hold(True)
+        self._monitors.append(monitor)
+
+    def unless_stopped(self, call: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """`call`, but later while it stands still."""
+
+        def received(data: bytes) -> None:
+            if self.stopped:
+                self.later(lambda: call(data))
+            else:
+                call(data)
+
+        return received
 
 
 def remove_sockets(vm: Machine) -> Iterator[Chardev]:

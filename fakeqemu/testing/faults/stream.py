@@ -45,7 +45,7 @@ class FaultyStream:
 
     @on_data.setter
     def on_data(self, call: Callable[[bytes], None] | None) -> None:
-        self._stream.on_data = None if call is None else self._faults.unless_stopped(call)
+        self._stream.on_data = None if call is None else self._faults.process.unless_stopped(call)
 
     @property
     def on_close(self) -> Callable[[str | None], None] | None:
@@ -64,7 +64,7 @@ class FaultyStream:
 
     def write(self, data: bytes) -> None:
         """Send, as far as the faults let it."""
-        if self._busy or self._faults.stopped:
+        if self._busy or self._faults.process.stopped:
             self._waiting.append(data)
             return
         pieces = [data]

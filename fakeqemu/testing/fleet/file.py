@@ -186,7 +186,8 @@ def _group(
     }
     told = parse(said, f"{path}: {place}")
     profile = told.profile or "next"
-    told.check(Profile.load(profile))
+    loaded = Profile.load(profile)
+    told.check(loaded)
     try:
         shared = strings(data.get("options", []))
     except ValueError as error:
@@ -205,6 +206,8 @@ def _group(
         if not name or "/" in name:
             raise ScenarioError(f"{path}: {place}: {name!r} cannot be a file's name")
         mine = tuple(rule for _, wanted, rule in rules if fnmatchcase(name, wanted))
+        for rule in mine:
+            rule.check(loaded)
         options = (*shared, *told.options)
         members.append(Member(name, profile, options, (told, *mine)))
     return members

@@ -24,10 +24,11 @@ from fakeqemu.clock import VirtualClock
 from fakeqemu.io.loop import Loop
 from fakeqemu.testing.control.server import ControlServer, control_path
 from fakeqemu.testing.fleet.file import FleetFile, Member
-from fakeqemu.testing.fleet.stages import FleetStages, happen, picked
+from fakeqemu.testing.fleet.stages import FleetStages, picked
 from fakeqemu.testing.machine.fake import FakeQemu
 from fakeqemu.testing.names import check_name
-from fakeqemu.testing.scenarios.stages import Stage, check_stage
+from fakeqemu.testing.scenarios.stages import Stage, carry_out
+from fakeqemu.testing.verbs.controller import MachineController
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
@@ -186,7 +187,7 @@ class Fleet:
         return self.directory / f"{name}.qmp"
 
     def happen(self, *then: Any, machines: str = "*", pick: int | None = None) -> list[str]:
-        """Let a stage's actions (`{"exit": 1}`, "drop-channel") happen now; to whom they did.
+        """Let a stage's actions (`{"exit": 1}`, "drop-channels") happen now; to whom they did.
 
         `pick`: to so many of those that run and fit the pattern, chosen by the fleet's seed.
         Raises ValueError.
@@ -195,9 +196,9 @@ class Fleet:
         alive = [machine.name for machine in self if machine.exit_code is None]
         names = picked(alive, machines, pick, self._random)
         for name in names:
-            check_stage(stage, self[name].profile)
+            stage.actions(self[name].profile)
         for name in names:
-            happen(self[name], stage)
+            carry_out(MachineController(self[name].vm), stage)
         return names
 
     # -- time --------------------------------------------------------------------------------

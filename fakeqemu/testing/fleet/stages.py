@@ -20,14 +20,16 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from fakeqemu.clock import SECOND
-from fakeqemu.testing.faults.injector import Faults
 from fakeqemu.testing.names import check_name
 from fakeqemu.testing.scenarios.stages import TRIGGERS, Stage, carry_out
+from fakeqemu.testing.verbs.controller import MachineController
 
 if TYPE_CHECKING:
     from fakeqemu.journal import Entry
     from fakeqemu.testing.machine.fake import FakeQemu
 
+#: calls when the machine has done what it is at
+Soon = Callable[[Callable[[], None]], None]
 
 @dataclass(frozen=True, slots=True)
 class FleetStage:
@@ -50,12 +52,6 @@ def picked(names: Iterable[str], pattern: str, number: int | None, random: Rando
         return fitting
     chosen = set(random.sample(range(len(fitting)), number))
     return [name for index, name in enumerate(fitting) if index in chosen]
-
-
-def happen(machine: FakeQemu, stage: Stage) -> None:
-    """Let a stage's actions happen to one machine, if it lives."""
-    if machine.exit_code is None:
-        carry_out(Faults.of(machine.vm), stage)
 
 
 class FleetStages:
@@ -93,10 +89,10 @@ class FleetStages:
             if "time" not in each.stage.when and fnmatchcase(name, each.of)
         ]
         if mine:
-            faults = Faults.of(machine.vm)
-            machine.journal.listen(lambda entry: self._noted(entry, mine, faults))
+            soon = MachineController(machine.vm).faults.soon
+            machine.journal.listen(lambda entry: self._noted(entry, mine, soon))
 
-    def _noted(self, entry: Entry, mine: list[int], faults: Faults) -> None:
+    def _noted(self, entry: Entry, mine: list[int], soon: Soon) -> None:
         for index in mine:
             stage = self._stages[index].stage
             (trigger, value), = stage.when.items()
@@ -107,9 +103,9 @@ class FleetStages:
                 continue
             if stage.times is None or self._done[index] < stage.times:
                 self._done[index] += 1
-                faults.soon(lambda index=index: self._do(index))  # type: ignore[misc]
+                soon(lambda index=index: self._do(index))  # type: ignore[misc]
 
     def _do(self, index: int) -> None:
         for name in self._whom[index]:
             if (machine := self._machines.get(name)) is not None:
-                happen(machine, self._stages[index].stage)
+                carry_out(MachineController(machine.vm), self._stages[index].stage)

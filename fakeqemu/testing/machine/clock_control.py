@@ -43,12 +43,12 @@ class ClockControl:
             return max((entry.time for entry in runner.journal), default=0)
         return int(runner.call("now"))
 
-    async def advance(self, delta: int) -> None:
+    async def advance(self, seconds: float) -> None:
         """Move on."""
         if self.group is not None:
-            await self._within(self.group.advance(delta), "advance")
+            await self._within(self.group.advance(seconds), "advance")
         else:
-            await self._ask("advance", delta=delta)
+            await self._ask("advance", seconds=seconds)
 
     async def jump(self) -> bool:
         """Move to the next timer."""
@@ -86,7 +86,7 @@ class ClockControl:
         now = self.now() / SECOND
         return f"; the clock is virtual and stands at {now:g} s: advance, jump or run_until"
 
-    async def _ask(self, verb: str, **parameters: Any) -> Any:
+    async def _ask(self, verb: str, /, **parameters: Any) -> Any:
         runner = self._runner()
         try:
             return await self._within(runner.ask(verb, **parameters), verb)

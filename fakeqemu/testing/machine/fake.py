@@ -20,10 +20,12 @@ from fakeqemu.journal import Entry, Journal
 from fakeqemu.model.events import Event
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
-from fakeqemu.qapi.validate import SchemaViolation, check_event
+from fakeqemu.qapi.validate import SchemaViolation
 from fakeqemu.testing.errors import QmpError
+from fakeqemu.testing.faults.api import FaultsApi
 from fakeqemu.testing.machine.clock_control import ClockControl
-from fakeqemu.testing.machine.guest import GuestApi, check_guest, set_guest
+from fakeqemu.testing.machine.generated import GuestApi
+from fakeqemu.testing.machine.guest import check_guest
 from fakeqemu.testing.machine.matchers import find_entry, find_event
 from fakeqemu.testing.machine.stubs import Stubs
 from fakeqemu.testing.machine.verification import StrictnessError, Verifier
@@ -36,7 +38,6 @@ from fakeqemu.testing.runners.choose import RUNNERS, make_directory, make_runner
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
 
-    from fakeqemu.testing.faults.api import FaultsApi
     from fakeqemu.testing.machine.sync import SyncFakeQemu
 
 _NOT_STARTED = "the machine is not started: use `async with` or await it first"
@@ -89,6 +90,8 @@ class FakeQemu:
                 # in another process it is read there
                 options, before_boot = (*told.options, *options), (*before_boot, told.apply)
         self.profile = Profile.load(profile) if isinstance(profile, str) else profile
+        if scenario is not None:
+            told.check(self.profile)
         self.runner = runner
         #: what reports and pages call it
         self.name = name
@@ -101,8 +104,9 @@ class FakeQemu:
         #: what the guest does by itself, and how it reacts
         self.guest = GuestApi(self._call)
         #: answers in place of the model's
-        self.stubs = Stubs(self.profile.schema, self._call, self.verifier)
-        self._faults: FaultsApi | None = None
+        self.stubs = Stubs(self._call, self.verifier)
+        #: what goes wrong with this machine: `faults.add("late", command="query-status")`
+        self.faults = FaultsApi(self._call, self.verifier)
         self._options = list(options)
         self._has_socket = socket
         self._settings: dict[str, Any] = {
@@ -165,7 +169,9 @@ class FakeQemu:
             self.journal.aliases[str(self._directory)] = "${dir}"
             self.journal.waiter = self.wait_for
             await self._time.join()
-            set_guest(self._call, self._guest_words)
+            self._call("set-seed", seed=self.seed)
+            for verb, arguments in self._guest_words.items():
+                self._call(verb, **arguments)
             if self._runner.client_side is not None:
                 await self._connect_client()
         except BaseException:
@@ -313,7 +319,7 @@ class FakeQemu:
         if members:
             request["arguments"] = members
         reply = await self._waiter.within(
-            self._running().ask("qmp", message=request), f"no reply to {command}"
+            self._running().ask("session-request", message=request), f"no reply to {command}"
         )
         if self._waiter.violations:
             raise self._waiter.violations[0]
@@ -323,15 +329,6 @@ class FakeQemu:
             self.verifier.acknowledge(command, error["desc"])
             raise QmpError(command, error["class"], error["desc"])
         return reply["return"]
-
-    @property
-    def faults(self) -> FaultsApi:
-        """What goes wrong with this machine: `faults.add("late", command="query-status")`."""
-        if self._faults is None:
-            from fakeqemu.testing.faults.api import FaultsApi
-
-            self._faults = FaultsApi(self.profile, self._call, self.seed, self.verifier)
-        return self._faults
 
     async def hmp(self, line: str) -> str:
         """Run a line of the human monitor; what it prints, with plain line ends."""
@@ -363,9 +360,6 @@ class FakeQemu:
 
         Raises UnknownNameError, and SchemaViolation if `data` is not what it carries.
         """
-        if name not in self.profile.schema.events:
-            raise UnknownNameError("event", name, self.profile.schema.events)
-        check_event(self.profile.schema, name, data)
         self._call("event", name=name, data=data)
 
     def expect(
@@ -392,7 +386,7 @@ class FakeQemu:
 
     async def advance(self, seconds: float) -> None:
         """Move a virtual clock; whatever falls due happens, with sockets served in between."""
-        await self._time.advance(round(seconds * SECOND))
+        await self._time.advance(seconds)
 
     async def jump(self) -> bool:
         """Move a virtual clock to the next timer; False if there is none."""
@@ -422,7 +416,7 @@ class FakeQemu:
             raise RuntimeError(_NOT_STARTED)
         return self._runner
 
-    def _call(self, verb: str, **parameters: Any) -> Any:
+    def _call(self, verb: str, /, **parameters: Any) -> Any:
         return self._running().call(verb, **parameters)
 
     async def _connect_client(self) -> None:

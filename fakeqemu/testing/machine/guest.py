@@ -7,14 +7,11 @@ asks, and what it does by itself (see `model.guest`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from fakeqemu.model.guest.guest import CHOICES, VERBS
 from fakeqemu.testing.names import UnknownNameError
-
-if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
 
 #: a tester's word -> member of Workload, and whether it is an amount ("64G", "2G/s")
 WORDS: dict[str, tuple[str, bool]] = {
@@ -69,19 +66,13 @@ def manners_of(guest: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def check_guest(guest: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """The words as the verbs of `MachineController` that bring them about. Raises ValueError."""
+    """The words as the verbs that bring them about, with their arguments. Raises ValueError."""
     found: dict[str, dict[str, Any]] = {}
     if members := workload_members(guest):
-        found["guest"] = {"members": members}
+        found["workload"] = {"members": members}
     if manners := manners_of(guest):
-        found["guest-do"] = {"what": "behave", **manners}
+        found["guest"] = {"verb": "behave", "parameters": manners}
     return found
-
-
-def set_guest(call: Callable[..., Any], words: Mapping[str, Mapping[str, Any]]) -> None:
-    """Make the guest of a machine what `check_guest` has read."""
-    for verb, parameters in words.items():
-        call(verb, **parameters)
 
 
 def check_verb(verb: Any, parameters: Mapping[str, Any]) -> None:
@@ -93,43 +84,3 @@ def check_verb(verb: Any, parameters: Mapping[str, Any]) -> None:
             raise UnknownNameError(
                 f"parameter of guest verb {verb!r}", name, VERBS[verb].parameters
             )
-
-
-def guest_does(vm: Machine, verb: str, parameters: Mapping[str, Any] | None = None) -> None:
-    """Let the guest do something. Raises UnknownNameError, ValueError, QapiError."""
-    check_verb(verb, parameters or {})
-    vm.guest.do(verb, parameters)
-
-
-class GuestApi:
-    """The guest in a tester's hands: `machine.guest.panic()`, `guest.balloon(size="512M")`.
-
-    Each verb of `model.guest.guest.VERBS` is a method, `_` standing for `-`; parameters go by
-    name, those that a verb needs also by position.
-    """
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        verb = name.replace("_", "-")
-        if verb not in VERBS:
-            raise AttributeError(str(UnknownNameError("guest verb", verb, VERBS)))
-
-        def do(*values: Any, **given: Any) -> None:
-            names = list(VERBS[verb].parameters)
-            given.update(zip(names, values, strict=False))
-            if len(values) > len(names):
-                raise TypeError(f"guest verb {verb!r} takes {len(names)} parameters")
-            check_verb(verb, given)
-            self._call("guest-do", what=verb, **{k: _plain(v) for k, v in given.items()})
-
-        return do
-
-    def __dir__(self) -> list[str]:
-        return [verb.replace("-", "_") for verb in VERBS]
-
-
-def _plain(value: Any) -> Any:
-    """What also goes over a channel of JSON."""
-    return value.decode() if isinstance(value, bytes) else value

@@ -1,8 +1,8 @@
 """Answers of the tester's own in place of the model's, or around them.
 
-Two halves: `Stubs` is what a tester holds and checks everything when it is added;
-`MachineStubs` stands in the machine's dispatcher, perhaps in another process. What goes from
-one to the other is plain data; functions stay with the tester and are called back.
+Two halves: `Stubs` is what a tester holds; `MachineStubs` stands in the machine's dispatcher,
+perhaps in another process. What goes from one to the other are the arguments of the verb `stub`,
+which `build_stub` checks; functions stay with the tester and are called back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fakeqemu.commands.registry import Deferred
 from fakeqemu.qapi.errors import QapiError, error_of_class
 from fakeqemu.qapi.schema import CommandInfo, Schema
 from fakeqemu.qapi.validate import SchemaViolation, check_reply
-from fakeqemu.testing.names import UnknownNameError
+from fakeqemu.testing.names import check_name
 
 if TYPE_CHECKING:
     from fakeqemu.journal import Entry
@@ -31,11 +31,11 @@ CallTester = Callable[[int, dict[str, Any], Any], Any]
 class Stub:
     """One answer, as plain data."""
 
-    #: its number, for taking it back and for calling the tester
-    id: int
     command: str
     #: "value", "error", "call" (the tester's function), "wrap" (the function gets our value)
     kind: str
+    #: its number, for taking it back and for calling the tester; 0: the next free one
+    number: int = 0
     value: Any = None
     #: class and text of the error
     error: tuple[str, str] = ("GenericError", "")
@@ -43,6 +43,28 @@ class Stub:
     times: int | None = None
     #: whether what it says must match the schema
     schema: bool = True
+
+
+def build_stub(schema: Schema, arguments: dict[str, Any]) -> Stub:
+    """The stub that the arguments of the verb `stub` ask for.
+
+    Raises UnknownNameError, ValueError, and SchemaViolation for a value the schema does not
+    promise.
+    """
+    command = check_name("command", arguments["command"], schema.commands)
+    times, checked = arguments.get("times"), arguments.get("schema", True)
+    if times is not None and times < 1:
+        raise ValueError(f"times is at least 1, got {times}")
+    stub = Stub(command, "value", arguments.get("number", 0), times=times, schema=checked)
+    if "desc" in arguments:
+        stub.kind, stub.error = "error", (arguments.get("class", "GenericError"), arguments["desc"])
+    elif "function" in arguments:
+        stub.kind = check_name("function of a stub", arguments["function"], ("call", "wrap"))
+    else:
+        stub.value = arguments.get("return", {})
+        if checked:
+            check_reply(schema, command, stub.value)
+    return stub
 
 
 class MachineStubs:
@@ -59,17 +81,21 @@ class MachineStubs:
         self._call = call
         self._complain = complain
         self._stubs: list[Stub] = []
+        self._last = 0
         self._note = note
         #: replies to come that need not match the schema
         self._free: Counter[str] = Counter()
 
-    def add(self, stub: Stub) -> None:
+    def add(self, stub: Stub) -> int:
         """Answer with `stub` from now on: those with a count first, in order, then the newest."""
+        stub.number = stub.number or self._last + 1
+        self._last = max(self._last, stub.number)
         self._stubs.append(stub)
+        return stub.number
 
-    def remove(self, id: int) -> None:
+    def remove(self, number: int) -> None:
         """Take a stub back; harmless if it is used up."""
-        self._stubs = [stub for stub in self._stubs if stub.id != id]
+        self._stubs = [stub for stub in self._stubs if stub.number != number]
 
     def excused(self, entry: Entry) -> bool:
         """Whether this reply need not match the schema."""
@@ -85,17 +111,17 @@ class MachineStubs:
         stub = self._next(info.name)
         if stub is None:
             return model()
-        self._note("stub", stub.command, number=stub.id)
+        self._note("stub", stub.command, number=stub.number)
         if stub.kind == "error":
             raise error_of_class(*stub.error)
         if stub.kind == "value":
             return self._said(stub, stub.value)
         if stub.kind == "call":
-            return self._told(stub, self._call(stub.id, arguments, None))
+            return self._told(stub, self._call(stub.number, arguments, None))
         value = model()
         if not isinstance(value, Deferred):
             value = {} if value is None else value
-            return self._told(stub, self._call(stub.id, arguments, value))
+            return self._told(stub, self._call(stub.number, arguments, value))
         outer = Deferred()
 
         def modelled(done: Deferred) -> None:
@@ -103,7 +129,7 @@ class MachineStubs:
                 outer.fail(done.error)
                 return
             try:
-                told = self._told(stub, self._call(stub.id, arguments, done.value))
+                told = self._told(stub, self._call(stub.number, arguments, done.value))
             except QapiError as error:
                 outer.fail(error)
                 return
@@ -120,7 +146,7 @@ class MachineStubs:
             assert stub.times is not None
             stub.times -= 1
             if stub.times <= 0:
-                self.remove(stub.id)
+                self.remove(stub.number)
             return stub
         return mine[-1] if mine else None
 
@@ -166,11 +192,8 @@ def _pass_on(value: Any, outer: Deferred) -> None:
 class Stubs:
     """The tester's half: `vm.stubs`."""
 
-    def __init__(
-        self, schema: Schema, send: Callable[..., Any], verifier: Verifier | None = None
-    ) -> None:
+    def __init__(self, send: Callable[..., Any], verifier: Verifier) -> None:
         self._verifier = verifier
-        self._schema = schema
         #: hands a verb and its parameters to the machine
         self.send = send
         self._numbers = count(1)
@@ -194,17 +217,15 @@ class Stubs:
         Raises UnknownNameError, and SchemaViolation for a value the schema does not promise;
         `schema=False` lets anything through.
         """
-        self._check_name(command)
         if isinstance(answer, QapiError) and error is None:
             error = answer
         if error is not None:
-            return self._add(command, "error", error=_error(error), times=times)
+            kind, desc = _error(error)
+            return self._add(command, class_=kind, desc=desc, times=times, schema=schema)
         if callable(answer):
-            return self._add(command, "call", answer, times=times, schema=schema)
+            return self._add(command, answer, function="call", times=times, schema=schema)
         value = {} if answer is None else answer
-        if schema:
-            check_reply(self._schema, command, value)
-        return self._add(command, "value", value=value, times=times, schema=schema)
+        return self._add(command, return_=value, times=times, schema=schema)
 
     def wrap(
         self,
@@ -215,8 +236,7 @@ class Stubs:
         schema: bool = True,
     ) -> int:
         """Let the model answer, and `function(arguments, value)` make the reply of it."""
-        self._check_name(command)
-        return self._add(command, "wrap", function, times=times, schema=schema)
+        return self._add(command, function, function="wrap", times=times, schema=schema)
 
     def once(self, command: str, answer: Any = None, **settings: Any) -> int:
         """`replace` for the next time only."""
@@ -228,9 +248,8 @@ class Stubs:
 
     def remove(self, number: int) -> None:
         """Take a stub back."""
-        self.send("stub-remove", id=number)
-        if self._verifier is not None:
-            self._verifier.disarm("stub", number)
+        self.send("remove-stub", number=number)
+        self._verifier.disarm("stub", number)
 
     def clear(self) -> None:
         """Take all of them back."""
@@ -242,33 +261,17 @@ class Stubs:
         function = self._functions[number]
         return function(arguments) if value is None else function(arguments, value)
 
-    def _check_name(self, command: str) -> None:
-        if command not in self._schema.commands:
-            raise UnknownNameError("command", command, self._schema.commands)
-
-    def _add(
-        self,
-        command: str,
-        kind: str,
-        function: Callable[..., Any] | None = None,
-        **members: Any,
-    ) -> int:
-        times = members.get("times")
-        if times is not None and times < 1:
-            raise ValueError(f"times is at least 1, got {times}")
+    def _add(self, command: str, answer: Callable[..., Any] | None = None, **given: Any) -> int:
         number = next(self._numbers)
-        if function is not None:
-            self._functions[number] = function
+        if answer is not None:
+            self._functions[number] = answer
+        self.send("stub", command=command, number=number, **given)
         self._added.append(number)
-        self.send("stub-add", id=number, command=command, kind=kind, **members)
-        if self._verifier is not None:
-            self._verifier.arm("stub", number, command, times or 1)
+        self._verifier.arm("stub", number, command, given["times"] or 1)
         return number
 
 
-def _error(error: str | tuple[str, str] | QapiError) -> list[str]:
+def _error(error: str | tuple[str, str] | QapiError) -> tuple[str, str]:
     if isinstance(error, QapiError):
-        return [error.error_class, error.desc]
-    if isinstance(error, str):
-        return ["GenericError", error]
-    return list(error)
+        return error.error_class, error.desc
+    return ("GenericError", error) if isinstance(error, str) else error

@@ -1,28 +1,27 @@
-"""The synchronous API: the same handle, its loop in a thread, its methods without await."""
+"""The synchronous API: the same handle, its loop in a thread, its methods without await.
+
+The methods are made from those of `FakeQemu` (`generated.SyncMethods`, by
+scripts/make_testing_api); what starts, stops and owns the thread is here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from fakeqemu.journal import Entry, Journal
-from fakeqemu.model.events import Event
-from fakeqemu.profile import Profile
 from fakeqemu.testing.faults.api import FaultsApi
 from fakeqemu.testing.machine.fake import FakeQemu
-from fakeqemu.testing.machine.guest import GuestApi
+from fakeqemu.testing.machine.generated import GuestApi, SyncMethods
 from fakeqemu.testing.machine.pair import pair
-from fakeqemu.testing.machine.stubs import Stubs
-from fakeqemu.testing.machine.verification import Verifier
 from fakeqemu.testing.runners.thread import LoopThread
 
+T = TypeVar("T")
 #: how much longer than the machine's own deadline its thread may take, in seconds
 _GRACE = 5.0
 
 
-class SyncFakeQemu:
+class SyncFakeQemu(SyncMethods):
     """One machine for tests that are not asynchronous. Use it with `with`, or `start`, `stop`.
 
     `runner` is "thread" (the machine itself is in the thread), "process" or "fork"; all other
@@ -44,14 +43,18 @@ class SyncFakeQemu:
         #: where its handle lives, alone or with others
         self._thread = thread
         self._running = False
+        #: what it is and what reports call it, as in `FakeQemu`
+        self.profile = self._handle.profile
+        self.name = self._handle.name
+        self.seed = self._handle.seed
+        self.strict = self._handle.strict
+        self.verifier = self._handle.verifier
         #: what goes wrong with this machine
-        self.faults = FaultsApi(
-            self._handle.profile, self._call, self._handle.seed, self._handle.verifier
-        )
+        self.faults = FaultsApi(self._call, self.verifier)
         #: what the guest does by itself, and how it reacts
         self.guest = GuestApi(self._call)
         #: answers in place of the model's
-        self.stubs: Stubs = self._handle.stubs
+        self.stubs = self._handle.stubs
         self.stubs.send = self._call
 
     @staticmethod
@@ -127,156 +130,21 @@ class SyncFakeQemu:
         else:
             self.stop_now()
 
-    # -- as FakeQemu -------------------------------------------------------------------------
-
-    @property
-    def profile(self) -> Profile:
-        """The QEMU version it is."""
-        return self._handle.profile
-
-    @property
-    def name(self) -> str:
-        """What reports and pages call it."""
-        return self._handle.name
-
-    @property
-    def seed(self) -> int:
-        """For whatever is left to chance."""
-        return self._handle.seed
-
-    @property
-    def strict(self) -> bool:
-        """Whether `stop` complains."""
-        return self._handle.strict
-
-    @property
-    def events(self) -> list[Event]:
-        """Every event since the start."""
-        return self._handle.events
-
-    @property
-    def journal(self) -> Journal:
-        """Everything that happened."""
-        return self._handle.journal
-
-    @property
-    def stderr(self) -> Any:
-        """What went to standard error."""
-        return self._handle.stderr
-
-    @property
-    def boot_log(self) -> list[Entry]:
-        """The steps of the start."""
-        return self._handle.boot_log
-
-    @property
-    def socket_path(self) -> str:
-        """Where the QMP socket listens."""
-        return self._handle.socket_path
-
-    @property
-    def migration_uri(self) -> str:
-        """An address of the machine's own to be migrated to."""
-        return self._handle.migration_uri
-
-    @property
-    def directory(self) -> Path:
-        """A directory of the machine's own, gone when it stops."""
-        return self._handle.directory
-
-    @property
-    def deadline(self) -> float:
-        """Seconds that anything here may take."""
-        return self._handle.deadline
-
-    @deadline.setter
-    def deadline(self, seconds: float) -> None:
-        self._handle.deadline = seconds
-
-    @property
-    def verifier(self) -> Verifier:
-        """Mistakes of the code under test, and what is expected of it."""
-        return self._handle.verifier
-
-    @property
-    def exit_code(self) -> int | None:
-        """What the machine left with."""
-        return self._handle.exit_code
-
-    def qmp(
-        self, command: str, arguments: dict[str, Any] | None = None, /, **keywords: Any
-    ) -> Any:
-        """Run a QMP command; its `return`. Raises QmpError."""
-        return self._run(self._handle.qmp(command, arguments, **keywords))
-
-    def hmp(self, line: str) -> str:
-        """Run a line of the human monitor."""
-        return str(self._run(self._handle.hmp(line)))
-
-    def wait_event(self, name: str, **data: Any) -> Event:
-        """The first event `name` with these members of `data`."""
-        event: Event = self._run(self._handle.wait_event(name, **data))
-        return event
-
-    def wait_for(self, kind: str, name: str | None = None, **data: Any) -> Entry:
-        """The first entry of the journal of this kind, name and data."""
-        entry: Entry = self._run(self._handle.wait_for(kind, name, **data))
-        return entry
-
-    def wait_exit(self) -> int:
-        """Wait until the machine ends by itself; its exit code."""
-        return int(self._run(self._handle.wait_exit()))
-
-    def send_event(self, name: str, data: dict[str, Any] | None = None) -> None:
-        """Have the machine send an event now."""
-        self._in_thread(lambda: self._handle.send_event(name, data))
-
-    def expect(
-        self, command: str, arguments: dict[str, Any] | None = None, times: int | None = None
-    ) -> None:
-        """`command` has to have come by the end."""
-        self._handle.expect(command, arguments, times)
-
-    def complaints(self, **what: bool) -> str | None:
-        """What is wrong so far; see `FakeQemu.complaints`."""
-        return self._handle.complaints(**what)
-
-    def now(self) -> float:
-        """Seconds on the machine's clock."""
-        return float(self._in_thread(self._handle.now))
-
-    def advance(self, seconds: float) -> None:
-        """Move a virtual clock."""
-        self._run(self._handle.advance(seconds))
-
-    def jump(self) -> bool:
-        """Move a virtual clock to the next timer."""
-        return bool(self._run(self._handle.jump()))
-
-    def run_until_idle(self, limit: int = 100_000) -> int:
-        """Move a virtual clock until no timer is left."""
-        return int(self._run(self._handle.run_until_idle(limit)))
-
-    def run_until(self, kind: str, name: str | None = None, **data: Any) -> Entry:
-        """Jump until the journal has an entry of this kind, name and data; that entry."""
-        entry: Entry = self._run(self._handle.run_until(kind, name, **data))
-        return entry
-
     # -- inside ------------------------------------------------------------------------------
 
-    def _run(self, work: Any) -> Any:
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if self._thread is None or not self._running:
             work.close()
             raise RuntimeError("the machine is not started: use `with` or start() first")
         return self._thread.run(work, self._handle.deadline + _GRACE)
 
-    def _in_thread(self, function: Callable[[], Any]) -> Any:
-        async def work() -> Any:
+    def _in_thread(self, function: Callable[[], T]) -> T:
+        async def work() -> T:
             return function()
 
         return self._run(work())
 
-    def _call(self, verb: str, **parameters: Any) -> Any:
+    def _call(self, verb: str, /, **parameters: Any) -> Any:
         return self._in_thread(lambda: self._handle._call(verb, **parameters))
 
     def _started(self) -> None:

@@ -26,10 +26,10 @@ from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.qapi.validate import SchemaViolation
 from fakeqemu.testing.machine.monitor_socketpair import SocketpairMonitor
-from fakeqemu.testing.runners.controller import MachineController
+from fakeqemu.testing.verbs.controller import MachineController
 
 #: verbs that move the clock
-TIME_VERBS = frozenset({"advance", "jump", "run-until-idle", "settle"})
+TIME_VERBS = frozenset({"advance", "catch-up", "jump", "run-until-idle", "settle"})
 
 
 class Listener(Protocol):
@@ -92,10 +92,10 @@ class Runner(Protocol):
     async def start(self) -> None:
         """Boot. Raises StartupError."""
 
-    async def ask(self, verb: str, **parameters: Any) -> Any:
-        """Do a verb of the engine and wait for what it says."""
+    async def ask(self, verb: str, /, **parameters: Any) -> Any:
+        """Do a verb of `testing.verbs.table` and wait for what it says."""
 
-    def call(self, verb: str, **parameters: Any) -> Any:
+    def call(self, verb: str, /, **parameters: Any) -> Any:
         """Do a verb that needs no waiting for the tester's loop."""
 
     @property
@@ -144,7 +144,6 @@ class InProcessRunner:
         vm.on_exit.append(self._exiting)
         self._controller = MachineController(
             vm,
-            adapter,
             call=spec.listener.answer_call,
             complain=spec.listener.violation_found,
             check=spec.check,
@@ -170,7 +169,7 @@ class InProcessRunner:
             self._monitor = SocketpairMonitor(vm, adapter)
             self.client_side = self._monitor.client_side
 
-    async def ask(self, verb: str, **parameters: Any) -> Any:
+    async def ask(self, verb: str, /, **parameters: Any) -> Any:
         """Do a verb and wait for what it says."""
         value = self.call(verb, **parameters)
         if not isinstance(value, Deferred):
@@ -193,7 +192,7 @@ class InProcessRunner:
         value.then(done)
         return await future
 
-    def call(self, verb: str, **parameters: Any) -> Any:
+    def call(self, verb: str, /, **parameters: Any) -> Any:
         """Do a verb."""
         if self._controller is None:
             raise RuntimeError("the machine is not started: use `async with` or await it first")

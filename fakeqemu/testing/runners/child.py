@@ -21,7 +21,8 @@ from fakeqemu.model.events import Event
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import error_of_class
 from fakeqemu.testing.machine.monitor_socketpair import SocketpairMonitor
-from fakeqemu.testing.runners.controller import MachineController
+from fakeqemu.testing.runners.errors import to_plain
+from fakeqemu.testing.verbs.controller import MachineController
 
 
 def attach(channel: int, client: int | None, *, check: bool = True) -> Callable[[Machine], None]:
@@ -53,7 +54,6 @@ class Agent:
         self._link = Link(host.loop, SocketEnd(sock), self._input, self._ended)
         self._controller = MachineController(
             vm,
-            host.loop,
             call=self._call_tester,
             complain=lambda violation: self._tell({"violation": str(violation)}),
             check=check,
@@ -96,7 +96,7 @@ class Agent:
         try:
             value = self._controller.call(message["verb"], message["parameters"])
         except Exception as error:
-            self._tell({"id": number, "error": [type(error).__name__, str(error)]})
+            self._tell({"id": number, "error": to_plain(error)})
             return
         if not isinstance(value, Deferred):
             self._tell({"id": number, "value": value})
@@ -104,7 +104,7 @@ class Agent:
 
         def done(finished: Deferred) -> None:
             if finished.error is not None:
-                self._tell({"id": number, "error": ["QapiError", str(finished.error)]})
+                self._tell({"id": number, "error": to_plain(finished.error)})
             else:
                 self._tell({"id": number, "value": finished.value})
 

@@ -27,6 +27,7 @@ from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.validate import SchemaViolation
 from fakeqemu.testing.clock.timekeeper import ClockError
 from fakeqemu.testing.runners.base import Spec
+from fakeqemu.testing.runners.errors import from_plain
 
 #: how long a machine that was asked to leave may take, in seconds
 _LEAVE = 5.0
@@ -120,7 +121,7 @@ class SubprocessRunner:
         self._loop.add_reader(self._sock.fileno(), self._readable)
         await self._ready
 
-    async def ask(self, verb: str, **parameters: Any) -> Any:
+    async def ask(self, verb: str, /, **parameters: Any) -> Any:
         """Do a verb and wait for what it says."""
         assert self._loop is not None
         number = self._send(verb, parameters)
@@ -132,9 +133,9 @@ class SubprocessRunner:
         finally:
             self._waiting.pop(number, None)
 
-    def call(self, verb: str, **parameters: Any) -> Any:
+    def call(self, verb: str, /, **parameters: Any) -> Any:
         """Do a verb, blocking."""
-        if verb == "fault-do" and parameters.get("what") in ("resume", "remove"):
+        if verb in ("continue-process", "remove-fault"):
             self._wake()
         number = self._send(verb, parameters)
         self._done[number] = {}
@@ -285,10 +286,7 @@ class SubprocessRunner:
     def _outcome(self, message: dict[str, Any]) -> Any:
         if "error" not in message:
             return message["value"]
-        kind, text = message["error"]
-        if kind == "ClockError":
-            raise ClockError(text)
-        raise RuntimeError(f"{kind}: {text}")
+        raise from_plain(message["error"])
 
     def _hang_up(self) -> None:
         if self._sock is None:

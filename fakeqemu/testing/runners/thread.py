@@ -106,13 +106,13 @@ class ThreadRunner:
         """Boot. Raises StartupError."""
         await asyncio.wrap_future(self._thread.submit(self._inner.start()))
 
-    async def ask(self, verb: str, **parameters: Any) -> Any:
+    async def ask(self, verb: str, /, **parameters: Any) -> Any:
         """Do a verb and wait for what it says."""
         return await asyncio.wrap_future(
             self._thread.submit(self._inner.ask(verb, **parameters))
         )
 
-    def call(self, verb: str, **parameters: Any) -> Any:
+    def call(self, verb: str, /, **parameters: Any) -> Any:
         """Do a verb, blocking."""
         return self._thread.call(
             lambda: self._inner.call(verb, **parameters), self._spec.deadline

@@ -1,17 +1,11 @@
-"""The known hangs and surprises by name, each made of faults; docs/scenarios tells the stories.
-
-A name may be a fault's or a scenario's. Parameters given with a scenario's name go to each of
-its faults that has such a parameter.
-"""
+"""The known hangs and surprises by name, each made of faults; docs/scenarios tells the stories."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
 from fakeqemu.testing.faults.model import (
-    FAULTS,
     Coalesce,
     Delay,
     Exit,
@@ -25,9 +19,7 @@ from fakeqemu.testing.faults.model import (
     StaleEvent,
     StopProcess,
     WrongId,
-    make_fault,
 )
-from fakeqemu.testing.names import check_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +70,3 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "ignore-sigterm": Scenario("the process does not heed SIGTERM", (IgnoreSigterm(),)),
 }
-
-
-def faults_named(name: str, parameters: Mapping[str, Any]) -> list[Fault]:
-    """The faults that a fault's or scenario's name stands for. Raises UnknownNameError."""
-    if name in SCENARIOS and (name not in FAULTS or not parameters):
-        return [_adapted(name, fault, parameters) for fault in SCENARIOS[name].faults]
-    check_name("fault or scenario", name, {*FAULTS, *SCENARIOS})
-    return [make_fault(name, parameters)]
-
-
-def _adapted(name: str, fault: Fault, parameters: Mapping[str, Any]) -> Fault:
-    given = {key.replace("-", "_"): value for key, value in parameters.items()}
-    everywhere = {field.name for each in SCENARIOS[name].faults for field in fields(each)}
-    for key in given:
-        check_name(f"parameter of scenario {name!r} called", key, everywhere)
-    own = {field.name for field in fields(fault)}
-    if not given:
-        return fault
-    # through make_fault, for its checks
-    checked = make_fault(fault.name, {key: v for key, v in given.items() if key in own})
-    return replace(fault, **{key: getattr(checked, key) for key in given if key in own})

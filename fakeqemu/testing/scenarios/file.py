@@ -14,7 +14,7 @@
 
     [[stages]]
     when = { migration-pass = 3 }
-    then = ["drop-channel", { event = "WATCHDOG", data = { action = "none" } }]
+    then = ["drop-channels", { event = "WATCHDOG", data = { action = "none" } }]
 
 What is wrong is told with the file, the place in it and the nearest name that would be right,
 before anything starts.
@@ -28,16 +28,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.migration.transfer.model import Workload
 from fakeqemu.profile import Profile
-from fakeqemu.testing.faults.injector import Faults
-from fakeqemu.testing.faults.model import Fault, check_fault
-from fakeqemu.testing.machine.guest import guest_does, manners_of, workload_members
+from fakeqemu.testing.machine.guest import check_guest
 from fakeqemu.testing.names import check_name
 from fakeqemu.testing.read_file import read_toml
-from fakeqemu.testing.scenarios.catalog import SCENARIOS, faults_named
-from fakeqemu.testing.scenarios.stages import Stage, Stages, check_stage
+from fakeqemu.testing.scenarios.catalog import SCENARIOS
+from fakeqemu.testing.scenarios.stages import Stage, build_stage
 from fakeqemu.testing.scenarios.toml_lines import located
+from fakeqemu.testing.verbs.table import Prepared, prepare
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
@@ -54,20 +52,20 @@ class ScenarioError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ScenarioFile:
-    """What a file says, checked as far as it can be without a profile."""
+    """What a file says; names are checked once it is known which version they are for."""
 
     path: str
     profile: str | None = None
     #: QEMU options that come before those given elsewhere
     options: tuple[str, ...] = ()
     seed: int = 0
-    #: each with its place in the file
-    faults: tuple[tuple[str, Fault], ...] = ()
+    #: verbs for the guest and for faults: place in the file, verb, arguments
+    verbs: tuple[tuple[str, str, Mapping[str, Any]], ...] = ()
     stages: tuple[Stage, ...] = ()
-    #: what a migration has to carry, as members of Workload
-    guest: Mapping[str, int] = field(default_factory=dict)
-    #: how the guest reacts to what the host asks
-    manners: Mapping[str, Any] = field(default_factory=dict)
+    #: by profile, the verbs with their arguments built
+    _prepared: dict[str, list[Prepared]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @staticmethod
     def load(path: str | Path) -> ScenarioFile:
@@ -86,30 +84,28 @@ class ScenarioFile:
 
     def check(self, profile: Profile) -> None:
         """Whether the version has all it names. Raises ScenarioError."""
-        for place, fault in self.faults:
+        if profile.name in self._prepared:
+            return
+        prepared = []
+        for place, verb, arguments in self.verbs:
             with _at(self.path, place):
-                check_fault(fault, profile)
+                prepared.append(prepare(verb, arguments, profile))
         for stage in self.stages:
             with _at(self.path, stage.place):
-                check_stage(stage, profile)
+                stage.actions(profile)
+        self._prepared[profile.name] = prepared
 
     def apply(self, vm: Machine) -> None:
         """Make it happen to a machine that has not booted. Raises ScenarioError."""
+        from fakeqemu.testing.verbs.controller import MachineController
+
         self.check(vm.profile)
-        if self.guest:
-            # read when a migration begins
-            setattr(vm, "guest_workload", Workload(**self.guest))  # noqa: B010
-        if self.manners:
-            guest_does(vm, "behave", self.manners)
-        faults = Faults.of(vm)
-        faults.seed = self.seed
-        for place, fault in self.faults:
-            with _at(self.path, place):
-                faults.add(fault)
-        stages = Stages(faults)
+        controller = MachineController(vm)
+        controller.set_seed(self.seed)
+        for prepared in self._prepared[vm.profile.name]:
+            controller.carry_out(prepared)
         for stage in self.stages:
-            with _at(self.path, stage.place):
-                stages.lay(stage)
+            controller.stage(stage)
 
 
 def load_scenario(path: str | Path, seed: int | None = None) -> ScenarioFile:
@@ -122,24 +118,21 @@ def parse(data: Mapping[str, Any], path: str) -> ScenarioFile:
     for key in data:
         with _at(path, key):
             check_name("key", key, _KEYS)
-    faults: list[tuple[str, Fault]] = []
+    verbs: list[tuple[str, str, Mapping[str, Any]]] = []
+    with _at(path, "guest"):
+        if not isinstance(data.get("guest", {}), dict):
+            raise ValueError("must be a table")
+        verbs += [("guest", *each) for each in check_guest(data.get("guest")).items()]
     for number, table in enumerate(tables(data, "faults", path), 1):
         place = f"faults[{number}]"
         with _at(path, place):
             if "name" not in table:
                 raise ValueError("a fault needs a name")
             parameters = {key: value for key, value in table.items() if key != "name"}
-            faults += [(place, each) for each in faults_named(table["name"], parameters)]
+            verbs.append((place, "fault", {"name": table["name"], "parameters": parameters}))
     stages: list[Stage] = []
     for number, table in enumerate(tables(data, "stages", path), 1):
-        place = f"stages[{number}]"
-        with _at(path, place):
-            stages.append(_stage(table, place))
-    with _at(path, "guest"):
-        if not isinstance(data.get("guest", {}), dict):
-            raise ValueError("must be a table")
-        guest = workload_members(data.get("guest"))
-        manners = manners_of(data.get("guest"))
+        stages.append(parse_stage(table, path, f"stages[{number}]"))
     with _at(path, "options"):
         options = strings(data.get("options", []))
     profile = data.get("profile")
@@ -149,30 +142,13 @@ def parse(data: Mapping[str, Any], path: str) -> ScenarioFile:
     seed = data.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise ScenarioError(f"{path}: seed: not a whole number: {seed!r}")
-    return ScenarioFile(
-        path, profile, tuple(options), seed, tuple(faults), tuple(stages), guest, manners
-    )
+    return ScenarioFile(path, profile, tuple(options), seed, tuple(verbs), tuple(stages))
 
 
 def parse_stage(table: Mapping[str, Any], path: str, place: str) -> Stage:
     """A stage from TOML's values. Raises ScenarioError."""
     with _at(path, place):
-        return _stage(table, place)
-
-
-def _stage(table: Mapping[str, Any], place: str) -> Stage:
-    for key in table:
-        check_name("key", key, ("when", "then", "skip", "times"))
-    when, then = table.get("when"), table.get("then")
-    if not isinstance(when, dict):
-        raise ValueError("when must be a table such as { migration-pass = 3 }")
-    if isinstance(then, str | dict):
-        then = [then]
-    if not isinstance(then, list):
-        raise ValueError("then must be a list of actions")
-    times = table.get("times", 1)
-    # 0 stands for "each time": TOML has no null
-    return Stage(when, tuple(then), int(table.get("skip", 0)), times or None, place)
+        return build_stage(table, place)
 
 
 def strings(value: Any) -> list[str]:

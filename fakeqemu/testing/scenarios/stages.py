@@ -1,27 +1,25 @@
 """Staged behaviour: when the machine does this, that happens.
 
 A trigger is looked for in the journal, so anything that is written down there can be one. What
-follows happens when the machine has finished what it was at, never in its middle.
+happens are verbs of `testing.verbs.table`, when the machine has finished what it was at, never in
+its middle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.validate import SchemaViolation, check_event
-from fakeqemu.qmp.dispatch import dispatcher_of
-from fakeqemu.testing.faults.model import Exit, check_fault
-from fakeqemu.testing.machine.guest import check_verb, guest_does
 from fakeqemu.testing.names import check_name
+from fakeqemu.testing.verbs.table import VERBS, Prepared, prepare
 
 if TYPE_CHECKING:
     from fakeqemu.journal import Entry
     from fakeqemu.profile import Profile
-    from fakeqemu.testing.faults.injector import Faults
+    from fakeqemu.testing.verbs.controller import MachineController
 
 #: trigger -> the kind of journal entry whose name it gives
 TRIGGERS: Mapping[str, str] = {
@@ -32,9 +30,11 @@ TRIGGERS: Mapping[str, str] = {
     "runstate": "runstate",
     "phase": "phase",
     "fault": "fault",
-    # of the machine's clock, seconds since the stage was laid
+    # of the machine's clock, seconds since the stage was added
     "time": "",
 }
+#: what may happen: a word, or a table with one of these and the verb's arguments
+ACTIONS = tuple(name for name, verb in VERBS.items() if verb.stage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Stage:
 
     #: trigger -> name; {"migration-pass": 3}, {"time": 2.5}
     when: Mapping[str, Any]
-    #: what happens, in order: a word, or a table with one of ACTIONS and its parameters
+    #: what happens, in order
     then: tuple[Any, ...]
     #: let the trigger come so often first
     skip: int = 0
@@ -51,13 +51,41 @@ class Stage:
     times: int | None = 1
     #: where it was written, for messages
     place: str = ""
+    #: by profile, what happens as verbs with their arguments built
+    _actions: dict[str, tuple[Prepared, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def actions(self, profile: Profile) -> tuple[Prepared, ...]:
+        """What happens, checked and built once for a profile. Raises ValueError."""
+        if profile.name not in self._actions:
+            _check_trigger(self.when, profile)
+            if not self.then:
+                raise ValueError("then is empty")
+            self._actions[profile.name] = tuple(_action(each, profile) for each in self.then)
+        return self._actions[profile.name]
 
 
-def check_stage(stage: Stage, profile: Profile) -> None:
-    """Whether all it names is there. Raises ValueError."""
-    if len(stage.when) != 1:
-        raise ValueError(f"when takes one trigger, not {len(stage.when)}")
-    (trigger, value), = stage.when.items()
+def build_stage(table: Mapping[str, Any], place: str = "") -> Stage:
+    """A stage from what a file or the control socket says. Raises ValueError."""
+    for key in table:
+        check_name("key", key, ("when", "then", "skip", "times"))
+    when, then = table.get("when"), table.get("then")
+    if not isinstance(when, dict):
+        raise ValueError("when must be a table such as { migration-pass = 3 }")
+    if isinstance(then, str | dict):
+        then = [then]
+    if not isinstance(then, list):
+        raise ValueError("then must be a list of actions")
+    # 0 stands for "each time": TOML has no null
+    times = table.get("times", 1)
+    return Stage(when, tuple(then), int(table.get("skip", 0)), times or None, place)
+
+
+def _check_trigger(when: Mapping[str, Any], profile: Profile) -> None:
+    if len(when) != 1:
+        raise ValueError(f"when takes one trigger, not {len(when)}")
+    (trigger, value), = when.items()
     check_name("trigger", trigger, TRIGGERS)
     schema = profile.schema
     if trigger == "command":
@@ -72,143 +100,81 @@ def check_stage(stage: Stage, profile: Profile) -> None:
         not isinstance(value, int | float) or isinstance(value, bool) or value < 0
     ):
         raise ValueError(f"{trigger} takes a number, not {value!r}")
-    if not stage.then:
-        raise ValueError("then is empty")
-    for action in stage.then:
-        _check_action(action, profile)
 
 
-def _check_action(action: Any, profile: Profile) -> None:
-    name, value = _named(action)
-    check_name("action", name, ACTIONS)
-    if name == "event":
-        check_name("event", value, profile.schema.events)
-        _check_data(profile, value, _rest(action, "event").get("data"))
-    elif name == "command":
-        check_name("command", value, profile.schema.commands)
-    elif name == "guest":
-        check_verb(value, _rest(action, name) if isinstance(action, dict) else {})
-    elif name == "fault":
-        from fakeqemu.testing.scenarios.catalog import faults_named
-
-        for fault in faults_named(value, _rest(action, "fault")):
-            check_fault(fault, profile)
-
-
-def _check_data(profile: Profile, event: str, data: Any) -> None:
-    try:
-        check_event(profile.schema, event, data)
-    except SchemaViolation as violation:
-        raise ValueError(str(violation)) from None
-
-
-def _named(action: Any) -> tuple[str, Any]:
+def _action(action: Any, profile: Profile) -> Prepared:
+    """"exit", { exit = 5 } or { event = "STOP", data = {...} } as a verb with arguments."""
     if isinstance(action, str):
-        return action, None
-    if isinstance(action, dict):
-        for name in ACTIONS:
-            if name in action:
-                return name, action[name]
-        return next(iter(action), ""), None
-    raise ValueError(f"an action is a word or a table, not {action!r}")
+        return prepare(check_name("action", action, ACTIONS), {}, profile)
+    if not isinstance(action, dict):
+        raise ValueError(f"an action is a word or a table, not {action!r}")
+    # a fault's scope may say `command` and `event`, too: the first verb of the table counts
+    named = next((each for each in ACTIONS if each in action), next(iter(action), ""))
+    name = check_name("action", named, ACTIONS)
+    verb, given = VERBS[name], dict(action)
+    value = given.pop(name)
+    if verb.value:
+        arguments: dict[str, Any] = {verb.value: value}
+    elif value is True:
+        arguments = {}
+    else:
+        raise ValueError(f"{name} takes no value")
+    if verb.rest:
+        arguments[verb.rest] = given
+    else:
+        arguments |= given
+    return prepare(name, arguments, profile)
 
-
-def _rest(action: Any, name: str) -> dict[str, Any]:
-    return {key: value for key, value in action.items() if key != name}
-
-
-# -- what may happen -----------------------------------------------------------------------------
-
-
-def _fault(faults: Faults, value: Any, rest: dict[str, Any]) -> None:
-    faults.add(str(value), **rest)
-
-
-def _event(faults: Faults, value: Any, rest: dict[str, Any]) -> None:
-    faults.vm.events.emit(str(value), rest.get("data"))
-
-
-def _command(faults: Faults, value: Any, rest: dict[str, Any]) -> None:
-    try:
-        dispatcher_of(faults.vm).execute(str(value), rest.get("arguments"))
-    except QapiError as error:
-        faults.vm.journal.note("scenario", "refused", command=value, desc=error.desc)
-
-
-def _guest(faults: Faults, value: Any, rest: dict[str, Any]) -> None:
-    try:
-        guest_does(faults.vm, str(value), rest)
-    except QapiError as error:
-        faults.vm.journal.note("scenario", "refused", guest=value, desc=error.desc)
-
-
-def _exit(faults: Faults, value: Any, rest: dict[str, Any]) -> None:
-    faults.leave(Exit(code=value if isinstance(value, int) else 1, signal=rest.get("signal")))
-
-
-#: action -> what it does with (faults, its value, the rest of its table)
-ACTIONS: Mapping[str, Callable[[Faults, Any, dict[str, Any]], object]] = {
-    "fault": _fault,
-    "event": _event,
-    "command": _command,
-    "guest": _guest,
-    "exit": _exit,
-    "drop-channel": lambda faults, _value, _rest: faults.drop_channels(),
-    "drop-connection": lambda faults, _value, _rest: faults.drop_connections(),
-    "stop-process": lambda faults, value, _rest: faults.stop(value),
-    "continue-process": lambda faults, _value, _rest: faults.resume(),
-    "remove-socket": lambda faults, _value, _rest: faults.remove_sockets(),
-    "clear-faults": lambda faults, _value, _rest: faults.clear(),
-}
 
 @dataclass(slots=True)
-class _Laid:
+class _Armed:
     stage: Stage
     seen: int = 0
     done: int = 0
 
 
-@dataclass(slots=True)
 class Stages:
     """The stages of one machine, watching its journal."""
 
-    faults: Faults
-    _laid: list[_Laid] = field(default_factory=list)
+    def __init__(self, controller: MachineController) -> None:
+        self._controller = controller
+        self._armed: list[_Armed] = []
+        controller.vm.journal.listen(self._noted)
 
-    def __post_init__(self) -> None:
-        self.faults.vm.journal.listen(self._noted)
-
-    def lay(self, stage: Stage) -> None:
+    def add(self, stage: Stage) -> None:
         """Have it happen when its time comes. Raises ValueError."""
-        vm = self.faults.vm
-        check_stage(stage, vm.profile)
-        laid = _Laid(stage)
+        vm = self._controller.vm
+        stage.actions(vm.profile)
         if "time" in stage.when:
-            vm.call_later(round(stage.when["time"] * SECOND), lambda: self._do(laid))
+            delay = round(stage.when["time"] * SECOND)
+            vm.call_later(delay, lambda: carry_out(self._controller, stage))
         else:
-            self._laid.append(laid)
+            self._armed.append(_Armed(stage))
 
     def _noted(self, entry: Entry) -> None:
-        for laid in self._laid:
-            (trigger, value), = laid.stage.when.items()
+        for armed in self._armed:
+            stage = armed.stage
+            (trigger, value), = stage.when.items()
             if TRIGGERS[trigger] != entry.kind or str(value) != entry.name:
                 continue
-            laid.seen += 1
-            if laid.seen <= laid.stage.skip:
+            armed.seen += 1
+            if armed.seen <= stage.skip:
                 continue
-            if laid.stage.times is None or laid.done < laid.stage.times:
-                laid.done += 1
-                self.faults.soon(lambda laid=laid: self._do(laid))  # type: ignore[misc]
-
-    def _do(self, laid: _Laid) -> None:
-        if self.faults.vm.exit_code is None:
-            carry_out(self.faults, laid.stage)
+            if stage.times is None or armed.done < stage.times:
+                armed.done += 1
+                self._controller.faults.soon(
+                    lambda stage=stage: carry_out(self._controller, stage)  # type: ignore[misc]
+                )
 
 
-def carry_out(faults: Faults, stage: Stage) -> None:
-    """What a stage says happens now."""
-    faults.vm.journal.note("scenario", "stage", when=dict(stage.when))
-    for action in stage.then:
-        name, value = _named(action)
-        rest = _rest(action, name) if isinstance(action, dict) else {}
-        ACTIONS[name](faults, value, rest)
+def carry_out(controller: MachineController, stage: Stage) -> None:
+    """What a stage says happens now, if the machine lives."""
+    vm = controller.vm
+    if vm.exit_code is not None:
+        return
+    vm.journal.note("scenario", "stage", when=dict(stage.when))
+    for action in stage.actions(vm.profile):
+        try:
+            controller.carry_out(action)
+        except (QapiError, ValueError) as error:
+            vm.journal.note("scenario", "refused", action=action.verb, desc=str(error))

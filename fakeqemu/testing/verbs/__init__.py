@@ -1,0 +1,1 @@
+"""What a tester may do to a machine: one table, and what carries it out."""
