@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import actions, command, commands
 from fakeqemu.model.chardev import chardev as model, ringbuf
 from fakeqemu.model.chardev.chardev import ChardevOptions
 from fakeqemu.model.machine import Machine
@@ -61,12 +61,6 @@ def _returned(chardev: model.Chardev) -> Json:
     return {"pty": name.removeprefix("pty:")} if name.startswith("pty:") else {}
 
 
-@command("chardev-remove")
-def chardev_remove(vm: Machine, id: str) -> None:
-    """Take a character device away."""
-    model.remove_chardev(vm, id)
-
-
 @command("chardev-send-break")
 def chardev_send_break(vm: Machine, id: str) -> None:
     """Send a break; nobody here takes one."""
@@ -86,13 +80,16 @@ def ringbuf_read(vm: Machine, device: str, size: int, format: str = "utf8") -> s
     return ringbuf.ringbuf_read(vm, device, size, format)
 
 
-@command("query-yank")
-def query_yank(vm: Machine) -> list[Json]:
-    """YankInstance list."""
-    return vm.yank.instances()
+actions(
+    {
+        "chardev-remove": model.remove_chardev,
+        "yank": lambda vm, instances: vm.yank.yank(instances),
+    }
+)
 
 
-@command("yank")
-def yank(vm: Machine, instances: list[Json]) -> None:
-    """End the connections of the instances."""
-    vm.yank.yank(instances)
+commands(
+    {
+        "query-yank": lambda vm: vm.yank.instances(),
+    }
+)

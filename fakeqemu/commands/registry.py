@@ -13,18 +13,29 @@ Raise `QapiError` to refuse. `monitor=True` passes the calling monitor as keywor
 (None when there is none); `raw=True` passes all arguments as one keyword `arguments`, under
 the names the client used. A command that answers later returns a `Deferred`.
 
+What only passes on, or only refuses, is a row rather than a function:
+
+    commands({"query-dump": lambda vm: vm.dump.query()})
+    actions({"job-dismiss": lambda vm, id: dismiss(vm.block.jobs.get(id))})
+    refused({"xen-event-list": "Xen event channel emulation not enabled"})
+
 See qapi/qmp-registry.c: qmp_register_command(); qapi/qmp-dispatch.c: qmp_dispatch().
 """
 
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fakeqemu.commands.lazy_registry import Table
 from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.traits import Traits
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,6 +97,45 @@ def command(name: str, *, monitor: bool = False, raw: bool = False) -> Callable[
         return function
 
     return register
+
+
+def commands(
+    rows: Mapping[str, Callable[..., Any]], *, monitor: bool = False, raw: bool = False
+) -> None:
+    """Register commands that only pass on: name -> what is called, as `command` has it."""
+    for name, function in rows.items():
+        COMMANDS.register(name, Command(name, function, monitor, raw))
+
+
+def actions(
+    rows: Mapping[str, Callable[..., Any]], *, monitor: bool = False, raw: bool = False
+) -> None:
+    """The same for commands whose reply is `{}`, whatever is returned."""
+    commands(
+        {name: _without_value(function) for name, function in rows.items()},
+        monitor=monitor,
+        raw=raw,
+    )
+
+
+def _without_value(function: Callable[..., Any]) -> Callable[..., None]:
+    @wraps(function)
+    def act(vm: Machine, **keywords: Any) -> None:
+        function(vm, **keywords)
+
+    return act
+
+
+def refused(rows: Mapping[str, str | Callable[[Traits], str]]) -> None:
+    """Register commands that only refuse: name -> QEMU's text, or the trait that has it."""
+    commands({name: _refusal(text) for name, text in rows.items()})
+
+
+def _refusal(text: str | Callable[[Traits], str]) -> Callable[..., None]:
+    def refuse(vm: Machine, **_: Any) -> None:
+        raise QapiError(text if isinstance(text, str) else text(vm.profile.traits))
+
+    return refuse
 
 
 def keyword_of(member: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import actions, command, commands
 from fakeqemu.formats.image import png, ppm
 from fakeqemu.formats.rfb import NONE
 from fakeqemu.model.machine import Machine
@@ -96,12 +96,6 @@ def expire_password(
     found.expires = None if time == "never" else since + (expires or 0)
 
 
-@command("change-vnc-password")
-def change_vnc_password(vm: Machine, password: str) -> None:
-    """Change the first VNC display's password."""
-    set_vnc_password(vm, None, password)
-
-
 @command("client_migrate_info")
 def client_migrate_info(vm: Machine, protocol: str, **_: Any) -> None:
     """Tell SPICE clients where to go."""
@@ -145,12 +139,6 @@ def _add_to_chardev(vm: Machine, name: str, fd: int) -> None:
         raise QapiError(f"protocol '{name}' failed to add client")
 
 
-@command("query-display-options")
-def query_display_options(vm: Machine) -> Json:
-    """DisplayOptions."""
-    return dict(vm.configuration.display) or {"type": "none"}
-
-
 @command("display-reload")
 def display_reload(vm: Machine, type: str, tls_certs: bool = False) -> None:
     """Read certificates anew; there never are any."""
@@ -171,12 +159,6 @@ def display_update(vm: Machine, type: str, addresses: list[Json] | None = None) 
         raise QapiError("Can not find vnc display")
     if addresses is not None:
         display.update(addresses)
-
-
-@command("query-mice")
-def query_mice(vm: Machine) -> list[Json]:
-    """MouseInfo list."""
-    return guest_input.mice(vm)
 
 
 @command("send-key")
@@ -259,3 +241,18 @@ def _direction(values: Json) -> Json:
     mixing = values.get("mixing-engine", True)
     implied = {} if mixing else {"fixed-settings": False, "voices": _VOICES_WITHOUT_MIXING}
     return {**_DIRECTION, **implied, **values}
+
+
+actions(
+    {
+        "change-vnc-password": lambda vm, password: set_vnc_password(vm, None, password),
+    }
+)
+
+
+commands(
+    {
+        "query-display-options": lambda vm: dict(vm.configuration.display) or {"type": "none"},
+        "query-mice": guest_input.mice,
+    }
+)

@@ -201,7 +201,9 @@ class Log:
     def passed(self, function: Callable[..., Any], keywords: Mapping[str, Any]) -> None:
         """`function` is called with these keywords: what it never loads it does not read."""
         import dis
+        import inspect
 
+        function = inspect.unwrap(function)
         code = function.__code__
         parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         loaded = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dis
 import inspect
-import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fakeqemu.boot.cmdline.commandline import HANDLERS
+from fakeqemu.boot.cmdline.commandline import HANDLERS, ToConfiguration, ToGroup, ToMachine
 from fakeqemu.boot.cmdline.options import HELP_OPTIONS, VERSION_OPTION
 from fakeqemu.commands.registry import COMMANDS, keyword_of
 from fakeqemu.configuration import Configuration
@@ -75,6 +75,12 @@ def option_attributes(name: str) -> frozenset[str]:
     handler = HANDLERS.get(name)
     if handler is None:
         return frozenset({"other"})
+    if isinstance(handler, ToConfiguration):
+        return frozenset({handler.attribute})
+    if isinstance(handler, ToMachine):
+        return frozenset({"machine_options"})
+    if isinstance(handler, ToGroup):
+        return frozenset({_GROUPS[handler.group]} if handler.group in _GROUPS else ())
     return frozenset(_touched(handler))
 
 
@@ -160,15 +166,13 @@ def unnamed_arguments(profile: Profile) -> list[str]:
         command = COMMANDS.get(name)
         if command is None or command.raw:
             continue
-        tree = ast.parse(textwrap.dedent(inspect.getsource(command.function))).body[0]
-        assert isinstance(tree, ast.FunctionDef)
-        if tree.args.kwarg is not None:
+        function = inspect.unwrap(command.function)
+        code = function.__code__
+        if code.co_flags & inspect.CO_VARKEYWORDS:
             continue
         loaded = {
-            node.id
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-        }
+            each.argval for each in dis.get_instructions(code) if each.opname.startswith("LOAD_")
+        } | set(code.co_cellvars)
         found += [
             f"{name} {member.name}"
             for member in info.arg_type.members

@@ -2,17 +2,19 @@
 
 Handlers live in `options_machine`, `options_process` and `options_devices`; `options` walks.
 A handler gets the walk's state and the option's argument ("" for a flag) and records; most
-judging happens later, at the boot step where QEMU judges. An option of the profile without a
-handler is accepted and kept in `Configuration.other`.
+judging happens later, at the boot step where QEMU judges. Options that only store are rows of
+`ToGroup`, `ToConfiguration` and `ToMachine`. An option of the profile without a handler is
+accepted and kept in `Configuration.other`.
 
 See system/vl.c: qemu_init(); qemu-options.hx.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from fakeqemu.boot.cmdline.error_report import Exit, Messages
 from fakeqemu.boot.cmdline.option_groups import Groups
@@ -129,6 +131,51 @@ class CommandLine:
 
 Handler = Callable[[CommandLine, str], None]
 
+#: in a row: the option's own argument
+ARGUMENT: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class ToGroup:
+    """An option whose argument is parsed into an option group."""
+
+    group: str
+    #: whether the group's implied key holds
+    implied: bool = True
+    #: what is parsed in place of the option's argument
+    text: object = ARGUMENT
+
+    def __call__(self, line: CommandLine, text: str) -> None:
+        """Parse it."""
+        parsed = text if self.text is ARGUMENT else str(self.text)
+        line.opts(self.group, parsed, implied=self.implied)
+
+
+@dataclass(frozen=True, slots=True)
+class ToConfiguration:
+    """An option that sets an attribute of the configuration."""
+
+    attribute: str
+    value: object = ARGUMENT
+
+    def __call__(self, line: CommandLine, text: str) -> None:
+        """Set it."""
+        value = text if self.value is ARGUMENT else self.value
+        setattr(line.configuration, self.attribute, value)
+
+
+@dataclass(frozen=True, slots=True)
+class ToMachine:
+    """An option that is short for a property of the machine object."""
+
+    name: str
+    value: object = ARGUMENT
+
+    def __call__(self, line: CommandLine, text: str) -> None:
+        """Set it."""
+        value = text if self.value is ARGUMENT else self.value
+        line.configuration.machine_options[self.name] = value
+
 #: option name -> what it does
 HANDLERS: dict[str, Handler] = {}
 
@@ -137,10 +184,15 @@ def option(*names: str) -> Callable[[Handler], Handler]:
     """Register the decorated function for these options."""
 
     def register(function: Handler) -> Handler:
-        for name in names:
-            if name in HANDLERS:
-                raise ValueError(f"option {name!r} is registered twice")
-            HANDLERS[name] = function
+        options(dict.fromkeys(names, function))
         return function
 
     return register
+
+
+def options(rows: Mapping[str, Handler]) -> None:
+    """Register options: name -> what takes its argument. ValueError for one that is there."""
+    for name, handler in rows.items():
+        if name in HANDLERS:
+            raise ValueError(f"option {name!r} is registered twice")
+        HANDLERS[name] = handler

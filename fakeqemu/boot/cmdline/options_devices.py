@@ -9,7 +9,13 @@ from typing import Any
 
 from fakeqemu.boot.chardevs import legacy_chardev
 from fakeqemu.boot.checks.backends import TPM_HELP
-from fakeqemu.boot.cmdline.commandline import CommandLine, option
+from fakeqemu.boot.cmdline.commandline import (
+    CommandLine,
+    ToConfiguration,
+    ToGroup,
+    option,
+    options,
+)
 from fakeqemu.boot.cmdline.help import group_help, property_help
 from fakeqemu.boot.cmdline.schema_values import HELP, typed_argument
 from fakeqemu.configuration import OptionString
@@ -84,11 +90,6 @@ def _device(line: CommandLine, text: str) -> None:
 
 
 # -- character devices and monitors --------------------------------------------------------------
-
-
-@option("chardev")
-def _chardev(line: CommandLine, text: str) -> None:
-    line.opts("chardev", text)
 
 
 @option("mon")
@@ -196,11 +197,6 @@ def _blockdev(line: CommandLine, text: str) -> None:
     line.configuration.blockdevs.append(line.record(text, values, json=True))
 
 
-@option("drive")
-def _drive(line: CommandLine, text: str) -> None:
-    line.opts("drive", text, implied=False)
-
-
 @option(*_DRIVES)
 def _image(line: CommandLine, text: str) -> None:
     interface, index, media = _DRIVES[line.option]
@@ -274,11 +270,6 @@ def _full_screen(line: CommandLine, _text: str) -> None:
     line.configuration.display["full-screen"] = True
 
 
-@option("nodefaults")
-def _nodefaults(line: CommandLine, _text: str) -> None:
-    line.configuration.has_defaults = False
-
-
 # -- audio ---------------------------------------------------------------------------------------
 
 
@@ -344,11 +335,6 @@ def _audio(line: CommandLine, text: str) -> None:
 # -- the rest ------------------------------------------------------------------------------------
 
 
-@option("fw_cfg")
-def _fw_cfg(line: CommandLine, text: str) -> None:
-    line.opts("fw_cfg", text)
-
-
 @option("smbios")
 def _smbios(line: CommandLine, text: str) -> None:
     values = line.opts("smbios", text, implied=False).values
@@ -364,11 +350,6 @@ def _tpmdev(line: CommandLine, text: str) -> None:
         line.messages.report(TPM_HELP)
         line.exit("", line.profile.traits.tpm_help_code)
     line.opts("tpmdev", text)
-
-
-@option("fsdev")
-def _fsdev(line: CommandLine, text: str) -> None:
-    line.opts("fsdev", text)
 
 
 @option("virtfs")
@@ -421,3 +402,14 @@ def _gdb(line: CommandLine, text: str) -> None:
 @option("s")
 def _gdb_default(line: CommandLine, _text: str) -> None:
     line.configuration.gdb.append(line.record("tcp::1234", {}))
+
+
+options(
+    {
+        "chardev": ToGroup("chardev"),
+        "drive": ToGroup("drive", implied=False),
+        "nodefaults": ToConfiguration("has_defaults", False),
+        "fw_cfg": ToGroup("fw_cfg"),
+        "fsdev": ToGroup("fsdev"),
+    }
+)

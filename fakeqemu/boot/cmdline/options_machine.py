@@ -5,7 +5,14 @@ See system/vl.c: qemu_init(); qemu-options.hx.
 
 from __future__ import annotations
 
-from fakeqemu.boot.cmdline.commandline import CommandLine, option
+from fakeqemu.boot.cmdline.commandline import (
+    CommandLine,
+    ToConfiguration,
+    ToGroup,
+    ToMachine,
+    option,
+    options,
+)
 from fakeqemu.boot.cmdline.error_report import Exit
 from fakeqemu.boot.cmdline.help import accel_help, machine_help
 from fakeqemu.boot.cmdline.option_groups import help_text
@@ -45,31 +52,6 @@ def _boot(line: CommandLine, text: str) -> None:
     _property_option(line, text, "boot-opts", "boot")
 
 
-@option("m")
-def _memory(line: CommandLine, text: str) -> None:
-    line.opts("memory", text)
-
-
-@option("mem-path")
-def _mem_path(line: CommandLine, text: str) -> None:
-    line.configuration.mem_path = text
-
-
-@option("mem-prealloc")
-def _mem_prealloc(line: CommandLine, _text: str) -> None:
-    line.configuration.mem_prealloc = True
-
-
-@option("numa")
-def _numa(line: CommandLine, text: str) -> None:
-    line.opts("numa", text)
-
-
-@option("cpu")
-def _cpu(line: CommandLine, text: str) -> None:
-    line.configuration.cpu = text
-
-
 @option("accel")
 def _accel(line: CommandLine, text: str) -> None:
     try:
@@ -82,21 +64,6 @@ def _accel(line: CommandLine, text: str) -> None:
         raise Exit(accel_help(line.profile))
 
 
-@option("enable-kvm")
-def _enable_kvm(line: CommandLine, _text: str) -> None:
-    line.configuration.machine_options["accel"] = "kvm"
-
-
-@option("no-acpi")
-def _no_acpi(line: CommandLine, _text: str) -> None:
-    line.configuration.machine_options["acpi"] = "off"
-
-
-@option("no-hpet")
-def _no_hpet(line: CommandLine, _text: str) -> None:
-    line.configuration.machine_options["hpet"] = "off"
-
-
 @option("no-fd-bootchk")
 def _no_fd_bootchk(line: CommandLine, _text: str) -> None:
     if line.profile.traits.fd_bootchk_is_property:
@@ -105,25 +72,10 @@ def _no_fd_bootchk(line: CommandLine, _text: str) -> None:
         line.configuration.other.append(("no-fd-bootchk", ""))
 
 
-@option("usb")
-def _usb(line: CommandLine, _text: str) -> None:
-    line.configuration.machine_options["usb"] = "on"
-
-
 @option("usbdevice")
 def _usbdevice(line: CommandLine, text: str) -> None:
     line.configuration.machine_options["usb"] = "on"
     line.configuration.usb_devices.append(line.record(text, {}))
-
-
-@option("kernel", "shim", "initrd", "append", "dtb")
-def _file_property(line: CommandLine, text: str) -> None:
-    line.configuration.machine_options[line.option] = text
-
-
-@option("bios")
-def _bios(line: CommandLine, text: str) -> None:
-    line.configuration.machine_options["firmware"] = text
 
 
 @option("option-rom")
@@ -150,3 +102,24 @@ def _xen_domid(line: CommandLine, text: str) -> None:
     if not line.profile.traits.xen_domid_with_kvm:
         line.fail("Option not supported for this target")
     line.configuration.other.append(("xen-domid", text))
+
+
+options(
+    {
+        "m": ToGroup("memory"),
+        "mem-path": ToConfiguration("mem_path"),
+        "mem-prealloc": ToConfiguration("mem_prealloc", True),
+        "numa": ToGroup("numa"),
+        "cpu": ToConfiguration("cpu"),
+        "enable-kvm": ToMachine("accel", "kvm"),
+        "no-acpi": ToMachine("acpi", "off"),
+        "no-hpet": ToMachine("hpet", "off"),
+        "usb": ToMachine("usb", "on"),
+        "kernel": ToMachine("kernel"),
+        "shim": ToMachine("shim"),
+        "initrd": ToMachine("initrd"),
+        "append": ToMachine("append"),
+        "dtb": ToMachine("dtb"),
+        "bios": ToMachine("firmware"),
+    }
+)

@@ -8,7 +8,13 @@ from __future__ import annotations
 import re
 
 from fakeqemu.boot.checks.log_options import enable_trace
-from fakeqemu.boot.cmdline.commandline import CommandLine, option
+from fakeqemu.boot.cmdline.commandline import (
+    CommandLine,
+    ToConfiguration,
+    ToGroup,
+    option,
+    options,
+)
 from fakeqemu.boot.cmdline.error_report import Exit
 from fakeqemu.boot.cmdline.readconfig import NOT_LISTS, read_config_file
 from fakeqemu.boot.cmdline.schema_values import HELP, checked_members
@@ -29,46 +35,6 @@ _POLICY = {
     "unstable-input": ("accept", "reject", "crash"),
     "unstable-output": ("accept", "hide"),
 }
-
-
-@option("S")
-def _stopped(line: CommandLine, _text: str) -> None:
-    line.configuration.autostart = False
-
-
-@option("preconfig")
-def _preconfig(line: CommandLine, _text: str) -> None:
-    line.configuration.preconfig = True
-
-
-@option("daemonize")
-def _daemonize(line: CommandLine, _text: str) -> None:
-    line.configuration.daemonize = True
-
-
-@option("pidfile")
-def _pidfile(line: CommandLine, text: str) -> None:
-    line.configuration.pidfile = text
-
-
-@option("loadvm")
-def _loadvm(line: CommandLine, text: str) -> None:
-    line.configuration.loadvm = text
-
-
-@option("only-migratable")
-def _only_migratable(line: CommandLine, _text: str) -> None:
-    line.configuration.only_migratable = True
-
-
-@option("no-user-config")
-def _no_user_config(line: CommandLine, _text: str) -> None:
-    line.configuration.no_user_config = True
-
-
-@option("snapshot")
-def _snapshot(line: CommandLine, _text: str) -> None:
-    line.configuration.snapshot = True
 
 
 @option("incoming")
@@ -120,21 +86,11 @@ def _readconfig(line: CommandLine, text: str) -> None:
     read_config_file(line, text)
 
 
-@option("name")
-def _name(line: CommandLine, text: str) -> None:
-    line.opts("name", text)
-
-
 @option("uuid")
 def _uuid(line: CommandLine, text: str) -> None:
     if not _UUID.match(text):
         line.fail("failed to parse UUID string: wrong format")
     line.configuration.uuid = text.lower()
-
-
-@option("rtc")
-def _rtc(line: CommandLine, text: str) -> None:
-    line.opts("rtc", text, implied=False)
 
 
 @option("msg")
@@ -145,31 +101,11 @@ def _msg(line: CommandLine, text: str) -> None:
     message.guest_name = parse_bool("guest-name", values.get("guest-name", "off"))
 
 
-@option("action")
-def _action(line: CommandLine, text: str) -> None:
-    line.opts("action", text, implied=False)
-
-
-@option("no-reboot")
-def _no_reboot(line: CommandLine, _text: str) -> None:
-    line.opts("action", "reboot=shutdown", implied=False)
-
-
-@option("no-shutdown")
-def _no_shutdown(line: CommandLine, _text: str) -> None:
-    line.opts("action", "shutdown=pause", implied=False)
-
-
 @option("watchdog-action")
 def _watchdog_action(line: CommandLine, text: str) -> None:
     group = line.groups.group("action")
     entry = line.groups.create(group, None, line.option, line.location)
     line.groups.set(group, entry, "watchdog", text)
-
-
-@option("sandbox")
-def _sandbox(line: CommandLine, text: str) -> None:
-    line.opts("sandbox", text)
 
 
 @option("overcommit")
@@ -202,11 +138,6 @@ def _run_with(line: CommandLine, text: str) -> None:
         _run_as(line, values["user"], text)
 
 
-@option("chroot")
-def _chroot(line: CommandLine, text: str) -> None:
-    line.configuration.chroot = text
-
-
 @option("runas")
 def _runas(line: CommandLine, text: str) -> None:
     _run_as(line, text, text)
@@ -216,11 +147,6 @@ def _run_as(line: CommandLine, user: str, blamed: str) -> None:
     if not line.files.user_exists(user) and not re.match(r"[0-9]+:[0-9]+\Z", user):
         line.fail(f'User "{blamed}" doesn\'t exist (and is not <uid>:<gid>)')
     line.configuration.runas = user
-
-
-@option("add-fd")
-def _add_fd(line: CommandLine, text: str) -> None:
-    line.opts("add-fd", text, implied=False)
 
 
 @option("L")
@@ -255,16 +181,6 @@ def _c_number(digits: str) -> str:
     return str(int(digits, base))
 
 
-@option("d")
-def _log_items(line: CommandLine, text: str) -> None:
-    line.configuration.log_items = text
-
-
-@option("D")
-def _log_file(line: CommandLine, text: str) -> None:
-    line.configuration.log_file = text
-
-
 @option("trace")
 def _trace(line: CommandLine, text: str) -> None:
     enable_trace(line, line.opts("trace", text))
@@ -285,16 +201,28 @@ def _dfilter(line: CommandLine, text: str) -> None:
     line.configuration.other.append(("dfilter", text))
 
 
-@option("icount")
-def _icount(line: CommandLine, text: str) -> None:
-    line.opts("icount", text)
-
-
-@option("qtest")
-def _qtest(line: CommandLine, text: str) -> None:
-    line.configuration.qtest = text
-
-
-@option("qtest-log")
-def _qtest_log(line: CommandLine, text: str) -> None:
-    line.configuration.qtest_log = text
+options(
+    {
+        "S": ToConfiguration("autostart", False),
+        "preconfig": ToConfiguration("preconfig", True),
+        "daemonize": ToConfiguration("daemonize", True),
+        "pidfile": ToConfiguration("pidfile"),
+        "loadvm": ToConfiguration("loadvm"),
+        "only-migratable": ToConfiguration("only_migratable", True),
+        "no-user-config": ToConfiguration("no_user_config", True),
+        "snapshot": ToConfiguration("snapshot", True),
+        "name": ToGroup("name"),
+        "rtc": ToGroup("rtc", implied=False),
+        "action": ToGroup("action", implied=False),
+        "no-reboot": ToGroup("action", implied=False, text="reboot=shutdown"),
+        "no-shutdown": ToGroup("action", implied=False, text="shutdown=pause"),
+        "sandbox": ToGroup("sandbox"),
+        "chroot": ToConfiguration("chroot"),
+        "add-fd": ToGroup("add-fd", implied=False),
+        "d": ToConfiguration("log_items"),
+        "D": ToConfiguration("log_file"),
+        "icount": ToGroup("icount"),
+        "qtest": ToConfiguration("qtest"),
+        "qtest-log": ToConfiguration("qtest_log"),
+    }
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeqemu.commands.registry import Deferred, command
+from fakeqemu.commands.registry import Deferred, actions, command
 from fakeqemu.model.block import query as info
 from fakeqemu.model.block.backends.acct_stats import Histogram
 from fakeqemu.model.block.drivers import nbd as nbdclient
@@ -41,18 +41,6 @@ def blockdev_add(vm: Machine, arguments: Json) -> Deferred | None:
         return answer
     block.add(arguments)
     return None
-
-
-@command("blockdev-del")
-def blockdev_del(vm: Machine, node_name: str) -> None:
-    """Take a node away."""
-    vm.block.delete(node_name)
-
-
-@command("blockdev-reopen")
-def blockdev_reopen(vm: Machine, options: list[Json]) -> None:
-    """Give nodes other options."""
-    reopen.blockdev_reopen(vm.block.graph, options)
 
 
 @command("blockdev-set-active")
@@ -245,14 +233,6 @@ def blockdev_change_medium(vm: Machine, arguments: Json) -> None:
         block.backends.close_tray(backend, who)
 
 
-@command("eject")
-def eject(
-    vm: Machine, device: str | None = None, id: str | None = None, force: bool = False
-) -> None:
-    """Open the tray and take the medium out."""
-    _eject(vm, device, id, force=force)
-
-
 def _eject(vm: Machine, device: str | None, id: str | None, *, force: bool) -> None:
     backends = vm.block.backends
     backend, who = backends.get(device, id), device or id or ""
@@ -323,3 +303,12 @@ def block_latency_histogram_set(
             what = "append write" if name == "zap" else name
             raise QapiError(f"Device '{id}' set {what} boundaries fail")
         backend.histograms[key] = Histogram(wanted)
+
+
+actions(
+    {
+        "blockdev-del": lambda vm, node_name: vm.block.delete(node_name),
+        "blockdev-reopen": lambda vm, options: reopen.blockdev_reopen(vm.block.graph, options),
+        "eject": lambda vm, device=None, id=None, force=False: _eject(vm, device, id, force=force),
+    }
+)

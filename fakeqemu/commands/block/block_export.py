@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import actions, command, commands
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import QapiError
 
@@ -32,12 +32,6 @@ def server_address(vm: Machine, monitor: Any, address: Json) -> Json:
     if address["type"] != "fd":
         return address
     return {**address, "number": vm.named_fds(monitor).take(address["str"])}
-
-
-@command("nbd-server-stop")
-def nbd_server_stop(vm: Machine) -> None:
-    """Listen no more; all exports go."""
-    vm.block.exports.stop()
 
 
 @command("nbd-server-add", raw=True)
@@ -74,12 +68,6 @@ def nbd_server_remove(vm: Machine, name: str, mode: str = "safe") -> None:
     exports.remove(export, mode)
 
 
-@command("block-export-add", raw=True)
-def block_export_add(vm: Machine, arguments: Json) -> None:
-    """Export a node."""
-    vm.block.exports.add(arguments)
-
-
 @command("block-export-del")
 def block_export_del(vm: Machine, id: str, mode: str = "safe") -> None:
     """Export it no more."""
@@ -87,7 +75,22 @@ def block_export_del(vm: Machine, id: str, mode: str = "safe") -> None:
     exports.remove(exports.get(id), mode)
 
 
-@command("query-block-exports")
-def query_block_exports(vm: Machine) -> list[Json]:
-    """BlockExportInfo list, newest first."""
-    return [export.info() for export in vm.block.exports.all]
+actions(
+    {
+        "nbd-server-stop": lambda vm: vm.block.exports.stop(),
+    }
+)
+
+
+actions(
+    {
+        "block-export-add": lambda vm, arguments: vm.block.exports.add(arguments),
+    }, raw=True
+)
+
+
+commands(
+    {
+        "query-block-exports": lambda vm: [export.info() for export in vm.block.exports.all],
+    }
+)

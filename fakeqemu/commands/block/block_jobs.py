@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import actions, command
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps
 from fakeqemu.model.block.operations import blockdev as starting, snapshots, transaction
 from fakeqemu.model.block.operations.create import Amend, Create
@@ -24,12 +24,6 @@ def blockdev_mirror(vm: Machine, arguments: Json) -> None:
     starting.blockdev_mirror(vm.block, arguments).start()
 
 
-@command("drive-mirror", raw=True)
-def drive_mirror(vm: Machine, arguments: Json) -> None:
-    """The same into a file."""
-    starting.drive_mirror(vm.block, arguments).start()
-
-
 @command("blockdev-backup", raw=True)
 def blockdev_backup(vm: Machine, arguments: Json) -> None:
     """Copy a node's state of now."""
@@ -42,24 +36,6 @@ def drive_backup(vm: Machine, arguments: Json) -> None:
     """The same into a file."""
     vm.block.jobs.drain()
     starting.drive_backup(vm.block, arguments).start()
-
-
-@command("block-commit", raw=True)
-def block_commit(vm: Machine, arguments: Json) -> None:
-    """Write images of a chain into one below."""
-    starting.block_commit(vm.block, arguments).start()
-
-
-@command("block-stream", raw=True)
-def block_stream(vm: Machine, arguments: Json) -> None:
-    """Pull images below into one."""
-    starting.block_stream(vm.block, arguments).start()
-
-
-@command("blockdev-create")
-def blockdev_create(vm: Machine, job_id: str, options: Json) -> None:
-    """Make an image."""
-    Create(vm.block, job_id, options).start()
 
 
 @command("x-blockdev-amend")
@@ -164,3 +140,19 @@ def _snapshot_job(name: str) -> None:
 
 for _name in ("snapshot-save", "snapshot-load", "snapshot-delete"):
     _snapshot_job(_name)
+
+
+actions(
+    {
+        "blockdev-create": lambda vm, job_id, options: Create(vm.block, job_id, options).start(),
+    }
+)
+
+
+actions(
+    {
+        "drive-mirror": lambda vm, arguments: starting.drive_mirror(vm.block, arguments).start(),
+        "block-commit": lambda vm, arguments: starting.block_commit(vm.block, arguments).start(),
+        "block-stream": lambda vm, arguments: starting.block_stream(vm.block, arguments).start(),
+    }, raw=True
+)

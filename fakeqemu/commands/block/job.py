@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import actions, command, commands
 from fakeqemu.model.block.jobs.job import Job
 from fakeqemu.model.block.jobs.mirror import Mirror
 from fakeqemu.model.block.query import shaped
@@ -16,12 +16,6 @@ from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import QapiError
 
 Json = dict[str, Any]
-
-
-@command("query-jobs")
-def query_jobs(vm: Machine) -> list[Json]:
-    """JobInfo list, newest first."""
-    return [job.info() for job in vm.block.jobs.visible()]
 
 
 @command("query-block-jobs")
@@ -63,54 +57,6 @@ def _dismiss(job: Job) -> None:
     job.dismiss()
 
 
-@command("job-pause")
-def job_pause(vm: Machine, id: str) -> None:
-    """Let a job stand still."""
-    _pause(vm.block.jobs.get(id))
-
-
-@command("job-resume")
-def job_resume(vm: Machine, id: str) -> None:
-    """Let it go on."""
-    _resume(vm.block.jobs.get(id))
-
-
-@command("job-cancel")
-def job_cancel(vm: Machine, id: str) -> None:
-    """End it, whatever it does."""
-    _cancel(vm.block.jobs.get(id), force=True)
-
-
-@command("job-complete")
-def job_complete(vm: Machine, id: str) -> None:
-    """Let a ready job end well."""
-    vm.block.jobs.get(id).complete()
-
-
-@command("job-finalize")
-def job_finalize(vm: Machine, id: str) -> None:
-    """Make a pending job's result so."""
-    _finalize(vm.block.jobs.get(id))
-
-
-@command("job-dismiss")
-def job_dismiss(vm: Machine, id: str) -> None:
-    """Forget a concluded job."""
-    _dismiss(vm.block.jobs.get(id))
-
-
-@command("block-job-pause")
-def block_job_pause(vm: Machine, device: str) -> None:
-    """Let a job stand still."""
-    _pause(vm.block.jobs.get_block(device))
-
-
-@command("block-job-resume")
-def block_job_resume(vm: Machine, device: str) -> None:
-    """Let it go on."""
-    _resume(vm.block.jobs.get_block(device))
-
-
 @command("block-job-cancel")
 def block_job_cancel(vm: Machine, device: str, force: bool = False) -> None:
     """End it; a ready mirror ends well unless forced."""
@@ -118,24 +64,6 @@ def block_job_cancel(vm: Machine, device: str, force: bool = False) -> None:
     if job.user_paused and not force:
         raise QapiError(f"The block job for device '{device}' is currently paused")
     _cancel(job, force=force)
-
-
-@command("block-job-complete")
-def block_job_complete(vm: Machine, device: str) -> None:
-    """Let a ready job end well."""
-    vm.block.jobs.get_block(device).complete()
-
-
-@command("block-job-finalize")
-def block_job_finalize(vm: Machine, id: str) -> None:
-    """Make a pending job's result so."""
-    _finalize(vm.block.jobs.get_block(id))
-
-
-@command("block-job-dismiss")
-def block_job_dismiss(vm: Machine, id: str) -> None:
-    """Forget a concluded job."""
-    _dismiss(vm.block.jobs.get_block(id))
 
 
 @command("block-job-set-speed")
@@ -152,3 +80,27 @@ def block_job_change(vm: Machine, arguments: Json) -> None:
     if not isinstance(job, Mirror):
         raise QapiError("Job type does not support change")
     job.change(arguments["copy-mode"])
+
+
+actions(
+    {
+        "job-pause": lambda vm, id: _pause(vm.block.jobs.get(id)),
+        "job-resume": lambda vm, id: _resume(vm.block.jobs.get(id)),
+        "job-cancel": lambda vm, id: _cancel(vm.block.jobs.get(id), force=True),
+        "job-complete": lambda vm, id: vm.block.jobs.get(id).complete(),
+        "job-finalize": lambda vm, id: _finalize(vm.block.jobs.get(id)),
+        "job-dismiss": lambda vm, id: _dismiss(vm.block.jobs.get(id)),
+        "block-job-pause": lambda vm, device: _pause(vm.block.jobs.get_block(device)),
+        "block-job-resume": lambda vm, device: _resume(vm.block.jobs.get_block(device)),
+        "block-job-complete": lambda vm, device: vm.block.jobs.get_block(device).complete(),
+        "block-job-finalize": lambda vm, id: _finalize(vm.block.jobs.get_block(id)),
+        "block-job-dismiss": lambda vm, id: _dismiss(vm.block.jobs.get_block(id)),
+    }
+)
+
+
+commands(
+    {
+        "query-jobs": lambda vm: [job.info() for job in vm.block.jobs.visible()],
+    }
+)

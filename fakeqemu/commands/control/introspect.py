@@ -12,30 +12,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import command, commands
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
 
 Json = dict[str, Any]
-
-
-@command("query-version")
-def query_version(vm: Machine) -> Json:
-    """VersionInfo."""
-    return vm.profile.version.reply()
-
-
-@command("query-commands")
-def query_commands(vm: Machine) -> list[Json]:
-    """Every command's name, whether or not it may run now."""
-    return [{"name": name} for name in vm.profile.commands]
-
-
-@command("query-qmp-schema")
-def query_qmp_schema(vm: Machine) -> list[Json]:
-    """The whole schema as it was recorded."""
-    return vm.profile.schema_reply
 
 
 @command("query-command-line-options")
@@ -111,3 +93,12 @@ def device_list_properties(vm: Machine, typename: str) -> list[Json]:
         return profile.device_properties(typename)
     except KeyError:
         raise NotModelledError(f"device-list-properties {typename}") from None
+
+
+commands(
+    {
+        "query-version": lambda vm: vm.profile.version.reply(),
+        "query-commands": lambda vm: [{"name": name} for name in vm.profile.commands],
+        "query-qmp-schema": lambda vm: vm.profile.schema_reply,
+    }
+)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from fakeqemu.commands.hmp.arguments import split_words
 from fakeqemu.commands.hmp.definitions import Entry, HmpTable
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
-from fakeqemu.commands.machine import run_state
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
 
@@ -53,54 +52,6 @@ def _help(vm: Machine, entries: Sequence[Entry], words: list[str], depth: int) -
 def info(vm: Machine, item: str | None = None) -> str:  # noqa: ARG001
     """Without a word: what there is to ask."""
     return help_(vm, "info")
-
-
-@hmp("quit")
-def quit_(vm: Machine) -> None:
-    """End the process."""
-    vm.lifecycle.quit()
-
-
-@hmp("stop")
-def stop(vm: Machine) -> None:
-    """Pause the guest."""
-    vm.lifecycle.stop()
-
-
-@hmp("cont")
-def cont(vm: Machine) -> None:
-    """Let the guest run."""
-    vm.lifecycle.cont()
-
-
-@hmp("system_reset")
-def system_reset(vm: Machine) -> None:
-    """Press the reset button."""
-    run_state.system_reset(vm)
-
-
-@hmp("system_powerdown")
-def system_powerdown(vm: Machine) -> None:
-    """Press the power button."""
-    run_state.system_powerdown(vm)
-
-
-@hmp("system_wakeup")
-def system_wakeup(vm: Machine) -> None:
-    """Wake a guest that sleeps."""
-    run_state.system_wakeup(vm)
-
-
-@hmp("nmi")
-def nmi(vm: Machine) -> None:
-    """Give the guest a non-maskable interrupt."""
-    run_state.inject_nmi(vm)
-
-
-@hmp("exit_preconfig")
-def exit_preconfig(vm: Machine) -> None:
-    """Let a boot that waits in preconfig go on."""
-    run_state.x_exit_preconfig(vm)
 
 
 @hmp("watchdog_action")

@@ -12,14 +12,15 @@ keywords (`-` turned into `_`, `_` appended to a Python keyword); an optional ar
 not typed is not passed. It returns the text it prints (None: nothing), lines ended by a
 newline. It raises QapiError to print `Error: TEXT`, HmpSyntaxError for a line that does not
 parse after all. `monitor=True` passes the human monitor as `monitor`;
-`args="parameter:s,value:s?"` overrides the recorded letters.
+`args="parameter:s,value:s?"` overrides the recorded letters. A command that only calls a QMP
+one with the same arguments is a row of `aliases`.
 
 See monitor/hmp.c: handle_hmp_command() and monitor_parse_command().
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -27,7 +28,7 @@ from weakref import WeakKeyDictionary
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError, parse_arguments
 from fakeqemu.commands.hmp.definitions import Entry, HmpTable
 from fakeqemu.commands.lazy_registry import Table
-from fakeqemu.commands.registry import keyword_of
+from fakeqemu.commands.registry import COMMANDS, keyword_of
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
@@ -63,11 +64,14 @@ class HmpCommand:
     """One modelled command of the human monitor."""
 
     name: str
-    function: Callable[..., str | None]
+    #: None for one that is a QMP command under another name
+    function: Callable[..., str | None] | None
     #: argument letters in place of the recorded ones
     args: str | None
     #: whether `function` wants the keyword `monitor`
     monitor: bool
+    #: the QMP command that is called with the same arguments; empty if `function` does it
+    qmp: str = ""
 
 
 #: output format and size that were used last, whichever monitor it was
@@ -85,6 +89,12 @@ def hmp(name: str, args: str | None = None, *, monitor: bool = False) -> Callabl
         return function
 
     return register
+
+
+def aliases(rows: Mapping[str, str]) -> None:
+    """Register commands that call a QMP command, its members named like their arguments."""
+    for name, qmp in rows.items():
+        HMP_COMMANDS.register(name, HmpCommand(name, None, None, monitor=False, qmp=qmp))
 
 
 def run_hmp(vm: Machine, monitor: HmpMonitor | None, line: str) -> str:
@@ -137,12 +147,18 @@ def _execute(
     if reads.log is not None:
         arguments = reads.log.flat(arguments, f"(hmp) {name}")
     keywords = {keyword_of(key): value for key, value in arguments.items()}
+    function = command.function
+    if function is None:
+        qmp = COMMANDS[command.qmp]
+        function = qmp.function
+        keywords = {"arguments": arguments} if qmp.raw else keywords
     if reads.log is not None:
-        reads.log.passed(command.function, keywords)
+        reads.log.passed(function, keywords)
     if command.monitor:
         keywords["monitor"] = monitor
     try:
-        return command.function(vm, **keywords) or ""
+        printed = function(vm, **keywords)
+        return "" if command.qmp else printed or ""
     except NotModelledError as error:
         vm.journal.note("not-modelled", error.name)
         return f"{error.desc}\n"

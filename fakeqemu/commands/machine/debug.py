@@ -14,7 +14,7 @@ from typing import Any
 
 from fakeqemu.commands.hmp.registry import HmpMonitor, run_hmp
 from fakeqemu.commands.machine.unsupported import recorded
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import command, refused
 from fakeqemu.model import trace as traceevents
 from fakeqemu.model.machine import Machine
 from fakeqemu.model.qdev.device import DeviceObject
@@ -64,12 +64,6 @@ def query_usb(vm: Machine) -> Json:
 # -- what is never there -------------------------------------------------------------------------
 
 
-@command("dumpdtb")
-def dumpdtb(vm: Machine, filename: str) -> None:  # noqa: ARG001
-    """No board here has a device tree."""
-    raise QapiError(vm.profile.traits.no_device_tree)
-
-
 def _rocker(name: str) -> None:
     @command(name)
     def query(vm: Machine, name: str, **_: Any) -> None:  # noqa: ARG001
@@ -79,30 +73,6 @@ def _rocker(name: str) -> None:
 
 for _name in ("query-rocker-ports", "query-rocker-of-dpa-flows", "query-rocker-of-dpa-groups"):
     _rocker(_name)
-
-
-@command("xen-event-inject")
-def xen_event_inject(vm: Machine, port: int) -> None:  # noqa: ARG001
-    """There is no Xen."""
-    raise QapiError("Xen event channel emulation not enabled")
-
-
-@command("replay-break")
-def replay_break(vm: Machine, icount: int) -> None:  # noqa: ARG001
-    """Nothing is replayed."""
-    raise QapiError("setting the breakpoint is allowed only in play mode")
-
-
-@command("replay-delete-break")
-def replay_delete_break(vm: Machine) -> None:  # noqa: ARG001
-    """Nothing is replayed."""
-    raise QapiError("replay breakpoints are allowed only in play mode")
-
-
-@command("replay-seek")
-def replay_seek(vm: Machine, icount: int) -> None:  # noqa: ARG001
-    """Nothing is replayed."""
-    raise QapiError("replay must be enabled to seek")
 
 
 def _virtio(name: str, refusal: str | None) -> None:
@@ -162,3 +132,14 @@ def device_sync_config(vm: Machine, id: str) -> None:
     if "vhost-user" in obj.type:
         raise NotModelledError("device-sync-config")
     raise QapiError(f"device-sync-config is not supported for '{obj.type}'")
+
+
+refused(
+    {
+        "dumpdtb": lambda traits: traits.no_device_tree,
+        "xen-event-inject": "Xen event channel emulation not enabled",
+        "replay-break": "setting the breakpoint is allowed only in play mode",
+        "replay-delete-break": "replay breakpoints are allowed only in play mode",
+        "replay-seek": "replay must be enabled to seek",
+    }
+)

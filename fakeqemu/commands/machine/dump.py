@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fakeqemu.commands.machine.unsupported import recorded
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import actions, command, commands
 from fakeqemu.model.machine import Machine
 
 Json = dict[str, Any]
-
-
-@command("query-dump")
-def query_dump(vm: Machine) -> Json:
-    """DumpQueryResult."""
-    return vm.dump.query()
 
 
 @command("query-dump-guest-memory-capability")
@@ -24,7 +18,15 @@ def query_dump_guest_memory_capability(vm: Machine) -> Json:
     return capability
 
 
-@command("dump-guest-memory", monitor=True, raw=True)
-def dump_guest_memory(vm: Machine, arguments: Json, monitor: Any = None) -> None:
-    """Write a dump."""
-    vm.dump.start(arguments, monitor)
+actions(
+    {
+        "dump-guest-memory": lambda vm, arguments, monitor=None: vm.dump.start(arguments, monitor),
+    }, monitor=True, raw=True
+)
+
+
+commands(
+    {
+        "query-dump": lambda vm: vm.dump.query(),
+    }
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fakeqemu.commands.machine.unsupported import recorded
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import command, commands
 from fakeqemu.model.boards import memory, pc_dimm as memorydevices
 from fakeqemu.model.machine import Machine
 from fakeqemu.model.qdev import pci_info as pci
@@ -46,12 +46,6 @@ def query_accelerators(vm: Machine) -> Json:
     return {**recorded(vm, "query-accelerators"), "enabled": vm.accelerator}
 
 
-@command("query-cpus-fast")
-def query_cpus_fast(vm: Machine) -> list[Json]:
-    """CpuInfoFast list."""
-    return vm.cpus.fast()
-
-
 @command("query-hotpluggable-cpus")
 def query_hotpluggable_cpus(vm: Machine) -> list[Json]:
     """HotpluggableCPU list."""
@@ -79,24 +73,12 @@ def query_memory_devices(vm: Machine) -> list[Json]:
     return [memorydevices.describe(device) for device in memorydevices.modules(vm)]
 
 
-@command("query-memdev")
-def query_memdev(vm: Machine) -> list[Json]:
-    """Memdev list."""
-    return memory.memdevs(vm)
-
-
 @command("set-numa-node", raw=True)
 def set_numa_node(vm: Machine, arguments: Json) -> None:
     """Describe NUMA while the boot waits in preconfig."""
     if vm.phase_reached("machine-initialized"):
         raise QapiError("The command is permitted only before the machine has been created")
     vm.numa.set_node(arguments)
-
-
-@command("query-pci")
-def query_pci(vm: Machine) -> list[Json]:
-    """PciInfo list."""
-    return pci.query(vm)
 
 
 @command("query-acpi-ospm-status")
@@ -142,12 +124,6 @@ def balloon(vm: Machine, value: int) -> None:
     vm.guest.balloon_asked(value)
 
 
-@command("x-query-numa")
-def x_query_numa(vm: Machine) -> Json:
-    """HumanReadableText of info numa."""
-    return {"human-readable-text": numa_text(vm)}
-
-
 def numa_text(vm: Machine) -> str:
     """What info numa prints."""
     text = f"{len(vm.numa.nodes)} nodes\n"
@@ -164,3 +140,13 @@ def numa_text(vm: Machine) -> str:
 @command("rtc-reset-reinjection")
 def rtc_reset_reinjection(vm: Machine) -> None:
     """Forget interrupts of the clock that the guest has missed."""
+
+
+commands(
+    {
+        "query-cpus-fast": lambda vm: vm.cpus.fast(),
+        "query-memdev": memory.memdevs,
+        "query-pci": pci.query,
+        "x-query-numa": lambda vm: {"human-readable-text": numa_text(vm)},
+    }
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import actions, command, commands
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.readers.qemu_opts import check_identifier
 
@@ -42,31 +42,24 @@ def as_texts(options: Json) -> Json:
     return found
 
 
-@command("device_del")
-def device_del(vm: Machine, id: str) -> None:
-    """Take a device out, or ask the guest to let it go."""
-    vm.devices.remove(id)
+actions(
+    {
+        "device_del": lambda vm, id: vm.devices.remove(id),
+        "netdev_del": lambda vm, id: vm.net.remove(id),
+        "set_link": lambda vm, name, up: vm.net.set_link(name, up),
+    }
+)
 
 
-@command("netdev_add", monitor=True, raw=True)
-def netdev_add(vm: Machine, arguments: Json, monitor: Any = None) -> None:
-    """Make a network backend."""
-    vm.net.add(arguments, monitor)
+actions(
+    {
+        "netdev_add": lambda vm, arguments, monitor=None: vm.net.add(arguments, monitor),
+    }, monitor=True, raw=True
+)
 
 
-@command("netdev_del")
-def netdev_del(vm: Machine, id: str) -> None:
-    """Take a network backend away."""
-    vm.net.remove(id)
-
-
-@command("set_link")
-def set_link(vm: Machine, name: str, up: bool) -> None:
-    """Pull a network cable, or put it back."""
-    vm.net.set_link(name, up)
-
-
-@command("query-rx-filter")
-def query_rx_filter(vm: Machine, name: str | None = None) -> list[Json]:
-    """RxFilterInfo list."""
-    return vm.net.rx_filter(name)
+commands(
+    {
+        "query-rx-filter": lambda vm, name=None: vm.net.rx_filter(name),
+    }
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import actions, command
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
@@ -63,18 +63,6 @@ def qom_list_get(vm: Machine, paths: list[str]) -> list[Json]:
     return found
 
 
-@command("object-add", raw=True)
-def object_add(vm: Machine, arguments: Json) -> None:
-    """Make a user-creatable object."""
-    vm.objects.add(arguments)
-
-
-@command("object-del", monitor=True)
-def object_del(vm: Machine, id: str, monitor: Any = None) -> None:
-    """Take a user-creatable object away."""
-    vm.objects.delete(id, monitor)
-
-
 @command("query-iothreads")
 def query_iothreads(vm: Machine) -> list[Json]:
     """IOThreadInfo list."""
@@ -88,3 +76,17 @@ def query_iothreads(vm: Machine) -> list[Json]:
         thread = vm.host.thread_id(f"IO {obj.name}", 1000 + number)
         found.append({"id": obj.name, "thread-id": thread, **values})
     return found
+
+
+actions(
+    {
+        "object-del": lambda vm, id, monitor=None: vm.objects.delete(id, monitor),
+    }, monitor=True
+)
+
+
+actions(
+    {
+        "object-add": lambda vm, arguments: vm.objects.add(arguments),
+    }, raw=True
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import actions, command, commands
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import QapiError
 
@@ -23,42 +23,12 @@ def query_status(vm: Machine) -> dict[str, Any]:
     return {**status, "status": vm.runstate.current}
 
 
-@command("stop")
-def stop(vm: Machine) -> None:
-    """Pause the guest."""
-    vm.lifecycle.stop()
-
-
-@command("cont")
-def cont(vm: Machine) -> None:
-    """Let the guest run."""
-    vm.lifecycle.cont()
-
-
-@command("system_reset")
-def system_reset(vm: Machine) -> None:
-    """Press the reset button."""
-    vm.lifecycle.reset("host-qmp-system-reset")
-
-
-@command("system_powerdown")
-def system_powerdown(vm: Machine) -> None:
-    """Press the power button."""
-    vm.lifecycle.powerdown()
-
-
 @command("system_wakeup")
 def system_wakeup(vm: Machine) -> None:
     """Wake a guest that sleeps."""
     if not vm.lifecycle.wakeup_support:
         raise QapiError("wake-up from suspend is not supported by this guest")
     vm.lifecycle.wakeup()
-
-
-@command("quit")
-def quit_(vm: Machine) -> None:
-    """End the process."""
-    vm.lifecycle.quit()
 
 
 @command("set-action")
@@ -73,12 +43,6 @@ def set_action(
     vm.lifecycle.set_action(reboot=reboot, panic=panic, watchdog=watchdog, shutdown=shutdown)
 
 
-@command("watchdog-set-action")
-def watchdog_set_action(vm: Machine, action: str) -> None:
-    """Say what happens when the watchdog runs out."""
-    vm.lifecycle.set_action(watchdog=action)
-
-
 @command("x-exit-preconfig")
 def x_exit_preconfig(vm: Machine) -> None:
     """Let a boot that waits in preconfig go on."""
@@ -87,14 +51,27 @@ def x_exit_preconfig(vm: Machine) -> None:
     vm.exit_preconfig()
 
 
-@command("query-current-machine")
-def query_current_machine(vm: Machine) -> dict[str, Any]:
-    """CurrentMachineParams."""
-    return {"wakeup-suspend-support": vm.lifecycle.wakeup_support}
-
-
 @command("inject-nmi")
 def inject_nmi(vm: Machine) -> None:
     """Give the guest a non-maskable interrupt."""
     if not vm.cpus:
         raise QapiError(vm.profile.traits.no_nmi_text)
+
+
+actions(
+    {
+        "stop": lambda vm: vm.lifecycle.stop(),
+        "cont": lambda vm: vm.lifecycle.cont(),
+        "system_reset": lambda vm: vm.lifecycle.reset("host-qmp-system-reset"),
+        "system_powerdown": lambda vm: vm.lifecycle.powerdown(),
+        "quit": lambda vm: vm.lifecycle.quit(),
+        "watchdog-set-action": lambda vm, action: vm.lifecycle.set_action(watchdog=action),
+    }
+)
+
+
+commands(
+    {
+        "query-current-machine": lambda vm: {"wakeup-suspend-support": vm.lifecycle.wakeup_support},
+    }
+)

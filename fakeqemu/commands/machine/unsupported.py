@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import command, refused
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import QapiError, error_of_class
 
@@ -67,18 +67,6 @@ def query_rocker(vm: Machine, name: str) -> None:  # noqa: ARG001
     raise QapiError(f"rocker {name} not found")
 
 
-@command("query-cpu-model-comparison")
-def query_cpu_model_comparison(vm: Machine, modela: Any, modelb: Any) -> None:  # noqa: ARG001
-    """Only other architectures compare CPU models."""
-    raise QapiError("CPU model comparison is not supported on this target")
-
-
-@command("query-cpu-model-baseline")
-def query_cpu_model_baseline(vm: Machine, modela: Any, modelb: Any) -> None:  # noqa: ARG001
-    """Only other architectures know a baseline."""
-    raise QapiError("CPU model baseline is not supported on this target")
-
-
 @command("query-stats")
 def query_stats(vm: Machine, target: str, **_: Any) -> list[Any]:  # noqa: ARG001
     """Statistics come from KVM, which is never in use, and from devices the model lacks."""
@@ -90,19 +78,12 @@ def xen_set_global_dirty_log(vm: Machine, enable: bool) -> None:
     """Without Xen it changes nothing."""
 
 
-@command("xen-event-list")
-def xen_event_list(vm: Machine) -> None:  # noqa: ARG001
-    """There is no Xen."""
-    raise QapiError("Xen event channel emulation not enabled")
-
-
-@command("sev-inject-launch-secret")
-def sev_inject_launch_secret(vm: Machine, **_: Any) -> None:  # noqa: ARG001
-    """There is no SEV."""
-    raise QapiError("SEV not enabled for guest")
-
-
-@command("query-sev-attestation-report")
-def query_sev_attestation_report(vm: Machine, mnonce: str) -> None:  # noqa: ARG001
-    """There is no SEV."""
-    raise QapiError("SEV is not enabled")
+refused(
+    {
+        "query-cpu-model-comparison": "CPU model comparison is not supported on this target",
+        "query-cpu-model-baseline": "CPU model baseline is not supported on this target",
+        "xen-event-list": "Xen event channel emulation not enabled",
+        "sev-inject-launch-secret": "SEV not enabled for guest",
+        "query-sev-attestation-report": "SEV is not enabled",
+    }
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeqemu.commands.registry import command
+from fakeqemu.commands.registry import actions, command, commands, refused
 from fakeqemu.migration.info import migration_info
 from fakeqemu.migration.migrate import migrate_away
 from fakeqemu.migration.object import MigrationObject
@@ -108,12 +108,6 @@ def migrate_continue(vm: Machine, state: str) -> None:
     migration_of(vm).outgoing.continue_(state)
 
 
-@command("migrate-start-postcopy")
-def migrate_start_postcopy(vm: Machine) -> None:
-    """Switch to postcopy."""
-    migration_of(vm).outgoing.start_postcopy()
-
-
 @command("migrate-pause")
 def migrate_pause(vm: Machine) -> None:
     """Break a postcopy migration so that it can be recovered."""
@@ -129,12 +123,6 @@ def migrate_recover(vm: Machine, monitor: Any, uri: str) -> None:
     migration_of(vm).incoming.recover(monitor, uri)
 
 
-@command("query-migrationthreads")
-def query_migrationthreads(vm: Machine) -> list[dict[str, Any]]:
-    """The threads that send."""
-    return migration_of(vm).outgoing.threads()
-
-
 @command("announce-self")
 def announce_self(vm: Machine, **arguments: Any) -> None:
     """Let NICs announce their addresses."""
@@ -145,7 +133,22 @@ def announce_self(vm: Machine, **arguments: Any) -> None:
 # -- COLO ----------------------------------------------------------------------------------------
 
 
-@command("x-colo-lost-heartbeat")
-def x_colo_lost_heartbeat(vm: Machine) -> None:
-    """Fail over; no COLO is modelled, so none can be under way."""
-    raise QapiError(vm.profile.traits.colo_refusal)
+actions(
+    {
+        "migrate-start-postcopy": lambda vm: migration_of(vm).outgoing.start_postcopy(),
+    }
+)
+
+
+commands(
+    {
+        "query-migrationthreads": lambda vm: migration_of(vm).outgoing.threads(),
+    }
+)
+
+
+refused(
+    {
+        "x-colo-lost-heartbeat": lambda traits: traits.colo_refusal,
+    }
+)

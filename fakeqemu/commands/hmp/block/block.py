@@ -12,7 +12,6 @@ from fakeqemu.commands.block import (
     block_core as block_commands,
     block_export,
     block_jobs,
-    job as job_commands,
 )
 from fakeqemu.commands.hmp.option_strings import parse_noisily, printed
 from fakeqemu.commands.hmp.registry import hmp
@@ -108,12 +107,6 @@ def _hide(vm: Machine, backend: Backend) -> None:
     backend.name = ""
 
 
-@hmp("eject")
-def eject(vm: Machine, device: str, force: bool = False) -> None:
-    """Take a medium out."""
-    block_commands.eject(vm, device=device, force=force)
-
-
 @hmp("change")
 def change(
     vm: Machine, *, device: str, target: str, arg: str | None = None,
@@ -134,12 +127,6 @@ def change(
         arguments["read-only-mode"] = read_only_mode
     block_commands.blockdev_change_medium(vm, arguments)
     return None
-
-
-@hmp("block_resize")
-def block_resize(vm: Machine, device: str, size: int) -> None:
-    """Change a size."""
-    block_commands.block_resize(vm, device=device, size=size)
 
 
 @hmp("block_set_io_throttle")
@@ -178,26 +165,13 @@ def commit(vm: Machine, device: str) -> str:
 # -- jobs ----------------------------------------------------------------------------------------
 
 
-@hmp("block_stream")
-def block_stream(
-    vm: Machine, device: str, speed: int | None = None, base: str | None = None
-) -> None:
-    """Pull images below into one."""
-    arguments: Json = {"device": device}
-    if speed is not None:
-        arguments["speed"] = speed
-    if base is not None:
-        arguments["base"] = base
-    block_jobs.block_stream(vm, arguments)
-
-
 @hmp("drive_mirror")
 def drive_mirror(
     vm: Machine, *, device: str, target: str, format: str | None = None,
     reuse: bool = False, full: bool = False,
 ) -> None:  # fmt: skip
     """Copy to a file and follow."""
-    block_jobs.drive_mirror(vm, _copy(device, target, format, reuse, full))
+    starting.drive_mirror(vm.block, _copy(device, target, format, reuse, full)).start()
 
 
 @hmp("drive_backup")
@@ -224,36 +198,6 @@ def _copy(device: str, target: str, format: str | None, reuse: bool, full: bool)
     return found
 
 
-@hmp("block_job_set_speed")
-def block_job_set_speed(vm: Machine, device: str, speed: int) -> None:
-    """Limit a job."""
-    job_commands.block_job_set_speed(vm, device=device, speed=speed)
-
-
-@hmp("block_job_cancel")
-def block_job_cancel(vm: Machine, device: str, force: bool = False) -> None:
-    """End a job."""
-    job_commands.block_job_cancel(vm, device=device, force=force)
-
-
-@hmp("block_job_pause")
-def block_job_pause(vm: Machine, device: str) -> None:
-    """Let a job stand still."""
-    job_commands.block_job_pause(vm, device=device)
-
-
-@hmp("block_job_resume")
-def block_job_resume(vm: Machine, device: str) -> None:
-    """Let it go on."""
-    job_commands.block_job_resume(vm, device=device)
-
-
-@hmp("block_job_complete")
-def block_job_complete(vm: Machine, device: str) -> None:
-    """Let a ready job end."""
-    job_commands.block_job_complete(vm, device=device)
-
-
 # -- snapshots -----------------------------------------------------------------------------------
 
 
@@ -273,23 +217,6 @@ def snapshot_blkdev(
     if format is not None:
         arguments["format"] = format
     block_jobs.blockdev_snapshot_sync(vm, arguments)
-
-
-@hmp("snapshot_blkdev_internal")
-def snapshot_blkdev_internal(vm: Machine, device: str, name: str) -> None:
-    """Keep a state inside the image."""
-    block_jobs.blockdev_snapshot_internal_sync(vm, {"device": device, "name": name})
-
-
-@hmp("snapshot_delete_blkdev_internal")
-def snapshot_delete_blkdev_internal(
-    vm: Machine, device: str, name: str, id: str | None = None
-) -> None:
-    """Forget it."""
-    arguments = {"device": device, "name": name}
-    if id is not None:
-        arguments["id"] = id
-    block_jobs.blockdev_snapshot_delete_internal_sync(vm, arguments)
 
 
 # -- NBD -----------------------------------------------------------------------------------------
@@ -332,9 +259,3 @@ def nbd_server_add(
 def nbd_server_remove(vm: Machine, name: str, force: bool = False) -> None:
     """Export it no more."""
     block_export.nbd_server_remove(vm, name=name, mode="hard" if force else "safe")
-
-
-@hmp("nbd_server_stop")
-def nbd_server_stop(vm: Machine) -> None:
-    """Serve no more."""
-    block_export.nbd_server_stop(vm)

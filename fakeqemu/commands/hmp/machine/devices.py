@@ -16,7 +16,7 @@ from fakeqemu.commands.control import misc
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError
 from fakeqemu.commands.hmp.option_strings import parse_argument, parse_noisily, printed
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
-from fakeqemu.commands.machine import machine as machine_commands, qom as qom_commands
+from fakeqemu.commands.machine import qom as qom_commands
 from fakeqemu.model.chardev import chardev as chardevs
 from fakeqemu.model.chardev.chardev import ChardevOptions
 from fakeqemu.model.net.slirp.options import expand_ipv6_net
@@ -34,12 +34,6 @@ if TYPE_CHECKING:
 def device_add(vm: Machine, device: str = "") -> None:
     """Plug a device."""
     vm.devices.create(parse_argument(vm, "device", device).values, typed=False)
-
-
-@hmp("device_del")
-def device_del(vm: Machine, id: str) -> None:
-    """Take a device out, or ask the guest to let it go."""
-    vm.devices.remove(id)
 
 
 @hmp("object_add")
@@ -73,36 +67,6 @@ def netdev_add(vm: Machine, netdev: str = "", monitor: HmpMonitor | None = None)
         vm.net.option_ids.add(entry.id)
 
 
-@hmp("netdev_del")
-def netdev_del(vm: Machine, id: str) -> None:
-    """Take a network backend away."""
-    vm.net.remove(id)
-
-
-@hmp("set_link")
-def set_link(vm: Machine, name: str, up: bool) -> None:
-    """Pull a network cable, or put it back."""
-    vm.net.set_link(name, up)
-
-
-@hmp("chardev-remove")
-def chardev_remove(vm: Machine, id: str) -> None:
-    """Take a character device away."""
-    chardev_commands.chardev_remove(vm, id)
-
-
-@hmp("chardev-send-break")
-def chardev_send_break(vm: Machine, id: str) -> None:
-    """Send a break."""
-    chardev_commands.chardev_send_break(vm, id)
-
-
-@hmp("ringbuf_write")
-def ringbuf_write(vm: Machine, device: str, data: str) -> None:
-    """Write into a ring buffer."""
-    chardev_commands.ringbuf_write(vm, device, data)
-
-
 @hmp("ringbuf_read")
 def ringbuf_read(vm: Machine, device: str, size: int) -> str:
     """Read from a ring buffer, unprintable bytes as escapes."""
@@ -128,12 +92,6 @@ def getfd(vm: Machine, fdname: str, monitor: HmpMonitor) -> None:
 def closefd(vm: Machine, fdname: str, monitor: HmpMonitor) -> None:
     """Close a descriptor kept under a name."""
     misc.closefd(vm, fdname, monitor)
-
-
-@hmp("balloon")
-def balloon(vm: Machine, value: int) -> None:
-    """Ask the guest for memory."""
-    machine_commands.balloon(vm, value)
 
 
 @hmp("qom-list")

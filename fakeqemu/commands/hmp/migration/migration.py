@@ -124,28 +124,10 @@ def migrate_continue(vm: Machine, state: str) -> None:
     qmp.migrate_continue(vm, state)
 
 
-@hmp("migrate_start_postcopy")
-def migrate_start_postcopy(vm: Machine) -> None:
-    """Switch to postcopy."""
-    qmp.migrate_start_postcopy(vm)
-
-
-@hmp("migrate_pause")
-def migrate_pause(vm: Machine) -> None:
-    """Break a postcopy migration."""
-    qmp.migrate_pause(vm)
-
-
 @hmp("migrate_recover", monitor=True)
 def migrate_recover(vm: Machine, monitor: HmpMonitor, uri: str) -> None:
     """Give a paused destination a new channel."""
     qmp.migrate_recover(vm, monitor.outer or monitor, uri)
-
-
-@hmp("x_colo_lost_heartbeat")
-def x_colo_lost_heartbeat(vm: Machine) -> None:
-    """Fail over."""
-    qmp.x_colo_lost_heartbeat(vm)
 
 
 @hmp("announce_self")
