@@ -271,3 +271,11 @@ def test_files_are_named_as_in_qemus_tree(name: str) -> None:
                 or re.match(rf"(?:{_DIRECTORIES})/", file)
                 or _OUTSIDE_QEMU.fullmatch(file)
             ), f"{file}: name it from the top of QEMU's tree"
+
+
+def test_files_of_the_walks_exist() -> None:
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    walks = text[text.index("## Walks") : text.index("## Fidelity")]
+    named = set(re.findall(r"`((?:\w+/)+\w+\.py)`", walks))
+    assert len(named) > 40
+    assert not [name for name in sorted(named) if not (PACKAGE / name).is_file()]

@@ -1,4 +1,4 @@
-"""The devices that QEMU adds by itself, where neither an option nor -nodefaults stands against it.
+"""Default devices, added unless -nodefaults or an option for the same device is given.
 
 Decided once the machine type is known, before any backend is made: ports and a monitor on
 virtual consoles, or all on standard input and output with -nographic.

@@ -181,7 +181,7 @@ def start_incoming(boot: BootState) -> None:
 
 
 def start_guest(boot: BootState) -> None:
-    """Let the guest run, unless -S or an incoming migration stands against it."""
+    """Start the guest, unless there is -S or an incoming migration."""
     lifecycle = boot.vm.lifecycle
     boot.read(autostart=lifecycle.autostart, runstate=boot.vm.runstate.current)
     if boot.configuration.main_incoming is None and lifecycle.autostart:

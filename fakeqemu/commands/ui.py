@@ -141,7 +141,7 @@ def _add_to_chardev(vm: Machine, name: str, fd: int) -> None:
 
 @command("display-reload")
 def display_reload(vm: Machine, type: str, tls_certs: bool = False) -> None:
-    """Read certificates anew; there never are any."""
+    """display-reload: reload TLS certificates, of which there are none."""
     if type != "vnc":
         raise NotModelledError(f"display-reload {type}")
     if tls_certs:

@@ -11,7 +11,7 @@ from fakeqemu.qapi.errors import QapiError
 
 
 class BlockIoError(QapiError):
-    """A read or write went wrong."""
+    """A read or write failed; `desc` is the text of its errno."""
 
     def __init__(self, desc: str = "Input/output error", hint: str = "") -> None:
         super().__init__(desc, hint)

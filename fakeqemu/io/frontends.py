@@ -1,4 +1,4 @@
-"""Who sits on the character devices of a machine with a world: monitors, qtest, gdb.
+"""Creates the frontends of character devices: monitors, qtest and gdb servers.
 
 See monitor/monitor.c: monitor_init(); system/qtest.c: qtest_server_init().
 """

@@ -1,4 +1,4 @@
-"""What the model may ask of the world outside: the only way out of the synchronous rooms.
+"""The interface through which the synchronous layers use the operating system.
 
 `fakeqemu.io` answers with real sockets, files and processes; `null_host.NullHost` answers for
 `fakeqemu explain` and for tests of the model alone. Calls that can fail raise `QapiError`

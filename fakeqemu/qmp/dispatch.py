@@ -247,7 +247,7 @@ class Dispatcher:
 
     @property
     def sessions(self) -> tuple[QmpSession, ...]:
-        """Those that have a client."""
+        """Sessions of all monitors that have a client."""
         return tuple(self._sessions)
 
     def add(self, session: QmpSession) -> None:

@@ -53,7 +53,7 @@ class QmpMonitor:
     # -- Frontend ----------------------------------------------------------------------------
 
     def chr_opened(self) -> None:
-        """A client is there: parser, line count, capabilities start anew."""
+        """A client connected: parser, line count and capabilities are reset."""
         self.chr_closed()
         self.session = QmpSession(
             self._vm,

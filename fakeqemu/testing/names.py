@@ -1,4 +1,4 @@
-"""The nearest right thing to a wrong one: what a tester wants to read beside the mistake.
+"""Suggestions for misspelt names, shown beside the error.
 
 Every name a tester writes is checked where it is given: a misspelt command in a fault would
 otherwise never match, and the test would pass for the wrong reason.

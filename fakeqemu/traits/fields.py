@@ -298,7 +298,7 @@ class Traits:
     reports_failed_section: bool = True
     #: what a channel that closes during setup is reported as; empty: as any other (7.2)
     setup_failure: str = "ram_save_setup failed: Input/output error"
-    #: what stands against setting up is recorded as error, not only printed (10.0 on)
+    #: an error in set-up is shown by query-migrate, not only logged (10.0 on)
     setup_error_recorded: bool = True
     #: query-migrate shows a recorded error in every state, not only in `failed` (10.0 on)
     error_shown_always: bool = True
@@ -380,9 +380,9 @@ class Traits:
     preempt_channel_at_setup: bool = False
     #: a destination without devices that ask for it sends the ack of switchover-ack (10.0)
     switchover_ack_from_destination: bool = False
-    #: a destination that fails says so on the way back (10.0 on)
+    #: a destination that fails reports it on the return path (10.0 on)
     failed_load_is_told: bool = True
-    #: what is wrong on the way back is recorded as error, not only printed (10.0 on)
+    #: a bad return path message is shown by query-migrate, not only logged (10.0 on)
     return_path_error_recorded: bool = True
     #: info migrate in blocks with units, globals only on demand (11.1)
     hmp_info_migrate_grouped: bool = True

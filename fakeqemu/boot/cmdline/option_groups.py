@@ -1,6 +1,6 @@
 """Option strings of the older kind: `value,key=value,flag`, kept in groups.
 
-The rules are odd on purpose of being QEMU's: the first value may stand for an implied key,
+The rules are QEMU's, oddities included: the first value may stand for an implied key,
 a key without value is a flag (deprecated, and `no` before it means off), a doubled comma is a
 comma, `id` names the whole string. A group either knows its keys and their types, or takes
 any and is judged later. What keys a group has comes from the profile; how the command line

@@ -97,7 +97,7 @@ def block_dirty_bitmap_remove(vm: Machine, arguments: Json) -> None:
 
 @command("block-dirty-bitmap-clear", raw=True)
 def block_dirty_bitmap_clear(vm: Machine, arguments: Json) -> None:
-    """Begin anew."""
+    """Clear a bitmap: nothing is dirty afterwards."""
     _one(vm, "block-dirty-bitmap-clear", arguments)
 
 

@@ -1,4 +1,4 @@
-"""What tells of the emulator's inside, as far as it is recorded or follows from the model.
+"""Debug queries: trace events, statistics, device tree; recorded or from the model.
 
 Trace events can be switched and never happen; devices that are never there are missed in
 QEMU's words.

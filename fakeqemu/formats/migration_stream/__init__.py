@@ -3,7 +3,7 @@
 * `reader.StreamReader` reads a main channel against an `expect.Expectation`; what it says is
   in `events`; a stream that is wrong ends in `events.Failed` with an `errors.StreamError`.
 * `writer.StreamWriter` makes the pieces of a main channel out of a `writer.Source`.
-* `returnpath`, `multifd` and `mappedram` do the same for the way back, for the further
+* `channels.return_path`, `.multifd` and `.mapped_ram` do the same for the return path, the further
   channels, and for files in which each page has its place.
 
 Pages and device states are described, never kept: reading needs no more memory than the

@@ -268,7 +268,7 @@ class Qcow2:
             raise failed
 
     def settle(self) -> None:
-        """Write those tables that nothing stands against."""
+        """Write changed tables, except those that would overlap other metadata."""
         self.refcounts.cache.settle()
         self.l2_cache.settle()
 

@@ -127,7 +127,7 @@ class TableCache:
         table.dirty = False
 
     def settle(self) -> None:
-        """Write what nothing stands against; the rest waits for a flush, which says why."""
+        """Write what overlaps no metadata; the rest waits for a flush, which raises the error."""
         for offset, table in self._tables.items():
             if table.dirty and not self._image.overlap(offset, len(table.data), self._ignored):
                 try:

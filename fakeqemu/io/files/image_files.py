@@ -24,7 +24,7 @@ _CHUNK = 1 << 20
 
 
 def _byte_lock(fd: int, kind: int, offset: int, *, test: bool = False) -> int:
-    """Set or test a lock of one byte; the kind of lock that stands against it when testing."""
+    """Set or test a lock of one byte; when testing, the kind of the conflicting lock."""
     request = struct.pack(_FLOCK, kind, os.SEEK_SET, offset, 1, 0)
     command = fcntl.F_OFD_GETLK if test else fcntl.F_OFD_SETLK
     answer = fcntl.fcntl(fd, command, request)
@@ -122,7 +122,7 @@ class RealFile:
             start = last
 
     def lock(self, held: int, unshared: int) -> None:
-        """Take the locks, see whether others' stand against them, else take them back."""
+        """Take the locks; release them again if those of others conflict."""
         if held == self._held and unshared == self._unshared:
             return
         before = self._held, self._unshared

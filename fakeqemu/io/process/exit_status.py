@@ -1,4 +1,4 @@
-"""Ends that are no exit: an aborted process must look like one to whoever waits for it.
+"""Exit statuses below zero stand for signals, and the process dies of that signal.
 
 Exit statuses below zero stand for signals throughout, as `subprocess` shows them. Where real
 QEMU fails an assertion or crashes, the model says so with such a status, and here the process

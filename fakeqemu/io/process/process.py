@@ -1,6 +1,6 @@
 """A machine as a process: parse, boot, serve, leave, with QEMU's words and exit codes.
 
-Start-up is most of what a short test pays for, so rooms are imported when they are needed, and
+Start-up is most of what a short test pays for, so packages are imported when they are needed, and
 asyncio only once a command line asks for a machine.
 
 See system/main.c: main(); system/runstate.c: qemu_main_loop(), main_loop_should_exit() and

@@ -1,4 +1,4 @@
-"""Files as block drivers see them: the only way from the block room to real images.
+"""Files as block drivers see them: the block layer's only access to real images.
 
 A `FileSystem` opens files by path; `fakeqemu.io.files` does so for real, `MemoryFiles` keeps
 all in memory for tests. Failures are `OSError` with an errno; a lock that another process (or
@@ -19,7 +19,7 @@ _PAGE = 4096
 
 
 class ImageLocked(Exception):  # noqa: N818 - says what is, not that something failed
-    """Another user of the image stands against the lock asked for.
+    """Another user of the image holds a conflicting lock.
 
     `shared`: it already does what we would not share, rather than refusing what we want.
     """
@@ -187,7 +187,7 @@ class MemoryFile:
 
 
 def check_locks(held: int, unshared: int, theirs: list[int], refused: list[int]) -> None:
-    """Raise ImageLocked if what we want stands against what others do or refuse."""
+    """Raise ImageLocked if the wanted permissions conflict with those of others."""
     for bit in range(held.bit_length()):
         if held >> bit & 1 and any(each >> bit & 1 for each in refused):
             raise ImageLocked(bit, shared=False)

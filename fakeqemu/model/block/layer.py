@@ -1,4 +1,4 @@
-"""The block room of one machine: graph, backends, jobs and exports, and what binds them.
+"""The block layer of one machine: owner of graph, backends, jobs and exports.
 
 See block/block-backend.c: monitor_remove_blk(); block.c: bdrv_close_all(), bdrv_inactivate_all()
 and bdrv_activate_all().

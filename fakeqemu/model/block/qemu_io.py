@@ -58,7 +58,7 @@ class _Line:
     pattern: int | None = None
 
     def say(self, text: str) -> None:
-        """Tell what went wrong."""
+        """Report the error of a request."""
         self.block.vm.journal.note("qemu-io", text)
         self.block.vm.host.say(text)
 

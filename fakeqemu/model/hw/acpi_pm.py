@@ -255,7 +255,7 @@ class PowerManagement(Chip):
 
 
 class Piix4Pm(PowerManagement):
-    """A PIIX4's."""
+    """Power management of a PIIX4: its I/O base is in PCI configuration space."""
 
     @property
     def base(self) -> int | None:

@@ -31,7 +31,7 @@ _SYSTEM = "/machine/unattached/sysbus"
 
 
 class Bus:
-    """One bus; made anew whenever somebody looks, the object behind it is what lasts."""
+    """One bus: a view made for each query of the object, which is what persists."""
 
     def __init__(self, vm: Machine, obj: QomObject) -> None:
         self._vm = vm

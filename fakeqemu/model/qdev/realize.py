@@ -304,7 +304,7 @@ def _free_target(taken: dict[Any, DeviceObject], channel: int, last: int) -> int
 
 
 def _take_unit(vm: Machine, device: DeviceObject, bus: Bus) -> None:
-    """Be first or second on the cable; there is no second where each disk has its own."""
+    """Allocate the IDE unit, 0 or 1; a SATA port has only unit 0."""
     controller = bus.object.parent
     own = controller is not None and vm.profile.is_a(controller.type, "ich9-ahci")
     units = 1 if own else 2

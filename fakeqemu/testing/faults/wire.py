@@ -105,7 +105,7 @@ def applies(fault: Fault, plan: Plan, subject: str | None, negotiated: bool) -> 
 
 
 def change(fault: Fault, plan: Plan, random: Random, vm: Machine, last_id: Any) -> None:
-    """Let the fault have its way with the plan."""
+    """Apply the fault to the plan."""
     match fault:
         case Delay():
             plan.delay += round(fault.seconds * SECOND)

@@ -2,7 +2,7 @@
 
 One JSON object on each line, both ways: verbs in, their outcomes out, and everything the
 journal gets, as it gets it. QMP knows nothing of it, and no option of QEMU's shows it. When
-the tester's end is gone the machine ends: nobody is left to ask for it.
+the tester's end is gone the machine ends: the process exits when the tester disconnects.
 """
 
 from __future__ import annotations

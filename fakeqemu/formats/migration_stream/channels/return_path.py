@@ -1,4 +1,4 @@
-"""The way back: what a destination answers on the main channel.
+"""The return path: messages from destination to source on the main channel.
 
 Sans I/O as the rest: `ReturnPathReader` for the source, functions that give bytes for the
 destination. A message's header says its length; a bitmap follows its message unframed.
@@ -100,7 +100,7 @@ class SwitchoverAck:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The way back cannot be used any more; `text` is QEMU's."""
+    """The return path failed; `text` is QEMU's error."""
 
     text: str
 

@@ -49,7 +49,7 @@ class Backend:
         self.perm, self.shared = 0, perms.ALL
         #: whether these are not in force, since another process has the image
         self.dormant = False
-        #: whether it shares everything until the machine is done with taking over
+        #: whether it shares all permissions until activation completes
         self.generous = False
         self.device: DeviceObject | None = None
         self.kind = Kind(io_status=False, may_be_empty=True)
@@ -144,7 +144,7 @@ class Backend:
             self.set_permissions(self.perm, self.shared)
 
     def wake(self, *, generous: bool) -> None:
-        """The image is ours. Raises QapiError if somebody else wants it for himself.
+        """Activate. Raises QapiError if another user holds a conflicting permission.
 
         `generous`: jobs and exports may still write to it until `settle`.
         """

@@ -45,19 +45,19 @@ class Filter(Driver):
         return lambda: None
 
     def read(self, node: Node, offset: int, count: int) -> bytes:
-        """Pass on."""
+        """Bytes of the child. Raises BlockIoError."""
         return base.read(self._below(node), offset, count)
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
-        """Pass on."""
+        """Write to the child. Raises BlockIoError."""
         base.write(self._below(node), offset, data)
 
     def zero(self, node: Node, offset: int, count: int) -> None:
-        """Pass on."""
+        """Write zeros to the child. Raises BlockIoError."""
         base.zero(self._below(node), offset, count)
 
     def discard(self, node: Node, offset: int, count: int) -> None:
-        """Pass on."""
+        """Discard in the child."""
         base.discard(self._below(node), offset, count)
 
     def write_compressed(self, node: Node, offset: int, data: bytes) -> None:
@@ -183,7 +183,7 @@ class CopyOnRead(Filter):
 
 @driver
 class Compress(Filter):
-    """What is written is compressed."""
+    """Driver `compress`: writes clusters compressed. See block/filter-compress.c."""
 
     name = "compress"
 

@@ -153,7 +153,10 @@ class Bitmap:
         return {"name": self.name, "granularity": self.granularity, "flags": flags}
 
     def check(self, *, busy: bool = True, inconsistent: bool = True, ro: bool = True) -> None:
-        """Raise QapiError for a state that stands against using it."""
+        """Raise QapiError if the bitmap is busy, read-only or inconsistent.
+
+        See bdrv_dirty_bitmap_check().
+        """
         if busy and self.busy:
             raise QapiError(
                 f"Bitmap '{self.name}' is currently in use by another operation"
