@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,9 +12,12 @@ from fakeqemu.guard import Guard, line_of_bug
 from fakeqemu.journal import Entry
 from fakeqemu.qapi.errors import InternalError
 
-# a busy host is slow at making input, too, which says nothing about the tests
-settings.register_profile("fakeqemu", suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("fakeqemu")
+# a busy host is slow at everything, which says nothing about the tests; `ci` tries the same input
+# each time, so that a change is what makes it fail
+_ANY_SPEED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dev", _ANY_SPEED)
+settings.register_profile("ci", _ANY_SPEED, derandomize=True, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
 
 
 @pytest.fixture(autouse=True)

@@ -371,7 +371,7 @@ def test_bits_that_take_turns_cost_too_much(start: Any, files: MemoryFiles) -> N
 
 
 @settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 @given(
     st.lists(

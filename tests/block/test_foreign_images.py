@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from fakeqemu.model.block.files import MemoryFiles
 from fakeqemu.qapi.errors import QapiError
-
-from .conftest import Running
+from tests.support.machines import BlockMachine
 
 FORMATS = ["qcow", "qed", "vmdk", "vdi", "vhdx", "parallels", "bochs", "cloop", "dmg", "luks",
            "vpc", "qcow2", "raw"]  # fmt: skip
@@ -23,12 +22,12 @@ MARKS = [
 
 
 @pytest.fixture(scope="module", params=["7.2", "11.1"])
-def machine(request: Any) -> Running:
-    return Running(MemoryFiles(), profile=request.param)
+def machine(request: Any) -> BlockMachine:
+    return BlockMachine(MemoryFiles(), profile=request.param)
 
 
 @settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=40, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 @given(
     mark=st.sampled_from(MARKS),
@@ -37,7 +36,7 @@ def machine(request: Any) -> Running:
     driver=st.sampled_from(FORMATS),
 )
 def test_headers_of_any_kind(
-    machine: Running, mark: bytes, rest: bytes, cut: int, driver: str
+    machine: BlockMachine, mark: bytes, rest: bytes, cut: int, driver: str
 ) -> None:
     content = (mark + rest)[:cut]
     file = machine.vm.host.files.open("/x", writable=True, create=True)

@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_preallocated_is_empty(machine, full, mode, room, 
 )
 def test_half_an_image_is_removed(machine, full, room, text):
     full(room)
-    assert machine.error(
+    assert machine.desc(
         "drive-backup", device="data", target="/full", format="qcow2", sync="full", job_id="k"
     ) == text
     assert "/full" not in machine.vm.host.files.names()
@@ -166,10 +166,10 @@ def test_images_have_a_longest_length(machine, size, text):
 def test_a_node_longer_than_any_image(machine):
     text = "Could not refresh total sector count: File too large"
     for size in (LONGEST + 1, (1 << 63) - 1):
-        assert machine.error(
+        assert machine.desc(
             "blockdev-add", driver="null-co", node_name="n", size=size
         ) == text
-    assert machine.error("block_resize", node_name="data", size=LONGEST + 1) == (
+    assert machine.desc("block_resize", node_name="data", size=LONGEST + 1) == (
         f"offset({LONGEST + 1}) exceeds maximum({LONGEST})"
     )
 
@@ -177,9 +177,9 @@ def test_a_node_longer_than_any_image(machine):
 @pytest.mark.parametrize("driver", ["host_device", "host_cdrom", "quorum", "nvme", "null-co"])
 def test_drivers_without_create_options_cannot_create(machine, driver):
     text = "Driver does not support blockdev-create"
-    assert machine.error("blockdev-create", job_id="j", options={"driver": driver}) == text
+    assert machine.desc("blockdev-create", job_id="j", options={"driver": driver}) == text
 
 
 def test_drivers_that_the_program_has_not_cannot_create(machine):
     text = "Block driver 'ftp' not found or not supported"
-    assert machine.error("blockdev-create", job_id="j", options={"driver": "ftp"}) == text
+    assert machine.desc("blockdev-create", job_id="j", options={"driver": "ftp"}) == text

@@ -7,24 +7,23 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from nbdtalk import EXTENDED_HEADERS, GO, READ, SET_META, STRUCTURED_REPLY, go, meta
-from test_nbd_server import Served, Stream
 
 from fakeqemu.model.block.drivers.nbd import NbdClient
 from fakeqemu.model.block.files import MemoryFiles
-
-from .conftest import Running
+from tests.block.test_nbd_server import Served, Stream
+from tests.support.machines import BlockMachine
+from tests.support.nbd import EXTENDED_HEADERS, GO, READ, SET_META, STRUCTURED_REPLY, go, meta
 
 MB = 1 << 20
 SETTINGS = settings(
-    max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=30, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 NUMBERS = st.sampled_from([0, 1, 2, 7, 8, 511, 512, 4 * MB, (1 << 31) + 1, 1 << 62, (1 << 64) - 1])
 
 
 @pytest.fixture(scope="module", params=["7.2", "10.0", "11.1"])
 def served(request: Any) -> Served:
-    machine = Running(MemoryFiles(), profile=request.param)
+    machine = BlockMachine(MemoryFiles(), profile=request.param)
     found = Served(machine)
     machine.image("a", 4 * MB)
     machine.ask("block-dirty-bitmap-add", node="a", name="b", disabled=True)
@@ -100,7 +99,7 @@ def test_whatever_a_client_says(
     assert talk.request(READ, 0, 512)[-1][0] == 1
 
 
-def bugs(machine: Running) -> list[Any]:
+def bugs(machine: BlockMachine) -> list[Any]:
     return [entry.data for entry in machine.vm.journal if entry.kind == "bug"]
 
 

@@ -26,7 +26,7 @@ def numbers(intervals: Intervals) -> set[int]:
     return {number for first, end in intervals for number in range(first, end)}
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(CHANGES, CHANGES, RANGE)
 def test_they_hold_what_a_set_holds(one, other, place):
     mine, plain = both(one)
@@ -45,7 +45,7 @@ def test_they_hold_what_a_set_holds(one, other, place):
     assert numbers(mine) == {number for number in plain if number < first}
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(CHANGES, st.integers(0, 12))
 def test_bits(changes, cut):
     mine, plain = both(changes)

@@ -54,7 +54,7 @@ def test_a_job_by_itself(machine: Any) -> None:
     machine.ask("blockdev-backup", job_id="k", device="a", target="b", sync="full")
     assert machine.statuses() == ["created", "running", "paused", "running", *DONE]
     assert machine.ask("query-jobs") == []
-    assert machine.names() == {"a", "b"}
+    assert machine.node_names() == {"a", "b"}
 
 
 def test_finalize_and_dismiss_by_hand(machine: Any) -> None:
@@ -67,10 +67,10 @@ def test_finalize_and_dismiss_by_hand(machine: Any) -> None:
     assert machine.statuses()[-1] == "pending"
     machine.ask("job-finalize", id="k")
     assert machine.statuses() == ["concluded"]
-    text = machine.error("job-finalize", id="k")
+    text = machine.desc("job-finalize", id="k")
     assert text == "Job 'k' in state 'concluded' cannot accept command verb 'finalize'"
     machine.ask("job-dismiss", id="k")
-    assert machine.error("job-dismiss", id="k") == "Job not found"
+    assert machine.desc("job-dismiss", id="k") == "Job not found"
 
 
 def test_speed_takes_time(machine: Any) -> None:
@@ -92,7 +92,7 @@ def test_a_paused_job_stands_still(machine: Any) -> None:
     machine.ask("blockdev-mirror", job_id="m", device="a", target="b", sync="full")
     machine.statuses()
     machine.ask("job-pause", id="m")
-    assert machine.error("job-pause", id="m") == "Job is already paused"
+    assert machine.desc("job-pause", id="m") == "Job is already paused"
     assert machine.statuses() == ["standby"]
     machine.ask("job-complete", id="m")
     assert machine.statuses() == []
@@ -111,7 +111,7 @@ def test_a_tester_makes_it_fail(machine: Any) -> None:
     machine.clock.run_until_idle()
     assert machine.statuses() == ["aborting", "concluded"]
     assert machine.ask("query-jobs")[0]["error"] == "Input/output error"
-    assert machine.names() == {"a", "b"}
+    assert machine.node_names() == {"a", "b"}
 
 
 # -- kinds ---------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_mirror_copies_and_switches_over(machine: Any) -> None:
     machine.ask("blockdev-mirror", job_id="m", device="src", target="dst", sync="full")
     assert machine.statuses() == ["created", "running", "ready"]
     assert contents(machine, "dst", 70000, 5) == b"hello"
-    assert machine.error("blockdev-del", node_name="dst") == "Node dst is in use"
+    assert machine.desc("blockdev-del", node_name="dst") == "Node dst is in use"
     machine.ask("block-job-cancel", device="m")
     assert machine.statuses() == DONE
     machine.ask("blockdev-del", node_name="dst")
@@ -168,7 +168,7 @@ def test_intermediate_commit_rewrites_the_link(chain: Any) -> None:
     assert machine.node("o3")["backing_file"] == "/o1.qcow2"
     assert machine.node("o3")["image"]["backing-filename"] == "/o1.qcow2"
     assert contents(machine, "o1", 0, 2) == b"o2"
-    assert "o2" not in machine.names()
+    assert "o2" not in machine.node_names()
 
 
 def test_active_commit_waits_to_be_told(chain: Any) -> None:
@@ -187,7 +187,7 @@ def test_stream_makes_the_image_stand_alone(chain: Any) -> None:
     assert machine.statuses() == ["created", "running", *DONE]
     assert "backing_file" not in machine.node("o3")
     assert contents(machine, "o3", 0, 2) == b"o3"
-    assert machine.names() == {"o3", "base", "base-file"}
+    assert machine.node_names() == {"o3", "base", "base-file"}
 
 
 def test_incremental_backup_clears_its_bitmap(machine: Any) -> None:
@@ -236,9 +236,9 @@ def test_mirrors_that_cannot_start(
     machine.add("null-co", "b", size=MB)
     machine.add("null-co", "ro", size=MB, read_only=True)
     given = {"job-id": "m", "device": "a", "target": "b", "sync": "full", **arguments}
-    assert machine.error("blockdev-mirror", **given) == text
+    assert machine.desc("blockdev-mirror", **given) == text
     assert machine.ask("query-jobs") == []
-    assert machine.names() == {"a", "b", "ro"}
+    assert machine.node_names() == {"a", "b", "ro"}
 
 
 # -- transactions --------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_mirrors_that_cannot_start(
 def test_a_transaction_is_all_or_nothing(machine: Any) -> None:
     machine.add("null-co", "a", size=MB)
     add = {"type": "block-dirty-bitmap-add", "data": {"node": "a", "name": "b"}}
-    text = machine.error("transaction", actions=[add, {"type": "abort", "data": {}}])
+    text = machine.desc("transaction", actions=[add, {"type": "abort", "data": {}}])
     assert text == "Transaction aborted using Abort action"
     assert "dirty-bitmaps" not in machine.node("a")
     machine.ask("transaction", actions=[add])
@@ -270,7 +270,7 @@ def test_grouped_jobs_end_together(machine: Any) -> None:
     machine.ask("job-cancel", id="jc")
     ends = [n for n, _ in machine.events if n.startswith("BLOCK_JOB_C")]
     assert ends == ["BLOCK_JOB_CANCELLED", "BLOCK_JOB_CANCELLED"]
-    assert machine.names() == set("abcd")
+    assert machine.node_names() == set("abcd")
 
 
 # -- snapshots -----------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def test_grouped_jobs_end_together(machine: Any) -> None:
 def test_internal_snapshots(machine: Any) -> None:
     image(machine, "q")
     machine.ask("blockdev-snapshot-internal-sync", device="q", name="s")
-    text = machine.error("blockdev-snapshot-internal-sync", device="q", name="s")
+    text = machine.desc("blockdev-snapshot-internal-sync", device="q", name="s")
     assert text == "Snapshot with name 's' already exists on device 'q'"
     assert machine.node("q")["image"]["snapshots"][0]["name"] == "s"
     gone = machine.ask("blockdev-snapshot-delete-internal-sync", device="q", name="s")
@@ -307,16 +307,16 @@ def test_a_saved_machine_comes_back(machine: Any) -> None:
 def test_an_overlay_that_is_refused_leaves_the_graph(machine: Any) -> None:
     image(machine, "q")
     machine.add("null-co", "n", size=MB)
-    text = machine.error("blockdev-snapshot", node="q", overlay="n")
+    text = machine.desc("blockdev-snapshot", node="q", overlay="n")
     assert text == "The overlay does not support backing images"
     image(machine, "o")
     abort = {"type": "abort", "data": {}}
     action = {"type": "blockdev-snapshot", "data": {"node": "q", "overlay": "o"}}
-    machine.error("transaction", actions=[action, abort])
+    machine.desc("transaction", actions=[action, abort])
     assert machine.node("q")["ro"] is False
     machine.ask("transaction", actions=[action])
     assert machine.node("q")["ro"] is True
-    text = machine.error("blockdev-del", node_name="q")
+    text = machine.desc("blockdev-del", node_name="q")
     assert text == "Node 'q' is busy: node is used as backing hd of 'o'"
 
 

@@ -22,26 +22,26 @@ def drive(start: Callable[..., Any], files: MemoryFiles) -> Any:
 def test_a_medium_goes_in_and_out(drive: Any) -> None:
     drive.ask("blockdev-open-tray", id="cd")
     drive.ask("blockdev-insert-medium", id="cd", node_name="iso")
-    text = drive.error("blockdev-insert-medium", id="cd", node_name="iso")
+    text = drive.desc("blockdev-insert-medium", id="cd", node_name="iso")
     assert text == "Node 'iso' is already in use"
     drive.ask("blockdev-close-tray", id="cd")
     assert [data["tray-open"] for _, data in drive.events] == [True, False]
     (shown,) = drive.ask("query-block")
     assert shown["inserted"]["node-name"] == "iso"
-    text = drive.error("blockdev-remove-medium", id="cd")
+    text = drive.desc("blockdev-remove-medium", id="cd")
     assert text == "Tray of device 'cd' is not open"
 
 
 def test_a_locked_tray_waits_for_the_guest(drive: Any) -> None:
     drive.vm.block.backends.get(None, "cd").locked = True
-    text = drive.error("eject", id="cd")
+    text = drive.desc("eject", id="cd")
     assert text.startswith("Device 'cd' is locked and force was not specified")
     drive.ask("eject", id="cd", force=True)
     assert drive.ask("query-block")[0]["tray_open"] is True
 
 
 def test_changing_a_medium(drive: Any) -> None:
-    text = drive.error("blockdev-change-medium", id="cd", filename="/no")
+    text = drive.desc("blockdev-change-medium", id="cd", filename="/no")
     assert text == "Could not open '/no': No such file or directory"
     drive.ask("blockdev-change-medium", id="cd", filename="/cd.iso", format="raw")
     assert drive.ask("query-block")[0]["inserted"]["ro"] is True

@@ -84,13 +84,13 @@ def test_a_read_only_export_refuses_writes(machine: Any) -> None:
 
 def test_exports_come_and_go(machine: Any) -> None:
     machine.add("null-co", "a", size=MB)
-    text = machine.error("nbd-server-add", device="a")
+    text = machine.desc("nbd-server-add", device="a")
     assert text == "NBD server not running"
     serving(machine)
     export(machine, id="e", node_name="a")
-    text = machine.error("block-export-add", type="nbd", id="f", node_name="n", name="a")
+    text = machine.desc("block-export-add", type="nbd", id="f", node_name="n", name="a")
     assert text == "NBD server already has export named 'a'"
-    assert machine.error("blockdev-del", node_name="a") == "Node a is in use"
+    assert machine.desc("blockdev-del", node_name="a") == "Node a is in use"
     machine.ask("nbd-server-stop")
     assert machine.events[-1] == ("BLOCK_EXPORT_DELETED", {"id": "e"})
     machine.ask("blockdev-del", node_name="a")

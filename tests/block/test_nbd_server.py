@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import struct
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from nbdtalk import (
+
+from fakeqemu.clock import SECOND
+from tests.support.nbd import (
     CACHE,
     EXTENDED_HEADERS,
     FLUSH,
@@ -29,14 +24,10 @@ from nbdtalk import (
     TRIM,
     WRITE,
     ZEROES,
-    Server,
     Talk,
     go,
     meta,
 )  # fmt: skip
-
-from fakeqemu.clock import SECOND
-from fakeqemu.profile import Profile
 
 KB, MB = 1 << 10, 1 << 20
 #: contexts of block status
@@ -231,7 +222,7 @@ def test_bitmaps_that_cannot_be_exported(served: Served, bitmaps: Any, text: str
     machine.ask("block-dirty-bitmap-add", node="n", name="on")
     machine.ask("block-dirty-bitmap-add", node="n", name="used", disabled=True)
     served.export("first", node_name="n", name="first", bitmaps=["used"])
-    said = machine.error(
+    said = machine.desc(
         "block-export-add", type="nbd", id="e", node_name="n", bitmaps=bitmaps
     )
     assert said == text
@@ -392,12 +383,12 @@ def test_an_export_in_use_goes_only_by_force(served: Served) -> None:
     served.export("e", node_name="n")
     stream = served.connect()
     Talk(stream.send, stream.receive).option(GO, go("n"))
-    assert machine.error("block-export-del", id="e") == "export 'e' still in use"
+    assert machine.desc("block-export-del", id="e") == "export 'e' still in use"
     machine.ask("block-export-del", id="e", mode="hard", work=False)
     assert stream.closed
     (shown,) = machine.ask("query-block-exports", work=False)
     assert shown["shutting-down"]
-    text = machine.error("block-export-del", id="e", work=False)
+    text = machine.desc("block-export-del", id="e", work=False)
     assert text == "Export 'e' is already shutting down"
     machine.clock.run_until_idle()
     assert machine.events[-1] == ("BLOCK_EXPORT_DELETED", {"id": "e"})
@@ -415,7 +406,7 @@ def test_an_export_of_a_device_goes_with_its_medium(start: Any) -> None:
 def test_an_exported_node_keeps_its_size(served: Served) -> None:
     served.machine.image("a", MB)
     served.export("e", node_name="a", writable=True)
-    text = served.machine.error("block_resize", node_name="a", size=2 * MB)
+    text = served.machine.desc("block_resize", node_name="a", size=2 * MB)
     assert "'resize'" in text or "resize" in text
 
 
@@ -427,158 +418,10 @@ def test_iothreads_of_exports(start: Any) -> None:
         )
     )  # fmt: skip
     wanted = {"type": "nbd", "id": "e", "node_name": "n"}
-    text = served.machine.error("block-export-add", **wanted, iothread="nope")
+    text = served.machine.desc("block-export-add", **wanted, iothread="nope")
     assert text == 'iothread "nope" not found'
-    text = served.machine.error(
+    text = served.machine.desc(
         "block-export-add", **wanted, iothread="io", fixed_iothread=True
     )
     assert text == "Cannot change iothread of active block backend"
     served.export("e", node_name="n", iothread="io")
-
-
-# -- other programs, and a real server -------------------------------------------------------------
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A directory whose name leaves room for a socket's."""
-    found = Path(tempfile.mkdtemp(prefix="fq-", dir="/tmp"))
-    yield found
-    shutil.rmtree(found)
-
-
-def fake(profile: str) -> list[str]:
-    return [sys.executable, "-m", "fakeqemu", "run", "--profile", profile, "--"]
-
-
-def prepare(server: Server, folder: Path) -> Path:
-    """An image over another, with bitmaps, exported; the socket."""
-    image = folder / "top.qcow2"
-    file = {"driver": "file", "filename": str(image)}
-    made = server.ask("blockdev-add", driver="qcow2", node_name="t", file=file)
-    assert made == {"return": {}}
-    for name, granularity in (("b1", 64 * KB), ("b2", 32 * KB)):
-        server.ask("block-dirty-bitmap-add", node="t", name=name, granularity=granularity)
-    path = folder / "nbd"
-    server.ask("nbd-server-start", addr={"type": "unix", "data": {"path": str(path)}})
-    added = server.ask(
-        "block-export-add", type="nbd", id="t", node_name="t", name="top", writable=True,
-        bitmaps=["b1", {"node": "t", "name": "b2"}], allocation_depth=True, description="it",
-    )  # fmt: skip
-    assert added == {"return": {}}
-    return path
-
-
-def images(folder: Path, qemu_img: Path) -> None:
-    base, top = folder / "base.qcow2", folder / "top.qcow2"
-    base.unlink(missing_ok=True)
-    top.unlink(missing_ok=True)
-    run = [str(qemu_img), "create", "-q", "-f", "qcow2"]
-    subprocess.run([*run, str(base), "4M"], check=True)
-    io = ["qemu-io", "-f", "qcow2", "-c", "write -P 1 0 1M", "-c", "write -z 3M 128k"]
-    subprocess.run([*io, str(base)], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([*run, "-b", str(base), "-F", "qcow2", str(top), "6M"], check=True)
-
-
-@pytest.mark.real
-def test_a_real_client_maps_a_bitmap_and_copies(qemu_img: Path, folder: Path) -> None:
-    if shutil.which("nbdinfo") is None or shutil.which("nbdcopy") is None:
-        pytest.skip("libnbd's programs are not installed")
-    images(folder, qemu_img)
-    server = Server(fake("10.0"), folder)
-    try:
-        path = prepare(server, folder)
-        uri = f"nbd+unix:///top?socket={path}"
-        talk = server.talk(path)
-        talk.option(GO, go("top"))
-        talk.request(WRITE, 2 * MB, 4, 0, b"data")
-
-        def mapped(context: str) -> list[tuple[int, int, int]]:
-            done = subprocess.run(
-                ["nbdinfo", "--json", f"--map={context}", uri],
-                check=True, capture_output=True, timeout=60,
-            )  # fmt: skip
-            found = json.loads(done.stdout)
-            return [(each["offset"], each["length"], each["type"]) for each in found]
-
-        assert mapped("qemu:dirty-bitmap:b2") == [
-            (0, 2 * MB, 0), (2 * MB, 32 * KB, 1), (2 * MB + 32 * KB, 4 * MB - 32 * KB, 0)
-        ]  # fmt: skip
-        assert (2 * MB, 64 * KB, 1) in mapped("qemu:allocation-depth")
-        subprocess.run(["nbdcopy", uri, str(folder / "copy")], check=True, timeout=60)
-        copied = (folder / "copy").read_bytes()
-        assert copied[: 2 * MB + 4] == b"\1" * MB + bytes(MB) + b"data"
-        done = subprocess.run(
-            [qemu_img, "map", "--output=json", "--image-opts",
-             f"driver=nbd,server.type=unix,server.path={path},export=top,"
-             "x-dirty-bitmap=qemu:dirty-bitmap:b1"],
-            check=True, capture_output=True, timeout=60,
-        )  # fmt: skip
-        dirty = [each for each in json.loads(done.stdout) if not each["data"]]
-        assert [(each["start"], each["length"]) for each in dirty] == [(2 * MB, 64 * KB)]
-    finally:
-        server.stop()
-
-
-@pytest.mark.real
-def test_a_real_server_says_the_same(qemu_img: Path, folder: Path) -> None:
-    binary = os.environ.get("FAKEQEMU_REAL_QEMU") or shutil.which("qemu-system-x86_64")
-    if binary is None:
-        pytest.skip("no qemu-system-x86_64 in PATH and no FAKEQEMU_REAL_QEMU")
-    images(folder, qemu_img)
-    real = Server([binary], folder)
-    try:
-        version = real.ask("query-version")["return"]
-        said = conversation(real, folder)
-    finally:
-        real.stop()
-    profiles = [Profile.load(name) for name in Profile.names()]
-    names = [p.name for p in profiles if p.base is None and p.part("version") == version]
-    if not names:
-        pytest.skip("there is no profile of this QEMU")
-    images(folder, qemu_img)
-    ours = Server(fake(names[0]), folder)
-    try:
-        assert conversation(ours, folder) == said
-    finally:
-        ours.stop()
-
-
-def conversation(server: Server, folder: Path) -> list[Any]:
-    """What a server says to a client that asks for all there is, and for some that is not."""
-    path = prepare(server, folder)
-    everything = [
-        "base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b1", "qemu:dirty-bitmap:b2"
-    ]  # fmt: skip
-    said: list[Any] = []
-    for extended in (False, True):
-        talk = server.talk(path)
-        said.append(talk.greeting)
-        agreed = False
-        for option, data in (
-            (LIST, b"x"), (LIST, b""), (5, b""), (4, b""), (99, b"zz"), (INFO, go("nope")),
-            (INFO, go("x" * 100)), (INFO, b""), (INFO, go("top", 1, 2, 3, 9)),
-            (INFO, go("top") + b"x"), (LIST_META, meta("top")),
-            (LIST_META, meta("top", "base:", "qemu:dirty-bitmap:")),
-            (SET_META, meta("top", "base:allocation")), (LIST_META, meta("nope")),
-            (EXTENDED_HEADERS if extended else STRUCTURED_REPLY, b""), (STRUCTURED_REPLY, b""),
-            (SET_META, meta("top", "base:", "qemu:")), (SET_META, meta("top", *everything)),
-            (SET_META, b"\0\0\0\3top\0\0\0\5"), (SET_META, b"\0\0\0\3t\0p\0\0\0\5"),
-            (SET_META, meta("top", *everything)), (GO, go("top", 3, 1)),
-        ):  # fmt: skip
-            said.append((option, data, talk.option(option, data)))
-            agreed = agreed or (option == EXTENDED_HEADERS and said[-1][2] == [(1, b"")])
-        for request in (
-            (STATUS, 0, 6 * MB), (STATUS, 0, 6 * MB, 8), (STATUS, 600000, 100000), (STATUS, 0, 0),
-            (STATUS, 0, 7 * MB), (READ, 0, 64 * KB), (READ, 0, 6 * MB), (READ, 500000, 200000, 4),
-            (READ, 0, 0), (READ, 6 * MB, 1), (READ, 0, 512, 16), (WRITE, 65536, 4, 0, b"abcd"),
-            (WRITE, 6 * MB - 1, 2, 0, b"ab"), (WRITE, 0, 2, 8, b"ab"), (STATUS, 0, 6 * MB),
-            (ZEROES, 2 * MB, 64 * KB), (ZEROES, 2 * MB, 64 * KB, 16), (TRIM, 0, 64 * KB),
-            (FLUSH,), (CACHE, 2 * MB, 64 * KB), (9,), (STATUS, 0, 6 * MB), (READ, 0, 33 * MB),
-            (STATUS, 5, 10, 9), (ZEROES, 0, 7 * MB),
-        ):  # fmt: skip
-            said.append((request, talk.request(*request, extended=agreed)))
-    said.append(server.ask("block-export-del", id="t"))
-    said.append(server.ask("nbd-server-stop"))
-    said.append(server.events)
-    return said

@@ -20,7 +20,7 @@ MB = 1 << 20
 def test_nodes_and_their_end(machine: Any) -> None:
     machine.add("null-co", "a", size=MB)
     machine.add("raw", "r", file="a")
-    assert machine.error("blockdev-del", node_name="a") == "Block device a is in use"
+    assert machine.desc("blockdev-del", node_name="a") == "Block device a is in use"
     machine.ask("blockdev-del", node_name="r")
     machine.ask("blockdev-del", node_name="a")
     assert machine.ask("query-named-block-nodes") == []
@@ -43,14 +43,14 @@ def test_nodes_and_their_end(machine: Any) -> None:
 )  # fmt: skip
 def test_refused_nodes(machine: Any, options: dict[str, Any], text: str) -> None:
     machine.add("null-co", "a", size=MB)
-    assert machine.error("blockdev-add", **options) == text
-    assert machine.names() == {"a"}
+    assert machine.desc("blockdev-add", **options) == text
+    assert machine.node_names() == {"a"}
 
 
 def test_a_failed_open_leaves_nothing(machine: Any, files: MemoryFiles) -> None:
     files.put("/junk", size=MB)
     child = {"driver": "file", "filename": "/junk", "node-name": "child"}
-    assert machine.error("blockdev-add", driver="qcow2", node_name="q", file=child)
+    assert machine.desc("blockdev-add", driver="qcow2", node_name="q", file=child)
     assert machine.ask("query-named-block-nodes") == []
     machine.add("raw", "r", file=child)
 
@@ -60,13 +60,13 @@ def test_two_writers_exclude_each_other(start: Callable[..., Any]) -> None:
     machine = start("-device", port.format(1), "-device", port.format(2))
     machine.add("null-co", "a", size=MB)
     machine.ask("device_add", driver="virtio-blk-pci", bus="p1", id="d", drive="a")
-    text = machine.error("device_add", driver="virtio-blk-pci", bus="p2", id="e", drive="a")
+    text = machine.desc("device_add", driver="virtio-blk-pci", bus="p2", id="e", drive="a")
     assert text == (
         "Permission conflict on node 'a': permissions 'write' are both required by block device"
         " '/machine/peripheral/d/virtio-backend' (uses node 'a' as 'root' child) and unshared by"
         " block device '/machine/peripheral/e/virtio-backend' (uses node 'a' as 'root' child)."
     )
-    assert machine.error("blockdev-del", node_name="a") == "Node a is in use"
+    assert machine.desc("blockdev-del", node_name="a") == "Node a is in use"
     assert [b["qdev"] for b in machine.ask("query-block")] == [
         "/machine/peripheral/d/virtio-backend"
     ]
@@ -84,9 +84,9 @@ def test_image_locks_speak_of_other_users(machine: Any, files: MemoryFiles) -> N
     )
     machine.add("qcow2", "q", file="f")
     other = {"driver": "file", "filename": "/i"}
-    text = machine.error("blockdev-add", driver="qcow2", node_name="q2", file=other)
+    text = machine.desc("blockdev-add", driver="qcow2", node_name="q2", file=other)
     assert text == 'Failed to get "write" lock'
-    text = machine.error(
+    text = machine.desc(
         "blockdev-add", driver="qcow2", node_name="q2", file=other, read_only=True
     )
     assert text == 'Failed to get shared "write" lock'
@@ -189,7 +189,7 @@ def test_members_that_a_version_has_not_are_left_out(start: Callable[..., Any]) 
 def test_reopen_changes_all_or_nothing(machine: Any) -> None:
     machine.add("null-co", "a", size=MB)
     machine.add("raw", "r", file="a")
-    text = machine.error(
+    text = machine.desc(
         "blockdev-reopen",
         options=[
             {"driver": "raw", "node-name": "r", "file": "a", "read-only": True},
@@ -203,7 +203,7 @@ def test_reopen_changes_all_or_nothing(machine: Any) -> None:
         options=[{"driver": "raw", "node-name": "r", "file": "a", "read-only": True}],
     )
     assert machine.node("r")["ro"] is True
-    assert machine.error("block_resize", node_name="r", size=512) == "Image is read-only"
+    assert machine.desc("block_resize", node_name="r", size=512) == "Image is read-only"
 
 
 def test_write_threshold_is_told_once(machine: Any) -> None:

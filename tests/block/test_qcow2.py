@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +10,6 @@ from fakeqemu.formats.qcow2 import snapshots as qcow2snapshots
 from fakeqemu.formats.qcow2.header import Header, parse_header
 from fakeqemu.formats.qcow2.image import Qcow2
 from fakeqemu.formats.qcow2.snapshots import Snapshot
-from fakeqemu.io.files.image_files import RealFiles
 from fakeqemu.model.block.drivers.base import check_request
 from fakeqemu.model.block.files import BlockFile, MemoryFiles
 from fakeqemu.qapi.errors import QapiError
@@ -88,33 +85,6 @@ def test_what_was_written_is_read_again(cluster_bits: int, order: int, version: 
     )
     seen = churn(Qcow2.create(store, header), snapshots=True)
     assert Qcow2(store).read(0, SIZE, zeros) == seen
-
-
-@pytest.mark.real
-@pytest.mark.parametrize(("cluster_bits", "order", "version"), [(16, 4, 3), (9, 0, 3), (9, 4, 2)])
-def test_qemu_img_finds_no_fault(
-    qemu_img: Path, tmp_path: Path, cluster_bits: int, order: int, version: int
-) -> None:
-    path = tmp_path / "x.qcow2"
-    file = RealFiles().open(str(path), writable=True, create=True)
-    header = Header(
-        version=version, size=SIZE, cluster_bits=cluster_bits, refcount_order=order
-    )
-    seen = churn(Qcow2.create(Store(file), header), snapshots=order >= 3)
-    file.close()
-    subprocess.run([qemu_img, "check", "-q", path], check=True)
-    subprocess.run([qemu_img, "convert", "-O", "raw", path, tmp_path / "raw"], check=True)
-    assert (tmp_path / "raw").read_bytes() == seen
-
-
-@pytest.mark.real
-def test_images_of_qemu_img_are_read(qemu_img: Path, tmp_path: Path) -> None:
-    raw, path = tmp_path / "raw", tmp_path / "x.qcow2"
-    raw.write_bytes(b"words " * 50000)
-    subprocess.run([qemu_img, "convert", "-c", "-O", "qcow2", raw, path], check=True)
-    image = Qcow2(Store(RealFiles().open(str(path), writable=False)))
-    data = image.read(0, image.header.size, zeros)
-    assert data.rstrip(b"\0") == raw.read_bytes()
 
 
 def test_header_keeps_backing_file_and_unknown_extensions() -> None:

@@ -36,7 +36,7 @@ def test_without_a_display_there_is_none(start):
     assert running.hmp("info vnc") == "None\n"
     missing = ("GenericError", "Can not find vnc display")
     assert running.error("display-update", type="vnc") == missing
-    assert running.error("display-reload", type="vnc", tls__certs=True) == missing
+    assert running.error("display-reload", type="vnc", tls_certs=True) == missing
 
 
 def test_a_password_needs_a_display_that_asks_for_one(start):

@@ -43,7 +43,7 @@ def test_balloon(start):
 
 def test_numa_in_preconfig(start):
     machine = start("-machine", "q35", "-smp", "2", "-m", "64", "-preconfig", "-S")
-    machine.ask("object-add", qom__type="memory-backend-ram", id="m", size=64 << 20)
+    machine.ask("object-add", qom_type="memory-backend-ram", id="m", size=64 << 20)
     machine.ask("set-numa-node", type="node", nodeid=0, memdev="m")
     assert "Duplicate NUMA nodeid" in machine.error("set-numa-node", type="node", nodeid=0)[1]
     text = machine.error("set-numa-node", type="cpu", **{"node-id": 0, "socket-id": 9})[1]

@@ -13,8 +13,7 @@ import pytest
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.migration.channels import SocketListener, open_local, open_outgoing
 from fakeqemu.qapi.errors import QapiError
-
-from .conftest import until
+from tests.support.waiting import until
 
 
 class Heard:

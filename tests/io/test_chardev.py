@@ -26,8 +26,7 @@ from fakeqemu.model.chardev.chardev import (
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
-
-from .conftest import until
+from tests.support.waiting import until
 
 
 class Echo:

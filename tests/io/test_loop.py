@@ -14,8 +14,7 @@ from fakeqemu.guard import Guard
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.process.clock import LoopClock
 from fakeqemu.journal import Journal
-
-from .conftest import until
+from tests.support.waiting import until
 
 
 @pytest.fixture(params=["file", "null", "directory"])

@@ -22,8 +22,7 @@ from fakeqemu.model.net.announce import rarp_frame
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qmp.dispatch import dispatcher_of
-
-from .conftest import until
+from tests.support.waiting import until
 
 MAC = "52:54:00:00:00:01"
 FRAME = rarp_frame(MAC)

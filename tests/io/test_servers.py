@@ -14,8 +14,7 @@ from fakeqemu.io.loop import Loop
 from fakeqemu.io.servers import adopt, serve
 from fakeqemu.model.dump.output import Zeros
 from fakeqemu.qapi.errors import QapiError
-
-from .conftest import until
+from tests.support.waiting import until
 
 MIB = 1 << 20
 

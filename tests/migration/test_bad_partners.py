@@ -11,8 +11,7 @@ from fakeqemu.clock import SECOND, VirtualClock
 from fakeqemu.formats.migration_stream.channels import return_path as returnpath
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps
 from fakeqemu.model.block.graph.open import open_node
-
-from .conftest import FakeHost, Vm
+from tests.support.migration import FakeHost, Vm
 
 VERSIONS = ("7.2", "10.0", "11.1")
 NAMES = {
@@ -159,7 +158,7 @@ def test_a_partner_that_stalls_is_waited_for_as_long_as_one_likes(version):
     assert both.src.machine.runstate.running
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     version=st.sampled_from(VERSIONS),
     kind=st.sampled_from(sorted(NAMES)),
@@ -223,7 +222,7 @@ def test_garbage_on_a_multifd_channel(make, clock, version):
     dst.switch("multifd")
     dst.command("migrate-incoming", uri="unix:/m")
     accept = dst.host.world["/m"]
-    from .conftest import FakeStream
+    from tests.support.migration import FakeStream
 
     channel = FakeStream(clock)
     accept(channel)

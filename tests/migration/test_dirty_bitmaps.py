@@ -14,9 +14,8 @@ from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps
 from fakeqemu.model.block.graph.dirty_bitmaps import Bitmap
 from fakeqemu.model.block.graph.open import open_node
 from fakeqemu.traits import TRAITS
-
-from .conftest import FakeStream, Vm
-from .streams.conftest import read_all, reader
+from tests.support.migration import FakeStream, Vm
+from tests.support.streams import read_all, reader
 
 VERSIONS = ["7.2", "10.0", "11.1"]
 SIZE = 1 << 30

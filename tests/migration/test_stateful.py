@@ -16,8 +16,7 @@ from hypothesis.stateful import (
 from fakeqemu.clock import SECOND, VirtualClock
 from fakeqemu.migration.state import RUNNING
 from fakeqemu.qapi.errors import NotModelledError, QapiError
-
-from .conftest import FakeHost, Vm
+from tests.support.migration import FakeHost, Vm
 
 CAPABILITIES = (
     "postcopy-ram", "return-path", "multifd", "pause-before-switchover", "auto-converge",
@@ -168,4 +167,4 @@ class Pair(RuleBasedStateMachine):
 
 
 TestPair = Pair.TestCase
-TestPair.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPair.settings = settings(max_examples=60, stateful_step_count=40)

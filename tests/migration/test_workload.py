@@ -243,7 +243,7 @@ def check(transfer: Transfer) -> None:
     assert change is None or change >= transfer.now
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(GUESTS, LIMITS, TIMES, st.booleans())
 def test_amounts_only_grow_and_add_up(
     guest: Workload, limits: Limits, times: list[int], running: bool
@@ -265,7 +265,7 @@ def test_amounts_only_grow_and_add_up(
     assert transfer.remaining == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(GUESTS, LIMITS, TIMES)
 def test_looking_often_changes_nothing(guest: Workload, limits: Limits, times: list[int]) -> None:
     # no jumps: they count passes that are alike by the dozen
@@ -282,7 +282,7 @@ def test_looking_often_changes_nothing(guest: Workload, limits: Limits, times: l
     assert once.next_change() == often.next_change()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(GUESTS, LIMITS, st.integers(0, 30 * SECOND))
 def test_postcopy_always_ends(guest: Workload, limits: Limits, when: int) -> None:
     transfer = Transfer(guest, limits, 0)

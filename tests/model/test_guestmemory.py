@@ -98,7 +98,7 @@ def test_the_balloon_counts_memory_modules(start):
     options = ("-m", "128,slots=2,maxmem=1G", "-device", "virtio-balloon-pci")
     running = start("-machine", "q35", *options)
     running.vm.guest.inflate(100 << 20)
-    running.ask("object-add", **{"qom__type": "memory-backend-ram", "id": "m", "size": 64 << 20})
+    running.ask("object-add", **{"qom_type": "memory-backend-ram", "id": "m", "size": 64 << 20})
     running.ask("device_add", driver="pc-dimm", id="d", memdev="m")
     # what the guest has given up stays given up
     assert running.ask("query-balloon") == {"actual": 164 << 20}

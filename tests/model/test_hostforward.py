@@ -28,7 +28,7 @@ def test_empty_host_port_is_a_question_of_version():
 
 
 def hmp(machine, line):
-    return machine.ask("human-monitor-command", command__line=line)
+    return machine.ask("human-monitor-command", command_line=line)
 
 
 def test_rule_of_the_command_line_can_be_removed_once(start):

@@ -11,7 +11,7 @@ GIB = 1 << 30
 def roomy(start):
     machine = start("-M", "q35", "-m", "1G,slots=2,maxmem=2G")
     for name in ("a", "b", "c"):
-        machine.ask("object-add", qom__type="memory-backend-ram", id=name, size=GIB // 4)
+        machine.ask("object-add", qom_type="memory-backend-ram", id=name, size=GIB // 4)
     return machine
 
 

@@ -2,7 +2,7 @@ import pytest
 
 
 def add(machine, type, id, **options):
-    return machine.ask("object-add", qom__type=type, id=id, **options)
+    return machine.ask("object-add", qom_type=type, id=id, **options)
 
 
 def test_memory_backend_shows_what_it_was_made_with(start):
@@ -60,8 +60,8 @@ def test_memory_backend_shows_what_it_was_made_with(start):
 )
 def test_refused_object_is_not_there(start, type, options, text):
     machine = start("-machine", "none")
-    given = {k.replace("-", "__"): v for k, v in options.items()}
-    members = {"qom__type": type, "id": "o", **given}
+    given = {k.replace("-", "_"): v for k, v in options.items()}
+    members = {"qom_type": type, "id": "o", **given}
     assert text in machine.error("object-add", **members)[1]
     assert machine.error("object-del", id="o")[1] == "object 'o' not found"
 
@@ -99,7 +99,7 @@ def test_monitors_are_objects_where_the_type_exists(start):
 def test_memory_in_huge_pages_must_fill_them(start):
     machine = start("-machine", "none")
     refused = machine.error(
-        "object-add", qom__type="memory-backend-memfd", id="m", size=1 << 20, hugetlb=True
+        "object-add", qom_type="memory-backend-memfd", id="m", size=1 << 20, hugetlb=True
     )
     assert refused[1] == "failed to resize memfd to 1048576: Invalid argument"
 

@@ -6,8 +6,6 @@ import struct
 
 import pytest
 
-from fakeqemu.profile import store
-
 
 def program(names, stride):
     """A minimal 64-bit ELF file with a relocated table of records that begin with a name."""
@@ -64,35 +62,3 @@ def test_deprecation_moves_out_of_the_warnings(recording):
     recording["machines"].add_deprecations(about, data)
     assert about == {"m": {"deprecation": "too old"}}
     assert data["m"]["warnings"] == ["other"]
-
-
-@pytest.mark.real
-@pytest.mark.timeout(300)
-def test_recording_again_gives_the_same(real_qemu, recording):
-    binary, profile = real_qemu
-    parts = recording["parts"]
-    recorded = {
-        part: store.read_part(profile.folder, part)
-        for part in ("commands", "help", "hmp-commands", "queries", "types", "cpus", "options")
-    }
-    assert parts.record_commands(binary) == recorded["commands"]
-    assert parts.record_help(binary) == recorded["help"]
-    assert recording["hmp"].record_hmp(binary, profile.name) == recorded["hmp-commands"]
-    assert parts.record_queries(binary, profile.part("schema")) == recorded["queries"]
-    assert parts.record_types(binary) == recorded["types"]
-    assert parts.record_cpus(binary)[0] == recorded["cpus"]
-    known = [name for name, *_ in recorded["options"]]
-    assert recording["options"].record_options(binary, known) == recorded["options"]
-
-
-@pytest.mark.real
-def test_recording_a_machine_again_gives_the_same(real_qemu, recording):
-    binary, profile = real_qemu
-    name = profile.machine("pc").name
-    data, trees = recording["machines"].record_machines(binary, [name])
-    for kind, tree in trees.items():
-        assert tree[name] == profile.part("trees").get(kind, name)
-    expected = profile.per_machine(name)
-    assert {k: v for k, v in data[name].items() if k != "warnings"} == {
-        k: v for k, v in expected.items() if k != "warnings"
-    }

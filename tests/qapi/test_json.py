@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import QapiError
@@ -122,7 +122,6 @@ def test_cuts_between_bytes_do_not_matter(pieces, data, traits):
 
 
 @given(JSON, st.booleans(), st.sampled_from([OLDER, NEWER]))
-@settings(deadline=None)
 def test_what_is_written_reads_back(value, pretty, traits):
     (message,) = JsonStream(traits).feed(encode(value, pretty).encode("ascii") + b"\n")
     assert isinstance(message, Value)

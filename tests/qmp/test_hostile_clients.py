@@ -16,7 +16,7 @@ from fakeqemu.qmp.qtest import QtestServer
 from .test_gdb_server import Debugger
 
 SETTINGS = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 WORDS = st.sampled_from(
     [str(number) for number in (0, 1, 64, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 1 << 64)]

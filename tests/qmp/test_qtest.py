@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -235,28 +232,3 @@ async def test_as_an_object() -> None:
         await vm.qmp("object-del", id="q")
         with pytest.raises(Exception, match="Cannot find character device 'd'"):
             await vm.qmp("object-add", {"qom-type": "qtest", "id": "q2", "chardev": "d"})
-
-
-REAL = os.environ.get("FAKEQEMU_REAL_QEMU") or shutil.which("qemu-system-x86_64")
-
-
-@pytest.mark.real
-@pytest.mark.skipif(REAL is None, reason="no real QEMU (FAKEQEMU_REAL_QEMU, or in PATH)")
-async def test_a_real_server_answers_the_same(tmp_path: Path) -> None:
-    assert REAL is not None
-    command = [REAL, "-machine", "pc", *BARE, "-accel", "tcg", "-S"]
-    listed = [each for each in PC if not each[0].startswith("clock")]
-    # what a version answers otherwise is not what is compared here
-    varying = ("irq_intercept_in ioapic name",)
-    listed = [each for each in listed if each[0] not in varying]
-    async with Server(tmp_path / "q") as server:
-        started = subprocess.Popen(
-            [*command, "-qtest", f"unix:{server.path}", "-qtest-log", "none"],
-            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            await server.connected()
-            assert await server.play(listed) == listed
-        finally:
-            started.kill()
-            started.wait()

@@ -15,7 +15,7 @@ from fakeqemu.testing.recording.format import RecordError
 from fakeqemu.testing.scenarios.file import ScenarioError, ScenarioFile, parse
 
 SETTINGS = settings(
-    max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=80, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 KEYS = [
     "faults", "stages", "guest", "options", "profile", "seed", "machines", "rules", "directory",

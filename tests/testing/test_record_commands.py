@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -122,39 +120,3 @@ def test_named_things_are_compared_by_name() -> None:
     new = {"return": [{"name": "b"}, {"name": "c"}, {"name": "a", "x": 2}]}
     found = [(each.kind, each.path) for each in differences(old, new, 1, 1, "q")]
     assert found == [("value", "return.a.x"), ("shape", "return.c")]
-
-
-@pytest.mark.real
-async def test_a_real_qemu_is_recorded_and_does_not_differ(tmp_path: Path) -> None:
-    binary = os.environ.get("FAKEQEMU_REAL_QEMU") or shutil.which("qemu-system-x86_64")
-    if not binary:
-        pytest.skip("no qemu-system-x86_64 in PATH and no FAKEQEMU_REAL_QEMU")
-    real, file = tmp_path / "real", tmp_path / "talk.jsonl"
-    process = await asyncio.create_subprocess_exec(
-        binary, *NONE, "-qmp", f"unix:{real},server=on,wait=on"
-    )
-    try:
-        async with asyncio.timeout(20):
-            while True:
-                # a real QEMU tells nobody that it listens
-                with contextlib.suppress(OSError):
-                    _, writer = await asyncio.open_unix_connection(real)
-                    break
-                await asyncio.sleep(0.02)
-        writer.close()
-        words = ("record", "--output", str(file), "--", f"unix:{tmp_path}/front", f"unix:{real}")
-        async with command(*words):
-            heard = await talk(tmp_path / "front")
-    finally:
-        process.kill()
-        await process.wait()
-    version = next(
-        profile for profile in ("7.2", "10.0", "11.1")
-        if f'"minor": {profile.split(".")[1]}' in file.read_text().split("\n")[1]
-        and f'"major": {profile.split(".")[0]}' in file.read_text().split("\n")[1]
-    )  # fmt: skip
-    status, said = run("diff", str(file), "--profile", version, "--", *NONE)
-    assert "0 differences of shape" in said, said
-    assert status == 0, said
-    async with command("replay", str(file), "--socket", f"unix:{tmp_path}/r"):
-        assert await talk(tmp_path / "r") == heard

@@ -20,8 +20,16 @@ from fakeqemu.formats.migration_stream.writer import (
     counted,
 )
 from fakeqemu.traits import TRAITS
-
-from .conftest import CAPABILITIES, VERSIONS, lines, local, of, precopy, read_all, reader
+from tests.support.streams import (
+    CAPABILITIES,
+    VERSIONS,
+    lines,
+    local,
+    of,
+    precopy,
+    read_all,
+    reader,
+)
 
 START = StreamWriter(Source("none"), TRAITS["11.1"]).header()
 EINVAL = "load of migration failed: Invalid argument"

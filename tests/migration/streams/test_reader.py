@@ -23,8 +23,17 @@ from fakeqemu.formats.migration_stream.writer import (
     counted,
 )
 from fakeqemu.traits import TRAITS
-
-from .conftest import AWKWARD, RAM, VERSIONS, expectation, lines, of, precopy, read_all, reader
+from tests.support.streams import (
+    AWKWARD,
+    RAM,
+    VERSIONS,
+    expectation,
+    lines,
+    of,
+    precopy,
+    read_all,
+    reader,
+)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -208,7 +217,7 @@ def test_memory_stays_small_however_much_comes() -> None:
     assert peak < 2_000_000
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.sampled_from(VERSIONS), st.integers(0, 3))
 def test_garbage_is_refused_and_never_escapes(garbage: bytes, version: str, begin: int) -> None:
     writer = StreamWriter(Source("none", (RAM,)), TRAITS[version])
@@ -220,7 +229,7 @@ def test_garbage_is_refused_and_never_escapes(garbage: bytes, version: str, begi
     assert isinstance(said[-1], events.Failed | events.Loaded)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data(), st.sampled_from(VERSIONS))
 def test_a_changed_byte_never_escapes(data: st.DataObject, version: str) -> None:
     source = Source("none", (SourceBlock("ram", 3 * PAGE_SIZE),), devices=(AWKWARD,))

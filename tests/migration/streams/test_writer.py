@@ -10,8 +10,7 @@ import pytest
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
 from fakeqemu.formats.migration_stream.writer import Source, SourceBlock, StreamWriter
 from fakeqemu.traits import TRAITS
-
-from .conftest import RAM, VERSIONS, precopy
+from tests.support.streams import RAM, VERSIONS, precopy
 
 #: from real streams of `-machine none -nodefaults`, after the description's length
 CONFIGURATION = (

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,47 +13,11 @@ from pathlib import Path
 import pytest
 
 from fakeqemu.testing import FakeQemu
-
-from .streams.conftest import RealQemu, real  # noqa: F401 - a fixture
-
-pytestmark = pytest.mark.real
+from tests.support.processes import QemuProcess
 
 NONE = ("-machine", "none")
 SMALL = ("-machine", "none", "-m", "64")
 Q35 = ("-machine", "q35", "-m", "64", "-nodefaults", "-accel", "tcg")
-
-
-class RealMachine:
-    """A running real QEMU, talked to by its QMP socket."""
-
-    def __init__(self, command: str, argv: tuple[str, ...], folder: Path) -> None:
-        self._path = folder / "real.qmp"
-        # it listens before there is a process, so that nobody has to wait for it
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(self._path))
-            server.listen(1)
-            chardev = f"socket,id=qmp,fd={server.fileno()},server=on,wait=off"
-            self.process = subprocess.Popen(
-                [command, *argv, "-display", "none", "-chardev", chardev,
-                 "-mon", "chardev=qmp,mode=control"],
-                pass_fds=[server.fileno()], stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )
-
-    async def __aenter__(self) -> RealMachine:
-        from qemu.qmp import QMPClient
-
-        self.client = QMPClient("real")
-        await self.client.connect(str(self._path))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.client.disconnect()
-        self.process.kill()
-        self.process.wait(10)
-
-    async def qmp(self, command: str, arguments: dict | None = None) -> dict:
-        return await self.client.execute(command, arguments)
 
 
 async def status(machine, *wanted: str) -> str:
@@ -64,7 +27,6 @@ async def status(machine, *wanted: str) -> str:
             found = (await machine.qmp("query-migrate")).get("status")
             if found in wanted:
                 return found
-            await asyncio.sleep(0.01)
 
 
 async def switch(machine, *names: str) -> None:
@@ -72,12 +34,15 @@ async def switch(machine, *names: str) -> None:
     await machine.qmp("migrate-set-capabilities", {"capabilities": wanted})
 
 
-def address(kind: str, folder: Path) -> str:
+async def listening(machine, kind: str, folder: Path) -> dict[str, str]:
+    """Have it listen for a migration; the arguments of `migrate` that reach it."""
     if kind == "unix":
-        return f"unix:{folder}/m"
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return f"tcp:127.0.0.1:{sock.getsockname()[1]}"
+        uri = f"unix:{folder}/m"
+        await machine.qmp("migrate-incoming", {"uri": uri})
+        return {"uri": uri}
+    await machine.qmp("migrate-incoming", {"uri": "tcp:127.0.0.1:0"})
+    (address,) = (await machine.qmp("query-migrate"))["socket-address"]
+    return {"uri": f"tcp:127.0.0.1:{address['port']}"}
 
 
 def fake(version: str, argv: tuple[str, ...], *more: str) -> FakeQemu:
@@ -88,17 +53,15 @@ def fake(version: str, argv: tuple[str, ...], *more: str) -> FakeQemu:
 @pytest.mark.parametrize("argv", [NONE, SMALL, Q35], ids=["none", "small", "q35"])
 @pytest.mark.parametrize("names", [(), ("return-path",), ("multifd",)])
 @pytest.mark.parametrize("to_fake", [True, False])
-async def test_over_sockets(real, tmp_path, kind, argv, names, to_fake):  # noqa: F811
-    uri = {"uri": address(kind, tmp_path)}
+async def test_over_sockets(real_qemu, tmp_path, kind, argv, names, to_fake):
     incoming = ("-incoming", "defer")
-    theirs = RealMachine(real.command, argv if to_fake else (*argv, *incoming), tmp_path)
-    async with fake(real.version, argv, *(incoming if to_fake else ())) as mine, theirs:
+    theirs = QemuProcess([real_qemu.binary], argv if to_fake else (*argv, *incoming), tmp_path)
+    async with fake(real_qemu.version, argv, *(incoming if to_fake else ())) as mine, theirs:
         src, dst = (theirs, mine) if to_fake else (mine, theirs)
         if names:
             await switch(src, *names)
             await switch(dst, *names)
-        await dst.qmp("migrate-incoming", uri)
-        await src.qmp("migrate", uri)
+        await src.qmp("migrate", await listening(dst, kind, tmp_path))
         assert await status(src, "completed", "failed") == "completed"
         assert await status(dst, "completed", "failed") == "completed"
         assert (await dst.qmp("query-status"))["status"] == "running"
@@ -107,35 +70,39 @@ async def test_over_sockets(real, tmp_path, kind, argv, names, to_fake):  # noqa
 
 @pytest.mark.parametrize("argv", [NONE, SMALL, Q35], ids=["none", "small", "q35"])
 @pytest.mark.parametrize("to_fake", [True, False])
-async def test_through_a_file(real, tmp_path, argv, to_fake):  # noqa: F811
-    store = {"uri": f"exec:cat > {tmp_path}/f && touch {tmp_path}/done"}
+async def test_through_a_file(real_qemu, tmp_path, argv, to_fake):
+    store = {"uri": f"exec:cat > {tmp_path}/f && echo > {tmp_path}/done"}
     load = {"uri": f"exec:cat {tmp_path}/f"}
+    os.mkfifo(tmp_path / "done")
+    done, written = os.open(tmp_path / "done", os.O_RDWR | os.O_NONBLOCK), asyncio.Event()
+    asyncio.get_running_loop().add_reader(done, written.set)
     incoming = ("-incoming", "defer")
-    theirs = RealMachine(real.command, argv if to_fake else (*argv, *incoming), tmp_path)
-    async with fake(real.version, argv, *(incoming if to_fake else ())) as mine, theirs:
+    theirs = QemuProcess([real_qemu.binary], argv if to_fake else (*argv, *incoming), tmp_path)
+    async with fake(real_qemu.version, argv, *(incoming if to_fake else ())) as mine, theirs:
         src, dst = (theirs, mine) if to_fake else (mine, theirs)
         await src.qmp("migrate", store)
         assert await status(src, "completed", "failed") == "completed"
         # the command may still be writing
         async with asyncio.timeout(10):
-            while not (tmp_path / "done").exists():
-                await asyncio.sleep(0.01)
+            await written.wait()
+        asyncio.get_running_loop().remove_reader(done)
+        os.close(done)
         await dst.qmp("migrate-incoming", load)
         assert await status(dst, "completed", "failed") == "completed"
 
 
 @pytest.mark.parametrize("to_fake", [True, False])
-async def test_dirty_bitmaps(real, tmp_path, to_fake):  # noqa: F811
+async def test_dirty_bitmaps(real_qemu, tmp_path, to_fake):
     disk = ("-blockdev", "driver=null-co,node-name=n0,read-zeroes=on,size=1073741824")
     argv = ("-machine", "none", *disk)
     incoming = ("-incoming", "defer")
-    theirs = RealMachine(real.command, argv if to_fake else (*argv, *incoming), tmp_path)
+    theirs = QemuProcess([real_qemu.binary], argv if to_fake else (*argv, *incoming), tmp_path)
 
     async def bitmaps(machine) -> list[tuple]:
         (node,) = await machine.qmp("query-named-block-nodes")
         return sorted(tuple(sorted(each.items())) for each in node["dirty-bitmaps"])
 
-    async with fake(real.version, argv, *(incoming if to_fake else ())) as mine, theirs:
+    async with fake(real_qemu.version, argv, *(incoming if to_fake else ())) as mine, theirs:
         src, dst = (theirs, mine) if to_fake else (mine, theirs)
         for name, options in (("a", {}), ("b", {"granularity": 1 << 20, "disabled": True})):
             await src.qmp("block-dirty-bitmap-add", {"node": "n0", "name": name, **options})
@@ -155,11 +122,11 @@ async def test_dirty_bitmaps(real, tmp_path, to_fake):  # noqa: F811
 
 
 @pytest.mark.parametrize("to_fake", [True, False])
-async def test_postcopy_with_a_break(real, tmp_path, to_fake):  # noqa: F811
+async def test_postcopy_with_a_break(real_qemu, tmp_path, to_fake):
     argv = (*Q35, "-S")
     incoming = ("-incoming", "defer")
-    theirs = RealMachine(real.command, argv if to_fake else (*argv, *incoming), tmp_path)
-    async with fake(real.version, argv, *(incoming if to_fake else ())) as mine, theirs:
+    theirs = QemuProcess([real_qemu.binary], argv if to_fake else (*argv, *incoming), tmp_path)
+    async with fake(real_qemu.version, argv, *(incoming if to_fake else ())) as mine, theirs:
         src, dst = (theirs, mine) if to_fake else (mine, theirs)
         try:
             await switch(theirs, "postcopy-ram")

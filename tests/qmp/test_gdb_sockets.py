@@ -1,26 +1,22 @@
-"""gdb's server as gdb meets it: over sockets, with gdb itself, and beside a real QEMU's."""
+"""gdb's server as gdb meets it: over sockets, with gdb itself."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fakeqemu.gdbstub.packets import frame
-from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing import FakeQemu
 
 BARE = ("-nodefaults", "-display", "none", "-m", "64")
 GDB = shutil.which("gdb")
-REAL = os.environ.get("FAKEQEMU_REAL_QEMU") or shutil.which("qemu-system-x86_64")
 needs_gdb = pytest.mark.skipif(GDB is None, reason="no gdb in PATH")
 #: what a person types first: everything that does not depend on code being executed
 SCRIPT = (
@@ -193,50 +189,3 @@ async def test_gdb_attaches(tmp_path: Path) -> None:
         # the machine is where a reset left it, so its first instruction is still to come
         assert "received signal SIGTRAP" in running
         await vm.wait_event("SHUTDOWN")
-
-
-async def real_output(path: Path, options: Sequence[str]) -> str:
-    """The same script beside a real QEMU."""
-    assert REAL is not None
-    started = subprocess.Popen(
-        [REAL, *BARE, *options], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(600):
-            if path.exists():
-                break
-            await asyncio.sleep(0.05)
-        return await asyncio.to_thread(run_gdb, str(path), SCRIPT)
-    finally:
-        started.kill()
-        started.wait()
-
-
-def _version() -> str:
-    assert REAL is not None
-    text = subprocess.run([REAL, "--version"], capture_output=True, text=True, check=True).stdout
-    match = re.search(r"version (\d+\.\d+)", text)
-    assert match is not None
-    return match[1]
-
-
-@pytest.mark.real
-@needs_gdb
-@pytest.mark.skipif(REAL is None, reason="no real QEMU (FAKEQEMU_REAL_QEMU, or in PATH)")
-async def test_gdb_prints_the_same_of_a_real_one(tmp_path: Path) -> None:
-    version = _version()
-    if version not in Profile.names():
-        pytest.skip(f"no profile for {version}")
-    found: list[Any] = []
-    for which in ("real", "fake"):
-        path = tmp_path / which
-        options = ("-S", "-machine", "q35", "-accel", "tcg", "-smp", "2",
-                   "-gdb", f"unix:{path},server=on,wait=off")  # fmt: skip
-        if which == "real":
-            printed = await real_output(path, options)
-        else:
-            async with FakeQemu(*BARE, *options, profile=version):
-                printed = await asyncio.to_thread(run_gdb, str(path), SCRIPT)
-        assert "VM status: paused (prelaunch)" in printed, printed
-        found.append(printed.replace(str(path), "PATH").splitlines())
-    assert found[1] == found[0]

@@ -6,11 +6,11 @@ import json
 import os
 import socket
 import struct
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.support.processes import QemuProcess
 
 REQUEST, EXTENDED_REQUEST = 0x25609513, 0x21E41C71
 SIMPLE, STRUCTURED, EXTENDED = b"\x67\x44\x66\x98", b"\x66\x8e\x33\xef", b"\x6e\x8a\x27\x8c"
@@ -99,22 +99,11 @@ class Server:
     """A QEMU, or a fake one, as a process, by its monitor."""
 
     def __init__(self, command: list[str], folder: Path) -> None:
-        path = folder / "qmp"
-        arguments = ["-machine", "none", "-nodefaults", "-display", "none"]
-        self.process = subprocess.Popen(
-            [*command, *arguments, "-qmp", f"unix:{path},server=on,wait=off"],
-            cwd=folder, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        deadline = time.monotonic() + 60
+        arguments = ["-machine", "none", "-nodefaults"]
+        self._process = QemuProcess(command, arguments, folder, cwd=folder)
         self._monitor = socket.socket(socket.AF_UNIX)
         self._monitor.settimeout(60)
-        while True:
-            try:
-                self._monitor.connect(os.fspath(path))
-                break
-            except OSError:
-                assert self.process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.02)
+        self._monitor.connect(self._process.path)
         self._lines = self._monitor.makefile("rwb", buffering=0)
         self._lines.readline()
         self._links: list[socket.socket] = []
@@ -158,7 +147,6 @@ class Server:
         """End it and its clients."""
         for link in self._links:
             link.close()
-        self.process.kill()
-        self.process.wait()
+        self._process.stop()
         self._lines.close()
         self._monitor.close()

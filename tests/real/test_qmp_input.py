@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
-import socket
 import string
-import subprocess
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.schema import AlternateType, ArrayType, BuiltinType, EnumType, ObjectType, Type
 from fakeqemu.qapi.visitor import check_arguments
+from tests.support.processes import QemuProcess, RawSession
+from tests.support.real import find_real_qemu
+from tests.support.sessions import connect, make_vm, stubs
 
-pytestmark = pytest.mark.real
+__all__ = ["connect", "make_vm", "stubs"]
 
-SYNC = b'\n{"execute":"query-name","id":"sync"}\n'
 PIECES = [
     b"{", b"}", b"[", b"]", b":", b",", b'"a"', b"'c'", b"1", b"-1", b"01", b"1.", b"1e5", b"-",
     b"true", b"nope", b" ", b"\n", b"\t", b"\x01", b"\x00", b"\xff", b"\xc3\xa9", b'"\\ud800"',
@@ -32,78 +29,23 @@ NAMES = ["query-name", "query-kvm", "nope", "", "qmp_capabilities"]
 JUNK = [1, -1, 255, 256, 2**32, 2**63, 2**64, 1.5, "", "x", None, True, [], {}, [1], {"a": 1}]
 
 
-class Real:
-    """A running QEMU and one connection to it."""
-
-    def __init__(self, binary: str, folder: Path) -> None:
-        self.path = str(folder / "qmp.sock")
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(self.path)
-            listener.listen()
-            self.process = subprocess.Popen(
-                [binary, "-machine", "none", "-nodefaults", "-display", "none", "-S",
-                 "-chardev", f"socket,id=m,fd={listener.fileno()},server=on,wait=off",
-                 "-mon", "chardev=m,mode=control"],
-                pass_fds=[listener.fileno()],
-                stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        self.connect()
-
-    def connect(self) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(30)
-        self.socket.connect(self.path)
-        self.file = self.socket.makefile("rb")
-        self.greeting = json.loads(self.file.readline())["QMP"]
-        assert self.ask(b'{"execute":"qmp_capabilities"}\n') == b'{"return": {}}\r\n'
-
-    def reconnect(self) -> None:
-        self.file.close()
-        self.socket.close()
-        self.connect()
-
-    def ask(self, data: bytes) -> bytes:
-        self.socket.sendall(data)
-        return self.file.readline()
-
-    def talk(self, data: bytes) -> bytes:
-        """What comes back before the reply to a command at the end."""
-        self.socket.sendall(data + SYNC)
-        lines = []
-        while b'"id": "sync"' not in (line := self.file.readline()):
-            assert line
-            lines.append(line)
-        return b"".join(lines)
-
-    def close(self) -> None:
-        self.file.close()
-        self.socket.close()
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    binary = os.environ.get("FAKEQEMU_REAL_QEMU") or shutil.which("qemu-system-x86_64")
-    if binary is None:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QemuProcess]:
+    found = find_real_qemu()
+    if found is None:
         pytest.skip("no qemu-system-x86_64 in PATH and no FAKEQEMU_REAL_QEMU")
-    real = Real(binary, tmp_path_factory.mktemp("real"))
-    yield real
-    real.close()
+    machine = QemuProcess(
+        [found.binary], ("-machine", "none", "-nodefaults", "-S"), tmp_path_factory.mktemp("real")
+    )
+    yield machine
+    machine.stop()
 
 
 @pytest.fixture
-def profile(real):
-    version = real.greeting["version"]["qemu"]
-    for name in Profile.names():
-        profile = Profile.load(name)
-        found = profile.version
-        if profile.base is None and (found.major, found.minor) == (
-            version["major"],
-            version["minor"],
-        ):
-            return profile
-    pytest.skip(f"no profile of version {version}")
+def real(machine: QemuProcess) -> Iterator[RawSession]:
+    session = RawSession(machine.path)
+    yield session
+    session.close()
 
 
 def test_broken_json(real, profile, make_vm, connect):
@@ -115,7 +57,7 @@ def test_broken_json(real, profile, make_vm, connect):
         # the real one has read a line of negotiation
         client.session.receive(b'{"execute":"qmp_capabilities"}\n')
         client.out.clear()
-        client.session.receive(data + SYNC)
+        client.session.receive(data + RawSession.SYNC)
         ours = b"".join(line for line in client.out if b'"id": "sync"' not in line)
         assert ours == real.talk(data), data
 

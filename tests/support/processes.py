@@ -1,0 +1,106 @@
+"""Processes that tests talk to without waiting for their sockets to appear."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def fake(profile: str, *options: str) -> list[str]:
+    """The command of a fake one."""
+    return [sys.executable, "-m", "fakeqemu", "run", "--profile", profile, *options, "--"]
+
+
+class QemuProcess:
+    """A running QEMU, real or fake, with a QMP socket that it takes over listening already.
+
+    So nobody has to wait for the socket: whoever connects is answered once QEMU serves it.
+    """
+
+    def __init__(
+        self, command: Sequence[str | Path], argv: Sequence[str], folder: Path, **settings: Any
+    ) -> None:
+        self.path = str(folder / "qmp")
+        Path(self.path).unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.path)
+            listener.listen()
+            fd = listener.fileno()
+            self.process = subprocess.Popen(
+                [*command, *argv, "-display", "none",
+                 "-chardev", f"socket,id=qmp,fd={fd},server=on,wait=off",
+                 "-mon", "chardev=qmp,mode=control"],
+                pass_fds=[fd],
+                **{
+                    "stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL,
+                    "stderr": subprocess.DEVNULL, **settings,
+                },
+            )  # fmt: skip
+
+    def stop(self) -> None:
+        """Kill it."""
+        self.process.kill()
+        self.process.wait(10)
+
+    async def __aenter__(self) -> QemuProcess:
+        from qemu.qmp import QMPClient
+
+        self.client = QMPClient("process")
+        await self.client.connect(self.path)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.disconnect()
+        self.stop()
+
+    async def qmp(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        """The reply's value."""
+        return await self.client.execute(command, arguments)
+
+
+class RawSession:
+    """One connection to a running QEMU, byte by byte."""
+
+    SYNC = b'\n{"execute":"query-name","id":"sync"}\n'
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.connect()
+
+    def connect(self) -> None:
+        """Connect and negotiate."""
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(30)
+        self.socket.connect(self._path)
+        self.file = self.socket.makefile("rb")
+        self.greeting = json.loads(self.file.readline())["QMP"]
+        assert self.ask(b'{"execute":"qmp_capabilities"}\n') == b'{"return": {}}\r\n'
+
+    def reconnect(self) -> None:
+        """A new connection in place of this one."""
+        self.close()
+        self.connect()
+
+    def ask(self, data: bytes) -> bytes:
+        """The next line after sending this."""
+        self.socket.sendall(data)
+        return self.file.readline()
+
+    def talk(self, data: bytes) -> bytes:
+        """What comes back before the reply to a command at the end."""
+        self.socket.sendall(data + self.SYNC)
+        lines = []
+        while b'"id": "sync"' not in (line := self.file.readline()):
+            assert line
+            lines.append(line)
+        return b"".join(lines)
+
+    def close(self) -> None:
+        """Hang up."""
+        self.file.close()
+        self.socket.close()
