@@ -180,3 +180,29 @@ def test_nvme_follows_no_policy(start: Start) -> None:
 def test_a_floppy_drive_refuses_policies(start: Start) -> None:
     with pytest.raises(StartupError, match=r"^fdc doesn't support drive option werror$"):
         start("-device", "isa-fdc,id=f", *drive(",werror=stop"), "-device", "floppy,drive=dd")
+
+
+def test_a_request_whose_drive_was_deleted_fails_without_stopping_the_guest(start: Start) -> None:
+    machine = run(start, drive(",werror=stop", errno.EIO, once="off"), "ide-hd,id=d,drive=dd")
+    machine.vm.guest.write_disk("d", 0, 4096)
+    assert machine.ask("query-status")["status"] == "io-error"
+    assert machine.hmp("drive_del dd") == ""
+    machine.events.clear()
+    machine.ask("cont")
+    assert [name for name, _ in machine.events] == ["RESUME", "BLOCK_IO_ERROR"]
+    (_, data) = machine.events[1]
+    assert (data["action"], data["reason"]) == ("report", "No medium found")
+    assert machine.ask("query-status")["status"] == "running"
+
+
+def test_a_request_whose_medium_was_ejected_is_seen_by_the_device_alone(start: Start) -> None:
+    nodes = [*failing("read"), "-device", "virtio-scsi-pci"]
+    machine = run(start, nodes, "scsi-cd,id=d,drive=top,rerror=stop")
+    machine.vm.guest.read_disk("d")
+    assert state(machine) == ("io-error", "failed")
+    machine.ask("blockdev-open-tray", id="d", force=True)
+    machine.ask("blockdev-remove-medium", id="d")
+    machine.events.clear()
+    machine.ask("cont")
+    assert [name for name, _ in machine.events] == ["RESUME"]
+    assert machine.ask("query-status")["status"] == "running"

@@ -101,8 +101,12 @@ def drive_del(vm: Machine, id: str) -> str:
 
 
 def _hide(vm: Machine, backend: Backend) -> None:
-    """The name is free again, the device keeps a backend without a medium."""
+    """The name is free again, the device keeps a backend without a medium.
+
+    Errors stop the guest no more. See block/monitor/block-hmp-cmds.c: hmp_drive_del().
+    """
     backend.remove()
+    backend.on_error = {"read": "report", "write": "report"}
     del vm.block.backends.named[backend.name]
     backend.name = ""
 

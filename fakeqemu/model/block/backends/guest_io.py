@@ -47,6 +47,8 @@ class Request:
 
     def piece(self) -> int:
         """Do the next piece of it; gives its size. Raises BlockIoError."""
+        if self.backend.node is None:
+            raise BlockIoError("No medium found")
         count = min(self.size - self.done, _CHUNK)
         at = self.offset + self.done
         if self.operation == "read":
@@ -84,10 +86,13 @@ class GuestIo:
     def perform(self, request: Request) -> None:
         """Do what the guest wants.
 
-        Raises BlockIoError where the guest is to see the error, QapiError without a medium.
+        Raises BlockIoError where the guest is to see the error.
         """
         backend = request.backend
         node = backend.node
+        if node is None and backend.kind.removable:
+            # devices look whether there is a medium: no error of the host's, and no event
+            raise BlockIoError("No medium found")
         if node is not None and request.offset + request.size > base.length(node):
             # devices look at the range themselves: no error of the host's, and no event
             backend.traffic.count_invalid(_SHORT[request.operation])
