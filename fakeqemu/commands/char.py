@@ -79,7 +79,6 @@ def ringbuf_read(vm: Machine, device: str, size: int, format: str = "utf8") -> s
     """Read from a ring buffer."""
     return ringbuf.ringbuf_read(vm, device, size, format)
 
-
 actions(
     {
         "chardev-remove": model.remove_chardev,
@@ -87,9 +86,4 @@ actions(
     }
 )
 
-
-commands(
-    {
-        "query-yank": lambda vm: vm.yank.instances(),
-    }
-)
+commands({"query-yank": lambda vm: vm.yank.instances()})

@@ -57,6 +57,13 @@ class Deferred:
         """The command is refused after all."""
         self._finish(None, error)
 
+    def follow(self, value: Any) -> None:
+        """End as `value` does, a Deferred; or succeed with it, if it is anything else."""
+        if not isinstance(value, Deferred):
+            self.resolve(value)
+            return
+        value.then(lambda done: self._finish(done.value, done.error))
+
     def then(self, waiter: Callable[[Deferred], None]) -> None:
         """Call `waiter` when done; at once if it already is."""
         self._waiter = waiter

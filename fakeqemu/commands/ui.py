@@ -243,12 +243,7 @@ def _direction(values: Json) -> Json:
     return {**_DIRECTION, **implied, **values}
 
 
-actions(
-    {
-        "change-vnc-password": lambda vm, password: set_vnc_password(vm, None, password),
-    }
-)
-
+actions({"change-vnc-password": lambda vm, password: set_vnc_password(vm, None, password)})
 
 commands(
     {

@@ -138,16 +138,8 @@ class Dispatcher:
             return
         if error is not None:
             answer.fail(error)
-        elif isinstance(value, Deferred):
-            value.then(
-                lambda done: (
-                    answer.fail(done.error)
-                    if done.error is not None
-                    else answer.resolve(done.value)
-                )
-            )
         else:
-            answer.resolve(value)
+            answer.follow(value)
 
     def _later(self, info: CommandInfo, inner: Deferred) -> Deferred:
         """`inner` with its outcome written down and made into the reply."""

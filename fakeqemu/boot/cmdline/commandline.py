@@ -135,6 +135,11 @@ Handler = Callable[[CommandLine, str], None]
 ARGUMENT: Final = object()
 
 
+def _stored(value: object, text: str) -> Any:
+    """What a row stores for an option with argument `text`."""
+    return text if value is ARGUMENT else value
+
+
 @dataclass(frozen=True, slots=True)
 class ToGroup:
     """An option whose argument is parsed into an option group."""
@@ -147,8 +152,7 @@ class ToGroup:
 
     def __call__(self, line: CommandLine, text: str) -> None:
         """Parse it."""
-        parsed = text if self.text is ARGUMENT else str(self.text)
-        line.opts(self.group, parsed, implied=self.implied)
+        line.opts(self.group, _stored(self.text, text), implied=self.implied)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +164,7 @@ class ToConfiguration:
 
     def __call__(self, line: CommandLine, text: str) -> None:
         """Set it."""
-        value = text if self.value is ARGUMENT else self.value
-        setattr(line.configuration, self.attribute, value)
+        setattr(line.configuration, self.attribute, _stored(self.value, text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +176,8 @@ class ToMachine:
 
     def __call__(self, line: CommandLine, text: str) -> None:
         """Set it."""
-        value = text if self.value is ARGUMENT else self.value
-        line.configuration.machine_options[self.name] = value
+        line.configuration.machine_options[self.name] = _stored(self.value, text)
+
 
 #: option name -> what it does
 HANDLERS: dict[str, Handler] = {}

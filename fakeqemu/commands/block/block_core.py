@@ -304,7 +304,6 @@ def block_latency_histogram_set(
             raise QapiError(f"Device '{id}' set {what} boundaries fail")
         backend.histograms[key] = Histogram(wanted)
 
-
 actions(
     {
         "blockdev-del": lambda vm, node_name: vm.block.delete(node_name),

@@ -74,23 +74,8 @@ def block_export_del(vm: Machine, id: str, mode: str = "safe") -> None:
     exports = vm.block.exports
     exports.remove(exports.get(id), mode)
 
+actions({"nbd-server-stop": lambda vm: vm.block.exports.stop()})
 
-actions(
-    {
-        "nbd-server-stop": lambda vm: vm.block.exports.stop(),
-    }
-)
+actions({"block-export-add": lambda vm, arguments: vm.block.exports.add(arguments)}, raw=True)
 
-
-actions(
-    {
-        "block-export-add": lambda vm, arguments: vm.block.exports.add(arguments),
-    }, raw=True
-)
-
-
-commands(
-    {
-        "query-block-exports": lambda vm: [export.info() for export in vm.block.exports.all],
-    }
-)
+commands({"query-block-exports": lambda vm: [export.info() for export in vm.block.exports.all]})

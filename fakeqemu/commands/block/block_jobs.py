@@ -141,18 +141,13 @@ def _snapshot_job(name: str) -> None:
 for _name in ("snapshot-save", "snapshot-load", "snapshot-delete"):
     _snapshot_job(_name)
 
-
-actions(
-    {
-        "blockdev-create": lambda vm, job_id, options: Create(vm.block, job_id, options).start(),
-    }
-)
-
+actions({"blockdev-create": lambda vm, job_id, options: Create(vm.block, job_id, options).start()})
 
 actions(
     {
         "drive-mirror": lambda vm, arguments: starting.drive_mirror(vm.block, arguments).start(),
         "block-commit": lambda vm, arguments: starting.block_commit(vm.block, arguments).start(),
         "block-stream": lambda vm, arguments: starting.block_stream(vm.block, arguments).start(),
-    }, raw=True
+    },
+    raw=True,
 )

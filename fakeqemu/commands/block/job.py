@@ -81,7 +81,6 @@ def block_job_change(vm: Machine, arguments: Json) -> None:
         raise QapiError("Job type does not support change")
     job.change(arguments["copy-mode"])
 
-
 actions(
     {
         "job-pause": lambda vm, id: _pause(vm.block.jobs.get(id)),
@@ -98,9 +97,4 @@ actions(
     }
 )
 
-
-commands(
-    {
-        "query-jobs": lambda vm: [job.info() for job in vm.block.jobs.visible()],
-    }
-)
+commands({"query-jobs": lambda vm: [job.info() for job in vm.block.jobs.visible()]})

@@ -133,7 +133,6 @@ def device_sync_config(vm: Machine, id: str) -> None:
         raise NotModelledError("device-sync-config")
     raise QapiError(f"device-sync-config is not supported for '{obj.type}'")
 
-
 refused(
     {
         "dumpdtb": lambda traits: traits.no_device_tree,

@@ -21,12 +21,9 @@ def query_dump_guest_memory_capability(vm: Machine) -> Json:
 actions(
     {
         "dump-guest-memory": lambda vm, arguments, monitor=None: vm.dump.start(arguments, monitor),
-    }, monitor=True, raw=True
+    },
+    monitor=True,
+    raw=True,
 )
 
-
-commands(
-    {
-        "query-dump": lambda vm: vm.dump.query(),
-    }
-)
+commands({"query-dump": lambda vm: vm.dump.query()})

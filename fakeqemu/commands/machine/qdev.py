@@ -50,16 +50,12 @@ actions(
     }
 )
 
-
 actions(
     {
         "netdev_add": lambda vm, arguments, monitor=None: vm.net.add(arguments, monitor),
-    }, monitor=True, raw=True
+    },
+    monitor=True,
+    raw=True,
 )
 
-
-commands(
-    {
-        "query-rx-filter": lambda vm, name=None: vm.net.rx_filter(name),
-    }
-)
+commands({"query-rx-filter": lambda vm, name=None: vm.net.rx_filter(name)})

@@ -78,15 +78,6 @@ def query_iothreads(vm: Machine) -> list[Json]:
     return found
 
 
-actions(
-    {
-        "object-del": lambda vm, id, monitor=None: vm.objects.delete(id, monitor),
-    }, monitor=True
-)
+actions({"object-del": lambda vm, id, monitor=None: vm.objects.delete(id, monitor)}, monitor=True)
 
-
-actions(
-    {
-        "object-add": lambda vm, arguments: vm.objects.add(arguments),
-    }, raw=True
-)
+actions({"object-add": lambda vm, arguments: vm.objects.add(arguments)}, raw=True)

@@ -57,7 +57,6 @@ def inject_nmi(vm: Machine) -> None:
     if not vm.cpus:
         raise QapiError(vm.profile.traits.no_nmi_text)
 
-
 actions(
     {
         "stop": lambda vm: vm.lifecycle.stop(),
@@ -69,9 +68,6 @@ actions(
     }
 )
 
-
 commands(
-    {
-        "query-current-machine": lambda vm: {"wakeup-suspend-support": vm.lifecycle.wakeup_support},
-    }
+    {"query-current-machine": lambda vm: {"wakeup-suspend-support": vm.lifecycle.wakeup_support}},
 )

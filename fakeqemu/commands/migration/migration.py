@@ -133,22 +133,8 @@ def announce_self(vm: Machine, **arguments: Any) -> None:
 # -- COLO ----------------------------------------------------------------------------------------
 
 
-actions(
-    {
-        "migrate-start-postcopy": lambda vm: migration_of(vm).outgoing.start_postcopy(),
-    }
-)
+actions({"migrate-start-postcopy": lambda vm: migration_of(vm).outgoing.start_postcopy()})
 
+commands({"query-migrationthreads": lambda vm: migration_of(vm).outgoing.threads()})
 
-commands(
-    {
-        "query-migrationthreads": lambda vm: migration_of(vm).outgoing.threads(),
-    }
-)
-
-
-refused(
-    {
-        "x-colo-lost-heartbeat": lambda traits: traits.colo_refusal,
-    }
-)
+refused({"x-colo-lost-heartbeat": lambda traits: traits.colo_refusal})

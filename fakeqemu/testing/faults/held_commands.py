@@ -131,14 +131,4 @@ class HeldCommands:
         except QapiError as error:
             outer.fail(error)
             return
-        if not isinstance(value, Deferred):
-            outer.resolve(value)
-            return
-
-        def finished(done: Deferred) -> None:
-            if done.error is not None:
-                outer.fail(done.error)
-            else:
-                outer.resolve(done.value)
-
-        value.then(finished)
+        outer.follow(value)

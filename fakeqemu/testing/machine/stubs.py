@@ -133,7 +133,7 @@ class MachineStubs:
             except QapiError as error:
                 outer.fail(error)
                 return
-            _pass_on(told, outer)
+            outer.follow(told)
 
         value.then(modelled)
         return outer
@@ -173,20 +173,6 @@ class MachineStubs:
         except SchemaViolation as violation:
             self._complain(SchemaViolation(f"a stub's reply: {violation}"))
         return value
-
-
-def _pass_on(value: Any, outer: Deferred) -> None:
-    if not isinstance(value, Deferred):
-        outer.resolve(value)
-        return
-
-    def done(inner: Deferred) -> None:
-        if inner.error is not None:
-            outer.fail(inner.error)
-        else:
-            outer.resolve(inner.value)
-
-    value.then(done)
 
 
 class Stubs:
