@@ -219,3 +219,24 @@ def test_write_threshold_is_told_once(machine: Any) -> None:
         )
     ]
     assert machine.node("a")["write_threshold"] == 0
+
+
+def test_no_image_is_put_on_top_of_itself(machine: Any) -> None:
+    machine.image("q")
+    machine.image("top")
+    text = "Making '{}' a backing child of 'q' would create a cycle"
+    assert machine.desc("blockdev-snapshot", node="q", overlay="q") == text.format("q")
+    machine.ask("blockdev-reopen", options=[
+        {"driver": "qcow2", "node-name": "top", "file": "top-file", "backing": "q"}
+    ])  # fmt: skip
+    before = machine.ask("query-named-block-nodes")
+    assert machine.desc("blockdev-snapshot", node="top", overlay="q") == text.format("top")
+    assert machine.ask("query-named-block-nodes") == before
+
+
+def test_a_snapshot_stands_though_the_image_below_stays_writable(machine: Any) -> None:
+    machine.image("q")
+    machine.ask("blockdev-snapshot", node="q-file", overlay="q")
+    nodes = {each["node-name"]: each for each in machine.ask("query-named-block-nodes")}
+    assert nodes["q"]["backing_file_depth"] == 1
+    assert not nodes["q-file"]["ro"]

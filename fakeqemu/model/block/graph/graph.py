@@ -119,12 +119,20 @@ class Graph:
 
     # -- linking -----------------------------------------------------------------------------
 
-    def attach(self, parent: Node, name: str, node: Node, role: frozenset[str]) -> Edge:
-        """Make `node` a child of `parent`. Raises QapiError."""
+    @staticmethod
+    def check_cycle(parent: Node, name: str, node: Node) -> None:
+        """Whether `node` can be a child of `parent`. Raises QapiError.
+
+        See block.c: bdrv_attach_child_noperm().
+        """
         if parent is node or (parent.parents and parent in node.subtree()):
             raise QapiError(
                 f"Making '{node.name}' a {name} child of '{parent.name}' would create a cycle"
             )
+
+    def attach(self, parent: Node, name: str, node: Node, role: frozenset[str]) -> Edge:
+        """Make `node` a child of `parent`. Raises QapiError."""
+        self.check_cycle(parent, name, node)
         edge = Edge(parent, name, node, role=role)
         perms.attempt(
             lambda: self._link(edge), lambda: self._unlink(edge), [parent, node]
@@ -201,6 +209,7 @@ class Graph:
 
     def append(self, new: Node, old: Node, name: str, role: frozenset[str]) -> None:
         """Put `new` on top of `old`, for all who use `old`. Raises QapiError."""
+        self.check_cycle(new, name, old)
         inside = {id(node) for node in new.subtree()}
         edges = [e for e in old.parents if id(e.parent) not in inside and _follows(e)]
         edge = Edge(new, name, old, role=role)
@@ -255,10 +264,8 @@ class Graph:
             raise QapiError(
                 f"Cannot change frozen 'backing' link from '{node.name}' to '{edge.node.name}'"
             )
-        if backing is not None and node in backing.subtree():
-            raise QapiError(
-                f"Making '{backing.name}' a backing child of '{node.name}' would create a cycle"
-            )
+        if backing is not None:
+            self.check_cycle(node, "backing", backing)
         new = None
         if backing is not None:
             role = perms.FILTERED if node.driver.is_filter else perms.COW

@@ -162,10 +162,8 @@ def _change_child(
     new = graph.lookup(wanted, wanted) if wanted is not None else None
     if new is current:
         return
-    if new is not None and node in new.subtree():
-        raise QapiError(
-            f"Making '{new.name}' a {name} child of '{node.name}' would create a cycle"
-        )
+    if new is not None:
+        graph.check_cycle(node, name, new)
     if name == "backing":
         old = current
         graph.set_backing(node, new)

@@ -7,6 +7,7 @@ qmp_blockdev_snapshot_delete_internal_sync(); block/snapshot.c: bdrv_snapshot_cr
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import BlockIoError
@@ -57,9 +58,13 @@ class External:
                 raise QapiError("The overlay already has a backing image")
             if not new.driver.supports_backing:
                 raise QapiError("The overlay does not support backing images")
-            if self.old.inactive:
-                new.inactive = True
-            graph.append(new, self.old, "backing", frozenset({perms.COW}))
+            inactive = new.inactive
+            new.inactive = inactive or self.old.inactive
+            try:
+                graph.append(new, self.old, "backing", frozenset({perms.COW}))
+            except QapiError:
+                new.inactive = inactive
+                raise
         self.new = new
         new.pins += 1
 
@@ -68,7 +73,9 @@ class External:
         assert self.new is not None
         self.new.pins -= 1
         if not self.old.copy_on_read:
-            reopen.set_read_only(self.block.graph, self.old, read_only=True)
+            # QEMU does not look at the error: see blockdev.c: external_snapshot_commit()
+            with suppress(QapiError):
+                reopen.set_read_only(self.block.graph, self.old, read_only=True)
         self.block.graph.collect()
 
     def abort(self) -> None:
