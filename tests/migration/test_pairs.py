@@ -318,6 +318,21 @@ def test_background_snapshot(make, clock, version):
     assert (dst.status, dst.machine.runstate.current) == ("completed", "running")
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("state", ["prelaunch", "io-error", "watchdog"])
+def test_a_background_snapshot_of_a_stopped_guest_leaves_its_state(make, clock, version, state):
+    vm = make(version, machine_type="q35")
+    vm.switch("background-snapshot", "events")
+    if state != "prelaunch":
+        vm.machine.lifecycle.cont()
+        vm.machine.runstate.set(state)
+    vm.events.clear()
+    vm.command("migrate", uri="exec:cat > /f")
+    clock.run_until_idle()
+    assert told(vm) == ["setup", "active", "completed"]
+    assert vm.machine.runstate.current == state
+
+
 def test_mapped_ram_goes_to_a_file_with_holes(make, clock):
     vm = make("11.1", machine_type="q35")
     vm.switch("mapped-ram", "multifd")

@@ -27,11 +27,16 @@ class VmStop:
         self.downtime = 0
 
     def stop(self, runstate: str = "finish-migrate") -> None:
-        """Stop the VM, once. See migration_stop_vm()."""
+        """Stop the VM, once. See migration_stop_vm().
+
+        A stopped guest whose state has no way to `runstate` keeps it, where QEMU aborts
+        ("invalid runstate transition"): a background snapshot of a machine in prelaunch.
+        """
         if self.vm_old_state is None:
             self._stopped = self._vm.clock.now()
             self.vm_old_state = self._vm.runstate.current
-            self._vm.lifecycle.vm_stop_force_state(runstate)
+            if self._vm.runstate.can(runstate):
+                self._vm.lifecycle.vm_stop_force_state(runstate)
 
     def end_downtime(self) -> None:
         """The downtime ends: the destination runs, or may run. See migration_downtime_end()."""
