@@ -19,7 +19,9 @@ def fake(profile: str, *options: str) -> list[str]:
 class QemuProcess:
     """A running QEMU, real or fake, with a QMP socket that it takes over listening already.
 
-    So nobody has to wait for the socket: whoever connects is answered once QEMU serves it.
+    A real one may greet twice, or not at all, who connects while its threads set the monitor up
+    (7.2 in monitor_init_qmp, one start in some thousands). So a second monitor, on a connected
+    pair of sockets, says when the first is set up: its greeting comes from the same thread, later.
     """
 
     def __init__(
@@ -27,20 +29,26 @@ class QemuProcess:
     ) -> None:
         self.path = str(folder / "qmp")
         Path(self.path).unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as listener:
+        ours, theirs = socket.socketpair()
+        with socket.socket(socket.AF_UNIX) as listener, ours:
             listener.bind(self.path)
             listener.listen()
             fd = listener.fileno()
             self.process = subprocess.Popen(
                 [*command, *argv, "-display", "none",
                  "-chardev", f"socket,id=qmp,fd={fd},server=on,wait=off",
-                 "-mon", "chardev=qmp,mode=control"],
-                pass_fds=[fd],
+                 "-mon", "chardev=qmp,mode=control",
+                 "-chardev", f"socket,id=ready,fd={theirs.fileno()}",
+                 "-mon", "chardev=ready,mode=control"],
+                pass_fds=[fd, theirs.fileno()],
                 **{
                     "stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL,
                     "stderr": subprocess.DEVNULL, **settings,
                 },
             )  # fmt: skip
+            theirs.close()
+            ours.settimeout(30)
+            ours.recv(1)  # or end of file: whoever connects learns of it
 
     def stop(self) -> None:
         """Kill it."""
