@@ -220,7 +220,7 @@ def _record(arguments: list[str]) -> int:
         raise UsageError("record takes two addresses: the client's and the real QEMU's")
     from fakeqemu.testing.recording.cli import record
 
-    return _told(lambda: record(rest[0], rest[1], own.get("--output")))
+    return _as_usage_error(lambda: record(rest[0], rest[1], own.get("--output")))
 
 
 def _replay(arguments: list[str]) -> int:
@@ -229,7 +229,7 @@ def _replay(arguments: list[str]) -> int:
         raise UsageError("replay takes a file and --socket ADDRESS")
     from fakeqemu.testing.recording.cli import replay
 
-    return _told(lambda: replay(rest[0], own["--socket"], own.get("--match", "order")))
+    return _as_usage_error(lambda: replay(rest[0], own["--socket"], own.get("--match", "order")))
 
 
 def _diff(arguments: list[str]) -> int:
@@ -239,7 +239,9 @@ def _diff(arguments: list[str]) -> int:
     profile = load_profile(own.get("--profile"))
     from fakeqemu.testing.recording.cli import diff
 
-    return _told(lambda: diff(rest[0], profile.name, rest[1:], shape_only="--shape" in own))
+    return _as_usage_error(
+        lambda: diff(rest[0], profile.name, rest[1:], shape_only="--shape" in own)
+    )
 
 
 def _fleet(arguments: list[str]) -> int:
@@ -248,7 +250,7 @@ def _fleet(arguments: list[str]) -> int:
         raise UsageError("fleet takes one file")
     from fakeqemu.testing.fleet.cli import run_fleet
 
-    return _told(
+    return _as_usage_error(
         lambda: run_fleet(
             rest[0], own.get("--shard"), own.get("--directory"), own.get("--control")
         )
@@ -264,7 +266,7 @@ def _mixed(arguments: list[str], extra: Collection[str]) -> tuple[dict[str, str]
     return own, rest
 
 
-def _told(work: Callable[[], int]) -> int:
+def _as_usage_error(work: Callable[[], int]) -> int:
     """`work()`, with what is wrong in files and addresses as our own words."""
     try:
         return work()

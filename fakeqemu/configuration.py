@@ -100,7 +100,7 @@ class EarlyConfig:
 
 
 @dataclass(slots=True)
-class Incoming:
+class IncomingOption:
     """One `-incoming`."""
 
     text: str
@@ -218,7 +218,7 @@ class Configuration:
     preconfig: bool = False
     #: early parameters as the patches were posted, not as they were meant
     as_posted: bool = False
-    incoming: list[Incoming] = field(default_factory=list)
+    incoming: list[IncomingOption] = field(default_factory=list)
     loadvm: str | None = None
     only_migratable: bool = False
     snapshot: bool = False
@@ -307,11 +307,11 @@ class Configuration:
     other: list[tuple[str, str]] = field(default_factory=list)
 
     @property
-    def main_incoming(self) -> Incoming | None:
+    def main_incoming(self) -> IncomingOption | None:
         """The `-incoming` that counts for the main channel: the last one."""
         return next((i for i in reversed(self.incoming) if i.channel_type == "main"), None)
 
     @property
-    def cpr_incoming(self) -> Incoming | None:
+    def cpr_incoming(self) -> IncomingOption | None:
         """The `-incoming` that counts for the CPR channel: the last one."""
         return next((i for i in reversed(self.incoming) if i.channel_type == "cpr"), None)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.requests import Request, WaitForCprState
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
-from fakeqemu.io.files.image_files import LookingFiles
+from fakeqemu.io.files.image_files import ReadOnlyFiles
 from fakeqemu.model.host import CprChannel
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.qapi.errors import StartupError
@@ -63,7 +63,7 @@ def explain_boot(
         "exit": 0,
     }
     host = NullHost()
-    host.files = LookingFiles()
+    host.files = ReadOnlyFiles()
     vm: Machine | None = None
     try:
         configuration = parse_command_line(argv, profile)
@@ -74,7 +74,7 @@ def explain_boot(
     except StartupError as error:
         account["messages"] += error.earlier
         account["error"], account["exit"] = error.message, error.code
-    except Exit as leave:
+    except EarlyExit as leave:
         account["messages"] += leave.earlier
         account["error"] = "prints help and leaves, no machine is made"
         account["exit"] = leave.code
@@ -107,10 +107,10 @@ def render(account: dict[str, Any]) -> str:
         width = max(len(entry["name"]) for entry in account["parameters"])
         lines += ["", "migration parameters (the layer that wins stands last)"]
         for entry in account["parameters"]:
-            said = " < ".join(
+            layers = " < ".join(
                 f"{layer}: {_shown(value)}" for layer, value in entry["layers"].items()
             )
-            lines.append(f"  {entry['name']:<{width}}  {_shown(entry['value']):<12}  {said}")
+            lines.append(f"  {entry['name']:<{width}}  {_shown(entry['value']):<12}  {layers}")
     return "\n".join(lines) + "\n"
 
 

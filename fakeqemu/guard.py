@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
-from fakeqemu.journal import Entry, Journal
+from fakeqemu.journal import Journal, JournalEntry
 from fakeqemu.qapi.errors import AbortError, InternalError, QapiError
 
 #: frames that input may take: JSON nests up to 1024 levels, backing chains are long. Much more
@@ -31,7 +31,7 @@ class Guard:
         self._journal = journal
         self._abort = abort
         #: called with the journal entry of each bug
-        self.listeners: list[Callable[[Entry], None]] = []
+        self.listeners: list[Callable[[JournalEntry], None]] = []
 
     def call(
         self, function: Callable[..., Any], *args: Any, failed: Failed | None = None
@@ -96,7 +96,7 @@ def allow_deep_input() -> None:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _FRAMES))
 
 
-def line_of_bug(entry: Entry) -> str:
+def line_of_bug(entry: JournalEntry) -> str:
     """A journal entry of kind `bug` as one line for standard error."""
     return f"fakeqemu: internal error: {entry.name} at {entry.data['place']}"
 

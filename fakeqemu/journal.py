@@ -16,7 +16,7 @@ from fakeqemu.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One thing that happened."""
 
     #: nanoseconds of the machine's clock
@@ -52,16 +52,16 @@ class Journal:
         self.aliases: dict[str, str] = {}
         #: how a machine's handle waits for an entry; None for a journal that is only read
         self.waiter: Callable[..., Any] | None = None
-        self._entries: list[Entry] = []
+        self._entries: list[JournalEntry] = []
         #: how many are kept; None: all
         self._most: int | None = None
         #: how many entries there have been that are not kept any more
         self.dropped = 0
-        self._listeners: list[Callable[[Entry], None]] = []
+        self._listeners: list[Callable[[JournalEntry], None]] = []
 
-    def note(self, kind: str, name: str, **data: Any) -> Entry:
+    def note(self, kind: str, name: str, **data: Any) -> JournalEntry:
         """Write one entry, stamped with the clock's now."""
-        entry = Entry(self._clock.now(), kind, name, data)
+        entry = JournalEntry(self._clock.now(), kind, name, data)
         self.add(entry)
         return entry
 
@@ -74,17 +74,17 @@ class Journal:
         self._entries = [_without_large(entry) for entry in self._entries]
         self._drop()
 
-    def listen(self, listener: Callable[[Entry], None]) -> None:
+    def listen(self, listener: Callable[[JournalEntry], None]) -> None:
         """Call `listener` with each entry from now on."""
         self._listeners.append(listener)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[JournalEntry]:
         return iter(tuple(self._entries))
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def of(self, kind: str, name: str | None = None) -> list[Entry]:
+    def of(self, kind: str, name: str | None = None) -> list[JournalEntry]:
         """The entries of one kind, and of one name if given."""
         return [e for e in self._entries if e.kind == kind and name in (None, e.name)]
 
@@ -98,7 +98,7 @@ class Journal:
             raise RuntimeError("nothing is added to this journal: no machine writes it")
         return self.waiter(kind, name, **data)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: JournalEntry) -> None:
         """Take over an entry of another journal, with its own time."""
         if self._most is None:
             self._entries.append(entry)
@@ -152,11 +152,11 @@ class Journal:
     @classmethod
     def from_lines(cls, lines: Iterable[str]) -> Journal:
         """A journal as `to_lines` wrote it. Its own clock stands still at 0."""
-        journal = cls(_Still())
+        journal = cls(_FrozenClock())
         for line in lines:
             if line.strip():
                 time, kind, name, data = json.loads(line)
-                journal.add(Entry(time, kind, name, data))
+                journal.add(JournalEntry(time, kind, name, data))
         return journal
 
     @classmethod
@@ -183,7 +183,7 @@ _LARGE = 64
 _OMITTED = {"omitted": "too large for this journal"}
 
 
-def _without_large(entry: Entry) -> Entry:
+def _without_large(entry: JournalEntry) -> JournalEntry:
     large = {key: dict(_OMITTED) for key, value in entry.data.items() if _is_large(value)}
     return replace(entry, data={**entry.data, **large}) if large else entry
 
@@ -215,10 +215,12 @@ _OUTCOMES = ("reply", "error", "not-modelled")
 _LONGEST = 160
 
 
-def line_of(entry: Entry) -> str:
+def line_of(entry: JournalEntry) -> str:
     """One entry as a line for people: seconds, kind, name, what else there is."""
-    said = ", ".join(f"{key}={_short(value)}" for key, value in entry.data.items())
-    return f"{entry.time / 1e9:12.6f} {entry.kind:12} {entry.name}" + (f"  {said}" if said else "")
+    details = ", ".join(f"{key}={_short(value)}" for key, value in entry.data.items())
+    return f"{entry.time / 1e9:12.6f} {entry.kind:12} {entry.name}" + (
+        f"  {details}" if details else ""
+    )
 
 
 def _short(value: Any) -> str:
@@ -226,7 +228,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-class _Still:
+class _FrozenClock:
     """The clock of a journal that is only read."""
 
     def now(self) -> int:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fakeqemu.guard import Guard, line_of_bug
-from fakeqemu.journal import Entry
+from fakeqemu.journal import JournalEntry
 from fakeqemu.qapi.errors import InternalError
 
 # a busy host is slow at everything, which says nothing about the tests; `ci` tries the same input
@@ -21,9 +21,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.en
 
 
 @pytest.fixture(autouse=True)
-def bugs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Entry]]:
+def bugs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[JournalEntry]]:
     """Bugs that machines of this process ran into; they fail the test unless it clears them."""
-    found: list[Entry] = []
+    found: list[JournalEntry] = []
     report = Guard.report
 
     def reporting(guard: Guard, bug: BaseException) -> InternalError:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from fakeqemu.boot.cmdline.error_report import Exit, Messages
+from fakeqemu.boot.cmdline.error_report import EarlyExit, Messages
 from fakeqemu.boot.cmdline.option_groups import Group, Groups
 from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.configuration import Configuration, MonitorOptions, OptionString
@@ -176,7 +176,7 @@ def open_legacy_chardev(vm: Machine, label: str, text: str) -> None:
 def _chardev_options(entry: OptionString, profile: Profile) -> list[ChardevOptions]:
     name = entry.values.get("backend")
     if name in HELP:
-        raise Exit(profile.help("-chardev help"))
+        raise EarlyExit(profile.help("-chardev help"))
     if entry.id is None:
         raise QapiError("chardev: no id specified")
     if name is None:

@@ -10,7 +10,7 @@ default_driver_check().
 from __future__ import annotations
 
 from fakeqemu.boot.cmdline.commandline import CommandLine, HostFiles
-from fakeqemu.boot.cmdline.error_report import Exit, Messages
+from fakeqemu.boot.cmdline.error_report import EarlyExit, Messages
 from fakeqemu.boot.cmdline.options_devices import legacy_monitor
 from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.profile import Profile
@@ -108,7 +108,7 @@ def check_vga(text: str, profile: Profile, machine: MachineType) -> None:
             for name, (about, type) in _VGA.items()
             if type is None or type in profile.qom_types
         ]
-        raise Exit("\n".join(lines) + "\n")
+        raise EarlyExit("\n".join(lines) + "\n")
     name, comma, rest = text.partition(",")
     if name not in _VGA or (comma and rest not in ("retrace=dumb", "retrace=precise")):
         raise StartupError(f"unknown vga type: {text}")

@@ -17,7 +17,7 @@ from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.backends.backend import Backend
-    from fakeqemu.model.block.backends.legacy_drive import Drives, Place
+    from fakeqemu.model.block.backends.legacy_drive import DriveAddress, Drives
     from fakeqemu.model.machine import Machine
 
 #: interface -> device type of a disk and of a CD drive on the board
@@ -61,7 +61,9 @@ def _create(vm: Machine, drives: Drives, entry: OptionString) -> None:
         _ask_for_device(vm, backend, entry, place)
 
 
-def _ask_for_device(vm: Machine, backend: Backend, entry: OptionString, place: Place) -> None:
+def _ask_for_device(
+    vm: Machine, backend: Backend, entry: OptionString, place: DriveAddress
+) -> None:
     """As if a -device of key=value form stood where the -drive does."""
     driver = "virtio-blk"
     if place.interface == "xen":
@@ -132,7 +134,7 @@ def _recorded_devices(vm: Machine) -> dict[str, DeviceObject]:
     return found
 
 
-def _extra_device(vm: Machine, place: Place) -> DeviceObject | None:
+def _extra_device(vm: Machine, place: DriveAddress) -> DeviceObject | None:
     """A device on the board that was not recorded: it gets the next number."""
     disk, cdrom = _BOARD_DEVICES[place.interface]
     type = cdrom if place.media == "cdrom" else disk

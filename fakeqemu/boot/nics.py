@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.checks.backends import net_arguments, nic_arguments, parse_mac
-from fakeqemu.boot.state import blaming
+from fakeqemu.boot.state import error_location
 from fakeqemu.configuration import OptionString
 from fakeqemu.model.net.check import NicConfig
 from fakeqemu.model.qdev import bus as buses, properties as deviceproperties, realize as attach
@@ -34,10 +34,10 @@ def create_nic_backends(boot: BootState) -> None:
     """The backend halves of -nic and -net, or of the default network. Raises StartupError."""
     configuration = boot.configuration
     for entry in configuration.nics:
-        with blaming(entry.location):
+        with error_location(entry.location):
             _create_nic(boot, entry)
     for entry in configuration.nets:
-        with blaming(entry.location):
+        with error_location(entry.location):
             _create_net(boot, entry)
     if configuration.defaults.net:
         for kind in ("nic", "user"):

@@ -31,7 +31,7 @@ StepFunction = Callable[[BootState], Work | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BootStep:
     """One step of the boot."""
 
     #: as the journal and `fakeqemu explain` call it
@@ -43,51 +43,51 @@ class Step:
 
 #: up to the point where -preconfig waits; the migration object comes in where the trait says
 _BEFORE_LATE_BACKENDS = (
-    Step("early parameters", steps.take_early_parameters),
-    Step("fd sets", steps.fill_fd_sets),
-    Step("pid file", steps.write_pid_file),
-    Step("machine object", steps.create_machine),
-    Step("cpr state", steps.load_cpr_state),
-    Step("default devices", steps.add_defaults),
-    Step("early objects", steps.create_early_objects),
-    Step("chardevs", steps.create_chardevs),
-    Step("file systems", steps.create_file_systems),
-    Step("block devices", steps.create_block_devices),
-    Step("machine options", steps.apply_machine_options, "machine-created"),
-    Step("accelerator", steps.choose_accelerator, "accel-created"),
-    Step("machine deprecation", machine.warn_of_deprecation),
+    BootStep("early parameters", steps.take_early_parameters),
+    BootStep("fd sets", steps.fill_fd_sets),
+    BootStep("pid file", steps.write_pid_file),
+    BootStep("machine object", steps.create_machine),
+    BootStep("cpr state", steps.load_cpr_state),
+    BootStep("default devices", steps.add_defaults),
+    BootStep("early objects", steps.create_early_objects),
+    BootStep("chardevs", steps.create_chardevs),
+    BootStep("file systems", steps.create_file_systems),
+    BootStep("block devices", steps.create_block_devices),
+    BootStep("machine options", steps.apply_machine_options, "machine-created"),
+    BootStep("accelerator", steps.choose_accelerator, "accel-created"),
+    BootStep("machine deprecation", machine.warn_of_deprecation),
 )
-_MIGRATION_OBJECT = Step("migration object", machine.create_migration_object)
+_MIGRATION_OBJECT = BootStep("migration object", machine.create_migration_object)
 _LATE_BACKENDS = (
-    Step("qtest", create_qtest),
-    Step("net backends", machine.create_net_backends),
-    Step("late objects", steps.create_late_objects),
-    Step("tpm", machine.create_tpm),
-    Step("monitors", steps.attach_monitors),
-    Step("serial ports", steps.create_serials, "late-backends-created"),
+    BootStep("qtest", create_qtest),
+    BootStep("net backends", machine.create_net_backends),
+    BootStep("late objects", steps.create_late_objects),
+    BootStep("tpm", machine.create_tpm),
+    BootStep("monitors", steps.attach_monitors),
+    BootStep("serial ports", steps.create_serials, "late-backends-created"),
 )
 _BEFORE_BOARD = (
-    Step("cpu model", machine.choose_cpu_model),
-    Step("memory", machine.resolve_memory),
-    Step("numa", machine.configure_numa),
+    BootStep("cpu model", machine.choose_cpu_model),
+    BootStep("memory", machine.resolve_memory),
+    BootStep("numa", machine.configure_numa),
 )
 #: what -preconfig puts off until x-exit-preconfig
 BOARD_STEPS = (
-    Step("board", machine.create_board, "machine-initialized"),
-    Step("devices", machine.create_devices),
-    Step("machine done", machine.machine_done, "machine-ready"),
-    Step("gdb server", start_gdb_servers),
-    Step("snapshot", machine.load_snapshot),
-    Step("incoming", machine.start_incoming),
-    Step("autostart", machine.start_guest),
+    BootStep("board", machine.create_board, "machine-initialized"),
+    BootStep("devices", machine.create_devices),
+    BootStep("machine done", machine.machine_done, "machine-ready"),
+    BootStep("gdb server", start_gdb_servers),
+    BootStep("snapshot", machine.load_snapshot),
+    BootStep("incoming", machine.start_incoming),
+    BootStep("autostart", machine.start_guest),
 )
 _LAST = (
-    Step("displays", machine.open_displays),
-    Step("setup post", machine.setup_post),
+    BootStep("displays", machine.open_displays),
+    BootStep("setup post", machine.setup_post),
 )
 
 
-def steps_of(profile: Profile, *, preconfig: bool) -> tuple[Step, ...]:
+def steps_of(profile: Profile, *, preconfig: bool) -> tuple[BootStep, ...]:
     """The steps that a start of `profile` walks, in order."""
     if profile.traits.migration_object_before_late_backends:
         middle = (_MIGRATION_OBJECT, *_LATE_BACKENDS)
@@ -129,7 +129,7 @@ class Boot(BootState):
             reads.log.accept()
         self.vm.main_loop_started()
 
-    def _walk(self, step: Step) -> Generator[Request, Any, None]:
+    def _walk(self, step: BootStep) -> Generator[Request, Any, None]:
         self.reads.clear()
         try:
             work = step.run(self)

@@ -51,7 +51,7 @@ class BootState:
 
 
 @contextmanager
-def blaming(location: str) -> Iterator[None]:
+def error_location(location: str) -> Iterator[None]:
     """What goes wrong inside is the fault of the option at `location`."""
     try:
         yield

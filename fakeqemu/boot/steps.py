@@ -35,7 +35,7 @@ from fakeqemu.boot.requests import (
     Work,
     WritePidFile,
 )
-from fakeqemu.boot.state import blaming
+from fakeqemu.boot.state import error_location
 from fakeqemu.configuration import MonitorOptions, OptionString
 from fakeqemu.migration import cpr
 from fakeqemu.migration.parameters.early import EarlyParameters, cpr_is_incoming, read_parameter
@@ -80,7 +80,7 @@ def fill_fd_sets(boot: BootState) -> None:
     """-add-fd: the descriptor goes into the set, under a number of its own."""
     boot.read(descriptors=[entry.text for entry in boot.configuration.add_fd])
     for entry in boot.configuration.add_fd:
-        with blaming(entry.location):
+        with error_location(entry.location):
             fd, number = parse_number("fd", entry.values["fd"]), entry.values["set"]
             copy = boot.vm.host.dup_fd(fd)
             opaque = entry.values.get("opaque")
@@ -107,7 +107,7 @@ def take_early_parameters(boot: BootState) -> None:
     early = EarlyParameters(as_posted=configuration.as_posted)
     for each in configuration.incoming:
         if (values := each.early_values) is not None:
-            with blaming(each.location):
+            with error_location(each.location):
                 early.add_config(values)
     boot.vm.exec_state = boot.vm.host.left_by_exec() if boot.profile.traits.cpr_exec else None
     if boot.vm.exec_state is not None:
@@ -218,7 +218,7 @@ def create_chardevs(boot: BootState) -> Work:
     for entry in boot.configuration.chardevs:
         for options in chardev_options(entry, boot.profile, boot.messages):
             check_stdio(options, boot.configuration)
-            with blaming(entry.location):
+            with error_location(entry.location):
                 yield from _create_chardev(boot, options)
 
 
@@ -237,7 +237,7 @@ def create_block_devices(boot: BootState) -> None:
         drives=[entry.text for entry in configuration.drives],
     )
     for entry in configuration.blockdevs:
-        with blaming(entry.location):
+        with error_location(entry.location):
             boot.vm.block.add(entry.values)
     create_drives(boot.vm)
 
@@ -300,7 +300,7 @@ def attach_monitors(boot: BootState) -> Work:
     boot.read(monitors=[entry.values.get("chardev") for entry in boot.configuration.monitors])
     for entry in boot.configuration.monitors:
         options = monitor_options(entry, boot.vm.chardevs)
-        with blaming(entry.location):
+        with error_location(entry.location):
             yield AttachMonitor(options, boot.vm.chardevs[options.chardev])
             # the label of -qmp's and -monitor's device is not the monitor's own id
             boot.vm.objects.add_monitor(

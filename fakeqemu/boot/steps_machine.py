@@ -17,7 +17,7 @@ from fakeqemu.boot.checks.firmware_files import check_fw_cfg_item, load_firmware
 from fakeqemu.boot.drives import attach_board_drives, check_orphans
 from fakeqemu.boot.nics import create_board_nics, create_nic_backends
 from fakeqemu.boot.requests import SetupPost, Work
-from fakeqemu.boot.state import blaming
+from fakeqemu.boot.state import error_location
 from fakeqemu.migration import cpr
 from fakeqemu.migration.incoming.incoming import start_from_command_line
 from fakeqemu.migration.object import MigrationObject
@@ -84,7 +84,7 @@ def configure_numa(boot: BootState) -> None:
     boot.read(numa=[entry.text for entry in boot.configuration.numa])
     for entry in boot.configuration.numa:
         arguments = checks.numa_arguments(entry, boot.profile, boot.vm.machine_type)
-        with blaming(entry.location):
+        with error_location(entry.location):
             boot.vm.numa.set_node(arguments)
 
 
@@ -94,7 +94,7 @@ def create_net_backends(boot: BootState) -> None:
     boot.vm.open_legacy_chardev = partial(open_legacy_chardev, boot.vm)
     for entry in boot.configuration.netdevs:
         arguments = entry.values if entry.json else netdev_arguments(entry, boot.profile)
-        with blaming(entry.location):
+        with error_location(entry.location):
             boot.vm.net.add(arguments)
             boot.vm.net.option_ids.add(arguments["id"])
     if boot.profile.traits.early_parameters:
@@ -140,7 +140,7 @@ def create_devices(boot: BootState) -> None:
         check_fw_cfg_item(boot, entry, taken)
     for entry in boot.configuration.devices:
         try:
-            with blaming(entry.location):
+            with error_location(entry.location):
                 boot.vm.devices.create(entry.values, typed=entry.json)
         except StartupError as error:
             error.location = error.location or entry.location
@@ -192,7 +192,7 @@ def open_displays(boot: BootState) -> None:
     """-vnc: from here clients can look at the screen."""
     boot.read(vnc=[entry.text for entry in boot.configuration.vnc])
     for entry in boot.configuration.vnc:
-        with blaming(entry.location):
+        with error_location(entry.location):
             boot.vm.vnc.open(entry)
 
 

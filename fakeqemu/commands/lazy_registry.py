@@ -8,7 +8,7 @@ from typing import TypeVar
 V = TypeVar("V")
 
 
-class Table(MutableMapping[str, V]):
+class LazyRegistry(MutableMapping[str, V]):
     """Name -> command. Registering does not load the other modules, looking does."""
 
     #: one flag for all tables: the modules are loaded together
@@ -39,8 +39,8 @@ class Table(MutableMapping[str, V]):
         return len(self._all())
 
     def _all(self) -> dict[str, V]:
-        if not Table._loaded:
-            Table._loaded = True
+        if not LazyRegistry._loaded:
+            LazyRegistry._loaded = True
             from fakeqemu.commands import load_all
 
             load_all()

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fakeqemu.commands.lazy_registry import Table
+from fakeqemu.commands.lazy_registry import LazyRegistry
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Command:
 
 
 #: every modelled command
-COMMANDS: Table[Command] = Table()
+COMMANDS: LazyRegistry[Command] = LazyRegistry()
 
 
 def command(name: str, *, monitor: bool = False, raw: bool = False) -> Callable[[F], F]:

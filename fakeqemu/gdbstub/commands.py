@@ -19,7 +19,7 @@ from fakeqemu.gdbstub.packets import (
 )
 from fakeqemu.gdbstub.queries import query, setting
 from fakeqemu.gdbstub.registers import COUNT
-from fakeqemu.gdbstub.table import FAULT, INVALID, Packet, integers, run, text_of, to_hex
+from fakeqemu.gdbstub.table import FAULT, INVALID, GdbCmdParseEntry, integers, run, text_of, to_hex
 
 if TYPE_CHECKING:
     from fakeqemu.gdbstub.server import GdbServer
@@ -313,30 +313,30 @@ def _letters_v(server: GdbServer, parameters: list[Parameter]) -> None:
 
 
 _V_COMMANDS = (
-    Packet(b"Cont?", _can_vcont),
-    Packet(b"Cont", _vcont, "s0", awaits_stop=True),
-    Packet(b"Attach;", _attach, "l0", awaits_stop=True),
-    Packet(b"Kill;", _kill),
+    GdbCmdParseEntry(b"Cont?", _can_vcont),
+    GdbCmdParseEntry(b"Cont", _vcont, "s0", awaits_stop=True),
+    GdbCmdParseEntry(b"Attach;", _attach, "l0", awaits_stop=True),
+    GdbCmdParseEntry(b"Kill;", _kill),
 )
 _COMMANDS = (
-    Packet(b"?", _why_halted, awaits_stop=True, needs_cpu=True),
-    Packet(b"c", _continue, "l0", awaits_stop=True, needs_cpu=True),
-    Packet(b"C", _continue_with_signal, "l0", awaits_stop=True, needs_cpu=True),
-    Packet(b"v", _letters_v, "s0"),
-    Packet(b"D", _detach, "?.l0"),
-    Packet(b"s", _step, "l0", awaits_stop=True, needs_cpu=True),
-    Packet(b"b", _reverse, "o0", awaits_stop=True),
-    Packet(b"F", _file_io, "l,l,o0"),
-    Packet(b"g", _read_registers, needs_cpu=True),
-    Packet(b"G", _write_registers, "s0", needs_cpu=True),
-    Packet(b"m", _read_memory, "l,l0", needs_cpu=True),
-    Packet(b"M", _write_memory, "l,l:s0", needs_cpu=True),
-    Packet(b"p", _read_register, "l0", needs_cpu=True),
-    Packet(b"P", _write_register, "l?s0", needs_cpu=True),
-    Packet(b"Z", _insert_breakpoint, "l?l?l0", needs_cpu=True),
-    Packet(b"z", _remove_breakpoint, "l?l?l0", needs_cpu=True),
-    Packet(b"H", _set_thread, "o.t0"),
-    Packet(b"T", _thread_alive, "t0"),
-    Packet(b"q", query, "s0"),
-    Packet(b"Q", setting, "s0"),
+    GdbCmdParseEntry(b"?", _why_halted, awaits_stop=True, needs_cpu=True),
+    GdbCmdParseEntry(b"c", _continue, "l0", awaits_stop=True, needs_cpu=True),
+    GdbCmdParseEntry(b"C", _continue_with_signal, "l0", awaits_stop=True, needs_cpu=True),
+    GdbCmdParseEntry(b"v", _letters_v, "s0"),
+    GdbCmdParseEntry(b"D", _detach, "?.l0"),
+    GdbCmdParseEntry(b"s", _step, "l0", awaits_stop=True, needs_cpu=True),
+    GdbCmdParseEntry(b"b", _reverse, "o0", awaits_stop=True),
+    GdbCmdParseEntry(b"F", _file_io, "l,l,o0"),
+    GdbCmdParseEntry(b"g", _read_registers, needs_cpu=True),
+    GdbCmdParseEntry(b"G", _write_registers, "s0", needs_cpu=True),
+    GdbCmdParseEntry(b"m", _read_memory, "l,l0", needs_cpu=True),
+    GdbCmdParseEntry(b"M", _write_memory, "l,l:s0", needs_cpu=True),
+    GdbCmdParseEntry(b"p", _read_register, "l0", needs_cpu=True),
+    GdbCmdParseEntry(b"P", _write_register, "l?s0", needs_cpu=True),
+    GdbCmdParseEntry(b"Z", _insert_breakpoint, "l?l?l0", needs_cpu=True),
+    GdbCmdParseEntry(b"z", _remove_breakpoint, "l?l?l0", needs_cpu=True),
+    GdbCmdParseEntry(b"H", _set_thread, "o.t0"),
+    GdbCmdParseEntry(b"T", _thread_alive, "t0"),
+    GdbCmdParseEntry(b"q", query, "s0"),
+    GdbCmdParseEntry(b"Q", setting, "s0"),
 )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fakeqemu.gdbstub.packets import Parameter, ThreadId, escape, from_hex, lines_of
-from fakeqemu.gdbstub.table import INVALID, Packet, integers, run, text_of, to_hex
+from fakeqemu.gdbstub.table import INVALID, GdbCmdParseEntry, integers, run, text_of, to_hex
 
 if TYPE_CHECKING:
     from fakeqemu.gdbstub.server import GdbServer
@@ -151,7 +151,7 @@ def setting(server: GdbServer, parameters: list[Parameter]) -> None:
 
 
 def _run_or_empty(
-    server: GdbServer, parameters: list[Parameter], table: Sequence[Packet]
+    server: GdbServer, parameters: list[Parameter], table: Sequence[GdbCmdParseEntry]
 ) -> None:
     if parameters and not any(
         run(server, text_of(parameters[0]), each) for each in (_STEPPING, table)
@@ -160,25 +160,25 @@ def _run_or_empty(
 
 
 _STEPPING = (
-    Packet(b"qemu.sstepbits", _step_bits, whole=True),
-    Packet(b"qemu.sstep", _get_step, whole=True),
-    Packet(b"qemu.sstep=", _set_step, "l0"),
+    GdbCmdParseEntry(b"qemu.sstepbits", _step_bits, whole=True),
+    GdbCmdParseEntry(b"qemu.sstep", _get_step, whole=True),
+    GdbCmdParseEntry(b"qemu.sstep=", _set_step, "l0"),
 )
 _QUERIES = (
-    Packet(b"C", _current_thread, whole=True, needs_cpu=True),
-    Packet(b"sThreadInfo", _following_thread, whole=True),
-    Packet(b"fThreadInfo", _first_thread, whole=True, needs_cpu=True),
-    Packet(b"ThreadExtraInfo,", _thread_info, "t0"),
-    Packet(b"Rcmd,", _monitor_command, "s0"),
-    Packet(b"Supported:", _supported, "s0"),
-    Packet(b"Supported", _supported, whole=True),
-    Packet(b"Xfer:features:read:", _features, "s:l,l0"),
-    Packet(b"Attached:", _was_attached),
-    Packet(b"Attached", _was_attached, whole=True),
-    Packet(b"qemu.Supported", _qemu_supported, whole=True),
-    Packet(b"qemu.PhyMemMode", _get_physical, whole=True),
+    GdbCmdParseEntry(b"C", _current_thread, whole=True, needs_cpu=True),
+    GdbCmdParseEntry(b"sThreadInfo", _following_thread, whole=True),
+    GdbCmdParseEntry(b"fThreadInfo", _first_thread, whole=True, needs_cpu=True),
+    GdbCmdParseEntry(b"ThreadExtraInfo,", _thread_info, "t0"),
+    GdbCmdParseEntry(b"Rcmd,", _monitor_command, "s0"),
+    GdbCmdParseEntry(b"Supported:", _supported, "s0"),
+    GdbCmdParseEntry(b"Supported", _supported, whole=True),
+    GdbCmdParseEntry(b"Xfer:features:read:", _features, "s:l,l0"),
+    GdbCmdParseEntry(b"Attached:", _was_attached),
+    GdbCmdParseEntry(b"Attached", _was_attached, whole=True),
+    GdbCmdParseEntry(b"qemu.Supported", _qemu_supported, whole=True),
+    GdbCmdParseEntry(b"qemu.PhyMemMode", _get_physical, whole=True),
 )
 _SETTINGS = (
-    Packet(b"qemu.sstep:", _set_step, "l0"),
-    Packet(b"qemu.PhyMemMode:", _set_physical, "l0"),
+    GdbCmdParseEntry(b"qemu.sstep:", _set_step, "l0"),
+    GdbCmdParseEntry(b"qemu.PhyMemMode:", _set_physical, "l0"),
 )

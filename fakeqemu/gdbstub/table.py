@@ -21,7 +21,7 @@ INVALID, FAULT = b"E22", b"E14"
 
 
 @dataclass(frozen=True, slots=True)
-class Packet:
+class GdbCmdParseEntry:
     """One row: how the packet begins, what follows, who answers."""
 
     start: bytes
@@ -36,7 +36,7 @@ class Packet:
     needs_cpu: bool = False
 
 
-def run(server: GdbServer, packet: bytes, table: Sequence[Packet]) -> bool:
+def run(server: GdbServer, packet: bytes, table: Sequence[GdbCmdParseEntry]) -> bool:
     """Run the first row that fits; False if none does, or its parameters cannot be read."""
     for row in table:
         if packet != row.start if row.whole else not packet.startswith(row.start):

@@ -32,9 +32,9 @@ from fakeqemu.io.loop import Loop
 from fakeqemu.io.process.error_prefix import report, write_lines
 from fakeqemu.io.process.pidfile import PidFile
 from fakeqemu.model.chardev.chardev import Chardev, open_in_model
-from fakeqemu.model.dump.output import Output
+from fakeqemu.model.dump.output import DumpOutput
 from fakeqemu.model.fds.fdset import Fdsets
-from fakeqemu.model.host import CprLink, HostMemory, Listener, Stream
+from fakeqemu.model.host import CprLink, HostMemory, NetListener, Stream
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class LoopHost:
 
     def listen(
         self, address: dict[str, object], accept: Callable[[Stream], None], backlog: int = 1
-    ) -> Listener:
+    ) -> NetListener:
         """Listen for migration. Raises QapiError."""
         from fakeqemu.io.migration.channels import SocketListener
 
@@ -160,7 +160,7 @@ class LoopHost:
         accept: Callable[[Stream, dict[str, Any]], None],
         *,
         leave_file: bool,
-    ) -> Sequence[Listener]:
+    ) -> Sequence[NetListener]:
         """Listen for clients. Raises QapiError."""
         from fakeqemu.io.servers import serve
 
@@ -293,11 +293,11 @@ class LoopHost:
         """Remove a file, if that can be done."""
         self.files.remove(path)
 
-    def create_output(self, path: str, mode: int = 0o666) -> Output:
+    def create_output(self, path: str, mode: int = 0o666) -> DumpOutput:
         """Write a file anew. Raises OSError."""
         return create_output(self._open_path, path, mode)
 
-    def output_of_fd(self, fd: int) -> Output:
+    def output_of_fd(self, fd: int) -> DumpOutput:
         """Write to a descriptor, and close it in the end. Raises OSError."""
         return FdOutput(fd)
 

@@ -293,9 +293,9 @@ class Link:
             self._broken(error)
 
     def _broken(self, error: OSError) -> None:
-        told = not self._closing
+        notify = not self._closing
         self._drop()
-        if told:
+        if notify:
             # never from inside a write: its caller does not expect to be called back
             self._loop.call_soon(self._on_end, error_text(error))
 

@@ -24,7 +24,7 @@ from fakeqemu.formats.migration_stream.dirty_bitmaps import (
     grains_per_record,
     longest_run,
 )
-from fakeqemu.formats.migration_stream.errors import EINVAL, Fault
+from fakeqemu.formats.migration_stream.errors import EINVAL, LoadError
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
@@ -393,5 +393,5 @@ class IncomingBitmaps:
             self.cancel()
 
 
-def _fatal(text: str) -> Fault:
-    return Fault(EINVAL, reports=(text,))
+def _fatal(text: str) -> LoadError:
+    return LoadError(EINVAL, reports=(text,))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.migration.channels.address import Address
 from fakeqemu.migration.cpr_state import CprReader, encode
 from fakeqemu.model.boards.guest_memory import PAGE
-from fakeqemu.model.boards.ramblocks import Block, backend_blocks, blocks_of, board_blocks
+from fakeqemu.model.boards.ramblocks import RamBlock, backend_blocks, blocks_of, board_blocks
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def faults(vm: Machine, mode: str) -> tuple[list[str], list[str]]:
     return _complaints(first), _complaints(rest)
 
 
-def _complaints(blocks: Sequence[Block]) -> list[str]:
+def _complaints(blocks: Sequence[RamBlock]) -> list[str]:
     return [_NOT_SHARED.format(block.region) for block in blocks if not block.shared]
 
 
@@ -113,7 +113,7 @@ def fill_memory(vm: Machine) -> None:
             vm.host.write_memory(fd, number * PAGE, page)
 
 
-def _saved_blocks(vm: Machine) -> Iterator[tuple[Block, int]]:
+def _saved_blocks(vm: Machine) -> Iterator[tuple[RamBlock, int]]:
     for block in blocks_of(vm):
         fd = vm.saved_fds.find(block.name) if block.by_descriptor else None
         if fd is not None:

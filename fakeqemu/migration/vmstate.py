@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
-from fakeqemu.formats.migration_stream.load_context import Expectation, LocalBlock
+from fakeqemu.formats.migration_stream.load_context import LoadContext, LocalBlock
 from fakeqemu.formats.migration_stream.vmstate import vmstate_fields as layout
 from fakeqemu.formats.migration_stream.writer import Source, SourceBlock
 from fakeqemu.migration import cpr
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.transfer.data import PAGE, Limits, Workload
-from fakeqemu.model.boards.ramblocks import Block, blocks_of
+from fakeqemu.model.boards.ramblocks import RamBlock, blocks_of
 from fakeqemu.model.qdev import pci_info as pci
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qdev.devpath import device_path, section_name
@@ -86,7 +86,7 @@ def expectation(
     migration: MigrationObject,
     file_offset: int = 0,
     bitmaps: IncomingBitmaps | None = None,
-) -> Expectation:
+) -> LoadContext:
     """The machine as the stream reader's `LoadContext`."""
     blocks = {
         block.name: LocalBlock(
@@ -95,7 +95,7 @@ def expectation(
         for block in blocks_of(vm)
     }
     properties = migration.properties
-    return Expectation(
+    return LoadContext(
         machine_name(vm),
         _states(migration),
         _uuid(vm),
@@ -262,6 +262,6 @@ def limits(migration: MigrationObject) -> Limits:
     )
 
 
-def received_blocks(vm: Machine) -> dict[str, Block]:
+def received_blocks(vm: Machine) -> dict[str, RamBlock]:
     """The blocks by name."""
     return {block.name: block for block in blocks_of(vm)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fakeqemu.model.block.files import FileSystem
-from fakeqemu.model.dump.output import Output
+from fakeqemu.model.dump.output import DumpOutput
 from fakeqemu.model.fds.cpr_fds import SavedFd
 from fakeqemu.qapi.errors import QapiError
 
@@ -45,7 +45,7 @@ class Stream(Protocol):
         """Send what is queued, then close; `on_close` is not called."""
 
 
-class Listener(Protocol):
+class NetListener(Protocol):
     """A listening migration socket."""
 
     #: the address really bound, as QAPI SocketAddress members (a chosen port filled in)
@@ -117,7 +117,7 @@ class Host(Protocol):
 
     def listen(
         self, address: dict[str, object], accept: Callable[[Stream], None]
-    ) -> Listener:
+    ) -> NetListener:
         """Listen for migration on a QAPI MigrationAddress of transport socket."""
 
     def serve_clients(
@@ -126,7 +126,7 @@ class Host(Protocol):
         accept: Callable[[Stream, dict[str, Any]], None],
         *,
         leave_file: bool,
-    ) -> Sequence[Listener]:
+    ) -> Sequence[NetListener]:
         """Listen for clients at every address that a flat SocketAddress stands for.
 
         `accept` gets each connection and the address of its other end. `leave_file`: a UNIX
@@ -207,10 +207,10 @@ class Host(Protocol):
     def remove_file(self, path: str) -> None:
         """Remove a file, if that can be done."""
 
-    def create_output(self, path: str, mode: int = 0o666) -> Output:
+    def create_output(self, path: str, mode: int = 0o666) -> DumpOutput:
         """Write a file anew. Raises OSError."""
 
-    def output_of_fd(self, fd: int) -> Output:
+    def output_of_fd(self, fd: int) -> DumpOutput:
         """Write to a descriptor that a client handed over, and close it in the end."""
 
     def read_file(self, path: str) -> bytes:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from fakeqemu.migration.object import MigrationObject
     from fakeqemu.migration.parameters.early import EarlyParameters
     from fakeqemu.migration.transfer.data import Workload
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
     from fakeqemu.model.boards.onboard_ports import Port
     from fakeqemu.model.chardev.chardev import Chardev
     from fakeqemu.model.guest.guest import Guest
@@ -142,11 +142,11 @@ class Machine:
         self.on_exit: list[Callable[[int], None]] = []
 
     @cached_property
-    def block(self) -> Block:
+    def block(self) -> BlockLayer:
         """Block nodes, backends, jobs and exports; made when first asked for, as few ask."""
-        from fakeqemu.model.block.layer import Block
+        from fakeqemu.model.block.layer import BlockLayer
 
-        return Block(self)
+        return BlockLayer(self)
 
     @cached_property
     def io(self) -> IoSpace:
@@ -176,12 +176,12 @@ class Machine:
 
         return Displays(self)
 
-    def hand_over_images(self) -> None:
+    def inactivate_disks(self) -> None:
         """Another process has the disks from now on: the end of an outgoing migration."""
         if "block" in self.__dict__:
             self.block.inactivate()
 
-    def take_images(self) -> None:
+    def activate_disks(self) -> None:
         """The disks are ours (again). Raises QapiError if somebody else holds one."""
         if "block" in self.__dict__:
             self.block.activate()

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block.files import FileSystem, MemoryFiles
-from fakeqemu.model.dump.output import MemoryOutput, NoOutput, Output
-from fakeqemu.model.host import CprLink, HostMemory, Listener, Stream
+from fakeqemu.model.dump.output import DumpOutput, MemoryOutput, NoOutput
+from fakeqemu.model.host import CprLink, HostMemory, NetListener, Stream
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class NullHost:
 
     def listen(
         self, address: dict[str, object], accept: Callable[[Stream], None]  # noqa: ARG002
-    ) -> Listener:
+    ) -> NetListener:
         """Pretend to listen at `address`."""
         return _NullListener(address)
 
@@ -67,7 +67,7 @@ class NullHost:
         accept: Callable[[Stream, dict[str, Any]], None],  # noqa: ARG002
         *,
         leave_file: bool,  # noqa: ARG002
-    ) -> Sequence[Listener]:
+    ) -> Sequence[NetListener]:
         """Pretend to listen at `address`."""
         return [_NullListener(address)]
 
@@ -135,11 +135,11 @@ class NullHost:
         """Remove one of `files`."""
         self.files.remove(path)
 
-    def create_output(self, path: str, mode: int = 0o666) -> Output:  # noqa: ARG002
+    def create_output(self, path: str, mode: int = 0o666) -> DumpOutput:  # noqa: ARG002
         """One of `files`."""
         return MemoryOutput(self.files.open(path, writable=True, create=True))
 
-    def output_of_fd(self, fd: int) -> Output:  # noqa: ARG002
+    def output_of_fd(self, fd: int) -> DumpOutput:  # noqa: ARG002
         """Nowhere."""
         return NoOutput()
 

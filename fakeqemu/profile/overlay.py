@@ -31,7 +31,7 @@ Change = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class OverlayRule:
     """One change to one part."""
 
     #: the part it changes
@@ -46,12 +46,12 @@ class OverlayError(ValueError):
     """A rule that is ill-formed or does not fit its base."""
 
 
-def parse_rules(rules: list[dict[str, Any]]) -> list[Rule]:
+def parse_rules(rules: list[dict[str, Any]]) -> list[OverlayRule]:
     """The rules of an overlay file; OverlayError says which one is wrong."""
     return [_parse(rule) for rule in rules]
 
 
-def apply(rules: list[Rule], part: str, value: Any) -> Any:
+def apply(rules: list[OverlayRule], part: str, value: Any) -> Any:
     """`value` of `part` with the rules for it applied in order; the same object if none is."""
     wanted = [rule for rule in rules if rule.part == part]
     if not wanted:
@@ -63,7 +63,7 @@ def apply(rules: list[Rule], part: str, value: Any) -> Any:
     return Packed(pack(plain)) if packed else plain
 
 
-def _parse(rule: dict[str, Any]) -> Rule:
+def _parse(rule: dict[str, Any]) -> OverlayRule:
     changes: dict[str, Callable[[Any], Change]] = {
         "set": lambda new: lambda _old: new,
         "merge": lambda new: lambda old: {**old, **new},
@@ -72,10 +72,10 @@ def _parse(rule: dict[str, Any]) -> Rule:
     kinds = [kind for kind in changes if kind in rule]
     if len(kinds) != 1 or set(rule) - {"part", "at", "why", kinds[0]}:
         raise OverlayError(f"not a rule: {rule}")
-    return Rule(rule["part"], tuple(rule["at"]), changes[kinds[0]](rule[kinds[0]]))
+    return OverlayRule(rule["part"], tuple(rule["at"]), changes[kinds[0]](rule[kinds[0]]))
 
 
-def _walk(root: Any, at: tuple[Any, ...], rule: Rule) -> Change:
+def _walk(root: Any, at: tuple[Any, ...], rule: OverlayRule) -> Change:
     """The change of the whole part that applies `rule` at the end of `at`."""
 
     def step(value: Any, rest: tuple[Any, ...]) -> Any:
@@ -97,14 +97,14 @@ def _walk(root: Any, at: tuple[Any, ...], rule: Rule) -> Change:
     return lambda value: step(value, at)
 
 
-def _matching(value: Any, members: dict[str, Any], change: Change, rule: Rule) -> list[Any]:
+def _matching(value: Any, members: dict[str, Any], change: Change, rule: OverlayRule) -> list[Any]:
     hits = [all(item.get(k) == v for k, v in members.items()) for item in value]
     if not any(hits):
         raise OverlayError(f"{rule.part}: nothing has {members} on the way {rule.at}")
     return [change(item) if hit else item for item, hit in zip(value, hits, strict=True)]
 
 
-def _follow(root: Any, at: tuple[Any, ...], member: str, rule: Rule) -> Any:
+def _follow(root: Any, at: tuple[Any, ...], member: str, rule: OverlayRule) -> Any:
     here = root
     for first in at:
         if isinstance(first, dict):

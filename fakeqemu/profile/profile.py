@@ -35,7 +35,7 @@ class Profile:
         self._parts: dict[str, Any] = {}
         self._trees: dict[tuple[str, str], TreeObject] = {}
         self._base: Profile | None = None
-        self._rules: list[overlay.Rule] = []
+        self._rules: list[overlay.OverlayRule] = []
         if (folder / store.OVERLAY).is_file():
             described = json.loads((folder / store.OVERLAY).read_text("utf-8"))
             self._base = Profile.load(described["base"])

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from fakeqemu.qapi.validate import SchemaViolation, check_event, check_reply
 
 if TYPE_CHECKING:
-    from fakeqemu.journal import Entry
+    from fakeqemu.journal import JournalEntry
     from fakeqemu.model.machine import Machine
 
 
 def check_everything(
     vm: Machine,
     complain: Callable[[SchemaViolation], None] | None = None,
-    excused: Callable[[Entry], bool] | None = None,
+    excused: Callable[[JournalEntry], bool] | None = None,
 ) -> None:
     """Check from now on; a violation is raised where it happens, or given to `complain`.
 
@@ -23,7 +23,7 @@ def check_everything(
     """
     schema = vm.profile.schema
 
-    def check(entry: Entry) -> None:
+    def check(entry: JournalEntry) -> None:
         if excused is not None and excused(entry):
             return
         try:

@@ -128,7 +128,7 @@ class QtestServer:
 
     def _send(self, text: str) -> None:
         self._chardev.write(c_bytes(text) + b"\n")
-        marked = self._vm.profile.traits.qtest_tells_failure or not text.startswith("ERR")
+        marked = self._vm.profile.traits.qtest_reports_failure or not text.startswith("ERR")
         self._note(f"[S +{self._elapsed:.6f}] {text}" if marked else text)
 
     def _note(self, line: str) -> None:
@@ -232,7 +232,7 @@ class QtestServer:
         else:
             due = clock.next_at()
             if due is None:
-                if not self._vm.profile.traits.qtest_tells_failure:
+                if not self._vm.profile.traits.qtest_reports_failure:
                     return f"OK {before}"
                 return (
                     "FAIL cannot advance clock to the next deadline because there is no"
@@ -240,7 +240,7 @@ class QtestServer:
                 )
             wanted = due
         clock.advance(max(0, wanted - before))
-        if clock.now() == before and self._vm.profile.traits.qtest_tells_failure:
+        if clock.now() == before and self._vm.profile.traits.qtest_reports_failure:
             return "FAIL could not advance time"
         return f"OK {clock.now()}"
 
@@ -251,7 +251,7 @@ class QtestServer:
         assert clock is not None
         wanted = _number(moment, signed=True)
         clock.advance(max(0, wanted - clock.now()))
-        told = self._vm.profile.traits.qtest_tells_failure
+        told = self._vm.profile.traits.qtest_reports_failure
         return f"{'FAIL' if told and clock.now() != wanted else 'OK'} {clock.now()}"
 
     # -- interrupt lines ---------------------------------------------------------------------
@@ -261,7 +261,7 @@ class QtestServer:
         device = self._device(path)
         if device is None:
             return "FAIL Unknown device"
-        told = self._vm.profile.traits.qtest_tells_failure
+        told = self._vm.profile.traits.qtest_reports_failure
         if told and inward and name is not None:
             return "FAIL Interception of named in-GPIOs not yet supported"
         if self._intercepted is not None:

@@ -35,7 +35,7 @@ _SLICE = 512
 MOST_UNREAD = 64 << 20
 
 
-class State(Enum):
+class SessionState(Enum):
     """Where the conversation stands."""
 
     #: no client yet
@@ -49,14 +49,14 @@ class State(Enum):
 
 
 #: (state, trigger) -> next state; whatever is not here cannot happen
-TRANSITIONS: dict[tuple[State, str], State] = {
-    (State.IDLE, "start"): State.NEGOTIATING,
-    (State.NEGOTIATING, "capabilities"): State.COMMANDS,
-    (State.IDLE, "close"): State.CLOSED,
-    (State.NEGOTIATING, "close"): State.CLOSED,
-    (State.COMMANDS, "close"): State.CLOSED,
-    (State.CLOSED, "close"): State.CLOSED,
-    (State.CLOSED, "capabilities"): State.CLOSED,
+TRANSITIONS: dict[tuple[SessionState, str], SessionState] = {
+    (SessionState.IDLE, "start"): SessionState.NEGOTIATING,
+    (SessionState.NEGOTIATING, "capabilities"): SessionState.COMMANDS,
+    (SessionState.IDLE, "close"): SessionState.CLOSED,
+    (SessionState.NEGOTIATING, "close"): SessionState.CLOSED,
+    (SessionState.COMMANDS, "close"): SessionState.CLOSED,
+    (SessionState.CLOSED, "close"): SessionState.CLOSED,
+    (SessionState.CLOSED, "capabilities"): SessionState.CLOSED,
 }
 
 
@@ -90,7 +90,7 @@ class QmpSession:
         self.pretty = pretty
         #: what commands registered with `monitor=True` get
         self.monitor: Any = monitor if monitor is not None else self
-        self.state = State.IDLE
+        self.state = SessionState.IDLE
         #: whether the client has done its negotiation (still true after it hung up)
         self.negotiated = False
         self.oob_enabled = False
@@ -145,7 +145,7 @@ class QmpSession:
 
     def send(self, message: dict[str, Any]) -> None:
         """Write one message, in several turns if it is long; lost when the client has gone."""
-        if self.state is State.CLOSED:
+        if self.state is SessionState.CLOSED:
             return
         self._outgoing.append(_Outgoing(encode_slices(message, self.pretty), self.subject))
         if len(self._outgoing) == 1:
@@ -190,7 +190,7 @@ class QmpSession:
 
     def write(self, line: bytes) -> None:
         """Send a line that is encoded already."""
-        if self.state is not State.CLOSED:
+        if self.state is not SessionState.CLOSED:
             self._send(line)
 
     def take_fd(self) -> int | None:
@@ -202,7 +202,7 @@ class QmpSession:
     @property
     def hears_events(self) -> bool:
         """Whether events are sent to this client."""
-        return self.state is State.COMMANDS
+        return self.state is SessionState.COMMANDS
 
     @property
     def waiting(self) -> bool:
@@ -274,7 +274,7 @@ class QmpSession:
         busy = self._suspended or self._turn_asked or self._replies_wait
         if busy != self._paused:
             self._paused = busy
-            if self._on_pause is not None and self.state is not State.CLOSED:
+            if self._on_pause is not None and self.state is not SessionState.CLOSED:
                 self._on_pause(self._paused)
 
     def accept_capabilities(self, enable: Sequence[str]) -> None:
@@ -312,7 +312,7 @@ class QmpSession:
             self.vm.host.close_fd(self._fds.popleft())
 
     def _leave_if_done(self) -> None:
-        if self.state is State.CLOSED and not self.waiting:
+        if self.state is SessionState.CLOSED and not self.waiting:
             self._drop_fds()
             self._dispatcher.remove(self)
 

@@ -90,7 +90,7 @@ class Traits:
     #: isa-debug-exit asks for a shutdown instead of ending the process at once (10.0 on)
     debug_exit_is_shutdown: bool = True
     #: a qtest server says FAIL where it cannot move the clock or intercept lines (10.0 on)
-    qtest_tells_failure: bool = True
+    qtest_reports_failure: bool = True
 
     # -- devices and objects ---------------------------------------------------------------
     #: device_add turns its arguments into an option string's texts first (7.2)

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.requests import WaitForClient, WaitForCprState
 from fakeqemu.boot.sequence import Boot
@@ -31,7 +31,7 @@ from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qmp.dispatch import dispatcher_of
 
 #: what a machine may refuse with
-REFUSALS = (Exit, Exception)
+REFUSALS = (EarlyExit, Exception)
 
 #: virtual nanoseconds that pass with each command
 _STEP = 10_000_000

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from fakeqemu.cli import main  # noqa: E402
-from fakeqemu.journal import Entry, Journal  # noqa: E402
+from fakeqemu.journal import Journal, JournalEntry  # noqa: E402
 
 
 def watch(limit: float) -> None:
@@ -28,7 +28,7 @@ def watch(limit: float) -> None:
     file = Path("holds").open("a", buffering=1)  # noqa: SIM115 - as long as the process
     command = ""
 
-    def noted(self: Journal, kind: str, name: str, **data: Any) -> Entry:
+    def noted(self: Journal, kind: str, name: str, **data: Any) -> JournalEntry:
         nonlocal command
         if kind == "command":
             line = data.get("arguments", {}).get("command-line", "")

@@ -17,7 +17,7 @@ from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2 import check as qcow2check, snapshots as qcow2snapshots
 from fakeqemu.formats.qcow2.header import BITMAPS, CORRUPT, DIRTY, EXT_BITMAPS, Header, parse_header
 from fakeqemu.formats.qcow2.image import Qcow2
-from fakeqemu.formats.qcow2.snapshots import Snapshot
+from fakeqemu.formats.qcow2.snapshots import QCowSnapshot
 from fakeqemu.model.block.files import MemoryFiles
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from tests.block.test_qcow2 import Store, zeros
@@ -40,7 +40,7 @@ def fresh(**header: Any) -> tuple[Store, Qcow2]:
     store = Store(MemoryFiles().open("/x", writable=True, create=True))
     image = Qcow2.create(store, Header(size=SIZE, cluster_bits=12, **header))
     image.write(0, b"a" * 3 * CLUSTER, zeros)
-    qcow2snapshots.take(image, Snapshot("1", "s1", 1, 2, 3))
+    qcow2snapshots.take(image, QCowSnapshot("1", "s1", 1, 2, 3))
     image.write(0, b"b" * CLUSTER, zeros)
     image.flush()
     return store, image
@@ -406,7 +406,7 @@ def test_whatever_an_image_says_nothing_but_errors_come_of_it(
         lambda: image.read(0, min(image.header.size, SIZE), zeros),
         lambda: image.write(0, b"y" * 5 * CLUSTER, zeros),
         lambda: image.zero(CLUSTER, CLUSTER, zeros),
-        lambda: qcow2snapshots.take(image, Snapshot("2", "s2", 1, 2, 3)),
+        lambda: qcow2snapshots.take(image, QCowSnapshot("2", "s2", 1, 2, 3)),
         lambda: qcow2snapshots.delete(image, image.snapshots[0]) if image.snapshots else None,
         image.flush,
         lambda: qcow2check.repair(image),

@@ -9,7 +9,7 @@ import pytest
 from fakeqemu.formats.qcow2 import snapshots as qcow2snapshots
 from fakeqemu.formats.qcow2.header import Header, parse_header
 from fakeqemu.formats.qcow2.image import Qcow2
-from fakeqemu.formats.qcow2.snapshots import Snapshot
+from fakeqemu.formats.qcow2.snapshots import QCowSnapshot
 from fakeqemu.model.block.drivers.base import check_request
 from fakeqemu.model.block.files import BlockFile, MemoryFiles
 from fakeqemu.qapi.errors import QapiError
@@ -51,7 +51,7 @@ def zeros(_offset: int, count: int) -> bytes:
 def churn(image: Qcow2, *, snapshots: bool) -> bytearray:
     """Write, zero, keep and go back at random; what the guest should see then."""
     seen = bytearray(SIZE)
-    kept: list[tuple[Snapshot, bytes]] = []
+    kept: list[tuple[QCowSnapshot, bytes]] = []
     chance = random.Random(1)
     for number in range(40):
         offset = chance.randrange(SIZE)
@@ -65,7 +65,7 @@ def churn(image: Qcow2, *, snapshots: bool) -> bytearray:
             image.zero(offset, count, zeros)
             seen[offset : offset + count] = bytes(count)
         elif what < 0.85:
-            new = Snapshot(str(number), f"s{number}", 1, 2, 3)
+            new = QCowSnapshot(str(number), f"s{number}", 1, 2, 3)
             qcow2snapshots.take(image, new)
             kept.append((new, bytes(seen)))
         elif kept and what < 0.93:

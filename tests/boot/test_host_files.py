@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
@@ -186,7 +186,7 @@ def start(machine: str, options: str, version: str = "7.2") -> tuple[Machine | N
         host.serve(boot.vm)
         for _ in boot.run():
             pass
-    except Exit as leave:
+    except EarlyExit as leave:
         return None, leave.stdout.rstrip("\n")
     except StartupError as error:
         for line in error.earlier if error.own_line else error.lines:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import StartupError
@@ -196,7 +196,7 @@ def test_flags_are_warned_of_before_they_are_refused() -> None:
     ],
 )
 def test_answers_and_leaves(arguments: str, code: int, start: str) -> None:
-    with pytest.raises(Exit) as caught:
+    with pytest.raises(EarlyExit) as caught:
         parse_command_line(arguments.split(" "), Profile.load("10.0"))
     assert caught.value.code == code
     assert caught.value.stdout.startswith(start)

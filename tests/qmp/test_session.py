@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qmp.session import TRANSITIONS, State
+from fakeqemu.qmp.session import TRANSITIONS, SessionState
 
 BLOCK = {"execute": "block_resize", "arguments": {"size": 1, "device": "d"}, "id": "slow"}
 NAME = {"execute": "query-name"}
@@ -122,7 +122,7 @@ def test_what_was_sent_before_a_hang_up_is_done(vm, stubs, client):
     stubs.blocked[0].resolve()
     assert vm.journal.of("event", "STOP")
     assert client.take() == []
-    assert client.session.state is State.CLOSED
+    assert client.session.state is SessionState.CLOSED
 
 
 def test_requests_wait_for_the_main_loop(make_vm, connect):
@@ -146,8 +146,8 @@ def test_descriptors_stay_for_who_asks(client):
 
 
 def test_closed_is_the_end():
-    assert {after for (state, _), after in TRANSITIONS.items() if state is State.CLOSED} == {
-        State.CLOSED
+    assert {after for (state, _), after in TRANSITIONS.items() if state is SessionState.CLOSED} == {
+        SessionState.CLOSED
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fakeqemu.formats.migration_stream import events
-from fakeqemu.formats.migration_stream.load_context import Expectation, LocalBlock
+from fakeqemu.formats.migration_stream.load_context import LoadContext, LocalBlock
 from fakeqemu.formats.migration_stream.reader import StreamReader
 from fakeqemu.formats.migration_stream.vmstate.vmstate_fields import Field, Layout
 from fakeqemu.formats.migration_stream.writer import (
@@ -29,11 +29,11 @@ AWKWARD = DeviceSection(
 )
 
 
-def expectation(version: str, machine: str = "none", **members: object) -> Expectation:
+def expectation(version: str, machine: str = "none", **members: object) -> LoadContext:
     on = members.pop("on", ())
     assert isinstance(on, tuple)
     capabilities = {name: name in on for name in CAPABILITIES[version]}
-    return Expectation(machine, capabilities=capabilities, **members)  # type: ignore[arg-type]
+    return LoadContext(machine, capabilities=capabilities, **members)  # type: ignore[arg-type]
 
 
 def reader(version: str, **members: object) -> StreamReader:

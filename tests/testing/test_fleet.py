@@ -69,12 +69,14 @@ async def test_two_hundred_answer_and_leave_nothing() -> None:
 
 
 async def test_pairs_migrate() -> None:
-    from fakeqemu.testing.fleet.file import Member
+    from fakeqemu.testing.fleet.file import FleetMember
 
     members = []
     for number in range(4):
-        members.append(Member(f"src-{number}", "10.0", (*NONE, "-m", "64M")))
-        members.append(Member(f"dst-{number}", "10.0", (*NONE, "-m", "64M", "-incoming", "defer")))
+        members.append(FleetMember(f"src-{number}", "10.0", (*NONE, "-m", "64M")))
+        members.append(
+            FleetMember(f"dst-{number}", "10.0", (*NONE, "-m", "64M", "-incoming", "defer"))
+        )
     async with Fleet(FleetFile("pairs", tuple(members)), clock=None, speed=20.0) as fleet:
         await asyncio.gather(*(fleet.migrate(f"src-{n}", f"dst-{n}") for n in range(4)))
         for number in range(4):

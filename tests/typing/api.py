@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 from fakeqemu.clock import VirtualClock
-from fakeqemu.journal import Entry, Journal
+from fakeqemu.journal import Journal, JournalEntry
 from fakeqemu.model.events import Event
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
@@ -31,8 +31,8 @@ def uses_a_machine_without_await() -> None:
         assert_type(qemu, SyncFakeQemu)
         assert_type(qemu.hmp("info status"), str)
         assert_type(qemu.wait_event("STOP", reason="x"), Event)
-        assert_type(qemu.wait_for("command", "stop"), Entry)
-        assert_type(qemu.run_until("migration-pass", "3", limit=10), Entry)
+        assert_type(qemu.wait_for("command", "stop"), JournalEntry)
+        assert_type(qemu.run_until("migration-pass", "3", limit=10), JournalEntry)
         assert_type(qemu.run_until_idle(), int)
         assert_type(qemu.jump(), bool)
         assert_type(qemu.now(), float)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.boot.cmdline.error_report import Exit, Messages
+from fakeqemu.boot.cmdline.error_report import EarlyExit, Messages
 from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.model.net.slirp.options import expand_ipv6_net
@@ -96,7 +96,7 @@ def netdev_arguments(entry: OptionString, profile: Profile) -> dict[str, Any]:
     Raises Exit for `-netdev help`.
     """
     if entry.values.get("type") in HELP:
-        raise Exit(profile.help("-netdev help"))
+        raise EarlyExit(profile.help("-netdev help"))
     return _net_arguments(entry, profile)
 
 
@@ -122,7 +122,7 @@ def nic_arguments(entry: OptionString, profile: Profile) -> dict[str, Any] | Non
     if kind == "none":
         return None
     if kind in HELP and profile.traits.nic_help:
-        raise Exit(profile.help("-netdev help"))
+        raise EarlyExit(profile.help("-netdev help"))
     mac = entry.values.get("mac")
     if mac is not None and parse_mac(mac) is None:
         raise _blame(entry, "invalid syntax for ethernet address")

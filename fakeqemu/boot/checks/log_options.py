@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fakeqemu.boot.cmdline.commandline import CommandLine
-from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.configuration import OptionString
 from fakeqemu.model.trace import matching, recorded
@@ -55,7 +55,7 @@ def _lines(text: str) -> Iterator[str]:
 def _enable(line: CommandLine, text: str, location: str) -> None:
     if text in HELP:
         names = reversed(recorded(line.profile)["names"])
-        raise Exit("".join(f"{name}\n" for name in names))
+        raise EarlyExit("".join(f"{name}\n" for name in names))
     pattern = text.removeprefix("-")
     line.configuration.trace_patterns.append(text)
     if "*" in pattern or matching(line.profile, pattern):
@@ -89,7 +89,7 @@ def _items(line: CommandLine) -> list[str]:
         if item.startswith(_TRACE) and item != _TRACE:
             _enable(line, item.removeprefix(_TRACE), "")
         elif item != "all" and item not in known:
-            raise Exit(usage, 1)
+            raise EarlyExit(usage, 1)
     return known if "all" in items else items
 
 

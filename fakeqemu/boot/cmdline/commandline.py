@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
-from fakeqemu.boot.cmdline.error_report import Exit, Messages
+from fakeqemu.boot.cmdline.error_report import EarlyExit, Messages
 from fakeqemu.boot.cmdline.option_groups import Groups
 from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.profile import Profile
@@ -111,7 +111,7 @@ class CommandLine:
 
     def exit(self, stdout: str, code: int = 0) -> NoReturn:
         """Answer and leave. Raises Exit."""
-        raise Exit(stdout, code)
+        raise EarlyExit(stdout, code)
 
     def opts(self, group: str, text: str, *, implied: bool = True) -> OptionString:
         """Parse `text` into an option group; the option under way is blamed."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from fakeqemu.boot.checks.log_options import open_logs
 from fakeqemu.boot.cmdline.commandline import CommandLine
-from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.help import property_help
 from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.configuration import OptionString
@@ -102,7 +102,7 @@ def _check_add_fd(line: CommandLine, entry: OptionString) -> None:
 def process_help_options(line: CommandLine) -> None:
     """`-cpu help` and `-device help`. Raises Exit."""
     if line.configuration.cpu in HELP:
-        raise Exit(line.profile.help("-cpu help"))
+        raise EarlyExit(line.profile.help("-cpu help"))
     for entry in line.configuration.devices:
         if not entry.json:
             _device_help(line, entry)
@@ -111,18 +111,18 @@ def process_help_options(line: CommandLine) -> None:
 def _device_help(line: CommandLine, entry: OptionString) -> None:
     driver = entry.values.get("driver")
     if driver in HELP:
-        raise Exit(line.profile.help("-device help"))
+        raise EarlyExit(line.profile.help("-device help"))
     if driver is None or not any(key in HELP for key, _ in entry.pairs):
         return
     known = line.profile.qom_types.get(driver)
     if known is None:
         line.messages.report(f"Device '{driver}' not found", entry.location)
-        raise Exit("")
+        raise EarlyExit("")
     try:
         properties = line.profile.device_properties(driver)
     except KeyError:
         line.messages.report("Parameter 'typename' expects a non-abstract device type",
                              entry.location)
-        raise Exit("") from None
-    raise Exit(property_help(driver, properties,
+        raise EarlyExit("") from None
+    raise EarlyExit(property_help(driver, properties,
                              json_defaults=line.profile.traits.help_defaults_json))

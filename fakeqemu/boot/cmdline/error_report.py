@@ -13,7 +13,7 @@ from typing import NoReturn
 from fakeqemu.qapi.errors import FakeQemuError, FilePlace, QapiError, StartupError
 
 
-class Exit(FakeQemuError):  # noqa: N818 - it is no error
+class EarlyExit(FakeQemuError):  # noqa: N818 - it is no error
     """QEMU answers and leaves without starting a machine: help texts, the version.
 
     `stdout` goes to standard output as it stands; `code` is the exit status; `earlier` are

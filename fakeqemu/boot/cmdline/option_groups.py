@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fakeqemu.boot.cmdline.error_report import Exit, Messages
+from fakeqemu.boot.cmdline.error_report import EarlyExit, Messages
 from fakeqemu.configuration import OptionString
 from fakeqemu.profile import Profile
 from fakeqemu.qapi import reads
@@ -203,7 +203,7 @@ class Groups:
             if flag and location is not None:
                 if value == "on" and key in ("help", "?"):
                     if group.types is not None:
-                        raise Exit(help_text(group), 1)
+                        raise EarlyExit(help_text(group), 1)
                 else:
                     self._warn_of_flag(key, value, location)
             if key != "id":

@@ -20,14 +20,14 @@ from fakeqemu.boot.cmdline.early_options import (
     process_help_options,
     validate_options,
 )
-from fakeqemu.boot.cmdline.error_report import Exit, Messages
+from fakeqemu.boot.cmdline.error_report import EarlyExit, Messages
 from fakeqemu.boot.cmdline.help import program_help, version
 from fakeqemu.boot.cmdline.options_devices import add_image
 from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.readers.qemu_opts import parse_bool
 
-__all__ = ["Exit", "parse_command_line"]
+__all__ = ["EarlyExit", "parse_command_line"]
 
 HELP_OPTIONS = ("h", "help")
 VERSION_OPTION = "version"
@@ -60,7 +60,7 @@ def parse_command_line(
         validate_options(line)
         process_early_options(line)
         process_help_options(line)
-    except Exit as exc:
+    except EarlyExit as exc:
         exc.earlier = tuple(messages.lines)
         raise
     return configuration
@@ -99,9 +99,9 @@ def _process(line: CommandLine, name: str, text: str) -> None:
     if not name:
         add_image(line, text, None, 0, "disk")
     elif name in HELP_OPTIONS:
-        raise Exit(program_help(line.profile, line.configuration.program))
+        raise EarlyExit(program_help(line.profile, line.configuration.program))
     elif name == VERSION_OPTION:
-        raise Exit(version(line.profile))
+        raise EarlyExit(version(line.profile))
     elif name in HANDLERS:
         HANDLERS[name](line, text)
     else:

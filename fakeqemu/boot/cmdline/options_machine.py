@@ -13,7 +13,7 @@ from fakeqemu.boot.cmdline.commandline import (
     option,
     options,
 )
-from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.help import accel_help, machine_help
 from fakeqemu.boot.cmdline.option_groups import help_text
 from fakeqemu.qapi.errors import QapiError, StartupError
@@ -61,7 +61,7 @@ def _accel(line: CommandLine, text: str) -> None:
         line.messages.lines[:] = [*exc.earlier, exc.message]
         name = None
     if name is None or name in ("help", "?"):
-        raise Exit(accel_help(line.profile))
+        raise EarlyExit(accel_help(line.profile))
 
 
 @option("no-fd-bootchk")

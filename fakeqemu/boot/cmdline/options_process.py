@@ -15,10 +15,10 @@ from fakeqemu.boot.cmdline.commandline import (
     option,
     options,
 )
-from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.readconfig import NOT_LISTS, read_config_file
 from fakeqemu.boot.cmdline.schema_values import HELP, checked_members
-from fakeqemu.configuration import GlobalProperty, Incoming
+from fakeqemu.configuration import GlobalProperty, IncomingOption
 from fakeqemu.migration.incoming.incoming_option import parse_incoming
 from fakeqemu.model.host_files import DATA_DIRECTORIES
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -39,7 +39,7 @@ _POLICY = {
 
 @option("incoming")
 def _incoming(line: CommandLine, text: str) -> None:
-    incoming = Incoming(text, line.location)
+    incoming = IncomingOption(text, line.location)
     if line.profile.traits.incoming_parsed_with_options:
         try:
             incoming.parsed = parse_incoming(text, line.profile)
@@ -152,7 +152,7 @@ def _run_as(line: CommandLine, user: str, blamed: str) -> None:
 @option("L")
 def _data_directory(line: CommandLine, text: str) -> None:
     if text in HELP:
-        raise Exit("".join(f"{folder}\n" for folder in DATA_DIRECTORIES))
+        raise EarlyExit("".join(f"{folder}\n" for folder in DATA_DIRECTORIES))
     line.configuration.data_directories.append(text)
 
 

@@ -227,7 +227,7 @@ def blockdev_change_medium(vm: Machine, arguments: Json) -> None:
     options.update({"read-only": read_only, "cache": cache})
     node = opener.open_node(block.graph, options)
     node.detect_zeroes = detect_zeroes
-    with block.graph.pinned(node):
+    with block.graph.referenced(node):
         _eject(vm, device, id, force=arguments.get("force", False))
         block.backends.insert_medium(backend, node, who)
         block.backends.close_tray(backend, who)

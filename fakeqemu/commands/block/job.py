@@ -10,7 +10,7 @@ from typing import Any
 
 from fakeqemu.commands.registry import actions, command, commands
 from fakeqemu.model.block.jobs.job import Job
-from fakeqemu.model.block.jobs.mirror import Mirror
+from fakeqemu.model.block.jobs.mirror import MirrorJob
 from fakeqemu.model.block.query import shaped
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import QapiError
@@ -77,7 +77,7 @@ def block_job_change(vm: Machine, arguments: Json) -> None:
     """Change a job's options while it runs."""
     job = vm.block.jobs.get_block(arguments["id"])
     job.state.check("change", job.id)
-    if not isinstance(job, Mirror):
+    if not isinstance(job, MirrorJob):
         raise QapiError("Job type does not support change")
     job.change(arguments["copy-mode"])
 

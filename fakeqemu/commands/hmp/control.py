@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.commands.hmp.arguments import split_words
-from fakeqemu.commands.hmp.definitions import Entry, HmpTable
+from fakeqemu.commands.hmp.definitions import HmpDefinition, HmpTable
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
@@ -35,7 +35,7 @@ def help_(vm: Machine, name: str | None = None) -> str:
     return _help(vm, table.commands, words, 0)
 
 
-def _help(vm: Machine, entries: Sequence[Entry], words: list[str], depth: int) -> str:
+def _help(vm: Machine, entries: Sequence[HmpDefinition], words: list[str], depth: int) -> str:
     prefix = "".join(f"{word} " for word in words[:depth])
     shown = [entry for entry in entries if vm.ready or entry.preconfig]
     if depth >= len(words):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class HmpDefinition:
     """One command."""
 
     #: as the table has it, aliases after bars: "quit|q"
@@ -28,7 +28,7 @@ class Entry:
     #: how the model registers it: "quit", "info status"
     key: str
     #: the commands below it, if it has any
-    table: tuple[Entry, ...] | None = None
+    table: tuple[HmpDefinition, ...] | None = None
 
 
 class HmpTable:
@@ -47,9 +47,9 @@ class HmpTable:
 
     @staticmethod
     def _entry(
-        item: dict[str, Any], prefix: str, table: tuple[Entry, ...] | None = None
-    ) -> Entry:
-        return Entry(
+        item: dict[str, Any], prefix: str, table: tuple[HmpDefinition, ...] | None = None
+    ) -> HmpDefinition:
+        return HmpDefinition(
             name=item["name"],
             args=item["args"],
             preconfig=item["preconfig"],
@@ -66,6 +66,6 @@ class HmpTable:
         return cls._cache[profile.name]
 
     @staticmethod
-    def find(entries: Sequence[Entry], name: str) -> Entry | None:
+    def find(entries: Sequence[HmpDefinition], name: str) -> HmpDefinition | None:
         """The command called `name`, or with that alias; no abbreviations."""
         return next((entry for entry in entries if name in entry.name.split("|")), None)

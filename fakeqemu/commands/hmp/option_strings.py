@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fakeqemu.boot.cmdline.error_report import Exit, Messages
+from fakeqemu.boot.cmdline.error_report import EarlyExit, Messages
 from fakeqemu.boot.cmdline.option_groups import Groups
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError
 from fakeqemu.configuration import OptionString
@@ -31,7 +31,7 @@ def parse_noisily(
         entry = Groups(vm.profile, messages).parse(group, text, "", "", implied=implied)
     except StartupError as error:
         return None, [*error.earlier, error.message]
-    except Exit:
+    except EarlyExit:
         # the list of keys goes to the process's standard output, whoever asks
         return None, []
     return entry, messages.lines

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError, parse_arguments
-from fakeqemu.commands.hmp.definitions import Entry, HmpTable
-from fakeqemu.commands.lazy_registry import Table
+from fakeqemu.commands.hmp.definitions import HmpDefinition, HmpTable
+from fakeqemu.commands.lazy_registry import LazyRegistry
 from fakeqemu.commands.registry import COMMANDS, keyword_of
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -78,7 +78,7 @@ class HmpCommand:
 _FORMATS: WeakKeyDictionary[Machine, tuple[str, int]] = WeakKeyDictionary()
 
 #: first name of a command ("quit", "info status") -> what it does
-HMP_COMMANDS: Table[HmpCommand] = Table()
+HMP_COMMANDS: LazyRegistry[HmpCommand] = LazyRegistry()
 
 
 def hmp(name: str, args: str | None = None, *, monitor: bool = False) -> Callable[[F], F]:
@@ -166,12 +166,12 @@ def _execute(
         return error_text(error)
 
 
-def _find(vm: Machine, line: str) -> tuple[Entry | None, int]:
+def _find(vm: Machine, line: str) -> tuple[HmpDefinition | None, int]:
     """The command that `line` names and where its arguments start."""
     table = HmpTable.of(vm.profile)
     entries = table.commands
     position = 0
-    found: Entry | None = None
+    found: HmpDefinition | None = None
     while True:
         start = position + len(line[position:]) - len(line[position:].lstrip())
         if start >= len(line):

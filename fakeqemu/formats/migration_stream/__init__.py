@@ -1,6 +1,6 @@
 """QEMU's migration stream without I/O: bytes in, events out, and back.
 
-* `reader.StreamReader` reads a main channel against an `expect.Expectation`; what it says is
+* `reader.StreamReader` reads a main channel against an `load_context.LoadContext`; what it says is
   in `events`; a stream that is wrong ends in `events.Failed` with an `errors.StreamError`.
 * `writer.StreamWriter` makes the pieces of a main channel out of a `writer.Source`.
 * `channels.return_path`, `.multifd` and `.mapped_ram` do the same for the return path, the further

@@ -2,7 +2,7 @@
 
 A QEMUFile that has ended gives zeros and remembers an error, which its users look at only
 where they choose to. What a broken stream is told depends on those places, so the reader has
-them too: `Pull` gives zeros and sets `error`.
+them too: `ByteReader` gives zeros and sets `error`.
 
 Parsers are generators that yield when they need more and are resumed when it came; nothing
 here grows beyond what one call of `feed` brought and what one `get` asked for.
@@ -20,7 +20,7 @@ from fakeqemu.formats.migration_stream.errors import EIO
 Parser = Generator[None, None, None]
 
 
-class Pull:
+class ByteReader:
     """The unread part of a stream."""
 
     __slots__ = ("_base", "_jumped", "buffer", "ended", "error", "position", "skippable")

@@ -49,7 +49,7 @@ class Ram(IntEnum):
     MULTIFD_FLUSH = 0x200
 
 
-class Command(IntEnum):
+class VmCommand(IntEnum):
     """Numbers of QEMU_VM_COMMAND; the names are those QEMU prints."""
 
     OPEN_RETURN_PATH = 1
@@ -67,13 +67,13 @@ class Command(IntEnum):
 
 #: payload lengths that are fixed
 COMMAND_LENGTH = {
-    Command.OPEN_RETURN_PATH: 0,
-    Command.PING: 4,
-    Command.POSTCOPY_LISTEN: 0,
-    Command.POSTCOPY_RUN: 0,
-    Command.POSTCOPY_RESUME: 0,
-    Command.PACKAGED: 4,
-    Command.SWITCHOVER_START: 0,
+    VmCommand.OPEN_RETURN_PATH: 0,
+    VmCommand.PING: 4,
+    VmCommand.POSTCOPY_LISTEN: 0,
+    VmCommand.POSTCOPY_RUN: 0,
+    VmCommand.POSTCOPY_RESUME: 0,
+    VmCommand.PACKAGED: 4,
+    VmCommand.SWITCHOVER_START: 0,
 }
 
 
@@ -81,7 +81,7 @@ COMMAND_LENGTH = {
 PACKAGE_LOADED = 0x42
 
 
-class Postcopy(IntEnum):
+class PostcopyState(IntEnum):
     """How far a destination is with postcopy; QEMU shows the numbers in its errors."""
 
     NONE = 0

@@ -13,8 +13,8 @@ from collections.abc import Callable, Generator
 from enum import IntFlag
 from typing import Protocol
 
-from fakeqemu.formats.migration_stream.byte_reader import Parser, Pull
-from fakeqemu.formats.migration_stream.errors import EINVAL, EIO, Fault
+from fakeqemu.formats.migration_stream.byte_reader import ByteReader, Parser
+from fakeqemu.formats.migration_stream.errors import EINVAL, EIO, LoadError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 SECTION = "dirty-bitmap"
@@ -48,7 +48,7 @@ class StartFlag(IntFlag):
 
     ENABLED = 0x01
     PERSISTENT = 0x02
-    #: once said to load it with the image; ignored
+    #: once encoded to load it with the image; ignored
     AUTOLOAD = 0x04
 
 
@@ -75,24 +75,26 @@ class Sink(Protocol):
         """Drop what is not whole, and everything that follows."""
 
 
-def read(pull: Pull, version: int, sink: Sink | None, report: Callable[[str], None]) -> Parser:
-    """One part of the section, through its end mark. Raises Fault.
+def read(
+    pull: ByteReader, version: int, sink: Sink | None, report: Callable[[str], None]
+) -> Parser:
+    """One part of the section, through its end mark. Raises LoadError.
 
     Without a `sink` everything is dropped.
     """
     try:
         if version != SECTION_VERSION:
-            raise Fault(EINVAL)
+            raise LoadError(EINVAL)
         while not (yield from _record(pull, sink, report)):
             pass
-    except Fault:
+    except LoadError:
         if sink is not None:
             sink.cancel()
         raise
 
 
 def _record(
-    pull: Pull, sink: Sink | None, report: Callable[[str], None]
+    pull: ByteReader, sink: Sink | None, report: Callable[[str], None]
 ) -> Generator[None, None, bool]:
     """One record; whether it was the last of this part."""
     number = yield from pull.number(1)
@@ -109,7 +111,7 @@ def _record(
         if flags & flag:
             names[index] = yield from pull.counted()
             if not names[index]:
-                raise Fault(EINVAL, reports=(f"Unable to read {what} alias string",))
+                raise LoadError(EINVAL, reports=(f"Unable to read {what} alias string",))
     if sink is not None:
         sink.names(flags, names[0], names[1], report)
     if flags & Flag.START:
@@ -123,11 +125,13 @@ def _record(
     elif flags & Flag.BITS:
         yield from _bits(pull, flags, sink, report)
     if pull.error:
-        raise Fault(pull.error)
+        raise LoadError(pull.error)
     return bool(flags & Flag.EOS)
 
 
-def _bits(pull: Pull, flags: Flag, sink: Sink | None, report: Callable[[str], None]) -> Parser:
+def _bits(
+    pull: ByteReader, flags: Flag, sink: Sink | None, report: Callable[[str], None]
+) -> Parser:
     first = yield from pull.number(8)
     count = yield from pull.number(4)
     data: bytes | None = None
@@ -135,11 +139,11 @@ def _bits(pull: Pull, flags: Flag, sink: Sink | None, report: Callable[[str], No
         size = yield from pull.number(8)
         if size > _BITS_LIMIT:
             text = "Bitmap migration stream buffer allocation request is too large"
-            raise Fault(EIO, reports=(text,))
+            raise LoadError(EIO, reports=(text,))
         here = yield from pull.want(size)
         data = yield from pull.get(size)
         if here < size:
-            raise Fault(EIO, reports=("Failed to read bitmap bits",))
+            raise LoadError(EIO, reports=("Failed to read bitmap bits",))
     if sink is not None:
         sink.bits(first, count, data, report)
 
@@ -148,7 +152,7 @@ def _bits(pull: Pull, flags: Flag, sink: Sink | None, report: Callable[[str], No
 
 
 class RecordWriter:
-    """Makes records; a name is said only when it changes."""
+    """Makes records; a name is encoded only when it changes."""
 
     def __init__(self) -> None:
         self._node: object = None
@@ -171,11 +175,13 @@ class RecordWriter:
     ) -> bytes:
         """Bits of `count` sectors from `first` on, None if they are all zero."""
         kind = Flag.BITS | (Flag.ZEROES if data is None else Flag(0))
-        said = self._head(kind, bitmap, names) + first.to_bytes(8, "big") + count.to_bytes(4, "big")
+        encoded = (
+            self._head(kind, bitmap, names) + first.to_bytes(8, "big") + count.to_bytes(4, "big")
+        )
         if data is None:
-            return said
+            return encoded
         padded = data.ljust(-(-len(data) // ALIGNMENT) * ALIGNMENT, b"\0")
-        return said + len(padded).to_bytes(8, "big") + padded
+        return encoded + len(padded).to_bytes(8, "big") + padded
 
     def complete(self, bitmap: tuple[object, object], names: tuple[str, str]) -> bytes:
         """A bitmap is whole."""
@@ -189,16 +195,16 @@ class RecordWriter:
     def _head(
         self, flags: Flag, bitmap: tuple[object, object], names: tuple[str, str]
     ) -> bytes:
-        said = b""
+        encoded = b""
         if bitmap[0] is not self._node:
             self._node = bitmap[0]
             flags |= Flag.NODE_NAME
-            said += _counted(names[0])
+            encoded += _counted(names[0])
         if bitmap[1] is not self._bitmap:
             self._bitmap = bitmap[1]
             flags |= Flag.BITMAP_NAME
-            said += _counted(names[1])
-        return bytes([flags]) + said
+            encoded += _counted(names[1])
+        return bytes([flags]) + encoded
 
 
 def _counted(text: str) -> bytes:

@@ -40,8 +40,8 @@ class StreamError(FakeQemuError):
     @property
     def text(self) -> str:
         """The last line, which is also `error-desc` of query-migrate."""
-        said = f"load of migration failed: {os.strerror(self.errno)}"
-        return f"{said}: {self.cause}" if self.cause else said
+        text = f"load of migration failed: {os.strerror(self.errno)}"
+        return f"{text}: {self.cause}" if self.cause else text
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ class StreamError(FakeQemuError):
         return (*self.reports, self.text)
 
 
-class Fault(Exception):  # noqa: N818 - never leaves the reader
+class LoadError(Exception):
     """An error on its way up through the layers of the reader.
 
     `reports` are lines printed by every version, `text` is a line before 11.1 and the cause
@@ -72,7 +72,7 @@ class Fault(Exception):  # noqa: N818 - never leaves the reader
         self.new_reports = reports
         self.cause = text if modern is None else modern
 
-    def wrap(self, old: str, new: str) -> Fault:
+    def wrap(self, old: str, new: str) -> LoadError:
         """The layer above speaks: prints `old`, or puts `new` before the cause."""
         self.old_reports = (*self.old_reports, old)
         self.cause = new + self.cause
@@ -84,7 +84,7 @@ class Fault(Exception):  # noqa: N818 - never leaves the reader
             return StreamError(self.modern_errno, self.new_reports, self.cause)
         return StreamError(self.errno, self.old_reports)
 
-    def before(self, line: str) -> Fault:
+    def before(self, line: str) -> LoadError:
         """Versions before 11.1 print `line` first."""
         self.old_reports = (line, *self.old_reports)
         return self

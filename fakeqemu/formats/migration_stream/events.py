@@ -10,7 +10,7 @@ from fakeqemu.formats.migration_stream.errors import StreamError
 
 
 @dataclass(frozen=True, slots=True)
-class Configuration:
+class ConfigurationSection:
     """The configuration section, accepted."""
 
     #: machine type of the source
@@ -62,7 +62,7 @@ class MappedRam:
 
 
 @dataclass(frozen=True, slots=True)
-class RamBlock:
+class SentRamBlock:
     """One block of the list at the beginning of the `ram` section."""
 
     name: str
@@ -79,7 +79,7 @@ class RamBlock:
 class RamBlocks:
     """The list of RAM blocks, accepted."""
 
-    blocks: tuple[RamBlock, ...]
+    blocks: tuple[SentRamBlock, ...]
 
     @property
     def total(self) -> int:
@@ -209,7 +209,7 @@ class Failed:
 
 
 Event = (
-    Configuration
+    ConfigurationSection
     | Report
     | SectionBegins
     | DeviceState

@@ -14,7 +14,7 @@ from uuid import UUID
 from fakeqemu.formats.migration_stream.dirty_bitmaps import Sink
 
 
-class Memory(Protocol):
+class PageSink(Protocol):
     """Where the content of pages goes, by block."""
 
     def pages(self, block: str) -> Mapping[int, bytes]:
@@ -37,7 +37,7 @@ class LocalBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class Expectation:
+class LoadContext:
     """The loading machine, as far as a stream can disagree with it."""
 
     #: machine type's real name, not an alias
@@ -64,7 +64,7 @@ class Expectation:
     #: the stream lies in a seekable file that begins at this offset (for mapped-ram)
     file_offset: int = 0
     #: takes what pages contain; without it that is dropped
-    memory: Memory | None = None
+    memory: PageSink | None = None
     #: takes the dirty bitmaps; without it they are dropped
     bitmaps: Sink | None = None
 

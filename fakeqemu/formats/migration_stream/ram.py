@@ -13,17 +13,17 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from fakeqemu.formats.migration_stream import events
-from fakeqemu.formats.migration_stream.byte_reader import Pull
+from fakeqemu.formats.migration_stream.byte_reader import ByteReader
 from fakeqemu.formats.migration_stream.constants import (
     COMPRESS_BOUND,
     PAGE_MASK,
     PAGE_SIZE,
     RAM_BLOCK_LIMIT,
-    Postcopy,
+    PostcopyState,
     Ram,
 )
-from fakeqemu.formats.migration_stream.errors import EINVAL, EIO, Fault
-from fakeqemu.formats.migration_stream.load_context import Expectation
+from fakeqemu.formats.migration_stream.errors import EINVAL, EIO, LoadError
+from fakeqemu.formats.migration_stream.load_context import LoadContext
 from fakeqemu.traits import Traits
 
 _ZERO_NEXT = int(Ram.ZERO | Ram.CONTINUE)
@@ -36,9 +36,9 @@ _ZERO_PAGE = bytes(PAGE_SIZE)
 _BITMAP_PIECE = 1 << 16
 
 
-def _invalid(*reports: str) -> Fault:
+def _invalid(*reports: str) -> LoadError:
     """An error whose words are printed by every version."""
-    return Fault(EINVAL, reports=reports)
+    return LoadError(EINVAL, reports=reports)
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class _Counts:
 class RamReader:
     """Reads parts of the `ram` section; keeps the list of blocks between them."""
 
-    def __init__(self, expected: Expectation, traits: Traits) -> None:
+    def __init__(self, expected: LoadContext, traits: Traits) -> None:
         self._expected = expected
         self._traits = traits
         self._counts = _Counts()
@@ -78,15 +78,15 @@ class RamReader:
         ]
 
     def read(
-        self, pull: Pull, postcopy: Postcopy, last: bool, out: list[events.Event]
+        self, pull: ByteReader, postcopy: PostcopyState, last: bool, out: list[events.Event]
     ) -> Generator[None, None, None]:
-        """One part of the section, through its end mark. Raises Fault."""
-        running = postcopy in (Postcopy.LISTENING, Postcopy.RUNNING)
+        """One part of the section, through its end mark. Raises LoadError."""
+        running = postcopy in (PostcopyState.LISTENING, PostcopyState.RUNNING)
         while True:
             self._rush(pull, running)
             header = yield from pull.number(8)
             if pull.error and (running or self._traits.stream_ram_strict):
-                raise Fault(EIO, reports=() if running else ("Getting RAM address failed",))
+                raise LoadError(EIO, reports=() if running else ("Getting RAM address failed",))
             flags, address = header & ~PAGE_MASK, header & PAGE_MASK
             self._check_flags(flags)
             if flags & self._page_flags:
@@ -102,9 +102,9 @@ class RamReader:
                 mode = " (postcopy mode)" if running else ""
                 raise _invalid(f"Unknown combination of migration flags: 0x{flags:x}{mode}")
             if pull.error:
-                raise Fault(pull.error)
+                raise LoadError(pull.error)
 
-    def _rush(self, pull: Pull, running: bool) -> None:
+    def _rush(self, pull: ByteReader, running: bool) -> None:
         """Take whole records of the commonest two kinds, as many as are here.
 
         While the guest runs it has to be seen whether a page is new, unless none is kept.
@@ -150,7 +150,7 @@ class RamReader:
         if flags & Ram.COMPRESS_PAGE and compress is False:
             raise _invalid("Received an unexpected compressed page")
 
-    def _find_page(self, pull: Pull, flags: int, address: int) -> Generator[None, None, None]:
+    def _find_page(self, pull: ByteReader, flags: int, address: int) -> Generator[None, None, None]:
         """Whether there is such a page; reads the block's name if it is another."""
         reports: tuple[str, ...] = ()
         if not flags & Ram.CONTINUE:
@@ -166,7 +166,7 @@ class RamReader:
             raise _invalid(*reports, f"Illegal RAM offset {address:x}")
 
     def _record(
-        self, pull: Pull, kind: int, running: bool, out: list[events.Event]
+        self, pull: ByteReader, kind: int, running: bool, out: list[events.Event]
     ) -> Generator[None, None, bool]:
         """What follows a record's header; whether there is such a record."""
         if kind == Ram.ZERO:
@@ -198,7 +198,7 @@ class RamReader:
             out.append(events.MultifdFlush())
         elif kind == Ram.HOOK and not running:
             if not self._traits.stream_ram_strict:
-                raise Fault(EINVAL)
+                raise LoadError(EINVAL)
         else:
             return False
         return True
@@ -222,7 +222,7 @@ class RamReader:
         if self._expected.memory is not None:
             self._expected.memory.store(self._block, address, bytes(page))
 
-    def _xbzrle(self, pull: Pull) -> Generator[None, None, None]:
+    def _xbzrle(self, pull: ByteReader) -> Generator[None, None, None]:
         mark = yield from pull.number(1)
         length = yield from pull.number(2)
         wrong = ""
@@ -240,9 +240,9 @@ class RamReader:
     # -- the block list ----------------------------------------------------------------------
 
     def _block_list(
-        self, pull: Pull, total: int, postcopy: Postcopy, out: list[events.Event]
+        self, pull: ByteReader, total: int, postcopy: PostcopyState, out: list[events.Event]
     ) -> Generator[None, None, None]:
-        blocks: list[events.RamBlock] = []
+        blocks: list[events.SentRamBlock] = []
         while total:
             name = yield from pull.c_string()
             length = yield from pull.number(8)
@@ -261,11 +261,11 @@ class RamReader:
         return name in self._expected.blocks or not self._expected.blocks_complete
 
     def _one_block(
-        self, pull: Pull, name: str, length: int, postcopy: Postcopy
-    ) -> Generator[None, None, events.RamBlock]:
+        self, pull: ByteReader, name: str, length: int, postcopy: PostcopyState
+    ) -> Generator[None, None, events.SentRamBlock]:
         if self._expected.on("mapped-ram"):
             mapped = yield from self._mapped(pull, name, length)
-            return events.RamBlock(name, length, mapped=mapped)
+            return events.SentRamBlock(name, length, mapped=mapped)
         self._check_size(name, length)
         page_size = address = None
         local = self._expected.blocks.get(name)
@@ -278,7 +278,7 @@ class RamReader:
                 )
         if self._expected.on("x-ignore-shared"):
             address = yield from pull.number(8)
-        return events.RamBlock(name, length, page_size, address)
+        return events.SentRamBlock(name, length, page_size, address)
 
     def _check_size(self, name: str, length: int) -> None:
         local = self._expected.blocks.get(name)
@@ -295,7 +295,7 @@ class RamReader:
             )
 
     def _mapped(
-        self, pull: Pull, name: str, length: int
+        self, pull: ByteReader, name: str, length: int
     ) -> Generator[None, None, events.MappedRam]:
         """A mapped-ram header, and past the pages it points to."""
         size = 28
@@ -328,7 +328,7 @@ class RamReader:
         return header
 
     def _mapped_pages(
-        self, pull: Pull, name: str, length: int, header: events.MappedRam
+        self, pull: ByteReader, name: str, length: int, header: events.MappedRam
     ) -> Generator[None, None, None]:
         """The pages of a block that are not zero, as its bitmap says which there are."""
         memory = self._expected.memory

@@ -4,7 +4,7 @@ The reader follows QEMU's own order of reading and checking, since the words for
 is wrong depend on which check finds it first. It knows the frame of the stream, the `ram`
 section and what every machine sends; of devices it finds the end (see `devices`).
 
-    reader = StreamReader(Expectation("pc-q35-10.0"), profile.traits)
+    reader = StreamReader(LoadContext("pc-q35-10.0"), profile.traits)
     for event in reader.feed(data): ...
     for event in reader.feed_eof(): ...
 
@@ -24,7 +24,7 @@ from fakeqemu.formats.migration_stream import (
     events,
     vm_commands as commands,
 )
-from fakeqemu.formats.migration_stream.byte_reader import Parser, Pull
+from fakeqemu.formats.migration_stream.byte_reader import ByteReader, Parser
 from fakeqemu.formats.migration_stream.constants import (
     COMMAND,
     CONFIGURATION,
@@ -43,10 +43,10 @@ from fakeqemu.formats.migration_stream.constants import (
     TAIL_LIMIT,
     VERSION,
     VMDESCRIPTION,
-    Postcopy,
+    PostcopyState,
 )
-from fakeqemu.formats.migration_stream.errors import EINVAL, EIO, ENOTSUP, Fault
-from fakeqemu.formats.migration_stream.load_context import Expectation
+from fakeqemu.formats.migration_stream.errors import EINVAL, EIO, ENOTSUP, LoadError
+from fakeqemu.formats.migration_stream.load_context import LoadContext
 from fakeqemu.formats.migration_stream.ram import RamReader
 from fakeqemu.formats.migration_stream.vmstate import (
     configuration,
@@ -72,18 +72,18 @@ class _Section:
 class StreamReader:
     """Reads one main channel."""
 
-    def __init__(self, expected: Expectation, traits: Traits) -> None:
+    def __init__(self, expected: LoadContext, traits: Traits) -> None:
         self.expected = expected
         self.traits = traits
         #: nothing more is wanted
         self.done = False
         #: how far postcopy is
-        self.postcopy = Postcopy.NONE
+        self.postcopy = PostcopyState.NONE
         #: the source has asked for answers
         self.return_path = False
         #: a broken postcopy is being taken up again
         self.recovering = False
-        self._pull = Pull()
+        self._pull = ByteReader()
         self._ram = RamReader(expected, traits)
         self._sections: dict[int, _Section] = {}
         self._found: list[tuple[str, int, int]] = []
@@ -93,7 +93,7 @@ class StreamReader:
     # -- bytes in ----------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> list[events.Event]:
-        """More of the stream; what it said. After the end it says nothing."""
+        """More of the stream; what it out. After the end it says nothing."""
         if self.done:
             return []
         self._pull.feed(data)
@@ -118,7 +118,7 @@ class StreamReader:
 
     def recover(self) -> None:
         """A new channel takes the place of one that broke in postcopy; read on there."""
-        self._pull = Pull()
+        self._pull = ByteReader()
         self._parser = self._rest()
         self.return_path = self.recovering = True
         self.done = False
@@ -136,18 +136,18 @@ class StreamReader:
             next(self._parser)
         except StopIteration:
             self.done = True
-        except Fault as fault:
+        except LoadError as fault:
             self.done = True
             self._out += self._ram.pages()
             error = fault.error(has_cause=self.traits.load_error_has_cause)
-            running = self.postcopy == Postcopy.RUNNING
+            running = self.postcopy == PostcopyState.RUNNING
             self._out.append(events.Failed(error, running))
         if not self.done:
             self._out += self._ram.pages()
         # parsers hold on to the list: empty it, never replace it
-        said = self._out[:]
+        out = self._out[:]
         self._out.clear()
-        return said
+        return out
 
     # -- the frame ---------------------------------------------------------------------------
 
@@ -156,21 +156,21 @@ class StreamReader:
         magic = yield from pull.number(4)
         if magic != MAGIC:
             old = "Not a migration stream"
-            raise Fault(EINVAL, old, modern=f"{old}, magic: {magic:x} != {MAGIC:x}")
+            raise LoadError(EINVAL, old, modern=f"{old}, magic: {magic:x} != {MAGIC:x}")
         version = yield from pull.number(4)
         if version == OBSOLETE_VERSION:
             old = "SaveVM v2 format is obsolete and don't work anymore"
             new = "SaveVM v2 format is obsolete and no longer supported"
-            raise Fault(ENOTSUP, old, modern=new)
+            raise LoadError(ENOTSUP, old, modern=new)
         if version != VERSION:
             old = "Unsupported migration stream version"
             new = f"{old}, file version {version:x} != {VERSION}"
-            raise Fault(ENOTSUP, old, modern=new)
+            raise LoadError(ENOTSUP, old, modern=new)
         if self.expected.configuration:
             mark = yield from pull.number(1)
             if mark != CONFIGURATION:
                 old = "Configuration section missing"
-                raise Fault(EINVAL, old, modern=f"{old}, {mark:x} != {CONFIGURATION}")
+                raise LoadError(EINVAL, old, modern=f"{old}, {mark:x} != {CONFIGURATION}")
             self._out += yield from configuration.read(pull, self.expected, self.traits)
         yield from self._rest()
 
@@ -178,16 +178,16 @@ class StreamReader:
         pull = self._pull
         while not (yield from self.sections(pull)):
             pass  # the guest runs; pages go on coming
-        if self.postcopy < Postcopy.LISTENING and self.expected.description:
+        if self.postcopy < PostcopyState.LISTENING and self.expected.description:
             yield from self._description(pull)
         self._out.append(events.Loaded())
 
-    def sections(self, pull: Pull) -> Generator[None, None, bool]:
+    def sections(self, pull: ByteReader) -> Generator[None, None, bool]:
         """Sections and commands up to the end mark; false if a command ends them before."""
         while True:
             kind = yield from pull.number(1)
             if pull.error:
-                raise Fault(
+                raise LoadError(
                     pull.error,
                     modern=f"Failed to load section ID: stream error: -{pull.error}: "
                     "Channel error: Input/output error",
@@ -203,13 +203,13 @@ class StreamReader:
             elif kind == EOF:
                 return True
             else:
-                raise Fault(
+                raise LoadError(
                     EINVAL,
                     f"Unknown savevm section type {kind}",
                     modern=f"Unknown section type {kind}",
                 )
 
-    def _description(self, pull: Pull) -> Parser:
+    def _description(self, pull: ByteReader) -> Parser:
         mark = yield from pull.number(1)
         if mark != VMDESCRIPTION:
             text = f"Expected vmdescription section, but got {mark}"
@@ -228,17 +228,17 @@ class StreamReader:
 
     # -- sections ----------------------------------------------------------------------------
 
-    def _begin(self, pull: Pull, kind: int) -> Generator[None, None, bool]:
+    def _begin(self, pull: ByteReader, kind: int) -> Generator[None, None, bool]:
         """A section with a name; true if it took the rest of the stream with it."""
         section_id = yield from pull.number(4)
         name = yield from pull.counted()
         if not name:
-            raise Fault(EINVAL, f"Unable to read ID string for section {section_id}")
+            raise LoadError(EINVAL, f"Unable to read ID string for section {section_id}")
         instance = yield from pull.number(4)
         version = yield from pull.number(4)
         if pull.error:
             text = f"Failed to read instance/version ID: -{pull.error}"
-            raise Fault(pull.error, f"qemu_loadvm_section_start_full: {text}", modern=text)
+            raise LoadError(pull.error, f"qemu_loadvm_section_start_full: {text}", modern=text)
         self._check(name, instance, version)
         section = _Section(name, instance, version)
         self._sections[section_id] = section
@@ -246,7 +246,7 @@ class StreamReader:
         self._out.append(events.SectionBegins(section_id, name, instance, version, full))
         try:
             size = yield from self._body(pull, section_id, section, last=False)
-        except Fault as fault:
+        except LoadError as fault:
             text = f"error while loading state for instance 0x{instance:x} of device '{name}'"
             raise fault.wrap(text, f"{text}: ") from None
         if size is None and name not in _LIVE:
@@ -256,22 +256,22 @@ class StreamReader:
         yield from self._footer(pull, section_id, name)
         return False
 
-    def _continue(self, pull: Pull, kind: int) -> Parser:
+    def _continue(self, pull: ByteReader, kind: int) -> Parser:
         section_id = yield from pull.number(4)
         if pull.error:
             text = f"Failed to read section ID: -{pull.error}"
-            raise Fault(pull.error, f"qemu_loadvm_section_part_end: {text}", modern=text)
+            raise LoadError(pull.error, f"qemu_loadvm_section_part_end: {text}", modern=text)
         section = self._sections.get(section_id)
         if section is None:
             signed = section_id - (1 << 32) if section_id >> 31 else section_id
-            raise Fault(
+            raise LoadError(
                 EINVAL,
                 f"Unknown savevm section {signed}",
                 modern=f"Unknown section {signed}",
             )
         try:
             size = yield from self._body(pull, section_id, section, last=kind == SECTION_END)
-        except Fault as fault:
+        except LoadError as fault:
             text = f"error while loading state section id {section_id}({section.name})"
             raise fault.wrap(text, "") from None
         if size is not None:
@@ -295,19 +295,19 @@ class StreamReader:
                 f"section or instance '{name}' {instance}. Make sure that your current VM setup "
                 "matches your saved VM setup, including any hotplugged devices"
             )
-            raise Fault(EINVAL, f"Unknown savevm {text}", modern=f"Unknown {text}")
+            raise LoadError(EINVAL, f"Unknown savevm {text}", modern=f"Unknown {text}")
         if version > local:
             text = f"unsupported version {version} for '{name}' v{local}"
-            raise Fault(EINVAL, f"savevm: {text}", modern=text)
+            raise LoadError(EINVAL, f"savevm: {text}", modern=text)
 
     def _body(
-        self, pull: Pull, section_id: int, section: _Section, *, last: bool
+        self, pull: ByteReader, section_id: int, section: _Section, *, last: bool
     ) -> Generator[None, None, int | None]:
         """What is between header and footer; its size if it is of a device."""
         if section.name in _LIVE:
             try:
                 yield from self._live(pull, section, last=last)
-            except Fault as fault:
+            except LoadError as fault:
                 fault.cause = (
                     f"Failed to load vmstate version_id: {section.version_id}, ret: -{fault.errno}"
                 )
@@ -327,7 +327,7 @@ class StreamReader:
         yield from devices.skip_to_footer(pull, section_id, self._sections)
         return pull.offset - begin
 
-    def _live(self, pull: Pull, section: _Section, *, last: bool) -> Parser:
+    def _live(self, pull: ByteReader, section: _Section, *, last: bool) -> Parser:
         """A part of a section that comes in parts."""
         if section.name == dirtybitmaps.SECTION:
             yield from dirtybitmaps.read(
@@ -338,7 +338,7 @@ class StreamReader:
             )
             return
         if section.version_id != RAM_VERSION:
-            raise Fault(EINVAL)
+            raise LoadError(EINVAL)
         yield from self._ram.read(pull, self.postcopy, last, self._out)
 
     def _check_age(self, section: _Section) -> None:
@@ -349,9 +349,9 @@ class StreamReader:
                 "for local minimum version_id "
             )
             oldest = fixed.minimum_version
-            raise Fault(EINVAL, f"{text} {oldest}", modern=f"{text}{oldest}")
+            raise LoadError(EINVAL, f"{text} {oldest}", modern=f"{text}{oldest}")
 
-    def _fields(self, pull: Pull, fixed: layout.Layout) -> Parser:
+    def _fields(self, pull: ByteReader, fixed: layout.Layout) -> Parser:
         values: dict[str, bytes] = {}
         for field in fixed.fields:
             values[field.name] = yield from pull.get(field.size)
@@ -364,7 +364,7 @@ class StreamReader:
         buffer = values["runstate"]
         name = buffer[:-1].split(b"\0", 1)[0].decode("utf-8", "replace")
         if self.expected.runstates and name not in self.expected.runstates:
-            raise Fault(
+            raise LoadError(
                 EINVAL,
                 reports=(f"invalid parameter value: {name}",),
                 modern="post load hook failed for: globalstate, version_id: 1, "
@@ -380,7 +380,7 @@ class StreamReader:
             events.DeviceState(section_id, section.name, section.instance_id, size)
         )
 
-    def _footer(self, pull: Pull, section_id: int, name: str) -> Parser:
+    def _footer(self, pull: ByteReader, section_id: int, name: str) -> Parser:
         if not self.expected.footers:
             return
         mark = yield from pull.number(1)
@@ -398,13 +398,13 @@ class StreamReader:
                 )
         if text:
             modern = f"Section footer error, section_id: {section_id}"
-            raise Fault(EINVAL, reports=(text,), modern=modern)
+            raise LoadError(EINVAL, reports=(text,), modern=modern)
 
-    def _tail(self, pull: Pull, section_id: int, section: _Section) -> Parser:
+    def _tail(self, pull: ByteReader, section_id: int, section: _Section) -> Parser:
         """The rest of a stream without footers: held until it ends in its description."""
         while (at := devices.find_description(pull)) is None:
             if pull.ended or pull.available > TAIL_LIMIT:
-                raise Fault(EIO)
+                raise LoadError(EIO)
             yield
         described = vmdesc.sizes(vmdesc.parse(bytes(pull.buffer[at + 6 :])) or {})
         place = [(name, instance) for name, instance, _ in described]

@@ -10,15 +10,15 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from fakeqemu.formats.migration_stream import events
-from fakeqemu.formats.migration_stream.byte_reader import Pull
+from fakeqemu.formats.migration_stream.byte_reader import ByteReader
 from fakeqemu.formats.migration_stream.constants import (
     COMMAND_LENGTH,
     PACKAGE_LIMIT,
     PAGE_SIZE,
-    Command,
-    Postcopy,
+    PostcopyState,
+    VmCommand,
 )
-from fakeqemu.formats.migration_stream.errors import EAGAIN, EINVAL, EPERM, ERANGE, Fault
+from fakeqemu.formats.migration_stream.errors import EAGAIN, EINVAL, EPERM, ERANGE, LoadError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
@@ -29,22 +29,22 @@ _DISCARD_MINIMUM = 1 + 1 + 1 + 1 + 16
 
 
 def read(
-    reader: StreamReader, pull: Pull, out: list[events.Event]
+    reader: StreamReader, pull: ByteReader, out: list[events.Event]
 ) -> Generator[None, None, bool]:
-    """One command after its mark; false if it ends the loop over sections. Raises Fault."""
+    """One command after its mark; false if it ends the loop over sections. Raises LoadError."""
     number = yield from pull.number(2)
     size = yield from pull.number(2)
     if pull.error:
         modern = f"Failed to load VM process command: stream error: -{pull.error}"
-        raise Fault(pull.error, modern=modern)
-    last = Command.RECV_BITMAP
+        raise LoadError(pull.error, modern=modern)
+    last = VmCommand.RECV_BITMAP
     if reader.traits.stream_switchover_start:
-        last = Command.SWITCHOVER_START
+        last = VmCommand.SWITCHOVER_START
     if not 0 < number <= last:
-        raise Fault(EINVAL, f"MIG_CMD 0x{number:x} unknown (len 0x{size:x})")
-    command = Command(number)
+        raise LoadError(EINVAL, f"MIG_CMD 0x{number:x} unknown (len 0x{size:x})")
+    command = VmCommand(number)
     if COMMAND_LENGTH.get(command, size) != size:
-        raise Fault(
+        raise LoadError(
             ERANGE,
             f"{command.name} received with bad length - "
             f"expecting {COMMAND_LENGTH[command]}, got {size}",
@@ -56,7 +56,7 @@ _Result = Generator[None, None, bool]
 
 
 def _open_return_path(
-    reader: StreamReader, pull: Pull, size: int, out: list[events.Event]
+    reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]
 ) -> _Result:
     del pull, size
     if reader.return_path:
@@ -68,85 +68,85 @@ def _open_return_path(
     yield
 
 
-def _ping(reader: StreamReader, pull: Pull, size: int, out: list[events.Event]) -> _Result:
+def _ping(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]) -> _Result:
     del size
     value = yield from pull.number(4)
     if not reader.return_path:
-        raise Fault(EPERM, f"CMD_PING (0x{value:x}) received with no return path")
+        raise LoadError(EPERM, f"CMD_PING (0x{value:x}) received with no return path")
     out.append(events.Ping(value))
     return True
 
 
-def _wrong_state(reader: StreamReader, command: Command) -> Fault:
-    return Fault(EPERM, f"CMD_{command.name} in wrong postcopy state ({int(reader.postcopy)})")
+def _wrong_state(reader: StreamReader, command: VmCommand) -> LoadError:
+    return LoadError(EPERM, f"CMD_{command.name} in wrong postcopy state ({int(reader.postcopy)})")
 
 
-def _advise(reader: StreamReader, pull: Pull, size: int, out: list[events.Event]) -> _Result:
+def _advise(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]) -> _Result:
     before, reader_on = reader.postcopy, reader.expected.on("postcopy-ram")
-    if before != Postcopy.NONE:
-        raise _wrong_state(reader, Command.POSTCOPY_ADVISE)
-    reader.postcopy = Postcopy.ADVISE
+    if before != PostcopyState.NONE:
+        raise _wrong_state(reader, VmCommand.POSTCOPY_ADVISE)
+    reader.postcopy = PostcopyState.ADVISE
     if size == 0:
         if reader_on:
-            raise Fault(EINVAL, "RAM postcopy is enabled but have 0 byte advise")
+            raise LoadError(EINVAL, "RAM postcopy is enabled but have 0 byte advise")
         out.append(events.PostcopyAdvise())
         return True
     if size != 16:
-        raise Fault(EINVAL, f"CMD_POSTCOPY_ADVISE invalid length ({size})")
+        raise LoadError(EINVAL, f"CMD_POSTCOPY_ADVISE invalid length ({size})")
     if not reader_on:
-        raise Fault(EINVAL, "RAM postcopy is disabled but have 16 byte advise")
+        raise LoadError(EINVAL, "RAM postcopy is disabled but have 16 byte advise")
     summary = yield from pull.number(8)
     local = reader.expected.page_size_summary
     if summary != local:
         text = f"Postcopy needs matching RAM page sizes (s={summary:x} d={local:x})"
-        raise Fault(EPERM, text)
+        raise LoadError(EPERM, text)
     target = yield from pull.number(8)
     if target != PAGE_SIZE:
         text = f"Postcopy needs matching target page sizes (s={target} d={PAGE_SIZE})"
-        raise Fault(EPERM, text)
+        raise LoadError(EPERM, text)
     out.append(events.PostcopyAdvise(summary, target))
     return True
 
 
-def _listen(reader: StreamReader, pull: Pull, size: int, out: list[events.Event]) -> _Result:
+def _listen(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]) -> _Result:
     del pull, size
-    if reader.postcopy not in (Postcopy.ADVISE, Postcopy.DISCARD):
-        raise _wrong_state(reader, Command.POSTCOPY_LISTEN)
-    reader.postcopy = Postcopy.LISTENING
+    if reader.postcopy not in (PostcopyState.ADVISE, PostcopyState.DISCARD):
+        raise _wrong_state(reader, VmCommand.POSTCOPY_LISTEN)
+    reader.postcopy = PostcopyState.LISTENING
     out.append(events.PostcopyListen())
     return True
     yield
 
 
-def _run(reader: StreamReader, pull: Pull, size: int, out: list[events.Event]) -> _Result:
+def _run(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]) -> _Result:
     del pull, size
-    if reader.postcopy != Postcopy.LISTENING:
-        raise _wrong_state(reader, Command.POSTCOPY_RUN)
-    reader.postcopy = Postcopy.RUNNING
+    if reader.postcopy != PostcopyState.LISTENING:
+        raise _wrong_state(reader, VmCommand.POSTCOPY_RUN)
+    reader.postcopy = PostcopyState.RUNNING
     out.append(events.PostcopyRun())
     return False
     yield
 
 
-def _discard(reader: StreamReader, pull: Pull, size: int, out: list[events.Event]) -> _Result:
+def _discard(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]) -> _Result:
     name = "CMD_POSTCOPY_RAM_DISCARD"
-    if reader.postcopy not in (Postcopy.ADVISE, Postcopy.DISCARD):
-        raise _wrong_state(reader, Command.POSTCOPY_RAM_DISCARD)
-    reader.postcopy = Postcopy.DISCARD
+    if reader.postcopy not in (PostcopyState.ADVISE, PostcopyState.DISCARD):
+        raise _wrong_state(reader, VmCommand.POSTCOPY_RAM_DISCARD)
+    reader.postcopy = PostcopyState.DISCARD
     if size < _DISCARD_MINIMUM:
-        raise Fault(EPERM, f"{name} invalid length ({size})")
+        raise LoadError(EPERM, f"{name} invalid length ({size})")
     version = yield from pull.number(1)
     if version != 0:
-        raise Fault(EPERM, f"{name} invalid version ({version})")
+        raise LoadError(EPERM, f"{name} invalid version ({version})")
     block = yield from pull.counted()
     if not block:
-        raise Fault(EPERM, f"{name} Failed to read RAMBlock ID")
+        raise LoadError(EPERM, f"{name} Failed to read RAMBlock ID")
     nil = yield from pull.number(1)
     if nil != 0:
-        raise Fault(EPERM, f"{name} missing nil ({nil})")
+        raise LoadError(EPERM, f"{name} missing nil ({nil})")
     left = size - 3 - len(c_bytes(block))
     if left < 0 or left % 16:
-        raise Fault(EPERM, f"{name} invalid length ({left})")
+        raise LoadError(EPERM, f"{name} invalid length ({left})")
     ranges = []
     for _ in range(left // 16):
         start = yield from pull.number(8)
@@ -155,21 +155,23 @@ def _discard(reader: StreamReader, pull: Pull, size: int, out: list[events.Event
     return True
 
 
-def _packaged(reader: StreamReader, pull: Pull, size: int, out: list[events.Event]) -> _Result:
+def _packaged(
+    reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]
+) -> _Result:
     del size, out
     length = yield from pull.number(4)
     here = yield from pull.want(min(length, PACKAGE_LIMIT))
     if here < length:
         if not pull.ended:
-            raise Fault(EPERM, f"Unreasonably large packaged state: {length}")
-        raise Fault(EAGAIN, f"CMD_PACKAGED: Buffer receive fail ret={here} length={length}")
-    package = Pull((yield from pull.get(length)), ended=True)
+            raise LoadError(EPERM, f"Unreasonably large packaged state: {length}")
+        raise LoadError(EAGAIN, f"CMD_PACKAGED: Buffer receive fail ret={here} length={length}")
+    package = ByteReader((yield from pull.get(length)), ended=True)
     # POSTCOPY_RUN ends the package; what is left of the stream is read as before
     yield from reader.sections(package)
     return True
 
 
-def _resume(reader: StreamReader, pull: Pull, size: int, out: list[events.Event]) -> _Result:
+def _resume(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]) -> _Result:
     del pull, size
     if reader.recovering:
         out.append(events.PostcopyResume())
@@ -182,12 +184,12 @@ def _resume(reader: StreamReader, pull: Pull, size: int, out: list[events.Event]
 
 
 def _recv_bitmap(
-    reader: StreamReader, pull: Pull, size: int, out: list[events.Event]
+    reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]
 ) -> _Result:
     block = yield from pull.counted()
 
-    def wrong(text: str) -> Fault:
-        return Fault(EINVAL, f"loadvm_handle_recv_bitmap: {text}", modern=text)
+    def wrong(text: str) -> LoadError:
+        return LoadError(EINVAL, f"loadvm_handle_recv_bitmap: {text}", modern=text)
 
     if not block:
         raise wrong("failed to read block name")
@@ -199,22 +201,22 @@ def _recv_bitmap(
     return True
 
 
-def _colo(reader: StreamReader, pull: Pull, size: int, out: list[events.Event]) -> _Result:
+def _colo(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]) -> _Result:
     del pull
     how = reader.traits.stream_colo
     if how == "refuse":
-        text = f"MIG_CMD 0x{int(Command.ENABLE_COLO):x} deprecated (len 0x{size:x})"
-        raise Fault(EINVAL, text)
+        text = f"MIG_CMD 0x{int(VmCommand.ENABLE_COLO):x} deprecated (len 0x{size:x})"
+        raise LoadError(EINVAL, text)
     if how == "capability" and not reader.expected.on("x-colo"):
         text = "ENABLE_COLO command come in migration stream, but x-colo capability is not set"
-        raise Fault(EINVAL, text)
+        raise LoadError(EINVAL, text)
     out.append(events.EnableColo())
     return True
     yield
 
 
 def _switchover_start(
-    reader: StreamReader, pull: Pull, size: int, out: list[events.Event]
+    reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]
 ) -> _Result:
     del reader, pull, size
     out.append(events.SwitchoverStart())
@@ -223,15 +225,15 @@ def _switchover_start(
 
 
 _PARSERS = {
-    Command.OPEN_RETURN_PATH: _open_return_path,
-    Command.PING: _ping,
-    Command.POSTCOPY_ADVISE: _advise,
-    Command.POSTCOPY_LISTEN: _listen,
-    Command.POSTCOPY_RUN: _run,
-    Command.POSTCOPY_RAM_DISCARD: _discard,
-    Command.PACKAGED: _packaged,
-    Command.ENABLE_COLO: _colo,
-    Command.POSTCOPY_RESUME: _resume,
-    Command.RECV_BITMAP: _recv_bitmap,
-    Command.SWITCHOVER_START: _switchover_start,
+    VmCommand.OPEN_RETURN_PATH: _open_return_path,
+    VmCommand.PING: _ping,
+    VmCommand.POSTCOPY_ADVISE: _advise,
+    VmCommand.POSTCOPY_LISTEN: _listen,
+    VmCommand.POSTCOPY_RUN: _run,
+    VmCommand.POSTCOPY_RAM_DISCARD: _discard,
+    VmCommand.PACKAGED: _packaged,
+    VmCommand.ENABLE_COLO: _colo,
+    VmCommand.POSTCOPY_RESUME: _resume,
+    VmCommand.RECV_BITMAP: _recv_bitmap,
+    VmCommand.SWITCHOVER_START: _switchover_start,
 }

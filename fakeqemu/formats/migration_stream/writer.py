@@ -40,8 +40,8 @@ from fakeqemu.formats.migration_stream.constants import (
     SUBSECTION,
     VERSION,
     VMDESCRIPTION,
-    Command,
     Ram,
+    VmCommand,
 )
 from fakeqemu.formats.migration_stream.vmstate import vmdesc, vmstate_fields as layout
 from fakeqemu.qapi.json.utf8 import c_bytes
@@ -132,7 +132,7 @@ def counted(text: str) -> bytes:
     return bytes([len(data)]) + data
 
 
-def command(number: Command, payload: bytes = b"") -> bytes:
+def command(number: VmCommand, payload: bytes = b"") -> bytes:
     """A QEMU_VM_COMMAND."""
     return bytes([COMMAND]) + be16(number) + be16(len(payload)) + payload
 
@@ -176,18 +176,18 @@ class StreamWriter:
 
     def open_return_path(self) -> bytes:
         """Ask for answers, and for the first one."""
-        return command(Command.OPEN_RETURN_PATH) + self.ping(1)
+        return command(VmCommand.OPEN_RETURN_PATH) + self.ping(1)
 
     def ping(self, value: int) -> bytes:
         """Ask for a pong of the same value."""
-        return command(Command.PING, be32(value))
+        return command(VmCommand.PING, be32(value))
 
     def postcopy_advise(self) -> bytes:
         """Postcopy may come; with dirty-bitmaps alone it is not for RAM."""
         if "postcopy-ram" not in self.source.capabilities:
-            return command(Command.POSTCOPY_ADVISE)
+            return command(VmCommand.POSTCOPY_ADVISE)
         sizes = be64(self.source.page_size_summary) + be64(PAGE_SIZE)
-        return command(Command.POSTCOPY_ADVISE, sizes)
+        return command(VmCommand.POSTCOPY_ADVISE, sizes)
 
     # -- ram ---------------------------------------------------------------------------------
 
@@ -321,7 +321,7 @@ class StreamWriter:
         """The machine has stopped; nothing in versions that do not say so."""
         if not (self.traits.stream_switchover_start and self.source.switchover_start):
             return b""
-        return command(Command.SWITCHOVER_START)
+        return command(VmCommand.SWITCHOVER_START)
 
     def device_states(
         self, runstate: str, *, suspended: bool = False, clock: int = 0
@@ -366,25 +366,25 @@ class StreamWriter:
         payload = b"\0" + counted(block) + b"\0"
         for start, length in ranges:
             payload += be64(start) + be64(length)
-        return command(Command.POSTCOPY_RAM_DISCARD, payload)
+        return command(VmCommand.POSTCOPY_RAM_DISCARD, payload)
 
     def package(self, runstate: str, *, suspended: bool = False, clock: int = 0) -> bytes:
         """The switch to postcopy: listen, device states, run, as one package."""
-        inner = command(Command.POSTCOPY_LISTEN)
+        inner = command(VmCommand.POSTCOPY_LISTEN)
         inner += self.device_states(runstate, suspended=suspended, clock=clock)
         if "postcopy-ram" in self.source.capabilities:
             inner += self.ping(3)
             inner += self.ping(PACKAGE_LOADED) if self.traits.postcopy_device_state else b""
-        inner += command(Command.POSTCOPY_RUN)
-        return command(Command.PACKAGED, be32(len(inner))) + inner
+        inner += command(VmCommand.POSTCOPY_RUN)
+        return command(VmCommand.PACKAGED, be32(len(inner))) + inner
 
     def recv_bitmap(self, block: str) -> bytes:
         """Ask which pages of a block have come, after a break."""
-        return command(Command.RECV_BITMAP, counted(block))
+        return command(VmCommand.RECV_BITMAP, counted(block))
 
     def postcopy_resume(self) -> bytes:
         """Go on after a break."""
-        return command(Command.POSTCOPY_RESUME)
+        return command(VmCommand.POSTCOPY_RESUME)
 
     # -- pieces ------------------------------------------------------------------------------
 

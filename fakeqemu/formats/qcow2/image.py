@@ -38,9 +38,9 @@ from fakeqemu.formats.qcow2.tables import (
     COMPRESSED,
     OFFSET,
     ZERO_FLAG,
+    CachedTable,
     Corrupted,
     Overlaps,
-    Table,
     TableCache,
 )
 from fakeqemu.formats.qcow2.write import Writer
@@ -48,7 +48,7 @@ from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.formats.qcow2.snapshots import Snapshot
+    from fakeqemu.formats.qcow2.snapshots import QCowSnapshot
 
 #: where the header has the incompatible features
 _INCOMPATIBLE_AT = 72
@@ -87,7 +87,7 @@ class Qcow2:
         self.l2_entries = header.l2_entries
         #: at which bit of a compressed cluster's entry its length begins
         self.packed_shift = 62 - (header.cluster_bits - 8)
-        self.snapshots: list[Snapshot] = []
+        self.snapshots: list[QCowSnapshot] = []
         #: bytes of the table of snapshots
         self.snapshots_size = 0
         #: whose freed clusters are given back to the host
@@ -294,7 +294,7 @@ class Qcow2:
             raise self.corrupt(f"L2 table offset {at:#x} unaligned (L1 index: {hex_of(index)})")
         return at
 
-    def l2_table(self, at: int) -> Table:
+    def l2_table(self, at: int) -> CachedTable:
         """The second-level table at a file offset."""
         if self.extended:
             raise NotModelledError("data in qcow2 images with extended L2 entries")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.header import LARGEST_REFTABLE
-from fakeqemu.formats.qcow2.tables import Table, TableCache
+from fakeqemu.formats.qcow2.tables import CachedTable, TableCache
 
 if TYPE_CHECKING:
     from fakeqemu.formats.qcow2.image import Qcow2
@@ -76,7 +76,7 @@ class Refcounts:
 
     def packed(self, number: int, counts: Counter[int]) -> bytes:
         """Block `number` as it is for these counts, by cluster."""
-        block = Table(bytearray(self._image.cluster))
+        block = CachedTable(bytearray(self._image.cluster))
         first = number * self.per_block
         for index, count in counts.items():
             if count and first <= index < first + self.per_block:
@@ -102,13 +102,13 @@ class Refcounts:
         at = self._block_at(block)
         return self._count(self.cache.get(at), slot) if at else 0
 
-    def _count(self, block: Table, slot: int) -> int:
+    def _count(self, block: CachedTable, slot: int) -> int:
         if self.bits < 8:
             return block.data[slot * self.bits // 8] >> slot * self.bits % 8 & self.most
         width = self.bits // 8
         return int.from_bytes(block.data[slot * width : (slot + 1) * width], "big")
 
-    def _set(self, block: Table, slot: int, count: int) -> None:
+    def _set(self, block: CachedTable, slot: int, count: int) -> None:
         block.dirty = True
         if self.bits < 8:
             shift = slot * self.bits % 8
@@ -209,7 +209,7 @@ class Refcounts:
 
     # -- blocks --------------------------------------------------------------------------------
 
-    def _own_block(self, index: int, number: int) -> Table:
+    def _own_block(self, index: int, number: int) -> CachedTable:
         """The block that counts cluster `index`, made if there is none."""
         at = self._block_at(number)
         if at:

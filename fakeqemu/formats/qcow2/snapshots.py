@@ -30,7 +30,7 @@ _HEADER_FIELDS = 60
 
 
 @dataclass
-class Snapshot:
+class QCowSnapshot:
     """One internal snapshot."""
 
     id: str
@@ -93,7 +93,7 @@ def load(image: Qcow2) -> None:
     image.snapshots_size = at - start
 
 
-def _read(image: Qcow2, at: int, number: int) -> tuple[Snapshot, int]:
+def _read(image: Qcow2, at: int, number: int) -> tuple[QCowSnapshot, int]:
     (l1_offset, l1_size, id_length, name_length, date_sec, date_nsec, clock, state,
      extra) = _ENTRY.unpack(image.store.read(at, _ENTRY.size))  # fmt: skip
     at += _ENTRY.size
@@ -107,7 +107,7 @@ def _read(image: Qcow2, at: int, number: int) -> tuple[Snapshot, int]:
     id = image.store.read(at, id_length)
     name = image.store.read(at + id_length, name_length)
     state_size, size, icount = _EXTRA.unpack(more[: _EXTRA.size].ljust(_EXTRA.size, b"\xff"))
-    found = Snapshot(
+    found = QCowSnapshot(
         _text(id), _text(name), date_sec, date_nsec, clock,
         state_size if extra >= 8 else state, l1_offset, l1_size,
         size if extra >= 16 else image.header.size,
@@ -121,7 +121,7 @@ def _text(data: bytes) -> str:
     return data.split(b"\0", 1)[0].decode(errors="surrogateescape")
 
 
-def _packed(each: Snapshot) -> bytes:
+def _packed(each: QCowSnapshot) -> bytes:
     id, name = c_bytes(each.id), c_bytes(each.name)
     extra = _EXTRA.pack(each.vm_state_size, each.size, each.icount & (1 << 64) - 1) + each.extra
     short = each.vm_state_size if each.vm_state_size < 1 << 32 else 0
@@ -164,7 +164,7 @@ def check_l1(image: Qcow2, offset: int, entries: int) -> None:
 # -- taking, deleting, applying ------------------------------------------------------------------
 
 
-def take(image: Qcow2, new: Snapshot) -> None:
+def take(image: Qcow2, new: QCowSnapshot) -> None:
     """Keep the image's state of now as `new`: qcow2_snapshot_create(). Raises BlockIoError."""
     if len(image.snapshots) >= MOST_SNAPSHOTS:
         raise failure(errno.EFBIG)
@@ -184,7 +184,7 @@ def take(image: Qcow2, new: Snapshot) -> None:
         image.settle()
 
 
-def delete(image: Qcow2, old: Snapshot) -> None:
+def delete(image: Qcow2, old: QCowSnapshot) -> None:
     """Forget a snapshot: qcow2_snapshot_delete(). Raises QapiError."""
     check_l1(image, old.l1_offset, old.l1_size)
     image.snapshots.remove(old)
@@ -202,7 +202,7 @@ def delete(image: Qcow2, old: Snapshot) -> None:
         image.settle()
 
 
-def apply(image: Qcow2, snapshot: Snapshot) -> None:
+def apply(image: Qcow2, snapshot: QCowSnapshot) -> None:
     """Make the image what it was at `snapshot`: qcow2_snapshot_goto(). Raises QapiError."""
     check_l1(image, snapshot.l1_offset, snapshot.l1_size)
     if snapshot.size != image.header.size:

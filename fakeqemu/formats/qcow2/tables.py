@@ -30,7 +30,7 @@ OFFSET = 0x00FFFFFFFFFFFE00
 _ROOM = 32 << 20
 
 
-class Table:
+class CachedTable:
     """One table: `cluster` bytes."""
 
     def __init__(self, data: bytearray) -> None:
@@ -58,17 +58,17 @@ class TableCache:
     def __init__(self, image: Qcow2, ignored: str) -> None:
         self._image = image
         self._ignored = ignored
-        self._tables: dict[int, Table] = {}
+        self._tables: dict[int, CachedTable] = {}
         self._most = max(4, _ROOM // image.cluster)
         #: the cache that has to be written first
         self.depends: TableCache | None = None
 
-    def get(self, offset: int, *, empty: bool = False) -> Table:
+    def get(self, offset: int, *, empty: bool = False) -> CachedTable:
         """The table at a file offset; `empty`: new, all zeros. Raises BlockIoError."""
         found = None if empty else self._tables.pop(offset, None)
         if found is None:
             size = self._image.cluster
-            found = Table(bytearray(size if empty else self._image.store.read(offset, size)))
+            found = CachedTable(bytearray(size if empty else self._image.store.read(offset, size)))
             if len(self._tables) >= self._most:
                 self._evict()
         self._tables[offset] = found
@@ -117,7 +117,7 @@ class TableCache:
         if failed is not None:
             raise failed
 
-    def _write(self, offset: int, table: Table) -> None:
+    def _write(self, offset: int, table: CachedTable) -> None:
         if not table.dirty:
             return
         if self.depends is not None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.header import LARGEST_L1
 from fakeqemu.formats.qcow2.refcounts import failure
-from fakeqemu.formats.qcow2.tables import COMPRESSED, COPIED, OFFSET, ZERO_FLAG, Table
+from fakeqemu.formats.qcow2.tables import COMPRESSED, COPIED, OFFSET, ZERO_FLAG, CachedTable
 
 if TYPE_CHECKING:
     from fakeqemu.formats.qcow2.image import Qcow2
@@ -123,7 +123,7 @@ class Writer:
             image.refcounts.free(old, image.cluster, "other")
         return at
 
-    def table_for(self, offset: int) -> tuple[Table, int]:
+    def table_for(self, offset: int) -> tuple[CachedTable, int]:
         """The table, made our own, that has the entry of the cluster at `offset`; and its slot."""
         image = self._image
         index, slot = divmod(offset >> image.header.cluster_bits, image.l2_entries)

@@ -164,7 +164,7 @@ class RealFile:
             os.close(self._fd)
 
 
-class LookingFile(RealFile):
+class ReadOnlyFile(RealFile):
     """A real file that keeps nothing of what is written, and locks nothing."""
 
     def write(self, offset: int, data: bytes) -> None:
@@ -235,7 +235,7 @@ class RealFiles:
                 os.unlink(path)  # noqa: PTH108
 
 
-class LookingFiles(RealFiles):
+class ReadOnlyFiles(RealFiles):
     """The machine's file system for those who only look: nothing is made, changed or locked."""
 
     def __init__(self) -> None:
@@ -249,4 +249,4 @@ class LookingFiles(RealFiles):
         """Open a file for reading, whatever is asked for; make one in memory. Raises OSError."""
         if create or path in self._made.names():
             return self._made.open(path, writable=writable, create=create)
-        return LookingFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC), writable)
+        return ReadOnlyFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC), writable)

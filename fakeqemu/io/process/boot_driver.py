@@ -10,7 +10,7 @@ from fakeqemu.io.host import LoopHost
 from fakeqemu.qapi.errors import FakeQemuError, QapiError
 
 
-class Drive:
+class BootDriver:
     """One boot on its way. `finished(None or the error)` is called once, when it is over."""
 
     def __init__(

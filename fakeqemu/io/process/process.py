@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import Clock
@@ -26,7 +26,7 @@ from fakeqemu.io.chardev.stdio import occupy_closed
 from fakeqemu.io.host import LoopHost
 from fakeqemu.io.host_memory import KernelMemory
 from fakeqemu.io.loop import Loop
-from fakeqemu.io.process.boot_driver import Drive
+from fakeqemu.io.process.boot_driver import BootDriver
 from fakeqemu.io.process.clock import LoopClock
 from fakeqemu.io.process.daemonize import Daemon
 from fakeqemu.io.process.error_prefix import print_text, report, write_lines
@@ -97,7 +97,7 @@ class _Process:
             configuration = parse_command_line(
                 argv, self._profile, self._options.program
             )
-        except Exit as leave:
+        except EarlyExit as leave:
             self._print_lines(leave.earlier)
             print_text(leave.stdout)
             return leave.code
@@ -176,7 +176,7 @@ class _Process:
     async def _boot(self, boot: Boot, host: LoopHost, over: asyncio.Future[None]) -> None:
         """Go through the steps. Returns early if the machine ends. Raises FakeQemuError."""
         booted: asyncio.Future[None] = over.get_loop().create_future()
-        Drive(boot.run(), host, lambda error: _finish(booted, error)).start()
+        BootDriver(boot.run(), host, lambda error: _finish(booted, error)).start()
         over.add_done_callback(lambda _: _finish(booted))
         await booted
         if over.done():

@@ -28,7 +28,7 @@ from fakeqemu.migration.incoming.loadvm import Loading
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.state import Status
 from fakeqemu.model.guarded_stream import GuardedStream
-from fakeqemu.model.host import Listener, Stream
+from fakeqemu.model.host import NetListener, Stream
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Incoming:
         #: SocketAddresses of the listening sockets; empty before the start and after the end
         self.addresses: list[dict[str, Any]] = []
         self._multi_channel: bool | None = None
-        self._listener: Listener | None = None
+        self._listener: NetListener | None = None
         self._stream: Stream | None = None
         self._further = FurtherChannels(vm, migration)
         self._loading: Loading | None = None

@@ -155,9 +155,9 @@ class FurtherChannels:
         reader = MultifdReader(self._migration.parameters["multifd-channels"], uuid)
 
         def received(data: bytes) -> None:
-            for said in reader.feed(data):
-                if isinstance(said, ChannelFailed):
-                    self._broken(said.text, fail)
+            for event in reader.feed(data):
+                if isinstance(event, ChannelFailed):
+                    self._broken(event.text, fail)
                     return
 
         channel.on_data = received

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.formats.migration_stream import events
 from fakeqemu.formats.migration_stream.channels import return_path as returnpath
-from fakeqemu.formats.migration_stream.constants import Postcopy
+from fakeqemu.formats.migration_stream.constants import PostcopyState
 from fakeqemu.formats.migration_stream.reader import StreamReader
 from fakeqemu.migration import cpr, vmstate as guest
 from fakeqemu.migration.block_dirty_bitmaps import IncomingBitmaps, mapping_of
@@ -58,12 +58,12 @@ class Loading:
     @property
     def in_postcopy(self) -> bool:
         """Whether the source has switched to postcopy."""
-        return self._reader.postcopy >= Postcopy.LISTENING
+        return self._reader.postcopy >= PostcopyState.LISTENING
 
     @property
     def postcopy_advised(self) -> bool:
         """Whether the source may switch to postcopy, or has."""
-        return self._reader.postcopy > Postcopy.NONE
+        return self._reader.postcopy > PostcopyState.NONE
 
     @property
     def skippable(self) -> int:
@@ -89,9 +89,9 @@ class Loading:
 
     # -- what the stream says ----------------------------------------------------------------
 
-    def _handle(self, said: list[events.Event]) -> None:
+    def _handle(self, stream_events: list[events.Event]) -> None:
         incoming = self._incoming
-        for event in said:
+        for event in stream_events:
             if incoming.over:
                 return
             match event:
@@ -189,7 +189,7 @@ class Loading:
         if late and not (live and self._vm.lifecycle.autostart):
             return
         try:
-            self._vm.take_images()
+            self._vm.activate_disks()
         except QapiError as error:
             self._vm.host.warn(error.desc)
             self._vm.lifecycle.autostart = False

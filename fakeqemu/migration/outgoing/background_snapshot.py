@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fakeqemu.migration.outgoing.outgoing import Outgoing
 
 
-class Snapshot:
+class BackgroundSnapshot:
     """The background snapshots of one machine, one after the other."""
 
     def __init__(self, run: Outgoing) -> None:

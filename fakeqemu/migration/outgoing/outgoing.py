@@ -16,7 +16,7 @@ from fakeqemu.clock import MILLISECOND, Timer
 from fakeqemu.migration import cpr, state, vmstate as guest
 from fakeqemu.migration.block_dirty_bitmaps import OutgoingBitmaps, mapping_of
 from fakeqemu.migration.channels.address import Address
-from fakeqemu.migration.outgoing.background_snapshot import Snapshot
+from fakeqemu.migration.outgoing.background_snapshot import BackgroundSnapshot
 from fakeqemu.migration.outgoing.channel_errors import report_broken_channel
 from fakeqemu.migration.outgoing.channels import OutgoingChannel
 from fakeqemu.migration.outgoing.driver import PhaseDriver
@@ -77,7 +77,7 @@ class Outgoing:
         self.return_path = SourceReturnPath()
         self.postcopy = Postcopy(self)
         self._precopy = Precopy(self)
-        self._snapshot = Snapshot(self)
+        self._snapshot = BackgroundSnapshot(self)
         self._driver = PhaseDriver(vm, self)
         #: the stream; None until the channel is open, and when all is over
         self._save_vm: SaveVm | None = None

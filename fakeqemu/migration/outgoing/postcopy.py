@@ -98,7 +98,7 @@ class Postcopy:
             run.state.move("device")
         elif pauses:
             run.state.move("postcopy-active")
-        run.vm.hand_over_images()
+        run.vm.inactivate_disks()
         run.transfer.start_postcopy(run.now)
         run.progress.emit_passes()
         yield from run.save_vm.discard(run.transfer.remaining)

@@ -181,7 +181,7 @@ class Precopy:
             yield Sleep(0, keeps_errors=True)
         if run.status == "pre-switchover" or run.traits.precopy_device_state:
             run.state.move("device")
-        run.vm.hand_over_images()
+        run.vm.inactivate_disks()
         try:
             yield CheckError()
         except ChannelBrokenError as broken:

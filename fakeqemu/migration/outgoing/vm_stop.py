@@ -50,7 +50,7 @@ class VmStop:
         if old is None or not vm.runstate.check("finish-migrate", "paused"):
             return
         with contextlib.suppress(QapiError):
-            vm.take_images()
+            vm.activate_disks()
         if old == "running":
             vm.lifecycle.vm_start()
         elif vm.profile.traits.stopped_source_ends_postmigrate:

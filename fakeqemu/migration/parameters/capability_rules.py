@@ -42,7 +42,7 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class CapabilityRule:
     """One reason to refuse."""
 
     bites: Callable[[Situation], bool]
@@ -95,11 +95,11 @@ def _zero_copy(s: Situation) -> bool:
 
 
 RULES = (
-    Rule(
+    CapabilityRule(
         lambda s: s.traits.colo_needs_return_path and _without("x-colo", "return-path")(s),
         "Capability 'x-colo' requires capability 'return-path'",
     ),
-    Rule(
+    CapabilityRule(
         lambda s: (
             "postcopy-ram" in s.new
             and "postcopy-ram" not in s.old
@@ -109,31 +109,31 @@ RULES = (
         "Postcopy is not supported",
         lambda s: f": {s.postcopy_fault}" if s.traits.postcopy_fault_in_error else "",
     ),
-    Rule(
+    CapabilityRule(
         _both("postcopy-ram", "x-ignore-shared"),
         "Postcopy is not compatible with ignore-shared",
     ),
-    Rule(
+    CapabilityRule(
         lambda s: s.traits.postcopy_excludes_multifd and _both("postcopy-ram", "multifd")(s),
         "Postcopy is not yet compatible with multifd",
     ),
-    Rule(
+    CapabilityRule(
         lambda s: "background-snapshot" in s.new and s.write_tracking == "kernel",
         "Background-snapshot is not supported by host kernel",
     ),
-    Rule(
+    CapabilityRule(
         lambda s: "background-snapshot" in s.new and s.write_tracking == "memory",
         "Background-snapshot is not compatible with guest memory configuration",
     ),
     *(
-        Rule(
+        CapabilityRule(
             _both("background-snapshot", name),
             f"Background-snapshot is not compatible with {name}",
         )
         for name in _SNAPSHOT_EXCLUDES
     ),
-    Rule(_zero_copy, ZERO_COPY),
-    Rule(
+    CapabilityRule(_zero_copy, ZERO_COPY),
+    CapabilityRule(
         lambda s: (
             not s.traits.capabilities_fixed_by_listening
             and "multifd" in s.new
@@ -142,29 +142,39 @@ RULES = (
         ),
         "multifd is not supported by current protocol",
     ),
-    Rule(_without("postcopy-preempt", "postcopy-ram"), "Postcopy preempt requires postcopy-ram"),
-    Rule(_late("postcopy-preempt"), "Postcopy preempt must be set before incoming starts"),
-    Rule(_both("postcopy-preempt", "compress"), "Postcopy preempt not compatible with compress"),
-    Rule(_late("multifd"), "Multifd must be set before incoming starts"),
-    Rule(
+    CapabilityRule(
+        _without("postcopy-preempt", "postcopy-ram"), "Postcopy preempt requires postcopy-ram"
+    ),
+    CapabilityRule(
+        _late("postcopy-preempt"), "Postcopy preempt must be set before incoming starts"
+    ),
+    CapabilityRule(
+        _both("postcopy-preempt", "compress"), "Postcopy preempt not compatible with compress"
+    ),
+    CapabilityRule(_late("multifd"), "Multifd must be set before incoming starts"),
+    CapabilityRule(
         _without("switchover-ack", "return-path"),
         "Capability 'switchover-ack' requires capability 'return-path'",
     ),
-    Rule(
+    CapabilityRule(
         _both("dirty-limit", "auto-converge"),
         "dirty-limit conflicts with auto-converge either of then available currently",
     ),
-    Rule(
+    CapabilityRule(
         lambda s: "dirty-limit" in s.new and not s.dirty_ring,
         "dirty-limit requires KVM with accelerator property 'dirty-ring-size' set",
     ),
-    Rule(_both("multifd", "compress"), "Multifd is not compatible with compress"),
-    Rule(
+    CapabilityRule(_both("multifd", "compress"), "Multifd is not compatible with compress"),
+    CapabilityRule(
         lambda s: s.traits.multifd_excludes_xbzrle and _both("multifd", "xbzrle")(s),
         "Multifd is not compatible with xbzrle",
     ),
-    Rule(_both("mapped-ram", "xbzrle"), "Mapped-ram migration is incompatible with xbzrle"),
-    Rule(_both("mapped-ram", "postcopy-ram"), "Mapped-ram migration is incompatible with postcopy"),
+    CapabilityRule(
+        _both("mapped-ram", "xbzrle"), "Mapped-ram migration is incompatible with xbzrle"
+    ),
+    CapabilityRule(
+        _both("mapped-ram", "postcopy-ram"), "Mapped-ram migration is incompatible with postcopy"
+    ),
 )
 
 

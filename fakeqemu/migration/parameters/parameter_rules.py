@@ -29,7 +29,7 @@ Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ParameterRule:
     """The limits of one parameter."""
 
     member: str
@@ -57,48 +57,50 @@ def _throttle_max(value: Any, values: Values) -> bool:
 
 
 BEFORE_MAPPING = (
-    Rule("compress-level", _between(0, 9), "a value between 0 and 9"),
-    Rule("compress-threads", _between(1, 255), "a value between 1 and 255"),
-    Rule("decompress-threads", _between(1, 255), "a value between 1 and 255"),
-    Rule("throttle-trigger-threshold", _between(1, 100), "an integer in the range of 1 to 100"),
-    Rule("cpu-throttle-initial", _between(1, 99), "an integer in the range of 1 to 99"),
-    Rule("cpu-throttle-increment", _between(1, 99), "an integer in the range of 1 to 99"),
-    Rule(
+    ParameterRule("compress-level", _between(0, 9), "a value between 0 and 9"),
+    ParameterRule("compress-threads", _between(1, 255), "a value between 1 and 255"),
+    ParameterRule("decompress-threads", _between(1, 255), "a value between 1 and 255"),
+    ParameterRule(
+        "throttle-trigger-threshold", _between(1, 100), "an integer in the range of 1 to 100"
+    ),
+    ParameterRule("cpu-throttle-initial", _between(1, 99), "an integer in the range of 1 to 99"),
+    ParameterRule("cpu-throttle-increment", _between(1, 99), "an integer in the range of 1 to 99"),
+    ParameterRule(
         "downtime-limit", _between(0, 2_000_000), "an integer in the range of 0 to (2000 * 1000) ms"
     ),
-    Rule("multifd-channels", _between(1, 255), "a value between 1 and 255"),
-    Rule("multifd-zlib-level", _between(0, 9), "a value between 0 and 9"),
-    Rule("multifd-qatzip-level", _between(1, 9), "a value between 1 and 9"),
-    Rule("multifd-zstd-level", _between(0, 20), "a value between 0 and 20"),
-    Rule(
+    ParameterRule("multifd-channels", _between(1, 255), "a value between 1 and 255"),
+    ParameterRule("multifd-zlib-level", _between(0, 9), "a value between 0 and 9"),
+    ParameterRule("multifd-qatzip-level", _between(1, 9), "a value between 1 and 9"),
+    ParameterRule("multifd-zstd-level", _between(0, 20), "a value between 0 and 20"),
+    ParameterRule(
         "xbzrle-cache-size",
         _power_of_two(TARGET_PAGE_SIZE),
         "a power of two no less than the target page size",
     ),
-    Rule(
+    ParameterRule(
         "max-cpu-throttle", _throttle_max, "an integer in the range of {cpu_throttle_initial} to 99"
     ),
-    Rule("announce-initial", _between(0, 100_000), "a value between 0 and 100000"),
-    Rule("announce-max", _between(0, 100_000), "a value between 0 and 100000"),
-    Rule("announce-rounds", _between(0, 1000), "a value between 0 and 1000"),
+    ParameterRule("announce-initial", _between(0, 100_000), "a value between 0 and 100000"),
+    ParameterRule("announce-max", _between(0, 100_000), "a value between 0 and 100000"),
+    ParameterRule("announce-rounds", _between(0, 1000), "a value between 0 and 1000"),
     # QEMU's text says 0, its check says 1
-    Rule("announce-step", _between(1, 10_000), "a value between 0 and 10000"),
+    ParameterRule("announce-step", _between(1, 10_000), "a value between 0 and 10000"),
 )
 
 AFTER_CAPABILITIES = (
-    Rule(
+    ParameterRule(
         "x-vcpu-dirty-limit-period",
         _between(1, 1000),
         "a value between 1 and 1000",
         spelled="x-vcpu-dirty-limit-period",
     ),
-    Rule(
+    ParameterRule(
         "vcpu-dirty-limit",
         lambda value, _: value >= 1,
         "",
         text="Parameter '{name}' must be greater than 1 MB/s",
     ),
-    Rule(
+    ParameterRule(
         "x-rdma-chunk-size",
         _power_of_two(1 << 20, 1 << 30),
         "a power of 2 in the range 1MiB to 1024MiB",
@@ -131,7 +133,7 @@ def _compressed_or_tls(values: Values) -> bool:
     return values.get("multifd-compression", "none") != "none" or bool(values.get("tls-creds"))
 
 
-def _check(rule: Rule, values: Values, traits: Traits) -> None:
+def _check(rule: ParameterRule, values: Values, traits: Traits) -> None:
     if rule.member not in values or rule.good(values[rule.member], values):
         return
     dashed = traits.range_text_option

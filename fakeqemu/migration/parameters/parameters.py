@@ -63,10 +63,12 @@ class Layers:
 
     def explain(self, name: str) -> Explanation:
         """The value of `name` in each layer, and which layer wins."""
-        said = {layer: self._layers[layer][name] for layer in Layer if name in self._layers[layer]}
-        winner = next(reversed(said), None)
-        value = said[winner] if winner is not None else None
-        return Explanation(name, value, winner, said)
+        layers = {
+            layer: self._layers[layer][name] for layer in Layer if name in self._layers[layer]
+        }
+        winner = next(reversed(layers), None)
+        value = layers[winner] if winner is not None else None
+        return Explanation(name, value, winner, layers)
 
     def values(self) -> dict[str, Any]:
         """Every value in force; names in order of first mention."""

@@ -44,7 +44,7 @@ DRIVER_MODULES = (
 )  # fmt: skip
 
 
-class Block:
+class BlockLayer:
     """Everything of the block layer."""
 
     def __init__(self, vm: Machine) -> None:
@@ -130,7 +130,7 @@ class Block:
         node.check_operation("drive-del")
         if not node.monitor_owned:
             raise QapiError(f"Node {name} is not owned by the monitor")
-        if node.parents or node.pins:
+        if node.parents or node.refs:
             raise QapiError(f"Block device {node.device_or_name} is in use")
         node.monitor_owned = False
         self.graph.collect()
@@ -154,10 +154,10 @@ class Block:
         """Put a filter on top of `over`. Raises QapiError."""
         node = self.make_filter(driver, over, name)
         role = frozenset({perms.FILTERED, perms.PRIMARY})
-        with self.graph.pinned(node, over):
+        with self.graph.referenced(node, over):
             self.graph.append(node, over, child, role)
             if not node.parents:
-                node.pins += 1
+                node.refs += 1
         return node
 
     def remove_filter(self, node: Node, *, child: str = "backing") -> None:
@@ -167,9 +167,9 @@ class Block:
         edge = node.children.get(child) or node.filtered_edge
         if edge is not None:
             below = edge.node
-            with self.graph.pinned(below, node):
+            with self.graph.referenced(below, node):
                 self.graph.drop_filter(node, edge)
-        node.pins = 0
+        node.refs = 0
         self.graph.collect()
 
     # -- devices ---------------------------------------------------------------------------------
@@ -213,11 +213,11 @@ class Block:
             raise
         for each in reversed(nodes):
             each.driver.activated(each)
-        generous = self.vm.runstate.check("inmigrate")
+        shares_all = self.vm.runstate.check("inmigrate")
         below = list(node.subtree())
         for backend in self.backends.all:
             if any(backend.node is each for each in below):
-                backend.wake(generous=generous)
+                backend.activate(shares_all=shares_all)
 
     def inactivate_node(self, node: Node) -> None:
         """The image of `node` belongs to another process from now on. Raises QapiError."""
@@ -225,7 +225,7 @@ class Block:
             raise QapiError("Node has active parent node")
         for backend in self.backends.all:
             if backend.node is node:
-                backend.sleep()
+                backend.inactivate()
         node.inactive = True
         perms.Update(self._tops()).run()
 
@@ -251,7 +251,7 @@ class Block:
             if isinstance(node.driver, drivers_qcow2.Qcow2Driver):
                 node.driver.store_bitmaps(node)
         for backend in self.backends.all:
-            backend.sleep()
+            backend.inactivate()
         for node in self.graph.nodes.values():
             node.inactive = True
         perms.Update(self._tops()).run()

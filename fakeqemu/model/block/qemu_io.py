@@ -27,7 +27,7 @@ from fakeqemu.qapi.readers.scalars import (
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.backends.backend import Backend
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
 
 _FILLER = 0xCD
 _IO_ERROR = "Input/output error"
@@ -49,7 +49,7 @@ class _Verb:
 class _Line:
     """A line taken apart."""
 
-    block: Block
+    block: BlockLayer
     backend: Backend
     verb: str
     options: dict[str, str]
@@ -110,7 +110,7 @@ class _Line:
         return node is not None and offset + count <= base.length(node)
 
 
-def run(block: Block, backend: Backend, text: str) -> None:
+def run(block: BlockLayer, backend: Backend, text: str) -> None:
     """Run one line. Raises QapiError where the medium's other users do not allow it."""
     try:
         words = shlex.split(text)

@@ -23,7 +23,7 @@ from fakeqemu.model.qom.tree import Qom, QomObject, from_recorded
 from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError, StartupError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.boards.onboard_ports import Place
+    from fakeqemu.model.boards.onboard_ports import OnboardPlace
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import MachineType, TreeObject
     from fakeqemu.qapi.schema import Schema
@@ -224,7 +224,7 @@ def _inserted_at(node: TreeObject) -> int:
     return 2 if following is not None and following.type == "kvmvapic" else 1
 
 
-def _renumber(start: int, count: int, ports: Place | None) -> Callable[[str], str]:
+def _renumber(start: int, count: int, ports: OnboardPlace | None) -> Callable[[str], str]:
     """Shift numbers of unattached devices from `start` on by `count`, and make room for ports.
 
     The recorded ports are called `port[N]`.
@@ -259,7 +259,7 @@ def _create_cpus(vm: Machine, node: TreeObject, rename: Callable[[str], str]) ->
 
 
 def _create_ports(
-    vm: Machine, ports: Place, extra: int, rename: Callable[[str], str]
+    vm: Machine, ports: OnboardPlace, extra: int, rename: Callable[[str], str]
 ) -> None:
     """Replace the recorded ports by those that are asked for, `extra` CPUs further on."""
     unattached = vm.qom.container("/machine/unattached")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from fakeqemu.model.boards.ramblocks import Block, backend_blocks, blocks_of_device, board_blocks
+from fakeqemu.model.boards.ramblocks import RamBlock, backend_blocks, blocks_of_device, board_blocks
 from fakeqemu.model.dump.output import Piece, Zeros
 
 if TYPE_CHECKING:
@@ -299,7 +299,7 @@ def _isa_framebuffer(vm: Machine) -> Iterator[Region]:
             )
 
 
-def _vram(vm: Machine, device: DeviceObject) -> list[Block]:
+def _vram(vm: Machine, device: DeviceObject) -> list[RamBlock]:
     return [block for block in blocks_of_device(vm, device) if block.region == "vga.vram"]
 
 

@@ -19,7 +19,7 @@ _LOCAL_DISTANCE = 10
 
 
 @dataclass(slots=True)
-class Node:
+class NumaNode:
     """One node."""
 
     id: int
@@ -36,7 +36,7 @@ class Numa:
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
-        self.nodes: dict[int, Node] = {}
+        self.nodes: dict[int, NumaNode] = {}
 
     def set_node(self, options: dict[str, Any]) -> None:
         """What -numa and set-numa-node do with checked NumaOptions. Raises QapiError."""
@@ -75,9 +75,9 @@ class Numa:
                     f"CPU index ({index}) should be smaller than maxcpus ({topology.maxcpus})"
                 )
             self._assign(index, number)
-        self.nodes[number] = self._with_memory(Node(number), options)
+        self.nodes[number] = self._with_memory(NumaNode(number), options)
 
-    def _with_memory(self, node: Node, options: dict[str, Any]) -> Node:
+    def _with_memory(self, node: NumaNode, options: dict[str, Any]) -> NumaNode:
         mem, memdev = options.get("mem"), options.get("memdev")
         others = self.nodes.values()
         mixed = (mem is not None and (memdev or any(n.memdev for n in others))) or (

@@ -39,7 +39,7 @@ _FOLLOWING = ("isa-fdc", "i8042")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OnboardPlace:
     """What is to be put where among the unattached devices of the recorded board."""
 
     #: number of the first recorded port, or of what comes where ports would be
@@ -52,7 +52,7 @@ class Place:
     wanted: tuple[tuple[TreeObject, dict[str, int | str]], ...]
 
 
-def place(vm: Machine, recorded: TreeObject) -> Place | None:
+def place(vm: Machine, recorded: TreeObject) -> OnboardPlace | None:
     """What becomes of the ports; None for a board that has no place for them.
 
     `recorded` is the container of unattached devices.
@@ -75,7 +75,7 @@ def place(vm: Machine, recorded: TreeObject) -> Place | None:
     ]
     neighbour = numbers[following[0]] if following else next(iter(models.values()))
     bus = str(neighbour.values.get("parent_bus"))
-    return Place(start, len(ports), bus, tuple(wanted))
+    return OnboardPlace(start, len(ports), bus, tuple(wanted))
 
 
 def _numbers(recorded: TreeObject) -> dict[int, TreeObject]:

@@ -27,7 +27,7 @@ _CANONICAL = "x-use-canonical-path-for-ramblock-id"
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class RamBlock:
     """One block of guest memory."""
 
     #: as the migration stream has it
@@ -44,31 +44,31 @@ class Block:
     by_descriptor: bool = False
 
 
-def blocks_of(vm: Machine) -> list[Block]:
+def blocks_of(vm: Machine) -> list[RamBlock]:
     """The blocks that are migrated, in order of creation."""
-    early: list[Block] = []
-    late: list[Block] = []
+    early: list[RamBlock] = []
+    late: list[RamBlock] = []
     for device in vm.devices.user_devices():
         (late if device.values.get("hotplugged") else early).extend(blocks_of_device(vm, device))
     tables = [block for block in _of_board(vm) if block.name.startswith(_TABLES)]
     return [*board_blocks(vm), *early, *tables, *late]
 
 
-def board_blocks(vm: Machine) -> list[Block]:
+def board_blocks(vm: Machine) -> list[RamBlock]:
     """Of these, the ones that are there before any device of the user's."""
     own = [block for block in _of_board(vm) if not block.name.startswith(_TABLES)]
     return [*backend_blocks(vm), *own]
 
 
-def backend_blocks(vm: Machine) -> list[Block]:
+def backend_blocks(vm: Machine) -> list[RamBlock]:
     """Of these, the machine's own memory."""
     return [_of_backend(vm, backend) for backend in _backends(vm)]
 
 
-def _of_board(vm: Machine) -> list[Block]:
+def _of_board(vm: Machine) -> list[RamBlock]:
     shared = _aux_is_shared(vm)
     return [
-        Block(f"{path}/{name}" if path else name, name, size, reserved, shared, shared)
+        RamBlock(f"{path}/{name}" if path else name, name, size, reserved, shared, shared)
         for name, path, size, reserved in _recorded_of_machine(vm).get("ram", ())
     ]
 
@@ -77,7 +77,7 @@ def _aux_is_shared(vm: Machine) -> bool:
     return bool(vm.qom.container("/machine").values.get("aux-ram-share"))
 
 
-def blocks_of_device(vm: Machine, device: DeviceObject) -> list[Block]:
+def blocks_of_device(vm: Machine, device: DeviceObject) -> list[RamBlock]:
     """The blocks that a device brings along: the backend it maps, and its own."""
     shared = _aux_is_shared(vm)
     path = device.values.get("memdev")
@@ -86,7 +86,7 @@ def blocks_of_device(vm: Machine, device: DeviceObject) -> list[Block]:
     for name, has_path, size, reserved in recorded_of_device(vm, device.type).get("ram", ()):
         full = section_name(vm, device, name) if has_path else name
         given = _display_memory(device) if name in _DISPLAY_MEMORY else None
-        found.append(Block(full, name, given or size, given or reserved, shared, shared))
+        found.append(RamBlock(full, name, given or size, given or reserved, shared, shared))
     return found
 
 
@@ -137,13 +137,13 @@ def _backends(vm: Machine) -> list[QomObject]:
     return found
 
 
-def _of_backend(vm: Machine, backend: QomObject) -> Block:
+def _of_backend(vm: Machine, backend: QomObject) -> RamBlock:
     size = int(backend.get("size"))
     shared = bool(backend.get("share")) if backend.has("share") else False
     name = backend.path if _has_canonical_name(vm, backend) else backend.name
     reopened = vm.profile.is_a(backend.type, "memory-backend-file")
     # private memory of no file cannot be shared after all
-    return Block(name, backend.name, size, size, shared, shared and not reopened)
+    return RamBlock(name, backend.name, size, size, shared, shared and not reopened)
 
 
 def _has_canonical_name(vm: Machine, backend: QomObject) -> bool:

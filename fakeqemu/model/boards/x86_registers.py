@@ -49,7 +49,7 @@ CR4_FEATURES = {
 
 
 @dataclass(slots=True)
-class Segment:
+class SegmentCache:
     """A segment register with its hidden part."""
 
     selector: int = 0
@@ -72,8 +72,8 @@ class X86Registers:
     general: list[int] = field(default_factory=lambda: [0] * 16)
     ip: int = 0xFFF0
     flags: int = 2
-    segments: dict[str, Segment] = field(
-        default_factory=lambda: {name: Segment() for name in SEGMENTS}
+    segments: dict[str, SegmentCache] = field(
+        default_factory=lambda: {name: SegmentCache() for name in SEGMENTS}
     )
     #: (base, limit) of the descriptor tables
     gdt: tuple[int, int] = (0, 0xFFFF)
@@ -97,7 +97,7 @@ class X86Registers:
 
     def __post_init__(self) -> None:
         self.general[EDX] = self.signature
-        self.segments["cs"] = Segment(0xF000, 0xFFFF_0000, 0xFFFF, _CODE_FLAGS)
+        self.segments["cs"] = SegmentCache(0xF000, 0xFFFF_0000, 0xFFFF, _CODE_FLAGS)
 
     @property
     def code_64(self) -> bool:
@@ -142,7 +142,7 @@ class X86Registers:
         virtual = bool(self.flags & EFLAGS_VM)
         if not self.cr0 & CR0_PE or virtual:
             privilege = 3 if virtual else 0
-            found = Segment(
+            found = SegmentCache(
                 selector, selector << 4, 0xFFFF, REAL_MODE_FLAGS | privilege << _DPL_SHIFT
             )
         else:
@@ -198,11 +198,11 @@ def _entry(data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
-def _described(selector: int, entry: bytes) -> Segment:
+def _described(selector: int, entry: bytes) -> SegmentCache:
     """A segment from its descriptor. See target/i386/helper.c: cpu_x86_get_descr_debug()."""
     low, high = struct.unpack("<II", entry)
     base = low >> 16 | (high & 0xFF) << 16 | high & 0xFF00_0000
     limit = low & 0xFFFF | high & 0x000F_0000
     if high & _GRANULAR:
         limit = limit << 12 | 0xFFF
-    return Segment(selector, base, limit, high)
+    return SegmentCache(selector, base, limit, high)

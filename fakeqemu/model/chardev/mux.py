@@ -149,8 +149,8 @@ class MuxChardev(Chardev):
 
 def _tell(frontend: Frontend, *, focus: bool) -> None:
     """A frontend may have `chr_focus(bool)`; most do not care."""
-    if (told := getattr(frontend, "chr_focus", None)) is not None:
-        told(focus)
+    if (notify := getattr(frontend, "chr_focus", None)) is not None:
+        notify(focus)
 
 
 class HubChardev(Chardev):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.dump import elf as dumpelf, kdump as dumpkdump
-from fakeqemu.model.dump.output import Output, Piece
+from fakeqemu.model.dump.output import DumpOutput, Piece
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
 
@@ -106,7 +106,7 @@ class Dump:
         formats: list[str] = query["return"]["formats"]
         return formats
 
-    def _open(self, protocol: str, monitor: Any) -> Output:
+    def _open(self, protocol: str, monitor: Any) -> DumpOutput:
         vm = self._vm
         if protocol.startswith("fd:"):
             return vm.host.output_of_fd(vm.named_fds(monitor).take(protocol[3:]))
@@ -133,7 +133,7 @@ class Dump:
         self._completed = self._total = 0
         self._began = None
 
-    def _subject(self, options: dict[str, Any]) -> dumpelf.Subject:
+    def _subject(self, options: dict[str, Any]) -> dumpelf.DumpLayout:
         """What is to be dumped. Raises QapiError if that is nothing."""
         begin, length = options.get("begin", 0), options.get("length")
         if length == 0:
@@ -146,7 +146,7 @@ class Dump:
         return dumped
 
     def _write(
-        self, output: Output, format: str, raw: bool, dumped: dumpelf.Subject
+        self, output: DumpOutput, format: str, raw: bool, dumped: dumpelf.DumpLayout
     ) -> str | None:
         """Write the file and finish; why that failed."""
         error = None
@@ -161,7 +161,7 @@ class Dump:
         self._finish(output, error)
         return error
 
-    def _finish(self, output: Output, error: str | None) -> None:
+    def _finish(self, output: DumpOutput, error: str | None) -> None:
         self._completed = 0 if error else self._total
         self._end(output, "failed" if error else "completed")
         data = {"result": self.query(), **({"error": error} if error else {})}
@@ -169,7 +169,7 @@ class Dump:
         self._go_on()
 
     def _parts(
-        self, format: str, raw: bool, dumped: dumpelf.Subject
+        self, format: str, raw: bool, dumped: dumpelf.DumpLayout
     ) -> Iterable[tuple[Iterable[Piece], str]]:
         """The file in parts, and what is said when one cannot be written."""
         vm = self._vm
@@ -187,7 +187,7 @@ class Dump:
         if self._resume:
             self._vm.lifecycle.vm_start()
 
-    def _end(self, output: Output, status: str) -> None:
+    def _end(self, output: DumpOutput, status: str) -> None:
         output.close()
         self.status = status
         self._unblock()

@@ -36,7 +36,7 @@ _SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss")
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class LoadSegment:
     """A stretch of guest-physical memory that is dumped."""
 
     start: int
@@ -49,10 +49,10 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class DumpLayout:
     """What is dumped, but for the memory's content."""
 
-    segments: tuple[Segment, ...]
+    segments: tuple[LoadSegment, ...]
     notes: bytes
     cpus: int
     #: whether the file is of 64-bit class
@@ -64,7 +64,7 @@ class Subject:
         return sum(segment.size for segment in self.segments)
 
 
-def subject(vm: Machine, begin: int = 0, length: int = 0) -> Subject:
+def subject(vm: Machine, begin: int = 0, length: int = 0) -> DumpLayout:
     """The machine's memory, or what of it lies in `length` bytes from `begin` on."""
     regions = vm.guest_memory.regions()
     end = begin + length if length else 1 << 64
@@ -72,13 +72,13 @@ def subject(vm: Machine, begin: int = 0, length: int = 0) -> Subject:
     for region in regions:
         low, high = max(region.start, begin), min(region.end, end)
         if low < high:
-            segments.append(Segment(low, high - low))
+            segments.append(LoadSegment(low, high - low))
     cpus = vm.cpus.present()
     wide = any(region.end > 0xFFFFFFFF for region in regions)
-    return Subject(tuple(segments), notes(vm), len(cpus), wide)
+    return DumpLayout(tuple(segments), notes(vm), len(cpus), wide)
 
 
-def header(dumped: Subject) -> bytes:
+def header(dumped: DumpLayout) -> bytes:
     """Everything before the memory."""
     ehdr, shdr, phdr = (64, 64, 56) if dumped.wide else (52, 40, 32)
     count = 1 + len(dumped.segments)
@@ -102,7 +102,7 @@ def header(dumped: Subject) -> bytes:
     return out + dumped.notes
 
 
-def memory(vm: Machine, dumped: Subject) -> Iterator[Piece]:
+def memory(vm: Machine, dumped: DumpLayout) -> Iterator[Piece]:
     """The memory itself."""
     for segment in dumped.segments:
         yield from vm.guest_memory.content(segment.start, segment.size)

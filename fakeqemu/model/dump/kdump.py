@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.boards.guest_memory import PAGE
-from fakeqemu.model.dump.elf import Subject
+from fakeqemu.model.dump.elf import DumpLayout
 from fakeqemu.model.dump.output import Piece, Zeros
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _UTSNAME = 6 * 65
 _CACHE = 4 * PAGE
 
 
-def flattened(vm: Machine, dumped: Subject) -> Iterator[Piece]:
+def flattened(vm: Machine, dumped: DumpLayout) -> Iterator[Piece]:
     """The form that can go through a pipe."""
     start = b"makedumpfile".ljust(16, b"\0") + struct.pack(">QQ", 1, 1)
     yield start.ljust(_FLAT_HEADER, b"\0")
@@ -44,7 +44,7 @@ def flattened(vm: Machine, dumped: Subject) -> Iterator[Piece]:
     yield b"\xff" * 16
 
 
-def raw(vm: Machine, dumped: Subject) -> Iterator[Piece]:
+def raw(vm: Machine, dumped: DumpLayout) -> Iterator[Piece]:
     """The file itself."""
     at = 0
     for offset, data in _records(vm, dumped):
@@ -54,7 +54,7 @@ def raw(vm: Machine, dumped: Subject) -> Iterator[Piece]:
         at = offset + len(data)
 
 
-def _records(vm: Machine, dumped: Subject) -> Iterator[tuple[int, bytes]]:
+def _records(vm: Machine, dumped: DumpLayout) -> Iterator[tuple[int, bytes]]:
     """(offset, bytes) in order of offset."""
     limit = dumped.segments[-1].end // PAGE
     bitmap_size = -(-limit // (8 * PAGE)) * PAGE
@@ -78,7 +78,7 @@ def _records(vm: Machine, dumped: Subject) -> Iterator[tuple[int, bytes]]:
 
 
 def _main_header(
-    dumped: Subject, machine: bytes, limit: int, sub_blocks: int, bitmap_blocks: int
+    dumped: DumpLayout, machine: bytes, limit: int, sub_blocks: int, bitmap_blocks: int
 ) -> bytes:
     utsname = (bytes(_MACHINE_AT) + machine).ljust(_UTSNAME, b"\0")
     timestamp = bytes(22 if dumped.wide else 10)
@@ -89,7 +89,7 @@ def _main_header(
     return b"KDUMP   " + struct.pack("<I", _VERSION) + utsname + timestamp + numbers
 
 
-def _sub_header(dumped: Subject, limit: int, notes_at: int) -> bytes:
+def _sub_header(dumped: DumpLayout, limit: int, notes_at: int) -> bytes:
     size = len(dumped.notes)
     if dumped.wide:
         return struct.pack(
@@ -100,7 +100,7 @@ def _sub_header(dumped: Subject, limit: int, notes_at: int) -> bytes:
     )
 
 
-def _bitmap(dumped: Subject, size: int) -> bytes:
+def _bitmap(dumped: DumpLayout, size: int) -> bytes:
     bits = 0
     for segment in dumped.segments:
         first, last = segment.start // PAGE, segment.end // PAGE
@@ -108,7 +108,7 @@ def _bitmap(dumped: Subject, size: int) -> bytes:
     return bits.to_bytes(size, "little")
 
 
-def _pages(vm: Machine, dumped: Subject, at: int) -> tuple[bytearray, bytearray]:
+def _pages(vm: Machine, dumped: DumpLayout, at: int) -> tuple[bytearray, bytearray]:
     """The descriptions, which begin at `at`, and the pages behind them."""
     data_at = at + dumped.total // PAGE * 24
     zero = struct.pack("<QIIQ", data_at, PAGE, 0, 0)

@@ -27,7 +27,7 @@ class Zeros:
 Piece = bytes | Zeros
 
 
-class Output(Protocol):
+class DumpOutput(Protocol):
     """One file being written."""
 
     @property

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class GuestBehaviour:
     """How a guest answers what the host asks of it."""
 
     #: the power button: "ignore" or "shutdown"
@@ -43,7 +43,7 @@ class Manners:
     delay: float = 0.1
 
 
-#: member of Manners -> what it may be; None: a number
+#: member of GuestBehaviour -> what it may be; None: a number
 CHOICES: Mapping[str, tuple[str, ...] | None] = {
     "powerdown": ("ignore", "shutdown"),
     "unplug": ("ignore", "acknowledge", "refuse"),
@@ -58,7 +58,7 @@ class Guest:
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
-        self.manners = Manners()
+        self.manners = GuestBehaviour()
         self.ports = GuestPorts(vm)
         self.agent = GuestAgent(vm, self)
         #: bytes that it has put into the balloon
@@ -152,7 +152,7 @@ class Guest:
 
         Raises QapiError, and BlockIoError if the guest is to see one (`werror`).
         """
-        from fakeqemu.model.block.backends.guest_io import FILLER, Request
+        from fakeqemu.model.block.backends.guest_io import FILLER, GuestRequest
 
         if data is not None:
             size = len(data)
@@ -161,7 +161,7 @@ class Guest:
         if backend is None:
             self._vm.block.write(disk, offset, FILLER * count if data is None else data)
             return
-        request = Request(backend, "write", offset, count, data)
+        request = GuestRequest(backend, "write", offset, count, data)
         self._vm.block.guest_io.perform(request)
 
     def read_disk(self, disk: str, offset: int = 0, size: int = 4096) -> None:
@@ -169,12 +169,12 @@ class Guest:
 
         Raises QapiError, and BlockIoError if the guest is to see one (`rerror`).
         """
-        from fakeqemu.model.block.backends.guest_io import Request
+        from fakeqemu.model.block.backends.guest_io import GuestRequest
 
         backend = self._disk(disk)
         if backend is None:
             raise QapiError(f"Node '{disk}' is no disk of a device")
-        self._vm.block.guest_io.perform(Request(backend, "read", offset, size))
+        self._vm.block.guest_io.perform(GuestRequest(backend, "read", offset, size))
 
     def _disk(self, disk: str) -> Backend | None:
         """A disk's backend; None for a node that has none. Raises QapiError."""
@@ -282,7 +282,7 @@ class Guest:
 
 
 @dataclass(frozen=True, slots=True)
-class Verb:
+class GuestAction:
     """One thing a guest does by itself."""
 
     #: for people
@@ -296,59 +296,59 @@ class Verb:
 _MANNERS = {name: "number" if choices is None else "text" for name, choices in CHOICES.items()}
 
 #: what a guest may be told to do
-VERBS: Mapping[str, Verb] = {
-    "behave": Verb(
+VERBS: Mapping[str, GuestAction] = {
+    "behave": GuestAction(
         "React so to what the host asks; `delay` in seconds of time in which the guest runs.",
         Guest.behave, _MANNERS,
     ),
-    "shutdown": Verb("Turn itself off.", Guest.shutdown),
-    "reset": Verb("Reset itself.", Guest.restart),
-    "panic": Verb("Panic.", lambda guest: guest._vm.lifecycle.guest_panicked()),
-    "crash-loaded": Verb(
+    "shutdown": GuestAction("Turn itself off.", Guest.shutdown),
+    "reset": GuestAction("Reset itself.", Guest.restart),
+    "panic": GuestAction("Panic.", lambda guest: guest._vm.lifecycle.guest_panicked()),
+    "crash-loaded": GuestAction(
         "Panic with a crash kernel loaded: GUEST_CRASHLOADED.",
         lambda guest: guest._vm.events.emit("GUEST_CRASHLOADED", {"action": "run"}),
     ),
-    "suspend": Verb("Go to sleep in S3.", lambda guest: guest._vm.lifecycle.suspend()),
-    "hibernate": Verb("Go to sleep in S4: SUSPEND_DISK, then off.", Guest.hibernate),
-    "wakeup": Verb("Be woken by a device of its own.", Guest.wakeup),
-    "watchdog": Verb(
+    "suspend": GuestAction("Go to sleep in S3.", lambda guest: guest._vm.lifecycle.suspend()),
+    "hibernate": GuestAction("Go to sleep in S4: SUSPEND_DISK, then off.", Guest.hibernate),
+    "wakeup": GuestAction("Be woken by a device of its own.", Guest.wakeup),
+    "watchdog": GuestAction(
         "Let its watchdog expire.", lambda guest: guest._vm.lifecycle.watchdog_expired()
     ),
-    "unplug": Verb(
+    "unplug": GuestAction(
         "Acknowledge that a device is to go.", Guest.unplug, {"device": "text"}, ("device",)
     ),
-    "refuse-unplug": Verb(
+    "refuse-unplug": GuestAction(
         "Refuse to let a device go.", Guest.refuse_unplug, {"device": "text"}, ("device",)
     ),
-    "balloon": Verb(
+    "balloon": GuestAction(
         "Keep `size` bytes and give the rest to the balloon.",
         Guest.inflate, {"size": "size"}, ("size",),
     ),
-    "dirty-memory": Verb(
+    "dirty-memory": GuestAction(
         "Write to `rate` bytes a second from now on, all of them within `working_set`.",
         Guest.dirty_memory, {"rate": "size", "working_set": "size"}, ("rate",),
     ),
-    "write-memory": Verb(
+    "write-memory": GuestAction(
         "Write to guest-physical memory.",
         Guest.write_memory, {"address": "int", "data": "bytes"}, ("address", "data"),
     ),
-    "write-disk": Verb(
+    "write-disk": GuestAction(
         "Write to a disk: id or name of its device, or node name.",
         Guest.write_disk,
         {"disk": "text", "offset": "size", "size": "size", "data": "bytes"},
         ("disk",),
     ),
-    "read-disk": Verb(
+    "read-disk": GuestAction(
         "Read from a disk, for what that brings about: the data goes nowhere.",
         Guest.read_disk, {"disk": "text", "offset": "size", "size": "size"}, ("disk",),
     ),
-    "print": Verb(
+    "print": GuestAction(
         "Send text out of a serial port, the first or that of a device's id.",
         lambda guest, text, port=None: guest.ports.print(text, port),
         {"text": "bytes", "port": "text"},
         ("text",),
     ),
-    "write-port": Verb(
+    "write-port": GuestAction(
         "Write 1, 2 or 4 bytes to an I/O port.",
         lambda guest, port, value, size=1: guest._vm.io.write(port, size, value),
         {"port": "int", "value": "int", "size": "int"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.clock import SECOND
-from fakeqemu.model.hw.ioport import Chip
+from fakeqemu.model.hw.ioport import IoPortDevice
 
 if TYPE_CHECKING:
     from fakeqemu.model.hw.ioport import IoSpace
@@ -24,7 +24,7 @@ _SLEEP_ENABLE, _SCI_ENABLE = 1 << 13, 1
 _POWER_BUTTON, _TIMER, _WAKE = 1 << 8, 1, 1 << 15
 
 
-class PiixReset(Chip):
+class PiixReset(IoPortDevice):
     """The reset control register of a PIIX3."""
 
     #: the bits that stay
@@ -34,7 +34,7 @@ class PiixReset(Chip):
         super().__init__(io, object)
         self._value = 0
 
-    def claims(self, port: int, size: int) -> bool:
+    def handles(self, port: int, size: int) -> bool:
         """Port 0xcf9, by bytes."""
         return port == 0xCF9 and size == 1
 
@@ -60,12 +60,12 @@ class Ich9Reset(PiixReset):
     kept = 0xA
 
 
-class Port92(Chip):
+class Port92(IoPortDevice):
     """The system control port: A20 and fast reset."""
 
     _value = 0
 
-    def claims(self, port: int, size: int) -> bool:
+    def handles(self, port: int, size: int) -> bool:
         """Port 0x92."""
         return port == 0x92 and size == 1
 
@@ -85,7 +85,7 @@ class Port92(Chip):
             self.vm.lifecycle.reset("guest-reset")
 
 
-class Keyboard(Chip):
+class Keyboard(IoPortDevice):
     """The keyboard controller's own commands; no keys are ever in it."""
 
     _READ_MODE, _WRITE_MODE, _SELF_TEST, _KEYBOARD_TEST = 0x20, 0x60, 0xAA, 0xAB
@@ -95,7 +95,7 @@ class Keyboard(Chip):
         super().__init__(io, object)
         self.reset()
 
-    def claims(self, port: int, size: int) -> bool:
+    def handles(self, port: int, size: int) -> bool:
         """Ports 0x60 and 0x64."""
         return port in (0x60, 0x64) and size == 1
 
@@ -148,7 +148,7 @@ class Keyboard(Chip):
         self.io.irq("ioapic", 1, int(value is not None and self._mode & 1))
 
 
-class PowerManagement(Chip):
+class PowerManagement(IoPortDevice):
     """ACPI's PM1 block and timer, where configuration space says that they are."""
 
     widest = 4
@@ -170,7 +170,7 @@ class PowerManagement(Chip):
         self._status = self._enabled = self._control = 0
         self._command = [0, 0]
 
-    def claims(self, port: int, size: int) -> bool:  # noqa: ARG002
+    def handles(self, port: int, size: int) -> bool:  # noqa: ARG002
         """Event, control and timer registers, and the command port."""
         if port in (0xB2, 0xB3):
             return True

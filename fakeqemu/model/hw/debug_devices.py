@@ -6,16 +6,16 @@ debugcon_ioport_write().
 
 from __future__ import annotations
 
-from fakeqemu.model.hw.ioport import Chip
+from fakeqemu.model.hw.ioport import IoPortDevice
 
 
-class _OnePort(Chip):
+class _OnePort(IoPortDevice):
     """A device whose place is one of its properties."""
 
     property = "iobase"
     length = 1
 
-    def claims(self, port: int, size: int) -> bool:  # noqa: ARG002
+    def handles(self, port: int, size: int) -> bool:  # noqa: ARG002
         """The ports that its property says."""
         base = int(self.object.values[self.property])
         return base <= port < base + self.length

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fakeqemu.model.host_files import find_file
-from fakeqemu.model.hw.ioport import Chip
+from fakeqemu.model.hw.ioport import IoPortDevice
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _system_states(pm: QomObject) -> bytes:
     return bytes([0x80, 0, 0, 1 | has_s3 << 7, s4 | has_s4 << 7, 0x80])
 
 
-class FwCfg(Chip):
+class FwCfg(IoPortDevice):
     """By ports, with DMA."""
 
     widest = 4
@@ -51,7 +51,7 @@ class FwCfg(Chip):
         self._request = 0
         self.reset()
 
-    def claims(self, port: int, size: int) -> bool:
+    def handles(self, port: int, size: int) -> bool:
         """The selector by two bytes, data one by one, the DMA register by any up to four."""
         if _DMA <= port <= _DMA + 8 - size:
             return True

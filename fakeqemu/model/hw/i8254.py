@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.clock import SECOND
-from fakeqemu.model.hw.ioport import Chip
+from fakeqemu.model.hw.ioport import IoPortDevice
 
 if TYPE_CHECKING:
     from fakeqemu.clock import Timer
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PIT_FREQUENCY = 1_193_182
 
 
-class Pit(Chip):
+class Pit(IoPortDevice):
     """The 8254: three counters. Only the first has an interrupt, on line 0."""
 
     def __init__(self, io: IoSpace, object: QomObject) -> None:
@@ -28,7 +28,7 @@ class Pit(Chip):
         self._timer: Timer | None = None
         self.reset()
 
-    def claims(self, port: int, size: int) -> bool:
+    def handles(self, port: int, size: int) -> bool:
         """Ports 0x40 to 0x43."""
         return 0x40 <= port <= 0x43 and size == 1
 

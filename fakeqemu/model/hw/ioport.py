@@ -1,7 +1,7 @@
 """The I/O port space of one machine: who answers at which port.
 
-A chip is a small class that claims ports; which chips there are follows from the objects of the
-machine, board's and user's alike. A port nobody claims reads as all ones and takes writes to no
+A chip is a small class that handles ports; which chips there are follows from the objects of the
+machine, board's and user's alike. A port nobody handles reads as all ones and takes writes to no
 effect, as an empty bus does; that is written to the journal, since a device may be there that is
 not modelled.
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fakeqemu.model.qom.tree import QomObject
 
 
-class Chip:
+class IoPortDevice:
     """One device's ports. A subclass gives the registers it really has."""
 
     #: bytes that one access takes at most; wider ones are split
@@ -32,7 +32,7 @@ class Chip:
         self.vm = io.vm
         self.object = object
 
-    def claims(self, port: int, size: int) -> bool:
+    def handles(self, port: int, size: int) -> bool:
         """Whether an access of `size` bytes at `port` is for this chip."""
         raise NotImplementedError
 
@@ -79,7 +79,7 @@ class IoSpace:
         self.clock = GuestClock(vm)
         #: whether firmware has set up the board since the last reset
         self._firmware = False
-        self._chips: list[Chip] = []
+        self._chips: list[IoPortDevice] = []
         self._known: set[QomObject] = set()
         #: what was there at the last look, and how often that was something new
         self._seen: tuple[object, ...] = ()
@@ -90,12 +90,12 @@ class IoSpace:
         vm.lifecycle.on_state_change.append(self._state_changed)
         self._has_run = not vm.runstate.check("prelaunch", "inmigrate")
 
-    def present(self) -> list[Chip]:
+    def present(self) -> list[IoPortDevice]:
         """The chips, whether or not firmware has run."""
         self._look()
         return self._chips
 
-    def chips(self) -> list[Chip]:
+    def chips(self) -> list[IoPortDevice]:
         """The chips, those of devices plugged since the last look included."""
         self._look()
         if self._has_run and not self._firmware and self.vm.accelerator != "qtest":
@@ -128,7 +128,7 @@ class IoSpace:
         else:
             self.vm.journal.note("unclaimed-port", f"{port:#06x}", access="write", value=value)
 
-    def chip(self, kind: type[Chip]) -> Chip | None:
+    def chip(self, kind: type[IoPortDevice]) -> IoPortDevice | None:
         """The chip of that kind, if there is one."""
         return next((chip for chip in self.chips() if isinstance(chip, kind)), None)
 
@@ -137,8 +137,8 @@ class IoSpace:
         if self.on_irq is not None:
             self.on_irq(device, line, level)
 
-    def _claiming(self, port: int, size: int) -> Chip | None:
-        return next((chip for chip in self.chips() if chip.claims(port, size)), None)
+    def _claiming(self, port: int, size: int) -> IoPortDevice | None:
+        return next((chip for chip in self.chips() if chip.handles(port, size)), None)
 
     def _look(self) -> None:
         # the board is there for good; what users plug comes and goes

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from fakeqemu.clock import SECOND
-from fakeqemu.model.hw.ioport import Chip
+from fakeqemu.model.hw.ioport import IoPortDevice
 
 if TYPE_CHECKING:
     from fakeqemu.model.hw.ioport import IoSpace
@@ -27,7 +27,7 @@ _24_HOURS, _BINARY, _SET = 0x02, 0x04, 0x80
 _BOOT = {"a": 1, "b": 1, "c": 2, "d": 3, "n": 4}
 
 
-class Rtc(Chip):
+class Rtc(IoPortDevice):
     """An MC146818."""
 
     def __init__(self, io: IoSpace, object: QomObject) -> None:
@@ -41,7 +41,7 @@ class Rtc(Chip):
         self._memory[_REG_D] = 0x80
         self._board()
 
-    def claims(self, port: int, size: int) -> bool:
+    def handles(self, port: int, size: int) -> bool:
         """Ports 0x70 and 0x71."""
         return port in (0x70, 0x71) and size == 1
 

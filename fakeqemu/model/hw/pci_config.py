@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fakeqemu.model.hw.ioport import Chip
+from fakeqemu.model.hw.ioport import IoPortDevice
 from fakeqemu.model.qdev.bus import all_buses
 from fakeqemu.model.qdev.realize import devfn_of
 
@@ -25,7 +25,7 @@ _ADDRESS, _DATA = 0xCF8, 0xCFC
 _LAST_BANK, _BANK = 0x57, 8 << 20
 
 
-class PciConfig(Chip):
+class PciConfig(IoPortDevice):
     """The host bridge's access to configuration space."""
 
     widest = 4
@@ -43,7 +43,7 @@ class PciConfig(Chip):
         self._address = 0
         self._written.clear()
 
-    def claims(self, port: int, size: int) -> bool:
+    def handles(self, port: int, size: int) -> bool:
         """The address by four bytes, data by any."""
         if port == _ADDRESS:
             return size == 4

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fakeqemu.model.hw.ioport import Chip
+from fakeqemu.model.hw.ioport import IoPortDevice
 from fakeqemu.model.qdev.realize import DeviceFrontend
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _DATA, _INTERRUPTS, _IDENT, _LINE, _MODEM, _STATUS, _MODEM_STATUS, _SCRATCH = ra
 _DIVISOR_LATCH, _READY, _EMPTY, _LOOP = 0x80, 0x01, 0x60, 0x10
 
 
-class Uart(Chip):
+class Uart(IoPortDevice):
     """One port."""
 
     def __init__(self, io: IoSpace, object: QomObject) -> None:
@@ -36,7 +36,7 @@ class Uart(Chip):
         """Where it leads."""
         return self.vm.chardevs.get(str(self.object.values.get("chardev")))
 
-    def claims(self, port: int, size: int) -> bool:
+    def handles(self, port: int, size: int) -> bool:
         """Eight ports from its property's on."""
         base = int(self.object.values["iobase"])
         return base <= port < base + 8 and size == 1

@@ -15,7 +15,7 @@ from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardev import Chardev
-    from fakeqemu.model.dump.output import Output
+    from fakeqemu.model.dump.output import DumpOutput
     from fakeqemu.model.net.client import NetClient
     from fakeqemu.model.net.net import Net
     from fakeqemu.model.qom.user_creatable import UserObject
@@ -34,7 +34,7 @@ _SECOND = 1_000_000
 Forward = Callable[[bytes], None]
 
 
-class Filter:
+class NetFilter:
     """One filter object at work; this one lets everything pass."""
 
     def __init__(self, net: Net, obj: UserObject) -> None:
@@ -54,7 +54,7 @@ class Filter:
         """The object has gone."""
 
 
-class Dump(Filter):
+class FilterDump(NetFilter):
     """filter-dump: a pcap file."""
 
     def __init__(self, net: Net, obj: UserObject) -> None:
@@ -62,7 +62,7 @@ class Dump(Filter):
         self._limit: int = obj.options.get("maxlen", _MAX_LENGTH)
         path: str = obj.options["file"]
         try:
-            self._output: Output = net.vm.host.create_output(path, 0o644)
+            self._output: DumpOutput = net.vm.host.create_output(path, 0o644)
         except OSError as error:
             text = net.vm.profile.traits.net_dump_text
             raise QapiError(text.format(path, error.strerror)) from None
@@ -89,7 +89,7 @@ class Dump(Filter):
             self._write = lambda data: None  # type: ignore[method-assign]  # noqa: ARG005
 
 
-class Mirror(Filter):
+class FilterMirror(NetFilter):
     """filter-mirror: a copy to a character device."""
 
     def take(self, frame: bytes, forward: Forward) -> bool:  # noqa: ARG002
@@ -112,7 +112,7 @@ class Mirror(Filter):
         return self.net.vm.chardevs.get(self.obj.options.get("outdev", ""))
 
 
-class Redirector(Mirror):
+class Redirector(FilterMirror):
     """filter-redirector: frames to one character device, and others from another."""
 
     def __init__(self, net: Net, obj: UserObject) -> None:
@@ -132,7 +132,7 @@ class Redirector(Mirror):
             self._frames = FrameReader()
 
 
-class Buffer(Filter):
+class Buffer(NetFilter):
     """filter-buffer: keeps frames back and releases them every `interval` microseconds."""
 
     def __init__(self, net: Net, obj: UserObject) -> None:
@@ -177,9 +177,9 @@ class FilterInput:
         """The client has gone."""
 
 
-_KINDS: dict[str, type[Filter]] = {
-    "filter-dump": Dump,
-    "filter-mirror": Mirror,
+_KINDS: dict[str, type[NetFilter]] = {
+    "filter-dump": FilterDump,
+    "filter-mirror": FilterMirror,
     "filter-redirector": Redirector,
     "filter-buffer": Buffer,
 }
@@ -190,11 +190,11 @@ class Filters:
 
     def __init__(self, net: Net) -> None:
         self._net = net
-        self._filters: dict[UserObject, Filter] = {}
+        self._filters: dict[UserObject, NetFilter] = {}
 
-    def add(self, obj: UserObject) -> Filter:
+    def add(self, obj: UserObject) -> NetFilter:
         """A filter object has been made. Raises QapiError."""
-        made = _KINDS.get(obj.type, Filter)(self._net, obj)
+        made = _KINDS.get(obj.type, NetFilter)(self._net, obj)
         self._filters[obj] = made
         obj.on_delete.append(lambda: self._remove(obj))
         return made
@@ -207,7 +207,7 @@ class Filters:
         chain += [f for f in reversed(self._of(peer)) if f.sees("rx")]
         return self._pass(chain, sender, peer, frame)
 
-    def inject(self, origin: Filter, frame: bytes) -> None:
+    def inject(self, origin: NetFilter, frame: bytes) -> None:
         """Send a frame on as if `origin` had seen it."""
         netdev = self._net.backends.get(str(origin.obj.options.get("netdev")))
         if netdev is None or netdev.peer is None:
@@ -224,12 +224,12 @@ class Filters:
                 netdev.enqueue(peer, frame, None)
 
     def _pass(
-        self, chain: list[Filter], sender: NetClient, peer: NetClient, frame: bytes
+        self, chain: list[NetFilter], sender: NetClient, peer: NetClient, frame: bytes
     ) -> bool:
         for place, each in enumerate(chain):
             rest = chain[place + 1 :]
 
-            def forward(frame: bytes, rest: list[Filter] = rest) -> None:
+            def forward(frame: bytes, rest: list[NetFilter] = rest) -> None:
                 if sender.peer is peer and not self._pass(rest, sender, peer, frame):
                     peer.enqueue(sender, frame, None)
 
@@ -237,7 +237,7 @@ class Filters:
                 return True
         return False
 
-    def _of(self, client: NetClient) -> list[Filter]:
+    def _of(self, client: NetClient) -> list[NetFilter]:
         if client.type == "nic":
             return []
         objects = self._net.vm.objects.filters_of(client.name)

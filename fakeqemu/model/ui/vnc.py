@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.formats import rfb
 from fakeqemu.formats.image import Picture
 from fakeqemu.model.guarded_stream import GuardedStream
-from fakeqemu.model.host import Listener, Stream
+from fakeqemu.model.host import NetListener, Stream
 from fakeqemu.model.ui import vnc_address as vncaddress
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
@@ -91,7 +91,7 @@ class VncDisplay:
         #: seconds since 1970 after which the password is no good; None: never
         self.expires: int | None = None
         self.clients: list[VncClient] = []
-        self._listeners: list[Listener] = []
+        self._listeners: list[NetListener] = []
         self._console: Console | None = None
         self._sharing = "allow-exclusive"
         self._limit = _CONNECTIONS

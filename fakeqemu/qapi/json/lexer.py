@@ -20,7 +20,7 @@ from enum import Enum, auto
 MAX_TOKEN_SIZE = 64 << 20
 
 
-class Kind(Enum):
+class TokenType(Enum):
     """What a token is."""
 
     OPEN_OBJECT = auto()
@@ -43,7 +43,7 @@ class Kind(Enum):
 class Token:
     """One token as it was written."""
 
-    kind: Kind
+    kind: TokenType
     #: its bytes, quotes included
     text: bytes
     #: line it starts on, from 1, counting LF since the lexer was made
@@ -52,7 +52,7 @@ class Token:
     column: int
 
 
-class State(Enum):
+class LexerState(Enum):
     """Where in a token the lexer is."""
 
     START = auto()
@@ -77,68 +77,72 @@ _LOWER = b"abcdefghijklmnopqrstuvwxyz"
 _IN_STRING = bytes(range(0x20, 0xFE))
 
 #: state -> (bytes, next state or the token they complete) in order, later ones win
-_RULES: dict[State, list[tuple[bytes, State | Kind]]] = {
-    State.START: [
-        (b" \t\r\n", State.START),
-        (b'"', State.DOUBLE),
-        (b"'", State.SINGLE),
-        (b"-", State.SIGN),
-        (b"0", State.ZERO),
-        (b"123456789", State.DIGITS),
-        (_LOWER, State.WORD),
-        (b"{", Kind.OPEN_OBJECT),
-        (b"}", Kind.CLOSE_OBJECT),
-        (b"[", Kind.OPEN_ARRAY),
-        (b"]", Kind.CLOSE_ARRAY),
-        (b":", Kind.COLON),
-        (b",", Kind.COMMA),
+_RULES: dict[LexerState, list[tuple[bytes, LexerState | TokenType]]] = {
+    LexerState.START: [
+        (b" \t\r\n", LexerState.START),
+        (b'"', LexerState.DOUBLE),
+        (b"'", LexerState.SINGLE),
+        (b"-", LexerState.SIGN),
+        (b"0", LexerState.ZERO),
+        (b"123456789", LexerState.DIGITS),
+        (_LOWER, LexerState.WORD),
+        (b"{", TokenType.OPEN_OBJECT),
+        (b"}", TokenType.CLOSE_OBJECT),
+        (b"[", TokenType.OPEN_ARRAY),
+        (b"]", TokenType.CLOSE_ARRAY),
+        (b":", TokenType.COLON),
+        (b",", TokenType.COMMA),
     ],
-    State.DOUBLE: [
-        (_IN_STRING, State.DOUBLE),
-        (b"\\", State.DOUBLE_ESCAPE),
-        (b'"', Kind.STRING),
+    LexerState.DOUBLE: [
+        (_IN_STRING, LexerState.DOUBLE),
+        (b"\\", LexerState.DOUBLE_ESCAPE),
+        (b'"', TokenType.STRING),
     ],
-    State.DOUBLE_ESCAPE: [(_IN_STRING, State.DOUBLE)],
-    State.SINGLE: [
-        (_IN_STRING, State.SINGLE),
-        (b"\\", State.SINGLE_ESCAPE),
-        (b"'", Kind.STRING),
+    LexerState.DOUBLE_ESCAPE: [(_IN_STRING, LexerState.DOUBLE)],
+    LexerState.SINGLE: [
+        (_IN_STRING, LexerState.SINGLE),
+        (b"\\", LexerState.SINGLE_ESCAPE),
+        (b"'", TokenType.STRING),
     ],
-    State.SINGLE_ESCAPE: [(_IN_STRING, State.SINGLE)],
-    State.SIGN: [(b"0", State.ZERO), (b"123456789", State.DIGITS)],
-    State.ZERO: [(_DIGIT, Kind.BAD), (b".", State.POINT)],
-    State.DIGITS: [(_DIGIT, State.DIGITS), (b".", State.POINT), (b"eE", State.EXPONENT)],
-    State.POINT: [(_DIGIT, State.FRACTION)],
-    State.FRACTION: [(_DIGIT, State.FRACTION), (b"eE", State.EXPONENT)],
-    State.EXPONENT: [(b"+-", State.EXPONENT_SIGN), (_DIGIT, State.EXPONENT_DIGITS)],
-    State.EXPONENT_SIGN: [(_DIGIT, State.EXPONENT_DIGITS)],
-    State.EXPONENT_DIGITS: [(_DIGIT, State.EXPONENT_DIGITS)],
-    State.WORD: [(_LOWER, State.WORD)],
+    LexerState.SINGLE_ESCAPE: [(_IN_STRING, LexerState.SINGLE)],
+    LexerState.SIGN: [(b"0", LexerState.ZERO), (b"123456789", LexerState.DIGITS)],
+    LexerState.ZERO: [(_DIGIT, TokenType.BAD), (b".", LexerState.POINT)],
+    LexerState.DIGITS: [
+        (_DIGIT, LexerState.DIGITS),
+        (b".", LexerState.POINT),
+        (b"eE", LexerState.EXPONENT),
+    ],
+    LexerState.POINT: [(_DIGIT, LexerState.FRACTION)],
+    LexerState.FRACTION: [(_DIGIT, LexerState.FRACTION), (b"eE", LexerState.EXPONENT)],
+    LexerState.EXPONENT: [(b"+-", LexerState.EXPONENT_SIGN), (_DIGIT, LexerState.EXPONENT_DIGITS)],
+    LexerState.EXPONENT_SIGN: [(_DIGIT, LexerState.EXPONENT_DIGITS)],
+    LexerState.EXPONENT_DIGITS: [(_DIGIT, LexerState.EXPONENT_DIGITS)],
+    LexerState.WORD: [(_LOWER, LexerState.WORD)],
 }
 
 #: states that any other byte ends: the token is complete, the byte belongs to the next
-_ENDS: dict[State, Kind] = {
-    State.ZERO: Kind.INTEGER,
-    State.DIGITS: Kind.INTEGER,
-    State.FRACTION: Kind.FLOAT,
-    State.EXPONENT_DIGITS: Kind.FLOAT,
-    State.WORD: Kind.WORD,
+_ENDS: dict[LexerState, TokenType] = {
+    LexerState.ZERO: TokenType.INTEGER,
+    LexerState.DIGITS: TokenType.INTEGER,
+    LexerState.FRACTION: TokenType.FLOAT,
+    LexerState.EXPONENT_DIGITS: TokenType.FLOAT,
+    LexerState.WORD: TokenType.WORD,
 }
 
-_TABLE: dict[State, list[State | Kind | None]] = {}
+_TABLE: dict[LexerState, list[LexerState | TokenType | None]] = {}
 for _state, _rules in _RULES.items():
-    _row: list[State | Kind | None] = [None if _state in _ENDS else Kind.BAD] * 256
+    _row: list[LexerState | TokenType | None] = [None if _state in _ENDS else TokenType.BAD] * 256
     for _bytes, _next in _rules:
         for _byte in _bytes:
             _row[_byte] = _next
     _TABLE[_state] = _row
 
 #: long stretches that leave the state as it is, taken in one step
-_RUNS: dict[State, re.Pattern[bytes]] = {
-    State.START: re.compile(rb"[ \t\r\n]+"),
-    State.RECOVERY: re.compile(rb"[^\x00-\x08\x0a-\x1f\[\]{}:,\xfe\xff]+"),
-    State.DOUBLE: re.compile(rb'[^"\\\x00-\x1f\xfe\xff]+'),
-    State.SINGLE: re.compile(rb"[^'\\\x00-\x1f\xfe\xff]+"),
+_RUNS: dict[LexerState, re.Pattern[bytes]] = {
+    LexerState.START: re.compile(rb"[ \t\r\n]+"),
+    LexerState.RECOVERY: re.compile(rb"[^\x00-\x08\x0a-\x1f\[\]{}:,\xfe\xff]+"),
+    LexerState.DOUBLE: re.compile(rb'[^"\\\x00-\x1f\xfe\xff]+'),
+    LexerState.SINGLE: re.compile(rb"[^'\\\x00-\x1f\xfe\xff]+"),
 }
 
 
@@ -148,7 +152,7 @@ class Lexer:
     def __init__(self) -> None:
         self._data = b""
         self._at = 0
-        self._state = State.START
+        self._state = LexerState.START
         self._text = bytearray()
         self._line = 1
         #: position in the whole input of the byte before the first column, minus `_offset`
@@ -180,10 +184,10 @@ class Lexer:
             if run is not None and (match := run.match(data, self._at)) is not None:
                 self._run(state, match)
                 if len(self._text) > MAX_TOKEN_SIZE:
-                    return self._emit(Kind.TOO_LONG)
+                    return self._emit(TokenType.TOO_LONG)
                 continue
-            if state is State.RECOVERY:
-                self._state = State.START
+            if state is LexerState.RECOVERY:
+                self._state = LexerState.START
                 self._again = True
                 continue
             if (token := self._step(state, data[self._at])) is not None:
@@ -193,11 +197,11 @@ class Lexer:
     def finish(self) -> Token | None:
         """The input is over: the token under way, complete or bad, if there is one."""
         state = self._state
-        if state in (State.START, State.RECOVERY):
-            self._state = State.START
+        if state in (LexerState.START, LexerState.RECOVERY):
+            self._state = LexerState.START
             return None
-        token = self._emit(_ENDS.get(state, Kind.BAD))
-        self._state = State.START
+        token = self._emit(_ENDS.get(state, TokenType.BAD))
+        self._state = LexerState.START
         return token
 
     @property
@@ -205,22 +209,22 @@ class Lexer:
         """Line and column of the byte that comes next."""
         return self._line, self._offset + self._at - self._line_start + 1
 
-    def _run(self, state: State, match: re.Match[bytes]) -> None:
+    def _run(self, state: LexerState, match: re.Match[bytes]) -> None:
         begin, end = match.span()
-        if state is State.START:
+        if state is LexerState.START:
             self._again = False
             self._count_lines(begin, end)
-        elif state is not State.RECOVERY:
+        elif state is not LexerState.RECOVERY:
             self._text += match.group()
         self._at = end
 
-    def _step(self, state: State, byte: int) -> Token | None:
+    def _step(self, state: LexerState, byte: int) -> Token | None:
         following = _TABLE[state][byte]
         if following is None:
             token = self._emit(_ENDS[state])
             self._again = True
             return token
-        if state is State.START:
+        if state is LexerState.START:
             line, column = self.position
             self._start = (line, column + 1 if self._again else column)
         self._text.append(byte)
@@ -228,15 +232,15 @@ class Lexer:
         if byte == 0x0A:
             self._count_lines(self._at - 1, self._at)
         self._again = False
-        if isinstance(following, State):
+        if isinstance(following, LexerState):
             self._state = following
             return None
         return self._emit(following)
 
-    def _emit(self, kind: Kind) -> Token:
+    def _emit(self, kind: TokenType) -> Token:
         token = Token(kind, bytes(self._text), *self._start)
         self._text.clear()
-        self._state = State.RECOVERY if kind is Kind.BAD else State.START
+        self._state = LexerState.RECOVERY if kind is TokenType.BAD else LexerState.START
         return token
 
     def _count_lines(self, begin: int, end: int) -> None:

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.qapi.json import utf8
-from fakeqemu.qapi.json.lexer import Kind, Token
+from fakeqemu.qapi.json.lexer import Token, TokenType
 
 if TYPE_CHECKING:
     from fakeqemu.traits import Traits
@@ -29,7 +29,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Dialect:
     """What one flavour of the parser says and how strict it is about keys."""
 
     #: no string where a key has to be
@@ -47,12 +47,12 @@ class Words:
     limit: int | None
 
     @staticmethod
-    def of(traits: Traits) -> Words:
+    def of(traits: Traits) -> Dialect:
         """The flavour a version has."""
         return _NEWER if traits.json_positions else _OLDER
 
 
-_NEWER = Words(
+_NEWER = Dialect(
     key="expecting key",
     colon="expecting ':'",
     in_object="expected ',' or '}'",
@@ -61,7 +61,7 @@ _NEWER = Words(
     key_is_value=False,
     limit=None,
 )
-_OLDER = Words(
+_OLDER = Dialect(
     key="key is not a string in object",
     colon="missing : in object pair",
     in_object="expected separator in dict",
@@ -100,7 +100,7 @@ _PLAIN = re.compile(rb"[^\\]+")
 class Builder:
     """One message under way."""
 
-    def __init__(self, words: Words) -> None:
+    def __init__(self, words: Dialect) -> None:
         self._words = words
         self._expect = _Expect.VALUE
         #: containers that are open, the innermost last, each with the key it waits to fill
@@ -124,38 +124,38 @@ class Builder:
         kind = token.kind
         expect = self._expect
         if expect is _Expect.COLON:
-            if kind is not Kind.COLON:
+            if kind is not TokenType.COLON:
                 raise _MistakeError(self._words.colon)
             self._expect = _Expect.VALUE
         elif expect is _Expect.COMMA_OR_END:
             self._comma_or_end(kind)
         elif expect in (_Expect.KEY, _Expect.KEY_OR_END):
-            if expect is _Expect.KEY_OR_END and kind is Kind.CLOSE_OBJECT:
+            if expect is _Expect.KEY_OR_END and kind is TokenType.CLOSE_OBJECT:
                 self._close()
             else:
                 self._key(token)
-        elif expect is _Expect.VALUE_OR_END and kind is Kind.CLOSE_ARRAY:
+        elif expect is _Expect.VALUE_OR_END and kind is TokenType.CLOSE_ARRAY:
             self._close()
         else:
             self._value(token)
 
-    def _comma_or_end(self, kind: Kind) -> None:
+    def _comma_or_end(self, kind: TokenType) -> None:
         in_object = isinstance(self._open[-1], dict)
-        if kind is (Kind.CLOSE_OBJECT if in_object else Kind.CLOSE_ARRAY):
+        if kind is (TokenType.CLOSE_OBJECT if in_object else TokenType.CLOSE_ARRAY):
             self._close()
-        elif kind is not Kind.COMMA:
+        elif kind is not TokenType.COMMA:
             raise _MistakeError(self._words.in_object if in_object else self._words.in_array)
         else:
             self._expect = _Expect.KEY if in_object else _Expect.VALUE
 
     def _key(self, token: Token) -> None:
-        if token.kind is Kind.STRING:
+        if token.kind is TokenType.STRING:
             self._keys[-1] = _string(token.text)
             self._expect = _Expect.COLON
             return
         if not self._words.key_is_value:
             raise _MistakeError(self._words.key)
-        if token.kind in (Kind.OPEN_OBJECT, Kind.OPEN_ARRAY):
+        if token.kind in (TokenType.OPEN_OBJECT, TokenType.OPEN_ARRAY):
             self._as_key.append(len(self._open))
             self._value(token)
             return
@@ -163,9 +163,9 @@ class Builder:
         raise _MistakeError(self._words.key)
 
     def _value(self, token: Token) -> None:
-        if token.kind is Kind.OPEN_OBJECT:
+        if token.kind is TokenType.OPEN_OBJECT:
             self._push({}, _Expect.KEY_OR_END)
-        elif token.kind is Kind.OPEN_ARRAY:
+        elif token.kind is TokenType.OPEN_ARRAY:
             self._push([], _Expect.VALUE_OR_END)
         else:
             self._put(_literal(token))
@@ -201,13 +201,13 @@ class Builder:
 
 
 def _literal(token: Token) -> Any:
-    if token.kind is Kind.STRING:
+    if token.kind is TokenType.STRING:
         return _string(token.text)
-    if token.kind is Kind.INTEGER:
+    if token.kind is TokenType.INTEGER:
         return _integer(token.text)
-    if token.kind is Kind.FLOAT:
+    if token.kind is TokenType.FLOAT:
         return float(token.text)
-    if token.kind is Kind.WORD:
+    if token.kind is TokenType.WORD:
         if token.text in _WORDS:
             return _WORDS[token.text]
         raise _MistakeError(f"invalid keyword '{token.text.decode()}'")

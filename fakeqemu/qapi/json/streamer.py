@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.json.lexer import MAX_TOKEN_SIZE, Kind, Lexer, Token
-from fakeqemu.qapi.json.parser import Builder, Failure, Words
+from fakeqemu.qapi.json.lexer import MAX_TOKEN_SIZE, Lexer, Token, TokenType
+from fakeqemu.qapi.json.parser import Builder, Dialect, Failure
 from fakeqemu.qapi.json.utf8 import decode_lossy
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 MAX_TOKEN_COUNT = 2 << 20
 MAX_NESTING = 1024
 
-_BRACES = {Kind.OPEN_OBJECT: 1, Kind.CLOSE_OBJECT: -1}
-_BRACKETS = {Kind.OPEN_ARRAY: 1, Kind.CLOSE_ARRAY: -1}
+_BRACES = {TokenType.OPEN_OBJECT: 1, TokenType.CLOSE_OBJECT: -1}
+_BRACKETS = {TokenType.OPEN_ARRAY: 1, TokenType.CLOSE_ARRAY: -1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class JsonStream:
 
     def __init__(self, traits: Traits) -> None:
         self._positions = traits.json_positions
-        self._words = Words.of(traits)
+        self._words = Dialect.of(traits)
         self._lexer = Lexer()
         self._braces = 0
         self._brackets = 0
@@ -116,7 +116,7 @@ class JsonStream:
         self._builder = Builder(self._words)
 
     def _token(self, token: Token) -> Message | None:
-        if token.kind is Kind.BAD:
+        if token.kind is TokenType.BAD:
             return self._bad(token)
         self._braces += _BRACES.get(token.kind, 0)
         self._brackets += _BRACKETS.get(token.kind, 0)
@@ -156,7 +156,7 @@ class JsonStream:
         return self._failure(Failure(stray, token.line, token.column))
 
     def _limit(self, token: Token) -> str | None:
-        if token.kind is Kind.TOO_LONG or self._size + len(token.text) + 1 > MAX_TOKEN_SIZE:
+        if token.kind is TokenType.TOO_LONG or self._size + len(token.text) + 1 > MAX_TOKEN_SIZE:
             return "JSON token size limit exceeded"
         if self._count + 1 > MAX_TOKEN_COUNT:
             return "JSON token count limit exceeded"

@@ -23,7 +23,7 @@ _QUIET_ROUNDS = 2
 _MOST_ROUNDS = 10_000
 
 
-class Member(Protocol):
+class GroupMember(Protocol):
     """A machine, as the clock sees it (`runners.base.Runner`)."""
 
     @property
@@ -39,19 +39,19 @@ class GroupClock:
 
     def __init__(self) -> None:
         self._now = 0
-        self._members: list[Member] = []
+        self._members: list[GroupMember] = []
 
     def now(self) -> int:
         """Nanoseconds since the clock was made."""
         return self._now
 
-    async def join(self, member: Member) -> None:
+    async def join(self, member: GroupMember) -> None:
         """A machine has started; its clock comes up to the group's."""
         if self._now:
             await member.ask("catch-up", to=self._now)
         self._members.append(member)
 
-    def leave(self, member: Member) -> None:
+    def leave(self, member: GroupMember) -> None:
         """A machine is stopped."""
         if member in self._members:
             self._members.remove(member)
@@ -87,10 +87,10 @@ class GroupClock:
     # -- inside ------------------------------------------------------------------------------
 
     @property
-    def _alive(self) -> list[Member]:
+    def _alive(self) -> list[GroupMember]:
         return [member for member in self._members if member.exit_code is None]
 
-    async def _ask(self, member: Member, verb: str, /, **parameters: Any) -> Any:
+    async def _ask(self, member: GroupMember, verb: str, /, **parameters: Any) -> Any:
         try:
             return await member.ask(verb, **parameters)
         except (ConnectionError, RuntimeError):

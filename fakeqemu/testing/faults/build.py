@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.testing.faults.model import FAULTS, PLACES, POINTS, Exit, Fault
+from fakeqemu.testing.faults.model import FAULTS, PLACES, POINTS, ExitFault, Fault
 from fakeqemu.testing.names import check_name
 from fakeqemu.testing.scenarios.catalog import SCENARIOS
 
@@ -104,7 +104,7 @@ def _check(fault: Fault, profile: Profile) -> None:
         raise ValueError(f"fault {fault.name!r} does not apply to a migration channel")
     if getattr(fault, "size", 1) < 1:
         raise ValueError(f"size of fault {fault.name!r} must be at least 1")
-    if isinstance(fault, Exit) and fault.signal is not None:
+    if isinstance(fault, ExitFault) and fault.signal is not None:
         _check_signal(fault.signal)
 
 

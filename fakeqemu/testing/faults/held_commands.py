@@ -13,7 +13,7 @@ from fakeqemu.qapi.errors import AbortError, QapiError
 from fakeqemu.testing.faults.model import Delay, Fault
 
 if TYPE_CHECKING:
-    from fakeqemu.journal import Entry
+    from fakeqemu.journal import JournalEntry
     from fakeqemu.model.machine import Machine
 
 #: whether a command may go on; asked again after each change of the machine
@@ -102,7 +102,7 @@ class HeldCommands:
         """The fault is gone."""
         self._free([each for each in self._held if each[0] is active])
 
-    def noted(self, entry: Entry) -> None:
+    def noted(self, entry: JournalEntry) -> None:
         """The machine has changed, if it is that: what waits for it goes on."""
         if entry.kind not in ("migration", "runstate"):
             return

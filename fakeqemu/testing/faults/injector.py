@@ -23,7 +23,7 @@ from fakeqemu.testing.faults.held_commands import Active, HeldCommands
 from fakeqemu.testing.faults.model import (
     Delay,
     Error,
-    Exit,
+    ExitFault,
     Fault,
     Ignore,
     IgnoreSigterm,
@@ -39,10 +39,10 @@ from fakeqemu.testing.faults.process import (
     remove_sockets,
 )
 from fakeqemu.testing.faults.stream import FaultyStream
-from fakeqemu.testing.faults.wire import Output, Plan, applies, change, parse_line
+from fakeqemu.testing.faults.wire import Plan, SessionOutput, applies, change, parse_line
 
 if TYPE_CHECKING:
-    from fakeqemu.journal import Entry
+    from fakeqemu.journal import JournalEntry
     from fakeqemu.model.chardev.chardev import Chardev
     from fakeqemu.model.host import Stream
     from fakeqemu.model.machine import Machine
@@ -62,7 +62,7 @@ class Faults:
         self.process = StoppedProcess(vm.host, self._journal, self._resumed)
         self._active: list[Active] = []
         self._added = 0
-        self._outputs: WeakKeyDictionary[QmpSession, Output] = WeakKeyDictionary()
+        self._outputs: WeakKeyDictionary[QmpSession, SessionOutput] = WeakKeyDictionary()
         self._streams: list[FaultyStream] = []
         self._held = HeldCommands(vm, self.soon)
         #: what happens once the handle's client is there
@@ -101,7 +101,7 @@ class Faults:
             case StopProcess(command=None):
                 active.hits += 1
                 self._when_served(lambda: self.stop_process(fault.seconds))
-            case Exit(at="now", command=None):
+            case ExitFault(at="now", command=None):
                 active.hits += 1
                 self.soon(lambda: self.exit(fault))
             case RemoveSocket():
@@ -161,7 +161,7 @@ class Faults:
                 self._journal("drop-connection", connection=chardev.id)
                 self.soon(chardev.disconnect)
 
-    def exit(self, exit: Exit) -> None:
+    def exit(self, exit: ExitFault) -> None:
         """End the process as the fault says."""
         self._journal("exit")
         self.vm.exit(exit_status(exit))
@@ -228,7 +228,7 @@ class Faults:
         def wanted(fault: Fault) -> bool:
             if fault.channel or fault.greeting or fault.event is not None:
                 return False
-            if isinstance(fault, StopProcess | Exit) and fault.command is None:
+            if isinstance(fault, StopProcess | ExitFault) and fault.command is None:
                 return False
             return fault.command in (None, name) and fault.connection in (None, connection)
 
@@ -253,7 +253,7 @@ class Faults:
                     return self._held.delay(active, fault, proceed)
                 case StopProcess(seconds=seconds):
                     self.stop_process(seconds)
-                case Exit():
+                case ExitFault():
                     self.exit(fault)
                     return Deferred()
         return proceed()
@@ -321,7 +321,7 @@ class Faults:
     def _send(self, monitor: QmpMonitor, session: QmpSession, line: bytes) -> None:
         out = self._outputs.get(session)
         if out is None:
-            out = Output(monitor.chardev, self._loop, self.vm.call_later, self.exit)
+            out = SessionOutput(monitor.chardev, self._loop, self.vm.call_later, self.exit)
             self._outputs[session] = out
         if out.ended:
             return
@@ -351,13 +351,13 @@ class Faults:
         else:
             self._loop.call_later(fault.gap, monitor.hold, False)
 
-    def _noted(self, entry: Entry) -> None:
+    def _noted(self, entry: JournalEntry) -> None:
         self._held.noted(entry)
         if (entry.kind, entry.name) != ("migration", "active"):
             return
         for active in tuple(self._active):
             fault = active.fault
-            if isinstance(fault, Exit) and fault.at == "mid-migration" and active.strikes():
+            if isinstance(fault, ExitFault) and fault.at == "mid-migration" and active.strikes():
                 self._struck(active, at=fault.at)
                 self.soon(partial(self.exit, fault))
 
@@ -366,7 +366,7 @@ class Faults:
             return
         for active in tuple(self._active):
             fault = active.fault
-            if isinstance(fault, Exit) and fault.at == "before-socket" and active.strikes():
+            if isinstance(fault, ExitFault) and fault.at == "before-socket" and active.strikes():
                 self._struck(active, at=fault.at)
                 raise StartupError(fault.text, code=exit_status(fault))
 

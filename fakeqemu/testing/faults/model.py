@@ -245,7 +245,7 @@ POINTS = ("now", "before-socket", "after-greeting", "mid-migration")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exit(Fault):
+class ExitFault(Fault):
     """The process ends: at a point of its life, or when `command` comes."""
 
     name = "exit"
@@ -281,6 +281,6 @@ FAULTS: Mapping[str, type[Fault]] = {
     for kind in (
         Delay, NeverAnswer, Error, Ignore, Drop, Split, Coalesce, Reorder, WrongId, MissingId,
         DuplicateEvent, LostEvent, StaleEvent, JunkBytes, PartialUtf8, SlowReading, StopProcess,
-        Exit, IgnoreSigterm, RemoveSocket,
+        ExitFault, IgnoreSigterm, RemoveSocket,
     )
 }  # fmt: skip

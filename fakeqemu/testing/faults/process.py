@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fakeqemu.io.host import LoopHost
-from fakeqemu.testing.faults.model import Exit
+from fakeqemu.testing.faults.model import ExitFault
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardev import Chardev
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fakeqemu.qmp.session import QmpSession
 
 
-def exit_status(exit: Exit) -> int:
+def exit_status(exit: ExitFault) -> int:
     """What the process leaves with: below zero, a signal."""
     if exit.signal is None:
         return exit.code

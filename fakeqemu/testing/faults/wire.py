@@ -21,7 +21,7 @@ from fakeqemu.testing.faults.model import (
     Delay,
     Drop,
     DuplicateEvent,
-    Exit,
+    ExitFault,
     Fault,
     JunkBytes,
     LostEvent,
@@ -57,7 +57,7 @@ class Plan:
     hold: Coalesce | Reorder | None = None
     drop: str | None = None
     #: the machine ends when this has gone out
-    exit: Exit | None = None
+    exit: ExitFault | None = None
 
     @property
     def kind(self) -> str:
@@ -78,7 +78,7 @@ def applies(fault: Fault, plan: Plan, subject: str | None, negotiated: bool) -> 
     """Whether the fault's scope takes in this line."""
     kind = plan.kind
     match fault:
-        case Exit():
+        case ExitFault():
             return fault.at == "after-greeting" and kind == "greeting"
         case StaleEvent(before="greeting"):
             return kind == "greeting"
@@ -131,7 +131,7 @@ def change(fault: Fault, plan: Plan, random: Random, vm: Machine, last_id: Any) 
             _insert(plan, junk, fault.place)
         case PartialUtf8():
             _insert(plan, _CUT_CHARACTER, "middle")
-        case Exit():
+        case ExitFault():
             plan.exit = fault
 
 
@@ -153,14 +153,14 @@ def _insert(plan: Plan, junk: bytes, place: str) -> None:
 
 
 @dataclass(slots=True)
-class Output:
+class SessionOutput:
     """The way from one session to its client."""
 
     chardev: Chardev
     loop: Loop
     call_later: Any
     #: ends the machine
-    leave: Callable[[Exit], None]
+    leave: Callable[[ExitFault], None]
     #: the connection is to end: nothing more is sent
     ended: bool = False
     #: the id of the last reply

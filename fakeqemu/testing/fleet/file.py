@@ -54,7 +54,7 @@ _STAGE = ("when", "of", "machines", "pick", "then", "skip", "times")
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class FleetMember:
     """One machine of a fleet."""
 
     name: str
@@ -73,7 +73,7 @@ class FleetFile:
     """What a file says."""
 
     path: str
-    members: tuple[Member, ...]
+    members: tuple[FleetMember, ...]
     #: where the sockets are made; None: a temporary directory
     directory: str | None = None
     #: unix:PATH
@@ -121,7 +121,7 @@ def parse_fleet(data: Mapping[str, Any], path: str) -> FleetFile:
             raise ScenarioError(f"{path}: {place}: machines must be a pattern such as 'vm-*'")
         said = {key: value for key, value in table.items() if key != "machines"}
         rules.append((place, pattern, parse(said, f"{path}: {place}")))
-    members: list[Member] = []
+    members: list[FleetMember] = []
     for number, table in enumerate(tables(data, "machines", path), 1):
         members += _group(table, data, rules, path, f"machines[{number}]")
     names = [member.name for member in members]
@@ -148,7 +148,7 @@ def parse_fleet(data: Mapping[str, Any], path: str) -> FleetFile:
 
 
 def _fleet_stage(
-    table: Mapping[str, Any], names: list[str], members: list[Member], path: str, place: str
+    table: Mapping[str, Any], names: list[str], members: list[FleetMember], path: str, place: str
 ) -> FleetStage:
     _check_keys(table, _STAGE, path, place)
     pick = table.get("pick")
@@ -172,7 +172,7 @@ def _group(
     rules: list[tuple[str, str, ScenarioFile]],
     path: str,
     place: str,
-) -> list[Member]:
+) -> list[FleetMember]:
     _check_keys(table, _GROUP, path, place)
     pattern, count = table.get("name", "vm-{}"), table.get("count", 1)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
@@ -209,7 +209,7 @@ def _group(
         for rule in mine:
             rule.check(loaded)
         options = (*shared, *told.options)
-        members.append(Member(name, profile, options, (told, *mine)))
+        members.append(FleetMember(name, profile, options, (told, *mine)))
     return members
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.clock import VirtualClock
 from fakeqemu.io.loop import Loop
 from fakeqemu.testing.control.server import ControlServer, control_path
-from fakeqemu.testing.fleet.file import FleetFile, Member
+from fakeqemu.testing.fleet.file import FleetFile, FleetMember
 from fakeqemu.testing.fleet.stages import FleetStages, picked
 from fakeqemu.testing.machine.fake import FakeQemu
 from fakeqemu.testing.names import check_name
@@ -80,7 +80,7 @@ class Fleet:
     @staticmethod
     def of(count: int, *options: str, profile: str = "next", **settings: Any) -> Fleet:
         """So many like machines, "vm-0" and on."""
-        members = tuple(Member(f"vm-{number}", profile, options) for number in range(count))
+        members = tuple(FleetMember(f"vm-{number}", profile, options) for number in range(count))
         return Fleet(FleetFile("fleet", members), **settings)
 
     # -- life --------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from fakeqemu.testing.scenarios.stages import TRIGGERS, Stage, carry_out
 from fakeqemu.testing.verbs.controller import MachineController
 
 if TYPE_CHECKING:
-    from fakeqemu.journal import Entry
+    from fakeqemu.journal import JournalEntry
     from fakeqemu.testing.machine.fake import FakeQemu
 
 #: calls when the machine has done what it is at
@@ -92,7 +92,7 @@ class FleetStages:
             soon = MachineController(machine.vm).faults.soon
             machine.journal.listen(lambda entry: self._noted(entry, mine, soon))
 
-    def _noted(self, entry: Entry, mine: list[int], soon: Soon) -> None:
+    def _noted(self, entry: JournalEntry, mine: list[int], soon: Soon) -> None:
         for index in mine:
             stage = self._stages[index].stage
             (trigger, value), = stage.when.items()

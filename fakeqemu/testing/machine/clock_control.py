@@ -10,7 +10,7 @@ from fakeqemu.testing.clock.group_clock import GroupClock
 from fakeqemu.testing.machine.waiting import EventWaiter
 
 if TYPE_CHECKING:
-    from fakeqemu.journal import Entry
+    from fakeqemu.journal import JournalEntry
     from fakeqemu.testing.runners.base import Runner
 
 
@@ -67,8 +67,8 @@ class ClockControl:
         return count
 
     async def run_until(
-        self, found: Callable[[], Entry | None], what: str, limit: int
-    ) -> Entry:
+        self, found: Callable[[], JournalEntry | None], what: str, limit: int
+    ) -> JournalEntry:
         """Jump until `found` finds something. Raises TimeoutError."""
         for _ in range(limit):
             if (entry := found()) is not None:

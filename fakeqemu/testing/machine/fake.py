@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND, Clock
-from fakeqemu.journal import Entry, Journal
+from fakeqemu.journal import Journal, JournalEntry
 from fakeqemu.model.events import Event
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
@@ -277,7 +277,7 @@ class FakeQemu:
         return self._running().stderr
 
     @property
-    def boot_log(self) -> list[Entry]:
+    def boot_log(self) -> list[JournalEntry]:
         """The steps of the start, in order, each with what it read."""
         return self.journal.of("boot")
 
@@ -348,7 +348,7 @@ class FakeQemu:
             lambda: find_event(self.events, name, data), f"event {name} {data or ''} never came"
         )
 
-    async def wait_for(self, kind: str, name: str | None = None, **data: Any) -> Entry:
+    async def wait_for(self, kind: str, name: str | None = None, **data: Any) -> JournalEntry:
         """The first entry of the journal of this kind, name and data: `wait_for("command")`."""
         return await self._waiter.until(
             lambda: find_entry(self.journal, kind, name, data),
@@ -401,7 +401,7 @@ class FakeQemu:
 
     async def run_until(
         self, kind: str, name: str | None = None, *, limit: int = 100_000, **data: Any
-    ) -> Entry:
+    ) -> JournalEntry:
         """Jump until the journal has such an entry (see `wait_for`). Raises TimeoutError."""
         return await self._time.run_until(
             lambda: find_entry(self.journal, kind, name, data),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fakeqemu.journal import Entry, Journal
+from fakeqemu.journal import Journal, JournalEntry
 from fakeqemu.model.events import Event
 from fakeqemu.model.guest.guest import VERBS
 from fakeqemu.testing.names import UnknownNameError
@@ -176,7 +176,7 @@ class SyncMethods:
         return self._handle.stderr
 
     @property
-    def boot_log(self) -> list[Entry]:
+    def boot_log(self) -> list[JournalEntry]:
         """The steps of the start, in order, each with what it read."""
         return self._handle.boot_log
 
@@ -210,7 +210,7 @@ class SyncMethods:
         """The first event `name` since the start that has these members of `data`."""
         return self._run(self._handle.wait_event(name, **data))
 
-    def wait_for(self, kind: str, name: str | None = None, **data: Any) -> Entry:
+    def wait_for(self, kind: str, name: str | None = None, **data: Any) -> JournalEntry:
         """The first entry of the journal of this kind, name and data: `wait_for("command")`."""
         return self._run(self._handle.wait_for(kind, name, **data))
 
@@ -255,6 +255,6 @@ class SyncMethods:
 
     def run_until(
         self, kind: str, name: str | None = None, *, limit: int = 100000, **data: Any
-    ) -> Entry:
+    ) -> JournalEntry:
         """Jump until the journal has such an entry (see `wait_for`). Raises TimeoutError."""
         return self._run(self._handle.run_until(kind, name, limit=limit, **data))

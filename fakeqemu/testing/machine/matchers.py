@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fakeqemu.journal import Entry, Journal
+    from fakeqemu.journal import Journal, JournalEntry
     from fakeqemu.model.events import Event
 
 
@@ -21,7 +21,7 @@ def find_event(events: Iterable[Event], name: str, data: dict[str, Any]) -> Even
 
 def find_entry(
     journal: Journal, kind: str, name: str | None, data: dict[str, Any]
-) -> Entry | None:
+) -> JournalEntry | None:
     """The first entry of a journal of this kind, name and data."""
     for entry in journal.of(kind, name):
         if all(key in entry.data and entry.data[key] == data[key] for key in data):

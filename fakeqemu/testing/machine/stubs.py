@@ -20,7 +20,7 @@ from fakeqemu.qapi.validate import SchemaViolation, check_reply
 from fakeqemu.testing.names import check_name
 
 if TYPE_CHECKING:
-    from fakeqemu.journal import Entry
+    from fakeqemu.journal import JournalEntry
     from fakeqemu.testing.machine.verification import Verifier
 
 #: stub's number, arguments, the model's value (None if it was not asked) -> value or Deferred
@@ -97,7 +97,7 @@ class MachineStubs:
         """Take a stub back; harmless if it is used up."""
         self._stubs = [stub for stub in self._stubs if stub.number != number]
 
-    def excused(self, entry: Entry) -> bool:
+    def excused(self, entry: JournalEntry) -> bool:
         """Whether this reply need not match the schema."""
         if entry.kind != "reply" or not self._free[entry.name]:
             return False

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from fakeqemu.journal import Entry, Journal
+from fakeqemu.journal import Journal, JournalEntry
 from fakeqemu.qapi.schema import Schema
 from fakeqemu.testing.names import UnknownNameError, suggest_fix
 
@@ -100,7 +100,7 @@ class Verifier:
         self._expected: list[Expectation] = []
         self._armed: dict[tuple[str, int], Armed] = {}
 
-    def watch(self, entry: Entry) -> None:
+    def watch(self, entry: JournalEntry) -> None:
         """Look at one entry of the journal."""
         data = entry.data
         if (waited := self._armed.get((entry.kind, data.get("number", 0)))) is not None:

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from fakeqemu.journal import Entry, Journal
+from fakeqemu.journal import Journal, JournalEntry
 from fakeqemu.model.events import Event
 from fakeqemu.qapi.validate import SchemaViolation
 
@@ -24,7 +24,7 @@ class EventWaiter:
         self,
         deadline: float,
         journal: Callable[[], Journal | None],
-        watch: Callable[[Entry], None],
+        watch: Callable[[JournalEntry], None],
         answer: Callable[[int, dict[str, Any], Any], Any],
         *,
         threaded: bool,
@@ -49,7 +49,7 @@ class EventWaiter:
         self.loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
 
-    def entry_added(self, entry: Entry) -> None:
+    def entry_added(self, entry: JournalEntry) -> None:
         """The journal has a new entry."""
         self._watch(entry)
         self._notify()

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
-from fakeqemu.journal import Entry, Journal
+from fakeqemu.journal import Journal, JournalEntry
 
 _LANE = 460
 _ROW = 20
@@ -56,7 +56,7 @@ class _Row:
     """One entry in its place."""
 
     lane: int
-    entry: Entry
+    entry: JournalEntry
     y: int
 
 

@@ -17,9 +17,9 @@ from fakeqemu.commands.registry import Deferred
 from fakeqemu.guard import allow_deep_input
 from fakeqemu.io.host import LoopHost
 from fakeqemu.io.loop import Loop
-from fakeqemu.io.process.boot_driver import Drive
+from fakeqemu.io.process.boot_driver import BootDriver
 from fakeqemu.io.process.clock import LoopClock
-from fakeqemu.journal import Entry, Journal
+from fakeqemu.journal import Journal, JournalEntry
 from fakeqemu.model.events import Event
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
@@ -32,10 +32,10 @@ from fakeqemu.testing.verbs.controller import MachineController
 TIME_VERBS = frozenset({"advance", "catch-up", "jump", "run-until-idle", "settle"})
 
 
-class Listener(Protocol):
+class RunnerListener(Protocol):
     """The handle, as the machine's surroundings see it. Called from any thread."""
 
-    def entry_added(self, entry: Entry) -> None:
+    def entry_added(self, entry: JournalEntry) -> None:
         """The journal has a new entry."""
 
     def event_sent(self, event: Event) -> None:
@@ -58,7 +58,7 @@ class Spec:
     options: Sequence[str]
     profile: Profile
     directory: Path
-    listener: Listener
+    listener: RunnerListener
     #: a clock, "virtual" or "real"
     clock: Clock | str = "real"
     speed: float = 1.0
@@ -160,7 +160,7 @@ class InProcessRunner:
             else:
                 over.set_exception(error)
 
-        Drive(boot.run(), host, finished).start()
+        BootDriver(boot.run(), host, finished).start()
         await over
         boot.finish()
         if configuration.daemonize:

@@ -16,7 +16,7 @@ from fakeqemu.commands.registry import Deferred
 from fakeqemu.io.host import LoopHost
 from fakeqemu.io.host_memory import PretendedMemory
 from fakeqemu.io.link import Link, SocketEnd
-from fakeqemu.journal import Entry
+from fakeqemu.journal import JournalEntry
 from fakeqemu.model.events import Event
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import error_of_class
@@ -65,7 +65,7 @@ class Agent:
         host.at_end(self._close)
         self._link.set_reading(True)
 
-    def _noted(self, entry: Entry) -> None:
+    def _noted(self, entry: JournalEntry) -> None:
         self._tell({"entry": [entry.time, entry.kind, entry.name, entry.data]})
 
     def _event(self, event: Event) -> None:

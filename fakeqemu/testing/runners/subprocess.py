@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from fakeqemu.journal import Entry, Journal
+from fakeqemu.journal import Journal, JournalEntry
 from fakeqemu.model.events import Event
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.validate import SchemaViolation
@@ -246,7 +246,7 @@ class SubprocessRunner:
     def _message(self, message: dict[str, Any]) -> None:
         listener = self._spec.listener
         if "entry" in message:
-            entry = Entry(*message["entry"])
+            entry = JournalEntry(*message["entry"])
             self.journal.add(entry)
             listener.entry_added(entry)
         elif "event" in message:

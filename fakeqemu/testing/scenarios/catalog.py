@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fakeqemu.testing.faults.model import (
     Coalesce,
     Delay,
-    Exit,
+    ExitFault,
     Fault,
     Ignore,
     IgnoreSigterm,
@@ -41,10 +41,10 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "late": Scenario("a reply comes after three minutes", (Delay(seconds=180.0),)),
     "exit-before-socket": Scenario(
-        "the process ends before its socket is there", (Exit(at="before-socket"),)
+        "the process ends before its socket is there", (ExitFault(at="before-socket"),)
     ),
     "exit-after-greeting": Scenario(
-        "the process greets and ends", (Exit(at="after-greeting"),)
+        "the process greets and ends", (ExitFault(at="after-greeting"),)
     ),
     "split": Scenario("one message comes in many reads", (Split(),)),
     "coalesce": Scenario("several messages come in one read", (Coalesce(),)),

@@ -17,7 +17,7 @@ from fakeqemu.testing.names import check_name
 from fakeqemu.testing.verbs.table import VERBS, Prepared, prepare
 
 if TYPE_CHECKING:
-    from fakeqemu.journal import Entry
+    from fakeqemu.journal import JournalEntry
     from fakeqemu.profile import Profile
     from fakeqemu.testing.verbs.controller import MachineController
 
@@ -151,7 +151,7 @@ class Stages:
         else:
             self._armed.append(_Armed(stage))
 
-    def _noted(self, entry: Entry) -> None:
+    def _noted(self, entry: JournalEntry) -> None:
         for armed in self._armed:
             stage = armed.stage
             (trigger, value), = stage.when.items()

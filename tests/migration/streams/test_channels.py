@@ -79,9 +79,9 @@ def test_multifd_channel(chunk: int) -> None:
     said = read(stream, data, chunk)
     assert said == [
         multifd.ChannelInit(1),
-        multifd.Packet(0, "", 0, 0, 0, True),
-        multifd.Packet(0, "ram", 2, 1, 8192, False),
-        multifd.Packet(0, "ram", 0, 0, 0, True),
+        multifd.MultifdPacket(0, "", 0, 0, 0, True),
+        multifd.MultifdPacket(0, "ram", 2, 1, 8192, False),
+        multifd.MultifdPacket(0, "ram", 0, 0, 0, True),
     ]
     assert stream.done
     assert len(writer.init()) == 64

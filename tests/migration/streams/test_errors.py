@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from fakeqemu.formats.migration_stream import events
-from fakeqemu.formats.migration_stream.constants import Command, Ram
+from fakeqemu.formats.migration_stream.constants import Ram, VmCommand
 from fakeqemu.formats.migration_stream.writer import (
     Source,
     SourceBlock,
@@ -224,34 +224,34 @@ CASES = {
         [f"{EINVAL}: MIG_CMD 0x63 unknown (len 0x1)"],
     ),
     "command length": (
-        START + command(Command.OPEN_RETURN_PATH, b"x"),
+        START + command(VmCommand.OPEN_RETURN_PATH, b"x"),
         ["OPEN_RETURN_PATH received with bad length - expecting 0, got 1", ERANGE],
         [f"{ERANGE}: OPEN_RETURN_PATH received with bad length - expecting 0, got 1"],
     ),
     "ping": (
-        START + command(Command.PING, be32(7)),
+        START + command(VmCommand.PING, be32(7)),
         ["CMD_PING (0x7) received with no return path", EPERM],
         [f"{EPERM}: CMD_PING (0x7) received with no return path"],
     ),
     "advise": (
-        START + command(Command.POSTCOPY_ADVISE, bytes(16)),
+        START + command(VmCommand.POSTCOPY_ADVISE, bytes(16)),
         ["RAM postcopy is disabled but have 16 byte advise", EINVAL],
         [f"{EINVAL}: RAM postcopy is disabled but have 16 byte advise"],
     ),
     "listen": (
-        START + command(Command.POSTCOPY_LISTEN),
+        START + command(VmCommand.POSTCOPY_LISTEN),
         ["CMD_POSTCOPY_LISTEN in wrong postcopy state (0)", EPERM],
         [f"{EPERM}: CMD_POSTCOPY_LISTEN in wrong postcopy state (0)"],
     ),
     "package cut": (
-        START + command(Command.PACKAGED, be32(5)) + b"ab",
+        START + command(VmCommand.PACKAGED, be32(5)) + b"ab",
         ["CMD_PACKAGED: Buffer receive fail ret=2 length=5",
          "load of migration failed: Resource temporarily unavailable"],
         ["load of migration failed: Resource temporarily unavailable: "
          "CMD_PACKAGED: Buffer receive fail ret=2 length=5"],
     ),
     "bitmap": (
-        START + command(Command.RECV_BITMAP, counted("foo")),
+        START + command(VmCommand.RECV_BITMAP, counted("foo")),
         ["loadvm_handle_recv_bitmap: block 'foo' not found", EINVAL],
         [f"{EINVAL}: block 'foo' not found"],
     ),
@@ -337,7 +337,7 @@ def test_without_a_description_it_is_loaded_all_the_same(version: str) -> None:
 
 
 def test_colo_by_version() -> None:
-    data = START + command(Command.ENABLE_COLO)
+    data = START + command(VmCommand.ENABLE_COLO)
     assert events.EnableColo() in read_all(reader("7.2"), data)
     assert lines(read_all(reader("10.0"), data))[0].startswith("ENABLE_COLO command come in")
     assert events.EnableColo() in read_all(reader("10.0", on=("x-colo",)), data)

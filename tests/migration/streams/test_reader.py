@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from fakeqemu.formats.migration_stream import events
 from fakeqemu.formats.migration_stream.channels import mapped_ram as mappedram
-from fakeqemu.formats.migration_stream.constants import PAGE_SIZE, Command, Ram
+from fakeqemu.formats.migration_stream.constants import PAGE_SIZE, Ram, VmCommand
 from fakeqemu.formats.migration_stream.reader import StreamReader
 from fakeqemu.formats.migration_stream.writer import (
     Source,
@@ -40,7 +40,7 @@ from tests.support.streams import (
 @pytest.mark.parametrize("chunk", [0, 1, 7])
 def test_an_empty_machine(version: str, chunk: int) -> None:
     said = read_all(reader(version), precopy(TRAITS[version]), chunk)
-    assert said[0] == events.Configuration("none")
+    assert said[0] == events.ConfigurationSection("none")
     assert said[-1] == events.Loaded()
     assert of(said, events.RamBlocks) == [events.RamBlocks(())]
     assert [event.last for event in of(said, events.RamRound)] == [False, True]
@@ -107,7 +107,7 @@ def test_uuid_and_capabilities_of_the_configuration() -> None:
     source = Source("none", (), frozenset({"x-ignore-shared", "validate-uuid"}), uuid)
     data = precopy(TRAITS["11.1"], source=source)
     said = read_all(reader("11.1", on=("x-ignore-shared",), uuid=uuid), data, 3)
-    assert said[0] == events.Configuration("none", ("x-ignore-shared",), uuid)
+    assert said[0] == events.ConfigurationSection("none", ("x-ignore-shared",), uuid)
     assert said[-1] == events.Loaded()
     said = read_all(reader("11.1", on=("x-ignore-shared",)), data)
     assert lines(said) == [f"warning: UUID is received {uuid}, but local uuid isn't set"]
@@ -241,6 +241,8 @@ def test_a_changed_byte_never_escapes(data: st.DataObject, version: str) -> None
 
 
 def test_commands_of_another_version() -> None:
-    data = StreamWriter(Source("none"), TRAITS["7.2"]).header() + command(Command.SWITCHOVER_START)
+    data = StreamWriter(Source("none"), TRAITS["7.2"]).header() + command(
+        VmCommand.SWITCHOVER_START
+    )
     assert lines(read_all(reader("7.2"), data))[0] == "MIG_CMD 0xb unknown (len 0x0)"
     assert events.SwitchoverStart() in read_all(reader("10.0"), data)

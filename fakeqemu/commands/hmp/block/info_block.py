@@ -11,7 +11,7 @@ from typing import Any
 
 from fakeqemu.commands.block import block_core as block_commands, job as job_commands
 from fakeqemu.commands.hmp.registry import hmp
-from fakeqemu.formats.qcow2.snapshots import Snapshot
+from fakeqemu.formats.qcow2.snapshots import QCowSnapshot
 from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
 from fakeqemu.model.block.operations import savevm as vmsnapshots
 from fakeqemu.model.machine import Machine
@@ -239,7 +239,7 @@ def _snapshot_header(long: bool) -> str:
     return f"{'ID':<9} {'TAG':<16} {'VM SIZE':>8}{'DATE':>20}{'VM CLOCK':>13}{'ICOUNT':>11}\n"
 
 
-def _snapshot_line(snapshot: Snapshot, id: str, long: bool) -> str:
+def _snapshot_line(snapshot: QCowSnapshot, id: str, long: bool) -> str:
     date = datetime.fromtimestamp(snapshot.date_sec).strftime("%Y-%m-%d %H:%M:%S")
     seconds, rest = divmod(snapshot.vm_clock, _SECOND)
     minutes, millis = seconds // 60, rest // 10**6

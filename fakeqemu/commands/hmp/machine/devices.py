@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.chardevs import chardev_options
-from fakeqemu.boot.cmdline.error_report import Exit
+from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.commands import char as chardev_commands, ui
 from fakeqemu.commands.control import misc
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError
@@ -171,7 +171,7 @@ def _chardev_options(vm: Machine, args: str) -> tuple[list[ChardevOptions] | Non
         return None, printed([*lines, "Error: Parsing chardev args failed"])
     try:
         return chardev_options(entry, vm.profile), printed(lines)
-    except Exit as answer:
+    except EarlyExit as answer:
         return [], answer.stdout
     except StartupError as error:
         raise QapiError(str(error)) from None

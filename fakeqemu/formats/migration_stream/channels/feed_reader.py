@@ -1,28 +1,28 @@
-"""What readers of the lesser channels share: bytes pushed in, what they said given back.
+"""What readers of the lesser channels share: bytes pushed in, what they out given back.
 
 A reader says in a generator how its channel is made up; where the channel breaks the rules, the
-generator raises `WrongError`, the reader says so in its own words and is done.
+generator raises `FormatError`, the reader says so in its own words and is done.
 """
 
 from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from fakeqemu.formats.migration_stream.byte_reader import Parser, Pull
+from fakeqemu.formats.migration_stream.byte_reader import ByteReader, Parser
 
 Item = TypeVar("Item")
 
 
-class WrongError(Exception):
+class FormatError(Exception):
     """The channel breaks the rules, in QEMU's words; never leaves the reader."""
 
 
-class PushReader(Generic[Item]):
+class FeedReader(Generic[Item]):
     """One channel. `done` after its last word, good or bad."""
 
     def __init__(self) -> None:
         self.done = False
-        self._pull = Pull()
+        self._pull = ByteReader()
         self._out: list[Item] = []
         self._parser = self._parse()
 
@@ -51,9 +51,9 @@ class PushReader(Generic[Item]):
             next(self._parser)
         except StopIteration:
             self.done = True
-        except WrongError as wrong:
+        except FormatError as wrong:
             self.done = True
             self._out.append(self._failed(str(wrong)))
-        said = self._out[:]
+        out = self._out[:]
         self._out.clear()
-        return said
+        return out

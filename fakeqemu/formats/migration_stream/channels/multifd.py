@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from fakeqemu.formats.migration_stream.byte_reader import Parser
-from fakeqemu.formats.migration_stream.channels.feed_reader import PushReader, WrongError
+from fakeqemu.formats.migration_stream.channels.feed_reader import FeedReader, FormatError
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
 
 MAGIC = 0x11223344
@@ -46,7 +46,7 @@ class ChannelInit:
 
 
 @dataclass(frozen=True, slots=True)
-class Packet:
+class MultifdPacket:
     """One packet; its pages are gone."""
 
     number: int
@@ -75,10 +75,10 @@ class ChannelFailed:
     text: str
 
 
-Said = ChannelInit | Packet | DevicePacket | ChannelFailed
+Said = ChannelInit | MultifdPacket | DevicePacket | ChannelFailed
 
 
-class MultifdReader(PushReader[Said]):
+class MultifdReader(FeedReader[Said]):
     """Reads one channel; `sizes` are the bytes of the RAM blocks known so far."""
 
     def __init__(
@@ -97,9 +97,9 @@ class MultifdReader(PushReader[Said]):
         while (yield from self._pull.want(_HEAD.size)):
             magic, version, flags = _HEAD.unpack((yield from self._get(_HEAD.size)))
             if magic != MAGIC:
-                raise WrongError(f"multifd: received packet magic {magic:x}, expected {MAGIC:x}")
+                raise FormatError(f"multifd: received packet magic {magic:x}, expected {MAGIC:x}")
             if version != VERSION:
-                raise WrongError(f"multifd: received packet version {version}, expected {VERSION}")
+                raise FormatError(f"multifd: received packet version {version}, expected {VERSION}")
             if flags & FLAG_DEVICE_STATE:
                 yield from self._device()
             else:
@@ -108,18 +108,18 @@ class MultifdReader(PushReader[Said]):
     def _init(self) -> Parser:
         magic, version, uuid, channel = _INIT.unpack((yield from self._get(_INIT.size)))
         if magic != MAGIC:
-            raise WrongError(f"multifd: received packet magic {magic:x} expected {MAGIC:x}")
+            raise FormatError(f"multifd: received packet magic {magic:x} expected {MAGIC:x}")
         if version != VERSION:
-            raise WrongError(f"multifd: received packet version {version} expected {VERSION}")
+            raise FormatError(f"multifd: received packet version {version} expected {VERSION}")
         theirs = UUID(bytes=uuid)
         if theirs != self._uuid:
             signed = channel - 256 if channel > 127 else channel
-            raise WrongError(
+            raise FormatError(
                 f"multifd: received uuid '{theirs}' and expected uuid '{self._uuid}' "
                 f"for channel {signed}"
             )
         if channel > self._channels:
-            raise WrongError(
+            raise FormatError(
                 f"multifd: received channel id {channel} is greater than number of channels "
                 f"{self._channels}"
             )
@@ -129,14 +129,14 @@ class MultifdReader(PushReader[Said]):
         allocated, normal, size, number, zero, name = _RAM.unpack((yield from self._get(_RAM.size)))
         offsets = yield from self._get(8 * PAGES)
         if allocated > PAGES:
-            raise WrongError(f"multifd: received packet with {allocated} pages, expected {PAGES}")
+            raise FormatError(f"multifd: received packet with {allocated} pages, expected {PAGES}")
         if normal > allocated:
-            raise WrongError(
+            raise FormatError(
                 f"multifd: received packet with {normal} non-zero pages, "
                 f"which exceeds maximum expected pages {allocated}"
             )
         if zero > allocated - normal:
-            raise WrongError(
+            raise FormatError(
                 f"multifd: received packet with {zero} zero pages, "
                 f"expected maximum {allocated - normal}"
             )
@@ -144,31 +144,31 @@ class MultifdReader(PushReader[Said]):
         if normal or zero:
             self._check_offsets(block, offsets[: 8 * (normal + zero)])
         if size > _PAYLOAD_LIMIT:
-            raise WrongError(
+            raise FormatError(
                 f"multifd: next_packet_size {size} exceeds allocated {_PAYLOAD_LIMIT}"
             )
         # a packet without pages may still carry the size of the one before (7.2)
         size = size if normal else 0
         if (yield from self._pull.skip(size)) < size:
-            raise WrongError("Unexpected end-of-file before all data were read")
-        self._out.append(Packet(number, block, normal, zero, size, bool(flags & FLAG_SYNC)))
+            raise FormatError("Unexpected end-of-file before all data were read")
+        self._out.append(MultifdPacket(number, block, normal, zero, size, bool(flags & FLAG_SYNC)))
 
     def _check_offsets(self, block: str, offsets: bytes) -> None:
         if self._sizes is None:
             return
         if block not in self._sizes:
-            raise WrongError(f"multifd: unknown ram block {block}")
+            raise FormatError(f"multifd: unknown ram block {block}")
         size = self._sizes[block]
         for (offset,) in struct.iter_unpack(">Q", offsets):
             if offset > size - PAGE_SIZE:
-                raise WrongError(f"multifd: offset too long {offset} (max {size:x})")
+                raise FormatError(f"multifd: offset too long {offset} (max {size:x})")
 
     def _device(self) -> Parser:
         name, instance, size = _DEVICE.unpack((yield from self._get(_DEVICE.size)))
         if b"\0" not in name:
-            raise WrongError("unterminated multifd device state idstr")
+            raise FormatError("unterminated multifd device state idstr")
         if not 0 < size <= _DEVICE_LIMIT:
-            raise WrongError("multifd: received empty device state packet")
+            raise FormatError("multifd: received empty device state packet")
         yield from self._pull.skip(size)
         text = name.split(b"\0", 1)[0].decode("utf-8", "replace")
         self._out.append(DevicePacket(text, instance, size))
@@ -176,7 +176,7 @@ class MultifdReader(PushReader[Said]):
     def _get(self, size: int) -> Generator[None, None, bytes]:
         data = yield from self._pull.get(size)
         if self._pull.error:
-            raise WrongError("Unexpected end-of-file before all data were read")
+            raise FormatError("Unexpected end-of-file before all data were read")
         return data
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from fakeqemu.formats.migration_stream.byte_reader import Parser
-from fakeqemu.formats.migration_stream.channels.feed_reader import PushReader, WrongError
+from fakeqemu.formats.migration_stream.channels.feed_reader import FeedReader, FormatError
 from fakeqemu.qapi.json.utf8 import c_bytes
 from fakeqemu.traits import Traits
 
@@ -108,7 +108,7 @@ class Broken:
 Answer = Shut | Pong | RequestPages | ReceivedBitmap | ResumeAck | SwitchoverAck | Broken
 
 
-class ReturnPathReader(PushReader[Answer]):
+class ReturnPathReader(FeedReader[Answer]):
     """Reads answers. `done` after `Shut` or `Broken`."""
 
     def __init__(self, traits: Traits) -> None:
@@ -126,21 +126,21 @@ class ReturnPathReader(PushReader[Answer]):
             kind = yield from pull.number(2)
             size = yield from pull.number(2)
             if pull.error:
-                raise WrongError("Channel error: Input/output error")
+                raise FormatError("Channel error: Input/output error")
             if not 0 < kind <= self._last:
-                raise WrongError(f"Received invalid message 0x{kind:04x} length 0x{size:04x}")
+                raise FormatError(f"Received invalid message 0x{kind:04x} length 0x{size:04x}")
             message = Message(kind)
             wanted = _LENGTH.get(message, size)
             if size != wanted or size > _LENGTH_LIMIT:
                 shown = _LENGTH.get(message, (1 << 64) - 1)
-                raise WrongError(
+                raise FormatError(
                     f"Received '{message.name}' message (0x{kind:04x}) with"
                     f"incorrect length {size} expecting {shown}"
                 )
             here = yield from pull.want(size)
             data = yield from pull.get(size)
             if here != size:
-                raise WrongError(
+                raise FormatError(
                     f"Failed reading data for message 0x{kind:04x} read {here} expected {size}"
                 )
             yield from self._message(message, data)
@@ -159,7 +159,7 @@ class ReturnPathReader(PushReader[Answer]):
             yield from self._bitmap(data)
         elif message is Message.RESUME_ACK:
             if value != _RESUME_ACK:
-                raise WrongError(f"illegal resume_ack value {value}")
+                raise FormatError(f"illegal resume_ack value {value}")
             self._out.append(ResumeAck())
         else:
             self._out.append(SwitchoverAck())
@@ -170,16 +170,16 @@ class ReturnPathReader(PushReader[Answer]):
             return RequestPages(None, start, length)
         wanted = 13 + (data[12] if len(data) > 12 else 0)
         if len(data) != wanted:
-            raise WrongError(f"Req_Page_id with length {len(data)} expecting {wanted}")
+            raise FormatError(f"Req_Page_id with length {len(data)} expecting {wanted}")
         return RequestPages(data[13:].decode("utf-8", "replace"), start, length)
 
     def _bitmap(self, data: bytes) -> Generator[None, None, None]:
         if not data:
-            raise WrongError("MIG_RP_MSG_RECV_BITMAP missing block name")
+            raise FormatError("MIG_RP_MSG_RECV_BITMAP missing block name")
         block = data[1 : 1 + data[0]].decode("utf-8", "replace")
         size = yield from self._pull.number(8)
         if size > _BITMAP_LIMIT:
-            raise WrongError(f"ramblock '{block}' bitmap size mismatch (0x{size:x} != 0x0)")
+            raise FormatError(f"ramblock '{block}' bitmap size mismatch (0x{size:x} != 0x0)")
         left, ones, pieces = size, 0, []
         while left:
             piece = yield from self._pull.get(min(left, 1 << 16))
@@ -189,10 +189,10 @@ class ReturnPathReader(PushReader[Answer]):
                 pieces.append(((size - left - len(piece)) * 8, piece))
             ones += new
             if self._pull.error:
-                raise WrongError(f"read bitmap failed for ramblock '{block}': (size 0x{size:x})")
+                raise FormatError(f"read bitmap failed for ramblock '{block}': (size 0x{size:x})")
         mark = yield from self._pull.number(8)
         if mark != _BITMAP_END:
-            raise WrongError(f"ramblock '{block}' end mark incorrect: 0x{mark:x}")
+            raise FormatError(f"ramblock '{block}' end mark incorrect: 0x{mark:x}")
         self._out.append(ReceivedBitmap(block, size * 8, ones, tuple(pieces)))
 
 

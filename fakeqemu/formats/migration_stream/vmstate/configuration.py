@@ -11,15 +11,15 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from fakeqemu.formats.migration_stream import events
-from fakeqemu.formats.migration_stream.byte_reader import Pull
+from fakeqemu.formats.migration_stream.byte_reader import ByteReader
 from fakeqemu.formats.migration_stream.constants import (
     CAPABILITY_LIMIT,
     MACHINE_NAME_LIMIT,
     SUBSECTION,
     TARGET_PAGE_BITS,
 )
-from fakeqemu.formats.migration_stream.errors import EINVAL, EIO, ENOENT, Fault
-from fakeqemu.formats.migration_stream.load_context import Expectation
+from fakeqemu.formats.migration_stream.errors import EINVAL, EIO, ENOENT, LoadError
+from fakeqemu.formats.migration_stream.load_context import LoadContext
 from fakeqemu.traits import Traits
 
 _NAME = "configuration"
@@ -34,9 +34,9 @@ class _Received:
     uuid: uuids.UUID | None = None
 
 
-def truncated(section: str, name: str) -> Fault:
+def truncated(section: str, name: str) -> LoadError:
     """A field of a section could not be read to its end."""
-    return Fault(
+    return LoadError(
         EIO,
         f"Failed to load {section}:{name}",
         modern=f"Failed to load {section} state: stream error: -{EIO}",
@@ -45,10 +45,10 @@ def truncated(section: str, name: str) -> Fault:
 
 
 def read(
-    pull: Pull, expected: Expectation, traits: Traits
+    pull: ByteReader, expected: LoadContext, traits: Traits
 ) -> Generator[None, None, list[events.Event]]:
-    """Read and compare the section after its mark. Raises Fault."""
-    said: list[events.Event] = []
+    """Read and compare the section after its mark. Raises LoadError."""
+    found: list[events.Event] = []
     received = _Received()
     length = yield from pull.number(4)
     if pull.error:
@@ -58,15 +58,15 @@ def read(
     received.machine = yield from pull.get(length)
     if pull.error:
         raise truncated(_NAME, "name")
-    yield from _subsections(pull, received, expected, said)
+    yield from _subsections(pull, received, expected, found)
     _compare(received, expected, traits)
     name = received.machine.decode("utf-8", "replace")
-    said.insert(0, events.Configuration(name, tuple(received.capabilities), received.uuid))
-    return said
+    found.insert(0, events.ConfigurationSection(name, tuple(received.capabilities), received.uuid))
+    return found
 
 
 def _subsections(
-    pull: Pull, received: _Received, expected: Expectation, said: list[events.Event]
+    pull: ByteReader, received: _Received, expected: LoadContext, found: list[events.Event]
 ) -> Generator[None, None, None]:
     readers = {
         "configuration/target-page-bits": _page_bits,
@@ -84,35 +84,35 @@ def _subsections(
         name = idstr.decode("utf-8", "replace")
         if name not in readers:
             modern = f"VM subsection '{name}' in '{_NAME}' does not exist"
-            raise Fault(ENOENT, modern=modern, modern_errno=EINVAL)
+            raise LoadError(ENOENT, modern=modern, modern_errno=EINVAL)
         yield from pull.get(2 + size)
         version = yield from pull.number(4)
         try:
             if version > 1:
-                raise Fault(
+                raise LoadError(
                     EINVAL,
                     f"{name}: incoming version_id {version} is too new for local version_id 1",
                 )
-            yield from readers[name](pull, received, expected, said)
-        except Fault as fault:
+            yield from readers[name](pull, received, expected, found)
+        except LoadError as fault:
             fault.cause = f"Loading VM subsection '{name}' in '{_NAME}' failed: {fault.cause}"
             fault.modern_errno = EINVAL
             raise
 
 
 def _page_bits(
-    pull: Pull, received: _Received, expected: Expectation, said: list[events.Event]
+    pull: ByteReader, received: _Received, expected: LoadContext, found: list[events.Event]
 ) -> Generator[None, None, None]:
-    del expected, said
+    del expected, found
     received.page_bits = yield from pull.number(4)
     if pull.error:
         raise truncated("configuration/target-page-bits", "target_page_bits")
 
 
 def _capabilities(
-    pull: Pull, received: _Received, expected: Expectation, said: list[events.Event]
+    pull: ByteReader, received: _Received, expected: LoadContext, found: list[events.Event]
 ) -> Generator[None, None, None]:
-    del said
+    del found
     section = "configuration/capabilities"
     count = yield from pull.number(4)
     if pull.error:
@@ -121,7 +121,7 @@ def _capabilities(
         name = yield from pull.counted()
         if name not in expected.capabilities or len(received.capabilities) == CAPABILITY_LIMIT:
             text = f"Received unknown capability {name}"
-            fault = Fault(EINVAL, f"Failed to load {section}:capabilities", modern=text)
+            fault = LoadError(EINVAL, f"Failed to load {section}:capabilities", modern=text)
             raise fault.before(text)
         received.capabilities.append(name)
         if pull.error:
@@ -129,7 +129,7 @@ def _capabilities(
 
 
 def _uuid(
-    pull: Pull, received: _Received, expected: Expectation, said: list[events.Event]
+    pull: ByteReader, received: _Received, expected: LoadContext, found: list[events.Event]
 ) -> Generator[None, None, None]:
     section = "configuration/uuid"
     data = yield from pull.get(16)
@@ -137,31 +137,31 @@ def _uuid(
         raise truncated(section, "uuid.data")
     received.uuid = uuids.UUID(bytes=data)
     if expected.uuid is None:
-        said.append(
+        found.append(
             events.Report(f"warning: UUID is received {received.uuid}, but local uuid isn't set")
         )
     elif received.uuid != expected.uuid:
         hook = f"post load hook failed for: {section}, version_id: 1, minimum_version: 1, ret: -22"
         text = f"UUID received is {received.uuid} and local is {expected.uuid}"
-        raise Fault(EINVAL, reports=(text,), modern=hook)
+        raise LoadError(EINVAL, reports=(text,), modern=hook)
 
 
-def _compare(received: _Received, expected: Expectation, traits: Traits) -> None:
+def _compare(received: _Received, expected: LoadContext, traits: Traits) -> None:
     local = expected.machine
     # only as much as was received is compared
     if received.machine != local.encode()[: len(received.machine)]:
         name = received.machine.decode("utf-8", "replace")
         text = f"Machine type received is '{name}' and local is '{local}'"
-        raise Fault(EINVAL, text, modern=_HOOK + text)
+        raise LoadError(EINVAL, text, modern=_HOOK + text)
     if received.page_bits != TARGET_PAGE_BITS:
         text = f"Received TARGET_PAGE_BITS is {received.page_bits} but local is {TARGET_PAGE_BITS}"
-        raise Fault(EINVAL, text, modern=_HOOK + text)
+        raise LoadError(EINVAL, text, modern=_HOOK + text)
     wrong = []
     for name, state in expected.capabilities.items():
         if name in traits.stream_validates and (name in received.capabilities) != state:
             mine, theirs = ("on", "off") if state else ("off", "on")
             wrong.append(f"Capability {name} is {mine}, but received capability is {theirs}")
     if wrong:
-        raise Fault(
+        raise LoadError(
             EINVAL, reports=tuple(wrong), modern=_HOOK + "Failed to validate capabilities"
         )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Generator
 
-from fakeqemu.formats.migration_stream.byte_reader import Pull
+from fakeqemu.formats.migration_stream.byte_reader import ByteReader
 from fakeqemu.formats.migration_stream.constants import (
     COMMAND,
     COMMAND_LENGTH,
@@ -29,9 +29,9 @@ from fakeqemu.formats.migration_stream.constants import (
     SECTION_PART,
     SECTION_START,
     VMDESCRIPTION,
-    Command,
+    VmCommand,
 )
-from fakeqemu.formats.migration_stream.errors import EINVAL, Fault
+from fakeqemu.formats.migration_stream.errors import EINVAL, LoadError
 from fakeqemu.formats.migration_stream.vmstate import vmdesc
 
 _FOOTER_SIZE = 5
@@ -40,7 +40,7 @@ _LOOKAHEAD = 1 + 4 + 1 + 255 + 8
 
 
 def skip_to_footer(
-    pull: Pull, section_id: int, started: Container[int]
+    pull: ByteReader, section_id: int, started: Container[int]
 ) -> Generator[None, None, int]:
     """Drop bytes up to the footer of `section_id`; how many. At the end: all there are."""
     footer = bytes([SECTION_FOOTER]) + section_id.to_bytes(4, "big")
@@ -63,11 +63,11 @@ def skip_to_footer(
         if pull.ended:
             return pull.offset - begin
         if pull.offset - begin > OPAQUE_LIMIT:
-            raise Fault(EINVAL)
+            raise LoadError(EINVAL)
         yield
 
 
-def _partial(pull: Pull, footer: bytes) -> int:
+def _partial(pull: ByteReader, footer: bytes) -> int:
     """How many of the last bytes of a stream that broke off are the beginning of a footer."""
     for size in range(len(footer) - 1, 0, -1):
         if pull.buffer.endswith(footer[:size]):
@@ -75,7 +75,7 @@ def _partial(pull: Pull, footer: bytes) -> int:
     return 0
 
 
-def _begins(pull: Pull, at: int, started: Container[int]) -> bool | None:
+def _begins(pull: ByteReader, at: int, started: Container[int]) -> bool | None:
     """Whether something can begin `at` bytes ahead; None if it takes more bytes to tell."""
     data = bytes(pull.buffer[pull.position + at : pull.position + at + _LOOKAHEAD])
     verdict = _judge(data, started)
@@ -103,7 +103,7 @@ def _judge(data: bytes, started: Container[int]) -> bool | None:
             return None
         number, size = int.from_bytes(rest[:2], "big"), int.from_bytes(rest[2:4], "big")
         try:
-            return COMMAND_LENGTH.get(Command(number), size) == size
+            return COMMAND_LENGTH.get(VmCommand(number), size) == size
         except ValueError:
             return False
     return False
@@ -121,7 +121,7 @@ def compare(
     )
 
 
-def find_description(pull: Pull) -> int | None:
+def find_description(pull: ByteReader) -> int | None:
     """Where, in `pull.buffer`, the stream's end mark and description begin, if it is whole.
 
     For streams without footers: a description is recognised by ending where the bytes do.

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(slots=True)
-class Traffic:
+class BlockAcctStats:
     """What a guest did, counted by kind of operation: rd, wr, flush, unmap."""
 
     operations: dict[str, int] = field(default_factory=dict)

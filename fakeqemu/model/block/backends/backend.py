@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block.backends import guest_io
-from fakeqemu.model.block.backends.acct_stats import Histogram, Traffic
-from fakeqemu.model.block.backends.device_profiles import KINDS, Kind
+from fakeqemu.model.block.backends.acct_stats import BlockAcctStats, Histogram
+from fakeqemu.model.block.backends.device_profiles import KINDS, BlockDeviceProfile
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Edge, Node
@@ -48,11 +48,11 @@ class Backend:
         self.root: Edge | None = None
         self.perm, self.shared = 0, perms.ALL
         #: whether these are not in force, since another process has the image
-        self.dormant = False
+        self.inactive = False
         #: whether it shares all permissions until activation completes
-        self.generous = False
+        self.shares_all = False
         self.device: DeviceObject | None = None
-        self.kind = Kind(io_status=False, may_be_empty=True)
+        self.kind = BlockDeviceProfile(io_status=False, may_be_empty=True)
         #: whether the device is complete, and takes a -drive with it when it goes
         self.realized = False
         self.tray_open = False
@@ -65,7 +65,7 @@ class Backend:
         self.throttle: dict[str, Any] | None = None
         self.throttle_group = ""
         self.histograms: dict[str, Histogram] = {}
-        self.traffic = Traffic()
+        self.traffic = BlockAcctStats()
         self.account_invalid = True
         self.account_failed = True
         #: `-drive` options, for devices that QEMU makes itself
@@ -133,34 +133,34 @@ class Backend:
         self.perm, self.shared = perm, shared
 
     def _in_force(self, perm: int, shared: int) -> tuple[int, int]:
-        if self.dormant:
+        if self.inactive:
             return 0, perms.ALL
-        return perm, perms.ALL if self.generous else shared
+        return perm, perms.ALL if self.shares_all else shared
 
-    def sleep(self) -> None:
+    def inactivate(self) -> None:
         """Another process has the image: want nothing of it."""
-        if not self.dormant and self.device is not None:
-            self.dormant = True
+        if not self.inactive and self.device is not None:
+            self.inactive = True
             self.set_permissions(self.perm, self.shared)
 
-    def wake(self, *, generous: bool) -> None:
+    def activate(self, *, shares_all: bool) -> None:
         """Activate. Raises QapiError if another user holds a conflicting permission.
 
-        `generous`: jobs and exports may still write to it until `settle`.
+        `shares_all`: jobs and exports may still write to it until `release_shared_permissions`.
         """
-        if not self.dormant:
+        if not self.inactive:
             return
-        self.dormant, self.generous = False, generous
+        self.inactive, self.shares_all = False, shares_all
         try:
             self.set_permissions(self.perm, self.shared)
         except QapiError:
-            self.dormant = True
+            self.inactive = True
             raise
 
-    def settle(self) -> None:
+    def release_shared_permissions(self) -> None:
         """The machine has taken over. Those who write to the image should be gone."""
-        if self.generous:
-            self.generous = False
+        if self.shares_all:
+            self.shares_all = False
             with suppress(QapiError):
                 self.set_permissions(self.perm, self.shared)
 
@@ -222,7 +222,7 @@ class Backends:
 
     def _state_changed(self, _old: str, _new: str) -> None:
         for backend in self.all:
-            backend.settle()
+            backend.release_shared_permissions()
 
     # -- finding -----------------------------------------------------------------------------
 
@@ -299,7 +299,7 @@ class Backends:
         """Whether a device's `drive` can be `name`."""
         return name in self.named or self.graph.find(name) is not None
 
-    def kind_of(self, type: str) -> Kind | None:
+    def kind_of(self, type: str) -> BlockDeviceProfile | None:
         """How devices of a type use their backend; None for types that have none."""
         here: str | None = type
         while here is not None:
@@ -343,7 +343,7 @@ class Backends:
             backend.device = device
         backend.kind = kind
         # an export or a job may write to the image until the guest comes in
-        backend.dormant = self.vm.runstate.check("inmigrate")
+        backend.inactive = self.vm.runstate.check("inmigrate")
         node = backend.node
         if (node is None or not base.inserted(node)) and not kind.may_be_empty:
             raise QapiError("Device needs media, but drive is empty")
@@ -366,7 +366,7 @@ class Backends:
         if backend is None:
             return
         backend.device = None
-        backend.kind = Kind(io_status=False, may_be_empty=True)
+        backend.kind = BlockDeviceProfile(io_status=False, may_be_empty=True)
         backend.tray_open = False
         goes, backend.realized = backend.realized or not backend.name, False
         if goes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class BlockDeviceProfile:
     """How devices of a type use their backend."""
 
     removable: bool = False
@@ -34,23 +34,28 @@ class Kind:
 
 
 #: QOM type (or an ancestor) -> how it uses its backend
-KINDS: dict[str, Kind] = {
-    "virtio-blk-device": Kind(),
-    "ide-cd": Kind(removable=True, tray=True, resizable=False, read_only=True,
+KINDS: dict[str, BlockDeviceProfile] = {
+    "virtio-blk-device": BlockDeviceProfile(),
+    "ide-cd": BlockDeviceProfile(removable=True, tray=True, resizable=False, read_only=True,
                    may_be_empty=True),
-    "ide-hd": Kind(on_read_only=""),
-    "ide-cf": Kind(on_read_only=""),
-    "scsi-cd": Kind(removable=True, tray=True, read_only=True, may_be_empty=True,
+    "ide-hd": BlockDeviceProfile(on_read_only=""),
+    "ide-cf": BlockDeviceProfile(on_read_only=""),
+    "scsi-cd": BlockDeviceProfile(removable=True, tray=True, read_only=True, may_be_empty=True,
                     counts_every_failure=True),
-    "scsi-hd": Kind(counts_every_failure=True),
-    "scsi-block": Kind(counts_every_failure=True),
-    "scsi-generic": Kind(io_status=False, refuses_actions="Device"),
-    "usb-storage": Kind(counts_every_failure=True),
-    "nvme": Kind(io_status=False, reports_failure=True),
-    "nvme-ns": Kind(io_status=False, reports_failure=True),
-    "floppy": Kind(removable=True, io_status=False, resizable=False, may_be_empty=True,
-                   refuses_actions="fdc"),
-    "sd-card": Kind(removable=True, io_status=False, resizable=False, may_be_empty=True),
-    "sd-card-spi": Kind(removable=True, io_status=False, resizable=False, may_be_empty=True),
-    "cfi.pflash01": Kind(io_status=False, resizable=False),
+    "scsi-hd": BlockDeviceProfile(counts_every_failure=True),
+    "scsi-block": BlockDeviceProfile(counts_every_failure=True),
+    "scsi-generic": BlockDeviceProfile(io_status=False, refuses_actions="Device"),
+    "usb-storage": BlockDeviceProfile(counts_every_failure=True),
+    "nvme": BlockDeviceProfile(io_status=False, reports_failure=True),
+    "nvme-ns": BlockDeviceProfile(io_status=False, reports_failure=True),
+    "floppy": BlockDeviceProfile(
+        removable=True, io_status=False, resizable=False, may_be_empty=True, refuses_actions="fdc",
+    ),
+    "sd-card": BlockDeviceProfile(
+        removable=True, io_status=False, resizable=False, may_be_empty=True,
+    ),
+    "sd-card-spi": BlockDeviceProfile(
+        removable=True, io_status=False, resizable=False, may_be_empty=True,
+    ),
+    "cfi.pflash01": BlockDeviceProfile(io_status=False, resizable=False),
 }  # fmt: skip

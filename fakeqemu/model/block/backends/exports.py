@@ -15,12 +15,12 @@ from fakeqemu.model.block.backends.nbd_export import Export
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.guarded_stream import GuardedStream
-from fakeqemu.model.host import Listener, Stream
+from fakeqemu.model.host import NetListener, Stream
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
 
 Json = dict[str, Any]
 #: as many clients at a time, and seconds for a handshake, where nbd-server-start says nothing
@@ -33,10 +33,10 @@ _MOST_QUEUED = nbdwire.LARGEST
 class Exports:
     """All exports of one machine, newest first, and its NBD server."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: BlockLayer) -> None:
         self.block = block
         self.all: list[Export] = []
-        self._listener: Listener | None = None
+        self._listener: NetListener | None = None
         self._streams: dict[nbd.Connection, GuardedStream] = {}
         #: clients that have connected while there were as many as there may be, oldest first
         self._waiting: list[Stream] = []

@@ -20,7 +20,7 @@ from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.backends.backend import Backend
-    from fakeqemu.model.block.backends.device_profiles import Kind
+    from fakeqemu.model.block.backends.device_profiles import BlockDeviceProfile
     from fakeqemu.model.events import Events
     from fakeqemu.model.lifecycle import Lifecycle
     from fakeqemu.model.runstate import RunState
@@ -32,7 +32,7 @@ _SHORT = {"read": "rd", "write": "wr"}
 
 
 @dataclass(slots=True)
-class Request:
+class GuestRequest:
     """One request of a guest."""
 
     backend: Backend
@@ -79,11 +79,11 @@ class GuestIo:
         self._members = members
         self._later, self._now, self._report = later, now, report
         #: what failed and is tried again when the guest goes on, oldest first
-        self._again: list[Request] = []
+        self._again: list[GuestRequest] = []
         lifecycle.on_state_change.append(self._state_changed)
         lifecycle.on_reset.append(lambda _cause: self._again.clear())
 
-    def perform(self, request: Request) -> None:
+    def perform(self, request: GuestRequest) -> None:
         """Do what the guest wants.
 
         Raises BlockIoError where the guest is to see the error.
@@ -114,7 +114,7 @@ class GuestIo:
                     return
                 request.done += request.left
 
-    def _act(self, request: Request, action: str, error: BlockIoError) -> None:
+    def _act(self, request: GuestRequest, action: str, error: BlockIoError) -> None:
         backend = request.backend
         if action == "report" or backend.kind.counts_every_failure:
             self._failed(request)
@@ -143,7 +143,7 @@ class GuestIo:
         if action == "stop":
             self._lifecycle.vm_stop("io-error")
 
-    def _failed(self, request: Request) -> None:
+    def _failed(self, request: GuestRequest) -> None:
         request.backend.traffic.count_failed(_SHORT[request.operation])
 
     def _state_changed(self, running: bool, _state: str) -> None:
@@ -158,7 +158,7 @@ class GuestIo:
             if request.backend.device is not None:
                 self._retry(request)
 
-    def _retry(self, request: Request) -> None:
+    def _retry(self, request: GuestRequest) -> None:
         with suppress(BlockIoError):  # which the guest sees
             self.perform(request)
 
@@ -178,7 +178,7 @@ def io_status_enabled(backend: Backend) -> bool:
     return backend.kind.io_status and stops
 
 
-def check_actions(backend: Backend, kind: Kind) -> None:
+def check_actions(backend: Backend, kind: BlockDeviceProfile) -> None:
     """Whether the device can follow what its -drive says. Raises QapiError.
 
     See hw/block/fdc.c: floppy_drive_realize(), hw/scsi/scsi-generic.c: scsi_generic_realize().

@@ -27,7 +27,7 @@ from fakeqemu.qapi.readers.scalars import SizeTraits
 from fakeqemu.qapi.schema import ArrayType, BuiltinType, ObjectType, Type
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
     from fakeqemu.profile import MachineType
 
 #: interfaces, in QEMU's order
@@ -56,7 +56,7 @@ _LIMITS = [f"{u}-{w}{e}" for u in ("bps", "iops") for w in ("total", "read", "wr
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DriveAddress:
     """Where a drive without a -device of its own is."""
 
     interface: str
@@ -77,12 +77,12 @@ def default_interface(block_defaults: list[dict[str, Any]]) -> tuple[str, int]:
 class Drives:
     """The -drive options of one machine."""
 
-    def __init__(self, block: Block, machine: MachineType | None) -> None:
+    def __init__(self, block: BlockLayer, machine: MachineType | None) -> None:
         self.block = block
         facts = block.vm.profile.per_machine(machine.name) if machine is not None else None
         self.defaults: list[dict[str, Any]] = facts["block-defaults"] if facts else []
         self.interface, self._units = default_interface(self.defaults)
-        self._places: dict[Backend, Place] = {}
+        self._places: dict[Backend, DriveAddress] = {}
 
     def max_units(self, interface: str) -> int:
         """Units on a bus of an interface; 0: no buses."""
@@ -97,7 +97,7 @@ class Drives:
                 return backend
         return None
 
-    def place(self, backend: Backend) -> Place | None:
+    def place(self, backend: Backend) -> DriveAddress | None:
         """Where a drive is."""
         return self._places.get(backend)
 
@@ -139,7 +139,7 @@ class Drives:
 
     # -- where -----------------------------------------------------------------------------------
 
-    def _place(self, options: dict[str, str], media: str, default: str) -> Place:
+    def _place(self, options: dict[str, str], media: str, default: str) -> DriveAddress:
         interface = options.get("if", default)
         if interface not in INTERFACES:
             raise QapiError(f"unsupported bus type '{interface}'")
@@ -161,9 +161,9 @@ class Drives:
             raise QapiError(f"unit {unit} too big (max is {units - 1})")
         if self.at(interface, bus, unit) is not None:
             raise QapiError(f"drive with bus={bus}, unit={unit} (index={index}) exists")
-        return Place(interface, bus, unit, media)
+        return DriveAddress(interface, bus, unit, media)
 
-    def _name(self, place: Place) -> str:
+    def _name(self, place: DriveAddress) -> str:
         kind = ""
         if place.interface in ("ide", "scsi"):
             kind = "-cd" if place.media == "cdrom" else "-hd"
@@ -277,7 +277,7 @@ class Drives:
         typed.setdefault("read-only", read_only)
         typed.setdefault("auto-read-only", True)
         node = open_node(graph, typed, strict=True)
-        with graph.pinned(node):
+        with graph.referenced(node):
             if snapshot:
                 node = self._temporary(node)
             node.copy_on_read += copy_on_read
@@ -295,10 +295,10 @@ class Drives:
         options = {"driver": "qcow2", "file": {"driver": "file", "filename": path},
                    "backing": None, "read-only": False}  # fmt: skip
         node = open_node(graph, options)
-        with graph.pinned(node):
+        with graph.referenced(node):
             graph.set_backing(node, below)
-            node.pins += 1
-        node.pins -= 1
+            node.refs += 1
+        node.refs -= 1
         return node
 
     def typed(self, options: Mapping[str, str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
 from fakeqemu.model.block.drivers.base import driver
-from fakeqemu.model.block.drivers.filters import FILTER_ROLE, Filter
+from fakeqemu.model.block.drivers.filters import FILTER_ROLE, FilterDriver
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
@@ -55,7 +55,7 @@ _ENUMS = {"event": "BlkdebugEvent", "iotype": "BlkdebugIOType"}
 
 
 @driver
-class Blkdebug(Filter):
+class Blkdebug(FilterDriver):
     """Errors injected on request."""
 
     name = "blkdebug"

@@ -11,14 +11,14 @@ from typing import Any
 from fakeqemu.formats import extents
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.base import driver
-from fakeqemu.model.block.drivers.filters import FILTER_ROLE, Filter
+from fakeqemu.model.block.drivers.filters import FILTER_ROLE, FilterDriver
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.qapi.errors import QapiError
 
 
 @driver
-class Blkverify(Filter):
+class Blkverify(FilterDriver):
     """Two images that are to be the same; QEMU leaves with 1 when they are not.
 
     See block/blkverify.c: blkverify_err().

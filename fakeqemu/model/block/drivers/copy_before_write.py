@@ -14,7 +14,7 @@ from fakeqemu.formats.extents import Range
 from fakeqemu.formats.intervals import Intervals
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.base import Driver, driver
-from fakeqemu.model.block.drivers.filters import Filter
+from fakeqemu.model.block.drivers.filters import FilterDriver
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
@@ -39,7 +39,7 @@ def copying_unit(graph: Graph, target: Node, smallest: int = _UNIT) -> int:
 
 
 @driver
-class CopyBeforeWrite(Filter):
+class CopyBeforeWrite(FilterDriver):
     """What is about to be overwritten is kept in another node. See block/copy-before-write.c."""
 
     name = "copy-before-write"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FILTER_ROLE = frozenset({perms.FILTERED, perms.PRIMARY})
 
 
-class Filter(Driver):
+class FilterDriver(Driver):
     """A filter over its child `file`."""
 
     is_filter = True
@@ -66,7 +66,7 @@ class Filter(Driver):
 
 
 @driver
-class Throttle(Filter):
+class Throttle(FilterDriver):
     """Limits of a throttle group."""
 
     name = "throttle"
@@ -110,7 +110,7 @@ class Throttle(Filter):
 
 
 @driver
-class CopyOnRead(Filter):
+class CopyOnRead(FilterDriver):
     """What is read is written into the image. See block/copy-on-read.c."""
 
     name = "copy-on-read"
@@ -182,7 +182,7 @@ class CopyOnRead(Filter):
 
 
 @driver
-class Compress(Filter):
+class Compress(FilterDriver):
     """Driver `compress`: writes clusters compressed. See block/filter-compress.c."""
 
     name = "compress"
@@ -211,14 +211,14 @@ class Compress(Filter):
 
 
 @driver
-class Preallocate(Filter):
+class Preallocate(FilterDriver):
     """Files grow ahead of writes."""
 
     name = "preallocate"
     ignored = ("prealloc-align", "prealloc-size")
 
 
-class JobFilter(Filter):
+class JobFilter(FilterDriver):
     """What a job puts on top of its source; not for blockdev-add."""
 
     first_child = None

@@ -94,7 +94,7 @@ class Qcow2Driver(Driver):
     image: Qcow2
 
     @property
-    def snapshots(self) -> list[qcow2snapshots.Snapshot]:
+    def snapshots(self) -> list[qcow2snapshots.QCowSnapshot]:
         """The image's internal snapshots, oldest first."""
         return self.image.snapshots
 

@@ -296,7 +296,7 @@ class Graph:
         edge = node.cow_edge
         if edge is not None:
             edge.node.unblock(edge)
-            user = node.name if node.pins else node.device_or_name
+            user = node.name if node.refs else node.device_or_name
             edge.node.block(
                 edge,
                 f"node is used as backing hd of '{user}'",
@@ -306,15 +306,15 @@ class Graph:
     # -- going ---------------------------------------------------------------------------------
 
     @contextmanager
-    def pinned(self, *nodes: Node) -> Iterator[None]:
+    def referenced(self, *nodes: Node) -> Iterator[None]:
         """Keep nodes while an operation is under way."""
         for node in nodes:
-            node.pins += 1
+            node.refs += 1
         try:
             yield
         finally:
             for node in nodes:
-                node.pins -= 1
+                node.refs -= 1
             self.collect()
 
     def collect(self) -> None:
@@ -323,7 +323,7 @@ class Graph:
             unused = [
                 node
                 for node in self.nodes.values()
-                if not node.parents and not node.monitor_owned and not node.pins
+                if not node.parents and not node.monitor_owned and not node.refs
             ]
             if not unused:
                 return

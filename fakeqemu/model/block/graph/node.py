@@ -111,7 +111,7 @@ class Node:
         #: highest offset ever written
         self.highest_write = 0
         #: held by an operation under way
-        self.pins = 0
+        self.refs = 0
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.driver.name}>"

@@ -58,7 +58,7 @@ def open_node(
 ) -> Node:
     """Open what `options` (a reference, or BlockdevOptions) say. Raises QapiError.
 
-    The node is pinned by nobody: link it, or `collect` takes it away. `strict`: options that
+    The node is referenced by nobody: link it, or `collect` takes it away. `strict`: options that
     the driver does not know are refused, as where they come from a command line.
     """
     if isinstance(options, str):
@@ -73,27 +73,27 @@ def open_node(
     if driver.first_child not in (None, "file"):
         # QEMU's driver opens such a child itself, when the node has its name already
         graph.check_name(options.get("node-name"))
-    first = _open_first_child(graph, node, options, _Kin(parent, role, strict))
+    first = _open_first_child(graph, node, options, _ParentRole(parent, role, strict))
     try:
         _flags(node, options, parent, role)
         if driver.is_protocol and "filename" in driver.strong and not options.get("filename"):
             raise QapiError(f"The '{name}' block driver requires a file name")
         graph.enter(node, options.pop("node-name", None))
-        node.pins += 1
+        node.refs += 1
         try:
-            _finish(graph, node, _Given(options, given, strict), first)
+            _finish(graph, node, _OpenOptions(options, given, strict), first)
         except BaseException:
-            node.pins -= 1
+            node.refs -= 1
             _abandon(graph, node)
             raise
-        node.pins -= 1
+        node.refs -= 1
     except BaseException:
         if first is not None:
-            first.pins -= 1
+            first.refs -= 1
             graph.collect()
         raise
     if first is not None:
-        first.pins -= 1
+        first.refs -= 1
     return node
 
 
@@ -120,7 +120,7 @@ def _abandon(graph: Graph, node: Node) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kin:
+class _ParentRole:
     """Whose child a node will be, and what it is to it."""
 
     parent: Node | None
@@ -129,7 +129,7 @@ class _Kin:
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class _OpenOptions:
     """A node's options: those left to look at, and all that were plain."""
 
     left: dict[str, Any]
@@ -138,7 +138,7 @@ class _Given:
 
 
 def _open_first_child(
-    graph: Graph, node: Node, options: dict[str, Any], kin: _Kin
+    graph: Graph, node: Node, options: dict[str, Any], kin: _ParentRole
 ) -> Node | None:
     wanted = node.driver.first_child
     if wanted is None or wanted not in options:
@@ -146,13 +146,13 @@ def _open_first_child(
     _flags(node, dict(options), kin.parent, kin.role)
     child = options.pop(wanted)
     first = open_node(graph, child, parent=node, role=node.driver.role, strict=kin.strict)
-    first.pins += 1
+    first.refs += 1
     if isinstance(child, dict):
         first.inherits_from = node
     return first
 
 
-def _finish(graph: Graph, node: Node, given: _Given, first: Node | None) -> None:
+def _finish(graph: Graph, node: Node, given: _OpenOptions, first: Node | None) -> None:
     driver = node.driver
     node.inactive = graph.vm.runstate.check("inmigrate") and not graph.vm.ready
     if first is not None:
@@ -210,7 +210,7 @@ def open_backing(graph: Graph, node: Node, backing: Any, strict: bool = False) -
         raise error.prefixed("Could not open backing file: ") from None
     if not isinstance(options, str):
         below.inherits_from = node
-    with graph.pinned(below):
+    with graph.referenced(below):
         graph.attach(node, "backing", below, role)
     graph.backing_changed(node)
     if not named:
@@ -350,7 +350,7 @@ def _probed(graph: Graph, options: dict[str, Any], read_only: bool) -> dict[str,
         node = open_node(graph, plain, parent=probe, role=perms.IMAGE)
     else:
         node = graph.lookup(child, child)
-    with graph.pinned(node):
+    with graph.referenced(node):
         head = base.read(node, 0, 512) if base.length(node) else b""
         found = next((name for magic, name in _MAGICS if head.startswith(magic)), "raw")
         if found == "raw" and not read_only:

@@ -23,10 +23,10 @@ from fakeqemu.model.block.jobs.job import WAIT, Work
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
 
 
-class Backup(BlockJob):
+class BackupJob(BlockJob):
     """blockdev-backup and drive-backup.
 
     `sync`: full, top, none, incremental, bitmap. `bitmap_mode`: on-success, never, always.
@@ -36,7 +36,7 @@ class Backup(BlockJob):
 
     def __init__(
         self,
-        block: Block,
+        block: BlockLayer,
         id: str | None,
         source: Node,
         target: Node,
@@ -81,18 +81,18 @@ class Backup(BlockJob):
             bitmap.busy = True
         target.block(self, f"block device is in use by block job: {self.type}")
 
-    def _insert_filter(self, block: Block, name: str | None) -> Node:
+    def _insert_filter(self, block: BlockLayer, name: str | None) -> Node:
         filter_driver = CopyBeforeWrite(block.graph)
         filter_driver.cluster = self.cluster
         filter_driver.on_kept = self._kept
         node = block.make_filter(filter_driver, self.source, name)
-        with block.graph.pinned(node):
+        with block.graph.referenced(node):
             block.graph.attach(node, "target", self.target, frozenset({perms.DATA}))
             block.graph.append(
                 node, self.source, "file", frozenset({perms.FILTERED, perms.PRIMARY})
             )
             if not node.parents:
-                node.pins += 1
+                node.refs += 1
         return node
 
     def _kept(self, count: int) -> None:
@@ -100,12 +100,12 @@ class Backup(BlockJob):
         self.done += count
         self.total = max(self.total, self.done)
 
-    def _remove_filter(self, block: Block) -> None:
+    def _remove_filter(self, block: BlockLayer) -> None:
         if self.filter is not None:
             found, self.filter = self.filter, None
             block.remove_filter(found, child="file")
 
-    def _cluster(self, block: Block) -> int:
+    def _cluster(self, block: BlockLayer) -> int:
         """The unit of copying."""
         return copying_unit(block.graph, self.target)
 

@@ -15,7 +15,7 @@ from fakeqemu.model.block.jobs.job import Job, Work
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
 
 #: protocols that do nothing
 _NO_DATA = ("null-co", "null-aio")
@@ -27,7 +27,7 @@ class BlockJob(Job):
     is_block = True
 
     def __init__(
-        self, block: Block, id: str | None, node: Node, *, speed: int = 0,
+        self, block: BlockLayer, id: str | None, node: Node, *, speed: int = 0,
         on_error: dict[str, str] | None = None, **more: Any,
     ) -> None:  # fmt: skip
         if id is None and not more.get("internal"):

@@ -21,19 +21,19 @@ from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.backends.backend import Backend
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
 
 _CHUNK = 512 * 1024
 
 
-class Commit(BlockJob):
+class CommitJob(BlockJob):
     """block-commit of an intermediate image."""
 
     type = "commit"
 
     def __init__(
         self,
-        block: Block,
+        block: BlockLayer,
         id: str | None,
         active: Node,
         top: Node,
@@ -116,7 +116,7 @@ class Commit(BlockJob):
     def prepare(self) -> None:
         """Take the committed images out of the chain. Raises QapiError."""
         graph = self.block.graph
-        with graph.pinned(self.top, self.target):
+        with graph.referenced(self.top, self.target):
             self._undo_set_up()
             chains.drop_intermediate(graph, self.top, self.target, self.backing_file)
 

@@ -17,7 +17,7 @@ from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
 
 #: how often a limited job may go on
 _SLICE = 100 * MILLISECOND
@@ -41,7 +41,7 @@ class Job:
 
     def __init__(
         self,
-        block: Block,
+        block: BlockLayer,
         id: str | None,
         *,
         auto_finalize: bool = True,

@@ -22,12 +22,12 @@ from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.backends.backend import Backend
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
 
 _STEADY = perms.CONSISTENT_READ | perms.WRITE_UNCHANGED | perms.WRITE
 
 
-class Mirror(BlockJob):
+class MirrorJob(BlockJob):
     """blockdev-mirror and drive-mirror; with `is_commit` an active commit into its backing image.
 
     `sync`: full, top, none. `base_node`: what needs no copying.
@@ -39,7 +39,7 @@ class Mirror(BlockJob):
 
     def __init__(
         self,
-        block: Block,
+        block: BlockLayer,
         id: str | None,
         source: Node,
         target: Node,
@@ -283,7 +283,7 @@ class Mirror(BlockJob):
         self._frozen.clear()
         top = self.filter.driver
         assert isinstance(top, MirrorTop)
-        with graph.pinned(self.source, self.target, self.filter):
+        with graph.referenced(self.source, self.target, self.filter):
             self._drop_target()
             self.release()
             top.stopped = True
@@ -342,7 +342,7 @@ class Mirror(BlockJob):
         self.copy_mode = copy_mode
 
 
-class ActiveCommit(Mirror):
+class ActiveCommitJob(MirrorJob):
     """block-commit of what the guest writes to."""
 
     type = "commit"

@@ -20,20 +20,20 @@ from fakeqemu.model.block.jobs.job import Work
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
 
 _CHUNK = 512 * 1024
 _STEADY = perms.CONSISTENT_READ | perms.WRITE_UNCHANGED
 
 
-class Stream(BlockJob):
+class StreamJob(BlockJob):
     """block-stream."""
 
     type = "stream"
 
     def __init__(
         self,
-        block: Block,
+        block: BlockLayer,
         id: str | None,
         top: Node,
         base_node: Node | None,
@@ -128,7 +128,7 @@ class Stream(BlockJob):
         graph = self.block.graph
         self._thaw()
         image = self.image
-        with graph.pinned(self.top, image):
+        with graph.referenced(self.top, image):
             self.release()
             self._remove_filter()
             if image.cow is not None:

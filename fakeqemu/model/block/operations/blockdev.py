@@ -20,18 +20,18 @@ from fakeqemu.model.block.graph import (
 )
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.open import open_node
-from fakeqemu.model.block.jobs.backup import Backup
+from fakeqemu.model.block.jobs.backup import BackupJob
 from fakeqemu.model.block.jobs.blockjob import BlockJob
-from fakeqemu.model.block.jobs.commit import Commit
-from fakeqemu.model.block.jobs.mirror import ActiveCommit, Mirror
-from fakeqemu.model.block.jobs.stream import Stream
+from fakeqemu.model.block.jobs.commit import CommitJob
+from fakeqemu.model.block.jobs.mirror import ActiveCommitJob, MirrorJob
+from fakeqemu.model.block.jobs.stream import StreamJob
 from fakeqemu.model.block.jobs.txn import Transaction
 from fakeqemu.model.block.operations.create import create_image
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
 
 Json = dict[str, Any]
 
@@ -52,7 +52,7 @@ def _common(arguments: Json) -> Json:
 # -- mirror --------------------------------------------------------------------------------------
 
 
-def blockdev_mirror(block: Block, arguments: Json) -> BlockJob:
+def blockdev_mirror(block: BlockLayer, arguments: Json) -> BlockJob:
     """blockdev-mirror. Raises QapiError."""
     graph = block.graph
     source = graph.root(arguments["device"])
@@ -61,7 +61,7 @@ def blockdev_mirror(block: Block, arguments: Json) -> BlockJob:
 
 
 def _mirror(
-    block: Block, source: Node, target: Node, arguments: Json, **more: Any
+    block: BlockLayer, source: Node, target: Node, arguments: Json, **more: Any
 ) -> BlockJob:
     granularity = arguments.get("granularity", 0)
     if granularity and not _SMALLEST <= granularity <= _LARGEST:
@@ -86,7 +86,7 @@ def _mirror(
         raise QapiError(f"Sync mode '{sync}' not supported")
     if arguments.get("buf-size", 0) < 0:
         raise QapiError("Invalid parameter 'buf-size'")
-    return Mirror(
+    return MirrorJob(
         block,
         arguments.get("job-id"),
         source,
@@ -105,7 +105,7 @@ def _mirror(
     )
 
 
-def _check_replaced(block: Block, source: Node, name: str) -> None:
+def _check_replaced(block: BlockLayer, source: Node, name: str) -> None:
     replaced = block.graph.find(name)
     if replaced is None:
         raise QapiError(f"Failed to find node with node-name='{name}'")
@@ -127,7 +127,7 @@ def _filter_chain(node: Node) -> list[Node]:
     return found
 
 
-def drive_mirror(block: Block, arguments: Json) -> BlockJob:
+def drive_mirror(block: BlockLayer, arguments: Json) -> BlockJob:
     """drive-mirror: the target is made first. Raises QapiError."""
     graph = block.graph
     source = graph.root(arguments["device"])
@@ -152,7 +152,7 @@ def drive_mirror(block: Block, arguments: Json) -> BlockJob:
     target = _open_target(
         block, arguments["target"], format, source, arguments.get("node-name")
     )
-    with graph.pinned(target):
+    with graph.referenced(target):
         more = {**arguments, "sync": sync}
         zeroed = not existing and all(
             node.driver.name in ("file", "qcow2", "raw") for node in target.subtree()
@@ -165,7 +165,7 @@ def drive_mirror(block: Block, arguments: Json) -> BlockJob:
 
 
 def _open_target(
-    block: Block, filename: str, format: str | None, source: Node, name: str | None = None
+    block: BlockLayer, filename: str, format: str | None, source: Node, name: str | None = None
 ) -> Node:
     options: Json = {"filename": filename}
     if format is not None:
@@ -184,7 +184,7 @@ def _open_target(
 
 
 def blockdev_backup(
-    block: Block, arguments: Json, transaction: Transaction | None = None
+    block: BlockLayer, arguments: Json, transaction: Transaction | None = None
 ) -> BlockJob:
     """blockdev-backup. Raises QapiError."""
     graph = block.graph
@@ -200,7 +200,7 @@ def _refuse_discard(arguments: Json) -> None:
 
 
 def _backup(
-    block: Block, source: Node, target: Node, arguments: Json, transaction: Transaction | None
+    block: BlockLayer, source: Node, target: Node, arguments: Json, transaction: Transaction | None
 ) -> BlockJob:
     sync, name = arguments["sync"], arguments.get("bitmap")
     mode = arguments.get("bitmap-mode")
@@ -233,7 +233,7 @@ def _backup(
         raise QapiError(
             f"Compression is not supported for this drive {target.device_name}"
         )
-    return Backup(
+    return BackupJob(
         block,
         arguments.get("job-id"),
         source,
@@ -250,7 +250,7 @@ def _backup(
 
 
 def drive_backup(
-    block: Block, arguments: Json, transaction: Transaction | None = None
+    block: BlockLayer, arguments: Json, transaction: Transaction | None = None
 ) -> BlockJob:
     """drive-backup: the target is made first. Raises QapiError."""
     graph = block.graph
@@ -274,7 +274,7 @@ def drive_backup(
             below.skip_implicit() if below is not None else None,
         )  # fmt: skip
     target = _open_target(block, arguments["target"], format, source)
-    with graph.pinned(target):
+    with graph.referenced(target):
         if below is not None and target.driver.supports_backing:
             graph.set_backing(target, below)
         return _backup(block, source, target, {**arguments, "sync": sync}, transaction)
@@ -283,7 +283,7 @@ def drive_backup(
 # -- commit and stream ---------------------------------------------------------------------------
 
 
-def block_commit(block: Block, arguments: Json) -> BlockJob:
+def block_commit(block: BlockLayer, arguments: Json) -> BlockJob:
     """block-commit. Raises QapiError."""
     graph, device = block.graph, arguments["device"]
     try:
@@ -316,18 +316,18 @@ def block_commit(block: Block, arguments: Json) -> BlockJob:
     overlay = chains.overlay_of(active, top)
     if overlay is not None:
         overlay.check_operation("commit-target")
-    return Commit(
+    return CommitJob(
         block, arguments.get("job-id"), active, top, target,
         backing_file=arguments.get("backing-file"), **more,
     )  # fmt: skip
 
 
-def _active_commit(block: Block, id: str, top: Node, target: Node, more: Json) -> BlockJob:
+def _active_commit(block: BlockLayer, id: str, top: Node, target: Node, more: Json) -> BlockJob:
     read_only = target.read_only
     if read_only:
         reopen.set_read_only(block.graph, target, read_only=False)
     try:
-        job = ActiveCommit(
+        job = ActiveCommitJob(
             block, id, top, target, base_node=target, **more
         )
     except QapiError:
@@ -338,7 +338,7 @@ def _active_commit(block: Block, id: str, top: Node, target: Node, more: Json) -
     return job
 
 
-def _commit_top(block: Block, active: Node, arguments: Json) -> Node:
+def _commit_top(block: BlockLayer, active: Node, arguments: Json) -> Node:
     name, file = arguments.get("top-node"), arguments.get("top")
     if name is not None and file is not None:
         raise QapiError("'top-node' and 'top' are mutually exclusive")
@@ -355,7 +355,7 @@ def _commit_top(block: Block, active: Node, arguments: Json) -> Node:
     return found
 
 
-def _commit_base(block: Block, top: Node, arguments: Json) -> Node:
+def _commit_base(block: BlockLayer, top: Node, arguments: Json) -> Node:
     name, file = arguments.get("base-node"), arguments.get("base")
     if name is not None and file is not None:
         raise QapiError("'base-node' and 'base' are mutually exclusive")
@@ -379,7 +379,7 @@ def _lowest(node: Node) -> Node:
     return node
 
 
-def block_stream(block: Block, arguments: Json) -> BlockJob:
+def block_stream(block: BlockLayer, arguments: Json) -> BlockJob:
     """block-stream. Raises QapiError."""
     graph = block.graph
     file, name, bottom = (arguments.get(k) for k in ("base", "base-node", "bottom"))
@@ -412,7 +412,7 @@ def block_stream(block: Block, arguments: Json) -> BlockJob:
         each.check_operation("stream")
     if below is None and arguments.get("backing-file") is not None:
         raise QapiError("backing file specified, but streaming the entire chain")
-    return Stream(
+    return StreamJob(
         block,
         arguments.get("job-id"),
         node,

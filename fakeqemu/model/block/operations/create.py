@@ -28,7 +28,7 @@ from fakeqemu.qapi.schema import ObjectType
 if TYPE_CHECKING:
     from fakeqemu.model.block.backends.backend import Backend
     from fakeqemu.model.block.graph.graph import Graph
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
 
 _DEFAULT_CLUSTER = 65536
 _SECTOR = 512
@@ -39,7 +39,7 @@ class Create(Job):
 
     type = "create"
 
-    def __init__(self, block: Block, id: str, options: dict[str, Any]) -> None:
+    def __init__(self, block: BlockLayer, id: str, options: dict[str, Any]) -> None:
         self.options = options
         driver = options["driver"]
         profile = block.vm.profile
@@ -79,7 +79,7 @@ class Amend(Job):
 
     type = "amend"
 
-    def __init__(self, block: Block, id: str, node: Node, options: dict[str, Any]) -> None:
+    def __init__(self, block: BlockLayer, id: str, node: Node, options: dict[str, Any]) -> None:
         self.options = options
         driver = node.driver
         if options["driver"] != driver.name:
@@ -198,11 +198,11 @@ def _needs_v3(start: str) -> QapiError:
     return QapiError(f"{start} 1.1 and above (use version=v3 or greater)")
 
 
-def create_qcow2(block: Block, options: dict[str, Any]) -> None:
+def create_qcow2(block: BlockLayer, options: dict[str, Any]) -> None:
     """A qcow2 image in a node. Raises QapiError."""
     graph = block.graph
     node = open_node(graph, options["file"])
-    with graph.pinned(node):
+    with graph.referenced(node):
         header = header_of(options)
         backend: Backend = block.backends.create()
         backend.perm, backend.shared = perms.WRITE | perms.RESIZE, perms.ALL
@@ -216,7 +216,7 @@ def create_qcow2(block: Block, options: dict[str, Any]) -> None:
 
 
 def create_image(
-    block: Block,
+    block: BlockLayer,
     filename: str,
     format: str,
     size: int,

@@ -20,14 +20,14 @@ from fakeqemu.model.block.operations import snapshots, vmstate as machine_state
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
 
 #: what is said where no disk can take a snapshot
 NOWHERE = "no block device can store vmstate for snapshot"
 _SECOND = 10**9
 
 
-def devices(block: Block, names: list[str] | None) -> list[Node]:
+def devices(block: BlockLayer, names: list[str] | None) -> list[Node]:
     """The nodes a snapshot is about: those named, or all that are written. Raises QapiError."""
     graph = block.graph
     if names is not None:
@@ -88,7 +88,7 @@ def _somewhere(nodes: list[Node], tag: str) -> bool:
 
 
 def save(
-    block: Block,
+    block: BlockLayer,
     tag: str | None,
     *,
     overwrite: bool,
@@ -162,7 +162,7 @@ def _forget_state(driver: Qcow2Driver, length: int) -> None:
 
 
 def load(
-    block: Block, tag: str, *, vmstate: str | None = None, names: list[str] | None = None
+    block: BlockLayer, tag: str, *, vmstate: str | None = None, names: list[str] | None = None
 ) -> None:
     """Make disks and machine what they were. Raises QapiError."""
     nodes = devices(block, names)
@@ -190,7 +190,7 @@ def load(
 
 
 def load_and_resume(
-    block: Block, tag: str, *, vmstate: str | None = None, names: list[str] | None = None
+    block: BlockLayer, tag: str, *, vmstate: str | None = None, names: list[str] | None = None
 ) -> None:
     """loadvm: the guest stops, and goes on if it ran and all went well. Raises QapiError."""
     vm = block.vm
@@ -201,7 +201,7 @@ def load_and_resume(
         vm.lifecycle.vm_start()
 
 
-def delete(block: Block, tag: str, names: list[str] | None = None) -> None:
+def delete(block: BlockLayer, tag: str, names: list[str] | None = None) -> None:
     """Forget a state wherever it is kept. Raises QapiError."""
     nodes = devices(block, names)
     _check(nodes)
@@ -215,7 +215,7 @@ def delete(block: Block, tag: str, names: list[str] | None = None) -> None:
 class SnapshotJob(Job):
     """snapshot-save, snapshot-load, snapshot-delete."""
 
-    def __init__(self, block: Block, kind: str, arguments: dict[str, Any]) -> None:
+    def __init__(self, block: BlockLayer, kind: str, arguments: dict[str, Any]) -> None:
         self.type = kind
         self.arguments = arguments
         super().__init__(block, arguments["job-id"], auto_dismiss=False)

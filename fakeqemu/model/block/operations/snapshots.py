@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2 import snapshots as qcow2snapshots
-from fakeqemu.formats.qcow2.snapshots import Snapshot
+from fakeqemu.formats.qcow2.snapshots import QCowSnapshot
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
 from fakeqemu.model.block.graph import permissions as perms, reopen
@@ -22,7 +22,7 @@ from fakeqemu.model.block.operations.create import create_image
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
 
 Json = dict[str, Any]
 _SECOND = 10**9
@@ -32,7 +32,7 @@ _ULONG_MAX = (1 << 64) - 1
 class External:
     """One external snapshot, taken by `commit` or undone by `abort`."""
 
-    def __init__(self, block: Block, old: Node) -> None:
+    def __init__(self, block: BlockLayer, old: Node) -> None:
         self.block = block
         self.old = old
         self.new: Node | None = None
@@ -49,7 +49,7 @@ class External:
     def put_on_top(self, new: Node) -> None:
         """Make `new` the overlay. Raises QapiError."""
         graph = self.block.graph
-        with graph.pinned(new):
+        with graph.referenced(new):
             if new.perm & perms.CONSISTENT_READ:
                 raise QapiError("The overlay is already in use")
             if new.driver.is_filter:
@@ -66,12 +66,12 @@ class External:
                 new.inactive = inactive
                 raise
         self.new = new
-        new.pins += 1
+        new.refs += 1
 
     def commit(self) -> None:
         """The old image is read-only from now on."""
         assert self.new is not None
-        self.new.pins -= 1
+        self.new.refs -= 1
         if not self.old.copy_on_read:
             # QEMU does not look at the error: see blockdev.c: external_snapshot_commit()
             with suppress(QapiError):
@@ -84,16 +84,16 @@ class External:
         if new is None:
             return
         graph = self.block.graph
-        with graph.pinned(self.old):
+        with graph.referenced(self.old):
             graph.redirect(list(new.parents), self.old)
             edge = new.children["backing"]
             edge.node.unblock(edge)
             graph.detach(edge)
-            new.pins -= 1
+            new.refs -= 1
         graph.collect()
 
 
-def blockdev_snapshot(block: Block, arguments: Json) -> External:
+def blockdev_snapshot(block: BlockLayer, arguments: Json) -> External:
     """blockdev-snapshot. Raises QapiError."""
     taken = External(block, block.graph.lookup(arguments["node"], arguments["node"]))
     overlay = arguments["overlay"]
@@ -101,7 +101,7 @@ def blockdev_snapshot(block: Block, arguments: Json) -> External:
     return taken
 
 
-def blockdev_snapshot_sync(block: Block, arguments: Json) -> External:
+def blockdev_snapshot_sync(block: BlockLayer, arguments: Json) -> External:
     """blockdev-snapshot-sync: with a new overlay file. Raises QapiError."""
     graph = block.graph
     old = graph.lookup(arguments.get("device"), arguments.get("node-name"))
@@ -133,7 +133,7 @@ def blockdev_snapshot_sync(block: Block, arguments: Json) -> External:
 # -- internal ------------------------------------------------------------------------------------
 
 
-def find(driver: Qcow2Driver, id: str | None, name: str | None) -> Snapshot | None:
+def find(driver: Qcow2Driver, id: str | None, name: str | None) -> QCowSnapshot | None:
     """A snapshot by id and name, whichever are given."""
     for each in driver.snapshots:
         if id in (None, each.id) and name in (None, each.name):
@@ -141,7 +141,7 @@ def find(driver: Qcow2Driver, id: str | None, name: str | None) -> Snapshot | No
     return None
 
 
-def find_id_or_name(driver: Qcow2Driver, text: str) -> Snapshot | None:
+def find_id_or_name(driver: Qcow2Driver, text: str) -> QCowSnapshot | None:
     """A snapshot called `text`, or with that id, as savevm and loadvm look for it."""
     return find(driver, None, text)
 
@@ -165,12 +165,12 @@ def _number(id: str) -> int:
 
 
 def create_internal(
-    block: Block, driver: Qcow2Driver, name: str, vm_state_size: int = 0
-) -> Snapshot:
+    block: BlockLayer, driver: Qcow2Driver, name: str, vm_state_size: int = 0
+) -> QCowSnapshot:
     """Take an internal snapshot with the next free id."""
     numbers = [_number(each.id) for each in driver.snapshots]
     now = block.vm.clock.realtime()
-    new = Snapshot(
+    new = QCowSnapshot(
         str(max(numbers, default=0) + 1 & _ULONG_MAX),
         name,
         now // _SECOND,
@@ -182,7 +182,7 @@ def create_internal(
     return new
 
 
-def snapshot_internal(block: Block, arguments: Json) -> tuple[Qcow2Driver, Snapshot]:
+def snapshot_internal(block: BlockLayer, arguments: Json) -> tuple[Qcow2Driver, QCowSnapshot]:
     """blockdev-snapshot-internal-sync. Raises QapiError."""
     device, name = arguments["device"], arguments["name"]
     node = block.graph.root(device)
@@ -200,7 +200,7 @@ def snapshot_internal(block: Block, arguments: Json) -> tuple[Qcow2Driver, Snaps
         raise error.prefixed(start) from None
 
 
-def delete_internal(block: Block, arguments: Json) -> Json:
+def delete_internal(block: BlockLayer, arguments: Json) -> Json:
     """blockdev-snapshot-delete-internal-sync: SnapshotInfo. Raises QapiError."""
     device, id, name = arguments["device"], arguments.get("id"), arguments.get("name")
     node = block.graph.root(device)

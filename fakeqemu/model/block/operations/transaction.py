@@ -17,13 +17,13 @@ from fakeqemu.model.block.operations import blockdev as starting, snapshots
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.layer import Block
+    from fakeqemu.model.block.layer import BlockLayer
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TransactionAction:
     """One action that is prepared: what makes it last, and what takes it back."""
 
     commit: Callable[[], None] = lambda: None
@@ -34,10 +34,10 @@ class Step:
     finish: Callable[[], None] = lambda: None
 
 
-Prepare = Callable[["Block", Json, Transaction | None], Step]
+Prepare = Callable[["BlockLayer", Json, Transaction | None], TransactionAction]
 
 
-def run(block: Block, actions: list[Json], completion_mode: str = "individual") -> None:
+def run(block: BlockLayer, actions: list[Json], completion_mode: str = "individual") -> None:
     """All actions or none. Raises QapiError."""
     grouped: Transaction | None = None
     if completion_mode != "individual":
@@ -50,7 +50,7 @@ def run(block: Block, actions: list[Json], completion_mode: str = "individual") 
                 )
         grouped = Transaction()
     block.jobs.drain()
-    done: list[Step] = []
+    done: list[TransactionAction] = []
     try:
         for action in actions:
             done.append(prepare(block, action["type"], action.get("data", {}), grouped))
@@ -68,36 +68,42 @@ def run(block: Block, actions: list[Json], completion_mode: str = "individual") 
         step.finish()
 
 
-def prepare(block: Block, type: str, data: Json, grouped: Transaction | None) -> Step:
+def prepare(
+    block: BlockLayer, type: str, data: Json, grouped: Transaction | None
+) -> TransactionAction:
     """Do one action so far that it can be taken back. Raises QapiError."""
     if type not in _ACTIONS:
         raise NotModelledError(f"transaction {type}")
     return _ACTIONS[type](block, data, grouped)
 
 
-def _abort(_block: Block, _data: Json, _grouped: Transaction | None) -> Step:
+def _abort(_block: BlockLayer, _data: Json, _grouped: Transaction | None) -> TransactionAction:
     raise QapiError("Transaction aborted using Abort action")
 
 
-def _snapshot(block: Block, data: Json, _grouped: Transaction | None) -> Step:
+def _snapshot(block: BlockLayer, data: Json, _grouped: Transaction | None) -> TransactionAction:
     taken = snapshots.blockdev_snapshot(block, data)
-    return Step(taken.commit, taken.abort)
+    return TransactionAction(taken.commit, taken.abort)
 
 
-def _snapshot_sync(block: Block, data: Json, _grouped: Transaction | None) -> Step:
+def _snapshot_sync(
+    block: BlockLayer, data: Json, _grouped: Transaction | None
+) -> TransactionAction:
     taken = snapshots.blockdev_snapshot_sync(block, data)
-    return Step(taken.commit, taken.abort)
+    return TransactionAction(taken.commit, taken.abort)
 
 
-def _internal(block: Block, data: Json, _grouped: Transaction | None) -> Step:
+def _internal(block: BlockLayer, data: Json, _grouped: Transaction | None) -> TransactionAction:
     driver, new = snapshots.snapshot_internal(block, data)
-    return Step(abort=lambda: qcow2snapshots.delete(driver.image, new))
+    return TransactionAction(abort=lambda: qcow2snapshots.delete(driver.image, new))
 
 
 def _job(make: Callable[..., BlockJob]) -> Prepare:
-    def prepare_job(block: Block, data: Json, grouped: Transaction | None) -> Step:
+    def prepare_job(
+        block: BlockLayer, data: Json, grouped: Transaction | None
+    ) -> TransactionAction:
         job = make(block, data, grouped)
-        return Step(
+        return TransactionAction(
             lambda: job.start(hold=True), lambda: job.cancel(force=True),
             job.undrain, job.work_at_once,
         )  # fmt: skip
@@ -105,7 +111,7 @@ def _job(make: Callable[..., BlockJob]) -> Prepare:
     return prepare_job
 
 
-def _bitmap_add(block: Block, data: Json, _grouped: Transaction | None) -> Step:
+def _bitmap_add(block: BlockLayer, data: Json, _grouped: Transaction | None) -> TransactionAction:
     bitmap = bitmaps.add(
         block.graph,
         data["node"],
@@ -114,26 +120,28 @@ def _bitmap_add(block: Block, data: Json, _grouped: Transaction | None) -> Step:
         persistent=data.get("persistent", False),
         disabled=data.get("disabled", False),
     )
-    return Step(abort=lambda: bitmaps.remove(bitmap))
+    return TransactionAction(abort=lambda: bitmaps.remove(bitmap))
 
 
-def _bitmap_remove(block: Block, data: Json, _grouped: Transaction | None) -> Step:
+def _bitmap_remove(
+    block: BlockLayer, data: Json, _grouped: Transaction | None
+) -> TransactionAction:
     bitmap = bitmaps.lookup(block.graph, data["node"], data["name"])
     bitmaps.check_removable(bitmap)
     position = bitmap.node.bitmaps.index(bitmap)
     bitmaps.remove(bitmap)
-    return Step(abort=lambda: bitmap.node.bitmaps.insert(position, bitmap))
+    return TransactionAction(abort=lambda: bitmap.node.bitmaps.insert(position, bitmap))
 
 
-def _bitmap_clear(block: Block, data: Json, _grouped: Transaction | None) -> Step:
+def _bitmap_clear(block: BlockLayer, data: Json, _grouped: Transaction | None) -> TransactionAction:
     bitmap = bitmaps.lookup(block.graph, data["node"], data["name"])
     bitmap.check()
     before = bitmap.clear()
-    return Step(abort=lambda: bitmap.restore(before))
+    return TransactionAction(abort=lambda: bitmap.restore(before))
 
 
 def _bitmap_switch(on: bool) -> Prepare:
-    def switch(block: Block, data: Json, _grouped: Transaction | None) -> Step:
+    def switch(block: BlockLayer, data: Json, _grouped: Transaction | None) -> TransactionAction:
         bitmap = bitmaps.lookup(block.graph, data["node"], data["name"])
         bitmap.check(ro=False)
         before, bitmap.enabled = bitmap.enabled, on
@@ -141,15 +149,15 @@ def _bitmap_switch(on: bool) -> Prepare:
         def back() -> None:
             bitmap.enabled = before
 
-        return Step(abort=back)
+        return TransactionAction(abort=back)
 
     return switch
 
 
-def _bitmap_merge(block: Block, data: Json, _grouped: Transaction | None) -> Step:
+def _bitmap_merge(block: BlockLayer, data: Json, _grouped: Transaction | None) -> TransactionAction:
     target = bitmaps.lookup(block.graph, data["node"], data["target"])
     before = bitmaps.merge(block.graph, target, data["bitmaps"], data["node"])
-    return Step(abort=lambda: target.restore(before))
+    return TransactionAction(abort=lambda: target.restore(before))
 
 
 _ACTIONS: dict[str, Prepare] = {
