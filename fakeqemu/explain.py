@@ -80,7 +80,7 @@ def explain_boot(
         account["exit"] = leave.code
     account["messages"] += host.warnings
     if vm is not None:
-        machine = getattr(vm, "machine_type", None)
+        machine = vm.state.type
         account["machine"] = None if machine is None else machine.name
         account["steps"] = _steps(vm)
         account["parameters"] = _parameters(vm)

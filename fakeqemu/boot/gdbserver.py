@@ -48,7 +48,7 @@ def start_gdb_servers(boot: BootState) -> Work:
             for line in lines[:-1]:
                 boot.messages.report(line, entry.location)
             raise StartupError("".join(lines[-1:]), location=entry.location) from None
-        if made is not None and _waits(made) and not boot.vm.main_loop_running:
+        if made is not None and _waits(made) and not boot.vm.process.main_loop_running:
             yield WaitForClient(made)
 
 
@@ -66,7 +66,7 @@ def start(vm: Machine, device: str, location: str = "") -> Chardev | None:
         raise GdbServerError(
             "gdbstub: meaningless to attach gdb to a machine without any CPU."
         )
-    if vm.accelerator == "qtest":
+    if vm.state.accelerator == "qtest":
         raise GdbServerError("gdbstub: current accelerator doesn't support guest debugging")
     if not device and vm.profile.traits.gdb_chardev_missed:
         raise GdbServerError("gdbstub: missing connection string")

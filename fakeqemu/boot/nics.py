@@ -159,9 +159,9 @@ def _recorded_nics(vm: Machine, objects: Any) -> list[DeviceObject]:
 
 def _default_model(boot: BootState) -> str | None:
     """The type of NIC that the board has by default; None for a board without."""
-    if not boot.vm.net.nic_configs or boot.vm.machine_type is None:
+    if not boot.vm.net.nic_configs or boot.vm.state.type is None:
         return None
-    tree = boot.profile.object_tree(boot.vm.machine_type.name, defaults=True)
+    tree = boot.profile.object_tree(boot.vm.state.type.name, defaults=True)
     for node in tree.at("machine").at("unattached").children.values():
         if any(name == "netdev" for name, _ in node.properties):
             return node.type

@@ -127,7 +127,7 @@ class Boot(BootState):
         """The main loop begins: commands that wait are served."""
         if reads.log is not None:
             reads.log.accept()
-        self.vm.main_loop_started()
+        self.vm.process.main_loop_started()
 
     def _walk(self, step: BootStep) -> Generator[Request, Any, None]:
         self.reads.clear()
@@ -145,7 +145,7 @@ class Boot(BootState):
             self.vm.host.warn(line)
         self.messages.lines.clear()
         if step.phase is not None:
-            self.vm.enter_phase(step.phase)
+            self.vm.process.phases.enter(step.phase)
 
     def _failed(self, error: StartupError) -> StartupError:
         """The error, with what the step had to say before it."""

@@ -180,9 +180,9 @@ def load_cpr_state(boot: BootState) -> Work:
 
 def add_defaults(boot: BootState) -> None:
     """The display, and what QEMU adds where neither an option nor -nodefaults forbids it."""
-    assert boot.vm.machine_type is not None
+    assert boot.vm.state.type is not None
     check_display(boot.configuration, boot.profile)
-    add_default_devices(boot.configuration, boot.profile, boot.vm.machine_type)
+    add_default_devices(boot.configuration, boot.profile, boot.vm.state.type)
     boot.read(has_defaults=boot.configuration.has_defaults)
 
 
@@ -259,14 +259,14 @@ def _create_chardev(boot: BootState, options: ChardevOptions) -> Work:
 def apply_machine_options(boot: BootState) -> None:
     """-machine properties, -smp, -m, -boot."""
     vm = boot.vm
-    assert vm.machine_type is not None
+    assert vm.state.type is not None
     settings = checks.apply_machine_options(
-        boot.configuration, boot.profile, vm.machine_type, boot.messages
+        boot.configuration, boot.profile, vm.state.type, boot.messages
     )
     boot.settings = settings
     vm.cpus.topology = settings.topology
-    vm.memory.size, vm.memory.maxmem = settings.ram_size, settings.maxram_size
-    vm.memory.slots = settings.ram_slots
+    vm.state.memory.size, vm.state.memory.maxmem = settings.ram_size, settings.maxram_size
+    vm.state.memory.slots = settings.ram_slots
     machine = vm.qom.container("/machine")
     machine.values.update(settings.properties)
     if reads.log is not None:
@@ -288,7 +288,7 @@ def choose_accelerator(boot: BootState) -> None:
         boot.messages,
         boot.settings.accelerators,
     )
-    boot.vm.accelerator = chosen.name
+    boot.vm.state.accelerator = chosen.name
     boot.read(accelerator=chosen.name)
 
 

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 def warn_of_deprecation(boot: BootState) -> None:
     """A deprecated machine type is said to be one on standard error."""
-    machine = boot.vm.machine_type
+    machine = boot.vm.state.type
     assert machine is not None
     boot.read(machine=machine.name, deprecated=machine.deprecated)
-    if machine.deprecated and boot.vm.accelerator != checks.TEST_ACCELERATOR:
+    if machine.deprecated and boot.vm.state.accelerator != checks.TEST_ACCELERATOR:
         boot.warn(
             f"Machine type '{machine.name}' is deprecated: {machine.deprecation_reason}"
         )
@@ -45,9 +45,9 @@ def warn_of_deprecation(boot: BootState) -> None:
 def create_migration_object(boot: BootState) -> None:
     """Lay default, compat, -global and early parameters over each other; check the whole."""
     vm = boot.vm
-    assert vm.machine_type is not None
+    assert vm.state.type is not None
     boot.read(
-        machine=vm.machine_type.name,
+        machine=vm.state.type.name,
         globals={
             f"{each.driver}.{each.property}": each.value
             for each in boot.configuration.globals
@@ -64,8 +64,8 @@ def create_migration_object(boot: BootState) -> None:
 def choose_cpu_model(boot: BootState) -> None:
     """-cpu, or the machine's own."""
     vm = boot.vm
-    assert vm.machine_type is not None
-    model = checks.choose_cpu_model(boot.configuration, boot.profile, vm.machine_type)
+    assert vm.state.type is not None
+    model = checks.choose_cpu_model(boot.configuration, boot.profile, vm.state.type)
     boot.cpu_model = model
     boot.read(cpu=boot.configuration.cpu, model=model.type if model else None)
     if model is not None:
@@ -83,7 +83,7 @@ def configure_numa(boot: BootState) -> None:
     """-numa."""
     boot.read(numa=[entry.text for entry in boot.configuration.numa])
     for entry in boot.configuration.numa:
-        arguments = checks.numa_arguments(entry, boot.profile, boot.vm.machine_type)
+        arguments = checks.numa_arguments(entry, boot.profile, boot.vm.state.type)
         with error_location(entry.location):
             boot.vm.numa.set_node(arguments)
 
@@ -111,13 +111,13 @@ def create_tpm(boot: BootState) -> None:
 
 def create_board(boot: BootState) -> None:
     """CPUs, chips, buses and memory of the machine."""
-    machine, model = boot.vm.machine_type, boot.cpu_model
+    machine, model = boot.vm.state.type, boot.cpu_model
     assert machine is not None
     check_board(boot.vm.host, boot.configuration, machine, boot.settings)
     if machine.default_cpu_type is not None:
         load_firmware(boot)
     if model is not None:
-        checks.check_cpu_features(model, boot.vm.accelerator, boot.profile)
+        checks.check_cpu_features(model, boot.vm.state.accelerator, boot.profile)
     cpr.check_memory(boot.vm)
     board.create_board(boot.vm)
     attach_board_drives(boot.vm)
@@ -132,7 +132,7 @@ def create_board(boot: BootState) -> None:
 def create_devices(boot: BootState) -> None:
     """-device: all of key=value form first, then those in JSON."""
     boot.read(devices=[entry.text for entry in boot.configuration.devices])
-    machine = boot.vm.machine_type
+    machine = boot.vm.state.type
     assert machine is not None
     taken: set[str] = set()
     for entry in boot.configuration.fw_cfg:
@@ -151,7 +151,7 @@ def machine_done(boot: BootState) -> None:
     """Drives, net clients and -global that nobody took: an error and warnings."""
     check_orphans(boot.vm)
     configuration = boot.configuration
-    test = boot.vm.accelerator == checks.TEST_ACCELERATOR
+    test = boot.vm.state.accelerator == checks.TEST_ACCELERATOR
     if not configuration.defaults.net and (not test or configuration.has_defaults):
         for warning in net_warnings(boot.vm.net, test=test):
             boot.warn(warning)

@@ -71,7 +71,7 @@ class GdbServer:
         self._unacknowledged = b""
         vm.lifecycle.on_state_change.append(self._state_changed)
         vm.lifecycle.on_started.append(self._started)
-        vm.on_exit.append(self.finish)
+        vm.process.on_exit.append(self.finish)
 
     # -- the character device ----------------------------------------------------------------
 
@@ -83,9 +83,9 @@ class GdbServer:
         if chardev is not None:
             self._chardev = chardev
             chardev.attach(self)
-            if not self.vm.main_loop_running:
+            if not self.vm.process.main_loop_running:
                 chardev.pause(True)
-                self.vm.on_main_loop.append(lambda: chardev.pause(False))
+                self.vm.process.on_main_loop.append(lambda: chardev.pause(False))
 
     def leave(self) -> None:
         """Close the character device, if there is one."""
@@ -287,7 +287,7 @@ class GdbServer:
             self.leave()
             self.vm.lifecycle.shutdown("guest-shutdown")
         else:
-            self.vm.exit(0)
+            self.vm.process.exit(0)
 
     def finish(self, code: int) -> None:
         """The process ends with `code`: tell a debugger that waits."""

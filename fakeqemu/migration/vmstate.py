@@ -100,7 +100,7 @@ def expectation(
         _states(migration),
         _uuid(vm),
         blocks,
-        blocks_complete=vm.machine_type is not None,
+        blocks_complete=vm.state.type is not None,
         section=lambda name, instance: _section_version(vm, name, instance),
         runstates=schemainfo.run_states(vm.profile),
         configuration=bool(properties["send-configuration"]),
@@ -153,10 +153,10 @@ def lacks_section(vm: Machine, name: str, instance: int) -> bool:
 
     That is so if its PCI address has no device, or one with another section; or no such CPU.
     """
-    if name == vm.profile.traits.stream_cpu_section and vm.machine_type is not None:
+    if name == vm.profile.traits.stream_cpu_section and vm.state.type is not None:
         return (name, instance) not in _cpu_sections(vm)
     match = _PCI_SECTION.match(name)
-    if match is None or vm.machine_type is None:
+    if match is None or vm.state.type is None:
         return False
     return match[1] not in _pci_paths(vm) or _other_section(vm, match[1], name)
 
@@ -195,7 +195,7 @@ def _pci_paths(vm: Machine) -> set[str]:
 
 def _cpu_sections(vm: Machine) -> list[tuple[str, int]]:
     """Name and instance of one section per CPU."""
-    if vm.machine_type is None:
+    if vm.state.type is None:
         return []
     name, cpus = vm.profile.traits.stream_cpu_section, vm.cpus
     indexes = [cpu.index for cpu in cpus.present()]
@@ -206,7 +206,7 @@ def _cpu_sections(vm: Machine) -> list[tuple[str, int]]:
 
 def _user_sections(vm: Machine) -> list[tuple[str, int]]:
     """Name and instance of the sections of users' devices, where their type is known."""
-    if vm.machine_type is None:
+    if vm.state.type is None:
         return []
     names = _section_names(vm)
     found: list[tuple[str, int]] = []
@@ -240,7 +240,7 @@ def workload(vm: Machine, migration: MigrationObject) -> Workload:
 
 def _firmware_content(vm: Machine, migration: MigrationObject) -> int:
     """Bytes of memory that firmware has written: all that an idle guest has."""
-    if vm.machine_type is None:
+    if vm.state.type is None:
         return 0
     stopped_in = migration.outgoing.vm_stop.vm_old_state or vm.runstate.current
     return _FIRMWARE_FRESH if stopped_in == "prelaunch" else _FIRMWARE_STARTED

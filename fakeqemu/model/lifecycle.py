@@ -157,7 +157,7 @@ class Lifecycle:
             return
         if cause == "guest-panic" and self.actions["panic"] == "exit-failure":
             code = 1
-        self._vm.exit(code)
+        self._vm.process.exit(code)
 
     def quit(self, cause: str = "host-qmp-quit", *, code: int = 0) -> None:
         """End the process whatever the shutdown action: `quit`, or a signal."""
@@ -222,7 +222,7 @@ class Lifecycle:
         elif action == "shutdown":
             self.powerdown()
         elif action == "poweroff":
-            self._vm.exit(0)
+            self._vm.process.exit(0)
         elif action == "pause":
             self.vm_stop("watchdog")
 

@@ -12,21 +12,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from fakeqemu.clock import Clock, Timer
-from fakeqemu.guard import Failed, Guard
-from fakeqemu.journal import Journal
+from fakeqemu.clock import Clock
 from fakeqemu.model.boards.cpus import Cpus
 from fakeqemu.model.boards.guest_memory import GuestMemory
-from fakeqemu.model.boards.memory import Memory
+from fakeqemu.model.boards.machine_state import MachineState
 from fakeqemu.model.boards.numa import Numa
 from fakeqemu.model.dump.dump import Dump
-from fakeqemu.model.events import Events
 from fakeqemu.model.fds.cpr_fds import SavedFds
 from fakeqemu.model.fds.fdset import Fdsets, NamedFds
 from fakeqemu.model.host import CprChannel, Host
 from fakeqemu.model.lifecycle import Lifecycle
 from fakeqemu.model.net.net import Net
 from fakeqemu.model.net.tap import Taps
+from fakeqemu.model.process import Process
 from fakeqemu.model.qdev.monitor import Devices
 from fakeqemu.model.qom.tree import Qom, QomObject
 from fakeqemu.model.qom.user_creatable import Objects
@@ -47,17 +45,7 @@ if TYPE_CHECKING:
     from fakeqemu.model.hw.ioport import IoSpace
     from fakeqemu.model.trace import TraceEvents
     from fakeqemu.model.ui.vnc import Displays
-    from fakeqemu.profile import MachineType, Profile
-
-#: the boot's phases, each reached once and in this order
-PHASES = (
-    "no-machine",
-    "machine-created",
-    "accel-created",
-    "late-backends-created",
-    "machine-initialized",
-    "machine-ready",
-)
+    from fakeqemu.profile import Profile
 
 
 class Machine:
@@ -66,14 +54,14 @@ class Machine:
     def __init__(
         self, profile: Profile, configuration: Configuration, clock: Clock, host: Host
     ) -> None:
+        self.process = process = Process(profile, clock, host)
         self.profile = profile
         self.configuration = configuration
         self.clock = clock
         self.host = host
-        self.journal = Journal(clock)
-        #: what every call from outside goes through
-        self.guard = Guard(self.journal, self.exit)
-        self.events = Events(clock, self.journal)
+        self.journal = process.journal
+        self.guard = process.guard
+        self.events = process.events
         self.runstate = RunState(profile.traits, self.journal)
         self.lifecycle = Lifecycle(self)
         #: character devices by id, in order of creation
@@ -104,13 +92,9 @@ class Machine:
         self.cpr_is_incoming: Callable[[], bool] = lambda: False
         #: makes a character device (its label, its address as -serial takes it)
         self.open_legacy_chardev: Callable[[str, str], None] = _no_legacy_chardev
-        #: set with the machine object; None before
-        self.machine_type: MachineType | None = None
-        #: name of the accelerator in use; empty until it is chosen
-        self.accelerator = ""
-        self.qom = Qom([])
+        self.qom = Qom()
+        self.state = MachineState(process, configuration, self.qom)
         self.cpus = Cpus(self)
-        self.memory = Memory()
         #: what is in the guest's memory
         self.guest_memory = GuestMemory(self)
         self.devices = Devices(self)
@@ -124,22 +108,12 @@ class Machine:
         #: how busy the guest is, for the time a migration takes; None: an idle guest
         self.guest_workload: Workload | None = None
         self._named_fds: WeakKeyDictionary[Any, NamedFds] = WeakKeyDictionary()
-
-        self._phase = PHASES[0]
         #: whether the boot waits for x-exit-preconfig
         self.preconfig = False
         #: goes on with the boot; set by whoever runs it while `preconfig` is true
         self.exit_preconfig: Callable[[], None] | None = None
-        #: whether commands are served; before, monitors queue them
-        self.main_loop_running = False
-        #: called once, when the main loop starts
-        self.on_main_loop: list[Callable[[], None]] = []
-        #: what the process is to leave with; None while it lives
-        self.exit_code: int | None = None
         #: what serves QMP; made and used by `fakeqemu.qmp` alone
         self.dispatcher: Any = None
-        #: called once with the exit code; the reply being made is still to be sent
-        self.on_exit: list[Callable[[int], None]] = []
 
     @cached_property
     def block(self) -> BlockLayer:
@@ -186,31 +160,6 @@ class Machine:
         if "block" in self.__dict__:
             self.block.activate()
 
-    def call_later(
-        self, delay: int, call: Callable[[], object], failed: Failed | None = None
-    ) -> Timer:
-        """Run `call` once, `delay` nanoseconds of the machine's clock from now.
-
-        `failed`: how its owner fails for a bug in it.
-        """
-        return self.clock.call_later(delay, self.guard.bind(call, failed))
-
-    @property
-    def phase(self) -> str:
-        """The phase last reached, one of PHASES."""
-        return self._phase
-
-    def enter_phase(self, phase: str) -> None:
-        """The boot has come to `phase`."""
-        if PHASES.index(phase) < PHASES.index(self._phase):
-            raise RuntimeError(f"phase {phase} after {self._phase}")
-        self._phase = phase
-        self.journal.note("phase", phase)
-
-    def phase_reached(self, phase: str) -> bool:
-        """Whether the boot has come to `phase` or past it."""
-        return PHASES.index(self._phase) >= PHASES.index(phase)
-
     def migrating(self) -> bool:
         """Whether an outgoing migration is under way."""
         return self.migration is not None and self.migration.running
@@ -222,32 +171,6 @@ class Machine:
         links += [device.values.get("memdev") for device in devices]
         links += [f"/objects/{node.memdev}" for node in self.numa.nodes.values()]
         return backend.path in links
-
-    @property
-    def expects_incoming(self) -> bool:
-        """Whether the machine waits, or waited, for another to migrate into it."""
-        return self.configuration.main_incoming is not None
-
-    @property
-    def ready(self) -> bool:
-        """Whether machine initialization has completed."""
-        return self.phase_reached("machine-ready")
-
-    def main_loop_started(self) -> None:
-        """Serve commands from now on, those that wait first."""
-        self.main_loop_running = True
-        callbacks, self.on_main_loop = self.on_main_loop, []
-        for callback in callbacks:
-            self.guard.call(callback)
-
-    def exit(self, code: int) -> None:
-        """The process is to leave with `code` once what it has to say is said."""
-        if self.exit_code is not None:
-            return
-        self.exit_code = code
-        self.journal.note("exit", str(code))
-        for callback in tuple(self.on_exit):
-            self.guard.call(callback, code)
 
     def named_fds(self, monitor: Any) -> NamedFds:
         """The descriptors that `monitor` has got by getfd."""

@@ -65,8 +65,8 @@ class Dispatcher:
         self.interceptors: list[Interceptor] = []
         #: the session whose command is under way
         self._pending: QmpSession | None = None
-        if not vm.main_loop_running:
-            vm.on_main_loop.append(self.run)
+        if not vm.process.main_loop_running:
+            vm.process.on_main_loop.append(self.run)
         vm.objects.make_monitor = self._make_monitor
 
     def _make_monitor(self, chardev: str, human: bool, pretty: bool) -> Any:
@@ -129,7 +129,7 @@ class Dispatcher:
                 return answer
 
     def _next_steps(self, steps: Walk, answer: Deferred) -> None:
-        if self._vm.exit_code is not None:
+        if self._vm.process.exit_code is not None:
             return
         try:
             value, error = self._vm.guard.attempt(self._in_turns, steps)
@@ -261,7 +261,7 @@ class Dispatcher:
         """
         if self._running:
             return
-        if self._vm.main_loop_running:
+        if self._vm.process.main_loop_running:
             self._running = True
             try:
                 while (
@@ -278,7 +278,7 @@ class Dispatcher:
 
     def _next_turn(self) -> None:
         self._turn_used = False
-        if self._vm.exit_code is None:
+        if self._vm.process.exit_code is None:
             self.run()
 
     def run_now(self, session: QmpSession, message: Value) -> None:

@@ -108,7 +108,7 @@ class EventQueue:
                 self._send(event)
                 self._hold(kind, limit)
 
-        self._vm.call_later(limit.interval, over)
+        self._vm.process.call_later(limit.interval, over)
 
     def _send(self, event: Event) -> None:
         hearing = [session for session in self._sessions if session.hears_events]

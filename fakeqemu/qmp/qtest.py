@@ -57,9 +57,9 @@ class QtestServer:
         #: levels that set_irq_in has put on lines: (device's path, line)
         self._forced: dict[tuple[str, int], int] = {}
         chardev.attach(self)
-        if not vm.main_loop_running:
+        if not vm.process.main_loop_running:
             chardev.pause(True)
-            vm.on_main_loop.append(lambda: chardev.pause(False))
+            vm.process.on_main_loop.append(lambda: chardev.pause(False))
 
     def detach(self) -> None:
         """Let go of the character device."""

@@ -115,8 +115,8 @@ class Driven:
     def close(self) -> None:
         """Give back what it holds."""
         with suppress(Exception):
-            if self.vm.exit_code is None:
-                self.vm.exit(0)
+            if self.vm.process.exit_code is None:
+                self.vm.process.exit(0)
         self._host.close()
         self._loop.close()
 

@@ -157,7 +157,9 @@ class Fresh:
 
     def try_to(self, command: str, arguments: dict[str, Any]) -> bool:
         """Whether the command succeeds."""
-        if self._machine is None or self._left == 0 or self._machine.vm.exit_code is not None:
+        if self._machine is not None and self._machine.vm.process.exit_code is not None:
+            self._left = 0
+        if self._machine is None or self._left == 0:
             self.close()
             # images of the last one may still be locked by what it had under way
             self._place = directory()

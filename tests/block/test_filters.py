@@ -297,6 +297,6 @@ def test_images_that_differ_end_the_process(machine: Any) -> None:
     base.write(node_of(machine, "a"), 102, b"x")
     with pytest.raises(QapiError, match="Input/output error"):
         read(machine, "v", 96, 16)
-    assert machine.vm.exit_code == 1
+    assert machine.vm.process.exit_code == 1
     said = machine.vm.host.warnings[-1]
     assert said == "blkverify: read offset=96 bytes=16 contents mismatch at offset 102"

@@ -420,7 +420,7 @@ async def test_a_device_that_is_always_at_its_end(vm: Machine) -> None:
     chardev = add_chardev(vm, ChardevOptions("c", "serial", {"device": "/dev/null"}))
     echo = Echo(chardev)
     await until(lambda: "closed" in echo.log)
-    assert vm.exit_code is None
+    assert vm.process.exit_code is None
 
 
 async def test_a_file_as_the_input_of_a_file(vm: Machine, tmp_path: Path) -> None:

@@ -308,7 +308,7 @@ from fakeqemu.io.process.process import ProcessOptions, run_process
 from fakeqemu.profile import Profile
 
 def prepare(vm):
-    vm.on_main_loop.append(lambda: vm.host.loop.call_soon(lambda: 1 // 0))
+    vm.process.on_main_loop.append(lambda: vm.host.loop.call_soon(lambda: 1 // 0))
     vm.runstate.listen(lambda _old, new: [][0] if new == "paused" else None)
 
 sys.exit(run_process(sys.argv[1:], Profile.load("10.0"), ProcessOptions(before_boot=[prepare])))

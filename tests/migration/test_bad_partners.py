@@ -227,4 +227,4 @@ def test_garbage_on_a_multifd_channel(make, clock, version):
     channel = FakeStream(clock)
     accept(channel)
     channel.on_data(b"\x11\x22\x33\x44" + b"\xff" * 60)
-    assert dst.machine.exit_code in (None, 1)
+    assert dst.machine.process.exit_code in (None, 1)

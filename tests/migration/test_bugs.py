@@ -29,7 +29,7 @@ def test_the_source_fails_and_its_guest_goes_on(make, clock, monkeypatch, bugs, 
     info = vm.command("query-migrate")
     assert (info["status"], info["error-desc"]) == ("failed", INTERNAL)
     assert vm.machine.runstate.running
-    assert vm.machine.exit_code is None
+    assert vm.machine.process.exit_code is None
     assert [bug.name for bug in bugs] == ["KeyError"]
     bugs.clear()
     monkeypatch.undo()
@@ -75,7 +75,7 @@ def test_the_destination_fails_and_stays(make, clock, monkeypatch, bugs, version
     clock.run_until_idle()
     assert dst.migration.incoming.status == "failed"
     assert dst.migration.incoming.error == INTERNAL
-    assert dst.machine.exit_code is None
+    assert dst.machine.process.exit_code is None
     assert src.status == "failed"
     assert [bug.name for bug in bugs] == ["KeyError"]
     bugs.clear()

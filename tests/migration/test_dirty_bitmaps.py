@@ -140,7 +140,7 @@ def test_a_bitmap_that_the_destination_has_already(pair, clock, version):
     bitmap(dst)
     src.command("migrate", uri="unix:/m")
     clock.run_until_idle()
-    assert dst.machine.exit_code == 1
+    assert dst.machine.process.exit_code == 1
     text = "Bitmap with the same name ('b0') already exists on destination"
     assert dst.host.warnings[0] == text
 
@@ -245,7 +245,7 @@ def started(granularity: int = 65536, flags: int = 1) -> bytes:
 def test_records_that_end_the_migration(make, version, records, text):
     vm = loaded(make, version, records)
     assert vm.host.warnings[0] == text
-    assert vm.machine.exit_code == 1
+    assert vm.machine.process.exit_code == 1
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -263,7 +263,7 @@ def test_records_that_end_the_migration(make, version, records, text):
 def test_records_that_cost_the_bitmaps_only(make, version, records, text):
     vm = loaded(make, version, records + RecordWriter.end())
     assert vm.host.warnings == [text]
-    assert vm.machine.exit_code is None
+    assert vm.machine.process.exit_code is None
     assert vm.status == "active"
     assert found(vm) == {}
 

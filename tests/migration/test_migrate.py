@@ -198,7 +198,7 @@ def test_a_broken_source_ends_the_destination(make, clock):
     clock.advance(SECOND)
     src.host.streams[0].close()
     clock.advance(0)
-    assert dst.machine.exit_code == 1
+    assert dst.machine.process.exit_code == 1
     assert dst.host.warnings == [
         "check_section_footer: Read section footer failed: -5",
         "load of migration failed: Invalid argument: Section footer error, section_id: 2",
@@ -211,7 +211,7 @@ def test_another_machine_type_is_refused_by_the_destination(make, clock):
     src = make("10.0", machine_type="q35")
     src.command("migrate", uri="unix:/m")
     clock.run_until_idle()
-    assert dst.machine.exit_code is None
+    assert dst.machine.process.exit_code is None
     assert dst.command("query-migrate") == {
         "status": "failed",
         "error-desc": "load of migration failed: Invalid argument",
@@ -252,7 +252,7 @@ def test_streams_that_are_none(make, version, data, cause, old):
     channel.on_data(data)
     if channel.on_close is not None:
         channel.on_close(None)
-    assert vm.machine.exit_code == 1
+    assert vm.machine.process.exit_code == 1
     errno = cause.split(":")[0]
     if version == "11.1":
         assert vm.host.warnings == [f"load of migration failed: {cause}"]

@@ -96,10 +96,10 @@ def test_a_destination_that_refuses_at_the_end_fails_the_source_on_the_way_back(
     pair, version, error
 ):
     both = pair(version, "return-path")
-    both.dst.machine.memory.size = 1 << 20
+    both.dst.machine.state.memory.size = 1 << 20
     both.dst.machine.qom.at("/objects/pc.ram").values["size"] = 1 << 20
     both.migrate()
-    assert both.dst.machine.exit_code == 1
+    assert both.dst.machine.process.exit_code == 1
     info = both.src.command("query-migrate")
     assert info["status"] == "failed"
     if error:
@@ -116,7 +116,7 @@ def test_uuids_must_match_if_asked_for(make, clock):
     dst.command("migrate-incoming", uri="unix:/m")
     src.command("migrate", uri="unix:/m")
     clock.run_until_idle()
-    assert dst.machine.exit_code == 1
+    assert dst.machine.process.exit_code == 1
     assert dst.host.warnings[0] == f"UUID received is {uuids[1]} and local is {uuids[0]}"
 
 
@@ -364,7 +364,7 @@ def test_yank_breaks_either_side(pair, version):
         both.run(1)
         assert both.src.status == "failed"
         assert both.src.machine.runstate.running
-        assert both.dst.machine.exit_code == 1
+        assert both.dst.machine.process.exit_code == 1
 
 
 def test_a_huge_guest_costs_no_more_than_a_small_one(make, clock):

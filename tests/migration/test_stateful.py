@@ -132,11 +132,11 @@ class Pair(RuleBasedStateMachine):
             streams[max(0, len(streams) - 1 - which)].break_off()
             self.clock.advance(0)
 
-    @precondition(lambda self: self.dst.machine.exit_code is not None)
+    @precondition(lambda self: self.dst.machine.process.exit_code is not None)
     @rule()
     def restart(self) -> None:
         """A destination that gave up is replaced."""
-        version, size = self.dst.profile.name, self.dst.machine.memory.size
+        version, size = self.dst.profile.name, self.dst.machine.state.memory.size
         host = FakeHost(self.clock, self.src.host.world)
         self.dst = Vm(version, host, ram=size, inmigrate=True)
         self.listening = ""

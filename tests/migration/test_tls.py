@@ -37,4 +37,4 @@ def test_both_sides_need_it(make, clock, both):
     src.command("migrate", uri="unix:/m")
     clock.run_until_idle()
     assert dst.status == ("completed" if both else "failed")
-    assert dst.machine.exit_code == (None if both else 1)
+    assert dst.machine.process.exit_code == (None if both else 1)

@@ -53,13 +53,13 @@ def test_reset_follows_the_actions(start, argv, state, code, events):
     machine.ask("system_reset")
     assert machine.names() == events
     assert status(machine) == state
-    assert machine.vm.exit_code == code
+    assert machine.vm.process.exit_code == code
 
 
 def test_quit_ends_even_with_no_shutdown(start):
     machine = start("-machine", "none", "-no-shutdown")
     left = []
-    machine.vm.on_exit.append(left.append)
+    machine.vm.process.on_exit.append(left.append)
     machine.ask("quit")
     assert machine.events[-1] == ("SHUTDOWN", {"guest": False, "reason": "host-qmp-quit"})
     assert left == [0]
@@ -100,7 +100,7 @@ def test_panic(start, panic, state, code, action):
     machine.ask("set-action", panic=panic)
     machine.vm.lifecycle.guest_panicked()
     assert ("GUEST_PANICKED", {"action": action}) in machine.events
-    assert (status(machine), machine.vm.exit_code) == (state, code)
+    assert (status(machine), machine.vm.process.exit_code) == (state, code)
 
 
 def test_suspended_guest_stays_suspended_over_stop_and_cont(start):

@@ -200,7 +200,7 @@ def test_built_in(ask, name):
 @pytest.mark.parametrize("accelerator", ["tcg", "kvm"])
 def test_accelerator_in_use(accelerator):
     vm = Machine(Profile.load("11.1"), Configuration(), VirtualClock(), NullHost())
-    vm.accelerator = accelerator
+    vm.state.accelerator = accelerator
     in_use = accelerator == "kvm"
     assert COMMANDS["query-kvm"].function(vm) == {"enabled": in_use, "present": True}
     assert COMMANDS["query-accelerators"].function(vm) == {

@@ -140,7 +140,7 @@ def test_compat_crash(make_vm, connect):
     vm = make_vm(compat={"deprecated-input": "crash"})
     client = connect(vm).negotiate()
     assert client.send({"execute": "drive-backup"}) == []
-    assert vm.exit_code == -6
+    assert vm.process.exit_code == -6
 
 
 def test_compat_hide(make_vm, connect):

@@ -443,7 +443,7 @@ def test_kill(version: str, packet: str) -> None:
     gdb = Debugger(profile=version)
     gdb.ask("?")
     back = gdb.raw(frame(packet.encode()))
-    assert gdb.vm.exit_code == 0
+    assert gdb.vm.process.exit_code == 0
     assert gdb.warnings == ["QEMU: Terminated via GDBstub"]
     answer = b"+$OK#9a" if packet != "k" else b"+"
     assert back.startswith(answer)

@@ -89,7 +89,7 @@ def tester() -> Client:
 def test_whatever_a_test_program_says(tester: Client, said: bytes) -> None:
     tester.say(said + b"\n")
     assert bugs(tester.vm) == []
-    if tester.vm.exit_code is None:
+    if tester.vm.process.exit_code is None:
         assert tester.say(b"endianness\n") == b"OK little\n"
 
 
@@ -143,7 +143,7 @@ def test_whatever_a_debugger_says(debugger: Debugger, said: list[bytes], taken: 
     for piece in said:
         debugger.server.chr_received(piece + (b"+" if taken else b""), [])
     assert bugs(debugger.vm) == []
-    assert debugger.vm.exit_code is None
+    assert debugger.vm.process.exit_code is None
     debugger.sent = b""
     debugger.server.chr_received(b"#00+++" + frame(b"qAttached"), [])
     assert frame(b"1") in debugger.sent

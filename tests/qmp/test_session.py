@@ -130,7 +130,7 @@ def test_requests_wait_for_the_main_loop(make_vm, connect):
     client = connect(vm)
     assert client.send({"execute": "qmp_capabilities"}, NAME) == []
     assert client.pauses == [True]
-    vm.main_loop_started()
+    vm.process.main_loop_started()
     assert client.take() == [{"return": {}}, {"return": {}}]
     assert client.pauses == [True, False]
 

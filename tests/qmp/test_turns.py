@@ -57,7 +57,7 @@ def host() -> TurnHost:
 def vm(host: TurnHost, stubs: Any) -> Machine:
     configuration = replace(Configuration(), compat_policy={})
     vm = Machine(Profile.load("10.0"), configuration, VirtualClock(), host)
-    vm.main_loop_running = True
+    vm.process.main_loop_running = True
     return vm
 
 

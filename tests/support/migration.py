@@ -194,7 +194,7 @@ class Vm:
         self._make_board(ram)
         if inmigrate:
             self.machine.runstate.set("inmigrate")
-        self.machine.enter_phase("machine-ready")
+        self.machine.process.phases.enter("machine-ready")
         self.migration = MigrationObject(self.machine, early=early)
         self.machine.migration = self.migration
 
@@ -203,7 +203,7 @@ class Vm:
         assert machine is not None
         board.create_machine(self.machine, machine)
         default = 128 << 20 if machine.default_cpu_type else 0
-        self.machine.memory.size = default if ram is None else ram
+        self.machine.state.memory.size = default if ram is None else ram
         board.resolve_memory(self.machine, None)
 
     def command(self, name: str, monitor: Any = None, /, **arguments: Any) -> Any:

@@ -106,7 +106,7 @@ def make_vm(stubs: Stubs) -> Callable[..., Machine]:
     def make(version: str = "10.0", *, running: bool = True, compat: Any = None) -> Machine:
         configuration = replace(Configuration(), compat_policy=compat or {})
         vm = Machine(Profile.load(version), configuration, VirtualClock(), NullHost())
-        vm.main_loop_running = running
+        vm.process.main_loop_running = running
         return vm
 
     return make

@@ -288,7 +288,7 @@ async def test_exit_with_a_signal(machine: FakeQemu, client: Raw) -> None:
     faults_of(machine).add("exit", command="query-name", signal="KILL")
     client.send({"execute": "query-name"})
     assert await client.rest() == b""
-    assert machine.vm.exit_code == -9
+    assert machine.vm.process.exit_code == -9
 
 
 @pytest.mark.parametrize("runner", ["loop", "thread", "process"])

@@ -213,7 +213,7 @@ async def test_exit_after_greeting(machine: FakeQemu, kind: Any, error: Any) -> 
     begin(machine, "exit-after-greeting")
     with pytest.raises((error, ConnectionError)):
         await kind.connect(machine)
-    assert machine.vm.exit_code == 1
+    assert machine.vm.process.exit_code == 1
 
 
 async def test_split(machine: FakeQemu) -> None:

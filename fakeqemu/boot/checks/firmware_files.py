@@ -168,7 +168,7 @@ def _check_dtb(vm: Machine, path: str, protocol: int) -> None:
 def check_flash(boot: BootState) -> bool:
     """The flash chips that hold firmware; whether there is one. Raises StartupError."""
     vm = boot.vm
-    machine = vm.machine_type
+    machine = vm.state.type
     if machine is None or not vm.profile.is_a(machine.typename, "generic-pc-machine"):
         return False
     chips = [boot.settings.properties.get(f"pflash{number}") or None for number in (0, 1)]

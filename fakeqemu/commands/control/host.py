@@ -48,7 +48,7 @@ def query_tpm_types(vm: Machine) -> list[str]:
 @command("query-sev-capabilities")
 def query_sev_capabilities(vm: Machine) -> Json:
     """No host here has SEV; KVM says so in other words than the lack of KVM."""
-    if vm.accelerator == "kvm":
+    if vm.state.accelerator == "kvm":
         raise QapiError("SEV is not enabled in KVM")
     capabilities: Json = recorded(vm, "query-sev-capabilities")
     return capabilities

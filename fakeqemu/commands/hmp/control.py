@@ -37,7 +37,7 @@ def help_(vm: Machine, name: str | None = None) -> str:
 
 def _help(vm: Machine, entries: Sequence[HmpDefinition], words: list[str], depth: int) -> str:
     prefix = "".join(f"{word} " for word in words[:depth])
-    shown = [entry for entry in entries if vm.ready or entry.preconfig]
+    shown = [entry for entry in entries if vm.process.phases.ready or entry.preconfig]
     if depth >= len(words):
         return "".join(prefix + entry.help for entry in shown)
     entry = HmpTable.find(shown, words[depth])

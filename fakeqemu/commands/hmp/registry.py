@@ -182,7 +182,7 @@ def _find(vm: Machine, line: str) -> tuple[HmpDefinition | None, int]:
         entry = table.find(entries, line[start:end])
         if entry is None:
             raise HmpSyntaxError(f"unknown command: '{line[:end]}'\n")
-        if not (vm.ready or entry.preconfig):
+        if not (vm.process.phases.ready or entry.preconfig):
             raise HmpSyntaxError(
                 f"Command '{line[:end]}' not available until machine initialization has"
                 " completed.\n"

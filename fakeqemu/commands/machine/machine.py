@@ -37,19 +37,19 @@ def query_uuid(vm: Machine) -> Json:
 def query_kvm(vm: Machine) -> Json:
     """KvmInfo."""
     present = recorded(vm, "query-kvm")["present"]
-    return {"enabled": vm.accelerator == "kvm", "present": present}
+    return {"enabled": vm.state.accelerator == "kvm", "present": present}
 
 
 @command("query-accelerators")
 def query_accelerators(vm: Machine) -> Json:
     """AcceleratorInfo."""
-    return {**recorded(vm, "query-accelerators"), "enabled": vm.accelerator}
+    return {**recorded(vm, "query-accelerators"), "enabled": vm.state.accelerator}
 
 
 @command("query-hotpluggable-cpus")
 def query_hotpluggable_cpus(vm: Machine) -> list[Json]:
     """HotpluggableCPU list."""
-    machine = vm.machine_type
+    machine = vm.state.type
     if machine is None or not machine.hotpluggable_cpus:
         raise QapiError(recorded_text(vm, "query-hotpluggable-cpus"))
     return vm.cpus.slots()
@@ -64,7 +64,7 @@ def recorded_text(vm: Machine, name: str) -> str:
 @command("query-memory-size-summary")
 def query_memory_size_summary(vm: Machine) -> Json:
     """MemoryInfo."""
-    return {"base-memory": vm.memory.size, "plugged-memory": memorydevices.plugged_size(vm)}
+    return {"base-memory": vm.state.memory.size, "plugged-memory": memorydevices.plugged_size(vm)}
 
 
 @command("query-memory-devices")
@@ -76,7 +76,7 @@ def query_memory_devices(vm: Machine) -> list[Json]:
 @command("set-numa-node", raw=True)
 def set_numa_node(vm: Machine, arguments: Json) -> None:
     """Describe NUMA while the boot waits in preconfig."""
-    if vm.phase_reached("machine-initialized"):
+    if vm.process.phases.reached("machine-initialized"):
         raise QapiError("The command is permitted only before the machine has been created")
     vm.numa.set_node(arguments)
 
@@ -84,7 +84,7 @@ def set_numa_node(vm: Machine, arguments: Json) -> None:
 @command("query-acpi-ospm-status")
 def query_acpi_ospm_status(vm: Machine) -> list[Json]:
     """ACPIOSTInfo list: one entry for each slot of a memory module and of a CPU."""
-    facts = vm.profile.per_machine(vm.machine_type.name) if vm.machine_type else None
+    facts = vm.profile.per_machine(vm.state.type.name) if vm.state.type else None
     if facts is None or facts["acpi"] is None:
         error = vm.profile.query("query-acpi-ospm-status")["error"]
         raise error_of_class(error["class"], error["desc"])

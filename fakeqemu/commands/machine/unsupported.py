@@ -55,7 +55,7 @@ for _name in (
 @command("query-sgx")
 def query_sgx(vm: Machine) -> Any:
     """There are no enclaves, least of all on boards that cannot have them."""
-    machine = vm.machine_type
+    machine = vm.state.type
     if machine is not None and vm.profile.is_a(machine.typename, "generic-pc-machine"):
         raise QapiError("No EPC regions defined, SGX not available")
     return recorded(vm, "query-sgx")

@@ -130,7 +130,7 @@ class _Process:
         host.serve(boot.vm)
         if self._options.journal:
             boot.vm.journal.keep_last(self._options.journal)
-        boot.vm.on_exit.append(lambda _: _finish(over))
+        boot.vm.process.on_exit.append(lambda _: _finish(over))
         # a callback that nobody guards: a bug all the same
         loop.set_exception_handler(
             lambda _, context: boot.vm.guard.report(context.get("exception") or RuntimeError())
@@ -171,7 +171,7 @@ class _Process:
             vm.guard.report(bug)
             return await _close_failed(host, 1)
         host.close()
-        return vm.exit_code or 0
+        return vm.process.exit_code or 0
 
     async def _boot(self, boot: Boot, host: LoopHost, over: asyncio.Future[None]) -> None:
         """Go through the steps. Returns early if the machine ends. Raises FakeQemuError."""

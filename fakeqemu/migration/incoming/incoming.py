@@ -219,7 +219,7 @@ class Incoming:
         if self._at_boot:
             # the file may be complete already, but QEMU takes a while to read it: clients that wait
             # for the machine see the state `active`
-            self.vm.call_later(_READ_TIME, read, self._fail_by_bug)
+            self.vm.process.call_later(_READ_TIME, read, self._fail_by_bug)
         else:
             read()
         cpr.listening(self.vm)
@@ -276,7 +276,7 @@ class Incoming:
         self.state.move("failed")
         self.vm.host.warn(text)
         if self.exit_on_error:
-            self.vm.exit(1)
+            self.vm.process.exit(1)
 
     def _preempt(self, channel: Stream) -> None:
         self._further.take_preempt(channel)
@@ -374,7 +374,7 @@ class Incoming:
         self.finish()
         if self.exit_on_error:
             self.vm.host.warn(text)
-            self.vm.exit(1)
+            self.vm.process.exit(1)
 
     def _fail_by_bug(self, error: QapiError) -> None:
         """A bug of ours in loading: the migration fails, the process does not end."""

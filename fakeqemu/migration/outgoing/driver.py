@@ -119,7 +119,7 @@ class PhaseDriver:
     def break_channel_later(self, text: str) -> None:
         """Report a broken channel to a waiting phase, after the command's reply was sent."""
         self._stop_timer()
-        self._timer = self._vm.call_later(
+        self._timer = self._vm.process.call_later(
             0, lambda: self.channel_broken(text, clean=False), self._owner.fail_by_bug
         )
 
@@ -235,10 +235,10 @@ class PhaseDriver:
         channel = self._owner.channel
         match request:
             case Sleep(delay):
-                self._timer = self._vm.call_later(delay, self._resume)
+                self._timer = self._vm.process.call_later(delay, self._resume)
             case Wait(until) if until is not None:
                 delay = max(0, until - self._vm.clock.now())
-                self._timer = self._vm.call_later(delay, lambda: self._resume(Due()))
+                self._timer = self._vm.process.call_later(delay, lambda: self._resume(Due()))
             case OpenFurtherChannels() if channel is not None:
                 channel.open_further()
             case OpenPreemptChannel() if channel is not None:

@@ -87,7 +87,7 @@ class Outgoing:
         self._began = 0
         self._ended = 0
         self._cancel_timer: Timer | None = None
-        vm.on_exit.append(self._exiting)
+        vm.process.on_exit.append(self._exiting)
         vm.runstate.listen(self._runstate_changed)
 
     # -- what others see ---------------------------------------------------------------------
@@ -150,7 +150,7 @@ class Outgoing:
         if self.channel is None or not self.channel.connected:
             self._cancelled()
         else:
-            self._cancel_timer = self.vm.call_later(
+            self._cancel_timer = self.vm.process.call_later(
                 _CANCEL_TIME, self._cancelled, self.fail_by_bug
             )
 

@@ -61,7 +61,7 @@ class DirtyRate:
         self._mode = mode
         self._samples = _DEFAULT_SAMPLES if samples is None else samples
         self._started, self._time = self._now(), milliseconds
-        self._vm.call_later(milliseconds * MILLISECOND, self._measured, self._fail_by_bug)
+        self._vm.process.call_later(milliseconds * MILLISECOND, self._measured, self._fail_by_bug)
 
     def info(self, unit: str = "second") -> dict[str, Any]:
         """DirtyRateInfo, with all members that any version has."""

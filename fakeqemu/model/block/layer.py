@@ -65,10 +65,10 @@ class BlockLayer:
         #: what the guest asks of its disks
         self.guest_io = GuestIo(
             vm.events, vm.runstate, vm.lifecycle, {m.name for m in event.arg_type.members},
-            vm.call_later, vm.clock.now, vm.host.warn,
+            vm.process.call_later, vm.clock.now, vm.host.warn,
         )  # fmt: skip
         vm.devices.on_removed.append(self._device_gone)
-        vm.on_exit.append(lambda _code: self.close())
+        vm.process.on_exit.append(lambda _code: self.close())
 
     @property
     def exports(self) -> Exports:
@@ -107,7 +107,7 @@ class BlockLayer:
         if self._drives is None:
             from fakeqemu.model.block.backends.legacy_drive import Drives
 
-            self._drives = Drives(self, self.vm.machine_type)
+            self._drives = Drives(self, self.vm.state.type)
         return self._drives
 
     # -- nodes -----------------------------------------------------------------------------------

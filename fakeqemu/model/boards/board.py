@@ -19,7 +19,7 @@ from fakeqemu.model.boards.cpus import Cpu
 from fakeqemu.model.qdev import properties as deviceproperties
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qom.property_types import convert
-from fakeqemu.model.qom.tree import Qom, QomObject, from_recorded
+from fakeqemu.model.qom.tree import QomObject, from_recorded
 from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError, StartupError
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def recorded_tree(vm: Machine, machine: MachineType) -> TreeObject:
 
 def create_machine(vm: Machine, machine: MachineType) -> None:
     """Make the machine object, without its board, and the containers around it."""
-    vm.machine_type = machine
+    vm.state.type = machine
     tree = recorded_tree(vm, machine)
     node = tree.at("machine")
-    vm.qom = Qom([name for name in tree.children if name != "machine"])
+    vm.qom.start_anew([name for name in tree.children if name != "machine"])
     vm.qom.root.children["chardevs"] = show_chardevs(vm)
     plain = {entry["name"] for entry in vm.profile.machine_properties(machine)}
     obj = MachineObject(machine.typename)
@@ -66,7 +66,7 @@ def create_machine(vm: Machine, machine: MachineType) -> None:
 
 def create_board(vm: Machine) -> None:
     """Make what the board consists of: CPUs, chips, buses."""
-    machine = vm.machine_type
+    machine = vm.state.type
     if machine is None:
         raise RuntimeError("no machine to make a board for")
     vm.numa.spread()
@@ -177,11 +177,11 @@ def resolve_memory(vm: Machine, backend: str | None) -> None:
     Raises QapiError for a backend that is not there.
     """
     machine = vm.qom.container("/machine")
-    own = vm.machine_type.default_ram_id if vm.machine_type is not None else None
-    if backend is None and vm.memory.size and own:
+    own = vm.state.type.default_ram_id if vm.state.type is not None else None
+    if backend is None and vm.state.memory.size and own:
         path = vm.configuration.mem_path
         kind = "memory-backend-ram" if path is None else "memory-backend-file"
-        options: dict[str, Any] = {"qom-type": kind, "id": own, "size": vm.memory.size}
+        options: dict[str, Any] = {"qom-type": kind, "id": own, "size": vm.state.memory.size}
         if path is not None:
             options["mem-path"] = path
             options["prealloc"] = vm.configuration.mem_prealloc
@@ -205,7 +205,7 @@ def _follow_model(vm: Machine, obj: MachineObject) -> None:
     members = tuple(obj.values.get("smp", ()))
     computed: dict[str, Callable[[], Any]] = {
         "smp": lambda: vm.cpus.topology.property(members),
-        "memory": vm.memory.property,
+        "memory": vm.state.memory.property,
     }
     obj.computed.update({name: get for name, get in computed.items() if name in obj.shapes})
 

@@ -234,7 +234,7 @@ class Cpus:
         ]
 
     def _thread(self, index: int) -> str:
-        return f"CPU {index}/{self._vm.accelerator.upper()}"
+        return f"CPU {index}/{self._vm.state.accelerator.upper()}"
 
     def slots(self) -> list[dict[str, Any]]:
         """What query-hotpluggable-cpus returns: highest slot first."""

@@ -72,7 +72,7 @@ class GuestMemory:
         """RAM and ROM in order of address, without overlaps."""
         vm = self._vm
         users = vm.devices.user_devices()
-        key = (vm.phase, vm.qom.root, *(device.path for device in users))
+        key = (vm.process.phases.current, vm.qom.root, *(device.path for device in users))
         if self._mapped is None or self._mapped[0] != key:
             self._mapped = key, tuple(_regions(vm))
         return self._mapped[1]
@@ -200,7 +200,7 @@ class GuestMemory:
 
 
 def _regions(vm: Machine) -> Iterator[Region]:
-    if not vm.phase_reached("machine-initialized"):
+    if not vm.process.phases.reached("machine-initialized"):
         return
     window = _VGA_WINDOW if _has_vga(vm) else None
     roms = list(_roms(vm))
@@ -243,7 +243,7 @@ def _ram(vm: Machine) -> Iterator[Region]:
 
 def below_4g(vm: Machine, size: int) -> int:
     """How much of `size` bytes of memory lies below 4 GiB."""
-    machine = vm.machine_type
+    machine = vm.state.type
     if machine is None or not vm.profile.is_a(machine.typename, "x86-machine"):
         return size
     if vm.profile.is_a(machine.typename, "microvm-machine"):
@@ -259,7 +259,7 @@ def below_4g(vm: Machine, size: int) -> int:
 
 def _aligns_to_gigabytes(vm: Machine) -> bool:
     """All boards with PCI do, but the old ones whose HPET can take only one interrupt line."""
-    machine = vm.machine_type
+    machine = vm.state.type
     assert machine is not None
     old = any(property == "hpet-intcap" for _, property, _ in machine.compat_props)
     return not old and any(
@@ -269,7 +269,7 @@ def _aligns_to_gigabytes(vm: Machine) -> bool:
 
 def _roms(vm: Machine) -> Iterator[Region]:
     """The BIOS below 4 GiB, its shadow below 1 MiB, and the option ROMs' place."""
-    machine = vm.machine_type
+    machine = vm.state.type
     if machine is None or not vm.profile.is_a(machine.typename, "x86-machine"):
         return
     for block in board_blocks(vm):

@@ -40,7 +40,7 @@ class Numa:
 
     def set_node(self, options: dict[str, Any]) -> None:
         """What -numa and set-numa-node do with checked NumaOptions. Raises QapiError."""
-        machine = self._vm.machine_type
+        machine = self._vm.state.type
         if machine is None or machine.default_cpu_type is None:
             raise QapiError("NUMA is not supported by this machine-type")
         kinds = {"node": self._node, "dist": self._distance, "cpu": self._cpu}
@@ -88,7 +88,7 @@ class Numa:
                 "numa configuration should use either mem= or memdev=,mixing both is not allowed"
             )
         if mem is not None:
-            machine = self._vm.machine_type
+            machine = self._vm.state.type
             assert machine is not None
             if not machine.numa_mem_supported:
                 raise QapiError(

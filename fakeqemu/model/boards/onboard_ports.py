@@ -88,9 +88,9 @@ def _numbers(recorded: TreeObject) -> dict[int, TreeObject]:
 
 def _usual(vm: Machine) -> dict[int, TreeObject]:
     """The unattached devices of such a machine with its default ones."""
-    assert vm.machine_type is not None
+    assert vm.state.type is not None
     try:
-        tree = vm.profile.object_tree(vm.machine_type.name, defaults=True)
+        tree = vm.profile.object_tree(vm.state.type.name, defaults=True)
     except KeyError:
         return {}
     return _numbers(tree.at("machine/unattached"))

@@ -46,14 +46,14 @@ def plugged_size(vm: Machine) -> int:
 
 def region_size(vm: Machine) -> int:
     """Bytes of address space for modules; each slot may need a gigabyte more to be aligned."""
-    if not vm.memory.maxmem > vm.memory.size:
+    if not vm.state.memory.maxmem > vm.state.memory.size:
         return 0
-    return vm.memory.maxmem - vm.memory.size + vm.memory.slots * _GIB
+    return vm.state.memory.maxmem - vm.state.memory.size + vm.state.memory.slots * _GIB
 
 
 def takes_modules(vm: Machine) -> bool:
     """Whether the board has anything to do with modules."""
-    machine = vm.machine_type
+    machine = vm.state.type
     return machine is not None and vm.profile.is_a(machine.typename, "generic-pc-machine")
 
 
@@ -69,7 +69,7 @@ def slots(vm: Machine) -> list[dict[str, Any]]:
     """ACPIOSTInfo of every slot."""
     there = {device.values["slot"]: device for device in modules(vm)}
     found: list[dict[str, Any]] = []
-    for slot in range(vm.memory.slots):
+    for slot in range(vm.state.memory.slots):
         found.append(_status(there.get(slot), slot, 0, 0))
     return found
 
@@ -123,7 +123,7 @@ def check_unplug(vm: Machine) -> None:
 
 def _check_acpi(vm: Machine) -> None:
     machine = vm.qom.container("/machine")
-    facts = vm.profile.per_machine(vm.machine_type.name) if vm.machine_type else None
+    facts = vm.profile.per_machine(vm.state.type.name) if vm.state.type else None
     has_device = facts is not None and facts["acpi"] is not None
     if not has_device or machine.values.get("acpi") == "off":
         raise QapiError("memory hotplug is not enabled: missing acpi device or acpi disabled")
@@ -138,7 +138,7 @@ def _check_nvdimm(vm: Machine) -> None:
 
 
 def _slot(vm: Machine, device: DeviceObject) -> int:
-    wanted, count = int(device.values["slot"]), vm.memory.slots
+    wanted, count = int(device.values["slot"]), vm.state.memory.slots
     if wanted != -1 and not 0 <= wanted < count:
         # without slots the last one's number wraps round
         last = (count - 1) & ((1 << 64) - 1)
@@ -166,7 +166,7 @@ def _address(vm: Machine, device: DeviceObject, alignment: int) -> int:
         )
     others = [other for other in modules(vm) if other is not device]
     used = sum(int(other.values["size"]) for other in others)
-    limit = vm.memory.maxmem - vm.memory.size
+    limit = vm.state.memory.maxmem - vm.state.memory.size
     if used + size > limit:
         raise QapiError(
             f"not enough space, currently {used:#x} in use of total space"
@@ -205,7 +205,7 @@ def _base(vm: Machine) -> int:
     """Where the modules' part of the address space begins."""
     from fakeqemu.model.boards.guest_memory import below_4g
 
-    high = vm.memory.size - below_4g(vm, vm.memory.size)
+    high = vm.state.memory.size - below_4g(vm, vm.state.memory.size)
     return _up(_4G + high, _GIB)
 
 

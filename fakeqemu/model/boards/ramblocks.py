@@ -112,14 +112,14 @@ def recorded_of_device(vm: Machine, type: str) -> dict[str, Any]:
 
 
 def _recorded_of_machine(vm: Machine) -> dict[str, Any]:
-    if vm.machine_type is None:
+    if vm.state.type is None:
         return {}
     try:
         machines = vm.profile.part("migratability")["machines"]
     except FileNotFoundError:
         return {}
     kind = "full" if vm.configuration.has_defaults else "bare"
-    facts: dict[str, Any] = machines.get(vm.machine_type.name, {}).get(kind, {})
+    facts: dict[str, Any] = machines.get(vm.state.type.name, {}).get(kind, {})
     return facts
 
 
@@ -148,9 +148,9 @@ def _of_backend(vm: Machine, backend: QomObject) -> RamBlock:
 
 def _has_canonical_name(vm: Machine, backend: QomObject) -> bool:
     """Old machine types call memory after the whole path of its object."""
-    if vm.machine_type is None:
+    if vm.state.type is None:
         return False
     return any(
         name == _CANONICAL and text in ("true", "on") and vm.profile.is_a(backend.type, type)
-        for type, name, text in vm.machine_type.compat_props
+        for type, name, text in vm.state.type.compat_props
     )

@@ -46,9 +46,9 @@ class MuxChardev(Chardev):
         self.transport = NullTransport()
         #: whether frontends hear of the client; not before all that start with the machine are
         #: there, so that only the one with the focus greets
-        self._opened = vm.main_loop_running
+        self._opened = vm.process.main_loop_running
         if not self._opened:
-            vm.on_main_loop.append(self._open)
+            vm.process.on_main_loop.append(self._open)
         base.attach(self)
 
     @property

@@ -82,7 +82,7 @@ class Dump:
             def failed(error: QapiError) -> None:
                 self._finish(output, error.desc)
 
-            vm.call_later(self._total // _BYTES_PER_NS, finish, failed)
+            vm.process.call_later(self._total // _BYTES_PER_NS, finish, failed)
             return
         error = self._write(output, format, raw, dumped)
         if error is not None:

@@ -133,7 +133,7 @@ class Guest:
         return self._memory() - self._given_up
 
     def _memory(self) -> int:
-        return self._vm.memory.size + memorydevices.plugged_size(self._vm)
+        return self._vm.state.memory.size + memorydevices.plugged_size(self._vm)
 
     def dirty_memory(self, rate: int, working_set: int | None = None) -> None:
         """Write to `rate` bytes a second from now on, all of them within `working_set`."""
@@ -218,14 +218,14 @@ class Guest:
         life = self._life
 
         def now() -> None:
-            if life != self._life or self._vm.exit_code is not None:
+            if life != self._life or self._vm.process.exit_code is not None:
                 return
             if self._vm.runstate.running:
                 react()
             else:
                 self._waiting.append(now)
 
-        self._vm.call_later(round(self.manners.delay * SECOND), now)
+        self._vm.process.call_later(round(self.manners.delay * SECOND), now)
 
     def _power_button(self) -> None:
         if self.manners.powerdown == "shutdown":
@@ -274,7 +274,7 @@ class Guest:
         if running:
             waiting, self._waiting = self._waiting, []
             for react in waiting:
-                self._vm.call_later(0, react)
+                self._vm.process.call_later(0, react)
             self._start_agent()
 
 

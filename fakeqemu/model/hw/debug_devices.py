@@ -63,7 +63,7 @@ class DebugExit(_OnePort):
         if self.vm.profile.traits.debug_exit_is_shutdown:
             self.vm.lifecycle.shutdown("guest-shutdown", code=code)
         else:
-            self.vm.exit(code)
+            self.vm.process.exit(code)
 
 
 class DebugConsole(_OnePort):

@@ -158,7 +158,7 @@ class FwCfg(IoPortDevice):
             _SIGNATURE: b"QEMU",
             _ID: struct.pack("<I", 3),
             _UUID: UUID(uuid).bytes if uuid else bytes(16),
-            _RAM_SIZE: struct.pack("<Q", vm.memory.size),
+            _RAM_SIZE: struct.pack("<Q", vm.state.memory.size),
             _NOGRAPHIC: struct.pack("<H", vm.configuration.nographic),
             _NB_CPUS: struct.pack("<H", len(vm.cpus)),
             _NUMA: numa,

@@ -23,7 +23,7 @@ class GuestClock:
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
         #: what a test program moves; None: the guest's time is the machine's
-        self.stepped = VirtualClock() if vm.accelerator == "qtest" else None
+        self.stepped = VirtualClock() if vm.state.accelerator == "qtest" else None
         self._since = vm.clock.now() if vm.runstate.running else None
         self._lived = 0
         vm.lifecycle.on_state_change.append(self._changed)

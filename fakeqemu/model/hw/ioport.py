@@ -98,7 +98,7 @@ class IoSpace:
     def chips(self) -> list[IoPortDevice]:
         """The chips, those of devices plugged since the last look included."""
         self._look()
-        if self._has_run and not self._firmware and self.vm.accelerator != "qtest":
+        if self._has_run and not self._firmware and self.vm.state.accelerator != "qtest":
             self._firmware = True
             for chip in self._chips:
                 chip.firmware()
@@ -143,7 +143,7 @@ class IoSpace:
     def _look(self) -> None:
         # the board is there for good; what users plug comes and goes
         devices = self.vm.devices.user_devices()
-        there = (self.vm.phase, self.vm.qom.root, *devices)
+        there = (self.vm.process.phases.current, self.vm.qom.root, *devices)
         if there == self._seen:
             return
         self._seen = there

@@ -71,12 +71,12 @@ class PciConfig(IoPortDevice):
 
     def _read_recorded(self) -> dict[int, tuple[bytes, bytes]]:
         vm = self.vm
-        assert vm.machine_type is not None
+        assert vm.state.type is not None
         try:
             part = vm.profile.part("pci-config")
         except FileNotFoundError:
             return {}
-        board = part["machines"].get(vm.machine_type.name, {})
+        board = part["machines"].get(vm.state.type.name, {})
         found: dict[int, tuple[bytes, bytes]] = {}
         kind = "full" if vm.configuration.has_defaults else "bare"
         for place, texts in board.get(kind, {}).items():
@@ -84,7 +84,7 @@ class PciConfig(IoPortDevice):
             found[int(slot, 16) << 3 | int(function)] = _bytes(texts)
         if self.object.type == "i440FX-pcihost" and 0 in found:
             content, writable = found[0]
-            banks = min(vm.memory.size // _BANK, 0xFF)
+            banks = min(vm.state.memory.size // _BANK, 0xFF)
             content = content[:_LAST_BANK] + bytes([banks]) + content[_LAST_BANK + 1 :]
             found[0] = content, writable
         root = next((bus for bus in all_buses(vm) if bus.is_a("PCI")), None)

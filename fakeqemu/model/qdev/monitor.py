@@ -87,7 +87,7 @@ class Devices:
         not_pluggable = texts.parameter_expects("driver", "a pluggable device type")
         facts = self.about(driver)
         if not facts["class"]["user"] or (
-            self._vm.ready and facts.get("hotplug") == not_pluggable
+            self._vm.process.phases.ready and facts.get("hotplug") == not_pluggable
         ):
             raise QapiError(not_pluggable)
         return driver
@@ -109,7 +109,7 @@ class Devices:
                 self._check_bus(bus)
             raise QapiError("device_add not allowed while migrating")
         facts = self.about(driver)
-        if self._vm.ready:
+        if self._vm.process.phases.ready:
             self._check_hotplug(driver, facts, bus)
         id = options.get("id")
         id = id if isinstance(id, str) else None
@@ -183,7 +183,7 @@ class Devices:
 
     def _is_handled(self, driver: str) -> bool:
         """Whether the machine itself takes devices of a type that sit on no bus."""
-        machine = self._vm.machine_type
+        machine = self._vm.state.type
         kinds = ["cpu"]
         if machine is not None and self._vm.profile.is_a(machine.typename, "generic-pc-machine"):
             kinds += ["pc-dimm", "x86-iommu", "sgx-epc"]
@@ -241,7 +241,7 @@ class Devices:
         assert isinstance(device, DeviceObject)
         device.id = id
         deviceproperties.alias_inner(self._vm, device)
-        device.values["hotplugged"] = self._vm.ready
+        device.values["hotplugged"] = self._vm.process.phases.ready
         device.values["realized"] = True
         return device
 

@@ -22,9 +22,9 @@ _FUNCTIONS = 8
 
 def query(vm: Machine) -> list[dict[str, Any]]:
     """PciInfo list."""
-    if vm.machine_type is None:
+    if vm.state.type is None:
         return []
-    facts = vm.profile.per_machine(vm.machine_type.name)
+    facts = vm.profile.per_machine(vm.state.type.name)
     key = "pci-defaults" if vm.configuration.has_defaults else "pci"
     buses: list[dict[str, Any]] = copy.deepcopy(facts[key] or [])
     if not buses:

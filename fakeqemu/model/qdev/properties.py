@@ -85,7 +85,7 @@ _CHANGEABLE: dict[tuple[str, str], Callable[[Any], None]] = {
 
 def apply_defaults(vm: Machine, device: DeviceObject) -> None:
     """What the machine type and -global say about devices of this type."""
-    machine = vm.machine_type
+    machine = vm.state.type
     targets = [device, *(c for c in device.children.values() if isinstance(c, DeviceObject))]
     for driver, name, value in machine.compat_props if machine is not None else ():
         for target in targets:
@@ -115,7 +115,7 @@ def apply_globals(
         except QapiError as error:
             what = f"{given.driver}.{given.property}={given.value}"
             text = f"can't apply global {what}: {error.desc}"
-            if not vm.ready:
+            if not vm.process.phases.ready:
                 raise StartupError(text) from None
             vm.host.warn(f"warning: {text}")
             continue

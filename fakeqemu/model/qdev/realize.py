@@ -342,7 +342,7 @@ def plug_cpu(
     from fakeqemu.model.boards.cpus import Cpu
     from fakeqemu.model.qom.property_types import convert
 
-    if vm.machine_type is None or not vm.machine_type.hotpluggable_cpus:
+    if vm.state.type is None or not vm.state.type.hotpluggable_cpus:
         raise NotModelledError(f"device {driver}")
     ids: dict[str, int] = {}
     text = None if typed else vm.profile.traits
@@ -367,10 +367,10 @@ def plug_cpu(
         index = index * levels[level] + ids[name]
     if index in vm.cpus:
         raise QapiError(f"CPU[{index}] with APIC ID {vm.cpus.topology.apic_id(index)} exists")
-    recorded = recorded_tree(vm, vm.machine_type).at("machine/unattached/device[0]")
+    recorded = recorded_tree(vm, vm.state.type).at("machine/unattached/device[0]")
     cpu = cpu_object(vm, recorded, index)
     cpu.id = id
-    cpu.values["hotplugged"] = vm.ready
+    cpu.values["hotplugged"] = vm.process.phases.ready
     vm.devices.enter(cpu, id)
     vm.cpus.add(Cpu(index, cpu, boot=False))
     return cpu

@@ -223,7 +223,11 @@ def _renamed(value: Any, rename: Callable[[str], str]) -> Any:
 class Qom:
     """The whole tree of one machine."""
 
-    def __init__(self, containers: list[str]) -> None:
+    def __init__(self) -> None:
+        self.root = QomObject("container")
+
+    def start_anew(self, containers: list[str]) -> None:
+        """An empty tree with these containers: a machine object is about to be made."""
         self.root = QomObject("container")
         for name in containers:
             self.root.add_child(name, QomObject("container"))

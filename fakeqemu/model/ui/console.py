@@ -92,7 +92,7 @@ class Display:
     def _devices(self) -> list[QomObject]:
         """Display devices in order of creation."""
         vm = self._vm
-        if not vm.phase_reached("machine-initialized"):
+        if not vm.process.phases.reached("machine-initialized"):
             return []
         board = vm.qom.container("/machine/unattached").children.values()
         return [obj for obj in (*board, *vm.devices.user_devices()) if self._shows(obj.type)]

@@ -38,7 +38,7 @@ def _objects(vm: Machine) -> list[QomObject]:
 
 def mice(vm: Machine) -> list[dict[str, Any]]:
     """What query-mice returns: the newest first, the current one marked."""
-    if not vm.phase_reached("machine-initialized"):
+    if not vm.process.phases.reached("machine-initialized"):
         return []
     numbered = list(enumerate(_objects(vm), _FIRST))
     found = [

@@ -61,7 +61,7 @@ class Displays:
         display.open(entry)
 
     def _state_changed(self, _running: bool, _state: str) -> None:
-        self._vm.call_later(0, self._refresh)
+        self._vm.process.call_later(0, self._refresh)
 
     def _refresh(self) -> None:
         for display in self.all:

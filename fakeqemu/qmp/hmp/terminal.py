@@ -50,8 +50,8 @@ class HmpTerminal:
         history: list[str] = []
         self._line = Readline(self._echo, self._run, self._complete, PROMPT, history)
         chardev.attach(self)
-        if not vm.main_loop_running:
-            vm.on_main_loop.append(self._main_loop_started)
+        if not vm.process.main_loop_running:
+            vm.process.on_main_loop.append(self._main_loop_started)
 
     # -- as the device's frontend ------------------------------------------------------------
 
@@ -120,10 +120,10 @@ class HmpTerminal:
         self._chardev.write(text.replace("\n", "\r\n").encode("latin-1"))
 
     def _prompt(self) -> None:
-        self._prompt_waits = not self._vm.main_loop_running
+        self._prompt_waits = not self._vm.process.main_loop_running
         if self._suspended or not self._focused or self._prompt_waits:
             return
-        if self._vm.exit_code is None:
+        if self._vm.process.exit_code is None:
             self._line.show_prompt()
 
     def _main_loop_started(self) -> None:
@@ -152,7 +152,7 @@ class HmpTerminal:
         """Whether there is a key to be read now."""
         if not self._waiting or self._suspended or self._turn_asked:
             return False
-        return self._vm.main_loop_running and self._vm.exit_code is None
+        return self._vm.process.main_loop_running and self._vm.process.exit_code is None
 
     def _next_turn(self) -> None:
         self._turn_asked = False
@@ -193,7 +193,7 @@ class HmpTerminal:
         names = [
             name
             for entry in entries
-            if self._vm.ready or entry.preconfig
+            if self._vm.process.phases.ready or entry.preconfig
             for name in entry.name.split("|")
             if name.startswith(words[0])
         ]

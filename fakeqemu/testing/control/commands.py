@@ -119,7 +119,7 @@ class Control:
                     for chardev in vm.chardevs.values()
                     if chardev.address.get("type") == "unix"
                 ],
-                **({"exit-code": vm.exit_code} if vm.exit_code is not None else {}),
+                **({"exit-code": vm.process.exit_code} if vm.process.exit_code is not None else {}),
             }
             for name, vm in self.machines.items()
         ]

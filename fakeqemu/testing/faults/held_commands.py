@@ -89,7 +89,7 @@ class HeldCommands:
             self._delayed -= 1
             self._go_on(outer, proceed)
 
-        vm.call_later(round(fault.seconds * SECOND), due)
+        vm.process.call_later(round(fault.seconds * SECOND), due)
         return outer
 
     def hold(self, active: Active, until: Condition, proceed: Callable[[], Any]) -> Deferred:
@@ -126,7 +126,7 @@ class HeldCommands:
         try:
             value = proceed()
         except AbortError as abort:
-            self._vm.exit(abort.status)
+            self._vm.process.exit(abort.status)
             return
         except QapiError as error:
             outer.fail(error)

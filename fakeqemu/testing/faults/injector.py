@@ -164,7 +164,7 @@ class Faults:
     def exit(self, exit: ExitFault) -> None:
         """End the process as the fault says."""
         self._journal("exit")
-        self.vm.exit(exit_status(exit))
+        self.vm.process.exit(exit_status(exit))
 
     def remove_socket(self) -> None:
         """Delete the socket files of the character devices."""
@@ -187,7 +187,7 @@ class Faults:
             self._loop.call_soon(run)
         if self._loop is None or isinstance(self.vm.clock, VirtualClock):
             # a long advance must not run past the moment
-            timers.append(self.vm.call_later(0, run))
+            timers.append(self.vm.process.call_later(0, run))
 
     @property
     def holds_commands(self) -> bool:
@@ -306,8 +306,8 @@ class Faults:
 
     def _when_served(self, call: Callable[[], None]) -> None:
         """Once its sockets are there, and the handle's client has introduced itself."""
-        if not self.vm.main_loop_running:
-            self.vm.on_main_loop.append(lambda: self._when_served(call))
+        if not self.vm.process.main_loop_running:
+            self.vm.process.on_main_loop.append(lambda: self._when_served(call))
         elif any(arriving(session) for session in dispatcher_of(self.vm).sessions):
             self._awaiting.append(call)
         else:
@@ -321,7 +321,7 @@ class Faults:
     def _send(self, monitor: QmpMonitor, session: QmpSession, line: bytes) -> None:
         out = self._outputs.get(session)
         if out is None:
-            out = SessionOutput(monitor.chardev, self._loop, self.vm.call_later, self.exit)
+            out = SessionOutput(monitor.chardev, self._loop, self.vm.process.call_later, self.exit)
             self._outputs[session] = out
         if out.ended:
             return

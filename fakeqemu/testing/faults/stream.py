@@ -87,7 +87,7 @@ class FaultyStream:
                     pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
                 case Delay(seconds=seconds):
                     self._busy = True
-                    self._faults.vm.call_later(
+                    self._faults.vm.process.call_later(
                         round(seconds * SECOND), partial(self._late, b"".join(pieces))
                     )
                     return

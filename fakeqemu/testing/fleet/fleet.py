@@ -99,7 +99,7 @@ class Fleet:
                 if number % _BATCH == 0:
                     await asyncio.sleep(0)
             if self._machines:
-                self._stages.began(next(iter(self)).vm.call_later)
+                self._stages.began(next(iter(self)).vm.process.call_later)
             if self._control_address is not None:
                 loop = Loop(asyncio.get_running_loop())
                 path = control_path(self._control_address)

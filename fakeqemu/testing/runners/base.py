@@ -141,7 +141,7 @@ class InProcessRunner:
         adapter = host.loop
         vm.journal.listen(spec.listener.entry_added)
         vm.events.listen(spec.listener.event_sent)
-        vm.on_exit.append(self._exiting)
+        vm.process.on_exit.append(self._exiting)
         self._controller = MachineController(
             vm,
             call=spec.listener.answer_call,
@@ -165,7 +165,7 @@ class InProcessRunner:
         boot.finish()
         if configuration.daemonize:
             raise StartupError("a machine in a test's own loop cannot -daemonize")
-        if spec.client and vm.exit_code is None:
+        if spec.client and vm.process.exit_code is None:
             self._monitor = SocketpairMonitor(vm, adapter)
             self.client_side = self._monitor.client_side
 
@@ -201,7 +201,7 @@ class InProcessRunner:
     @property
     def exit_code(self) -> int | None:
         """What the machine left with."""
-        return None if self.vm is None else self.vm.exit_code
+        return None if self.vm is None else self.vm.process.exit_code
 
     async def stop(self) -> None:
         """End the machine."""

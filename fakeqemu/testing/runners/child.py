@@ -60,8 +60,8 @@ class Agent:
         )
         vm.journal.listen(self._noted)
         vm.events.listen(self._event)
-        vm.on_main_loop.append(lambda: self._tell({"ready": True}))
-        vm.on_exit.append(lambda code: self._tell({"exit": code}))
+        vm.process.on_main_loop.append(lambda: self._tell({"ready": True}))
+        vm.process.on_exit.append(lambda code: self._tell({"exit": code}))
         host.at_end(self._close)
         self._link.set_reading(True)
 
@@ -114,7 +114,7 @@ class Agent:
         self._link.write(json.dumps(message, default=repr).encode() + b"\n")
 
     def _ended(self, _error: str | None) -> None:
-        self._vm.exit(0)
+        self._vm.process.exit(0)
 
     def _close(self) -> None:
         self._link.flush(1.0)

@@ -147,7 +147,7 @@ class Stages:
         stage.actions(vm.profile)
         if "time" in stage.when:
             delay = round(stage.when["time"] * SECOND)
-            vm.call_later(delay, lambda: carry_out(self._controller, stage))
+            vm.process.call_later(delay, lambda: carry_out(self._controller, stage))
         else:
             self._armed.append(_Armed(stage))
 
@@ -170,7 +170,7 @@ class Stages:
 def carry_out(controller: MachineController, stage: Stage) -> None:
     """What a stage says happens now, if the machine lives."""
     vm = controller.vm
-    if vm.exit_code is not None:
+    if vm.process.exit_code is not None:
         return
     vm.journal.note("scenario", "stage", when=dict(stage.when))
     for action in stage.actions(vm.profile):

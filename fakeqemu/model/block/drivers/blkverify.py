@@ -50,7 +50,7 @@ class Blkverify(FilterDriver):
     def _differ(self, what: str, offset: int, count: int, how: str) -> QapiError:
         vm = self.graph.vm
         vm.host.say(f"blkverify: {what} offset={offset} bytes={count} {how}")
-        vm.exit(1)
+        vm.process.exit(1)
         return extents.BlockIoError()
 
     def _both(

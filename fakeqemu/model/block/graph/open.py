@@ -154,7 +154,7 @@ def _open_first_child(
 
 def _finish(graph: Graph, node: Node, given: _OpenOptions, first: Node | None) -> None:
     driver = node.driver
-    node.inactive = graph.vm.runstate.check("inmigrate") and not graph.vm.ready
+    node.inactive = graph.vm.runstate.check("inmigrate") and not graph.vm.process.phases.ready
     if first is not None:
         assert driver.first_child is not None
         graph.attach(node, driver.first_child, first, driver.child_role(given.left))

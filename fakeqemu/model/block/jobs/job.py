@@ -180,7 +180,7 @@ class Job:
 
     def _later(self, delay: int) -> None:
         self._sleeping = delay > 0
-        self._timer = self.block.vm.call_later(delay, self.step)
+        self._timer = self.block.vm.process.call_later(delay, self.step)
 
     def kick(self) -> None:
         """Go on at once if the job sleeps."""

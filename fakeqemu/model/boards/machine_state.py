@@ -1,0 +1,36 @@
+"""The machine that was chosen: what QEMU keeps in MachineState, apart from its devices.
+
+See include/hw/boards.h: struct MachineState.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fakeqemu.model.boards.memory import Memory
+
+if TYPE_CHECKING:
+    from fakeqemu.configuration import Configuration
+    from fakeqemu.model.process import Process
+    from fakeqemu.model.qom.tree import Qom
+    from fakeqemu.profile import MachineType
+
+
+class MachineState:
+    """Type, accelerator and memory of the machine, and the tree that it is the object of."""
+
+    def __init__(self, process: Process, configuration: Configuration, qom: Qom) -> None:
+        self.profile = process.profile
+        self.phases = process.phases
+        #: what the command line asked for
+        self.configuration = configuration
+        self.qom = qom
+        #: set with the machine object; None before
+        self.type: MachineType | None = None
+        #: name of the accelerator in use; empty until it is chosen
+        self.accelerator = ""
+        self.memory = Memory()
+
+    def is_a(self, kind: str) -> bool:
+        """Whether there is a machine, and of a type that descends from `kind`."""
+        return self.type is not None and self.profile.is_a(self.type.typename, kind)

@@ -1,0 +1,70 @@
+"""The emulated QEMU process: which version it is, its time, its host, and how it ends.
+
+This is what nearly every part of a machine needs besides the few others that it works with, so
+parts take it whole. It knows nothing of any part.
+
+See system/runstate.c: main_loop_should_exit().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fakeqemu.clock import Clock, Timer
+from fakeqemu.guard import Failed, Guard
+from fakeqemu.journal import Journal
+from fakeqemu.model.events import Events
+from fakeqemu.model.phases import Phases
+
+if TYPE_CHECKING:
+    from fakeqemu.model.host import Host
+    from fakeqemu.profile import Profile
+
+
+class Process:
+    """One emulated QEMU process, minus its sockets and its machine."""
+
+    def __init__(self, profile: Profile, clock: Clock, host: Host) -> None:
+        self.profile = profile
+        self.clock = clock
+        self.host = host
+        self.journal = Journal(clock)
+        #: what every call from outside goes through
+        self.guard = Guard(self.journal, self.exit)
+        self.events = Events(clock, self.journal)
+        #: how far the start has come
+        self.phases = Phases(self.journal)
+        #: whether commands are served; before, monitors queue them
+        self.main_loop_running = False
+        #: called once, when the main loop starts
+        self.on_main_loop: list[Callable[[], None]] = []
+        #: what the process is to leave with; None while it lives
+        self.exit_code: int | None = None
+        #: called once with the exit code; the reply being made is still to be sent
+        self.on_exit: list[Callable[[int], None]] = []
+
+    def call_later(
+        self, delay: int, call: Callable[[], object], failed: Failed | None = None
+    ) -> Timer:
+        """Run `call` once, `delay` nanoseconds of the machine's clock from now.
+
+        `failed`: how its owner fails for a bug in it.
+        """
+        return self.clock.call_later(delay, self.guard.bind(call, failed))
+
+    def main_loop_started(self) -> None:
+        """Serve commands from now on, those that wait first."""
+        self.main_loop_running = True
+        callbacks, self.on_main_loop = self.on_main_loop, []
+        for callback in callbacks:
+            self.guard.call(callback)
+
+    def exit(self, code: int) -> None:
+        """The process is to leave with `code` once what it has to say is said."""
+        if self.exit_code is not None:
+            return
+        self.exit_code = code
+        self.journal.note("exit", str(code))
+        for callback in tuple(self.on_exit):
+            self.guard.call(callback, code)
