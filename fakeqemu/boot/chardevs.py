@@ -20,7 +20,7 @@ from fakeqemu.boot.cmdline.error_report import EarlyExit, Messages
 from fakeqemu.boot.cmdline.option_groups import Group, Groups
 from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.configuration import Configuration, MonitorOptions, OptionString
-from fakeqemu.model.chardev.chardev import ChardevOptions, add_chardev
+from fakeqemu.model.chardev.chardev import ChardevOptions
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 from fakeqemu.qapi.readers.qemu_opts import parse_bool, parse_number, parse_size
@@ -170,7 +170,7 @@ def open_legacy_chardev(vm: Machine, label: str, text: str) -> None:
         raise NotModelledError("mon: on devices that are no ports")
     entry = legacy_chardev(Groups(vm.profile, Messages()), label, text, "chardev", "")
     for options in _chardev_options(entry, vm.profile):
-        add_chardev(vm, options)
+        vm.chardevs.add(options)
 
 
 def _chardev_options(entry: OptionString, profile: Profile) -> list[ChardevOptions]:

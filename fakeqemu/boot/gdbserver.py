@@ -11,7 +11,7 @@ from fakeqemu.boot.chardevs import chardev_options, legacy_chardev
 from fakeqemu.boot.cmdline.error_report import Messages
 from fakeqemu.boot.cmdline.option_groups import Groups
 from fakeqemu.boot.requests import WaitForClient, Work
-from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions, add_chardev
+from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def start(vm: Machine, device: str, location: str = "") -> Chardev | None:
     if vm.objects.serve_gdb is not None:
         vm.objects.serve_gdb(chardev.id if chardev is not None else None)
     if _MONITOR.id not in vm.chardevs:
-        monitor = add_chardev(vm, _MONITOR)
+        monitor = vm.chardevs.add(_MONITOR)
         monitor.attach(MonitorFrontend())
     return chardev
 
@@ -113,7 +113,7 @@ def _open(vm: Machine, device: str, location: str) -> Chardev:
                 " (type 'container')"
             )
     chardevs = [
-        add_chardev(vm, ChardevOptions(each.id, each.backend, each.options, location))
+        vm.chardevs.add(ChardevOptions(each.id, each.backend, each.options, location))
         for each in made
     ]
     return chardevs[-1]

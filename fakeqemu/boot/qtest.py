@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from fakeqemu.boot.chardevs import chardev_options, legacy_chardev
 from fakeqemu.boot.cmdline.option_groups import Groups
 from fakeqemu.boot.requests import WaitForClient, Work
-from fakeqemu.model.chardev.chardev import add_chardev
 from fakeqemu.model.qom.tree import QomObject
 from fakeqemu.qapi.errors import QapiError, StartupError
 
@@ -35,7 +34,7 @@ def create_qtest(boot: BootState) -> Work:
         groups.group("chardev").given.extend(boot.configuration.chardevs)
         try:
             entry = legacy_chardev(groups, name, text, "qtest", "")
-            made = [add_chardev(vm, each) for each in chardev_options(
+            made = [vm.chardevs.add(each) for each in chardev_options(
                 entry, boot.profile, boot.messages
             )]
         except QapiError as error:

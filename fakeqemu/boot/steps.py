@@ -41,8 +41,7 @@ from fakeqemu.migration import cpr
 from fakeqemu.migration.parameters.early import EarlyParameters, cpr_is_incoming, read_parameter
 from fakeqemu.model.boards import board, pc_dimm as memorydevices
 from fakeqemu.model.boards.onboard_ports import Port
-from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
-from fakeqemu.model.chardev.mux import open_mux
+from fakeqemu.model.chardev.chardev import ChardevOptions
 from fakeqemu.model.host_files import is_file
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
@@ -138,7 +137,7 @@ def _load_plugins(boot: BootState) -> None:
         if boot.vm.host.file_error(name) is None and "/" in name:
             raise NotModelledError("-plugin")
         # the name that the loader tries last; see GLib's g_module_open()
-        library = name if is_file(boot.vm, name) or name.endswith(".so") else f"{name}.so"
+        library = name if is_file(boot.vm.host, name) or name.endswith(".so") else f"{name}.so"
         raise StartupError(
             f"Could not load plugin {name}: {library}: cannot open shared object file: "
             "No such file or directory"
@@ -246,12 +245,7 @@ def _create_chardev(boot: BootState, options: ChardevOptions) -> Work:
     vm = boot.vm
     if options.id in vm.chardevs:
         raise QapiError(f"Chardev with id '{options.id}' already exists")
-    if options.backend in ("mux", "hub"):
-        chardev = open_mux(vm, options)
-    else:
-        chardev = Chardev(options, boot.profile.traits)
-        vm.host.open_chardev(chardev)
-    vm.chardevs[chardev.id] = chardev
+    chardev = vm.chardevs.open(options)
     if options.backend == "socket" and chardev.is_server and options.options.get("wait"):
         yield WaitForClient(chardev)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from fakeqemu.commands.registry import actions, command, commands
-from fakeqemu.model.chardev import chardev as model, ringbuf
-from fakeqemu.model.chardev.chardev import ChardevOptions
+from fakeqemu.model.chardev import ringbuf
+from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.qdict import in_name_table
@@ -32,7 +32,7 @@ def _options(vm: Machine, id: str, backend: Json, monitor: Any) -> ChardevOption
     address = data.get("addr", {})
     if backend["type"] == "socket" and address.get("type") == "fd":
         # over QMP a descriptor is one that this monitor got by getfd, whatever its name looks like
-        fd = vm.named_fds(monitor).take(address["data"]["str"])
+        fd = vm.named_fds.of(monitor).take(address["data"]["str"])
         data["addr"] = {"type": "fd", "data": {**address["data"], "number": fd}}
     return ChardevOptions(id, backend["type"], data)
 
@@ -43,7 +43,7 @@ def chardev_add(vm: Machine, id: str, backend: Json, monitor: Any = None) -> Jso
     if id in vm.chardevs:
         raise QapiError(f"Chardev with id '{id}' already exists")
     try:
-        return _returned(model.add_chardev(vm, _options(vm, id, backend, monitor)))
+        return _returned(vm.chardevs.add(_options(vm, id, backend, monitor)))
     except NotModelledError:
         raise
     except QapiError as error:
@@ -53,10 +53,10 @@ def chardev_add(vm: Machine, id: str, backend: Json, monitor: Any = None) -> Jso
 @command("chardev-change", monitor=True)
 def chardev_change(vm: Machine, id: str, backend: Json, monitor: Any = None) -> Json:
     """ChardevReturn."""
-    return _returned(model.change_chardev(vm, _options(vm, id, backend, monitor)))
+    return _returned(vm.chardevs.change(_options(vm, id, backend, monitor)))
 
 
-def _returned(chardev: model.Chardev) -> Json:
+def _returned(chardev: Chardev) -> Json:
     name = chardev.filename
     return {"pty": name.removeprefix("pty:")} if name.startswith("pty:") else {}
 
@@ -71,17 +71,17 @@ def chardev_send_break(vm: Machine, id: str) -> None:
 @command("ringbuf-write")
 def ringbuf_write(vm: Machine, device: str, data: str, format: str = "utf8") -> None:
     """Write into a ring buffer."""
-    ringbuf.ringbuf_write(vm, device, data, format)
+    ringbuf.ringbuf_write(vm.chardevs.ringbuf(device), data, format)
 
 
 @command("ringbuf-read")
 def ringbuf_read(vm: Machine, device: str, size: int, format: str = "utf8") -> str:
     """Read from a ring buffer."""
-    return ringbuf.ringbuf_read(vm, device, size, format)
+    return ringbuf.ringbuf_read(vm.chardevs.ringbuf(device), size, format)
 
 actions(
     {
-        "chardev-remove": model.remove_chardev,
+        "chardev-remove": lambda vm, id: vm.chardevs.remove(id),
         "yank": lambda vm, instances: vm.yank.yank(instances),
     }
 )

@@ -114,7 +114,7 @@ def add_client(
     **_: Any,
 ) -> None:
     """Give a socket to a display or a character device."""
-    fd = vm.named_fds(monitor).take(fdname)
+    fd = vm.named_fds.of(monitor).take(fdname)
     try:
         if vm.profile.traits.client_must_be_socket and vm.host.fd_kind(fd) != "socket":
             raise QapiError("parameter @fdname must name a socket")

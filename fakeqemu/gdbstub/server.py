@@ -89,12 +89,10 @@ class GdbServer:
 
     def leave(self) -> None:
         """Close the character device, if there is one."""
-        from fakeqemu.model.chardev.chardev import drop_chardev
-
         chardev, self._chardev = self._chardev, None
         if chardev is not None:
             chardev.detach()
-            drop_chardev(self.vm, chardev)
+            self.vm.chardevs.drop(chardev)
 
     def chr_opened(self) -> None:
         """A debugger is there: the machine stops, the first CPU is current."""

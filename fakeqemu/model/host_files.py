@@ -13,29 +13,31 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from collections.abc import Iterable
+
+    from fakeqemu.model.host import Host
     from fakeqemu.profile import Profile
 
 #: where QEMU's packages put firmware, beside what -L names
 DATA_DIRECTORIES = ("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu")
 
 
-def find_file(vm: Machine, name: str) -> str | None:
-    """Where the firmware file `name` is; None if it is nowhere.
+def find_file(host: Host, directories: Iterable[str], name: str) -> str | None:
+    """Where the firmware file `name` is; None if it is nowhere. `directories`: those of -L.
 
     See system/datadir.c: qemu_find_file(): as it stands, then in the directories of -L and QEMU's.
     """
-    if vm.host.file_error(name) is None:
+    if host.file_error(name) is None:
         return name
-    folders = (*vm.configuration.data_directories, *DATA_DIRECTORIES)
+    folders = (*directories, *DATA_DIRECTORIES)
     places = (f"{folder}/{name}" for folder in folders)
-    return next((place for place in places if vm.host.file_error(place) is None), None)
+    return next((place for place in places if host.file_error(place) is None), None)
 
 
-def file_size(vm: Machine, path: str) -> int | None:
+def file_size(host: Host, path: str) -> int | None:
     """Bytes in a file; None if it cannot be opened. See hw/core/loader.c: get_image_size()."""
     try:
-        file = vm.host.files.open(path, writable=False)
+        file = host.files.open(path, writable=False)
     except OSError:
         return None
     try:
@@ -46,10 +48,10 @@ def file_size(vm: Machine, path: str) -> int | None:
         file.close()
 
 
-def is_file(vm: Machine, path: str) -> bool:
+def is_file(host: Host, path: str) -> bool:
     """Whether there is a file (no folder, no device) at `path`."""
     try:
-        return vm.host.files.kind(path) == "file"
+        return host.files.kind(path) == "file"
     except OSError:
         return False
 

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.configuration import Configuration
+    from fakeqemu.model.process import Process
+    from fakeqemu.model.runstate import RunState
 
 #: ShutdownCause values that say the guest itself asked
 GUEST_CAUSES = frozenset({"guest-shutdown", "guest-reset", "guest-panic"})
@@ -33,12 +35,16 @@ DEFAULT_ACTIONS: Mapping[str, str] = {
 class Lifecycle:
     """Run control of one machine."""
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(
+        self, process: Process, runstate: RunState, configuration: Configuration
+    ) -> None:
+        self._process = process
+        self._runstate = runstate
+        self._events = process.events
         #: whether the machine starts by itself once it is ready, or once incoming is done
-        self.autostart = vm.configuration.autostart
+        self.autostart = configuration.autostart
         #: "reboot", "shutdown", "panic", "watchdog" -> action
-        self.actions: dict[str, str] = {**DEFAULT_ACTIONS, **vm.configuration.action}
+        self.actions: dict[str, str] = {**DEFAULT_ACTIONS, **configuration.action}
         #: whether the stopped guest was suspended, and a start makes it so again
         self.was_suspended = False
         #: called with (running, state) when the guest starts or stops, before the event
@@ -66,7 +72,7 @@ class Lifecycle:
 
     def stop(self) -> None:
         """What the command `stop` does; on an incoming machine only autostart goes off."""
-        if self._vm.runstate.check("inmigrate"):
+        if self._runstate.check("inmigrate"):
             self.autostart = False
         else:
             self.vm_stop("paused")
@@ -76,7 +82,7 @@ class Lifecycle:
 
         Raises QapiError where the state does not allow it.
         """
-        runstate = self._vm.runstate
+        runstate = self._runstate
         for text, blocked in self.cont_blockers.items():
             if blocked():
                 raise QapiError(text)
@@ -97,7 +103,7 @@ class Lifecycle:
 
     def vm_start(self) -> None:
         """Let the guest run (or sleep on, if it was suspended): RESUME, unless it runs."""
-        runstate = self._vm.runstate
+        runstate = self._runstate
         if runstate.running:
             return
         state = "suspended" if self.was_suspended else "running"
@@ -105,26 +111,26 @@ class Lifecycle:
             return
         runstate.set(state)
         self._notify(True, state)
-        self._vm.events.emit("RESUME")
+        self._events.emit("RESUME")
         for listener in tuple(self.on_started):
             listener()
 
     def vm_stop(self, state: str, *, event: bool = True) -> bool:
         """Stop a live guest with `state` as reason: STOP. False if it was not live."""
-        runstate = self._vm.runstate
+        runstate = self._runstate
         if not runstate.live:
             return False
         self.was_suspended = runstate.check("suspended")
         runstate.set(state)
         self._notify(False, state)
         if event:
-            self._vm.events.emit("STOP")
+            self._events.emit("STOP")
         return True
 
     def vm_stop_force_state(self, state: str) -> None:
         """As `vm_stop`, but a guest that is stopped already changes to `state` all the same."""
         if not self.vm_stop(state):
-            self._vm.runstate.set(state)
+            self._runstate.set(state)
 
     # -- reset, power, end ---------------------------------------------------------------
 
@@ -134,22 +140,22 @@ class Lifecycle:
             self.shutdown(cause)
             return
         self.system_reset(cause)
-        if not self._vm.runstate.check("running", "inmigrate", "finish-migrate"):
-            self._vm.runstate.set("prelaunch")
+        if not self._runstate.check("running", "inmigrate", "finish-migrate"):
+            self._runstate.set("prelaunch")
 
     def system_reset(self, cause: str) -> None:
         """Reset the devices: RESET, except for causes the guest does not notice."""
         for listener in tuple(self.on_reset):
             listener(cause)
         if cause not in ("none", "subsystem-reset", "snapshot-load"):
-            self._vm.events.emit("RESET", self._cause(cause))
+            self._events.emit("RESET", self._cause(cause))
         self.was_suspended = False
         for completed in tuple(self.after_reset):
             completed()
 
     def shutdown(self, cause: str, *, code: int = 0) -> None:
         """Shut down for `cause`: SHUTDOWN, then pause or end as the action says."""
-        self._vm.events.emit("SHUTDOWN", self._cause(cause))
+        self._events.emit("SHUTDOWN", self._cause(cause))
         for listener in tuple(self.on_shutdown):
             listener(cause)
         if self.actions["shutdown"] == "pause":
@@ -157,7 +163,7 @@ class Lifecycle:
             return
         if cause == "guest-panic" and self.actions["panic"] == "exit-failure":
             code = 1
-        self._vm.process.exit(code)
+        self._process.exit(code)
 
     def quit(self, cause: str = "host-qmp-quit", *, code: int = 0) -> None:
         """End the process whatever the shutdown action: `quit`, or a signal."""
@@ -170,7 +176,7 @@ class Lifecycle:
 
     def powerdown(self) -> None:
         """Press the power button: POWERDOWN."""
-        self._vm.events.emit("POWERDOWN")
+        self._events.emit("POWERDOWN")
         for listener in tuple(self.on_powerdown):
             listener()
 
@@ -178,21 +184,21 @@ class Lifecycle:
 
     def suspend(self) -> None:
         """The guest goes to sleep in S3: SUSPEND."""
-        if self._vm.runstate.check("suspended") or not self._vm.runstate.can("suspended"):
+        if self._runstate.check("suspended") or not self._runstate.can("suspended"):
             return
         for listener in tuple(self.on_state_change):
             listener(False, "suspended")
-        self._vm.runstate.set("suspended")
-        self._vm.events.emit("SUSPEND")
+        self._runstate.set("suspended")
+        self._events.emit("SUSPEND")
 
     def wakeup(self) -> None:
         """Wake a guest that sleeps: WAKEUP. Raises QapiError if it does not."""
-        runstate = self._vm.runstate
+        runstate = self._runstate
         if not runstate.check("suspended"):
             raise QapiError("Unable to wake up: guest is not in suspended state")
         runstate.set("running")
         self._notify(True, "running")
-        self._vm.events.emit("WAKEUP")
+        self._events.emit("WAKEUP")
 
     def guest_panicked(self, info: dict[str, Any] | None = None) -> None:
         """The guest says that it crashed; `info` is a GuestPanicInformation."""
@@ -201,28 +207,28 @@ class Lifecycle:
             panic == "shutdown" and self.actions["shutdown"] == "pause"
         )
         if paused:
-            self._vm.events.emit("GUEST_PANICKED", {"action": "pause", **data})
+            self._events.emit("GUEST_PANICKED", {"action": "pause", **data})
             self.vm_stop("guest-panicked")
         elif panic in ("shutdown", "exit-failure"):
-            self._vm.events.emit("GUEST_PANICKED", {"action": "poweroff", **data})
+            self._events.emit("GUEST_PANICKED", {"action": "poweroff", **data})
             self.vm_stop("guest-panicked")
             self.shutdown("guest-panic")
         else:
-            self._vm.events.emit("GUEST_PANICKED", {"action": "run", **data})
+            self._events.emit("GUEST_PANICKED", {"action": "run", **data})
 
     def watchdog_expired(self) -> None:
         """A watchdog device has run out: do as the watchdog action says."""
         action = self.actions["watchdog"]
         if action == "inject-nmi":
-            self._vm.events.emit("WATCHDOG", {"action": action})
+            self._events.emit("WATCHDOG", {"action": action})
             return
-        self._vm.events.emit("WATCHDOG", {"action": action})
+        self._events.emit("WATCHDOG", {"action": action})
         if action == "reset":
             self.reset("guest-reset")
         elif action == "shutdown":
             self.powerdown()
         elif action == "poweroff":
-            self._vm.process.exit(0)
+            self._process.exit(0)
         elif action == "pause":
             self.vm_stop("watchdog")
 

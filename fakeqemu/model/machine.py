@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from fakeqemu.clock import Clock
 from fakeqemu.model.boards.cpus import Cpus
 from fakeqemu.model.boards.guest_memory import GuestMemory
 from fakeqemu.model.boards.machine_state import MachineState
 from fakeqemu.model.boards.numa import Numa
+from fakeqemu.model.chardev.chardevs import Chardevs
 from fakeqemu.model.dump.dump import Dump
 from fakeqemu.model.fds.cpr_fds import SavedFds
-from fakeqemu.model.fds.fdset import Fdsets, NamedFds
+from fakeqemu.model.fds.fdset import Fdsets, MonitorFds
 from fakeqemu.model.host import CprChannel, Host
 from fakeqemu.model.lifecycle import Lifecycle
 from fakeqemu.model.net.net import Net
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from fakeqemu.migration.transfer.data import Workload
     from fakeqemu.model.block.layer import BlockLayer
     from fakeqemu.model.boards.onboard_ports import Port
-    from fakeqemu.model.chardev.chardev import Chardev
     from fakeqemu.model.guest.guest import Guest
     from fakeqemu.model.hw.ioport import IoSpace
     from fakeqemu.model.trace import TraceEvents
@@ -63,9 +62,8 @@ class Machine:
         self.guard = process.guard
         self.events = process.events
         self.runstate = RunState(profile.traits, self.journal)
-        self.lifecycle = Lifecycle(self)
-        #: character devices by id, in order of creation
-        self.chardevs: dict[str, Chardev] = {}
+        self.lifecycle = Lifecycle(process, self.runstate, configuration)
+        self.chardevs = Chardevs(process, self.lifecycle, configuration.escape)
         #: -global that some object has taken
         self.used_globals: set[GlobalProperty] = set()
         #: guest ports on character devices
@@ -105,9 +103,9 @@ class Machine:
         self.dump = Dump(self)
         self.display = Display(self)
         self.fdsets = Fdsets()
+        self.named_fds = MonitorFds()
         #: how busy the guest is, for the time a migration takes; None: an idle guest
         self.guest_workload: Workload | None = None
-        self._named_fds: WeakKeyDictionary[Any, NamedFds] = WeakKeyDictionary()
         #: whether the boot waits for x-exit-preconfig
         self.preconfig = False
         #: goes on with the boot; set by whoever runs it while `preconfig` is true
@@ -141,7 +139,7 @@ class Machine:
         """Trace events; made when first asked for, as few ask."""
         from fakeqemu.model.trace import TraceEvents
 
-        return TraceEvents(self)
+        return TraceEvents(self.profile, self.cpus, self.configuration.trace_patterns)
 
     @cached_property
     def vnc(self) -> Displays:
@@ -171,10 +169,6 @@ class Machine:
         links += [device.values.get("memdev") for device in devices]
         links += [f"/objects/{node.memdev}" for node in self.numa.nodes.values()]
         return backend.path in links
-
-    def named_fds(self, monitor: Any) -> NamedFds:
-        """The descriptors that `monitor` has got by getfd."""
-        return self._named_fds.setdefault(monitor, NamedFds())
 
 
 def _no_legacy_chardev(_label: str, text: str) -> None:

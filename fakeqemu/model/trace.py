@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from collections.abc import Iterable
+
+    from fakeqemu.model.boards.cpus import Cpus
     from fakeqemu.profile import Profile
 
 _EVERY = -1
@@ -20,18 +22,20 @@ _EVERY = -1
 class TraceEvents:
     """The trace events of one machine."""
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(self, profile: Profile, cpus: Cpus, patterns: Iterable[str]) -> None:
+        """`patterns`: of the events that are on from the start, of others with `-` before."""
+        self._profile = profile
+        self._cpus = cpus
         #: (name, CPU it is on for or _EVERY)
         self._on: set[tuple[str, int]] = set()
-        for text in vm.configuration.trace_patterns:
-            names = {(name, _EVERY) for name in matching(vm.profile, text.removeprefix("-"))}
+        for text in patterns:
+            names = {(name, _EVERY) for name in matching(profile, text.removeprefix("-"))}
             self._on = self._on - names if text.startswith("-") else self._on | names
 
     def get(self, pattern: str, vcpu: int | None = None) -> list[tuple[str, bool, bool]]:
         """(name, whether it is of single CPUs, whether it is on). Raises QapiError."""
         return [
-            (name, name in recorded(self._vm.profile)["vcpu"], self._is_on(name, vcpu))
+            (name, name in recorded(self._profile)["vcpu"], self._is_on(name, vcpu))
             for name in self._find(pattern, vcpu)
         ]
 
@@ -53,17 +57,17 @@ class TraceEvents:
         return bool(self._on & {(name, vcpu), (name, _EVERY)})
 
     def _find(self, pattern: str, vcpu: int | None) -> list[str]:
-        if vcpu is not None and self._vm.cpus.get(vcpu) is None:
+        if vcpu is not None and self._cpus.get(vcpu) is None:
             raise QapiError(f"invalid vCPU index {vcpu}")
-        found = matching(self._vm.profile, pattern)
+        found = matching(self._profile, pattern)
         if "*" not in pattern:
             if not found:
                 raise QapiError(f'unknown event "{pattern}"')
-            if vcpu is not None and pattern not in recorded(self._vm.profile)["vcpu"]:
+            if vcpu is not None and pattern not in recorded(self._profile)["vcpu"]:
                 raise QapiError(f'event "{pattern}" is not vCPU-specific')
         if vcpu is None:
             return found
-        of_cpus = recorded(self._vm.profile)["vcpu"]
+        of_cpus = recorded(self._profile)["vcpu"]
         return [name for name in found if name in of_cpus]
 
 

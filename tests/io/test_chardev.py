@@ -19,9 +19,6 @@ from fakeqemu.io.loop import Loop
 from fakeqemu.model.chardev.chardev import (
     Chardev,
     ChardevOptions,
-    add_chardev,
-    change_chardev,
-    remove_chardev,
 )
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
@@ -81,7 +78,7 @@ def inet(id: str, port: int, **options: object) -> ChardevOptions:
 
 
 async def test_one_client_at_a_time(vm: Machine, path: str) -> None:
-    chardev = add_chardev(vm, unix("c", path, server=True))
+    chardev = vm.chardevs.add(unix("c", path, server=True))
     echo = Echo(chardev)
     assert chardev.filename == f"disconnected:unix:{path},server=on"
     reader, writer = await asyncio.open_unix_connection(path)
@@ -103,7 +100,7 @@ async def test_one_client_at_a_time(vm: Machine, path: str) -> None:
 
 
 async def test_input_waits_for_a_frontend(vm: Machine, path: str) -> None:
-    chardev = add_chardev(vm, unix("c", path))
+    chardev = vm.chardevs.add(unix("c", path))
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(b"early\n")
     await until(lambda: chardev.connected)
@@ -115,7 +112,7 @@ async def test_input_waits_for_a_frontend(vm: Machine, path: str) -> None:
 
 
 async def test_a_hangup_is_seen_without_a_frontend(vm: Machine, path: str) -> None:
-    chardev = add_chardev(vm, unix("c", path))
+    chardev = vm.chardevs.add(unix("c", path))
     _, writer = await asyncio.open_unix_connection(path)
     await until(lambda: chardev.connected)
     writer.close()
@@ -124,7 +121,7 @@ async def test_a_hangup_is_seen_without_a_frontend(vm: Machine, path: str) -> No
 
 
 async def test_pausing_stops_input_and_loses_none(vm: Machine, path: str) -> None:
-    chardev = add_chardev(vm, unix("c", path))
+    chardev = vm.chardevs.add(unix("c", path))
     Echo(chardev)
     reader, writer = await asyncio.open_unix_connection(path)
     await reader.readline()
@@ -140,7 +137,7 @@ async def test_pausing_stops_input_and_loses_none(vm: Machine, path: str) -> Non
 
 
 async def test_commands_before_a_hangup_are_heard(vm: Machine, path: str) -> None:
-    chardev = add_chardev(vm, unix("c", path))
+    chardev = vm.chardevs.add(unix("c", path))
     echo = Echo(chardev)
     seen: list[bytes] = []
     chardev.log = seen.append
@@ -153,7 +150,7 @@ async def test_commands_before_a_hangup_are_heard(vm: Machine, path: str) -> Non
 
 
 async def test_descriptors_come_with_their_bytes(vm: Machine, path: str) -> None:
-    echo = Echo(add_chardev(vm, unix("c", path)))
+    echo = Echo(vm.chardevs.add(unix("c", path)))
     read_end, write_end = os.pipe()
     client = socket.socket(socket.AF_UNIX)
     client.connect(path)
@@ -167,7 +164,7 @@ async def test_descriptors_come_with_their_bytes(vm: Machine, path: str) -> None
 
 
 async def test_much_output_waits_for_a_slow_reader(vm: Machine, path: str) -> None:
-    chardev = add_chardev(vm, unix("c", path))
+    chardev = vm.chardevs.add(unix("c", path))
     Echo(chardev)
     client = socket.socket(socket.AF_UNIX)
     client.connect(path)
@@ -185,28 +182,28 @@ async def test_much_output_waits_for_a_slow_reader(vm: Machine, path: str) -> No
 
 
 async def test_removing_frees_the_path_and_refuses_while_busy(vm: Machine, path: str) -> None:
-    chardev = add_chardev(vm, unix("c", path))
+    chardev = vm.chardevs.add(unix("c", path))
     echo = Echo(chardev)
     with pytest.raises(QapiError, match="Chardev 'c' is busy"):
-        remove_chardev(vm, "c")
+        vm.chardevs.remove("c")
     with pytest.raises(QapiError, match="chardev 'c' is already in use"):
         chardev.attach(echo)
     chardev.detach()
-    remove_chardev(vm, "c")
+    vm.chardevs.remove("c")
     assert not Path(path).exists()
     assert vm.chardevs == {}
 
 
 async def test_a_listening_socket_takes_the_path_of_another(vm: Machine, path: str) -> None:
-    add_chardev(vm, unix("old", path))
-    Echo(add_chardev(vm, unix("new", path)))
+    vm.chardevs.add(unix("old", path))
+    Echo(vm.chardevs.add(unix("new", path)))
     reader, writer = await asyncio.open_unix_connection(path)
     assert await reader.readline() == b"hello\n"
     writer.close()
 
 
 async def test_tcp_names_both_ends(vm: Machine) -> None:
-    chardev = add_chardev(vm, inet("t", 0, server=True))
+    chardev = vm.chardevs.add(inet("t", 0, server=True))
     port = chardev.address["port"]
     assert chardev.filename == f"disconnected:tcp:127.0.0.1:{port},server=on"
     Echo(chardev)
@@ -217,7 +214,7 @@ async def test_tcp_names_both_ends(vm: Machine) -> None:
     with pytest.raises(
         QapiError, match=r"^Failed to find an available port: Address already in use$"
     ):
-        add_chardev(vm, inet("u", int(port)))
+        vm.chardevs.add(inet("u", int(port)))
     writer.close()
 
 
@@ -255,7 +252,7 @@ async def test_tcp_names_both_ends(vm: Machine) -> None:
 )
 async def test_refusals(vm: Machine, options: ChardevOptions, text: str) -> None:
     with pytest.raises(QapiError) as caught:
-        add_chardev(vm, options)
+        vm.chardevs.add(options)
     assert caught.value.desc == text
     assert vm.chardevs == {}
 
@@ -264,7 +261,7 @@ async def test_a_client_connects_at_once(vm: Machine, path: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        chardev = add_chardev(vm, unix("c", path, server=False))
+        chardev = vm.chardevs.add(unix("c", path, server=False))
         assert chardev.connected
         assert chardev.filename == f"unix:{path}"
         Echo(chardev)
@@ -276,7 +273,7 @@ async def test_a_client_connects_at_once(vm: Machine, path: str) -> None:
 
 
 async def test_a_client_that_reconnects(vm: Machine, path: str) -> None:
-    chardev = add_chardev(vm, unix("c", path, server=False, **{"reconnect-ms": 1}))
+    chardev = vm.chardevs.add(unix("c", path, server=False, **{"reconnect-ms": 1}))
     echo = Echo(chardev)
     assert not chardev.connected
     listener = socket.socket(socket.AF_UNIX)
@@ -302,8 +299,8 @@ async def test_a_descriptor_handed_over(vm: Machine, path: str, listening: bool)
         theirs.bind(path)
     fd = theirs.detach()
     address = {"type": "fd", "data": {"str": str(fd)}}
-    chardev = add_chardev(
-        vm, ChardevOptions("c", "socket", {"addr": address, "server": listening})
+    chardev = vm.chardevs.add(
+        ChardevOptions("c", "socket", {"addr": address, "server": listening})
     )
     Echo(chardev)
     if listening:
@@ -324,15 +321,15 @@ async def test_a_bad_descriptor(vm: Machine, tmp_path: Path) -> None:
         return ChardevOptions("c", "socket", {"addr": address, "server": True})
 
     with (tmp_path / "file").open("w") as file, pytest.raises(QapiError, match="is not a socket"):
-        add_chardev(vm, options(str(file.fileno())))
+        vm.chardevs.add(options(str(file.fileno())))
     with pytest.raises(QapiError, match="Unable to parse FD number x: Invalid argument"):
-        add_chardev(vm, options("x"))
+        vm.chardevs.add(options("x"))
 
 
 async def test_files_and_logs(vm: Machine, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
-    chardev = add_chardev(
-        vm, ChardevOptions("f", "file", {"out": str(out), "logfile": str(log)})
+    chardev = vm.chardevs.add(
+        ChardevOptions("f", "file", {"out": str(out), "logfile": str(log)})
     )
     assert chardev.filename == "file"
     chardev.write(b"text")
@@ -343,10 +340,10 @@ async def test_a_removed_device_leaves_no_descriptor(vm: Machine, tmp_path: Path
     log = {"logfile": str(tmp_path / "log")}
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for _ in range(3):
-        add_chardev(vm, ChardevOptions("n", "null", log))
-        remove_chardev(vm, "n")
+        vm.chardevs.add(ChardevOptions("n", "null", log))
+        vm.chardevs.remove("n")
         with pytest.raises(QapiError):
-            add_chardev(vm, ChardevOptions("n", "file", {"out": str(tmp_path), **log}))
+            vm.chardevs.add(ChardevOptions("n", "file", {"out": str(tmp_path), **log}))
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
@@ -356,7 +353,7 @@ async def test_a_log_in_a_set_of_descriptors(vm: Machine, tmp_path: Path) -> Non
     log.write_bytes(b"before ")
     vm.fdsets.add(os.open(log, os.O_WRONLY | os.O_APPEND), 7, None)
     options = {"logfile": "/dev/fdset/7", "logappend": True, "out": str(tmp_path / "out")}
-    chardev = add_chardev(vm, ChardevOptions("c", "file", options))
+    chardev = vm.chardevs.add(ChardevOptions("c", "file", options))
     chardev.write(b"said")
     assert log.read_bytes() == b"before said"
 
@@ -376,12 +373,12 @@ async def test_a_log_in_a_set_of_descriptors(vm: Machine, tmp_path: Path) -> Non
 async def test_a_log_that_cannot_be_opened(vm: Machine, logfile: str, text: str) -> None:
     vm.fdsets.add(os.open("/dev/null", os.O_RDONLY), 7, None)
     with pytest.raises(QapiError) as caught:
-        add_chardev(vm, ChardevOptions("c", "null", {"logfile": logfile}))
+        vm.chardevs.add(ChardevOptions("c", "null", {"logfile": logfile}))
     assert caught.value.desc == text
 
 
 async def test_a_pseudo_terminal(vm: Machine) -> None:
-    chardev = add_chardev(vm, ChardevOptions("p", "pty", {}))
+    chardev = vm.chardevs.add(ChardevOptions("p", "pty", {}))
     assert chardev.filename.startswith("pty:/dev/pts/")
     assert not chardev.connected
 
@@ -389,7 +386,7 @@ async def test_a_pseudo_terminal(vm: Machine) -> None:
 async def test_a_named_pipe(vm: Machine, tmp_path: Path) -> None:
     for name in ("p.in", "p.out"):
         os.mkfifo(tmp_path / name)
-    chardev = add_chardev(vm, ChardevOptions("p", "pipe", {"device": str(tmp_path / "p")}))
+    chardev = vm.chardevs.add(ChardevOptions("p", "pipe", {"device": str(tmp_path / "p")}))
     echo = Echo(chardev)
     with (tmp_path / "p.out").open("rb") as reader, (tmp_path / "p.in").open("wb") as writer:
         assert reader.readline() == b"hello\n"
@@ -407,7 +404,7 @@ async def test_a_pipe_of_files_is_read_in_slices_and_written_past_its_end(
     (tmp_path / "p.in").write_bytes(sent)
     (tmp_path / "p.out").touch()
     options = {"device": str(tmp_path / "p")}
-    chardev = add_chardev(vm, ChardevOptions("c", "pipe", options))
+    chardev = vm.chardevs.add(ChardevOptions("c", "pipe", options))
     echo = Echo(chardev)
     await until(lambda: "closed" in echo.log)
     assert echo.log == ["opened", "closed"]
@@ -417,7 +414,7 @@ async def test_a_pipe_of_files_is_read_in_slices_and_written_past_its_end(
 
 
 async def test_a_device_that_is_always_at_its_end(vm: Machine) -> None:
-    chardev = add_chardev(vm, ChardevOptions("c", "serial", {"device": "/dev/null"}))
+    chardev = vm.chardevs.add(ChardevOptions("c", "serial", {"device": "/dev/null"}))
     echo = Echo(chardev)
     await until(lambda: "closed" in echo.log)
     assert vm.process.exit_code is None
@@ -426,7 +423,7 @@ async def test_a_device_that_is_always_at_its_end(vm: Machine) -> None:
 async def test_a_file_as_the_input_of_a_file(vm: Machine, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"input")
     options = {"out": str(tmp_path / "out"), "in": str(tmp_path / "in")}
-    echo = Echo(add_chardev(vm, ChardevOptions("c", "file", options)))
+    echo = Echo(vm.chardevs.add(ChardevOptions("c", "file", options)))
     await until(lambda: "closed" in echo.log)
     assert (tmp_path / "out").read_bytes() == b"hello\ninput"
 
@@ -435,14 +432,14 @@ async def test_datagrams(vm: Machine) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind(("127.0.0.1", 0))
         remote = {"type": "inet", "data": {"host": "127.0.0.1", "port": str(peer.getsockname()[1])}}
-        chardev = add_chardev(vm, ChardevOptions("u", "udp", {"remote": remote}))
+        chardev = vm.chardevs.add(ChardevOptions("u", "udp", {"remote": remote}))
         assert chardev.filename == "udp"
         chardev.write(b"packet")
         assert peer.recv(100) == b"packet"
 
 
 async def test_telnet_negotiates_and_hides_its_own_bytes(vm: Machine) -> None:
-    chardev = add_chardev(vm, inet("t", 0, telnet=True))
+    chardev = vm.chardevs.add(inet("t", 0, telnet=True))
     Echo(chardev)
     assert chardev.filename.startswith("disconnected:telnet:127.0.0.1:")
     reader, writer = await asyncio.open_connection("127.0.0.1", int(chardev.address["port"]))
@@ -454,25 +451,25 @@ async def test_telnet_negotiates_and_hides_its_own_bytes(vm: Machine) -> None:
 
 
 async def test_changing_the_backend_under_a_frontend(vm: Machine, path: str) -> None:
-    chardev = add_chardev(vm, ChardevOptions("c", "null", {}))
+    chardev = vm.chardevs.add(ChardevOptions("c", "null", {}))
     echo = Echo(chardev)
-    changed = change_chardev(vm, unix("c", path))
+    changed = vm.chardevs.change(unix("c", path))
     assert vm.chardevs["c"] is changed
     assert changed.frontend is echo
     echo.can_hotswap = False
     with pytest.raises(QapiError, match="Chardev user does not support chardev hotswap"):
-        change_chardev(vm, ChardevOptions("c", "null", {}))
+        vm.chardevs.change(ChardevOptions("c", "null", {}))
 
 
 async def test_a_failed_change_of_an_unused_device_destroys_it(vm: Machine) -> None:
-    add_chardev(vm, ChardevOptions("c", "null", {}))
+    vm.chardevs.add(ChardevOptions("c", "null", {}))
     with pytest.raises(QapiError, match=r"^Failed to add chardev 'c': Failed to bind socket"):
-        change_chardev(vm, unix("c", "/nowhere/at/all"))
+        vm.chardevs.change(unix("c", "/nowhere/at/all"))
     assert vm.chardevs == {}
 
 
 async def test_closing_says_what_is_queued_and_leaves_no_file(vm: Machine, path: str) -> None:
-    chardev = add_chardev(vm, unix("c", path))
+    chardev = vm.chardevs.add(unix("c", path))
     Echo(chardev)
     reader, writer = await asyncio.open_unix_connection(path)
     await reader.readline()
@@ -485,12 +482,12 @@ async def test_closing_says_what_is_queued_and_leaves_no_file(vm: Machine, path:
 
 async def test_a_terminal_has_a_link_that_goes_with_it(vm, tmp_path):
     link = tmp_path / "link"
-    chardev = add_chardev(vm, ChardevOptions("p", "pty", {"path": str(link)}))
+    chardev = vm.chardevs.add(ChardevOptions("p", "pty", {"path": str(link)}))
     assert chardev.filename == f"pty:{link.readlink()}"
     with pytest.raises(QapiError, match=r"^Failed to create PTY symlink: File exists$"):
-        add_chardev(vm, ChardevOptions("q", "pty", {"path": str(link)}))
+        vm.chardevs.add(ChardevOptions("q", "pty", {"path": str(link)}))
     assert "q" not in vm.chardevs
-    remove_chardev(vm, "p")
+    vm.chardevs.remove("p")
     assert not link.is_symlink()
 
 
@@ -506,15 +503,15 @@ async def test_where_datagrams_cannot_come_from(vm, local, text):
     there = {"type": "inet", "data": {"host": "127.0.0.1", "port": "9"}}
     options = {"remote": there, "local": {"type": "inet", "data": local}}
     with pytest.raises(QapiError, match=text):
-        add_chardev(vm, ChardevOptions("u", "udp", options))
+        vm.chardevs.add(ChardevOptions("u", "udp", options))
 
 
 async def test_backends_that_were_not_built_in(vm):
     with pytest.raises(QapiError, match=r"^'spicevmc' is not a valid char driver name$"):
-        add_chardev(vm, ChardevOptions("s", "spicevmc", {"type": "vdagent"}))
-    add_chardev(vm, ChardevOptions("s", "null"))
+        vm.chardevs.add(ChardevOptions("s", "spicevmc", {"type": "vdagent"}))
+    vm.chardevs.add(ChardevOptions("s", "null"))
     with pytest.raises(QapiError, match=r"does not model 'chardev qemu-vdagent'$"):
-        change_chardev(vm, ChardevOptions("s", "qemu-vdagent"))
+        vm.chardevs.change(ChardevOptions("s", "qemu-vdagent"))
 
 
 def test_devices_of_the_host_are_never_removed(

@@ -42,7 +42,7 @@ class Debugger:
         self.server = GdbServer(self.vm)
         self.chardev = Chardev(ChardevOptions("gdb", "null"), loaded.traits)
         self.chardev.transport = self
-        self.vm.chardevs["gdb"] = self.chardev
+        self.vm.chardevs.insert(self.chardev)
         self.server.sit_on(self.chardev)
         self.chardev.opened()
 

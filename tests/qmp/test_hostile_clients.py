@@ -32,7 +32,7 @@ class Client:
         self.vm = Debugger("-machine", "pc", *argv, profile=profile).vm
         chardev = Chardev(ChardevOptions("c", "null"), self.vm.profile.traits)
         chardev.transport = self
-        self.vm.chardevs["c"] = chardev
+        self.vm.chardevs.insert(chardev)
         self.frontend = frontend(self.vm, chardev)
         chardev.opened()
 

@@ -84,7 +84,7 @@ def check_splash(boot: BootState) -> None:
     name = boot.settings.properties.get("boot", {}).get("splash")
     if not name:
         return
-    path = find_file(vm, name)
+    path = find_file(vm.host, vm.configuration.data_directories, name)
     if path is None:
         vm.host.warn(f"failed to find file '{name}'")
         return
@@ -159,7 +159,7 @@ def _check_initrd(vm: Machine, path: str, protocol: int) -> None:
 def _check_dtb(vm: Machine, path: str, protocol: int) -> None:
     if protocol < _TAKES_DTB:
         raise _fatal("Linux kernel too old to load a dtb")
-    size = file_size(vm, path)
+    size = file_size(vm.host, path)
     if size is None or size <= 0:
         why = vm.host.file_error(path) or "Success"
         raise _fatal(f"error reading dtb {path}: {why}")
@@ -216,9 +216,9 @@ def check_bios(boot: BootState) -> None:
     name = boot.settings.properties.get("firmware")
     if not name:
         return
-    path = find_file(boot.vm, name)
+    path = find_file(boot.vm.host, boot.vm.configuration.data_directories, name)
     boot.read(firmware=path)
-    size = file_size(boot.vm, path) or 0 if path is not None else 0
+    size = file_size(boot.vm.host, path) or 0 if path is not None else 0
     if size <= 0 or size % _BIOS_UNIT:
         raise _fatal(f"could not load PC BIOS '{name}'")
 
@@ -228,7 +228,7 @@ def check_option_roms(boot: BootState) -> None:
     vm = boot.vm
     for entry in boot.configuration.option_roms:
         name = entry.values["romfile"]
-        path = find_file(vm, name) or name
+        path = find_file(vm.host, vm.configuration.data_directories, name) or name
         try:
             vm.host.read_file(path)
         except OSError as error:

@@ -31,7 +31,7 @@ def server_address(vm: Machine, monitor: Any, address: Json) -> Json:
     """Where to listen; a descriptor is one the monitor has by name. Raises QapiError."""
     if address["type"] != "fd":
         return address
-    return {**address, "number": vm.named_fds(monitor).take(address["str"])}
+    return {**address, "number": vm.named_fds.of(monitor).take(address["str"])}
 
 
 @command("nbd-server-add", raw=True)

@@ -32,7 +32,7 @@ def getfd(vm: Machine, fdname: str, monitor: Any = None) -> None:
     """Keep the descriptor that came along under a name."""
     fd = _take_fd(monitor)
     try:
-        old = vm.named_fds(monitor).add(fdname, fd)
+        old = vm.named_fds.of(monitor).add(fdname, fd)
     except QapiError:
         vm.host.close_fd(fd)
         raise
@@ -43,7 +43,7 @@ def getfd(vm: Machine, fdname: str, monitor: Any = None) -> None:
 @command("closefd", monitor=True)
 def closefd(vm: Machine, fdname: str, monitor: Any = None) -> None:
     """Close a descriptor kept under a name."""
-    vm.host.close_fd(vm.named_fds(monitor).close(fdname))
+    vm.host.close_fd(vm.named_fds.of(monitor).close(fdname))
 
 
 @command("add-fd", monitor=True)

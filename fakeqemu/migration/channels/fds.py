@@ -24,14 +24,14 @@ def named_fd_address(vm: Machine, monitor: Any, address: Address) -> Address:
     name = address["str"]
     if monitor is None:
         raise QapiError(f"File descriptor named '{name}' has not been found")
-    return _checked(vm, address, vm.named_fds(monitor).take(name))
+    return _checked(vm, address, vm.named_fds.of(monitor).take(name))
 
 
 def incoming_fd_address(vm: Machine, monitor: Any, address: Address) -> Address:
     """The address of an incoming `fd:`: a number, or a name the monitor knows. Raises QapiError."""
     name = address["str"]
     if monitor is not None and not name[:1].isdigit():
-        return _checked(vm, address, vm.named_fds(monitor).take(name))
+        return _checked(vm, address, vm.named_fds.of(monitor).take(name))
     fd = digits(name)
     if fd is None or c_int(fd) != fd:
         raise QapiError(f"Invalid file descriptor number '{name}'")

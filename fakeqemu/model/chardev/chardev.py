@@ -19,7 +19,6 @@ from fakeqemu.model.chardev.ringbuf import NullTransport, RingBuffer
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
     from fakeqemu.traits import Traits
 
 
@@ -320,8 +319,6 @@ class Chardev:
         return f"{self.protocol}:{here}:{local['port']}{server} <-> {there}:{peer['port']}"
 
 
-#: backends that nobody can ask for by name
-_INTERNAL = ("gdb",)
 #: backends that live in the model alone
 _MODEL_ONLY = frozenset(
     {"null", "ringbuf", "memory", "vc", "testdev", "msmouse", "wctablet", "gdb"}
@@ -347,78 +344,3 @@ def open_in_model(chardev: Chardev) -> bool:
         return False
     chardev.connected = True
     return True
-
-
-def add_chardev(vm: Machine, options: ChardevOptions) -> Chardev:
-    """Make a device and open its backend; it is in `vm.chardevs` afterwards.
-
-    Raises QapiError in the backend's words; the caller says what it was for.
-    """
-    if options.id in vm.chardevs:
-        raise QapiError(f"Chardev with id '{options.id}' already exists")
-    built_in = vm.profile.query("query-chardev-backends")["return"]
-    if options.backend not in (*_INTERNAL, *(each["name"] for each in built_in)):
-        raise QapiError(f"'{options.backend}' is not a valid char driver name")
-    if options.backend in ("mux", "hub"):
-        from fakeqemu.model.chardev.mux import open_mux
-
-        chardev = open_mux(vm, options)
-    else:
-        chardev = Chardev(options, vm.profile.traits)
-        vm.host.open_chardev(chardev)
-    vm.chardevs[chardev.id] = chardev
-    return chardev
-
-
-def remove_chardev(vm: Machine, id: str) -> None:
-    """What chardev-remove does. Raises QapiError if there is none, or it is busy."""
-    chardev = vm.chardevs.get(id)
-    if chardev is None:
-        raise QapiError(f"Chardev '{id}' not found")
-    if chardev.busy:
-        raise QapiError(f"Chardev '{id}' is busy")
-    drop_chardev(vm, chardev)
-
-
-def drop_chardev(vm: Machine, chardev: Chardev) -> None:
-    """Close a device and forget it, busy or not."""
-    vm.chardevs.pop(chardev.id, None)
-    if chardev.transport is not None:
-        vm.host.close_chardev(chardev)
-        if chardev.transport is not None:
-            chardev.transport.close()
-            chardev.transport = None
-
-
-def change_chardev(vm: Machine, options: ChardevOptions) -> Chardev:
-    """What chardev-change does: another backend under the same id and frontend.
-
-    An unused device is destroyed before the new one is opened, so a failure leaves none.
-    """
-    old = vm.chardevs.get(options.id)
-    if old is None:
-        raise QapiError(f"Chardev '{options.id}' does not exist")
-    if old.backend in ("mux", "hub"):
-        raise QapiError("For mux or hub device hotswap is not supported yet")
-    frontend = old.frontend
-    if frontend is None:
-        drop_chardev(vm, old)
-        try:
-            return add_chardev(vm, options)
-        except QapiError as error:
-            raise error.prefixed(f"Failed to add chardev '{options.id}': ") from None
-    if not frontend.can_hotswap:
-        raise QapiError("Chardev user does not support chardev hotswap")
-    fe_open = old.frontend_open
-    del vm.chardevs[options.id]
-    try:
-        new = add_chardev(vm, options)
-    except BaseException:
-        vm.chardevs[options.id] = old
-        raise
-    if old.connected and not new.connected:
-        old.closed()
-    old.detach()
-    vm.host.close_chardev(old)
-    new.attach(frontend, fe_open=fe_open, paused=old.paused)
-    return new

@@ -8,7 +8,7 @@ See chardev/char-mux.c: mux_proc_byte(), mux_chr_read() and mux_set_focus(); cha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions, Frontend
@@ -16,7 +16,8 @@ from fakeqemu.model.chardev.ringbuf import NullTransport
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.process import Process
+    from fakeqemu.traits import Traits
 
 _MAXIMUM = 4
 _HELP = (
@@ -36,19 +37,27 @@ class MuxChardev(Chardev):
 
     can_hotswap = False
 
-    def __init__(self, vm: Machine, options: ChardevOptions, base: Chardev) -> None:
-        super().__init__(options, vm.profile.traits)
-        self._vm = vm
+    def __init__(
+        self,
+        options: ChardevOptions,
+        base: Chardev,
+        process: Process,
+        escape: int,
+        quit: Callable[[], None],
+    ) -> None:
+        """`escape`: the byte that speaks to the multiplexer; `quit`: what its key `x` does."""
+        super().__init__(options, process.profile.traits)
+        self._quit = quit
         self._base = base
         self._frontends: list[Frontend] = []
         self._escaped = False
-        self._escape = vm.configuration.escape
+        self._escape = escape
         self.transport = NullTransport()
         #: whether frontends hear of the client; not before all that start with the machine are
         #: there, so that only the one with the focus greets
-        self._opened = vm.process.main_loop_running
+        self._opened = process.main_loop_running
         if not self._opened:
-            vm.process.on_main_loop.append(self._open)
+            process.on_main_loop.append(self._open)
         base.attach(self)
 
     @property
@@ -134,7 +143,7 @@ class MuxChardev(Chardev):
             self.write(_HELP.encode())
         elif key == "x":
             self.write(b"QEMU: Terminated\n\r")
-            self._vm.lifecycle.shutdown("host-qmp-quit")
+            self._quit()
         elif key == "c" and self.frontend is not None:
             at = self._frontends.index(self.frontend)
             self._focus(self._frontends[(at + 1) % len(self._frontends)])
@@ -156,8 +165,10 @@ def _tell(frontend: Frontend, *, focus: bool) -> None:
 class HubChardev(Chardev):
     """One frontend over several backends: output goes to each, input comes from any."""
 
-    def __init__(self, vm: Machine, options: ChardevOptions, backends: list[Chardev]) -> None:
-        super().__init__(options, vm.profile.traits)
+    def __init__(
+        self, options: ChardevOptions, backends: list[Chardev], traits: Traits
+    ) -> None:
+        super().__init__(options, traits)
         self._backends = backends
         self.transport = NullTransport()
         for index, backend in enumerate(backends):
@@ -194,30 +205,3 @@ class _HubEnd:
         self._open = False
         if not any(backend.connected for backend in self._hub._backends):
             self._hub.closed()
-
-
-def open_mux(vm: Machine, options: ChardevOptions) -> Chardev:
-    """Make a mux or a hub. Raises QapiError for a base that is missing or in use."""
-    if options.backend == "mux":
-        name = options.options["chardev"]
-        base = vm.chardevs.get(name)
-        if base is None:
-            raise QapiError(f"mux: base chardev {name} not found")
-        return MuxChardev(vm, options, base)
-    names = options.options["chardevs"]
-    if not names:
-        raise QapiError("hub: 'chardevs' list is not defined")
-    backends = []
-    for name in names:
-        backend = vm.chardevs.get(name)
-        if backend is None:
-            raise QapiError(f"hub: chardev can't be found by id '{name}'")
-        if backend.backend in ("mux", "hub"):
-            raise QapiError(
-                f"hub: multiplexers and hub devices can't be stacked, check chardev '{name}',"
-                " chardev should not be a hub device or have 'mux=on' enabled"
-            )
-        if backend.busy:
-            raise QapiError(f"chardev '{name}' is already in use")
-        backends.append(backend)
-    return HubChardev(vm, options, backends)

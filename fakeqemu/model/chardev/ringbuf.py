@@ -6,14 +6,10 @@ See chardev/char-ringbuf.c: ringbuf_chr_write(), qmp_ringbuf_write() and qmp_rin
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
 
 from fakeqemu.qapi import base64data
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes, decode_lossy
-
-if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
 
 
 class RingBuffer:
@@ -56,30 +52,16 @@ class NullTransport(RingBuffer):
         super().__init__(0)
 
 
-def ringbuf_of(vm: Machine, device: str) -> RingBuffer:
-    """The buffer of ringbuf device `device`; QapiError if it is none."""
-    chardev = vm.chardevs.get(device)
-    if chardev is None:
-        raise QapiError(f"Device '{device}' not found")
-    if chardev.backend not in ("ringbuf", "memory") or not isinstance(
-        chardev.transport, RingBuffer
-    ):
-        raise QapiError(f"{device} is not a ringbuf device")
-    return chardev.transport
-
-
-def ringbuf_write(vm: Machine, device: str, data: str, format: str = "utf8") -> None:
-    """What ringbuf-write does; `format` is a DataFormat."""
-    buffer = ringbuf_of(vm, device)
+def ringbuf_write(buffer: RingBuffer, data: str, format: str = "utf8") -> None:
+    """What ringbuf-write does; `format` is a DataFormat. Raises QapiError."""
     if format != "base64":
         buffer.write(c_bytes(data))
         return
     buffer.write(base64data.decode(data))
 
 
-def ringbuf_read(vm: Machine, device: str, size: int, format: str = "utf8") -> str:
-    """What ringbuf-read does: up to `size` bytes, which are then gone."""
-    buffer = ringbuf_of(vm, device)
+def ringbuf_read(buffer: RingBuffer, size: int, format: str = "utf8") -> str:
+    """What ringbuf-read does: up to `size` bytes, which are then gone. Raises QapiError."""
     if size <= 0:
         raise QapiError("size must be greater than zero")
     data = buffer.read(size)

@@ -109,7 +109,7 @@ class Dump:
     def _open(self, protocol: str, monitor: Any) -> DumpOutput:
         vm = self._vm
         if protocol.startswith("fd:"):
-            return vm.host.output_of_fd(vm.named_fds(monitor).take(protocol[3:]))
+            return vm.host.output_of_fd(vm.named_fds.of(monitor).take(protocol[3:]))
         if not protocol.startswith("file:"):
             raise QapiError(vm.profile.traits.dump_protocol_text)
         path = protocol[5:]

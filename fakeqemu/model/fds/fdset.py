@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from fakeqemu.qapi.errors import QapiError
 
@@ -120,3 +122,14 @@ class NamedFds:
 
     def __contains__(self, name: str) -> bool:
         return name in self._fds
+
+
+class MonitorFds:
+    """The named descriptors of every monitor of a machine; a monitor's go with it."""
+
+    def __init__(self) -> None:
+        self._of: WeakKeyDictionary[Any, NamedFds] = WeakKeyDictionary()
+
+    def of(self, monitor: Any) -> NamedFds:
+        """The descriptors that `monitor` has got by getfd."""
+        return self._of.setdefault(monitor, NamedFds())

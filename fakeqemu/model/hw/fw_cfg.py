@@ -127,7 +127,7 @@ class FwCfg(IoPortDevice):
                 found["etc/system-states"] = _system_states(obj)
         for entry in vm.configuration.option_roms:
             name = entry.values["romfile"]
-            path = find_file(vm, name)
+            path = find_file(vm.host, vm.configuration.data_directories, name)
             if path is not None:
                 found[f"genroms/{name.rpartition('/')[2]}"] = vm.host.read_file(path)
         for entry in vm.configuration.fw_cfg:

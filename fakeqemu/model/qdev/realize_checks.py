@@ -103,11 +103,11 @@ def _check_rom(vm: Machine, device: DeviceObject) -> None:
     name = _value(device, "romfile")
     if "romfile" not in device.given or not name or name in packaged_roms(vm.profile):
         return
-    path = find_file(vm, name) or name
+    path = find_file(vm.host, vm.configuration.data_directories, name) or name
     if not _value(device, "rombar"):
         # the firmware's affair: it does without one that is missing
         return
-    size = file_size(vm, path)
+    size = file_size(vm.host, path)
     if size is None:
         raise QapiError(f'failed to find romfile "{name}"')
     if size == 0:

@@ -17,7 +17,6 @@ from fakeqemu.commands.hmp.arguments import HmpSyntaxError
 from fakeqemu.commands.hmp.option_strings import parse_argument, parse_noisily, printed
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.commands.machine import qom as qom_commands
-from fakeqemu.model.chardev import chardev as chardevs
 from fakeqemu.model.chardev.chardev import ChardevOptions
 from fakeqemu.model.net.slirp.options import expand_ipv6_net
 from fakeqemu.qapi.errors import QapiError, StartupError
@@ -160,7 +159,7 @@ def chardev_add(vm: Machine, args: str) -> str:
             raise QapiError(
                 f"attempt to add duplicate property '{options.id}' to object (type 'container')"
             )
-        chardevs.add_chardev(vm, options)
+        vm.chardevs.add(options)
     return reported
 
 
@@ -184,5 +183,5 @@ def chardev_change(vm: Machine, id: str, args: str) -> str:
     if made is None:
         return reported
     if made:
-        chardevs.change_chardev(vm, made[0])
+        vm.chardevs.change(made[0])
     return reported

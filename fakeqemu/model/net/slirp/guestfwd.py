@@ -67,8 +67,9 @@ class GuestForwards:
         vm = self._user.net.vm
         for id in self._chardevs:
             if id in vm.chardevs:
-                vm.chardevs[id].detach()
-                vm.host.close_chardev(vm.chardevs.pop(id))
+                chardev = vm.chardevs[id]
+                chardev.detach()
+                vm.chardevs.drop(chardev)
         self._chardevs.clear()
 
     def _open(self, label: str, text: str) -> None:

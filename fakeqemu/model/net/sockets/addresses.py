@@ -87,7 +87,7 @@ def c_integer(text: str) -> int | None:
 def descriptor(vm: Machine, monitor: Any, name: str) -> int:
     """A descriptor by name or number. See monitor/fds.c: monitor_fd_param(). Raises QapiError."""
     if monitor is not None and not name[:1].isdigit():
-        fd: int = vm.named_fds(monitor).take(name)
+        fd: int = vm.named_fds.of(monitor).take(name)
         return fd
     number = c_integer(name) if name.isascii() else None
     if number is None or not 0 <= number < 1 << 31:

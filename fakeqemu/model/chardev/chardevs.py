@@ -1,0 +1,164 @@
+"""All character devices of a machine: made, changed and removed, by their labels.
+
+See chardev/char.c: qemu_chardev_new(), qmp_chardev_remove() and qmp_chardev_change();
+chardev/char-mux.c: qemu_chr_open_mux(); chardev/char-hub.c: qemu_chr_open_hub().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from fakeqemu.model.chardev.chardev import Chardev
+from fakeqemu.model.chardev.ringbuf import RingBuffer
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.chardev.chardev import ChardevOptions
+    from fakeqemu.model.lifecycle import Lifecycle
+    from fakeqemu.model.process import Process
+
+#: backends that nobody can ask for by name
+_INTERNAL = ("gdb",)
+
+
+class Chardevs(Mapping[str, Chardev]):
+    """The devices by id, in order of creation."""
+
+    def __init__(self, process: Process, lifecycle: Lifecycle, escape: int) -> None:
+        """`escape`: the byte that speaks to multiplexers (-echr)."""
+        self._process = process
+        self._lifecycle = lifecycle
+        self._escape = escape
+        self._devices: dict[str, Chardev] = {}
+
+    def __getitem__(self, id: str) -> Chardev:
+        return self._devices[id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._devices)
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def add(self, options: ChardevOptions) -> Chardev:
+        """Make a device of a kind that can be asked for by name, and open its backend.
+
+        Raises QapiError in the backend's words; the caller says what it was for.
+        """
+        if options.id in self:
+            raise QapiError(f"Chardev with id '{options.id}' already exists")
+        built_in = self._process.profile.query("query-chardev-backends")["return"]
+        if options.backend not in (*_INTERNAL, *(each["name"] for each in built_in)):
+            raise QapiError(f"'{options.backend}' is not a valid char driver name")
+        return self.open(options)
+
+    def open(self, options: ChardevOptions) -> Chardev:
+        """Make a device and open its backend. Raises QapiError."""
+        if options.backend in ("mux", "hub"):
+            chardev = self._open_mux(options)
+        else:
+            chardev = Chardev(options, self._process.profile.traits)
+            self._process.host.open_chardev(chardev)
+        self.insert(chardev)
+        return chardev
+
+    def insert(self, chardev: Chardev) -> None:
+        """Take in a device that somebody else has made."""
+        self._devices[chardev.id] = chardev
+
+    def remove(self, id: str) -> None:
+        """What chardev-remove does. Raises QapiError if there is none, or it is busy."""
+        chardev = self.get(id)
+        if chardev is None:
+            raise QapiError(f"Chardev '{id}' not found")
+        if chardev.busy:
+            raise QapiError(f"Chardev '{id}' is busy")
+        self.drop(chardev)
+
+    def drop(self, chardev: Chardev) -> None:
+        """Close a device and forget it, busy or not."""
+        self._devices.pop(chardev.id, None)
+        if chardev.transport is not None:
+            self._process.host.close_chardev(chardev)
+            if chardev.transport is not None:
+                chardev.transport.close()
+                chardev.transport = None
+
+    def change(self, options: ChardevOptions) -> Chardev:
+        """What chardev-change does: another backend under the same id and frontend.
+
+        An unused device is destroyed before the new one is opened, so a failure leaves none.
+        """
+        old = self.get(options.id)
+        if old is None:
+            raise QapiError(f"Chardev '{options.id}' does not exist")
+        if old.backend in ("mux", "hub"):
+            raise QapiError("For mux or hub device hotswap is not supported yet")
+        frontend = old.frontend
+        if frontend is None:
+            self.drop(old)
+            try:
+                return self.add(options)
+            except QapiError as error:
+                raise error.prefixed(f"Failed to add chardev '{options.id}': ") from None
+        if not frontend.can_hotswap:
+            raise QapiError("Chardev user does not support chardev hotswap")
+        fe_open = old.frontend_open
+        del self._devices[options.id]
+        try:
+            new = self.add(options)
+        except BaseException:
+            self.insert(old)
+            raise
+        if old.connected and not new.connected:
+            old.closed()
+        old.detach()
+        self._process.host.close_chardev(old)
+        new.attach(frontend, fe_open=fe_open, paused=old.paused)
+        return new
+
+    def ringbuf(self, device: str) -> RingBuffer:
+        """The buffer of ringbuf device `device`. Raises QapiError if it is none."""
+        chardev = self.get(device)
+        if chardev is None:
+            raise QapiError(f"Device '{device}' not found")
+        if chardev.backend not in ("ringbuf", "memory") or not isinstance(
+            chardev.transport, RingBuffer
+        ):
+            raise QapiError(f"{device} is not a ringbuf device")
+        return chardev.transport
+
+    def _open_mux(self, options: ChardevOptions) -> Chardev:
+        """Make a mux or a hub. Raises QapiError for a base that is missing or in use."""
+        from fakeqemu.model.chardev.mux import HubChardev, MuxChardev
+
+        if options.backend == "mux":
+            name = options.options["chardev"]
+            base = self.get(name)
+            if base is None:
+                raise QapiError(f"mux: base chardev {name} not found")
+            return MuxChardev(
+                options,
+                base,
+                self._process,
+                self._escape,
+                lambda: self._lifecycle.shutdown("host-qmp-quit"),
+            )
+        names = options.options["chardevs"]
+        if not names:
+            raise QapiError("hub: 'chardevs' list is not defined")
+        backends = []
+        for name in names:
+            backend = self.get(name)
+            if backend is None:
+                raise QapiError(f"hub: chardev can't be found by id '{name}'")
+            if backend.backend in ("mux", "hub"):
+                raise QapiError(
+                    f"hub: multiplexers and hub devices can't be stacked, check chardev '{name}',"
+                    " chardev should not be a hub device or have 'mux=on' enabled"
+                )
+            if backend.busy:
+                raise QapiError(f"chardev '{name}' is already in use")
+            backends.append(backend)
+        return HubChardev(options, backends, self._process.profile.traits)
