@@ -21,6 +21,10 @@ class BlockIoError(QapiError):
         self.operation = "write"
 
 
+class MustWaitError(Exception):
+    """Somebody else has to answer first; the access is to be begun anew then."""
+
+
 #: what a range of an image is at one layer: has data, reads as zeros, or is up to the layer below
 DATA, ZERO, HOLE = "data", "zero", "hole"
 

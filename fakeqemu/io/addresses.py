@@ -132,15 +132,16 @@ def start_connect(address: dict[str, Any]) -> tuple[socket.socket, bool]:
     return sock, True
 
 
-def connect_now(address: dict[str, Any]) -> socket.socket:
-    """A connected, non-blocking socket; waits for it. Raises QapiError."""
+def connect_now(address: dict[str, Any], seconds: float | None = None) -> socket.socket:
+    """A connected, non-blocking socket; waits for it, up to `seconds`. Raises QapiError."""
     sock, connected = start_connect(address)
     if not connected:
         sock.setblocking(True)
         import select
 
-        select.select([], [sock], [])
-        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        ready = select.select([], [sock], [], seconds)[1]
+        code = 0 if ready else errno.ETIMEDOUT
+        if code := code or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             sock.close()
             raise connect_error(address, OSError(code, os.strerror(code)))
         sock.setblocking(False)

@@ -189,19 +189,22 @@ class LoopHost:
         from fakeqemu.io.migration.channels import open_outgoing
 
         def opened(stream: Stream | None, error: str) -> None:
-            if stream is not None:
-                stream = self._keep_stream(stream)
-            done(stream, error)
+            done(None if stream is None else self._keep_stream(stream), error)
 
         open_outgoing(self.loop, address, opened, self._open_path)
+
+    def connect_now(self, address: dict[str, object], seconds: float, **more: float) -> Stream:
+        """A connection to a socket, for which everything waits. Raises QapiError."""
+        from fakeqemu.io.migration.channels import connect_channel_now as connect
+
+        return self._keep_stream(connect(self.loop, address, seconds, **more))
 
     def open_incoming(self, address: dict[str, object]) -> Stream:
         """Open an incoming channel that needs no listening. Raises QapiError."""
         from fakeqemu.io.migration.channels import open_local
 
-        return self._keep_stream(
-            open_local(self.loop, address, outgoing=False, opener=self._open_path)
-        )
+        opener = self._open_path
+        return self._keep_stream(open_local(self.loop, address, outgoing=False, opener=opener))
 
     def close_fd(self, fd: int) -> None:
         """Close a descriptor that a client handed over."""

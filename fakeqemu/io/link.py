@@ -193,6 +193,20 @@ class Link:
                 return
             self._writable()
 
+    def wait(self, seconds: float, done: Callable[[], bool]) -> bool:
+        """Hand over what comes until `done()`; False if it is not after `seconds`."""
+        end = self._loop.time() + seconds
+        self.flush(seconds)
+        while not done():
+            left = end - self._loop.time()
+            if left <= 0 or self._end is None or self._end.fileno() < 0:
+                return False
+            poll = select.poll()
+            poll.register(self._end.fileno(), select.POLLIN)
+            if poll.poll(left * 1000):
+                self._readable()
+        return True
+
     def close(self) -> None:
         """Send what is queued, then close; nothing is called back any more."""
         if self._end is None:

@@ -85,6 +85,10 @@ class GuardedStream:
         """Write at an offset of the file."""
         self._stream.write_at(offset, data)
 
+    def wait(self, seconds: float, done: Callable[[], bool]) -> bool:
+        """Let everything wait, and hand over what comes, until `done()`; False if time is up."""
+        return self._stream.wait(seconds, done)
+
     def close(self) -> None:
         """Send what is queued, then close."""
         self._stream.close()

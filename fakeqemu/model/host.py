@@ -41,6 +41,9 @@ class Stream(Protocol):
     def write_at(self, offset: int, data: bytes) -> None:
         """Write at an offset of the file, and go on where it was. Only files can do that."""
 
+    def wait(self, seconds: float, done: Callable[[], bool]) -> bool:
+        """Let everything wait, and hand over what comes, until `done()`; False if time is up."""
+
     def close(self) -> None:
         """Send what is queued, then close; `on_close` is not called."""
 
@@ -152,6 +155,14 @@ class Host(Protocol):
 
         `done(stream, "")` or `done(None, error text)` follows, never before this returns.
         Raises QapiError for what QEMU refuses at once (a file that cannot be created).
+        """
+
+    def connect_now(
+        self, address: dict[str, object], seconds: float, *, retry_for: float = 0.0
+    ) -> Stream:
+        """A connection to a socket; everything waits for it, up to `seconds` for each attempt.
+
+        A refused one is tried again for `retry_for` seconds. Raises QapiError.
         """
 
     def open_incoming(self, address: dict[str, object]) -> Stream:

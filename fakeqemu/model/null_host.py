@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.model.block.files import FileSystem, MemoryFiles
 from fakeqemu.model.dump.output import DumpOutput, MemoryOutput, NoOutput
 from fakeqemu.model.host import CprLink, HostMemory, NetListener, Stream
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardev import Chardev
@@ -81,6 +81,12 @@ class NullHost:
         done: Callable[[Stream | None, str], None],
     ) -> None:
         """Never answer."""
+
+    def connect_now(
+        self, address: dict[str, object], seconds: float, *, retry_for: float = 0.0  # noqa: ARG002
+    ) -> Stream:
+        """There is nobody to connect to."""
+        raise NotModelledError("a server that has to answer where there is no host")
 
     def open_incoming(self, address: dict[str, object]) -> Stream:  # noqa: ARG002
         """A stream on which nothing ever comes."""
@@ -212,6 +218,9 @@ class _NullStream:
 
     def write_at(self, offset: int, data: bytes) -> None:
         pass
+
+    def wait(self, seconds: float, done: Callable[[], bool]) -> bool:  # noqa: ARG002
+        return False
 
     def close(self) -> None:
         pass

@@ -8,11 +8,21 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from fakeqemu.model.block.drivers.nbd import NbdClient
+from fakeqemu.formats.nbd.client import Answer, Client
 from fakeqemu.model.block.files import MemoryFiles
 from tests.block.test_nbd_server import Served, Stream
 from tests.support.machines import BlockMachine
-from tests.support.nbd import EXTENDED_HEADERS, GO, READ, SET_META, STRUCTURED_REPLY, go, meta
+from tests.support.nbd import (
+    EXTENDED_HEADERS,
+    GO,
+    READ,
+    SET_META,
+    STATUS,
+    STRUCTURED_REPLY,
+    WRITE,
+    go,
+    meta,
+)
 
 MB = 1 << 20
 SETTINGS = settings(
@@ -143,9 +153,17 @@ def test_a_client_that_reads_no_answers_is_not_asked_for_more(served: Served) ->
 # -- servers -----------------------------------------------------------------------------------
 
 
-def reply(kind: int, data: bytes, announced: int | None = None) -> bytes:
+def reply(kind: int, data: bytes, announced: int | None = None, option: int = GO) -> bytes:
     size = len(data) if announced is None else announced & 0xFFFFFFFF
-    return struct.pack(">QIII", 0x3E889045565A9, GO, kind & 0xFFFFFFFF, size) + data
+    return struct.pack(">QIII", 0x3E889045565A9, option, kind & 0xFFFFFFFF, size) + data
+
+
+#: what a server answers before it is asked for the export: it has simple replies only
+SIMPLE = reply(1 << 31 | 1, b"", option=STRUCTURED_REPLY)
+#: or structured ones, and the context that block status comes from
+STRUCTURED = reply(1, b"", option=STRUCTURED_REPLY) + (
+    reply(4, b"\0\0\0\5base:allocation", option=SET_META) + reply(1, b"", option=SET_META)
+)
 
 
 REPLIES = st.lists(
@@ -161,52 +179,85 @@ REPLIES = st.lists(
     ),
     max_size=4,
 ).map(b"".join)  # fmt: skip
-ANSWERS = st.lists(
-    st.builds(
-        lambda magic, error, cookie: struct.pack(">IIQ", magic, error & 0xFFFFFFFF, cookie),
-        st.sampled_from([0x67446698, 0x67446698, 0x668E33EF]),
-        NUMBERS,
-        NUMBERS,
+CHUNKS = st.builds(
+    lambda magic, flags, kind, cookie, length, data: (
+        struct.pack(">IHHQI", magic, flags, kind, cookie, length & 0xFFFFFFFF) + data
     ),
-    max_size=3,
+    st.sampled_from([0x668E33EF, 0x668E33EF, 0x67446698]),
+    st.sampled_from([0, 1, 1, 0xFFFF]),
+    st.sampled_from([0, 1, 2, 5, 0x8001, 0x8002, 3]),
+    st.integers(1, 3),
+    st.sampled_from([0, 4, 6, 8, 12, 12, 20, 512, 520, 0xFFFFFFFF]),
+    st.binary(max_size=24),
+)
+ANSWERS = st.lists(
+    st.one_of(
+        st.builds(
+            lambda magic, error, cookie: struct.pack(">IIQ", magic, error & 0xFFFFFFFF, cookie),
+            st.sampled_from([0x67446698, 0x67446698, 0x668E33EF]),
+            NUMBERS,
+            st.one_of(st.integers(1, 3), NUMBERS),
+        ),
+        CHUNKS,
+    ),
+    max_size=4,
 ).map(b"".join)
 GOOD = reply(3, struct.pack(">HQH", 0, MB, 1)) + reply(1, b"")
+
+
+class Asking:
+    """A client that asks for three things as soon as it can, and what came of it."""
+
+    def __init__(self, *, context: str = "base:allocation") -> None:
+        self.done: list[str] = []
+        self.lost = 0
+        self.answers: list[tuple[int, Answer]] = []
+        self.client = Client("x", context, lambda _data: None, self._ended, self._lost)
+
+    def _ended(self, error: str) -> None:
+        self.done.append(error)
+        if not error:
+            for kind in (READ, WRITE, STATUS):
+                self.client.request(
+                    kind, 0, 512, b"", lambda answer, kind=kind: self.answers.append((kind, answer))
+                )
+
+    def _lost(self) -> None:
+        self.lost += 1
 
 
 @SETTINGS
 @given(
     greeting=st.sampled_from([b"NBDMAGICIHAVEOPT\0\3"] * 4 + [b"NBDMAGICIHAVEOPT\0\0", b"x" * 18]),
+    before=st.sampled_from([SIMPLE, STRUCTURED, b""]),
     replies=REPLIES,
-    good=st.sampled_from([GOOD, b""]),
+    good=st.sampled_from([GOOD, GOOD, b""]),
     answers=ANSWERS,
     cut=st.integers(1, 50),
 )
 def test_whatever_a_server_says(
-    greeting: bytes, replies: bytes, good: bytes, answers: bytes, cut: int
+    greeting: bytes, before: bytes, replies: bytes, good: bytes, answers: bytes, cut: int
 ) -> None:
-    said = greeting + replies + good + answers
-    stream, done = Stream(), []
-    client = NbdClient(stream, "x", done.append)
+    said = greeting + before + replies + good + answers
+    asking = Asking()
+    client = asking.client
     for at in range(0, len(said), cut):
-        if not stream.closed:
-            stream.send(said[at : at + cut])
-            assert len(client._buffer) <= len(said)
-    if not stream.closed:
-        assert stream.on_close is not None
-        stream.on_close(None)
-    assert len(done) == 1
+        client.receive(said[at : at + cut])
+        assert len(client._buffer) <= len(said)
+    client.hung_up(None)
+    assert len(asking.done) == 1
     assert client.error
+    assert asking.lost == (asking.done == [""])
+    for kind, answer in asking.answers:
+        assert answer.error or kind != READ or len(answer.data) == 512
 
 
 def told(*pieces: bytes) -> str:
     """What becomes of a client whose server says this and goes."""
-    stream, done = Stream(), list[str]()
-    NbdClient(stream, "x", done.append)
-    stream.send(b"".join(pieces))
-    if not stream.closed:
-        assert stream.on_close is not None
-        stream.on_close(None)
-    return done[0]
+    asking = Asking()
+    asking.client.receive(b"".join(pieces))
+    asking.client.hung_up(None)
+    return asking.done[0] or asking.client.error
 
 
 @pytest.mark.parametrize(
@@ -217,16 +268,36 @@ def told(*pieces: bytes) -> str:
                          " before all bytes were read"),
         ((b"NBDMAGICIHAVEOPX",), "Bad server magic received: 0x49484156454f5058"),
         ((bytes(20),), "Unexpected option reply magic"),
-        ((reply(1, b""),), "broken server omitted NBD_INFO_EXPORT"),
-        ((reply(1, b"x"),), "server sent invalid NBD_REP_ACK"),
-        ((reply(2, b""),), "unexpected reply type 2 (server), expected 3 (info)"),
-        ((reply(3, b"\0"),), "NBD_REP_INFO length 1 is too short"),
-        ((reply(3, bytes(3)),), "remaining export info len 1 is unexpected size"),
-        ((reply(1 << 31 | 2, b""),), "Denied by server for option 7 (go)"),
-        ((reply(1 << 31 | 3, b"", 1 << 31),),
+        ((reply(1, b"x", option=STRUCTURED_REPLY),),
+         "Option 8 ('structured reply') response length is 1 (it should be zero)"),
+        ((STRUCTURED[:20], reply(4, b"\0\0\0\5other", option=SET_META)),
+         "Failed to negotiate meta context 'base:allocation', server answered with different"
+         " context 'other'"),
+        ((STRUCTURED[:20], reply(4, b"x", option=SET_META)),
+         "Failed to negotiate meta context, server answered with unexpected length 1"),
+        ((SIMPLE, reply(1, b"")), "broken server omitted NBD_INFO_EXPORT"),
+        ((SIMPLE, reply(1, b"x")), "server sent invalid NBD_REP_ACK"),
+        ((SIMPLE, reply(2, b"")), "unexpected reply type 2 (server), expected 3 (info)"),
+        ((SIMPLE, reply(3, b"\0")), "NBD_REP_INFO length 1 is too short"),
+        ((SIMPLE, reply(3, bytes(3))), "remaining export info len 1 is unexpected size"),
+        ((SIMPLE, reply(1 << 31 | 2, b"")), "Denied by server for option 7 (go)"),
+        ((SIMPLE, reply(1 << 31 | 3, b"", 1 << 31)),
          "server error 2147483651 (invalid) message is too long"),
-        ((reply(3, b"\0\1", 0xFFFFFFFF), b"x" * 100),
+        ((SIMPLE, reply(3, b"\0\1", 0xFFFFFFFF), b"x" * 100),
          "Failed to read info payload: Unexpected end-of-file before all bytes were read"),
+        ((SIMPLE, reply(3, b"\0\3" + struct.pack(">III", 3, 4096, MB))),
+         "server minimum block size 3 is not a power of two"),
+        ((SIMPLE, reply(3, b"\0\3" + struct.pack(">III", 512, 4096, MB)),
+          reply(3, struct.pack(">HQH", 0, 513, 1))),
+         "export size 513 is not multiple of minimum block size 512"),
+        ((STRUCTURED, GOOD, struct.pack(">IHHQI", 0x668E33EF, 1, 5, 3, 12),
+          struct.pack(">III", 6, 512, 0)),
+         "Protocol error: unexpected context id 6 for NBD_REPLY_TYPE_BLOCK_STATUS, when negotiated"
+         " context id is 5"),
+        ((STRUCTURED, GOOD, struct.pack(">IHHQIQ", 0x668E33EF, 1, 1, 1, 521, 0), bytes(513)),
+         "Protocol error: server sent chunk exceeding requested region"),
+        ((SIMPLE, GOOD, struct.pack(">IHHQI", 0x668E33EF, 1, 0, 1, 0)),
+         "unexpected structured reply"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_server(pieces: tuple[bytes, ...], text: str) -> None:

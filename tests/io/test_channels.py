@@ -176,3 +176,23 @@ async def test_a_broken_connection_says_why(loop: Loop) -> None:
     ours.close()
     await until(lambda: bool(heard.ends))
     assert heard.ends == ["Unable to read from socket: Connection reset by peer"]
+
+
+async def test_waiting_ends_in_time_although_more_and_more_comes(loop: Loop) -> None:
+    near, far = socket.socketpair()
+    with far:
+        stream = open_local(
+            loop, {"transport": "socket", "type": "fd", "str": str(near.detach())}, outgoing=False
+        )
+        heard = Heard(stream)
+
+        def came(data: bytes) -> None:
+            heard.data += data
+            far.send(b"x")
+
+        stream.on_data = came
+        far.send(b"x")
+        assert not stream.wait(0.05, lambda: False)
+        assert len(heard.data) > 1
+        assert stream.wait(60, lambda: len(heard.data) > 1000)
+        stream.close()

@@ -11,7 +11,7 @@ from typing import Any
 from fakeqemu.commands.registry import Deferred, actions, command
 from fakeqemu.model.block import query as info
 from fakeqemu.model.block.backends.acct_stats import Histogram
-from fakeqemu.model.block.drivers import nbd as nbdclient
+from fakeqemu.model.block.drivers import nbd_options as nbdclient
 from fakeqemu.model.block.graph import backing_chain as chains, open as opener, reopen
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi import texts
@@ -32,6 +32,7 @@ def blockdev_add(vm: Machine, arguments: Json) -> Deferred | None:
     def connected(error: QapiError | None) -> None:
         if error is None:
             _, error = vm.guard.attempt(block.add, arguments)
+        nbdclient.drop_unused(block.graph)
         if error is not None:
             answer.fail(error)
         else:

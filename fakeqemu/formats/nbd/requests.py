@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fakeqemu.formats.extents import MustWaitError
 from fakeqemu.formats.nbd import wire
 from fakeqemu.formats.nbd.handshake import Mode
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.traits import Traits
 
 if TYPE_CHECKING:
-    from fakeqemu.formats.nbd.server import Target
+    from fakeqemu.formats.nbd.server import Access, Target
 
 #: as many extents as a reply holds
 _MOST_EXTENTS = (1 << 20) // 8
@@ -58,9 +59,17 @@ class Transmission:
         contexts: tuple[int, ...],
         send: Callable[[bytes], None],
         traits: Traits,
+        *,
+        resumed: Callable[[], None] = lambda: None,
     ) -> None:
         self._target, self._mode, self._contexts = target, mode, contexts
-        self._send = send
+        self._send_now = send
+        #: what answers the request under way, kept until that is over
+        self._out: list[bytes] = []
+        #: called when a request that had to wait is over
+        self._resumed = resumed
+        #: whether a request waits, and those after it
+        self.waiting = False
         self._traits = traits
         self._extended = mode >= Mode.EXTENDED
         self._head = wire.EXTENDED_REQUEST if self._extended else wire.REQUEST
@@ -78,13 +87,16 @@ class Transmission:
         }
 
     def step(self, buffer: bytearray) -> bool:
-        """Serve one request from the buffer; False if there is no whole one."""
+        """Serve one request from the buffer; False if there is no whole one, or one waits."""
+        if self.waiting:
+            return False
         if len(buffer) < self._head.size:
             return False
         request = _Request(*self._head.unpack(bytes(buffer[: self._head.size])))
         if request.magic != self._magic:
             if self._traits.nbd_answers_bad_magic:
                 self._fail(request, errno.EINVAL, f"invalid magic (got {request.magic:#x})")
+                self._flush()
                 self.complaint = _UNFINISHED
             self.ended = True
             return False
@@ -94,14 +106,64 @@ class Transmission:
         payload = self._payload(request)
         if payload > wire.LARGEST:
             self._fail(request, errno.EINVAL, self._too_long(request))
+            self._flush()
             self.ended, self.complaint = True, _UNFINISHED
             return False
         if len(buffer) < self._head.size + payload:
             return False
         data = bytes(buffer[self._head.size : self._head.size + payload])
         del buffer[: self._head.size + payload]
-        self._serve(request, data)
+        self._begin(request, data)
         return True
+
+    # -- waiting -----------------------------------------------------------------------------------
+
+    def _begin(self, request: _Request, data: bytes) -> None:
+        """Serve a request, now or when throttling lets it."""
+        access = self._target.access(lambda: self._go_on(access, request, data))
+        moves = request.kind in (wire.CMD_READ, wire.CMD_WRITE, wire.CMD_ZEROES)
+        self.waiting = moves and self._target.throttled(
+            request.length,
+            writes=request.kind != wire.CMD_READ,
+            then=lambda: self._go_on(access, request, data),
+        )
+        if not self.waiting:
+            self._try(access, request, data)
+
+    def _go_on(self, access: Access, request: _Request, data: bytes) -> None:
+        """What the request waits for may have come."""
+        if self.ended or not self.waiting:
+            return
+        self._try(access, request, data)
+        if not self.waiting:
+            self._resumed()
+
+    def _try(self, access: Access, request: _Request, data: bytes) -> None:
+        """Serve a request, or find that it has to wait: nothing of its answer is sent then."""
+        whole = (request.flags, request.length)
+        try:
+            with access.attempt():
+                self._serve(request, data)
+        except MustWaitError:
+            self.waiting = True
+            self._out.clear()
+            request.flags, request.length = whole
+            return
+        self.waiting = False
+        access.forget()
+        self._flush()
+
+    def abandon(self) -> None:
+        """The client has gone."""
+        self.ended = True
+
+    def _send(self, data: bytes) -> None:
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        for data in out:
+            self._send_now(data)
 
     def _payload(self, request: _Request) -> int:
         """How many bytes follow the request."""

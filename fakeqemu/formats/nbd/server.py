@@ -9,12 +9,23 @@ See nbd/server.c: nbd_negotiate() and nbd_trip().
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from fakeqemu.formats.nbd import wire
 from fakeqemu.formats.nbd.handshake import Handshake
 from fakeqemu.formats.nbd.requests import Transmission
 from fakeqemu.traits import Traits
+
+
+class Access(Protocol):
+    """One access to an export; attempts at it raise MustWaitError."""
+
+    def attempt(self) -> AbstractContextManager[None]:
+        """Begin, or begin anew."""
+
+    def forget(self) -> None:
+        """It is over."""
 
 
 class Target(Protocol):
@@ -62,6 +73,12 @@ class Target(Protocol):
     def status(self, context: int, offset: int, end: int) -> Iterator[tuple[int, int]]:
         """Lengths and flags of the extents, as a context has them."""
 
+    def access(self, resume: Callable[[], None]) -> Access:
+        """One access; `resume` is called when what it has to wait for may have come."""
+
+    def throttled(self, count: int, *, writes: bool, then: Callable[[], None]) -> bool:
+        """Whether an access to `count` bytes may not be made now; `then` is called when it may."""
+
 
 class Connection:
     """One client. `send` takes bytes for it, `close` ends it.
@@ -108,19 +125,32 @@ class Connection:
         if self._transmission is None and not self._ended:
             self._handshake.cut_off(self._buffer)
             self.complaint = self._handshake.complaint
+        if self._transmission is not None:
+            self._transmission.abandon()
         self._ended = True
 
     def _step(self) -> bool:
         phase = self._transmission or self._handshake
         went_on = phase.step(self._buffer)
         if phase.ended:
-            self._ended = True
-            self.complaint = phase.complaint
-            self._buffer.clear()
-            self._close()
+            self._end(phase.complaint)
         elif phase is self._handshake and phase.chosen is not None:
             self.target = phase.chosen
             self._transmission = Transmission(
-                phase.chosen, phase.mode, phase.contexts, self._send, self._traits
-            )
+                phase.chosen, phase.mode, phase.contexts, self._send, self._traits,
+                resumed=self._resumed,
+            )  # fmt: skip
         return went_on
+
+    def _end(self, complaint: str) -> None:
+        self._ended = True
+        self.complaint = complaint
+        self._buffer.clear()
+        self._close()
+
+    def _resumed(self) -> None:
+        """A request that others waited for is over."""
+        transmission = self._transmission
+        if transmission is not None and transmission.ended and not self._ended:
+            self._end(transmission.complaint)
+        self.receive(b"")

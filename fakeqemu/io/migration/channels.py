@@ -14,11 +14,13 @@ import contextlib
 import os
 import socket
 import stat
+import time
 from collections.abc import Callable
 from typing import Any
 
 from fakeqemu.io.addresses import (
     connect_error,
+    connect_now,
     error_text,
     listen_on,
     local_name,
@@ -35,6 +37,8 @@ from fakeqemu.qapi.readers.scalars import c_int, digits
 
 Done = Callable[[Stream | None, str], None]
 _FILE_CHUNK = 1 << 20
+#: seconds between two attempts to connect
+_RETRY = 1.0
 
 
 class LinkStream:
@@ -91,6 +95,10 @@ class LinkStream:
         """Close at once."""
         self.on_close = None
         self._link.abort()
+
+    def wait(self, seconds: float, done: Callable[[], bool]) -> bool:
+        """Let everything wait, and hand over what comes, until `done()`; False if time is up."""
+        return self._link.wait(seconds, done)
 
     def flush(self, timeout: float) -> None:
         """Send what is queued, waiting up to `timeout` seconds."""
@@ -158,6 +166,17 @@ class FileStream:
     def abort(self) -> None:
         """The same."""
         self.close()
+
+    def wait(self, seconds: float, done: Callable[[], bool]) -> bool:
+        """Read on until `done()`."""
+        end = self._loop.time() + seconds
+        while not done():
+            if self._fd < 0 or self._loop.time() > end:
+                return False
+            if self._turn is not None:
+                self._turn.cancel()
+            self._read()
+        return True
 
     def flush(self, timeout: float) -> None:
         """Nothing is ever queued."""
@@ -237,6 +256,23 @@ def open_outgoing(
         return
     stream = open_local(loop, address, outgoing=True, opener=opener)
     loop.call_soon(done, stream, "")
+
+
+def connect_channel_now(
+    loop: Loop, address: dict[str, Any], seconds: float, *, retry_for: float = 0.0
+) -> LinkStream:
+    """A connected channel; everything waits for it, up to `seconds` for each attempt.
+
+    For `retry_for` seconds it is tried again once a second. Raises QapiError.
+    """
+    end = time.monotonic() + retry_for
+    while True:
+        try:
+            return LinkStream(loop, SocketEnd(connect_now(address, seconds)), "socket")
+        except QapiError:
+            if time.monotonic() + _RETRY > end:
+                raise
+        time.sleep(_RETRY)
 
 
 def _connect(loop: Loop, address: dict[str, Any], done: Done) -> None:

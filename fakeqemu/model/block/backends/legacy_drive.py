@@ -49,6 +49,8 @@ _RENAMED = {
 }  # fmt: skip
 _LEGACY = {"media", "if", "bus", "unit", "index", "file", "werror", "rerror", "copy-on-read",
            "read-only"}  # fmt: skip
+#: options of drivers that are numbers; the others are sizes (QEMU_OPT_NUMBER, QEMU_OPT_SIZE)
+_PLAIN_NUMBERS = {"open-timeout", "reconnect-delay", "latency-ns", "cache-clean-interval"}
 _DISCARD = {"off": "ignore", "ignore": "ignore", "on": "unmap", "unmap": "unmap"}
 _ACTIONS = {"ignore", "enospc", "stop", "report"}
 _LIMITS = [f"{u}-{w}{e}" for u in ("bps", "iops") for w in ("total", "read", "write")
@@ -397,6 +399,8 @@ def _value(type: Type, text: Any, name: str, traits: SizeTraits) -> Any:
     if isinstance(type, BuiltinType) and isinstance(text, str):
         if type.json_type == "boolean":
             return qemu_opts.parse_bool(name, text)
+        if type.json_type == "int" and name.rpartition(".")[2] in _PLAIN_NUMBERS:
+            return qemu_opts.parse_number(name, text)
         if type.json_type == "int":
             return SpelledInt.of(qemu_opts.parse_size(name, text, traits), text)
     if isinstance(text, dict) and isinstance(type, ArrayType) and _numbered(text):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import DATA, HOLE, ZERO
@@ -17,6 +18,7 @@ from fakeqemu.model.block.drivers.protocol import NullCo
 from fakeqemu.model.block.graph import allocation
 from fakeqemu.model.block.graph.dirty_bitmaps import Bitmap
 from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.graph.waiting import Access
 
 if TYPE_CHECKING:
     from fakeqemu.formats.nbd.server import Connection
@@ -102,33 +104,55 @@ class Export:
         """Whether another process has the image."""
         return self.node.inactive
 
+    def access(self, resume: Callable[[], None]) -> Access:
+        """One access to the node."""
+        return Access(self.node.driver.graph.waiting, resume)
+
+    def throttled(self, count: int, *, writes: bool, then: Callable[[], None]) -> bool:
+        """Whether throttle nodes hold it back."""
+        groups = {node.driver.throttle_group for node in self.node.subtree()} - {""}
+        throttling = self.node.driver.graph.throttling
+        return throttling.hold_back(groups, count, writes=writes, then=then)
+
+    def _whole(self, *, writes: bool) -> AbstractContextManager[None]:
+        """Around an access that has to be made in one go."""
+        if _can_begin_anew(self.node, writes=writes):
+            return nullcontext()
+        return self.node.driver.graph.waiting.in_one_go()
+
     def read(self, offset: int, count: int) -> bytes:
         """The node's data."""
-        return base.read(self.node, offset, count)
+        with self._whole(writes=False):
+            return base.read(self.node, offset, count)
 
     def write(self, offset: int, data: bytes) -> None:
         """Into the node."""
-        base.write(self.node, offset, data)
-        if not self.backend.writeback:
-            self.node.driver.flush(self.node)
+        with self._whole(writes=True):
+            base.write(self.node, offset, data)
+            if not self.backend.writeback:
+                self.node.driver.flush(self.node)
 
     def zero(self, offset: int, count: int, *, fast: bool) -> None:
         """Zeros into the node; `fast`: only if it does better than writing them."""
         if fast and not _zeroes_fast(self.node):
             raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
-        base.zero(self.node, offset, count)
+        with self._whole(writes=True):
+            base.zero(self.node, offset, count)
 
     def trim(self, offset: int, count: int) -> None:
         """Discard in the node."""
-        base.discard(self.node, offset, count)
+        with self._whole(writes=True):
+            base.discard(self.node, offset, count)
 
     def flush(self) -> None:
         """What was written is to be on disk."""
-        self.node.driver.flush(self.node)
+        with self._whole(writes=True):
+            self.node.driver.flush(self.node)
 
     def cache(self, offset: int, count: int) -> None:
         """What is in a backing image comes into the node."""
-        allocation.copy_up(self.node, offset, count)
+        with self.node.driver.graph.waiting.in_one_go():
+            allocation.copy_up(self.node, offset, count)
 
     def status(self, context: int, offset: int, end: int) -> Iterator[tuple[int, int]]:
         """What the context has to say of a range: lengths and flags."""
@@ -144,6 +168,23 @@ class Export:
         states = {DATA: 0, ZERO: wire.STATE_HOLE | wire.STATE_ZERO, HOLE: nowhere}
         for piece in base.status_above(self.node, None, offset, end, holes=True):
             yield piece.length, states[piece.kind]
+
+
+#: drivers that change nothing of their own when they are read
+_READ_ONLY_READS = frozenset(
+    {"raw", "nbd", "file", "host_device", "host_cdrom", "null-co", "null-aio", "qcow2",
+     "throttle", "compress", "preallocate"}
+)  # fmt: skip
+#: drivers for which it makes no difference that a write is made twice
+_REPEATABLE_WRITES = frozenset({"raw", "nbd", "throttle"})
+
+
+def _can_begin_anew(node: Node, *, writes: bool) -> bool:
+    """Whether an access to `node` can be left halfway and made again."""
+    drivers = _REPEATABLE_WRITES if writes else _READ_ONLY_READS
+    return all(
+        each.driver.name in drivers and not each.copy_on_read for each in node.subtree()
+    )
 
 
 def _holes_are_zeros(lowest: Node) -> bool:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from fakeqemu.model.block.graph.node import Edge, Node
 
 #: limits that a format takes over from its file
-_PASSED_ON = ("request-alignment", "min-mem-alignment", "opt-mem-alignment", "max-iov")
+_PASSED_ON = (
+    "request-alignment", "min-mem-alignment", "opt-mem-alignment", "max-iov", "max-transfer",
+    "opt-transfer",
+)  # fmt: skip
 
 
 class Driver:
@@ -36,6 +39,8 @@ class Driver:
     is_protocol = False
     #: whether a file name can begin with its name and a colon
     in_file_names = False
+    #: whether a file name that comes with the driver stands for options
+    parses_filename = False
     supports_backing = False
     supports_create = False
     #: whether it takes internal snapshots
@@ -215,9 +220,9 @@ class Driver:
         edge = node.filtered_edge
         below = node.primary or (edge.node if edge is not None else None)
         if below is not None:
-            found = below.driver.limits(below)
+            found = merged_limits(below)
             if not self.is_filter:
-                found = {k: found[k] for k in _PASSED_ON}
+                found = {k: found[k] for k in _PASSED_ON if k in found}
             return found
         return {
             "request-alignment": 1,
@@ -232,9 +237,15 @@ class Driver:
         """Write into the image's header which its backing image is. Raises QapiError."""
         raise QapiError("Operation not supported")
 
-    def parse_filename(self, filename: str) -> dict[str, Any]:
-        """Options that a file name of this protocol stands for."""
+    def parse_filename(self, filename: str, others: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Options that a file name of this protocol stands for; `others` are given beside it."""
         return {"filename": filename}
+
+
+def merged_limits(below: Node) -> dict[str, Any]:
+    """What a node takes over of the limits of the one below: block/io.c: bdrv_merge_limits()."""
+    own = ("max-discard", "max-write-zeroes")
+    return {k: v for k, v in below.driver.limits(below).items() if k not in own}
 
 
 class NoMedium(Driver):

@@ -278,7 +278,7 @@ class Blkdebug(FilterDriver):
         below = edge.node.exact_filename
         return f"blkdebug:{node.options.get('config', '')}:{below}" if below else ""
 
-    def parse_filename(self, filename: str) -> dict[str, Any]:
+    def parse_filename(self, filename: str, others: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """`blkdebug:CONFIG:FILE`. Raises QapiError."""
         rest = filename.removeprefix("blkdebug:")
         config, colon, image = rest.partition(":")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.clock import SECOND
 from fakeqemu.formats import extents
 from fakeqemu.formats.extents import Range
 from fakeqemu.model.block.drivers import base
@@ -86,16 +85,8 @@ class Throttle(FilterDriver):
             raise QapiError(f"Throttle group '{group}' does not exist")
 
     def delay(self, count: int, *, writes: bool) -> int:
-        """What the group's averages leave: bytes, and one operation, in a second."""
-        limits: dict[str, int] = self.graph.backends.groups.get(self.throttle_group, {})
-        for obj in self.graph.vm.objects.of_type("throttle-group"):
-            if obj.name == self.throttle_group:
-                limits = obj.values["limits"]
-        way = "write" if writes else "read"
-        bytes_left = limits.get("bps-total") or limits.get(f"bps-{way}") or 0
-        operations = limits.get("iops-total") or limits.get(f"iops-{way}") or 0
-        by_bytes = count * SECOND // bytes_left if bytes_left else 0
-        return max(by_bytes, SECOND // operations if operations else 0)
+        """As the group's buckets have it once the request has passed."""
+        return self.graph.throttling.pass_through(self.throttle_group, count, writes=writes)
 
     def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:
         """Another group."""

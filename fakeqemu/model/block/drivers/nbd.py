@@ -1,430 +1,291 @@
-"""The NBD protocol's client side: negotiation and writing, by callbacks.
+"""Nodes on the exports of other machines.
 
-A copy to another machine's export needs no more; reading from a server would have to wait for
-an answer where the model cannot wait, and is not modelled.
-
-See block/nbd.c: nbd_process_options() and nbd_co_do_establish_connection(); nbd/client.c:
-nbd_receive_negotiate().
+See block/nbd.c: nbd_open(), nbd_parse_filename() and nbd_refresh_limits().
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.formats.extents import DATA, Range
+from fakeqemu.formats.extents import DATA, HOLE, ZERO, BlockIoError, Range
 from fakeqemu.formats.nbd import wire
+from fakeqemu.formats.nbd.client import Answer, text_of
 from fakeqemu.model.block.drivers.base import Driver, driver
-from fakeqemu.model.guarded_stream import GuardedStream
-from fakeqemu.model.host import Stream
+from fakeqemu.model.block.drivers.nbd_connection import Connection
+from fakeqemu.model.block.drivers.nbd_options import (
+    parse_filename,
+    refuse_beside_filename,
+    take_connection,
+    target_of,
+)
 from fakeqemu.qapi.errors import NotModelledError, QapiError
-from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.graph.graph import Graph
     from fakeqemu.model.block.graph.node import Node
 
-_PIECE = 1 << 20
-_LARGEST_SIZE = (1 << 63) - 1
-#: zeros that are sent one by one to a server that cannot write them by itself
-_MOST_ZEROS = 1 << 30
-#: texts of refusals, the option follows
-_REFUSALS = {
-    wire.REP_ERR_POLICY: "Denied by server for option",
-    wire.REP_ERR_INVALID: "Invalid parameters for option",
-    wire.REP_ERR_PLATFORM: "Server lacks support for option",
-    wire.REP_ERR_TLS_REQD: "TLS negotiation required before option",
-    wire.REP_ERR_SHUTDOWN: "Server shutting down before option",
-    wire.REP_ERR_BLOCK_SIZE_REQD: "Server requires INFO_BLOCK_SIZE for option",
-}
-
-
-class NbdClient:
-    """One connection to a server's export. `done(error)` is called once: "" when it is usable."""
-
-    def __init__(self, stream: Stream, export: str, done: Callable[[str], None]) -> None:
-        self._stream = stream
-        self._export = export
-        self._done: Callable[[str], None] | None = done
-        self._buffer = bytearray()
-        self._state: Callable[[], bool] = self._greeting
-        #: what is being read, as errors name it
-        self._reads = "initial magic"
-        #: bytes of a message that are of no use, still to come
-        self._dropped = 0
-        self.size = 0
-        self.flags = 0
-        self._cookie = 0
-        self._pending: set[int] = set()
-        self._waiters: list[Callable[[], None]] = []
-        #: why the connection is of no use any more
-        self.error = ""
-        stream.on_data = self._received
-        stream.on_close = self._closed
-
-    # -- what a node does ------------------------------------------------------------------------
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Send data. Raises QapiError if the connection is gone."""
-        for at in range(0, len(data), _PIECE):
-            piece = data[at : at + _PIECE]
-            self._request(wire.CMD_WRITE, offset + at, len(piece), piece)
-
-    def zero(self, offset: int, count: int) -> None:
-        """Let the server write zeros."""
-        if not self.flags & wire.SEND_ZEROES:
-            if count > _MOST_ZEROS:
-                raise NotModelledError("many zeros for an NBD server that cannot write them")
-            for at in range(offset, offset + count, _PIECE):
-                self.write(at, bytes(min(_PIECE, offset + count - at)))
-            return
-        while count:
-            step = min(count, 1 << 30)
-            self._request(wire.CMD_ZEROES, offset, step)
-            offset, count = offset + step, count - step
-
-    def when_idle(self, call: Callable[[], None]) -> bool:
-        """Whether answers are still to come; `call` is called when they are here."""
-        if self.error:
-            raise QapiError(self.error)
-        if self._pending:
-            self._waiters.append(call)
-        return bool(self._pending)
-
-    def close(self) -> None:
-        """Say good-bye."""
-        if not self.error:
-            self._stream.write(wire.REQUEST.pack(wire.REQUEST_MAGIC, 0, wire.CMD_DISC, 0, 0, 0))
-            self._stream.on_close = None
-            self._stream.close()
-
-    def _request(self, kind: int, offset: int, count: int, data: bytes = b"") -> None:
-        if self.error:
-            raise QapiError(self.error)
-        self._cookie += 1
-        self._pending.add(self._cookie)
-        head = wire.REQUEST.pack(wire.REQUEST_MAGIC, 0, kind, self._cookie, offset, count)
-        self._stream.write(head + data)
-
-    # -- what the server sends -------------------------------------------------------------------
-
-    def _received(self, data: bytes) -> None:
-        self._buffer += data
-        while self._state():
-            pass
-
-    def _take(self, count: int) -> bytes | None:
-        if len(self._buffer) < count:
-            return None
-        taken = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return taken
-
-    def _greeting(self) -> bool:
-        """See nbd/client.c: nbd_start_negotiate()."""
-        for at, magic, what in ((0, wire.INIT_MAGIC, "initial"), (8, wire.OPTION_MAGIC, "server")):
-            found = bytes(self._buffer[at : at + 8])
-            if len(found) < 8:
-                self._reads = f"{what} magic"
-                return False
-            if found != magic:
-                number = int.from_bytes(found, "big")
-                return self._fail(f"Bad {what} magic received: {number:#x}")
-        self._reads = "server flags"
-        head = self._take(18)
-        if head is None:
-            return False
-        flags = struct.unpack(">H", head[16:])[0]
-        if not flags & wire.FIXED_NEWSTYLE:
-            return self._fail(NotModelledError("NBD servers without options").desc)
-        answer = flags & (wire.FIXED_NEWSTYLE | wire.NO_ZEROES)
-        name = c_bytes(self._export)
-        data = struct.pack(">I", len(name)) + name + struct.pack(">H", 0)
-        self._state = self._option_reply
-        self._stream.write(
-            struct.pack(">I", answer)
-            + wire.OPTION_MAGIC
-            + struct.pack(">II", wire.OPT_GO, len(data))
-            + data
-        )
-        return True
-
-    def _option_reply(self) -> bool:
-        """See nbd/client.c: nbd_opt_info_or_go()."""
-        self._reads = "option reply"
-        if len(self._buffer) < 20:
-            return False
-        magic, option, kind, length = struct.unpack_from(">QIII", self._buffer)
-        if magic != wire.REPLY_MAGIC:
-            return self._fail("Unexpected option reply magic")
-        if option != wire.OPT_GO:
-            name, wanted = wire.option_name(option), wire.option_name(wire.OPT_GO)
-            return self._fail(
-                f"Unexpected option type {option} ({name}), expected {wire.OPT_GO} ({wanted})"
-            )
-        if kind & 1 << 31:
-            return self._refused(kind, length)
-        if kind == wire.REP_ACK:
-            if length:
-                return self._fail("server sent invalid NBD_REP_ACK")
-            if not self.flags:
-                return self._fail("broken server omitted NBD_INFO_EXPORT")
-            self._take(20)
-            self._state = self._reply
-            self._finished("")
-            return True
-        if kind != wire.REP_INFO:
-            found, wanted = wire.reply_name(kind), wire.reply_name(wire.REP_INFO)
-            return self._fail(
-                f"unexpected reply type {kind} ({found}), expected {wire.REP_INFO} ({wanted})"
-            )
-        if length < 2:
-            return self._fail(f"NBD_REP_INFO length {length} is too short")
-        return self._info(length - 2)
-
-    def _info(self, length: int) -> bool:
-        """The rest of one NBD_REP_INFO, `length` bytes behind its type."""
-        self._reads = "info type"
-        if len(self._buffer) < 22:
-            return False
-        if struct.unpack_from(">H", self._buffer, 20)[0] != wire.INFO_EXPORT:
-            # it may be as long as it likes: nothing of it is kept
-            self._take(22)
-            self._dropped, self._state = length, self._drop
-            return True
-        if length != 10:
-            return self._fail(f"remaining export info len {length} is unexpected size")
-        self._reads = "info size" if len(self._buffer) < 30 else "info flags"
-        data = self._take(32)
-        if data is None:
-            return False
-        self.size, self.flags = struct.unpack_from(">QH", data, 22)
-        if self.size > _LARGEST_SIZE:
-            return self._fail(NotModelledError("NBD exports of 8 EiB and more").desc)
-        return True
-
-    def _drop(self) -> bool:
-        self._reads = "info payload"
-        count = min(self._dropped, len(self._buffer))
-        self._take(count)
-        self._dropped -= count
-        if self._dropped:
-            return False
-        self._state = self._option_reply
-        return True
-
-    def _refused(self, kind: int, length: int) -> bool:
-        """See nbd/client.c: nbd_handle_reply_err()."""
-        if length > wire.LARGEST:
-            name = wire.reply_name(kind)
-            return self._fail(f"server error {kind} ({name}) message is too long")
-        if len(self._buffer) < 20 + length:
-            self._reads = f"option error {kind} ({wire.reply_name(kind)}) message"
-            return False
-        if kind == wire.REP_ERR_UNSUP:
-            return self._fail(NotModelledError("NBD servers without option go").desc)
-        if kind == wire.REP_ERR_UNKNOWN:
-            return self._fail("Requested export not available")
-        text = _REFUSALS.get(kind, "Unknown error code when asking for option")
-        return self._fail(f"{text} {wire.OPT_GO} ({wire.option_name(wire.OPT_GO)})")
-
-    def _reply(self) -> bool:
-        """See nbd/client.c: nbd_receive_reply()."""
-        head = self._take(16)
-        if head is None:
-            return False
-        magic, error, cookie = struct.unpack(">IIQ", head)
-        if magic != wire.SIMPLE_MAGIC:
-            return self._fail(f"invalid magic (got {magic:#x})")
-        if cookie not in self._pending:
-            return self._fail(os.strerror(errno.EINVAL))
-        if error:
-            return self._fail(os.strerror(wire.system_error(error)))
-        self._pending.discard(cookie)
-        if not self._pending:
-            self._wake()
-        return True
-
-    def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for call in waiters:
-            call()
-
-    def _finished(self, error: str) -> None:
-        done, self._done = self._done, None
-        if done is not None:
-            done(error)
-
-    def fail_by_bug(self, error: QapiError) -> None:
-        """Something of ours went wrong with what the server sent."""
-        self._fail(error.desc)
-
-    def _fail(self, text: str) -> bool:
-        self.error = text
-        self._stream.on_close = None
-        self._stream.close()
-        self._finished(text)
-        self._wake()
-        return False
-
-    def _closed(self, error: str | None) -> None:
-        self.error = self.error or error or "Input/output error"
-        self._finished(
-            error
-            or f"Failed to read {self._reads}: Unexpected end-of-file before all bytes were read"
-        )
-        self._wake()
+_SECTOR = 512
+_REFUSED = "Could not open image"
+_INT_MAX = (1 << 31) - 1
+#: what changes the export; may be sent without waiting for the answer
+_CHANGES = (wire.CMD_WRITE, wire.CMD_ZEROES, wire.CMD_TRIM)
 
 
 @driver
 class NbdDriver(Driver):
-    """An export of another machine, connected beforehand by `connect_all`."""
+    """An export of another machine."""
 
     name = "nbd"
     is_protocol = True
+    in_file_names = True
+    parses_filename = True
     first_child = None
     strong = ("path", "host", "port", "export", "tls-creds", "tls-hostname")
 
-    client: NbdClient
+    connection: Connection
 
     def open(self, node: Node, options: dict[str, Any]) -> None:
-        """Take the connection that was made for these options."""
-        server = options.pop("server", None) or _legacy_server(options)
-        for name in ("path", "host", "port"):
+        """Take the connection that was made for these options, or make one now."""
+        target = target_of(options)
+        for name in ("server", "path", "host", "port", "export", "tls-hostname", "x-dirty-bitmap",
+                     "reconnect-delay", "open-timeout"):  # fmt: skip
             options.pop(name, None)
-        self.export = options.pop("export", "")
-        self.server: dict[str, Any] = server
-        options.pop("tls-hostname", None)
-        for name in ("reconnect-delay", "open-timeout", "x-dirty-bitmap"):
-            if options.pop(name, None):
-                raise NotModelledError(f"{name} of block driver nbd")
-        if options.pop("tls-creds", None) is not None:
-            raise NotModelledError("NBD over TLS")
-        client = self.graph.connections.pop(_key(server, self.export), None)
-        if client is None:
-            raise NotModelledError("block driver nbd before the machine runs")
-        self.client = client
-        if client.flags & wire.READ_ONLY and not node.read_only:
-            client.close()
-            raise QapiError("request on write denied without write permission")
+        if (credentials := options.pop("tls-creds", None)) is not None:
+            self._check_tls(credentials)
+        vm = self.graph.vm
+        self.connection = made = take_connection(self.graph, target)
+        self._target = target
+        try:
+            self._check_export(node)
+        except QapiError:
+            made.close()
+            raise
+        vm.yank.register(self._instance(node), made.yank)
 
-    def parse_filename(self, filename: str) -> dict[str, Any]:  # noqa: ARG002
-        """Not modelled: a file name is opened at once, and nothing can wait for a server."""
-        raise NotModelledError("block driver nbd by file name")
+    def _check_tls(self, credentials: str) -> None:
+        """See block/nbd.c: nbd_get_tls_creds()."""
+        vm = self.graph.vm
+        found = vm.objects.get(credentials)
+        if found is None:
+            raise QapiError(f"No TLS credentials with id '{credentials}'")
+        if not vm.profile.is_a(found.type, "tls-creds"):
+            raise QapiError(f"Object with id '{credentials}' is not TLS credentials")
+        raise NotModelledError("NBD over TLS")
 
-    def close(self, node: Node) -> None:  # noqa: ARG002
+    def _check_export(self, node: Node) -> None:
+        """See block/nbd.c: nbd_handle_updated_info(), whose texts get lost."""
+        export, context = self.connection.export, self._target.context
+        if context != "base:allocation" and export.context_id is None:
+            raise QapiError(f"{_REFUSED}: {os.strerror(errno.EINVAL)}")
+        if export.flags & wire.READ_ONLY and not node.read_only:
+            if not node.auto_read_only:
+                raise QapiError(f"{_REFUSED}: {os.strerror(errno.EACCES)}")
+            node.read_only = True
+
+    @staticmethod
+    def _instance(node: Node) -> dict[str, Any]:
+        return {"type": "block-node", "node-name": node.name}
+
+    def parse_filename(self, filename: str, others: dict[str, Any]) -> dict[str, Any]:
+        """See block/nbd.c: nbd_parse_filename()."""
+        refuse_beside_filename(others)
+        return parse_filename(filename, self.graph.vm.profile.traits)
+
+    def close(self, node: Node) -> None:
         """Hang up."""
-        self.client.close()
+        self.graph.vm.yank.unregister(self._instance(node))
+        self.connection.close()
+
+    # -- data ------------------------------------------------------------------------------------
 
     def length(self, node: Node) -> int:  # noqa: ARG002
         """What the server said."""
-        return self.client.size
+        return self.connection.export.size
+
+    def _ask(self, kind: int, offset: int, count: int, data: bytes = b"") -> Answer:
+        """Ask the server. Raises BlockIoError, or MustWaitError while the answer is to come."""
+        made, waiting = self.connection, self.graph.waiting
+        if waiting.access is not None:
+            key = (id(made), kind, offset, count, data)
+            answer: Answer = waiting.access.answer(
+                key, lambda answered: made.ask(kind, offset, count, data, answered)
+            )
+        elif waiting.sends_ahead and kind in _CHANGES:
+            made.send_ahead(kind, offset, count, data)
+            return Answer()
+        else:
+            answer = made.wait(kind, offset, count, data)
+        if answer.error:
+            raise BlockIoError(text_of(answer))
+        return answer
+
+    @property
+    def _alignment(self) -> int:
+        """See block/nbd.c: nbd_refresh_limits()."""
+        export = self.connection.export
+        unaligned = export.size % _SECTOR or export.context_id is not None
+        return export.min_block or (1 if unaligned else _SECTOR)
+
+    @property
+    def _largest(self) -> int:
+        most = min(wire.LARGEST, self.connection.export.max_block or wire.LARGEST)
+        return most - most % self._alignment
+
+    def _pieces(self, offset: int, count: int, most: int) -> Iterator[tuple[int, int]]:
+        """A range made of whole blocks, cut to what one request can have."""
+        unit = self._alignment
+        end = min(-(-(offset + count) // unit) * unit, self.connection.export.size)
+        at = offset // unit * unit
+        while at < end:
+            step = min(end - at, most)
+            yield at, step
+            at += step
 
     def read(self, node: Node, offset: int, count: int) -> bytes:  # noqa: ARG002
-        """Not modelled."""
-        raise NotModelledError("reading from an NBD server")
+        """Ask for it."""
+        out = bytearray()
+        for at, step in self._pieces(offset, count, self._largest):
+            out += self._ask(wire.CMD_READ, at, step).data
+        skipped = offset % self._alignment
+        found = bytes(out[skipped : skipped + count])
+        return found + bytes(count - len(found))
 
-    def write(self, node: Node, offset: int, data: bytes) -> None:  # noqa: ARG002
+    def write(self, node: Node, offset: int, data: bytes) -> None:
         """Send it."""
-        self.client.write(offset, data)
+        self._check_writable(offset, len(data))
+        unit = self._alignment
+        before = offset % unit
+        after = -(offset + len(data)) % unit
+        if before:
+            data = self.read(node, offset - before, before) + data
+        if after:
+            data += self.read(node, offset - before + len(data), after)
+        at = offset - before
+        for first, step in self._pieces(at, len(data), self._largest):
+            self._ask(wire.CMD_WRITE, first, step, data[first - at : first - at + step])
 
-    def zero(self, node: Node, offset: int, count: int) -> None:  # noqa: ARG002
-        """Let the server do it."""
-        self.client.zero(offset, count)
+    def _check_writable(self, offset: int, count: int) -> None:
+        export = self.connection.export
+        if export.flags & wire.READ_ONLY:
+            raise BlockIoError(os.strerror(errno.EPERM))
+        if offset + count > export.size:
+            raise BlockIoError(os.strerror(errno.EIO))
+
+    def _whole(self, offset: int, count: int) -> tuple[int, int]:
+        """The whole blocks inside a range."""
+        unit = self._alignment
+        first = -(-offset // unit) * unit
+        return first, max((offset + count) // unit * unit, first)
+
+    def zero(self, node: Node, offset: int, count: int) -> None:
+        """Let the server do it, or send zeros."""
+        self._check_writable(offset, count)
+        first, end = self._whole(offset, count)
+        if not self.connection.export.flags & wire.SEND_ZEROES or first >= end:
+            for at in range(offset, offset + count, wire.LARGEST):
+                self.write(node, at, bytes(min(wire.LARGEST, offset + count - at)))
+            return
+        if offset < first:
+            self.write(node, offset, bytes(first - offset))
+        for at, step in self._pieces(first, end - first, self._largest):
+            self._ask(wire.CMD_ZEROES, at, step)
+        if end < offset + count:
+            self.write(node, end, bytes(offset + count - end))
+
+    def discard(self, node: Node, offset: int, count: int) -> None:  # noqa: ARG002
+        """Let the server know, if it wants to."""
+        first, end = self._whole(offset, count)
+        if self.connection.export.flags & wire.SEND_TRIM:
+            most = _INT_MAX - _INT_MAX % self._alignment
+            for at, step in self._pieces(first, end - first, most):
+                self._ask(wire.CMD_TRIM, at, step)
+
+    def flush(self, node: Node) -> None:  # noqa: ARG002
+        """What was written is to be on disk there."""
+        if self.connection.export.flags & wire.SEND_FLUSH:
+            self._ask(wire.CMD_FLUSH, 0, 0)
 
     def status(self, node: Node, start: int, end: int) -> Iterator[Range]:  # noqa: ARG002
-        """Unknown, hence data."""
-        yield Range(start, end - start, DATA)
+        """As the server has it; data, if it does not say.
+
+        See block/nbd.c: nbd_client_co_block_status().
+        """
+        if self.connection.export.context_id is None:
+            yield Range(start, end - start, DATA)
+            return
+        unit = self._alignment
+        while start < end:
+            first = start // unit * unit
+            count = min(-(-end // unit) * unit - first, _INT_MAX - _INT_MAX % unit)
+            for length, flags in self._ask(wire.CMD_STATUS, first, count).extents:
+                stop = min(first + length, end)
+                if start < stop:
+                    yield Range(start, stop - start, self._kind(flags))
+                    start = stop
+                first += length
+
+    def _kind(self, flags: int) -> str:
+        if self._target.context == "qemu:allocation-depth" and flags > wire.STATE_ZERO:
+            flags = wire.STATE_ZERO
+        if flags & wire.STATE_ZERO:
+            return ZERO
+        # a hole that is not zeros has to be read; other contexts only show where it is
+        bare = flags & wire.STATE_HOLE and self._target.context != "base:allocation"
+        return HOLE if bare else DATA
+
+    def truncate(self, node: Node, size: int) -> None:  # noqa: ARG002
+        """See block/nbd.c: nbd_co_truncate()."""
+        if size != self.connection.export.size:
+            raise QapiError("Cannot resize NBD nodes")
 
     def when_idle(self, node: Node, call: Callable[[], None]) -> bool:  # noqa: ARG002
-        """While answers are to come."""
-        return self.client.when_idle(call)
+        """While answers are to come. Raises BlockIoError for a write that was refused."""
+        if self.connection.when_idle(call):
+            return True
+        failed = self.connection.take_failure()
+        if failed is not None:
+            raise BlockIoError(text_of(failed))
+        return False
+
+    # -- what it shows ---------------------------------------------------------------------------
 
     def allocated(self, node: Node) -> int | None:  # noqa: ARG002
         """The server does not say."""
         return None
 
-    def significant_options(self, node: Node) -> dict[str, Any]:
-        """Server and export."""
-        found: dict[str, Any] = {"server": self.server}
-        if "export" in node.options:
-            found["export"] = self.export
+    def limits(self, node: Node) -> dict[str, Any]:  # noqa: ARG002
+        """See block/nbd.c: nbd_refresh_limits()."""
+        unit = self._alignment
+        largest = min(wire.LARGEST, self.connection.export.max_block or wire.LARGEST)
+        found = {
+            "request-alignment": unit,
+            "max-discard": _INT_MAX - _INT_MAX % unit,
+            "max-write-zeroes": largest,
+            "max-transfer": largest,
+            "min-mem-alignment": _SECTOR,
+            "opt-mem-alignment": 4096,
+            "max-iov": 1024,
+        }
+        if self.connection.export.opt_block:
+            found["opt-transfer"] = self.connection.export.opt_block
         return found
 
-    def exact_filename(self, node: Node) -> str | None:  # noqa: ARG002
-        """A URL."""
-        if self.server["type"] == "unix":
-            return f"nbd+unix:///{self.export}?socket={self.server['path']}"
-        if self.server["type"] != "inet":
+    def significant_options(self, node: Node) -> dict[str, Any]:
+        """Server and export."""
+        found: dict[str, Any] = {"server": self._target.server}
+        if "export" in node.options:
+            found["export"] = self._target.export
+        return found
+
+    def exact_filename(self, node: Node) -> str | None:
+        """A URL; see block/nbd.c: nbd_refresh_filename()."""
+        server, named = self._target.server, "export" in node.options
+        if server["type"] == "unix":
+            place = f"/{self._target.export}" if named else ""
+            return f"nbd+unix://{place}?socket={server['path']}"
+        if server["type"] != "inet" or {"ipv4", "ipv6", "to"} & set(server):
             return ""
-        place = f"nbd://{self.server['host']}:{self.server['port']}"
-        return f"{place}/{self.export}" if self.export else place
-
-
-def _legacy_server(options: dict[str, Any]) -> dict[str, Any]:
-    if "path" in options:
-        return {"type": "unix", "path": options["path"]}
-    if "host" in options:
-        return {"type": "inet", "host": options["host"], "port": options.get("port", "10809")}
-    raise QapiError("NBD server address missing")
-
-
-def _key(server: dict[str, Any], export: str) -> tuple[str, str]:
-    return repr(sorted(server.items())), export
-
-
-def _wanted(options: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(options, dict):
-        if options.get("driver") == "nbd":
-            yield options
-        for value in options.values():
-            yield from _wanted(value)
-
-
-def connect_all(
-    graph: Graph, options: dict[str, Any], done: Callable[[QapiError | None], None]
-) -> bool:
-    """Connect to every server that `options` name; False if they name none.
-
-    `done(None)` or `done(error)` follows. Raises QapiError for a server that is not named.
-    """
-    wanted = list(_wanted(options))
-    if not wanted:
-        return False
-    _connect(graph, wanted, done)
-    return True
-
-
-def _connect(
-    graph: Graph, wanted: list[dict[str, Any]], done: Callable[[QapiError | None], None]
-) -> None:
-    if not wanted:
-        done(None)
-        return
-    first, *rest = wanted
-    server = first.get("server") or _legacy_server(first)
-    export = first.get("export", "")
-    clients: list[NbdClient] = []
-
-    def negotiated(error: str) -> None:
-        if error:
-            done(QapiError(error))
-            return
-        graph.connections[_key(server, export)] = clients[0]
-        _connect(graph, rest, done)
-
-    def connected(stream: Stream | None, error: str) -> None:
-        if stream is None:
-            done(QapiError(error))
-            return
-        guarded = GuardedStream(stream, guard, failed)
-        clients.append(NbdClient(guarded, export, negotiated))
-
-    def failed(error: QapiError) -> None:
-        clients[0].fail_by_bug(error)
-
-    guard = graph.vm.guard
-    graph.vm.host.connect({"transport": "socket", **server}, guard.bind(connected, done))
+        place = f"nbd://{server['host']}:{server['port']}"
+        return f"{place}/{self._target.export}" if named else place

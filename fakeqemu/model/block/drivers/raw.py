@@ -133,5 +133,5 @@ class Raw(Driver):
     def limits(self, node: Node) -> dict[str, Any]:
         """Those of the file."""
         assert node.file is not None
-        found = node.file.driver.limits(node.file)
+        found = base.merged_limits(node.file)
         return {**found, "request-alignment": _SECTOR} if node.probed else found

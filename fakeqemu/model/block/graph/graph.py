@@ -9,7 +9,7 @@ and bdrv_lookup_bs().
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,14 @@ from fakeqemu.model.block.drivers.base import inserted
 from fakeqemu.model.block.files import FileSystem, MemoryFiles
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Edge, Node, User
+from fakeqemu.model.block.graph.throttling import ThrottleGroups
+from fakeqemu.model.block.graph.waiting import Waiting
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.backends.backend import Backends
-    from fakeqemu.model.block.drivers.nbd import NbdClient
+    from fakeqemu.model.block.drivers.nbd_connection import Connection
     from fakeqemu.model.machine import Machine
 
 
@@ -42,7 +44,11 @@ class Graph:
         self.backends: Backends
         self._automatic = 0
         #: connections to NBD servers that wait for the node that wants them
-        self.connections: dict[tuple[str, str], NbdClient] = {}
+        self.connections: dict[str, Connection] = {}
+        #: how throttle groups hold requests back
+        self.throttling = ThrottleGroups(vm.process, self._throttle_limits)
+        #: how accesses wait for servers
+        self.waiting = Waiting()
         #: files that are gone with the process (-snapshot)
         self.temporary = MemoryFiles()
         #: called with each node that has gone
@@ -52,6 +58,14 @@ class Graph:
     def files(self) -> FileSystem:
         """Where images are."""
         return self.vm.host.files
+
+    def _throttle_limits(self, group: str) -> Mapping[str, int]:
+        """The limits of a group, whoever made it."""
+        for obj in self.vm.objects.of_type("throttle-group"):
+            if obj.name == group:
+                found: Mapping[str, int] = obj.values["limits"]
+                return found
+        return self.backends.groups.get(group, {})
 
     # -- finding -----------------------------------------------------------------------------
 

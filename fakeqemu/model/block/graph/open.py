@@ -283,7 +283,11 @@ def _with_driver(
         del options["filename"]
         options = {**_nested(parsed), **options}
     if "driver" in options:
-        return options
+        kind = DRIVERS.get(options["driver"])
+        if kind is None or filename is None or not kind.parses_filename:
+            return options
+        rest = {k: v for k, v in options.items() if k != "filename"}
+        return {**rest, **kind(graph).parse_filename(filename, rest)}
     read_only = perms.COW in role or bool(options.get("read-only"))
     if parent is not None and perms.COW not in role:
         return _protocol(graph, options)
@@ -325,10 +329,10 @@ def _protocol(graph: Graph, options: dict[str, Any]) -> dict[str, Any]:
         raise QapiError(f"Unknown protocol '{scheme}'")
     if name not in DRIVERS:
         raise NotModelledError(f"block driver {name}")
-    parsed = DRIVERS[name](graph).parse_filename(
-        filename if name != "file" else filename[match.end() :]
-    )
     rest = {k: v for k, v in options.items() if k != "filename"}
+    parsed = DRIVERS[name](graph).parse_filename(
+        filename if name != "file" else filename[match.end() :], rest
+    )
     return {**rest, **parsed, "driver": name}
 
 

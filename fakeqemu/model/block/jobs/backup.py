@@ -123,12 +123,11 @@ class BackupJob(BlockJob):
             self.total = self.size
             while True:
                 yield WAIT
-        wanted = list(self._wanted())
+        wanted = yield from copying.Ranges(self, self._wanted).all()
         self.total = sum(piece.length for piece in wanted)
-        for piece in copying.pieces(self, iter(wanted), CHUNK):
-            yield from self.attempt(functools.partial(self._copy, piece))
-            while copying.wait_for(self, self.target):
-                yield WAIT
+        pieces = copying.Pieces(self, copying.Ranges(self, lambda _at: iter(wanted)), CHUNK)
+        while (piece := (yield from pieces.next())) is not None:
+            yield from self.attempt(functools.partial(self._copy, piece), self.target)
             yield piece.length
 
     def _copy(self, piece: Range) -> None:
@@ -165,21 +164,24 @@ class BackupJob(BlockJob):
         parts = list(base.status_above(self.source, None, first, end))
         if any(part.kind == DATA for part in parts):
             data = copying.read(self.source, first, end - first)
-            base.write_compressed(self.target, first, data)
+            with self.block.graph.waiting.sending_ahead():
+                base.write_compressed(self.target, first, data)
         else:
-            base.zero(self.target, first, end - first)
+            with self.block.graph.waiting.sending_ahead():
+                base.zero(self.target, first, end - first)
 
-    def _wanted(self) -> Iterator[Range]:
+    def _wanted(self, start: int) -> Iterator[Range]:
+        """What is to be copied, from `start` on."""
         if self.bitmap is not None and self.sync in ("bitmap", "incremental"):
             for offset, count in self._clusters(self.bitmap.ranges()):
                 yield Range(offset, count, DATA)
             return
         if self.sync == "top":
-            for piece in base.status(self.source.skip_filters(), 0, self.size):
+            for piece in base.status(self.source.skip_filters(), start, self.size):
                 if piece.kind != HOLE:
                     yield piece
             return
-        yield from base.status_above(self.source, None, 0, self.size)
+        yield from base.status_above(self.source, None, start, self.size)
 
     def _clusters(self, ranges: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """Ranges made of whole clusters."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.formats.extents import BlockIoError
+from fakeqemu.formats.extents import BlockIoError, MustWaitError
 from fakeqemu.model.block.graph.node import Edge, Node
+from fakeqemu.model.block.graph.waiting import Access
+from fakeqemu.model.block.jobs.copy_range import wait_for
 from fakeqemu.model.block.jobs.holdback import delay_below
-from fakeqemu.model.block.jobs.job import Job, Work
+from fakeqemu.model.block.jobs.job import WAIT, Job, Work
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -86,14 +88,17 @@ class BlockJob(Job):
         self.transaction.jobs.remove(self)
         self.block.graph.collect()
 
-    def attempt(self, act: Callable[[], None]) -> Work:
+    def attempt(self, act: Callable[[], None], target: Node | None = None) -> Work:
         """Do a piece of the work, as often as it takes where errors make the job stop.
 
+        What `act` reads is waited for, and so is what it has written to `target`.
         BLOCK_JOB_ERROR. Raises BlockIoError where they are to be reported.
         """
         while True:
             try:
-                act()
+                yield from self._act(act)
+                while target is not None and wait_for(self, target):
+                    yield WAIT
             except BlockIoError as error:
                 action = self._reaction(error)
                 data = {"device": self.id, "operation": error.operation, "action": action}
@@ -109,6 +114,21 @@ class BlockJob(Job):
                 yield 0
             else:
                 return
+
+    def _act(self, act: Callable[[], None]) -> Work:
+        """Begin `act`, anew whenever an answer has come that it has to wait for."""
+        access = Access(self.block.graph.waiting, self.kick)
+        try:
+            while True:
+                try:
+                    with access.attempt():
+                        act()
+                except MustWaitError:
+                    yield WAIT
+                else:
+                    return
+        finally:
+            access.forget()
 
     def _reaction(self, error: BlockIoError) -> str:
         wanted = self.on_error[error.operation]

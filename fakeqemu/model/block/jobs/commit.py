@@ -16,7 +16,7 @@ from fakeqemu.model.block.graph import backing_chain as chains, permissions as p
 from fakeqemu.model.block.graph.node import Edge, Node
 from fakeqemu.model.block.jobs import copy_range as copying
 from fakeqemu.model.block.jobs.blockjob import BlockJob
-from fakeqemu.model.block.jobs.job import WAIT, Work
+from fakeqemu.model.block.jobs.job import Work
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -102,15 +102,16 @@ class CommitJob(BlockJob):
         if base.length(self.target) < size:
             base.truncate(self.target, size)
         yield 0
-        ranges = base.status_above(self.top, self.target, 0, size)
-        for piece in copying.pieces(self, ranges, _CHUNK):
+        ranges = copying.Ranges(
+            self, lambda at: base.status_above(self.top, self.target, at, size)
+        )
+        pieces = copying.Pieces(self, ranges, _CHUNK)
+        while (piece := (yield from pieces.next())) is not None:
             if piece.kind != HOLE:
                 yield from self.attempt(
-                    functools.partial(copying.copy, self.top, self.target, piece)
+                    functools.partial(copying.copy, self.top, self.target, piece), self.target
                 )
             self.done += piece.length
-            while copying.wait_for(self, self.target):
-                yield WAIT
             yield piece.length if piece.kind == extents.DATA else 0
 
     def prepare(self) -> None:

@@ -5,28 +5,83 @@ See block/block-copy.c: block_copy(); block/block-backend.c: blk_co_copy_range()
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from fakeqemu.formats import extents
-from fakeqemu.formats.extents import DATA, Range
+from fakeqemu.formats.extents import DATA, MustWaitError, Range
 from fakeqemu.formats.intervals import Intervals
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.graph.waiting import Access
+from fakeqemu.model.block.jobs.job import WAIT
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.jobs.job import Job
 
+T = TypeVar("T")
 
-def pieces(job: Job, ranges: Iterator[Range], chunk: int) -> Iterator[Range]:
+
+Waits = Generator[int, None, T]
+
+
+class Ranges:
+    """What a range is, piece by piece, for a job that waits where a server has to say it.
+
+    `find(at)` gives the pieces from `at` on; it is called anew after each wait.
+    """
+
+    def __init__(self, job: Job, find: Callable[[int], Iterator[Range]], start: int = 0) -> None:
+        self._job, self._find = job, find
+        self._at = start
+        self._found = find(start)
+
+    def next(self) -> Waits[Range | None]:
+        """The next one; None at the end."""
+        access = Access(self._job.block.graph.waiting, self._job.kick)
+        try:
+            while True:
+                try:
+                    with access.attempt():
+                        piece = next(self._found, None)
+                except MustWaitError:
+                    yield WAIT
+                    self._found = self._find(self._at)
+                else:
+                    break
+        finally:
+            access.forget()
+        if piece is not None:
+            self._at = piece.end
+        return piece
+
+    def all(self) -> Waits[list[Range]]:
+        """All that are left."""
+        found = []
+        while (piece := (yield from self.next())) is not None:
+            found.append(piece)
+        return found
+
+
+class Pieces:
     """Ranges cut to what is done in one step: data always, the rest only when speed counts."""
-    for each in ranges:
-        step = chunk if each.kind == DATA or job.speed else max(chunk, each.length)
-        at = each.offset
-        while at < each.end:
-            count = min(step, each.end - at)
-            yield Range(at, count, each.kind)
-            at += count
+
+    def __init__(self, job: Job, ranges: Ranges, chunk: int) -> None:
+        self._job, self._ranges, self._chunk = job, ranges, chunk
+        self._left: Range | None = None
+
+    def next(self) -> Waits[Range | None]:
+        """The next one; None at the end."""
+        left = self._left
+        if left is None:
+            left = yield from self._ranges.next()
+            if left is None:
+                return None
+        whole = left.kind != DATA and not self._job.speed
+        step = left.length if whole else min(self._chunk, left.length)
+        after = left.length - step
+        self._left = Range(left.offset + step, after, left.kind) if after else None
+        return Range(left.offset, step, left.kind)
 
 
 def read(source: Node, offset: int, count: int) -> bytes:
@@ -43,10 +98,12 @@ def copy(source: Node, target: Node, piece: Range) -> None:
     count = min(piece.length, base.length(target) - piece.offset)
     if count <= 0:
         return
-    if piece.kind == DATA:
-        base.write(target, piece.offset, read(source, piece.offset, count))
-    else:
-        base.zero(target, piece.offset, count)
+    data = read(source, piece.offset, count) if piece.kind == DATA else None
+    with target.driver.graph.waiting.sending_ahead():
+        if data is not None:
+            base.write(target, piece.offset, data)
+        else:
+            base.zero(target, piece.offset, count)
 
 
 def dirty_grains(ranges: Iterator[Range], granularity: int, size: int) -> Intervals:
@@ -60,5 +117,5 @@ def dirty_grains(ranges: Iterator[Range], granularity: int, size: int) -> Interv
 
 
 def wait_for(job: Job, target: Node) -> bool:
-    """Whether the job has to wait for `target`, which then wakes it."""
+    """Whether the job has to wait for `target`, which then wakes it. Raises BlockIoError."""
     return any(node.driver.when_idle(node, job.kick) for node in target.subtree())

@@ -20,11 +20,10 @@ def delay_below(edges: Iterable[Edge], count: int) -> int:
 
     What is longer than a chunk is zeros, which nobody reads.
     """
-    slowest = 0
-    for edge in edges:
-        writes = edge.name in _WRITTEN
-        if not writes and count > CHUNK:
-            continue
-        for node in edge.node.subtree():
-            slowest = max(slowest, node.driver.delay(count, writes=writes))
-    return slowest
+    passed = {
+        (node, edge.name in _WRITTEN)
+        for edge in edges
+        if edge.name in _WRITTEN or count <= CHUNK
+        for node in edge.node.subtree()
+    }
+    return max((node.driver.delay(count, writes=writes) for node, writes in passed), default=0)

@@ -156,7 +156,7 @@ class MirrorJob(BlockJob):
             raise QapiError("Source and target image have different sizes")
         yield 0
         if size:
-            grains = self._dirty(size)
+            grains = yield from self._dirty(size)
             self.total = self._bytes(grains, size)
             bound = self.base_node if self.sync == "top" or self.is_commit else None
             yield from self._copy(grains, bound, size)
@@ -165,8 +165,6 @@ class MirrorJob(BlockJob):
         while not self.complete_requested:
             yield WAIT
             yield from self._follow()
-        while copying.wait_for(self, self.target):
-            yield WAIT
 
     def _follow(self) -> Work:
         """Copy what the guest has written since it was copied."""
@@ -176,15 +174,19 @@ class MirrorJob(BlockJob):
             self.bitmap.clear()
             self.total = self.done + sum(count for _, count in ranges)
             for offset, count in ranges:
-                for part in base.status_above(self.source, None, offset, offset + count):
-                    yield from self.attempt(
-                        functools.partial(copying.copy, self.source, self.target, part)
-                    )
+                yield from self._copy_range(offset, offset + count)
                 self.done += count
-                while copying.wait_for(self, self.target):
-                    yield WAIT
                 if self.speed:
                     yield count
+
+    def _copy_range(self, start: int, end: int) -> Work:
+        ranges = copying.Ranges(
+            self, lambda at: base.status_above(self.source, None, at, end), start
+        )
+        while (part := (yield from ranges.next())) is not None:
+            yield from self.attempt(
+                functools.partial(copying.copy, self.source, self.target, part), self.target
+            )
 
     def _bytes(self, grains: Intervals, size: int) -> int:
         """How many bytes grains have of a node of `size` bytes."""
@@ -192,32 +194,37 @@ class MirrorJob(BlockJob):
             min(end * self.granularity, size) - first * self.granularity for first, end in grains
         )
 
-    def _dirty(self, size: int) -> Intervals:
+    def _dirty(self, size: int) -> copying.Waits[Intervals]:
         """The grains to copy."""
         everything = Intervals([(0, -(-size // self.granularity))])
         if self.sync == "none":
             return Intervals()
         self._skips_zeros = False
         full = self.sync == "full" and self.clears and not self.is_commit
-        if full and not self._target_is_zero(size):
+        if full and not (yield from self._target_is_zero(size)):
             if not self._can_unmap():
                 return everything
-            self.target.driver.zero(self.target, 0, size)
+            with self.block.graph.waiting.sending_ahead():
+                self.target.driver.zero(self.target, 0, size)
         elif full:
             self._skips_zeros = self.block.vm.profile.traits.mirror_sees_zero_target
         bound = self.base_node if self.sync == "top" or self.is_commit else None
-        above = base.status_above(self.source, bound, 0, size, holes=True)
+        above = yield from copying.Ranges(
+            self, lambda at: base.status_above(self.source, bound, at, size, holes=True)
+        ).all()
         needed = (piece for piece in above if piece.kind != HOLE)
         return copying.dirty_grains(needed, self.granularity, size)
 
-    def _target_is_zero(self, size: int) -> bool:
+    def _target_is_zero(self, size: int) -> copying.Waits[bool]:
         """Whether nothing but zeros can be read from the target."""
         if self.target_is_zero:
             return True
         if not self.block.vm.profile.traits.mirror_sees_zero_target:
             return False
         images = self.target.skip_filters().driver.supports_backing
-        pieces = base.status_above(self.target, None, 0, size, holes=True)
+        pieces = yield from copying.Ranges(
+            self, lambda at: base.status_above(self.target, None, at, size, holes=True)
+        ).all()
         holes = (extents.ZERO, HOLE) if images else (extents.ZERO,)
         return all(piece.kind in holes for piece in pieces)
 
@@ -231,7 +238,11 @@ class MirrorJob(BlockJob):
         done = Intervals()
         assert self.bitmap is not None
         self.bitmap.restore(self.bitmap.copy_bits() | grains)
-        for piece in copying.pieces(self, base.status_above(self.source, bound, 0, size), CHUNK):
+        ranges = copying.Ranges(
+            self, lambda at: base.status_above(self.source, bound, at, size)
+        )
+        pieces = copying.Pieces(self, ranges, CHUNK)
+        while (piece := (yield from pieces.next())) is not None:
             first, end = piece.offset // self.granularity, -(-piece.end // self.granularity)
             touched = Intervals(grains.within(first, end))
             if not touched:
@@ -240,14 +251,12 @@ class MirrorJob(BlockJob):
             skipped = piece.kind == extents.ZERO and self._skips_zeros
             if not skipped and (piece.kind != HOLE or bound is None):
                 yield from self.attempt(
-                    functools.partial(copying.copy, self.source, self.target, piece)
+                    functools.partial(copying.copy, self.source, self.target, piece), self.target
                 )
             fresh = touched - Intervals(done.within(first, end))
             for part in fresh:
                 done.add(*part)
             self.done += self._bytes(fresh, size)
-            while copying.wait_for(self, self.target):
-                yield WAIT
             yield piece.length if piece.kind == extents.DATA else 0
 
     # -- the end ---------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ See block/stream.c: stream_start(), stream_run() and stream_prepare().
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
-from fakeqemu.formats.extents import HOLE
+from fakeqemu.formats.extents import HOLE, Range
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import CopyOnRead
 from fakeqemu.model.block.graph import permissions as perms, reopen
@@ -99,20 +100,23 @@ class StreamJob(BlockJob):
             return
         size = base.length(self.image)
         self.total = size
-        ranges = base.status(self.image, 0, size)
-        for piece in copying.pieces(self, self._missing(ranges), _CHUNK):
+        ranges = copying.Ranges(self, lambda at: base.status(self.image, at, size))
+        own = yield from ranges.all()
+        missing = copying.Ranges(self, lambda at: self._missing(_from(own, at)))
+        pieces = copying.Pieces(self, missing, _CHUNK)
+        while (piece := (yield from pieces.next())) is not None:
             if piece.kind == extents.DATA:
                 yield from self.attempt(
-                    functools.partial(copying.copy, self.image, self.image, piece)
+                    functools.partial(copying.copy, self.image, self.image, piece), self.image
                 )
             self.done = piece.end
             yield piece.length if piece.kind == extents.DATA else 0
         self.done = size
 
-    def _missing(self, ranges: Any) -> Any:
+    def _missing(self, ranges: Iterator[Range]) -> Iterator[Range]:
         """What the image has not and those below have, as data; the rest as holes."""
         backing = self.image.cow
-        for piece in list(ranges):
+        for piece in ranges:
             if piece.kind != HOLE or backing is None:
                 yield extents.Range(piece.offset, piece.length, HOLE)
                 continue
@@ -167,3 +171,11 @@ class StreamJob(BlockJob):
         self._remove_filter()
         if self._was_read_only and self.image.name in self.block.graph.nodes:
             reopen.set_read_only(self.block.graph, self.image, read_only=True)
+
+
+def _from(ranges: list[Range], at: int) -> Iterator[Range]:
+    """What of `ranges` lies behind `at`."""
+    for each in ranges:
+        if at < each.end:
+            first = max(at, each.offset)
+            yield Range(first, each.end - first, each.kind)
