@@ -23,13 +23,13 @@ _USAGE = """\
 usage: fakeqemu run [OPTIONS] [--] QEMU-OPTIONS...
        fakeqemu QEMU-OPTIONS...
        fakeqemu explain [--json] [OPTIONS] [--] QEMU-OPTIONS...
-       fakeqemu emulator DIRECTORY [--profile PROFILE] [--name NAME]
+       fakeqemu emulator DIRECTORY [--profile PROFILE] [--proposal NAME] [--name NAME]
        fakeqemu fork-server SOCKET
        fakeqemu record [--output FILE] -- CLIENT-ADDRESS REAL-ADDRESS
        fakeqemu replay FILE --socket ADDRESS [--match order|content]
        fakeqemu diff FILE [--profile PROFILE] [--shape] [-- QEMU-OPTIONS...]
        fakeqemu fleet FILE [--shard I/N] [--directory DIR] [--control ADDRESS]
-       fakeqemu profiles
+       fakeqemu profiles | proposals
        fakeqemu --help | --version
 
 A QEMU without the guest: takes QEMU's command line and serves QMP as a real one would.
@@ -37,6 +37,8 @@ A QEMU without the guest: takes QEMU's command line and serves QMP as a real one
 options:
   --profile PROFILE  the QEMU version to be (see `fakeqemu profiles`); default: {default},
                      or what FAKEQEMU_PROFILE says
+  --proposal NAME    lay proposals over it: NAME[:SWITCH=VALUE][,NAME...], see `fakeqemu proposals`
+                     and docs/proposals.md; also part of PROFILE, as 11.1+NAME
   --as-posted        follow the early-parameters patches as they were posted, where their
                      stated intent differs
   --program NAME     the name before each message on standard error
@@ -60,7 +62,7 @@ one for each request on a UNIX socket, for those who start many (see docs/testin
 
 #: options of `run` with a value, and those without
 _VALUED = (
-    *("--profile", "--program", "--speed", "--clock"),
+    *("--profile", "--proposal", "--program", "--speed", "--clock"),
     *("--private-channel", "--scenario", "--seed", "--control", "--journal"),
 )
 _FLAGS = ("--as-posted", "--check-replies")
@@ -102,6 +104,7 @@ def _command(arguments: list[str]) -> int:
         "explain": _explain,
         "emulator": _emulator,
         "profiles": _profiles,
+        "proposals": _proposals,
         "fork-server": _fork_server,
         "record": _record,
         "replay": _replay,
@@ -126,7 +129,9 @@ def _run(arguments: list[str]) -> int:
     own, qemu = own_options(arguments)
     _from_environment(own)
     scenario = _scenario(own.get("--scenario"), own.get("--seed"))
-    profile = load_profile(own.get("--profile") or (scenario.profile if scenario else None))
+    profile = load_profile(
+        own.get("--profile") or (scenario.profile if scenario else None), own.get("--proposal")
+    )
     from fakeqemu.io.process.process import DEFAULT_JOURNAL, ProcessOptions, run_process
 
     checks = "--check-replies" in own or _environment("FAKEQEMU_CHECK_REPLIES")
@@ -209,7 +214,7 @@ def _profile_of(arguments: list[str]) -> Profile | None:
     """The profile that a command line asks for; None if it is wrong, which it will be told."""
     try:
         own, _ = own_options(arguments[1:] if arguments[:1] == ["run"] else arguments)
-        return load_profile(own.get("--profile"))
+        return load_profile(own.get("--profile"), own.get("--proposal"))
     except UsageError:
         return None
 
@@ -236,7 +241,7 @@ def _diff(arguments: list[str]) -> int:
     own, rest = _mixed(arguments, {"--shape"})
     if not rest:
         raise UsageError("diff takes a file")
-    profile = load_profile(own.get("--profile"))
+    profile = load_profile(own.get("--profile"), own.get("--proposal"))
     from fakeqemu.testing.recording.cli import diff
 
     return _as_usage_error(
@@ -276,7 +281,7 @@ def _as_usage_error(work: Callable[[], int]) -> int:
 
 def _explain(arguments: list[str]) -> int:
     own, qemu = own_options(arguments, {"--json"})
-    profile = load_profile(own.get("--profile"))
+    profile = load_profile(own.get("--profile"), own.get("--proposal"))
     from fakeqemu.explain import explain
 
     return explain(
@@ -294,7 +299,7 @@ def _emulator(arguments: list[str]) -> int:
         raise UsageError("emulator takes one directory")
     from fakeqemu.io.process.launcher import write_launcher
 
-    profile = load_profile(own.get("--profile"))
+    profile = load_profile(own.get("--profile"), own.get("--proposal"))
     name = own.get("--name", "qemu-system-x86_64")
     extra: list[str] = [flag for flag in _FLAGS if flag in own]
     if "--speed" in own:
@@ -323,6 +328,19 @@ def _profiles(arguments: list[str]) -> int:
     return 0
 
 
+def _proposals(arguments: list[str]) -> int:
+    if arguments:
+        raise UsageError(f"proposals takes no arguments, got {arguments[0]!r}")
+    from fakeqemu.proposals import NAMES, proposal_of
+
+    for name in NAMES:
+        proposal = proposal_of(name)
+        sys.stdout.write(f"{name:24} {proposal.summary}\n")
+        for switch, about in proposal.switches.items():
+            sys.stdout.write(f"  :{switch}={'|'.join(about.values)}  {about.question}\n")
+    return 0
+
+
 def own_options(
     arguments: list[str], extra: Collection[str] = ()
 ) -> tuple[dict[str, str], list[str]]:
@@ -346,7 +364,9 @@ def own_options(
                 if index >= len(arguments):
                     raise UsageError(f"{word} needs a value")
                 value = arguments[index]
-            own[word] = value
+            # proposals add up
+            again = word == "--proposal" and word in own
+            own[word] = f"{own[word]},{value}" if again else value
         elif argument in flags:
             own[argument] = ""
         else:
@@ -355,15 +375,21 @@ def own_options(
     return own, arguments[index:]
 
 
-def load_profile(name: str | None) -> Profile:
-    """The profile called `name`, or the default. Raises UsageError, naming the nearest."""
+def load_profile(name: str | None, proposals: str | None = None) -> Profile:
+    """The profile called `name`, or the default, with `proposals` laid over it.
+
+    Raises UsageError, naming the nearest.
+    """
     import os
 
     from fakeqemu.profile import Profile
+    from fakeqemu.proposals import ProposalError
 
     wanted = name or os.environ.get("FAKEQEMU_PROFILE") or DEFAULT_PROFILE
     try:
-        return Profile.load(wanted)
+        return Profile.load(wanted, () if proposals is None else (proposals,))
+    except ProposalError as error:
+        raise UsageError(str(error)) from None
     except LookupError:
         raise _unknown(wanted, "profile", Profile.names()) from None
 

@@ -23,6 +23,7 @@ LAYERS = {
     "journal": 1,
     "guard": 3,
     "traits": 1,
+    "proposals": 2,
     "qapi": 2,
     "formats": 3,
     "profile": 3,

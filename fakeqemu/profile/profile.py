@@ -7,10 +7,12 @@ object for the same name and every value handed out is to be treated as read-onl
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from fakeqemu import proposals
 from fakeqemu.profile import overlay, store
 from fakeqemu.profile.facts import (
     MachineType,
@@ -29,17 +31,35 @@ from fakeqemu.traits import Traits, traits_of
 class Profile:
     """What one QEMU version has. Make it with `Profile.load`."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        base: Profile | None = None,
+        chosen: tuple[proposals.Chosen, ...] = (),
+    ) -> None:
+        """`chosen`: proposals laid over `base`, in place of what is in `folder`."""
         self.name = name
         self.folder = folder
+        #: the proposals that are in it, those of its base included
+        self.proposals: tuple[proposals.Chosen, ...] = ()
         self._parts: dict[str, Any] = {}
         self._trees: dict[tuple[str, str], TreeObject] = {}
         self._base: Profile | None = None
         self._rules: list[overlay.OverlayRule] = []
-        if (folder / store.OVERLAY).is_file():
+        self._own: tuple[proposals.Chosen, ...] = ()
+        if base is not None:
+            self._base = base
+            self.proposals = proposals.combine((*base.proposals, *chosen))
+            self._own = tuple(each for each in self.proposals if each not in base.proposals)
+            for each in self._own:
+                rules = proposals.rules_of(store.read_proposal(each.proposal.name), each)
+                self._rules += overlay.parse_rules(rules)
+        elif (folder / store.OVERLAY).is_file():
             described = json.loads((folder / store.OVERLAY).read_text("utf-8"))
-            self._base = Profile.load(described["base"])
+            self._base = Profile.load(described["base"], described.get("proposals", ()))
             self._rules = overlay.parse_rules(described["rules"])
+            self.proposals = self._base.proposals
 
     @staticmethod
     def names() -> list[str]:
@@ -47,12 +67,17 @@ class Profile:
         return store.profile_names()
 
     @staticmethod
-    def load(name: str | Path) -> Profile:
+    def load(name: str | Path | Profile, proposals: Iterable[str] = ()) -> Profile:
         """The profile called `name`, or the one in the folder `name` if it holds a `/`.
 
-        LookupError names the known ones.
+        Proposals (`local`, `config-argument:stored=on`) are laid over it; as part of the name
+        they stand behind a plus sign each: `11.1+local`. LookupError names the known ones;
+        ProposalError, a LookupError, is about proposals.
         """
-        return _load(str(name))
+        added = ",".join(proposals)
+        if isinstance(name, Profile):
+            return _load(name.name, added) if added else name
+        return _load(str(name), added)
 
     @property
     def base(self) -> Profile | None:
@@ -70,8 +95,9 @@ class Profile:
     @cached_property
     def traits(self) -> Traits:
         """How this version behaves where data cannot tell."""
-        base = self._base.name if self._base is not None else None
-        return traits_of(self.name, base, (self.version.major, self.version.minor))
+        if self._base is not None:
+            return proposals.changed(self._base.traits, self._own)
+        return traits_of(self.name, (self.version.major, self.version.minor))
 
     @cached_property
     def schema_reply(self) -> Fixed:
@@ -293,11 +319,27 @@ class Profile:
 
 
 @cache
-def _load(name: str) -> Profile:
+def _load(name: str, added: str) -> Profile:
+    if "/" not in name and "+" in name:
+        name, _, named = name.partition("+")
+        added = ",".join((named.replace("+", ","), added))
+    if chosen := proposals.parse(added):
+        base = _load(name, "")
+        proposals.check_base(base.name, base.traits)
+        combined = proposals.combine((*base.proposals, *chosen))
+        # the same proposals in another order, or already there, are the same profile
+        more = [each.text for each in combined if each not in base.proposals]
+        return _laid_over(base, "+".join((base.name, *more))) if more else base
     folder = Path(name) if "/" in name else store.schemas_dir() / name
     if not store.is_profile(folder):
         raise LookupError(f"no profile '{name}' (there are {', '.join(Profile.names())})")
     return Profile(folder.name, folder)
+
+
+@cache
+def _laid_over(base: Profile, name: str) -> Profile:
+    chosen = proposals.parse(",".join(name.removeprefix(base.name).split("+")[1:]))
+    return Profile(name, base.folder, base, tuple(chosen))
 
 
 def _machine(entry: dict[str, Any], about: dict[str, Any]) -> MachineType:

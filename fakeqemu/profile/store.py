@@ -3,7 +3,8 @@
 A profile is a folder of parts, `PART.json.gz` each; which parts there are is said in
 `docs/profiles.md`. In a source tree the folders stand in `schemas/` beside the package, in an
 installed wheel inside it as `_schemas`. A folder with `overlay.json` has no parts of its own:
-it names a base and rules that change the base's parts (see `overlay`).
+it names a base, proposals and rules that change the base's parts (see `overlay`); what a
+proposal changes is in `proposals/NAME.json`.
 
 Writing is here too, so that there is one place that knows the format: the same value always
 gives the same bytes.
@@ -51,6 +52,15 @@ def profile_names() -> list[str]:
 def is_profile(folder: Path) -> bool:
     """Whether `folder` holds a recorded profile or an overlay."""
     return (folder / OVERLAY).is_file() or (folder / "version.json.gz").is_file()
+
+
+def read_proposal(name: str) -> dict[str, Any]:
+    """What proposal `name` lays over a profile: `rules`, none where it has no file."""
+    file = schemas_dir() / "proposals" / f"{name}.json"
+    if not file.is_file():
+        return {"rules": []}
+    described: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return described
 
 
 def part_path(folder: Path, part: str) -> Path:

@@ -13,20 +13,18 @@ from fakeqemu.traits.versions import TRAITS
 __all__ = ["TRAITS", "Traits", "traits_of"]
 
 
-def traits_of(name: str, base: str | None, version: tuple[int, int]) -> Traits:
-    """The traits of profile `name`, laid over `base` if not None, of that major and minor.
+def traits_of(name: str, version: tuple[int, int]) -> Traits:
+    """The traits of recorded profile `name`, of that major and minor version.
 
     A profile that is not in the table (recorded by a user) behaves as the newest one in the
     table that is not newer than it, or as the oldest.
     """
-    for known in (name, base):
-        if known is not None and known in TRAITS:
-            return TRAITS[known]
+    if name in TRAITS:
+        return TRAITS[name]
     recorded = sorted(
         (
             (tuple(int(part) for part in key.split(".")), traits)
             for key, traits in TRAITS.items()
-            if key[0].isdigit()
         ),
         key=lambda pair: pair[0],
     )

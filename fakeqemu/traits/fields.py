@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fakeqemu.traits.proposed import ProposedTraits
+
 
 # One instance a version: identity is equality, and what is not generated need not be compiled
 # at every start.
 @dataclass(frozen=True, eq=False, repr=False)
-class Traits:
+class Traits(ProposedTraits):
     """Behaviour of one QEMU version; the defaults are those of 11.1."""
 
     # -- boot ------------------------------------------------------------------------------
@@ -17,8 +19,6 @@ class Traits:
     migration_object_before_late_backends: bool = False
     #: `-incoming` is parsed, and refused, while options are parsed (10.0 on)
     incoming_parsed_with_options: bool = True
-    #: `-incoming config:...` and the early parameter store exist (the design thread)
-    early_parameters: bool = False
     #: an unknown machine type is named in the error (10.0 on)
     unknown_machine_named: bool = True
     #: a zero in -smp is an error, not a warning (10.0 on)

@@ -65,7 +65,8 @@ _UP_TO_10_0 = replace(
     tls_hangup="TLS handshake failed: The TLS connection was non-properly terminated.",
 )
 
-#: profile name -> traits; an overlay profile without an entry has those of its base
+#: recorded profile -> traits; a profile laid over one has those of its base, as its proposals
+#: change them
 TRAITS: dict[str, Traits] = {
     "7.2": replace(
         _UP_TO_10_0,
@@ -211,5 +212,4 @@ TRAITS: dict[str, Traits] = {
         switchover_interrupted_error="Channel error: Input/output error",
     ),
     "11.1": _NEWEST,
-    "next": replace(_NEWEST, early_parameters=True),
 }

@@ -83,7 +83,8 @@ def members(profile, command, which):
 
 def test_next_is_its_base_and_the_rules():
     following, base = Profile.load("next"), Profile.load("11.1")
-    assert following.base is base
+    assert following.base is Profile.load("11.1", ["incoming-config", "local"])
+    assert following.base.base is base
     assert str(following.version) == "11.1.50"
     assert following.version.package == ""
     assert "11.1.50" in following.help("-version")
@@ -114,6 +115,8 @@ def test_next_has_the_tap_flag():
 def test_only_the_parts_with_rules_differ():
     folder = store.schemas_dir() / "next"
     rules = json.loads((folder / store.OVERLAY).read_text())["rules"]
+    for proposal in ("incoming-config", "local"):
+        rules += store.read_proposal(proposal)["rules"]
     changed = {rule["part"] for rule in rules}
     following, base = Profile.load("next"), Profile.load("11.1")
     for file in base.folder.glob("*.json.gz"):

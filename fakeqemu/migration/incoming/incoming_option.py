@@ -35,7 +35,7 @@ def parse_incoming(
     if argument == "defer":
         return Defer()
     traits = profile.traits
-    if traits.early_parameters and argument.startswith(CONFIG_PREFIX):
+    if traits.incoming_config and argument.startswith(CONFIG_PREFIX):
         text = argument.removeprefix(CONFIG_PREFIX)
         return EarlyConfig(schemainfo.parse_parameters(profile, text))
     if not traits.migration_channels or looks_like_uri(argument):

@@ -47,6 +47,7 @@ class FakeQemu:
     """One machine. Use it with `async with`, or `await` it and `await stop()`.
 
     `options` are QEMU's; a QMP socket at `socket_path` is added unless `socket` is False.
+    `proposals` are laid over the profile: `local`, `config-argument:stored=on` (docs/proposals.md).
     `runner` is where it runs: "loop" (the test's own), "thread", "process" or "fork" (of a warm
     server). `clock` is "virtual", a `VirtualClock` that the test moves or a `GroupClock` for
     several machines, or None for real time; `speed` makes real time run faster. `guest` is what
@@ -60,6 +61,7 @@ class FakeQemu:
         self,
         *options: str,
         profile: str | Profile = "next",
+        proposals: Sequence[str] = (),
         runner: str = "loop",
         clock: Clock | str | None = None,
         speed: float = 1.0,
@@ -89,7 +91,7 @@ class FakeQemu:
             if runner in ("loop", "thread"):
                 # in another process it is read there
                 options, before_boot = (*told.options, *options), (*before_boot, told.apply)
-        self.profile = Profile.load(profile) if isinstance(profile, str) else profile
+        self.profile = Profile.load(profile, proposals)
         if scenario is not None:
             told.check(self.profile)
         self.runner = runner

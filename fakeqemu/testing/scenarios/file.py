@@ -138,11 +138,20 @@ def parse(data: Mapping[str, Any], path: str) -> ScenarioFile:
     profile = data.get("profile")
     if profile is not None:
         with _at(path, "profile"):
-            check_name("profile", profile, Profile.names())
+            _check_profile(profile)
     seed = data.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise ScenarioError(f"{path}: seed: not a whole number: {seed!r}")
     return ScenarioFile(path, profile, tuple(options), seed, tuple(verbs), tuple(stages))
+
+
+def _check_profile(name: object) -> None:
+    """Raise ValueError unless a profile is called so, proposals included."""
+    try:
+        Profile.load(check_name("profile", str(name).partition("+")[0], Profile.names()))
+        Profile.load(str(name))
+    except LookupError as error:
+        raise ValueError(str(error)) from None
 
 
 def parse_stage(table: Mapping[str, Any], path: str, place: str) -> Stage:

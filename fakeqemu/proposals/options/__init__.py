@@ -1,0 +1,1 @@
+"""Proposals about the command line."""

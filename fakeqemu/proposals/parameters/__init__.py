@@ -1,0 +1,1 @@
+"""Proposals about parameters, and when they are read."""

@@ -1,0 +1,11 @@
+"""The migration parameter `local`: TAPs take their open devices from the stream."""
+
+from __future__ import annotations
+
+from fakeqemu.proposals.proposal import Proposal
+
+PROPOSAL = Proposal(
+    "local",
+    "parameter local, and local-migration-supported of a TAP",
+    "posted",
+)

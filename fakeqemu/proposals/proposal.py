@@ -1,0 +1,56 @@
+"""What one proposal is: a named set of changes to a version, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: switch -> chosen value
+Choices = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A point that nobody has settled, and what may be chosen; the first value is the default."""
+
+    values: tuple[str, ...]
+    #: what is open, as a question
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A change of the interface that was proposed and never released."""
+
+    name: str
+    #: one line
+    summary: str
+    #: "posted" as patches, or "described" in the thread
+    status: str
+    #: proposals that it makes no sense without
+    requires: tuple[str, ...] = ()
+    #: proposals that it contradicts -> the reason
+    excludes: Mapping[str, str] = field(default_factory=dict)
+    switches: Mapping[str, Switch] = field(default_factory=dict)
+    #: the traits that it sets
+    traits: Callable[[Choices], Mapping[str, Any]] = lambda _: {}
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A proposal with its switches set."""
+
+    proposal: Proposal
+    #: every switch of the proposal
+    choices: Choices
+
+    @property
+    def text(self) -> str:
+        """As it is typed; switches that are at their default are left out."""
+        said = [
+            f":{name}={value}"
+            for name, value in self.choices.items()
+            if value != self.proposal.switches[name].values[0]
+        ]
+        return self.proposal.name + "".join(said)
