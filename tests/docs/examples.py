@@ -16,20 +16,23 @@ A fenced block `console` is one example. Its lines:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing import FakeQemu, QmpError
+from tests.support.waiting import until
 
 PROGRAM = "qemu-system-x86_64: "
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-#: how often a query is repeated until it shows what it should
-_TRIES = 300
+#: seconds for which a query is repeated until it shows what it should
+_DEADLINE = 20.0
 _TALK = re.compile(r"(\w*)(->|<-) (.*)")
 
 
@@ -114,8 +117,9 @@ class Run:
         self.machines[name] = machine
         if waits:
             self.starting[name] = asyncio.create_task(machine.start())
-            # it goes as far as it can without others
-            await asyncio.wait({self.starting[name]}, timeout=0.2)
+            # it goes as far as it can without others, and they can connect then
+            paths = [Path(self.directory, each) for each in re.findall(r"DIR/(\w+)", line)]
+            await until(lambda: all(each.exists() for each in paths), f"{paths} of {name}")
             return
         try:
             await machine.start()
@@ -141,9 +145,9 @@ class Run:
         await self._ask()
         if self.fill and shown.endswith("!"):
             shown = shown[:-1]
-            while self.reply["return"]["status"] not in ("completed", "running"):
-                await asyncio.sleep(0.01)
-                await self._ask()
+            await self._ask_until(
+                lambda reply: reply["return"]["status"] in ("completed", "running")
+            )
         if self.fill:
             reply = self.reply
             if shown and "return" in reply:
@@ -160,16 +164,20 @@ class Run:
         except QmpError as error:
             self.reply = {"error": {"class": error.error_class, "desc": error.desc}}
 
+    async def _ask_until(self, good: Callable[[Any], bool]) -> None:
+        """Ask again while the reply is none that is waited for, up to a deadline."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DEADLINE):
+                while not good(self.reply):
+                    await self._ask()
+
     async def _compare(self, line: str, name: str, text: str) -> None:
         if self.fill:
             return
         self.out.append(line)
         wanted = json.loads(text.replace("DIR", self.directory).replace(", ...}", ', "...": 0}'))
-        for _ in range(_TRIES if self.asked[1]["execute"].startswith("query-") else 0):
-            if _matches(wanted, self.reply):
-                return
-            await asyncio.sleep(0.01)
-            await self._ask()
+        if self.asked[1]["execute"].startswith("query-"):
+            await self._ask_until(lambda reply: _matches(wanted, reply))
         assert _matches(wanted, self.reply), f"{name}: {self.reply}"
 
 

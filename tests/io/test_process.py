@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qemu.qmp import ConnectError, ExecuteError, QMPClient
+from qemu.qmp import ExecuteError, QMPClient
 
 from fakeqemu.io.process.launcher import write_launcher
+from tests.support.waiting import listens, until_elsewhere
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 
@@ -66,16 +67,10 @@ async def start(emulator: str) -> AsyncIterator[Start]:
 
 
 async def connect(path: Path) -> QMPClient:
+    await until_elsewhere(lambda: listens(path), f"a listener at {path}")
     client = QMPClient("test")
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                # a socket file is there a moment before anybody listens
-                await client.connect(str(path))
-            except ConnectError:
-                await asyncio.sleep(0.005)
-            else:
-                return client
+    await client.connect(str(path))
+    return client
 
 
 async def hang_up(client: QMPClient) -> None:
@@ -168,9 +163,7 @@ async def test_a_daemon_is_ready_when_its_parent_leaves(start: Start, short: Pat
     await client.connect(str(short / "q"))
     await client.execute("quit")
     await hang_up(client)
-    async with asyncio.timeout(10):
-        while (short / "pid").exists():
-            await asyncio.sleep(0.005)
+    await until_elsewhere(lambda: not (short / "pid").exists(), "the end of the daemon")
     ours.close()
     theirs.close()
 

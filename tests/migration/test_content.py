@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from fakeqemu.formats.migration_stream.channels import return_path as returnpath
@@ -64,22 +62,17 @@ async def test_pages_in_a_file(version, capability, tmp_path):
         wanted = [{"capability": name, "state": True}]
         await vm.qmp("migrate-set-capabilities", {"capabilities": wanted})
 
-    async def until_completed(vm):
-        while (reply := await vm.qmp("query-migrate")).get("status") != "completed":
-            assert reply.get("status") != "failed", reply
-            await asyncio.sleep(0.005)
-
     async with FakeQemu(*options, profile=version) as src:
         await switch(src, capability)
         src.guest.write_memory(address=0x5008, data=b"below")
         src.guest.write_memory(address=0x3FFF000, data=b"the last page")
         await src.qmp("migrate", {"uri": uri})
-        await until_completed(src)
+        await src.wait_for("migration", "completed")
     async with FakeQemu(*options, "-incoming", "defer", profile=version) as dst:
         if capability == "mapped-ram":
             await switch(dst, capability)
         await dst.qmp("migrate-incoming", {"uri": uri})
-        await until_completed(dst)
+        await dst.wait_for("migration", "completed")
         for address, size, text in ((0x5008, 5, "below"), (0x3FFF000, 13, "the last page")):
             read = {"val": address, "size": size, "filename": str(tmp_path / "memory")}
             await dst.qmp("pmemsave", read)

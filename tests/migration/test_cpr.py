@@ -10,6 +10,7 @@ import pytest
 
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing import FakeQemu, QmpError
+from tests.support.waiting import until
 
 SHARED = (
     *("-machine", "q35,memory-backend=ram0,aux-ram-share=on", "-nodefaults", "-m", "64"),
@@ -38,13 +39,16 @@ def channels(folder):
     ]
 
 
-async def until(vm, status, command="query-migrate"):
-    for _ in range(500):
-        reply = await vm.qmp(command)
-        if reply.get("status") == status:
-            return reply
-        await asyncio.sleep(0.005)
-    raise AssertionError(f"never {status}: {reply}")
+async def come_to(vm, status):
+    """What query-migrate says once the migration is in that state."""
+    await vm.wait_for("migration", status)
+    return await vm.qmp("query-migrate")
+
+
+async def wait_for_state(path, starting):
+    """Until a machine that is starting listens for CPR state, which it waits for."""
+    await until(path.exists, "the CPR channel")
+    assert not starting.done()
 
 
 def states(vm):
@@ -64,8 +68,7 @@ async def test_the_target_waits_for_the_state_and_the_source_for_the_target(prof
         *SHARED, "-incoming", "defer", "-incoming", cpr_option(tmp_path / "cpr"), profile=profile
     )
     starting = asyncio.create_task(target.start())
-    await asyncio.wait({starting}, timeout=0.1)
-    assert not starting.done()
+    await wait_for_state(tmp_path / "cpr", starting)
     async with machine(*SHARED, profile=profile) as source:
         await source.qmp("migrate-set-capabilities", capabilities=EVENTS)
         await source.qmp("migrate-set-parameters", mode="cpr-transfer")
@@ -77,9 +80,9 @@ async def test_the_target_waits_for_the_state_and_the_source_for_the_target(prof
         assert names["ram0"] == 64 << 20
         assert {"pc.bios", "pc.rom"} < set(names)
         await target.qmp("migrate-incoming", uri=f"unix:{tmp_path / 'main'}")
-        done = await until(source, "completed")
+        done = await come_to(source, "completed")
         assert done["ram"]["total"] == 0
-        await until(target, "completed")
+        await come_to(target, "completed")
         assert target.vm.guest_memory.read(0x7008, 15) == b"written while t"
         assert (await target.qmp("query-status"))["status"] == "running"
         assert states(source) == ["setup", "STOP", "active", "device", "completed"]
@@ -112,7 +115,7 @@ async def test_a_target_that_hangs_up_without_listening(tmp_path):
             await source.qmp("migrate-set-parameters", mode="cpr-transfer")
             await source.qmp("migrate", channels=channels(tmp_path))
             listener.accept()[0].close()
-            failed = await until(source, "failed")
+            failed = await come_to(source, "failed")
             assert failed["error-desc"].startswith("Failed to connect to")
 
 
@@ -190,7 +193,7 @@ async def test_a_bad_channel_of_the_command_line(profile, option, text):
 async def test_garbage_on_the_cpr_channel(tmp_path):
     target = machine("-machine", "none", "-incoming", cpr_option(tmp_path / "cpr"))
     starting = asyncio.create_task(target.start())
-    await asyncio.wait({starting}, timeout=0.1)
+    await wait_for_state(tmp_path / "cpr", starting)
     with socket.socket(socket.AF_UNIX) as old:
         old.connect(str(tmp_path / "cpr"))
         old.sendall(b"GARBAGE!")
@@ -208,7 +211,7 @@ async def test_an_exec_that_fails_goes_on_as_before(options, after, tmp_path):
             await vm.qmp("migrate", uri=f"file:{tmp_path / 'f'}")
         await vm.qmp("migrate-set-parameters", {"cpr-exec-command": ["/nonexistent/cmd"]})
         await vm.qmp("migrate", uri=f"file:{tmp_path / 'f'}")
-        failed = await until(vm, "failed")
+        failed = await come_to(vm, "failed")
         # a machine inside a test may not become another process
         assert failed["error-desc"].startswith("execvp /nonexistent/cmd failed: ")
         assert (await vm.qmp("query-status"))["status"] == after

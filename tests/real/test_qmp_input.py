@@ -13,7 +13,8 @@ import pytest
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.schema import AlternateType, ArrayType, BuiltinType, EnumType, ObjectType, Type
 from fakeqemu.qapi.visitor import check_arguments
-from tests.support.processes import QemuProcess, RawSession
+from tests.support.processes import QemuProcess
+from tests.support.raw_clients import RawSession
 from tests.support.real import find_real_qemu
 from tests.support.sessions import connect, make_vm, stubs
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
@@ -69,46 +68,3 @@ class QemuProcess:
     async def qmp(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
         """The reply's value."""
         return await self.client.execute(command, arguments)
-
-
-class RawSession:
-    """One connection to a running QEMU, byte by byte."""
-
-    SYNC = b'\n{"execute":"query-name","id":"sync"}\n'
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self.connect()
-
-    def connect(self) -> None:
-        """Connect and negotiate."""
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(30)
-        self.socket.connect(self._path)
-        self.file = self.socket.makefile("rb")
-        self.greeting = json.loads(self.file.readline())["QMP"]
-        assert self.ask(b'{"execute":"qmp_capabilities"}\n') == b'{"return": {}}\r\n'
-
-    def reconnect(self) -> None:
-        """A new connection in place of this one."""
-        self.close()
-        self.connect()
-
-    def ask(self, data: bytes) -> bytes:
-        """The next line after sending this."""
-        self.socket.sendall(data)
-        return self.file.readline()
-
-    def talk(self, data: bytes) -> bytes:
-        """What comes back before the reply to a command at the end."""
-        self.socket.sendall(data + self.SYNC)
-        lines = []
-        while b'"id": "sync"' not in (line := self.file.readline()):
-            assert line
-            lines.append(line)
-        return b"".join(lines)
-
-    def close(self) -> None:
-        """Hang up."""
-        self.file.close()
-        self.socket.close()

@@ -19,6 +19,7 @@ from qemu.qmp.error import QMPError
 from fakeqemu.testing import FakeQemu
 from fakeqemu.testing.control.commands import COMMANDS, entries
 from fakeqemu.testing.control.server import control_path, serve_control
+from tests.support.waiting import listens, until_elsewhere
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 
@@ -163,9 +164,8 @@ async def test_beside_a_process(tmp_path: Path) -> None:
         *NONE, "-qmp", f"unix:{qmp},server=on,wait=off",
         stderr=subprocess.PIPE,
     )  # fmt: skip
-    async with asyncio.timeout(10):
-        while not qmp.exists():
-            await asyncio.sleep(0.005)
+    await until_elsewhere(lambda: listens(qmp), "the QMP socket")
+    async with asyncio.timeout(20):
         client = QMPClient("control")
         await client.connect(str(control))
         await client.execute("fault", {"name": "error", "parameters": {"command": "stop"}})

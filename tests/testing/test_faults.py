@@ -12,60 +12,15 @@ import pytest
 from fakeqemu.clock import SECOND, VirtualClock
 from fakeqemu.testing import FakeQemu
 from fakeqemu.testing.faults.injector import Faults
-from fakeqemu.testing.faults.model import FAULTS, Delay, Drop, Error, Split
+from fakeqemu.testing.faults.model import FAULTS, Coalesce, Delay, Drop, Error, Fault, Split
 from fakeqemu.testing.names import UnknownNameError
+from tests.support.raw_clients import RawClient
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
-NEGOTIATE = {"execute": "qmp_capabilities", "id": "n"}
 
 
 def faults_of(machine: FakeQemu) -> Faults:
     return Faults.of(machine.vm)
-
-
-class Raw:
-    """A client that shows what comes, byte by byte."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    @staticmethod
-    async def connect(machine: FakeQemu) -> Raw:
-        return Raw(*await asyncio.open_unix_connection(machine.socket_path, limit=1 << 22))
-
-    def send(self, *messages: dict[str, Any]) -> None:
-        self.writer.write(b"".join(json.dumps(each).encode() for each in messages))
-
-    async def line(self) -> bytes:
-        async with asyncio.timeout(5):
-            return await self.reader.readline()
-
-    async def message(self) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(await self.line())
-        return message
-
-    async def quiet(self, seconds: float = 0.05) -> bool:
-        """Whether nothing comes for a while."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.reader.read(1)
-        except TimeoutError:
-            return True
-        return False
-
-    async def rest(self) -> bytes:
-        """Everything to the end."""
-        async with asyncio.timeout(5):
-            return await self.reader.read()
-
-    async def negotiate(self) -> None:
-        await self.line()
-        self.send(NEGOTIATE)
-        assert (await self.message()) == {"return": {}, "id": "n"}
-
-    def close(self) -> None:
-        self.writer.close()
 
 
 @pytest.fixture
@@ -77,9 +32,8 @@ async def machine() -> AsyncIterator[FakeQemu]:
 
 
 @pytest.fixture
-async def client(machine: FakeQemu) -> AsyncIterator[Raw]:
-    client = await Raw.connect(machine)
-    await client.negotiate()
+async def client(machine: FakeQemu) -> AsyncIterator[RawClient]:
+    client = await RawClient.connect(machine, negotiate=True)
     yield client
     client.close()
 
@@ -120,7 +74,7 @@ async def test_the_nearest_name_is_part_of_the_error(machine: FakeQemu) -> None:
     assert caught.value.nearest == "delay"
 
 
-async def test_delay_follows_the_machines_clock(machine: FakeQemu, client: Raw) -> None:
+async def test_delay_follows_the_machines_clock(machine: FakeQemu, client: RawClient) -> None:
     faults_of(machine).add(Delay(command="query-name", seconds=180))
     client.send({"execute": "query-name"})
     assert await client.quiet()
@@ -130,7 +84,7 @@ async def test_delay_follows_the_machines_clock(machine: FakeQemu, client: Raw) 
     assert await client.message() == {"return": {}}
 
 
-async def test_error_and_ignore(machine: FakeQemu, client: Raw) -> None:
+async def test_error_and_ignore(machine: FakeQemu, client: RawClient) -> None:
     faults = faults_of(machine)
     faults.add(Error(command="stop", desc="No", error_class="DeviceNotFound", count=1))
     client.send({"execute": "stop"})
@@ -146,7 +100,7 @@ async def test_error_and_ignore(machine: FakeQemu, client: Raw) -> None:
     assert (await client.message())["event"] == "STOP"
 
 
-async def test_never_answer_until_it_is_taken_away(machine: FakeQemu, client: Raw) -> None:
+async def test_never_answer_until_it_is_taken_away(machine: FakeQemu, client: RawClient) -> None:
     (active,) = faults_of(machine).add("never-answer", command="stop")
     client.send({"execute": "stop", "id": 1}, {"execute": "query-name", "id": 2})
     await machine.wait_for("fault", "never-answer", command="stop")
@@ -159,31 +113,68 @@ async def test_never_answer_until_it_is_taken_away(machine: FakeQemu, client: Ra
 @pytest.mark.parametrize(
     ("place", "left"), [("before", 0.0), ("middle", 0.5), ("after", 1.0)]
 )
-async def test_drop(machine: FakeQemu, client: Raw, place: str, left: float) -> None:
+async def test_drop(machine: FakeQemu, client: RawClient, place: str, left: float) -> None:
     faults_of(machine).add(Drop(command="query-name", place=place))
     client.send({"execute": "query-name", "id": 1})
     whole = b'{"return": {}, "id": 1}\r\n'
     assert await client.rest() == whole[: int(len(whole) * left)]
-    again = await Raw.connect(machine)
+    again = await RawClient.connect(machine)
     await again.negotiate()
     again.close()
 
 
-async def test_split_keeps_all_bytes_in_order(machine: FakeQemu, client: Raw) -> None:
+async def test_split_keeps_all_bytes_in_order(machine: FakeQemu, client: RawClient) -> None:
     faults_of(machine).add(Split(size=3, gap=0.0005))
     client.send({"execute": "stop", "id": 1}, {"execute": "cont", "id": 2})
-    first = await client.reader.read(1000)
+    first = await client.piece()
     assert first == b'{"t'
     lines = [first + await client.line()] + [await client.line() for _ in range(3)]
     kinds = [json.loads(line).get("event", "reply") for line in lines]
     assert kinds == ["STOP", "reply", "RESUME", "reply"]
 
 
-async def test_coalesce_and_reorder(machine: FakeQemu, client: Raw) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Split(size=1, gap=0.001, greeting=True),
+        Delay(seconds=1e-3, greeting=True),
+        Coalesce(wait=0.005, greeting=True),
+    ],
+    ids=lambda fault: fault.name,
+)
+async def test_what_waits_for_a_client_that_left_is_not_sent_to_the_next(
+    machine: FakeQemu, fault: Fault
+) -> None:
+    faults = faults_of(machine)
+    faults.add(fault)
+    await (await RawClient.connect(machine)).hang_up()
+    await machine.wait_for("fault", fault.name)
+    faults.clear()
+    client = await RawClient.connect(machine)
+    machine.vm.clock.advance(SECOND)  # type: ignore[attr-defined]
+    assert "QMP" in await client.message()
+    assert await client.ask("qmp_capabilities") == {"return": {}, "id": "qmp_capabilities"}
+    assert await client.quiet()
+    client.close()
+
+
+async def test_what_is_read_slowly_is_not_taken_for_the_next_client(
+    machine: FakeQemu, client: RawClient
+) -> None:
+    faults_of(machine).add("slow-reading", size=1, gap=0.001, count=1)
+    client.send("stop")
+    await machine.wait_for("fault", "slow-reading")
+    client.close()
+    following = await RawClient.connect(machine, negotiate=True)
+    assert await following.quiet()
+    following.close()
+
+
+async def test_coalesce_and_reorder(machine: FakeQemu, client: RawClient) -> None:
     faults = faults_of(machine)
     (active,) = faults.add("coalesce", messages=2)
     client.send({"execute": "stop", "id": 1})
-    together = await client.reader.read(1000)
+    together = await client.piece()
     assert together.count(b"\r\n") == 2
     faults.remove(active)
     faults.add("reorder", event="RESUME")
@@ -192,7 +183,7 @@ async def test_coalesce_and_reorder(machine: FakeQemu, client: Raw) -> None:
     assert (await client.message())["event"] == "RESUME"
 
 
-async def test_ids(machine: FakeQemu, client: Raw) -> None:
+async def test_ids(machine: FakeQemu, client: RawClient) -> None:
     faults = faults_of(machine)
     faults.add("wrong-id", count=1)
     faults.add("missing-id", skip=1, count=1)
@@ -200,10 +191,10 @@ async def test_ids(machine: FakeQemu, client: Raw) -> None:
     for number in range(3):
         client.send({"execute": "query-name", "id": number})
         ids.append((await client.message()).get("id", "none"))
-    assert ids == ["n", "none", 2]
+    assert ids == ["qmp_capabilities", "none", 2]
 
 
-async def test_events_twice_or_never(machine: FakeQemu, client: Raw) -> None:
+async def test_events_twice_or_never(machine: FakeQemu, client: RawClient) -> None:
     faults = faults_of(machine)
     faults.add("duplicate-event", event="STOP")
     faults.add("lost-event", event="RESUME")
@@ -216,10 +207,9 @@ async def test_junk_is_the_same_for_a_seed(machine: FakeQemu) -> None:
     async def junk(seed: int) -> bytes:
         faults_of(machine).clear()
         faults_of(machine).add("junk-bytes", greeting=True, size=6, seed=seed)
-        client = await Raw.connect(machine)
+        client = await RawClient.connect(machine)
         line = await client.line()
-        client.close()
-        await asyncio.sleep(0.005)
+        await client.hang_up()
         return line
 
     first, same, other = await junk(1), await junk(1), await junk(2)
@@ -230,19 +220,19 @@ async def test_junk_is_the_same_for_a_seed(machine: FakeQemu) -> None:
 
 async def test_partial_utf8(machine: FakeQemu) -> None:
     faults_of(machine).add("partial-utf8", greeting=True)
-    client = await Raw.connect(machine)
+    client = await RawClient.connect(machine)
     with pytest.raises(UnicodeDecodeError, match="invalid continuation byte"):
         (await client.line()).decode()
     client.close()
 
 
-async def test_slow_reading_still_reads_all(machine: FakeQemu, client: Raw) -> None:
+async def test_slow_reading_still_reads_all(machine: FakeQemu, client: RawClient) -> None:
     faults_of(machine).add("slow-reading", size=7, gap=0.0005)
     client.send({"execute": "query-name", "id": 1}, {"execute": "query-status", "id": 2})
     assert [(await client.message())["id"] for _ in range(2)] == [1, 2]
 
 
-async def test_stopped_process_goes_on(machine: FakeQemu, client: Raw) -> None:
+async def test_stopped_process_goes_on(machine: FakeQemu, client: RawClient) -> None:
     faults_of(machine).stop_process()
     client.send({"execute": "query-name", "id": 1})
     assert await client.quiet()
@@ -251,7 +241,7 @@ async def test_stopped_process_goes_on(machine: FakeQemu, client: Raw) -> None:
     assert [(await client.message())["id"] for _ in range(2)] == [1, 2]
 
 
-async def test_scopes(machine: FakeQemu, client: Raw) -> None:
+async def test_scopes(machine: FakeQemu, client: RawClient) -> None:
     faults = faults_of(machine)
     faults.add(Error(command="query-name", runstate="paused"))
     faults.add(Error(command="query-uuid", connection="other"))
@@ -269,7 +259,7 @@ async def test_the_testers_own_monitor_is_spared(machine: FakeQemu) -> None:
     assert await machine.qmp("query-name") == {}
 
 
-async def test_chance_follows_the_seed(machine: FakeQemu, client: Raw) -> None:
+async def test_chance_follows_the_seed(machine: FakeQemu, client: RawClient) -> None:
     async def run(seed: int) -> list[bool]:
         faults_of(machine).clear()
         faults_of(machine).add(Error(probability=0.5, seed=seed))
@@ -284,7 +274,7 @@ async def test_chance_follows_the_seed(machine: FakeQemu, client: Raw) -> None:
     assert 0 < sum(first) < 12
 
 
-async def test_exit_with_a_signal(machine: FakeQemu, client: Raw) -> None:
+async def test_exit_with_a_signal(machine: FakeQemu, client: RawClient) -> None:
     faults_of(machine).add("exit", command="query-name", signal="KILL")
     client.send({"execute": "query-name"})
     assert await client.rest() == b""
@@ -295,7 +285,7 @@ async def test_exit_with_a_signal(machine: FakeQemu, client: Raw) -> None:
 async def test_the_same_everywhere(runner: str) -> None:
     async with FakeQemu(*NONE, profile="10.0", runner=runner, client=False) as machine:
         (number,) = machine.faults.add("error", command="query-name", desc="told")
-        client = await Raw.connect(machine)
+        client = await RawClient.connect(machine)
         await client.negotiate()
         client.send({"execute": "query-name"})
         assert (await client.message())["error"]["desc"] == "told"
@@ -317,7 +307,7 @@ async def test_two_runs_with_one_seed_give_one_journal() -> None:
         ) as machine:
             machine.faults.add("error", command="query-name", probability=0.5)
             machine.faults.add("junk-bytes", event="STOP", probability=0.5)
-            client = await Raw.connect(machine)
+            client = await RawClient.connect(machine)
             await client.negotiate()
             for _ in range(10):
                 client.send({"execute": "query-name"})

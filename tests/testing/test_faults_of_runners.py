@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing import FakeQemu, UnknownNameError
+from tests.support.raw_clients import RawClient
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 RUNNERS = ("loop", "thread", "process", "fork")
@@ -34,58 +34,14 @@ async def machine(make: Make) -> AsyncIterator[FakeQemu]:
         yield machine
 
 
-class Raw:
-    """A client that shows bytes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    @staticmethod
-    async def connect(machine: FakeQemu, *, negotiate: bool = True) -> Raw:
-        raw = Raw(*await asyncio.open_unix_connection(machine.socket_path))
-        if negotiate:
-            await raw.line()
-            assert await raw.ask("qmp_capabilities") == {"return": {}, "id": "qmp_capabilities"}
-        return raw
-
-    def send(self, *commands: str) -> None:
-        for command in commands:
-            self.writer.write(json.dumps({"execute": command, "id": command}).encode())
-
-    async def line(self) -> bytes:
-        async with asyncio.timeout(5):
-            return await self.reader.readline()
-
-    async def ask(self, command: str) -> Any:
-        self.send(command)
-        return json.loads(await self.line())
-
-    async def rest(self) -> bytes:
-        async with asyncio.timeout(5):
-            with contextlib.suppress(ConnectionResetError):
-                return await self.reader.read()
-        return b""
-
-    async def quiet(self) -> bool:
-        try:
-            async with asyncio.timeout(0.05):
-                await self.reader.read(1)
-        except TimeoutError:
-            return True
-        return False
-
-    def close(self) -> None:
-        self.writer.close()
-
-
 @pytest.fixture
-async def client(machine: FakeQemu) -> AsyncIterator[Raw]:
-    client = await Raw.connect(machine)
+async def client(machine: FakeQemu) -> AsyncIterator[RawClient]:
+    client = await RawClient.connect(machine, negotiate=True)
     yield client
     client.close()
 
 
-async def test_the_journal_has_what_was_done(machine: FakeQemu, client: Raw) -> None:
+async def test_the_journal_has_what_was_done(machine: FakeQemu, client: RawClient) -> None:
     (number,) = machine.faults.add("error", command="query-name", desc="told", skip=1, count=1)
     replies = [await client.ask("query-name") for _ in range(3)]
     assert ["error" in each for each in replies] == [False, True, False]
@@ -121,7 +77,9 @@ async def test_the_client_of_the_handle_is_not_spared(make: Make) -> None:
             assert (await machine.client.events.get())["event"] == "RESUME"
 
 
-async def test_what_is_held_up_does_not_hold_up_the_tester(machine: FakeQemu, client: Raw) -> None:
+async def test_what_is_held_up_does_not_hold_up_the_tester(
+    machine: FakeQemu, client: RawClient
+) -> None:
     (number,) = machine.faults.add("never-answer", command="stop")
     client.send("stop")
     await machine.wait_for("fault", "never-answer")
@@ -129,12 +87,12 @@ async def test_what_is_held_up_does_not_hold_up_the_tester(machine: FakeQemu, cl
     client.send("query-name")
     assert await client.quiet(), "as it does all clients"
     machine.faults.remove(number)
-    assert [json.loads(await client.line()).get("id", "event") for _ in range(3)] == [
+    assert [(await client.message()).get("id", "event") for _ in range(3)] == [
         "event", "stop", "query-name",
     ]  # fmt: skip
 
 
-async def test_wire_faults(machine: FakeQemu, client: Raw) -> None:
+async def test_wire_faults(machine: FakeQemu, client: RawClient) -> None:
     def only(name: str, **parameters: Any) -> None:
         machine.faults.clear()
         machine.faults.add(name, **parameters)
@@ -148,16 +106,15 @@ async def test_wire_faults(machine: FakeQemu, client: Raw) -> None:
     assert await client.ask("query-name") == {"return": {}, "id": 7}
     only("duplicate-event", event="STOP")
     client.send("stop")
-    assert [json.loads(await client.line()).get("event") for _ in range(3)] == [
+    assert [(await client.message()).get("event") for _ in range(3)] == [
         "STOP", "STOP", None,
     ]  # fmt: skip
     only("reorder", event="RESUME")
     client.send("cont")
-    assert [json.loads(await client.line()).get("event") for _ in range(2)] == [None, "RESUME"]
+    assert [(await client.message()).get("event") for _ in range(2)] == [None, "RESUME"]
     only("coalesce")
     client.send("stop")
-    async with asyncio.timeout(5):
-        assert (await client.reader.read(4096)).count(b"\r\n") == 2
+    assert (await client.piece()).count(b"\r\n") == 2
     only("junk-bytes", size=3, command="query-name")
     client.send("query-name")
     junk = await client.line()
@@ -169,7 +126,7 @@ async def test_wire_faults(machine: FakeQemu, client: Raw) -> None:
     only("stale-event", before="reply", stale="RESET", data={
         "guest": False, "reason": "host-qmp-system-reset"})  # fmt: skip
     client.send("query-name")
-    assert [json.loads(await client.line()).get("event") for _ in range(2)] == ["RESET", None]
+    assert [(await client.message()).get("event") for _ in range(2)] == ["RESET", None]
     only("slow-reading", size=3, gap=0.0002)
     assert await client.ask("query-name") == json.loads(reply)
     only("drop", place="middle", command="query-name")
@@ -177,12 +134,12 @@ async def test_wire_faults(machine: FakeQemu, client: Raw) -> None:
     assert await client.rest() == reply[: len(reply) // 2]
 
 
-async def test_a_process_that_stands_still(machine: FakeQemu, client: Raw) -> None:
+async def test_a_process_that_stands_still(machine: FakeQemu, client: RawClient) -> None:
     machine.faults.add("silent")
     client.send("query-name")
     assert await client.quiet()
     machine.faults.continue_process()
-    assert json.loads(await client.line())["id"] == "query-name"
+    assert (await client.message())["id"] == "query-name"
 
 
 async def test_a_process_that_stands_still_can_be_stopped(make: Make) -> None:
@@ -196,13 +153,13 @@ async def test_exits(make: Make) -> None:
     with pytest.raises(StartupError, match="Cannot allocate memory"):
         await make(scenario="exit-before-socket")
     async with make(scenario="exit-after-greeting") as machine:
-        client = await Raw.connect(machine, negotiate=False)
+        client = await RawClient.connect(machine)
         assert (await client.rest()).count(b"\r\n") == 1
         assert await machine.wait_exit() == 1
         client.close()
     async with make() as machine:
         machine.faults.add("exit", command="query-name", signal="KILL")
-        client = await Raw.connect(machine)
+        client = await RawClient.connect(machine, negotiate=True)
         client.send("query-name")
         assert await client.rest() == b""
         assert await machine.wait_exit() == -9
@@ -217,14 +174,14 @@ async def test_vanish(machine: FakeQemu) -> None:
 
 async def test_late_by_the_machines_clock(make: Make) -> None:
     async with make(clock="virtual") as machine:
-        client = await Raw.connect(machine)
+        client = await RawClient.connect(machine, negotiate=True)
         machine.faults.add("late", command="query-name")
         client.send("query-name")
         await machine.wait_for("fault", "delay")
         await machine.advance(179)
         assert await client.quiet()
         await machine.advance(1)
-        assert json.loads(await client.line())["id"] == "query-name"
+        assert (await client.message())["id"] == "query-name"
         client.close()
 
 
@@ -232,7 +189,7 @@ async def test_chance_follows_the_seed_wherever_it_is(make: Make) -> None:
     async def run(seed: int) -> str:
         async with make(seed=seed, clock="virtual") as machine:
             machine.faults.add("error", command="query-name", probability=0.5)
-            client = await Raw.connect(machine)
+            client = await RawClient.connect(machine, negotiate=True)
             outcome = [("error" in await client.ask("query-name")) for _ in range(16)]
             client.close()
             return "".join("x" if each else "." for each in outcome)

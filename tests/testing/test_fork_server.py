@@ -13,6 +13,7 @@ import pytest
 
 from fakeqemu.testing.runners.forkclient import SERVER, ForkedProcess, _line
 from fakeqemu.testing.runners.forkserver import Coming, send
+from tests.support.waiting import block_until
 
 ROOT = Path(__file__).parents[2]
 NONE = ["run", "--profile", "10.0", "--", "-machine", "none", "-nodefaults", "-display", "none"]
@@ -96,8 +97,8 @@ def test_the_command(tmp_path: Path) -> None:
         [sys.executable, "-m", "fakeqemu", "fork-server", str(path)], cwd=ROOT
     )
     try:
-        while not path.exists():
-            assert server.poll() is None
+        block_until(lambda: path.exists() or server.poll() is not None, "the server's socket")
+        assert server.poll() is None
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(str(path))
             request = {"argv": ["run", "-version"], "env": {}, "cwd": "/", "fds": [1]}
@@ -123,8 +124,8 @@ def test_a_bad_request_costs_only_its_client(tmp_path: Path) -> None:
         {**good, "cwd": None}, {**good, "fds": [1]},
     ]  # fmt: skip
     try:
-        while not path.exists():
-            assert server.poll() is None
+        block_until(lambda: path.exists() or server.poll() is not None, "the server's socket")
+        assert server.poll() is None
         with socket.socket(socket.AF_UNIX) as slow:
             slow.connect(str(path))
             slow.sendall(b"\0\0")

@@ -12,6 +12,7 @@ import pytest
 from fakeqemu.clock import VirtualClock
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing import FakeQemu, QmpError
+from tests.support.waiting import until
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 
@@ -125,8 +126,7 @@ async def test_a_machine_may_wait_for_its_client() -> None:
     path = f"/tmp/fq-wait-{os.getpid()}"
     machine = FakeQemu(*NONE, "-qmp", f"unix:{path},server=on,wait=on", profile="10.0")
     start = asyncio.ensure_future(machine.start())
-    while not Path(path).exists():
-        await asyncio.sleep(0)
+    await until(Path(path).exists, "the QMP socket")
     assert not start.done()
     reader, writer = await asyncio.open_unix_connection(path)
     assert (await reader.readline()).startswith(b'{"QMP"')

@@ -29,7 +29,7 @@ async def talk(path: Any, requests: list[dict[str, Any]]) -> list[dict[str, Any]
     """Greeting, then what comes up to the reply of each request; times aside."""
     reader, writer = await asyncio.open_unix_connection(str(path), limit=1 << 22)
     heard = [json.loads(await reader.readline())]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         for request in requests:
             writer.write(json.dumps(request).encode())
             while True:
@@ -37,8 +37,9 @@ async def talk(path: Any, requests: list[dict[str, Any]]) -> list[dict[str, Any]
                 heard[-1].pop("timestamp", None)
                 if "event" not in heard[-1]:
                     break
+        writer.write_eof()
+        assert not await reader.read(), "only the end follows"
     writer.close()
-    await asyncio.sleep(0.01)
     return heard
 
 

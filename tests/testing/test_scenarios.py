@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +19,7 @@ from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing import FakeQemu
 from fakeqemu.testing.faults.injector import Faults
 from fakeqemu.testing.scenarios.catalog import SCENARIOS
+from tests.support.processes import QemuProcess, fake
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 DOCS = Path(__file__).parents[2] / "docs" / "scenarios"
@@ -38,9 +39,11 @@ class Naive:
         try:
             await client.greeting()
             await client.execute("qmp_capabilities")
-        except BaseException:
+        except Exception:
+            await client.hang_up()
+            raise
+        except asyncio.CancelledError:
             client.close()
-            await asyncio.sleep(0.01)
             raise
         return client
 
@@ -57,6 +60,14 @@ class Naive:
         }
         self.writer.write(json.dumps(request).encode())
         return (await self.message())["return"]
+
+    async def hang_up(self) -> None:
+        """End the connection and wait until QEMU has seen it."""
+        with contextlib.suppress(ConnectionError):
+            self.writer.write_eof()
+            async with asyncio.timeout(20):
+                await self.reader.read()
+        self.close()
 
     def close(self) -> None:
         self.writer.close()
@@ -162,9 +173,8 @@ async def test_late(machine: FakeQemu) -> None:
     with pytest.raises((json.JSONDecodeError, AssertionError)):
         # both replies, or the wrong one: never the answer to query-name
         assert await asking == {}
-    naive.close()
+    await naive.hang_up()
     faults.clear()
-    await asyncio.sleep(0.01)
     careful = await Careful.connect(machine)
     faults.add("late", command="query-status")
     careful.deadline = PATIENCE
@@ -185,18 +195,9 @@ async def test_exit_before_socket(tmp_path: Path) -> None:
         *NONE, "-qmp", f"unix:{path},server=on,wait=off",
         stderr=subprocess.PIPE,
     )  # fmt: skip
-
-    async def socket_file() -> None:
-        while not path.exists():
-            await asyncio.sleep(0.005)
-
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(PATIENCE):
-            await socket_file()  # without our deadline: for ever
-    waiting = asyncio.ensure_future(socket_file())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         _, errors = await process.communicate()
-    waiting.cancel()
+    assert not path.exists(), "the naive wait for it for ever"
     assert process.returncode == 1
     assert b"Cannot allocate memory" in errors
 
@@ -220,7 +221,6 @@ async def test_split(machine: FakeQemu) -> None:
     begin(machine, "split", gap=0.0005)
     with pytest.raises(json.JSONDecodeError):
         await Naive.connect(machine)
-    await asyncio.sleep(0.02)
     faults = begin(machine, "split", gap=0.0001, size=64)
     careful = await Careful.connect(machine)
     assert await careful.execute("query-name") == {}
@@ -233,8 +233,7 @@ async def test_coalesce(machine: FakeQemu) -> None:
     begin(machine, "coalesce")
     with pytest.raises(json.JSONDecodeError, match="Extra data"):
         await naive.execute("stop")
-    naive.close()
-    await asyncio.sleep(0.01)
+    await naive.hang_up()
     careful = await Careful.connect(machine)
     assert await careful.execute("cont") == {}
     assert [event["event"] for event in careful.events] == ["RESUME"]
@@ -246,8 +245,7 @@ async def test_interleave(machine: FakeQemu) -> None:
     begin(machine, "interleave")
     with pytest.raises((KeyError, json.JSONDecodeError)):
         await naive.execute("query-name")
-    naive.close()
-    await asyncio.sleep(0.01)
+    await naive.hang_up()
     careful = await Careful.connect(machine)
     assert await careful.execute("query-name") == {}
     assert careful.events
@@ -258,8 +256,7 @@ async def test_wrong_id(machine: FakeQemu) -> None:
     naive = await Naive.connect(machine)
     begin(machine, "wrong-id", id="somebody else's")
     assert await naive.execute("query-name") == {}, "takes it without a look"
-    naive.close()
-    await asyncio.sleep(0.01)
+    await naive.hang_up()
     with pytest.raises((ValueError, ConnectionError)):
         await Careful.connect(machine)
 
@@ -272,8 +269,7 @@ async def test_reorder(machine: FakeQemu) -> None:
     with pytest.raises(KeyError):
         assert first["event"] == "STOP", "the naive look for what the event did before the reply"
     assert "return" in first and second["event"] == "STOP"
-    naive.close()
-    await asyncio.sleep(0.01)
+    await naive.hang_up()
     careful = await Careful.connect(machine)
     assert await careful.execute("cont") == {}
     careful.close()
@@ -283,7 +279,6 @@ async def test_stale_events(machine: FakeQemu) -> None:
     begin(machine, "stale-events")
     with pytest.raises((AssertionError, json.JSONDecodeError)):
         await Naive.connect(machine)
-    await asyncio.sleep(0.01)
     Faults.of(machine.vm)
     careful = await Careful.connect(machine)
     assert len(careful.events) == 2
@@ -365,21 +360,9 @@ async def test_cancel_at_last_moment() -> None:
 
 
 async def test_ignore_sigterm(tmp_path: Path) -> None:
-    path = tmp_path / "qmp"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "fakeqemu", "run", "--scenario", "ignore-sigterm", "--",
-        *NONE, "-qmp", f"unix:{path},server=on,wait=off",
-    )  # fmt: skip
-    async with asyncio.timeout(10):
-        while not path.exists():
-            await asyncio.sleep(0.005)
-        reader, writer = await asyncio.open_unix_connection(path)
-        await reader.readline()
-    os.kill(process.pid, signal.SIGTERM)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(PATIENCE):
-            await process.wait()  # the naive wait on
-    process.kill()
-    async with asyncio.timeout(10):
-        assert await process.wait() == -signal.SIGKILL
-    writer.close()
+    command = fake("10.0", "--scenario", "ignore-sigterm")
+    async with QemuProcess(command, ("-machine", "none", "-nodefaults"), tmp_path) as machine:
+        machine.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            machine.process.wait(PATIENCE)  # the naive wait on
+        assert (await machine.qmp("query-status"))["running"]

@@ -283,7 +283,7 @@ class Faults:
         for fault, _ in self.matching("input", lambda f: f.connection in (None, connection)):
             if isinstance(fault, SlowReading) and self._loop is not None:
                 monitor.hold(True)
-                self._feed(monitor, data, fds, fault)
+                self._feed(monitor, monitor.session, data, fds, fault)
                 return
         monitor.take(data, fds)
 
@@ -321,7 +321,13 @@ class Faults:
     def _send(self, monitor: QmpMonitor, session: QmpSession, line: bytes) -> None:
         out = self._outputs.get(session)
         if out is None:
-            out = SessionOutput(monitor.chardev, self._loop, self.vm.process.call_later, self.exit)
+            out = SessionOutput(
+                monitor.chardev,
+                self._loop,
+                self.vm.process.call_later,
+                lambda: monitor.session is session,
+                self.exit,
+            )
             self._outputs[session] = out
         if out.ended:
             return
@@ -342,12 +348,19 @@ class Faults:
         out.carry_out(plan)
 
     def _feed(
-        self, monitor: QmpMonitor, data: bytes, fds: Sequence[int], fault: SlowReading
+        self,
+        monitor: QmpMonitor,
+        session: QmpSession | None,
+        data: bytes,
+        fds: Sequence[int],
+        fault: SlowReading,
     ) -> None:
+        if monitor.session is not session:
+            return  # that client has gone, and another may be there
         monitor.take(data[: fault.size], fds)
         rest = data[fault.size :]
         if rest:
-            self._loop.call_later(fault.gap, self._feed, monitor, rest, (), fault)
+            self._loop.call_later(fault.gap, self._feed, monitor, session, rest, (), fault)
         else:
             self._loop.call_later(fault.gap, monitor.hold, False)
 

@@ -159,6 +159,8 @@ class SessionOutput:
     chardev: Chardev
     loop: Loop
     call_later: Any
+    #: whether its client is still there; the same character device may have another by now
+    connected: Callable[[], bool]
     #: ends the machine
     leave: Callable[[ExitFault], None]
     #: the connection is to end: nothing more is sent
@@ -181,7 +183,7 @@ class SessionOutput:
             self._send(plan)
 
     def _send(self, plan: Plan) -> None:
-        if self.ended:
+        if self.ended or not self.connected():
             return
         data = b"".join(plan.lines)
         if plan.drop is not None:
@@ -215,14 +217,18 @@ class SessionOutput:
 
     def _release(self) -> None:
         held, self._held, self._swapping = self._held, [], False
-        if held:
+        if held and self.connected():
             self._write(b"".join(held), None)
 
     def end(self) -> None:
         """Hang up on the client, once what was said has gone out."""
         self.ended = True
         if not self._pieces:
-            self.loop.call_soon(self.chardev.disconnect)
+            self.loop.call_soon(self._hang_up)
+
+    def _hang_up(self) -> None:
+        if self.connected():
+            self.chardev.disconnect()
 
     def _write(self, data: bytes, split: Split | None) -> None:
         if self.ended or not data:
@@ -238,6 +244,8 @@ class SessionOutput:
 
     def _feed(self) -> None:
         self._feeding = False
+        if not self.connected():
+            self._pieces.clear()
         while self._pieces:
             piece, gap = self._pieces.popleft()
             self.chardev.write(piece)
@@ -246,7 +254,7 @@ class SessionOutput:
                 self.loop.call_later(gap, self._feed)
                 return
         if self.ended:
-            self.loop.call_soon(self.chardev.disconnect)
+            self.loop.call_soon(self._hang_up)
 
 
 def parse_line(line: bytes) -> dict[str, Any]:

@@ -111,10 +111,11 @@ class Recorder:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             # what is under way still arrives
             await asyncio.wait(pumps, timeout=0.05)
+        except asyncio.CancelledError:
+            pass  # the recorder ends, and this connection with it
         finally:
             for pump in pumps:
                 pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
             for each in (writer, real_writer):
                 each.close()
             self._note(number, closed=True)

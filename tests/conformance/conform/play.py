@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from .session import STEP_TIMEOUT, Session, StepError
+from .session import STEP_TIMEOUT, Session, StepError, pause
 
 FIRST_FD = 100  # number, in the emulator, of the first of a start step's "fds"
 
@@ -120,7 +120,7 @@ class Play:
         if "start" in step:
             return await self.start(step)
         if "sleep" in step:
-            await asyncio.sleep(step["sleep"])
+            await asyncio.sleep(step["sleep"])  # the scenario's own, played as recorded
             return None
         if "exit" in step:
             return await self.exit(step)
@@ -134,7 +134,7 @@ class Play:
         if "file_exists" in step:
             deadline = time.monotonic() + step.get("wait", 0)
             while not Path(step["file_exists"]).exists() and time.monotonic() < deadline:
-                await asyncio.sleep(0.02)
+                await pause()
             return Path(step["file_exists"]).exists()
         if "listen" in step:
             self.listen(step["listen"], step["address"])
@@ -357,7 +357,7 @@ class Play:
                 return reply
             if time.monotonic() > deadline:
                 raise StepError(f"never reached {step['until']}, last {json.dumps(reply)[:300]}")
-            await asyncio.sleep(0.02)
+            await pause()
 
     async def drain(self, session: Session, step: dict[str, Any]) -> Any:
         """Every event since the last look, after `settle` seconds of silence."""

@@ -16,6 +16,11 @@ class StepError(Exception):
     """A step could not be played at all (time-out, closed socket, ...)."""
 
 
+async def pause() -> None:
+    """Before another look at an emulator's sockets, files and state, which announce nothing."""
+    await asyncio.sleep(0.02)
+
+
 class Session:
     """One client connection to a QMP socket, as raw lines.
 
@@ -50,7 +55,7 @@ class Session:
                 sock.close()
                 if time.monotonic() > deadline:
                     raise StepError(f"cannot connect: {exc}") from exc
-                await asyncio.sleep(0.02)
+                await pause()
 
     async def write(self, data: bytes, fds: list[int] | None = None) -> None:
         """Send these bytes; file descriptors, if any, go with the first of them (SCM_RIGHTS)."""

@@ -209,7 +209,11 @@ class Daemon:
     # -- waiting
 
     def until(self, ready: Callable[[], T], timeout: float, what: str) -> T:
-        """Call `ready` until it returns something true, and return that."""
+        """Call `ready` until it returns something true, and return that. Raises Failed.
+
+        The one place that sleeps: most of what is waited for is in other processes, which announce
+        nothing.
+        """
         end = time.monotonic() + timeout * self.scale
         while True:
             if result := ready():

@@ -121,9 +121,10 @@ def _run_step(lab: Lab, each: Step) -> Result:
 def _record(lab: Lab, name: str, logs: dict[str, int], known: set[str]) -> None:
     """Write what was said during a step, and how emulators were started in it."""
     assert lab.options.record
-    time.sleep(0.3)  # let libvirtd write its log
     rows = []
     for daemon in lab.daemons:
+        if daemon.alive:
+            daemon.ask("version")  # what came before the answer is in its log
         for row in transcript.conversation(daemon.log_since(logs[daemon.name])):
             if row["probe"] in (None, str(lab.default_emulator)):
                 rows.append(row | {"daemon": daemon.name, "probe": bool(row["probe"])})

@@ -26,6 +26,7 @@ from accept.images import make_image
 
 from replay.compare import by_chance, differences, event_key
 from replay.transcript import Line, Message, Start, Transcript
+from tests.support.waiting import block_until, listens
 
 #: seconds an answer or an event may take
 PATIENCE = 20.0
@@ -293,19 +294,16 @@ class Play:
         return process
 
     def _connect(self, emulator: Emulator) -> Connection:
-        end = time.monotonic() + PATIENCE
-        while True:
-            client = socket.socket(socket.AF_UNIX)
-            try:
-                client.connect(str(emulator.monitor))
-            except OSError:
-                client.close()
-                if time.monotonic() > end or emulator.process.poll() is not None:
-                    log = emulator.monitor.with_name("log").read_text()
-                    raise Stopped(f"no monitor: {log[-500:]}") from None
-                time.sleep(0.02)
-                continue
-            return Connection(client)
+        process, path = emulator.process, emulator.monitor
+        client = socket.socket(socket.AF_UNIX)
+        try:
+            block_until(lambda: listens(path) or process.poll() is not None, "the monitor")
+            client.connect(str(path))
+        except OSError as error:
+            client.close()
+            log = path.with_name("log").read_text()
+            raise Stopped(f"no monitor: {error}; {log[-500:]}") from None
+        return Connection(client)
 
     def _make_files(self, argv: list[str]) -> None:
         if "-bios" in argv:

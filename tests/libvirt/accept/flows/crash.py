@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
-import time
 from collections.abc import Callable
 
 from accept.domainxml import Domain
@@ -59,10 +59,9 @@ def poke(lab: Lab, domain: str, line: str, done: Callable[[], object]) -> None:
         outcome = lab.near.ask("qemu-monitor-command", "--hmp", domain, line)
         if outcome.code == 0 and "unknown command" in outcome.out:
             raise Skipped(f"there is no HMP command {line.split(maxsplit=1)[0]!r}")
-        for _ in range(8):
-            if done():
-                return
-            time.sleep(0.1)
+        with contextlib.suppress(Failed):
+            lab.until(done, 0.8, f"what {line!r} asks for")
+            return
     raise Failed(f"{line!r} does nothing")
 
 

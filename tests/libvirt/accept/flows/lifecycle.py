@@ -185,13 +185,20 @@ def reset(lab: Lab) -> None:
     lab.near.wait_event(rf"event 'reboot' for domain '{NAME}", mark)
 
 
+def pressed(lab: Lab) -> None:
+    """Until the emulator has taken the press of the button: it answers in order."""
+    outcome = lab.near.ask("qemu-monitor-command", NAME, '{"execute":"query-status"}')
+    if outcome.code and not lab.near.state(NAME).startswith(("in shutdown", "shut off")):
+        raise Failed(outcome.err)
+
+
 @step("lifecycle.reboot")
 def reboot(lab: Lab) -> None:
     """The ACPI power button; without a guest nothing more happens."""
     running(lab)
     pid = lab.near.pid_of(NAME)
     lab.near.virsh("reboot", NAME, "--mode", "acpi")
-    time.sleep(0.5)
+    pressed(lab)
     lab.near.wait_state(NAME, "running", 30)
     if lab.near.pid_of(NAME) != pid:
         raise Failed("another emulator process after a reboot")
@@ -202,7 +209,7 @@ def shutdown_request(lab: Lab) -> None:
     """Firmware ignores it, a guest would power off: either is fine."""
     running(lab)
     lab.near.virsh("shutdown", NAME, "--mode", "acpi")
-    time.sleep(0.5)
+    pressed(lab)
     state = lab.near.state(NAME)
     if not state.startswith(("running", "in shutdown", "shut off")):
         raise Failed(state)
@@ -238,7 +245,6 @@ def reconnect(lab: Lab) -> None:
     running(lab)
     pid = lab.near.pid_of(NAME)
     lab.near.stop()
-    time.sleep(0.3)
     if not Path(f"/proc/{pid}").exists():
         raise Failed("the emulator ended with libvirtd")
     lab.near.start()
@@ -249,7 +255,6 @@ def reconnect(lab: Lab) -> None:
         raise Failed("not running after the reconnect")
     if lab.near.pid_of(NAME) != pid:
         raise Failed("another emulator process")
-    time.sleep(0.5)
 
 
 @step("lifecycle.reconnect-paused")
@@ -263,7 +268,6 @@ def reconnect_paused(lab: Lab) -> None:
     lab.near.start_events()
     lab.near.virsh("resume", NAME)
     lab.near.wait_state(NAME, "running")
-    time.sleep(0.5)
 
 
 @step("lifecycle.destroy")
