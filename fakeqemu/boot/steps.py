@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fakeqemu.boot import board
 from fakeqemu.boot.chardevs import (
     chardev_options,
     check_stdio,
@@ -39,7 +40,7 @@ from fakeqemu.boot.state import error_location
 from fakeqemu.configuration import MonitorOptions, OptionString
 from fakeqemu.migration import cpr
 from fakeqemu.migration.parameters.early import EarlyParameters, cpr_is_incoming, read_parameter
-from fakeqemu.model.boards import board, pc_dimm as memorydevices
+from fakeqemu.model.boards import pc_dimm as memorydevices
 from fakeqemu.model.boards.onboard_ports import Port
 from fakeqemu.model.chardev.chardev import ChardevOptions
 from fakeqemu.model.host_files import is_file
@@ -267,7 +268,7 @@ def apply_machine_options(boot: BootState) -> None:
         for name in settings.properties:
             machine.values = reads.log.watch(machine.values, name)
     if _MODULES in machine.values:
-        machine.values[_MODULES] = memorydevices.region_size(vm)
+        machine.values[_MODULES] = memorydevices.region_size(vm.state)
     boot.read(properties=sorted(settings.properties), ram_size=settings.ram_size)
     _load_plugins(boot)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fakeqemu.boot import board
 from fakeqemu.boot.chardevs import open_legacy_chardev
 from fakeqemu.boot.checks import options as checks
 from fakeqemu.boot.checks.backends import check_fw_cfg, check_tpmdev, netdev_arguments
@@ -22,7 +23,6 @@ from fakeqemu.migration import cpr
 from fakeqemu.migration.incoming.incoming import start_from_command_line
 from fakeqemu.migration.object import MigrationObject
 from fakeqemu.model.block.operations import savevm as vmsnapshots
-from fakeqemu.model.boards import board
 from fakeqemu.model.net.check import warnings as net_warnings
 from fakeqemu.model.qdev.realize import DeviceFrontend
 from fakeqemu.qapi.errors import QapiError, StartupError

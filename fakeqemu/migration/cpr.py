@@ -46,8 +46,8 @@ def faults(vm: Machine, mode: str) -> tuple[list[str], list[str]]:
     """
     if mode != TRANSFER:
         return [], []
-    first = board_blocks(vm)
-    rest = blocks_of(vm)[len(first) :]
+    first = board_blocks(vm.state, vm.numa)
+    rest = blocks_of(vm.state, vm.numa)[len(first) :]
     return _complaints(first), _complaints(rest)
 
 
@@ -94,7 +94,7 @@ def execute(vm: Machine, command: list[str]) -> None:
 
 def _save_memory(vm: Machine) -> None:
     """Save the memory's descriptors. Real QEMU saves them at start, which no client can observe."""
-    for block in blocks_of(vm):
+    for block in blocks_of(vm.state, vm.numa):
         if block.by_descriptor and vm.saved_fds.find(block.name) is None:
             vm.saved_fds.save(block.name, vm.host.create_memory(block.region, block.reserved))
 
@@ -114,7 +114,7 @@ def fill_memory(vm: Machine) -> None:
 
 
 def _saved_blocks(vm: Machine) -> Iterator[tuple[RamBlock, int]]:
-    for block in blocks_of(vm):
+    for block in blocks_of(vm.state, vm.numa):
         fd = vm.saved_fds.find(block.name) if block.by_descriptor else None
         if fd is not None:
             yield block, fd
@@ -159,7 +159,7 @@ def take_memory(vm: Machine) -> None:
 
 def check_memory(vm: Machine) -> None:
     """Raise QapiError unless a passed memory descriptor is large enough for its RAM block."""
-    for block in backend_blocks(vm):
+    for block in backend_blocks(vm.state, vm.numa):
         fd = vm.saved_fds.find(block.name) if block.by_descriptor else None
         size = vm.host.fd_size(fd) if fd is not None else None
         if size is not None and size < block.size:

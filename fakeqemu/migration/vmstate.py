@@ -65,7 +65,7 @@ def source(vm: Machine, migration: MigrationObject) -> Source:
     on = frozenset(name for name, state in _states(migration).items() if state)
     return Source(
         machine_name(vm),
-        tuple(SourceBlock(block.name, block.size) for block in blocks_of(vm)),
+        tuple(SourceBlock(block.name, block.size) for block in blocks_of(vm.state, vm.numa)),
         on,
         _uuid(vm),
         configuration=bool(properties["send-configuration"]),
@@ -92,7 +92,7 @@ def expectation(
         block.name: LocalBlock(
             block.size, block.reserved if block.reserved > block.size else None
         )
-        for block in blocks_of(vm)
+        for block in blocks_of(vm.state, vm.numa)
     }
     properties = migration.properties
     return LoadContext(
@@ -117,13 +117,13 @@ def _content(vm: Machine, migration: MigrationObject) -> Callable[[str], Mapping
     """Content of pages by block name; empty for memory that CPR shares."""
     ignored = migration.capabilities("x-ignore-shared")
     all_shared = migration.mode in cpr.SHARING
-    left = {b.name for b in blocks_of(vm) if all_shared or (ignored and b.shared)}
+    left = {b.name for b in blocks_of(vm.state, vm.numa) if all_shared or (ignored and b.shared)}
     return lambda block: {} if block in left else vm.guest_memory.pages(block)
 
 
 def _page_sizes(vm: Machine) -> int:
     """Sizes of host pages of all RAM, or-ed: nothing where there is none."""
-    return PAGE_SIZE if blocks_of(vm) else 0
+    return PAGE_SIZE if blocks_of(vm.state, vm.numa) else 0
 
 
 def _section_version(vm: Machine, name: str, instance: int) -> int | None:
@@ -167,7 +167,8 @@ def _other_section(vm: Machine, path: str, name: str) -> bool:
     return (
         name[len(path) + 1 :] in names.values()
         and any(
-            device_path(vm, device) == path and any(obj.type in names for obj in device.walk())
+            device_path(vm.profile, device) == path
+            and any(obj.type in names for obj in device.walk())
             for device in vm.devices.user_devices()
         )
         and all(name != known for known, _ in _user_sections(vm))
@@ -190,7 +191,7 @@ def _pci_paths(vm: Machine) -> set[str]:
         for bus in pci.query(vm)[:1]
         for entry in bus["devices"]
     }
-    return found | {device_path(vm, device) for device in vm.devices.user_devices()}
+    return found | {device_path(vm.profile, device) for device in vm.devices.user_devices()}
 
 
 def _cpu_sections(vm: Machine) -> list[tuple[str, int]]:
@@ -213,7 +214,7 @@ def _user_sections(vm: Machine) -> list[tuple[str, int]]:
     for device in vm.devices.user_devices():
         for obj in device.walk():
             if isinstance(obj, DeviceObject) and obj.type in names:
-                name = section_name(vm, obj, names[obj.type])
+                name = section_name(vm.profile, obj, names[obj.type])
                 found.append((name, sum(name == known for known, _ in found)))
     return found
 
@@ -227,7 +228,8 @@ def workload(vm: Machine, migration: MigrationObject) -> Workload:
     Its memory size is always the machine's.
     """
     ignored = migration.capabilities("x-ignore-shared")
-    ram = sum(block.size for block in blocks_of(vm) if not (ignored and block.shared))
+    blocks = blocks_of(vm.state, vm.numa)
+    ram = sum(block.size for block in blocks if not (ignored and block.shared))
     if migration.mode in cpr.SHARING:
         ram = 0
     given: Workload | None = vm.guest_workload
@@ -264,4 +266,4 @@ def limits(migration: MigrationObject) -> Limits:
 
 def received_blocks(vm: Machine) -> dict[str, RamBlock]:
     """The blocks by name."""
-    return {block.name: block for block in blocks_of(vm)}
+    return {block.name: block for block in blocks_of(vm.state, vm.numa)}

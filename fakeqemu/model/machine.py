@@ -16,6 +16,7 @@ from fakeqemu.model.boards.cpus import Cpus
 from fakeqemu.model.boards.guest_memory import GuestMemory
 from fakeqemu.model.boards.machine_state import MachineState
 from fakeqemu.model.boards.numa import Numa
+from fakeqemu.model.boards.pc_dimm import is_mapped
 from fakeqemu.model.chardev.chardevs import Chardevs
 from fakeqemu.model.dump.dump import Dump
 from fakeqemu.model.fds.cpr_fds import SavedFds
@@ -26,7 +27,7 @@ from fakeqemu.model.net.net import Net
 from fakeqemu.model.net.tap import Taps
 from fakeqemu.model.process import Process
 from fakeqemu.model.qdev.monitor import Devices
-from fakeqemu.model.qom.tree import Qom, QomObject
+from fakeqemu.model.qom.tree import Qom
 from fakeqemu.model.qom.user_creatable import Objects
 from fakeqemu.model.runstate import RunState
 from fakeqemu.model.ui.console import Display
@@ -92,13 +93,14 @@ class Machine:
         self.open_legacy_chardev: Callable[[str, str], None] = _no_legacy_chardev
         self.qom = Qom()
         self.state = MachineState(process, configuration, self.qom)
-        self.cpus = Cpus(self)
-        #: what is in the guest's memory
-        self.guest_memory = GuestMemory(self)
+        self.cpus = Cpus(process, self.lifecycle, self.state)
         self.devices = Devices(self)
         self.net = Net(self)
         self.objects = Objects(self)
-        self.numa = Numa(self)
+        self.numa = Numa(self.state, self.cpus, self.objects)
+        #: what is in the guest's memory
+        self.guest_memory = GuestMemory(self.state, self.numa)
+        self.objects.users["memory-backend"] = self._memory_in_use
         self.yank = Yank(self)
         self.dump = Dump(self)
         self.display = Display(self)
@@ -162,13 +164,9 @@ class Machine:
         """Whether an outgoing migration is under way."""
         return self.migration is not None and self.migration.running
 
-    def memory_is_mapped(self, backend: QomObject, besides: QomObject | None = None) -> bool:
-        """Whether a memory backend is the guest's memory, or part of it, other than `besides`."""
-        links = [self.qom.container("/machine").values.get("memory-backend")]
-        devices = (device for device in self.devices.user_devices() if device is not besides)
-        links += [device.values.get("memdev") for device in devices]
-        links += [f"/objects/{node.memdev}" for node in self.numa.nodes.values()]
-        return backend.path in links
+    def _memory_in_use(self, name: str) -> bool:
+        backend = self.objects.get(name)
+        return backend is not None and is_mapped(self.qom, self.numa, backend)
 
 
 def _no_legacy_chardev(_label: str, text: str) -> None:

@@ -96,12 +96,12 @@ async def test_only_migratable_when_hotplugged():
 
 async def test_memory_comes_in_order_of_creation():
     async with machine("-device", "VGA,addr=2") as vm:
-        names = [block.name for block in blocks_of(vm.vm)]
+        names = [block.name for block in blocks_of(vm.vm.state, vm.vm.numa)]
         assert names[:5] == [
             "pc.ram", "pc.bios", "pc.rom", "0000:00:02.0/vga.vram", "0000:00:02.0/vga.rom",
         ]
         assert all(name.startswith("/rom@etc/") for name in names[5:])
-        assert not any(block.shared for block in blocks_of(vm.vm))
+        assert not any(block.shared for block in blocks_of(vm.vm.state, vm.vm.numa))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ async def test_memory_comes_in_order_of_creation():
 )
 async def test_memory_of_a_backend(backend, shared, by_descriptor):
     async with machine("-object", backend, "-machine", "memory-backend=m") as vm:
-        first = blocks_of(vm.vm)[0]
+        first = blocks_of(vm.vm.state, vm.vm.numa)[0]
         assert (first.name, first.size) == ("m", 64 << 20)
         assert (first.shared, first.by_descriptor) == (shared, by_descriptor)
 

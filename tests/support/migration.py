@@ -10,13 +10,13 @@ import pytest
 
 import fakeqemu.commands.hmp.migration.migration
 import fakeqemu.commands.migration  # noqa: F401
+from fakeqemu.boot import board
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands.hmp.registry import run_hmp
 from fakeqemu.commands.registry import COMMANDS, keyword_of
 from fakeqemu.configuration import Configuration, GlobalProperty
 from fakeqemu.migration.object import MigrationObject
 from fakeqemu.migration.parameters.early import EarlyParameters
-from fakeqemu.model.boards import board
 from fakeqemu.model.host import Stream
 from fakeqemu.model.machine import Machine
 from fakeqemu.model.null_host import NullHost, NullMemory

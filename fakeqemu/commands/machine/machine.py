@@ -64,13 +64,14 @@ def recorded_text(vm: Machine, name: str) -> str:
 @command("query-memory-size-summary")
 def query_memory_size_summary(vm: Machine) -> Json:
     """MemoryInfo."""
-    return {"base-memory": vm.state.memory.size, "plugged-memory": memorydevices.plugged_size(vm)}
+    plugged = memorydevices.plugged_size(vm.state)
+    return {"base-memory": vm.state.memory.size, "plugged-memory": plugged}
 
 
 @command("query-memory-devices")
 def query_memory_devices(vm: Machine) -> list[Json]:
     """MemoryDeviceInfo list."""
-    return [memorydevices.describe(device) for device in memorydevices.modules(vm)]
+    return [memorydevices.describe(device) for device in memorydevices.modules(vm.state)]
 
 
 @command("set-numa-node", raw=True)
@@ -88,7 +89,7 @@ def query_acpi_ospm_status(vm: Machine) -> list[Json]:
     if facts is None or facts["acpi"] is None:
         error = vm.profile.query("query-acpi-ospm-status")["error"]
         raise error_of_class(error["class"], error["desc"])
-    found: list[Json] = memorydevices.slots(vm)
+    found: list[Json] = memorydevices.slots(vm.state)
     slots = vm.cpus.topology.maxcpus if facts["acpi"] else 0
     for index in range(slots):
         cpu = vm.cpus.get(index)
@@ -145,7 +146,7 @@ def rtc_reset_reinjection(vm: Machine) -> None:
 commands(
     {
         "query-cpus-fast": lambda vm: vm.cpus.fast(),
-        "query-memdev": memory.memdevs,
+        "query-memdev": lambda vm: memory.memdevs(vm.qom, vm.profile),
         "query-pci": pci.query,
         "x-query-numa": lambda vm: {"human-readable-text": numa_text(vm)},
     }

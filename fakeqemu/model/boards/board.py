@@ -1,11 +1,9 @@
-"""The machine object and what its board brings along, built from the recorded tree.
+"""What a board is made from: the recorded tree, the machine object, CPUs like the recorded one.
 
-What was recorded is one fresh machine with one default CPU. Here it is made into the machine
-that was asked for: more CPUs, other CPU models, other memory; the numbers of
+What was recorded is one fresh machine with one default CPU. The numbers of
 `/machine/unattached/device[N]` count in order of creation, so they shift with the CPUs.
 
-See hw/core/machine.c: machine_run_board_init(); hw/i386/pc_piix.c: pc_init1(); hw/i386/pc_q35.c:
-pc_q35_init(); qom/object.c: object_apply_global_props().
+See hw/core/machine.c: machine_run_board_init(); hw/i386/x86-common.c: x86_cpus_init().
 """
 
 from __future__ import annotations
@@ -14,141 +12,30 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.boards import onboard_ports as boardports
-from fakeqemu.model.boards.cpus import Cpu
-from fakeqemu.model.qdev import properties as deviceproperties
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qom.property_types import convert
 from fakeqemu.model.qom.tree import QomObject, from_recorded
-from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError, StartupError
+from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:
+    from fakeqemu.model.boards.cpus import Cpus
+    from fakeqemu.model.boards.machine_state import MachineState
     from fakeqemu.model.boards.onboard_ports import OnboardPlace
-    from fakeqemu.model.machine import Machine
-    from fakeqemu.profile import MachineType, TreeObject
+    from fakeqemu.profile import MachineType, Profile, TreeObject
     from fakeqemu.qapi.schema import Schema
 
-_CONTAINERS = ("peripheral", "peripheral-anon", "unattached")
 _DEVICE = re.compile(r"(/machine/unattached/)?device\[(\d+)\]")
 
 
-def recorded_tree(vm: Machine, machine: MachineType) -> TreeObject:
+def recorded_tree(state: MachineState, machine: MachineType) -> TreeObject:
     """The recorded tree, at `/`, of a fresh machine of that type.
 
     Raises StartupError for a type that was not recorded.
     """
     try:
-        return vm.profile.object_tree(machine.name, defaults=vm.configuration.has_defaults)
+        return state.profile.object_tree(machine.name, defaults=state.configuration.has_defaults)
     except KeyError:
         raise StartupError(f"fakeqemu does not model machine type '{machine.name}'") from None
-
-
-def create_machine(vm: Machine, machine: MachineType) -> None:
-    """Make the machine object, without its board, and the containers around it."""
-    vm.state.type = machine
-    tree = recorded_tree(vm, machine)
-    node = tree.at("machine")
-    vm.qom.start_anew([name for name in tree.children if name != "machine"])
-    vm.qom.root.children["chardevs"] = show_chardevs(vm)
-    plain = {entry["name"] for entry in vm.profile.machine_properties(machine)}
-    obj = MachineObject(machine.typename)
-    for name, shape in node.properties:
-        if name in plain and not shape.startswith("child<"):
-            obj.shapes[name] = shape
-            if name in node.values:
-                obj.values[name] = node.values[name]
-    obj.values["type"] = machine.typename
-    vm.qom.root.add_child("machine", obj)
-    for name in _CONTAINERS:
-        obj.add_child(name, QomObject("container"))
-    _follow_model(vm, obj)
-
-
-def create_board(vm: Machine) -> None:
-    """Make what the board consists of: CPUs, chips, buses."""
-    machine = vm.state.type
-    if machine is None:
-        raise RuntimeError("no machine to make a board for")
-    vm.numa.spread()
-    node = recorded_tree(vm, machine).at("machine")
-    facts = vm.profile.per_machine(machine.name)
-    cpu_type = facts["cpus"][0].get("qom-type") if facts["cpus"] else None
-    if facts["cpus"]:
-        first = facts["cpus"][0]["qom-path"].removeprefix("/machine/")
-        cpu_type = node.at(first).type
-    vm.cpus.type = vm.cpus.type or cpu_type or ""
-    extra = vm.cpus.topology.cpus - 1 if facts["cpus"] else 0
-    ports = boardports.place(vm, node.at("unattached"))
-    rename = _renumber(_inserted_at(node), extra, ports)
-    obj = vm.qom.container("/machine")
-    whole = from_recorded(node, rename=rename, make=_maker(vm))
-    for name, shape in whole.shapes.items():
-        if name not in obj.shapes:
-            obj.shapes[name] = shape
-            if name in whole.values:
-                obj.values[name] = whole.values[name]
-    for name, child in whole.children.items():
-        if name in _CONTAINERS:
-            for below, grandchild in list(child.children.items()):
-                _move(grandchild, obj.children[name], below)
-        else:
-            _move(child, obj, name)
-    if facts["cpus"]:
-        _create_cpus(vm, node, rename)
-    if ports is not None:
-        _create_ports(vm, ports, extra, rename)
-    apply_globals(vm)
-    vm.lifecycle.wakeup_support = facts["current-machine"]["wakeup-suspend-support"]
-
-
-class ChardevContainer(QomObject):
-    """The object `/chardevs`: whatever character devices there are at the moment."""
-
-    def __init__(self, vm: Machine) -> None:
-        super().__init__("container")
-        self._vm = vm
-        self._seen: dict[str, QomObject] = {}
-
-    @property
-    def children(self) -> dict[str, QomObject]:
-        """One object for each character device."""
-        found: dict[str, QomObject] = {}
-        for id, chardev in self._vm.chardevs.items():
-            obj = self._seen.get(id)
-            type = f"chardev-{chardev.backend}"
-            if obj is None or obj.type != type:
-                obj = self._object(id, type)
-            found[id] = obj
-        self._seen = found
-        return found
-
-    def _object(self, id: str, type: str) -> QomObject:
-        obj = QomObject(type)
-        obj.name, obj.parent = id, self
-        try:
-            entries = self._vm.profile.qom_properties(type)
-        except KeyError:
-            entries = []
-        obj.shapes.update((e["name"], e["type"]) for e in entries)
-        if "connected" in obj.shapes:
-            obj.values["connected"] = lambda: self._vm.chardevs[id].connected
-        return obj
-
-
-def show_chardevs(vm: Machine) -> QomObject:
-    """The container of character devices, in its place in the tree."""
-    container = ChardevContainer(vm)
-    container.name, container.parent = "chardevs", vm.qom.root
-    return container
-
-
-def apply_globals(vm: Machine) -> None:
-    """What -global says about the devices that the board brought along. Raises StartupError."""
-    if all(given.driver == "migration" for given in vm.configuration.globals):
-        return
-    for obj in vm.qom.container("/machine").walk():
-        if isinstance(obj, DeviceObject):
-            deviceproperties.apply_globals(vm, obj)
 
 
 class MachineObject(QomObject):
@@ -171,60 +58,23 @@ class MachineObject(QomObject):
         self.values[name] = convert(schema, self.shapes[name], value, name)
 
 
-def resolve_memory(vm: Machine, backend: str | None) -> None:
-    """The machine's memory: the backend `backend`, or one of its own for `-m`.
+def maker(profile: Profile) -> Callable[[str], QomObject]:
+    """What makes an object of a type: a device or another."""
 
-    Raises QapiError for a backend that is not there.
-    """
-    machine = vm.qom.container("/machine")
-    own = vm.state.type.default_ram_id if vm.state.type is not None else None
-    if backend is None and vm.state.memory.size and own:
-        path = vm.configuration.mem_path
-        kind = "memory-backend-ram" if path is None else "memory-backend-file"
-        options: dict[str, Any] = {"qom-type": kind, "id": own, "size": vm.state.memory.size}
-        if path is not None:
-            options["mem-path"] = path
-            options["prealloc"] = vm.configuration.mem_prealloc
-        vm.objects.add(options)
-        backend = own
-    if backend is None:
-        return
-    obj = vm.objects.get(backend)
-    if obj is None:
-        raise DeviceNotFoundError(f"Device '{backend}' not found")
-    machine.values["memory-backend"] = obj.path
-
-
-def _move(child: QomObject, parent: QomObject, name: str) -> None:
-    child.parent = None
-    parent.add_child(name, child)
-
-
-def _follow_model(vm: Machine, obj: MachineObject) -> None:
-    """Let properties that the model knows show its values."""
-    members = tuple(obj.values.get("smp", ()))
-    computed: dict[str, Callable[[], Any]] = {
-        "smp": lambda: vm.cpus.topology.property(members),
-        "memory": vm.state.memory.property,
-    }
-    obj.computed.update({name: get for name, get in computed.items() if name in obj.shapes})
-
-
-def _maker(vm: Machine) -> Callable[[str], QomObject]:
     def make(type: str) -> QomObject:
-        return DeviceObject(type) if vm.profile.is_a(type, "device") else QomObject(type)
+        return DeviceObject(type) if profile.is_a(type, "device") else QomObject(type)
 
     return make
 
 
-def _inserted_at(node: TreeObject) -> int:
+def inserted_at(node: TreeObject) -> int:
     """The number that the first CPU after the recorded one gets."""
     unattached = node.at("unattached").children
     following = unattached.get("device[1]")
     return 2 if following is not None and following.type == "kvmvapic" else 1
 
 
-def _renumber(start: int, count: int, ports: OnboardPlace | None) -> Callable[[str], str]:
+def renumber(start: int, count: int, ports: OnboardPlace | None) -> Callable[[str], str]:
     """Shift numbers of unattached devices from `start` on by `count`, and make room for ports.
 
     The recorded ports are called `port[N]`.
@@ -243,64 +93,39 @@ def _renumber(start: int, count: int, ports: OnboardPlace | None) -> Callable[[s
     return lambda text: _DEVICE.sub(shift, text)
 
 
-def _create_cpus(vm: Machine, node: TreeObject, rename: Callable[[str], str]) -> None:
-    """Make the first CPU what was asked for, and add the others."""
-    unattached = vm.qom.container("/machine/unattached")
-    recorded = node.at("unattached/device[0]")
-    start = _inserted_at(node)
-    for index in range(vm.cpus.topology.cpus):
-        number = 0 if index == 0 else start + index - 1
-        old = unattached.child(f"device[{number}]")
-        if old is not None:
-            old.remove()
-        obj = cpu_object(vm, recorded, index, rename)
-        unattached.add_child(f"device[{number}]", obj)
-        vm.cpus.add(Cpu(index, obj))
-
-
-def _create_ports(
-    vm: Machine, ports: OnboardPlace, extra: int, rename: Callable[[str], str]
-) -> None:
-    """Replace the recorded ports by those that are asked for, `extra` CPUs further on."""
-    unattached = vm.qom.container("/machine/unattached")
-    for number in range(ports.start, ports.start + ports.recorded):
-        unattached.forget_child(f"port[{number}]")
-    for index, (model, properties) in enumerate(ports.wanted):
-        obj = from_recorded(model, make=_maker(vm))
-        obj.values.update({name: v for name, v in properties.items() if name in obj.shapes})
-        obj.values["parent_bus"] = rename(ports.bus)
-        unattached.add_child(f"device[{ports.start + extra + index}]", obj)
-
-
 def cpu_object(
-    vm: Machine, recorded: TreeObject, index: int, rename: Callable[[str], str] = lambda t: t
+    cpus: Cpus,
+    profile: Profile,
+    recorded: TreeObject,
+    index: int,
+    rename: Callable[[str], str] = lambda t: t,
 ) -> DeviceObject:
     """A CPU of the machine's model for slot `index`, like the recorded one otherwise."""
-    obj = from_recorded(recorded, rename=rename, make=_maker(vm))
+    obj = from_recorded(recorded, rename=rename, make=maker(profile))
     assert isinstance(obj, DeviceObject)
-    model = vm.cpus.type
+    model = cpus.type
     if model != obj.type:
         obj.type = model
         obj.values["type"] = model
-        obj.values.update(_expansion(vm, model))
-    props = vm.cpus.topology.ids(index)
+        obj.values.update(_expansion(profile, model))
+    props = cpus.topology.ids(index)
     levels = {"socket-id": "sockets", "die-id": "dies", "module-id": "modules"}
     levels |= {"core-id": "cores", "thread-id": "threads"}
     for name, level in levels.items():
         if name in obj.shapes:
             obj.values[name] = props[level]
-    obj.values["apic-id"] = vm.cpus.topology.apic_id(index)
-    if index in vm.cpus.nodes:
-        obj.values["node-id"] = vm.cpus.nodes[index]
+    obj.values["apic-id"] = cpus.topology.apic_id(index)
+    if index in cpus.nodes:
+        obj.values["node-id"] = cpus.nodes[index]
     return obj
 
 
-def _expansion(vm: Machine, model: str) -> dict[str, Any]:
+def _expansion(profile: Profile, model: str) -> dict[str, Any]:
     """The recorded properties of CPU type `model`, as far as there are any."""
-    for definition in vm.profile.cpu_definitions:
+    for definition in profile.cpu_definitions:
         if definition["typename"] == model:
             try:
-                reply = vm.profile.cpu_model_expansion(definition["name"], "full")
+                reply = profile.cpu_model_expansion(definition["name"], "full")
             except KeyError:
                 return {}
             props: dict[str, Any] = reply.get("return", {}).get("model", {}).get("props", {})

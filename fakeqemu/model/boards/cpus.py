@@ -15,7 +15,9 @@ from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.schema_facts import element_members
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.lifecycle import Lifecycle
+    from fakeqemu.model.process import Process
     from fakeqemu.model.qom.tree import QomObject
 
 #: levels above the core, outermost first, and what QEMU calls having more than one of them
@@ -149,8 +151,9 @@ def signature(cpu: Cpu) -> int:
 class Cpus:
     """The CPUs of one machine."""
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(self, process: Process, lifecycle: Lifecycle, state: MachineState) -> None:
+        self._process = process
+        self._state = state
         self.topology = Topology()
         #: QOM type of the CPUs; empty while the machine has none
         self.type = ""
@@ -159,7 +162,7 @@ class Cpus:
         self._present: dict[int, Cpu] = {}
         #: slot -> what is in the registers; made when first looked at
         self._registers: dict[int, X86Registers] = {}
-        vm.lifecycle.on_reset.append(lambda _cause: self._registers.clear())
+        lifecycle.on_reset.append(lambda _cause: self._registers.clear())
 
     def __len__(self) -> int:
         return len(self._present)
@@ -183,7 +186,7 @@ class Cpus:
         """A CPU has gone."""
         self._present.pop(index, None)
         self._registers.pop(index, None)
-        self._vm.host.end_thread(self._thread(index))
+        self._process.host.end_thread(self._thread(index))
 
     def of(self, obj: QomObject) -> Cpu | None:
         """The CPU that `obj` is."""
@@ -219,13 +222,13 @@ class Cpus:
 
     def fast(self) -> list[dict[str, Any]]:
         """What query-cpus-fast returns."""
-        target = self._vm.profile.query("query-target")["return"]["arch"]
-        with_type = "qom-type" in element_members(self._vm.profile.schema, "query-cpus-fast")
+        target = self._process.profile.query("query-target")["return"]["arch"]
+        with_type = "qom-type" in element_members(self._process.profile.schema, "query-cpus-fast")
         return [
             {
                 "cpu-index": cpu.index,
                 "qom-path": cpu.object.path,
-                "thread-id": self._vm.host.thread_id(self._thread(cpu.index), 1 + cpu.index),
+                "thread-id": self._process.host.thread_id(self._thread(cpu.index), 1 + cpu.index),
                 **({"qom-type": cpu.object.type} if with_type else {}),
                 "target": target,
                 "props": self.props(cpu.index),
@@ -234,7 +237,7 @@ class Cpus:
         ]
 
     def _thread(self, index: int) -> str:
-        return f"CPU {index}/{self._vm.state.accelerator.upper()}"
+        return f"CPU {index}/{self._state.accelerator.upper()}"
 
     def slots(self) -> list[dict[str, Any]]:
         """What query-hotpluggable-cpus returns: highest slot first."""

@@ -20,10 +20,13 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.model.boards.ramblocks import RamBlock, backend_blocks, blocks_of_device, board_blocks
 from fakeqemu.model.dump.output import Piece, Zeros
+from fakeqemu.model.qdev.device import user_devices
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.boards.numa import Numa
     from fakeqemu.model.qdev.device import DeviceObject
+    from fakeqemu.profile import Profile
 
 PAGE = 4096
 _ZERO = bytes(PAGE)
@@ -60,8 +63,9 @@ class Region:
 class GuestMemory:
     """The content of one machine's memory."""
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(self, state: MachineState, numa: Numa) -> None:
+        self._state = state
+        self._numa = numa
         #: block name -> page number in the block -> PAGE bytes, not all zero
         self._pages: dict[str, dict[int, bytes]] = {}
         self._mapped: tuple[tuple[object, ...], tuple[Region, ...]] | None = None
@@ -70,11 +74,11 @@ class GuestMemory:
 
     def regions(self) -> tuple[Region, ...]:
         """RAM and ROM in order of address, without overlaps."""
-        vm = self._vm
-        users = vm.devices.user_devices()
-        key = (vm.process.phases.current, vm.qom.root, *(device.path for device in users))
+        state = self._state
+        users = user_devices(state.qom)
+        key = (state.phases.current, state.qom.root, *(device.path for device in users))
         if self._mapped is None or self._mapped[0] != key:
-            self._mapped = key, tuple(_regions(vm))
+            self._mapped = key, tuple(_regions(state, self._numa))
         return self._mapped[1]
 
     def is_mapped(self, address: int, size: int = 1) -> bool:
@@ -85,7 +89,7 @@ class GuestMemory:
         """Whether all of those bytes are memory, or a display adapter's."""
         end = address + size
         low, high = _VGA_WINDOW
-        if address >= high or end <= low or not _has_vga(self._vm):
+        if address >= high or end <= low or not _has_vga(self._state):
             return self.is_mapped(address, size)
         before, after = max(low - address, 0), max(end - high, 0)
         return self.is_mapped(address, before) and self.is_mapped(high, after)
@@ -199,16 +203,16 @@ class GuestMemory:
 # -- the map -------------------------------------------------------------------------------------
 
 
-def _regions(vm: Machine) -> Iterator[Region]:
-    if not vm.process.phases.reached("machine-initialized"):
+def _regions(state: MachineState, numa: Numa) -> Iterator[Region]:
+    if not state.phases.reached("machine-initialized"):
         return
-    window = _VGA_WINDOW if _has_vga(vm) else None
-    roms = list(_roms(vm))
+    window = _VGA_WINDOW if _has_vga(state) else None
+    roms = list(_roms(state, numa))
     holes = [(rom.start, rom.end) for rom in roms]
     if window is not None:
         holes.append(window)
-    ram = chain.from_iterable(_without(region, holes) for region in _ram(vm))
-    found = [*ram, *roms, *_plugged(vm), *_isa_framebuffer(vm)]
+    ram = chain.from_iterable(_without(region, holes) for region in _ram(state, numa))
+    found = [*ram, *roms, *_plugged(state), *_isa_framebuffer(state)]
     yield from sorted(found, key=lambda region: region.start)
 
 
@@ -225,11 +229,11 @@ def _without(region: Region, holes: list[tuple[int, int]]) -> Iterator[Region]:
         start = max(start, high)
 
 
-def _ram(vm: Machine) -> Iterator[Region]:
+def _ram(state: MachineState, numa: Numa) -> Iterator[Region]:
     """The machine's own memory, split at the PCI hole; it may be of several NUMA backends."""
-    blocks = backend_blocks(vm)
+    blocks = backend_blocks(state, numa)
     total = sum(block.size for block in blocks)
-    low = below_4g(vm, total)
+    low = below_4g(state, total)
     at = 0
     for block in blocks:
         split = min(max(low - at, 0), block.size)
@@ -241,38 +245,37 @@ def _ram(vm: Machine) -> Iterator[Region]:
         at += block.size
 
 
-def below_4g(vm: Machine, size: int) -> int:
+def below_4g(state: MachineState, size: int) -> int:
     """How much of `size` bytes of memory lies below 4 GiB."""
-    machine = vm.state.type
-    if machine is None or not vm.profile.is_a(machine.typename, "x86-machine"):
+    machine = state.type
+    if machine is None or not state.profile.is_a(machine.typename, "x86-machine"):
         return size
-    if vm.profile.is_a(machine.typename, "microvm-machine"):
+    if state.profile.is_a(machine.typename, "microvm-machine"):
         return min(size, 0xC0000000)
-    obj = vm.qom.container("/machine")
+    obj = state.qom.container("/machine")
     limit = int(obj.values.get("max-ram-below-4g") or _4G)
     if any(child.type == "q35-pcihost" for child in obj.children.values()):
         return min(size, limit, 0x80000000 if size >= 0xB0000000 else 0xB0000000)
-    if size >= limit and _aligns_to_gigabytes(vm):
+    if size >= limit and _aligns_to_gigabytes(state):
         limit = min(limit, 0xC0000000)
     return min(size, limit)
 
 
-def _aligns_to_gigabytes(vm: Machine) -> bool:
+def _aligns_to_gigabytes(state: MachineState) -> bool:
     """All boards with PCI do, but the old ones whose HPET can take only one interrupt line."""
-    machine = vm.state.type
+    machine = state.type
     assert machine is not None
     old = any(property == "hpet-intcap" for _, property, _ in machine.compat_props)
-    return not old and any(
-        child.type.endswith("-pcihost") for child in vm.qom.container("/machine").children.values()
-    )
+    children = state.qom.container("/machine").children.values()
+    return not old and any(child.type.endswith("-pcihost") for child in children)
 
 
-def _roms(vm: Machine) -> Iterator[Region]:
+def _roms(state: MachineState, numa: Numa) -> Iterator[Region]:
     """The BIOS below 4 GiB, its shadow below 1 MiB, and the option ROMs' place."""
-    machine = vm.state.type
-    if machine is None or not vm.profile.is_a(machine.typename, "x86-machine"):
+    machine = state.type
+    if machine is None or not state.profile.is_a(machine.typename, "x86-machine"):
         return
-    for block in board_blocks(vm):
+    for block in board_blocks(state, numa):
         if block.region == "pc.bios":
             shadow = min(block.size, _SHADOW)
             yield Region(_MIB - shadow, shadow, block.name, block.size - shadow, rom=True)
@@ -281,43 +284,43 @@ def _roms(vm: Machine) -> Iterator[Region]:
             yield Region(_OPTION_ROMS, block.size, block.name, 0, rom=True)
 
 
-def _plugged(vm: Machine) -> Iterator[Region]:
+def _plugged(state: MachineState) -> Iterator[Region]:
     """Memory modules."""
-    for device in vm.devices.user_devices():
+    for device in user_devices(state.qom):
         address = device.values.get("addr")
-        if vm.profile.is_a(device.type, "pc-dimm") and isinstance(address, int):
-            backend = blocks_of_device(vm, device)[0]
+        if state.profile.is_a(device.type, "pc-dimm") and isinstance(address, int):
+            backend = blocks_of_device(state, device)[0]
             yield Region(address, backend.size, backend.name, 0)
 
 
-def _isa_framebuffer(vm: Machine) -> Iterator[Region]:
-    for device in vm.devices.user_devices():
+def _isa_framebuffer(state: MachineState) -> Iterator[Region]:
+    for device in user_devices(state.qom):
         if device.type == "isa-vga":
             yield from (
                 Region(_ISA_FRAMEBUFFER, block.size, block.name, 0)
-                for block in _vram(vm, device)
+                for block in _vram(state, device)
             )
 
 
-def _vram(vm: Machine, device: DeviceObject) -> list[RamBlock]:
-    return [block for block in blocks_of_device(vm, device) if block.region == "vga.vram"]
+def _vram(state: MachineState, device: DeviceObject) -> list[RamBlock]:
+    return [block for block in blocks_of_device(state, device) if block.region == "vga.vram"]
 
 
-def _has_vga(vm: Machine) -> bool:
+def _has_vga(state: MachineState) -> bool:
     """Whether a VGA adapter takes the legacy addresses."""
-    board = vm.qom.container("/machine/unattached").walk()
-    users = vm.devices.user_devices()
-    return any(is_vga(vm, type) for type in {obj.type for obj in (*board, *users)})
+    board = state.qom.container("/machine/unattached").walk()
+    users = user_devices(state.qom)
+    return any(is_vga(state.profile, type) for type in {obj.type for obj in (*board, *users)})
 
 
-def is_vga(vm: Machine, type: str) -> bool:
+def is_vga(profile: Profile, type: str) -> bool:
     """Whether devices of this type answer to VGA's legacy addresses."""
-    if not vm.profile.is_a(type, "device"):
+    if not profile.is_a(type, "device"):
         return False
-    if vm.profile.is_a(type, "isa-device"):
+    if profile.is_a(type, "isa-device"):
         return type.endswith("-vga")
     try:
-        entry = vm.profile.part("devices").get(type, "pci")
+        entry = profile.part("devices").get(type, "pci")
     except KeyError:
         return False
     return bool(entry) and entry["class_info"]["class"] == _VGA_CLASS

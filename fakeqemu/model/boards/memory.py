@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.qapi.qdict import in_name_table
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
-    from fakeqemu.model.qom.tree import QomObject
+    from fakeqemu.model.qom.tree import Qom, QomObject
+    from fakeqemu.profile import Profile
 
 
 @dataclass(slots=True)
@@ -36,13 +36,13 @@ class Memory:
 _MEMDEV = ("merge", "dump", "prealloc", "share", "reserve", "policy")
 
 
-def memdevs(vm: Machine) -> list[dict[str, Any]]:
+def memdevs(qom: Qom, profile: Profile) -> list[dict[str, Any]]:
     """What query-memdev returns, in QEMU's order."""
-    objects = vm.qom.container("/objects").children
+    objects = qom.container("/objects").children
     found = [
         _memdev(objects[name])
         for name in in_name_table(objects)
-        if vm.profile.is_a(objects[name].type, "memory-backend")
+        if profile.is_a(objects[name].type, "memory-backend")
     ]
     return found[::-1]
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.cpus import Cpus
+    from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.qom.user_creatable import Objects
 
 _MAX_NODES = 128
 _LOCAL_DISTANCE = 10
@@ -34,13 +36,15 @@ class NumaNode:
 class Numa:
     """The nodes of one machine."""
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(self, state: MachineState, cpus: Cpus, objects: Objects) -> None:
+        self._state = state
+        self._cpus = cpus
+        self._objects = objects
         self.nodes: dict[int, NumaNode] = {}
 
     def set_node(self, options: dict[str, Any]) -> None:
         """What -numa and set-numa-node do with checked NumaOptions. Raises QapiError."""
-        machine = self._vm.state.type
+        machine = self._state.type
         if machine is None or machine.default_cpu_type is None:
             raise QapiError("NUMA is not supported by this machine-type")
         kinds = {"node": self._node, "dist": self._distance, "cpu": self._cpu}
@@ -50,7 +54,7 @@ class Numa:
 
     def spread(self) -> None:
         """Give CPUs without a node one, socket by socket, if there are nodes at all."""
-        cpus = self._vm.cpus
+        cpus = self._cpus
         if not self.nodes:
             return
         for index in range(cpus.topology.maxcpus):
@@ -63,12 +67,12 @@ class Numa:
             raise QapiError(f"Max number of NUMA nodes reached: {number}")
         if number in self.nodes:
             raise QapiError(f"Duplicate NUMA nodeid: {number}")
-        if "initiator" in options and not self._vm.qom.container("/machine").values.get("hmat"):
+        if "initiator" in options and not self._state.qom.container("/machine").values.get("hmat"):
             raise QapiError(
                 "ACPI Heterogeneous Memory Attribute Table (HMAT) is disabled, enable it with"
                 " -machine hmat=on before using any of hmat specific options"
             )
-        topology = self._vm.cpus.topology
+        topology = self._cpus.topology
         for index in options.get("cpus", ()):
             if index >= topology.maxcpus:
                 raise QapiError(
@@ -88,7 +92,7 @@ class Numa:
                 "numa configuration should use either mem= or memdev=,mixing both is not allowed"
             )
         if mem is not None:
-            machine = self._vm.state.type
+            machine = self._state.type
             assert machine is not None
             if not machine.numa_mem_supported:
                 raise QapiError(
@@ -97,7 +101,7 @@ class Numa:
                 )
             node.mem = mem
         if memdev is not None:
-            backend = self._vm.objects.get(memdev.removeprefix("/objects/"))
+            backend = self._objects.get(memdev.removeprefix("/objects/"))
             if backend is None:
                 raise QapiError(f"memdev={memdev} is ambiguous")
             node.mem, node.memdev = backend.get("size"), backend.name
@@ -132,7 +136,7 @@ class Numa:
                 f"Invalid node-id={number}, NUMA node must be defined with -numa"
                 " node,nodeid=ID before it's used with -numa cpu,node-id=ID"
             )
-        cpus = self._vm.cpus
+        cpus = self._cpus
         asked = {k: v for k, v in options.items() if k not in ("type", "node-id")}
         known = cpus.props(0)
         for name in asked:
@@ -149,7 +153,7 @@ class Numa:
             self._assign(index, number)
 
     def _assign(self, index: int, number: int) -> None:
-        nodes = self._vm.cpus.nodes
+        nodes = self._cpus.nodes
         if nodes.get(index, number) != number:
             raise QapiError("CPU is already assigned to node-id: " + str(nodes[index]))
         nodes[index] = number

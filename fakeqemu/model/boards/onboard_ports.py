@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from collections.abc import Iterable
+
+    from fakeqemu.model.boards.machine_state import MachineState
     from fakeqemu.profile import TreeObject
 
 
@@ -52,30 +54,32 @@ class OnboardPlace:
     wanted: tuple[tuple[TreeObject, dict[str, int | str]], ...]
 
 
-def place(vm: Machine, recorded: TreeObject) -> OnboardPlace | None:
+def place(
+    state: MachineState, ports: Iterable[Port], recorded: TreeObject
+) -> OnboardPlace | None:
     """What becomes of the ports; None for a board that has no place for them.
 
-    `recorded` is the container of unattached devices.
+    `ports` are those that are asked for, `recorded` is the container of unattached devices.
     """
     numbers = _numbers(recorded)
-    ports = [number for number, obj in numbers.items() if obj.type in _TYPES]
+    old = [number for number, obj in numbers.items() if obj.type in _TYPES]
     following = [number for number, obj in numbers.items() if obj.type in _FOLLOWING]
-    usual = _usual(vm)
+    usual = _usual(state)
     models = {_TYPES[obj.type]: obj for obj in usual.values() if obj.type in _TYPES}
     if not models:
         return None
-    start = min(ports or following or [_usual_place(usual, numbers)])
-    one_only = vm.profile.is_a(vm.qom.container("/machine").type, "microvm-machine")
+    start = min(old or following or [_usual_place(usual, numbers)])
+    one_only = state.profile.is_a(state.qom.container("/machine").type, "microvm-machine")
     wanted = [
         (models[kind], _properties(kind, port))
         for kind in _PLACES
         if kind in models
-        for port in sorted(vm.ports, key=lambda port: port.number)
+        for port in sorted(ports, key=lambda port: port.number)
         if port.kind == kind and port.number < (1 if one_only else len(_PLACES[kind]))
     ]
     neighbour = numbers[following[0]] if following else next(iter(models.values()))
     bus = str(neighbour.values.get("parent_bus"))
-    return OnboardPlace(start, len(ports), bus, tuple(wanted))
+    return OnboardPlace(start, len(old), bus, tuple(wanted))
 
 
 def _numbers(recorded: TreeObject) -> dict[int, TreeObject]:
@@ -86,11 +90,11 @@ def _numbers(recorded: TreeObject) -> dict[int, TreeObject]:
     }
 
 
-def _usual(vm: Machine) -> dict[int, TreeObject]:
+def _usual(state: MachineState) -> dict[int, TreeObject]:
     """The unattached devices of such a machine with its default ones."""
-    assert vm.state.type is not None
+    assert state.type is not None
     try:
-        tree = vm.profile.object_tree(vm.state.type.name, defaults=True)
+        tree = state.profile.object_tree(state.type.name, defaults=True)
     except KeyError:
         return {}
     return _numbers(tree.at("machine/unattached"))

@@ -11,11 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.boards.guest_memory import below_4g
+from fakeqemu.model.qdev.device import user_devices
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.boards.numa import Numa
     from fakeqemu.model.qdev.device import DeviceObject
+    from fakeqemu.model.qom.tree import Qom, QomObject
+    from fakeqemu.profile import Profile
 
 _GIB = 1 << 30
 _4G = 1 << 32
@@ -28,33 +33,43 @@ _STATUSES = {"success": 0, "failure": 1}
 _DIMM, _NVDIMM = "pc-dimm", "nvdimm"
 
 
-def modules(vm: Machine) -> list[DeviceObject]:
+def modules(state: MachineState) -> list[DeviceObject]:
     """The modules that are plugged, by their addresses."""
-    found = [device for device in vm.devices.user_devices() if is_module(vm, device)]
+    found = [device for device in user_devices(state.qom) if is_module(state.profile, device)]
     return sorted(found, key=lambda device: int(device.values["addr"]))
 
 
-def is_module(vm: Machine, device: DeviceObject) -> bool:
+def is_module(profile: Profile, device: DeviceObject) -> bool:
     """Whether a device is a memory module."""
-    return vm.profile.is_a(device.type, _DIMM)
+    return profile.is_a(device.type, _DIMM)
 
 
-def plugged_size(vm: Machine) -> int:
+def is_mapped(
+    qom: Qom, numa: Numa, backend: QomObject, besides: QomObject | None = None
+) -> bool:
+    """Whether a memory backend is the guest's memory, or part of it, other than `besides`."""
+    links = [qom.container("/machine").values.get("memory-backend")]
+    devices = (device for device in user_devices(qom) if device is not besides)
+    links += [device.values.get("memdev") for device in devices]
+    links += [f"/objects/{node.memdev}" for node in numa.nodes.values()]
+    return backend.path in links
+
+
+def plugged_size(state: MachineState) -> int:
     """Bytes of memory in all modules."""
-    return sum(int(device.values["size"]) for device in modules(vm))
+    return sum(int(device.values["size"]) for device in modules(state))
 
 
-def region_size(vm: Machine) -> int:
+def region_size(state: MachineState) -> int:
     """Bytes of address space for modules; each slot may need a gigabyte more to be aligned."""
-    if not vm.state.memory.maxmem > vm.state.memory.size:
+    if not state.memory.maxmem > state.memory.size:
         return 0
-    return vm.state.memory.maxmem - vm.state.memory.size + vm.state.memory.slots * _GIB
+    return state.memory.maxmem - state.memory.size + state.memory.slots * _GIB
 
 
-def takes_modules(vm: Machine) -> bool:
+def takes_modules(state: MachineState) -> bool:
     """Whether the board has anything to do with modules."""
-    machine = vm.state.type
-    return machine is not None and vm.profile.is_a(machine.typename, "generic-pc-machine")
+    return state.is_a("generic-pc-machine")
 
 
 def describe(device: DeviceObject) -> dict[str, Any]:
@@ -65,11 +80,11 @@ def describe(device: DeviceObject) -> dict[str, Any]:
     return {"type": "dimm", "data": {**named, **data}}
 
 
-def slots(vm: Machine) -> list[dict[str, Any]]:
+def slots(state: MachineState) -> list[dict[str, Any]]:
     """ACPIOSTInfo of every slot."""
-    there = {device.values["slot"]: device for device in modules(vm)}
+    there = {device.values["slot"]: device for device in modules(state)}
     found: list[dict[str, Any]] = []
-    for slot in range(vm.state.memory.slots):
+    for slot in range(state.memory.slots):
         found.append(_status(there.get(slot), slot, 0, 0))
     return found
 
@@ -90,62 +105,62 @@ def _status(device: DeviceObject | None, slot: int, source: int, status: int) ->
     }
 
 
-def check(vm: Machine, device: DeviceObject) -> None:
+def check(state: MachineState, numa: Numa, device: DeviceObject) -> None:
     """Give a module its slot and its addresses. Raises QapiError."""
-    if vm.profile.is_a(device.type, _NVDIMM):
-        _check_nvdimm(vm)
+    if state.profile.is_a(device.type, _NVDIMM):
+        _check_nvdimm(state)
     values, given = device.values, device.given
     # the recorded module has the place it got, not what asks for one
     for name, unset in (("slot", -1), ("addr", 0), ("memdev", ""), ("node", 0)):
         if name not in given:
             values[name] = unset
-    backend = vm.qom.at(values["memdev"]) if values["memdev"] else None
+    backend = state.qom.at(values["memdev"]) if values["memdev"] else None
     values["size"] = int(backend.get("size")) if backend is not None else 0
-    if takes_modules(vm):
-        _check_acpi(vm)
-        values["slot"] = _slot(vm, device)
+    if takes_modules(state):
+        _check_acpi(state)
+        values["slot"] = _slot(state, device)
         if backend is None:
             raise QapiError("'memdev' property must be set")
         alignment = _FILE_ALIGNED if backend.type in _OF_FILES else _ALIGNED
-        values["addr"] = _address(vm, device, alignment)
-    _check_node(vm, int(values["node"]))
+        values["addr"] = _address(state, device, alignment)
+    _check_node(numa, int(values["node"]))
     if backend is None:
         raise QapiError("'memdev' property is not set")
-    if vm.memory_is_mapped(backend, besides=device):
+    if is_mapped(state.qom, numa, backend, besides=device):
         raise QapiError(f"can't use already busy memdev: {backend.name}")
 
 
-def check_unplug(vm: Machine) -> None:
+def check_unplug(state: MachineState) -> None:
     """Whether a module can be asked for. Raises QapiError."""
-    if takes_modules(vm):
-        _check_acpi(vm)
+    if takes_modules(state):
+        _check_acpi(state)
 
 
-def _check_acpi(vm: Machine) -> None:
-    machine = vm.qom.container("/machine")
-    facts = vm.profile.per_machine(vm.state.type.name) if vm.state.type else None
+def _check_acpi(state: MachineState) -> None:
+    machine = state.qom.container("/machine")
+    facts = state.profile.per_machine(state.type.name) if state.type else None
     has_device = facts is not None and facts["acpi"] is not None
     if not has_device or machine.values.get("acpi") == "off":
         raise QapiError("memory hotplug is not enabled: missing acpi device or acpi disabled")
 
 
-def _check_nvdimm(vm: Machine) -> None:
-    if takes_modules(vm):
-        _check_acpi(vm)
-        if not vm.qom.container("/machine").values.get("nvdimm"):
+def _check_nvdimm(state: MachineState) -> None:
+    if takes_modules(state):
+        _check_acpi(state)
+        if not state.qom.container("/machine").values.get("nvdimm"):
             raise QapiError("nvdimm is not enabled: missing 'nvdimm' in '-M'")
     raise NotModelledError(f"device {_NVDIMM}")
 
 
-def _slot(vm: Machine, device: DeviceObject) -> int:
-    wanted, count = int(device.values["slot"]), vm.state.memory.slots
+def _slot(state: MachineState, device: DeviceObject) -> int:
+    wanted, count = int(device.values["slot"]), state.memory.slots
     if wanted != -1 and not 0 <= wanted < count:
         # without slots the last one's number wraps round
         last = (count - 1) & ((1 << 64) - 1)
         raise QapiError(f"invalid slot number {wanted}, valid range is [0-{last}]")
     if count <= 0:
         raise QapiError("no slots where allocated, please specify the 'slots' option")
-    taken = {other.values["slot"] for other in modules(vm) if other is not device}
+    taken = {other.values["slot"] for other in modules(state) if other is not device}
     if wanted != -1:
         if wanted in taken:
             raise QapiError(f"slot {wanted} is busy")
@@ -156,17 +171,17 @@ def _slot(vm: Machine, device: DeviceObject) -> int:
     return free
 
 
-def _address(vm: Machine, device: DeviceObject, alignment: int) -> int:
+def _address(state: MachineState, device: DeviceObject, alignment: int) -> int:
     size, hint = int(device.values["size"]), int(device.values["addr"])
-    room = region_size(vm)
+    room = region_size(state)
     if not room:
         raise QapiError(
             "memory devices (e.g. for memory hotplug) are not enabled, "
             "please specify the maxmem option"
         )
-    others = [other for other in modules(vm) if other is not device]
+    others = [other for other in modules(state) if other is not device]
     used = sum(int(other.values["size"]) for other in others)
-    limit = vm.state.memory.maxmem - vm.state.memory.size
+    limit = state.memory.maxmem - state.memory.size
     if used + size > limit:
         raise QapiError(
             f"not enough space, currently {used:#x} in use of total space"
@@ -176,7 +191,7 @@ def _address(vm: Machine, device: DeviceObject, alignment: int) -> int:
         raise QapiError(f"address must be aligned to {alignment:#x} bytes")
     if size % alignment:
         raise QapiError(f"backend memory size must be multiple of {alignment:#x}")
-    base = _base(vm)
+    base = _base(state)
     if hint and not (base <= hint and hint + size <= base + room):
         raise QapiError(
             f"can't add memory device [{hint:#x}:{size:#x}],"
@@ -201,11 +216,9 @@ def _address(vm: Machine, device: DeviceObject, alignment: int) -> int:
     return at
 
 
-def _base(vm: Machine) -> int:
+def _base(state: MachineState) -> int:
     """Where the modules' part of the address space begins."""
-    from fakeqemu.model.boards.guest_memory import below_4g
-
-    high = vm.state.memory.size - below_4g(vm, vm.state.memory.size)
+    high = state.memory.size - below_4g(state, state.memory.size)
     return _up(_4G + high, _GIB)
 
 
@@ -213,8 +226,8 @@ def _up(value: int, alignment: int) -> int:
     return -(-value // alignment) * alignment
 
 
-def _check_node(vm: Machine, node: int) -> None:
-    count = len(vm.numa.nodes) or 1
+def _check_node(numa: Numa, node: int) -> None:
+    count = len(numa.nodes) or 1
     if node >= count:
         raise QapiError(
             f"'DIMM property node has value {node}' which exceeds the number of numa nodes: {count}"

@@ -12,12 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.qdev.device import user_devices
 from fakeqemu.model.qdev.devpath import section_name
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.boards.numa import Numa
     from fakeqemu.model.qdev.device import DeviceObject
-    from fakeqemu.model.qom.tree import QomObject
+    from fakeqemu.model.qom.tree import Qom, QomObject
+    from fakeqemu.profile import Profile
 
 #: tables for the firmware, made when everything else is there
 _TABLES = "/rom@"
@@ -44,47 +47,48 @@ class RamBlock:
     by_descriptor: bool = False
 
 
-def blocks_of(vm: Machine) -> list[RamBlock]:
+def blocks_of(state: MachineState, numa: Numa) -> list[RamBlock]:
     """The blocks that are migrated, in order of creation."""
     early: list[RamBlock] = []
     late: list[RamBlock] = []
-    for device in vm.devices.user_devices():
-        (late if device.values.get("hotplugged") else early).extend(blocks_of_device(vm, device))
-    tables = [block for block in _of_board(vm) if block.name.startswith(_TABLES)]
-    return [*board_blocks(vm), *early, *tables, *late]
+    for device in user_devices(state.qom):
+        (late if device.values.get("hotplugged") else early).extend(blocks_of_device(state, device))
+    tables = [block for block in _of_board(state) if block.name.startswith(_TABLES)]
+    return [*board_blocks(state, numa), *early, *tables, *late]
 
 
-def board_blocks(vm: Machine) -> list[RamBlock]:
+def board_blocks(state: MachineState, numa: Numa) -> list[RamBlock]:
     """Of these, the ones that are there before any device of the user's."""
-    own = [block for block in _of_board(vm) if not block.name.startswith(_TABLES)]
-    return [*backend_blocks(vm), *own]
+    own = [block for block in _of_board(state) if not block.name.startswith(_TABLES)]
+    return [*backend_blocks(state, numa), *own]
 
 
-def backend_blocks(vm: Machine) -> list[RamBlock]:
+def backend_blocks(state: MachineState, numa: Numa) -> list[RamBlock]:
     """Of these, the machine's own memory."""
-    return [_of_backend(vm, backend) for backend in _backends(vm)]
+    return [_of_backend(state, backend) for backend in _backends(state, numa)]
 
 
-def _of_board(vm: Machine) -> list[RamBlock]:
-    shared = _aux_is_shared(vm)
+def _of_board(state: MachineState) -> list[RamBlock]:
+    shared = _aux_is_shared(state.qom)
     return [
         RamBlock(f"{path}/{name}" if path else name, name, size, reserved, shared, shared)
-        for name, path, size, reserved in _recorded_of_machine(vm).get("ram", ())
+        for name, path, size, reserved in _recorded_of_machine(state).get("ram", ())
     ]
 
 
-def _aux_is_shared(vm: Machine) -> bool:
-    return bool(vm.qom.container("/machine").values.get("aux-ram-share"))
+def _aux_is_shared(qom: Qom) -> bool:
+    return bool(qom.container("/machine").values.get("aux-ram-share"))
 
 
-def blocks_of_device(vm: Machine, device: DeviceObject) -> list[RamBlock]:
+def blocks_of_device(state: MachineState, device: DeviceObject) -> list[RamBlock]:
     """The blocks that a device brings along: the backend it maps, and its own."""
-    shared = _aux_is_shared(vm)
+    shared = _aux_is_shared(state.qom)
     path = device.values.get("memdev")
-    backend = vm.qom.at(path) if isinstance(path, str) and path else None
-    found = [_of_backend(vm, backend)] if backend is not None else []
-    for name, has_path, size, reserved in recorded_of_device(vm, device.type).get("ram", ()):
-        full = section_name(vm, device, name) if has_path else name
+    backend = state.qom.at(path) if isinstance(path, str) and path else None
+    found = [_of_backend(state, backend)] if backend is not None else []
+    recorded = recorded_of_device(state.profile, device.type)
+    for name, has_path, size, reserved in recorded.get("ram", ()):
+        full = section_name(state.profile, device, name) if has_path else name
         given = _display_memory(device) if name in _DISPLAY_MEMORY else None
         found.append(RamBlock(full, name, given or size, given or reserved, shared, shared))
     return found
@@ -101,56 +105,56 @@ def _display_memory(device: DeviceObject) -> int | None:
     return 1 << (min(max(asked, 1), 512) - 1).bit_length() << 20
 
 
-def recorded_of_device(vm: Machine, type: str) -> dict[str, Any]:
+def recorded_of_device(profile: Profile, type: str) -> dict[str, Any]:
     """What is recorded of migrating a device of that type; empty if there is nothing to say."""
     try:
-        part = vm.profile.part("migratability")
+        part = profile.part("migratability")
     except FileNotFoundError:
         return {}
     facts: dict[str, Any] = part["devices"].get(type, {})
     return facts
 
 
-def _recorded_of_machine(vm: Machine) -> dict[str, Any]:
-    if vm.state.type is None:
+def _recorded_of_machine(state: MachineState) -> dict[str, Any]:
+    if state.type is None:
         return {}
     try:
-        machines = vm.profile.part("migratability")["machines"]
+        machines = state.profile.part("migratability")["machines"]
     except FileNotFoundError:
         return {}
-    kind = "full" if vm.configuration.has_defaults else "bare"
-    facts: dict[str, Any] = machines.get(vm.state.type.name, {}).get(kind, {})
+    kind = "full" if state.configuration.has_defaults else "bare"
+    facts: dict[str, Any] = machines.get(state.type.name, {}).get(kind, {})
     return facts
 
 
-def _backends(vm: Machine) -> list[QomObject]:
+def _backends(state: MachineState, numa: Numa) -> list[QomObject]:
     """The memory backends that are the machine's memory."""
-    paths = [vm.qom.container("/machine").values.get("memory-backend")]
-    nodes = [f"/objects/{node.memdev}" for node in vm.numa.nodes.values() if node.memdev]
+    paths = [state.qom.container("/machine").values.get("memory-backend")]
+    nodes = [f"/objects/{node.memdev}" for node in numa.nodes.values() if node.memdev]
     if nodes:
         paths = [*nodes]
     found = []
     for path in paths:
-        obj = vm.qom.at(path) if isinstance(path, str) and path else None
+        obj = state.qom.at(path) if isinstance(path, str) and path else None
         if obj is not None and obj not in found:
             found.append(obj)
     return found
 
 
-def _of_backend(vm: Machine, backend: QomObject) -> RamBlock:
+def _of_backend(state: MachineState, backend: QomObject) -> RamBlock:
     size = int(backend.get("size"))
     shared = bool(backend.get("share")) if backend.has("share") else False
-    name = backend.path if _has_canonical_name(vm, backend) else backend.name
-    reopened = vm.profile.is_a(backend.type, "memory-backend-file")
+    name = backend.path if _has_canonical_name(state, backend) else backend.name
+    reopened = state.profile.is_a(backend.type, "memory-backend-file")
     # private memory of no file cannot be shared after all
     return RamBlock(name, backend.name, size, size, shared, shared and not reopened)
 
 
-def _has_canonical_name(vm: Machine, backend: QomObject) -> bool:
+def _has_canonical_name(state: MachineState, backend: QomObject) -> bool:
     """Old machine types call memory after the whole path of its object."""
-    if vm.state.type is None:
+    if state.type is None:
         return False
     return any(
-        name == _CANONICAL and text in ("true", "on") and vm.profile.is_a(backend.type, type)
-        for type, name, text in vm.state.type.compat_props
+        name == _CANONICAL and text in ("true", "on") and state.profile.is_a(backend.type, type)
+        for type, name, text in state.type.compat_props
     )

@@ -133,7 +133,7 @@ class Guest:
         return self._memory() - self._given_up
 
     def _memory(self) -> int:
-        return self._vm.state.memory.size + memorydevices.plugged_size(self._vm)
+        return self._vm.state.memory.size + memorydevices.plugged_size(self._vm.state)
 
     def dirty_memory(self, rate: int, working_set: int | None = None) -> None:
         """Write to `rate` bytes a second from now on, all of them within `working_set`."""
@@ -247,7 +247,7 @@ class Guest:
     def _refuse(self, device: DeviceObject) -> None:
         if device.unplug_pending and device.parent is not None:
             device.unplug_pending = False
-            if memorydevices.is_module(self._vm, device):
+            if memorydevices.is_module(self._vm.profile, device):
                 refused = memorydevices.status(device, source="ejection", status="failure")
                 self._vm.events.emit("ACPI_DEVICE_OST", {"info": refused})
                 return

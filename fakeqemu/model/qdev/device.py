@@ -13,6 +13,7 @@ from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.qdev.bus import Bus
+    from fakeqemu.model.qom.tree import Qom
     from fakeqemu.qapi.schema import Schema
 
 #: properties that setting leaves as they are once the device is realized
@@ -70,3 +71,11 @@ class DeviceObject(QomObject):
             f"Attempt to set link property '{name}' on device '{self.id or '(null)'}' "
             f"(type '{self.type}') after it was realized"
         )
+
+
+def user_devices(qom: Qom) -> list[DeviceObject]:
+    """Devices that users made, those with ids first."""
+    found: list[QomObject] = []
+    for container in ("/machine/peripheral", "/machine/peripheral-anon"):
+        found += qom.container(container).children.values()
+    return [device for device in found if isinstance(device, DeviceObject)]

@@ -13,37 +13,37 @@ from typing import TYPE_CHECKING
 from fakeqemu.model.qdev.device import DeviceObject
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
     from fakeqemu.model.qdev.bus import Bus
+    from fakeqemu.profile import Profile
 
 _ROOT_BUS = "0000:00"
 
 
-def device_path(vm: Machine, device: DeviceObject) -> str:
+def device_path(profile: Profile, device: DeviceObject) -> str:
     """The device's path; empty on a bus without such names."""
     bus = device.bus
     if bus is None:
         parent = device.parent
         # the device inside a virtio PCI device
-        return device_path(vm, parent) if isinstance(parent, DeviceObject) else ""
+        return device_path(profile, parent) if isinstance(parent, DeviceObject) else ""
     if bus.is_a("PCI"):
-        return f"{_pci_bus(vm, bus)}:{_slot(device)}"
+        return f"{_pci_bus(profile, bus)}:{_slot(device)}"
     if bus.is_a("usb-bus"):
         controller = _owner(bus)
-        above = device_path(vm, controller) if controller is not None else ""
+        above = device_path(profile, controller) if controller is not None else ""
         return f"{above}/{device.port}" if above else device.port
     if bus.is_a("SCSI"):
         controller = _owner(bus)
-        above = device_path(vm, controller) if controller is not None else ""
+        above = device_path(profile, controller) if controller is not None else ""
         numbers = (device.values.get(name, 0) for name in ("channel", "scsi-id", "lun"))
         place = ":".join(str(number) for number in numbers)
         return f"{above}/{place}" if above else place
     return ""
 
 
-def section_name(vm: Machine, device: DeviceObject, name: str) -> str:
+def section_name(profile: Profile, device: DeviceObject, name: str) -> str:
     """`name`, of a section or a memory block of the device, with its path before it."""
-    path = device_path(vm, device)
+    path = device_path(profile, device)
     return f"{path}/{name}" if path else name
 
 
@@ -52,14 +52,14 @@ def _owner(bus: Bus) -> DeviceObject | None:
     return obj if isinstance(obj, DeviceObject) else None
 
 
-def _pci_bus(vm: Machine, bus: Bus) -> str:
+def _pci_bus(profile: Profile, bus: Bus) -> str:
     """Of a bus behind a bridge: the path of the bridge."""
     owner = _owner(bus)
-    if owner is None or not vm.profile.is_a(owner.type, "base-pci-bridge"):
+    if owner is None or not profile.is_a(owner.type, "base-pci-bridge"):
         return _ROOT_BUS
     if owner.bus is None:
         return f"{_ROOT_BUS}:{_slot(owner)}"
-    return device_path(vm, owner)
+    return device_path(profile, owner)
 
 
 def _slot(device: DeviceObject) -> str:

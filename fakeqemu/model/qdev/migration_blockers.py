@@ -28,14 +28,14 @@ _CONDITIONS: dict[str, Callable[[DeviceObject], bool]] = {
 
 def check_device(vm: Machine, type: str) -> None:
     """Refuse a device that cannot migrate where only such may be. Raises QapiError."""
-    text = recorded_of_device(vm, type).get("only-migratable")
+    text = recorded_of_device(vm.profile, type).get("only-migratable")
     if text is not None and vm.configuration.only_migratable:
         raise QapiError(text)
 
 
 def device_added(vm: Machine, device: DeviceObject) -> None:
     """A device is about to be there. Raises QapiError if migration must not be blocked."""
-    facts = recorded_of_device(vm, device.type)
+    facts = recorded_of_device(vm.profile, device.type)
     if vm.migration is None or not facts:
         return
     blockers = vm.migration.blockers
@@ -46,7 +46,7 @@ def device_added(vm: Machine, device: DeviceObject) -> None:
         for reason in facts.get("cpr-blockers", ()):
             blockers.add(reason, {"cpr-transfer"}, owner=device)
     for name in facts.get("unmigratable", ()):
-        blockers.add_device(section_name(vm, device, name), owner=device)
+        blockers.add_device(section_name(vm.profile, device, name), owner=device)
 
 
 def device_removed(vm: Machine, device: DeviceObject) -> None:
@@ -57,7 +57,7 @@ def device_removed(vm: Machine, device: DeviceObject) -> None:
 
 def refusal(vm: Machine, type: str, given: object) -> QapiError | None:
     """What refuses a device that reaches for the host's hardware and was given nothing."""
-    lines = recorded_of_device(vm, type).get("refusal")
+    lines = recorded_of_device(vm.profile, type).get("refusal")
     if not lines or given:
         return None
     return QapiError(lines[0], "\n".join(lines[1:]))

@@ -22,7 +22,7 @@ from fakeqemu.model.qdev import (
     realize as attach,
     realize_checks as devicechecks,
 )
-from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.model.qdev.device import DeviceObject, user_devices
 from fakeqemu.model.qom.tree import QomObject, from_recorded
 from fakeqemu.qapi import qdict, reads, texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
@@ -294,7 +294,7 @@ class Devices:
     def remove(self, id: str) -> None:
         """What device_del does: take the device out, or ask the guest to. Raises QapiError."""
         device = self.find(id)
-        module = memorydevices.is_module(self._vm, device)
+        module = memorydevices.is_module(self._vm.profile, device)
         if device.unplug_pending and not module:
             raise QapiError(f"Device {id} is already in the process of unplug")
         cpu = self._vm.cpus.of(device)
@@ -310,7 +310,7 @@ class Devices:
         if self._vm.migrating():
             raise QapiError("device_del not allowed while migrating")
         if module:
-            memorydevices.check_unplug(self._vm)
+            memorydevices.check_unplug(self._vm.state)
         if module or attach.asks_guest(self._vm, device):
             device.unplug_pending = True
             for listener in tuple(self.on_unplug_request):
@@ -342,15 +342,12 @@ class Devices:
 
     def user_devices(self) -> list[DeviceObject]:
         """Devices that users made, those with ids first."""
-        found = []
-        for container in ("/machine/peripheral", "/machine/peripheral-anon"):
-            found += list(self._vm.qom.container(container).children.values())
-        return [device for device in found if isinstance(device, DeviceObject)]
+        return user_devices(self._vm.qom)
 
     def _finish_unplug(self) -> None:
         for device in reversed(self.user_devices()):
             # a guest that starts anew is asked for memory again
-            if device.unplug_pending and not memorydevices.is_module(self._vm, device):
+            if device.unplug_pending and not memorydevices.is_module(self._vm.profile, device):
                 self.gone(device)
 
 

@@ -367,8 +367,8 @@ def plug_cpu(
         index = index * levels[level] + ids[name]
     if index in vm.cpus:
         raise QapiError(f"CPU[{index}] with APIC ID {vm.cpus.topology.apic_id(index)} exists")
-    recorded = recorded_tree(vm, vm.state.type).at("machine/unattached/device[0]")
-    cpu = cpu_object(vm, recorded, index)
+    recorded = recorded_tree(vm.state, vm.state.type).at("machine/unattached/device[0]")
+    cpu = cpu_object(vm.cpus, vm.profile, recorded, index)
     cpu.id = id
     cpu.values["hotplugged"] = vm.process.phases.ready
     vm.devices.enter(cpu, id)

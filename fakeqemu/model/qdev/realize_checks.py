@@ -146,13 +146,17 @@ def _check_failover(vm: Machine, device: DeviceObject) -> None:
         raise QapiError("failover: primary device must be in its own PCI slot")
 
 
+def _check_module(vm: Machine, device: DeviceObject) -> None:
+    memorydevices.check(vm.state, vm.numa, device)
+
+
 _RULES: dict[str, Callable[[Machine, DeviceObject], None]] = {
     "virtio-rng-device": _check_rng,
     "virtio-net-device": _check_net,
     "virtio-serial-device": _check_serial,
     "scsi-block": _check_passthrough,
     "scsi-generic": _check_passthrough,
-    "pc-dimm": memorydevices.check,
+    "pc-dimm": _check_module,
     "pci-device": _check_pci,
     "virtio-9p-device": _check_shared_folder,
 }

@@ -381,10 +381,9 @@ def may_delete(vm: Machine, obj: QomObject, monitor: Any) -> None:
     if obj.type.startswith("monitor-"):
         _may_delete_monitor(obj, monitor)
         return
-    mapped = vm.profile.is_a(obj.type, "memory-backend") and vm.memory_is_mapped(obj)
     permanent = obj.type == "can-bus"
     uses = _by_type(vm, obj.type, vm.objects.users)
-    if mapped or permanent or (uses is not None and uses(obj.name)):
+    if permanent or (uses is not None and uses(obj.name)):
         raise QapiError(_in_use(vm, obj))
 
 

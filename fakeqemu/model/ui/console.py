@@ -106,7 +106,7 @@ class Display:
 
     def _has_text(self, console: Console) -> bool:
         device = console.device
-        return self._started and device is not None and is_vga(self._vm, device.type)
+        return self._started and device is not None and is_vga(self._vm.profile, device.type)
 
     def _state_changed(self, running: bool, _state: str) -> None:
         self._started = self._started or running

@@ -123,7 +123,7 @@ def chardev(vm: Machine) -> str:
 def memdev(vm: Machine) -> str:
     """The memory backends."""
     text = ""
-    for entry in memory.memdevs(vm):
+    for entry in memory.memdevs(vm.qom, vm.profile):
         nodes = ",".join(str(node) for node in entry["host-nodes"])
         text += f"memory backend: {entry['id']}\n  size:  {entry['size']}\n"
         for key in ("merge", "dump", "prealloc", "share", "reserve"):

@@ -1,0 +1,178 @@
+"""The machine object and what its board brings along, built from the recorded tree.
+
+What was recorded is one fresh machine with one default CPU. Here it is made into the machine
+that was asked for: more CPUs, other CPU models, other memory.
+
+See hw/core/machine.c: machine_run_board_init(); hw/i386/pc_piix.c: pc_init1(); hw/i386/pc_q35.c:
+pc_q35_init(); qom/object.c: object_apply_global_props().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.boards import onboard_ports
+from fakeqemu.model.boards.board import (
+    MachineObject,
+    cpu_object,
+    inserted_at,
+    maker,
+    recorded_tree,
+    renumber,
+)
+from fakeqemu.model.boards.cpus import Cpu
+from fakeqemu.model.chardev.container import ChardevContainer
+from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.model.qdev.properties import apply_globals as apply_globals_to
+from fakeqemu.model.qom.tree import QomObject, from_recorded
+from fakeqemu.qapi.errors import DeviceNotFoundError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.boards.onboard_ports import OnboardPlace
+    from fakeqemu.model.machine import Machine
+    from fakeqemu.profile import MachineType, TreeObject
+
+_CONTAINERS = ("peripheral", "peripheral-anon", "unattached")
+
+
+def create_machine(vm: Machine, machine: MachineType) -> None:
+    """Make the machine object, without its board, and the containers around it."""
+    vm.state.type = machine
+    tree = recorded_tree(vm.state, machine)
+    node = tree.at("machine")
+    vm.qom.start_anew([name for name in tree.children if name != "machine"])
+    vm.qom.root.children["chardevs"] = _chardev_container(vm)
+    plain = {entry["name"] for entry in vm.profile.machine_properties(machine)}
+    obj = MachineObject(machine.typename)
+    for name, shape in node.properties:
+        if name in plain and not shape.startswith("child<"):
+            obj.shapes[name] = shape
+            if name in node.values:
+                obj.values[name] = node.values[name]
+    obj.values["type"] = machine.typename
+    vm.qom.root.add_child("machine", obj)
+    for name in _CONTAINERS:
+        obj.add_child(name, QomObject("container"))
+    _follow_model(vm, obj)
+
+
+def create_board(vm: Machine) -> None:
+    """Make what the board consists of: CPUs, chips, buses."""
+    machine = vm.state.type
+    if machine is None:
+        raise RuntimeError("no machine to make a board for")
+    vm.numa.spread()
+    node = recorded_tree(vm.state, machine).at("machine")
+    facts = vm.profile.per_machine(machine.name)
+    cpu_type = facts["cpus"][0].get("qom-type") if facts["cpus"] else None
+    if facts["cpus"]:
+        first = facts["cpus"][0]["qom-path"].removeprefix("/machine/")
+        cpu_type = node.at(first).type
+    vm.cpus.type = vm.cpus.type or cpu_type or ""
+    extra = vm.cpus.topology.cpus - 1 if facts["cpus"] else 0
+    ports = onboard_ports.place(vm.state, vm.ports, node.at("unattached"))
+    rename = renumber(inserted_at(node), extra, ports)
+    obj = vm.qom.container("/machine")
+    whole = from_recorded(node, rename=rename, make=maker(vm.profile))
+    for name, shape in whole.shapes.items():
+        if name not in obj.shapes:
+            obj.shapes[name] = shape
+            if name in whole.values:
+                obj.values[name] = whole.values[name]
+    for name, child in whole.children.items():
+        if name in _CONTAINERS:
+            for below, grandchild in list(child.children.items()):
+                _move(grandchild, obj.children[name], below)
+        else:
+            _move(child, obj, name)
+    if facts["cpus"]:
+        _create_cpus(vm, node, rename)
+    if ports is not None:
+        _create_ports(vm, ports, extra, rename)
+    apply_globals(vm)
+    vm.lifecycle.wakeup_support = facts["current-machine"]["wakeup-suspend-support"]
+
+
+def _chardev_container(vm: Machine) -> QomObject:
+    """The container of character devices, in its place in the tree."""
+    container = ChardevContainer(vm.chardevs, vm.profile)
+    container.name, container.parent = "chardevs", vm.qom.root
+    return container
+
+
+def apply_globals(vm: Machine) -> None:
+    """What -global says about the devices that the board brought along. Raises StartupError."""
+    if all(given.driver == "migration" for given in vm.configuration.globals):
+        return
+    for obj in vm.qom.container("/machine").walk():
+        if isinstance(obj, DeviceObject):
+            apply_globals_to(vm, obj)
+
+
+def resolve_memory(vm: Machine, backend: str | None) -> None:
+    """The machine's memory: the backend `backend`, or one of its own for `-m`.
+
+    Raises QapiError for a backend that is not there.
+    """
+    machine = vm.qom.container("/machine")
+    own = vm.state.type.default_ram_id if vm.state.type is not None else None
+    if backend is None and vm.state.memory.size and own:
+        path = vm.configuration.mem_path
+        kind = "memory-backend-ram" if path is None else "memory-backend-file"
+        options: dict[str, Any] = {"qom-type": kind, "id": own, "size": vm.state.memory.size}
+        if path is not None:
+            options["mem-path"] = path
+            options["prealloc"] = vm.configuration.mem_prealloc
+        vm.objects.add(options)
+        backend = own
+    if backend is None:
+        return
+    obj = vm.objects.get(backend)
+    if obj is None:
+        raise DeviceNotFoundError(f"Device '{backend}' not found")
+    machine.values["memory-backend"] = obj.path
+
+
+def _move(child: QomObject, parent: QomObject, name: str) -> None:
+    child.parent = None
+    parent.add_child(name, child)
+
+
+def _follow_model(vm: Machine, obj: MachineObject) -> None:
+    """Let properties that the model knows show its values."""
+    members = tuple(obj.values.get("smp", ()))
+    computed: dict[str, Callable[[], Any]] = {
+        "smp": lambda: vm.cpus.topology.property(members),
+        "memory": vm.state.memory.property,
+    }
+    obj.computed.update({name: get for name, get in computed.items() if name in obj.shapes})
+
+
+def _create_cpus(vm: Machine, node: TreeObject, rename: Callable[[str], str]) -> None:
+    """Make the first CPU what was asked for, and add the others."""
+    unattached = vm.qom.container("/machine/unattached")
+    recorded = node.at("unattached/device[0]")
+    start = inserted_at(node)
+    for index in range(vm.cpus.topology.cpus):
+        number = 0 if index == 0 else start + index - 1
+        old = unattached.child(f"device[{number}]")
+        if old is not None:
+            old.remove()
+        obj = cpu_object(vm.cpus, vm.profile, recorded, index, rename)
+        unattached.add_child(f"device[{number}]", obj)
+        vm.cpus.add(Cpu(index, obj))
+
+
+def _create_ports(
+    vm: Machine, ports: OnboardPlace, extra: int, rename: Callable[[str], str]
+) -> None:
+    """Replace the recorded ports by those that are asked for, `extra` CPUs further on."""
+    unattached = vm.qom.container("/machine/unattached")
+    for number in range(ports.start, ports.start + ports.recorded):
+        unattached.forget_child(f"port[{number}]")
+    for index, (model, properties) in enumerate(ports.wanted):
+        obj = from_recorded(model, make=maker(vm.profile))
+        obj.values.update({name: v for name, v in properties.items() if name in obj.shapes})
+        obj.values["parent_bus"] = rename(ports.bus)
+        unattached.add_child(f"device[{ports.start + extra + index}]", obj)
