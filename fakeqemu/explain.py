@@ -15,6 +15,7 @@ from fakeqemu.boot.requests import Request, WaitForCprState
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
 from fakeqemu.io.files.image_files import ReadOnlyFiles
+from fakeqemu.migration.object import current_migration
 from fakeqemu.model.host import CprChannel
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.qapi.errors import StartupError
@@ -144,9 +145,10 @@ def _steps(vm: Machine) -> list[dict[str, Any]]:
 
 
 def _parameters(vm: Machine) -> list[dict[str, Any]]:
-    if vm.migration is None:
+    migration = current_migration(vm)
+    if migration is None:
         return []
-    parameters = vm.migration.parameters
+    parameters = migration.parameters
     account = []
     for name in sorted(parameters):
         found = parameters.explain(name)

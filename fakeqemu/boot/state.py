@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.boot.checks.options import CpuModel, MachineSettings
 from fakeqemu.boot.cmdline.error_report import Messages
 from fakeqemu.configuration import Configuration
+from fakeqemu.migration.parameters.early import EarlyParameters
+from fakeqemu.migration.parameters.reader import ParameterReader
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError, StartupError
 
@@ -26,10 +28,16 @@ class BootState:
     settings: MachineSettings = field(default_factory=MachineSettings)
     #: -cpu or the machine's own; set by its step
     cpu_model: CpuModel | None = None
+    #: reads migration parameters: those of -incoming, then those of the migration object
+    parameters: ParameterReader = field(init=False)
     #: what the step under way has to say on standard error
     messages: Messages = field(default_factory=Messages)
     #: what the step under way has read, for the journal
     reads: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        vm = self.vm
+        self.parameters = ParameterReader(vm.runstate, vm.journal, EarlyParameters())
 
     @property
     def configuration(self) -> Configuration:

@@ -39,7 +39,7 @@ from fakeqemu.boot.requests import (
 from fakeqemu.boot.state import error_location
 from fakeqemu.configuration import MonitorOptions, OptionString
 from fakeqemu.migration import cpr
-from fakeqemu.migration.parameters.early import EarlyParameters, cpr_is_incoming, read_parameter
+from fakeqemu.migration.parameters.early import EarlyParameters
 from fakeqemu.model.boards import pc_dimm as memorydevices
 from fakeqemu.model.boards.onboard_ports import Port
 from fakeqemu.model.chardev.chardev import ChardevOptions
@@ -114,10 +114,9 @@ def take_early_parameters(boot: BootState) -> None:
         early.imply_mode(cpr.EXEC)
     elif configuration.cpr_incoming is not None:
         early.imply_mode(cpr.TRANSFER)
-    boot.vm.early = early
+    boot.parameters.early = early
     if boot.profile.traits.early_parameters:
-        boot.vm.read_parameter = read_parameter
-        boot.vm.cpr_is_incoming = lambda: cpr_is_incoming(boot.vm)
+        boot.vm.migration.parameters = boot.parameters
     # As posted, any -incoming at all makes the machine wait; meant is: one with a channel.
     waits = [i for i in configuration.incoming if i.form != "config" or early.as_posted]
     if waits:

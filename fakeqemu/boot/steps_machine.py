@@ -53,12 +53,13 @@ def create_migration_object(boot: BootState) -> None:
             for each in boot.configuration.globals
             if each.driver == "migration"
         },
-        early=vm.early.values() if vm.early is not None else {},
+        early=boot.parameters.early.values(),
     )
-    implied = vm.early.implied_mode if vm.early is not None else None
-    vm.migration = MigrationObject(vm, early=vm.early)
+    implied = boot.parameters.early.implied_mode
+    migration = MigrationObject(vm, early=boot.parameters.early)
+    boot.parameters.object = vm.migration.object = migration
     if vm.runstate.check("inmigrate"):
-        vm.migration.incoming_mode = implied
+        migration.incoming_mode = implied
 
 
 def choose_cpu_model(boot: BootState) -> None:
@@ -175,7 +176,8 @@ def start_incoming(boot: BootState) -> None:
     if incoming is not None and not incoming.is_defer:
         address = incoming.channel["addr"] if incoming.channel is not None else None
         try:
-            start_from_command_line(boot.vm, address, incoming.text)
+            assert boot.parameters.object is not None
+            start_from_command_line(boot.parameters.object.incoming, address, incoming.text)
         except QapiError as exc:
             raise StartupError(exc.desc, location=f"-incoming {incoming.text}") from exc
 

@@ -12,7 +12,7 @@ migration/options.c: migration_properties.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fakeqemu.migration import cpr
@@ -142,6 +142,18 @@ class MigrationObject:
         """Whether an outgoing migration is under way."""
         return self.outgoing.status in RUNNING
 
+    def yanks(self) -> list[Callable[[], None]]:
+        """What ends the channels of each side that has one."""
+        return [side.yank for side in (self.outgoing, self.incoming) if side.yankable]
+
+    def guest_dirties(self, rate: int, working_set: int | None) -> None:
+        """The guest writes to `rate` bytes a second, within `working_set` bytes of memory."""
+        self.outgoing.guest_dirties(rate, working_set)
+
+    def save_to_image(self) -> None:
+        """The machine's state goes into an image at once, as savevm does."""
+        self.outgoing.save_to_image()
+
     @property
     def vcpus(self) -> int:
         """How many virtual CPUs the machine has."""
@@ -239,6 +251,13 @@ class MigrationObject:
             write_tracking=self.write_tracking,
             dirty_ring=self.dirty_ring,
         )
+
+
+def current_migration(vm: Machine) -> MigrationObject | None:
+    """The machine's migration object; None before the boot has made it."""
+    found = vm.migration.object
+    assert found is None or isinstance(found, MigrationObject)
+    return found
 
 
 def _machine_compat(vm: Machine) -> tuple[tuple[str, str, str], ...]:

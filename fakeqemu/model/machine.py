@@ -23,6 +23,7 @@ from fakeqemu.model.fds.cpr_fds import SavedFds
 from fakeqemu.model.fds.fdset import Fdsets, MonitorFds
 from fakeqemu.model.host import CprChannel, Host
 from fakeqemu.model.lifecycle import Lifecycle
+from fakeqemu.model.migration import CurrentMigration
 from fakeqemu.model.net.net import Net
 from fakeqemu.model.net.tap import Taps
 from fakeqemu.model.process import Process
@@ -36,12 +37,10 @@ from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.configuration import Configuration, GlobalProperty
-    from fakeqemu.migration.object import MigrationObject
-    from fakeqemu.migration.parameters.early import EarlyParameters
-    from fakeqemu.migration.transfer.data import Workload
     from fakeqemu.model.block.layer import BlockLayer
     from fakeqemu.model.boards.onboard_ports import Port
     from fakeqemu.model.guest.guest import Guest
+    from fakeqemu.model.guest.workload import Workload
     from fakeqemu.model.hw.ioport import IoSpace
     from fakeqemu.model.trace import TraceEvents
     from fakeqemu.model.ui.vnc import Displays
@@ -69,10 +68,8 @@ class Machine:
         self.used_globals: set[GlobalProperty] = set()
         #: guest ports on character devices
         self.ports: list[Port] = []
-        #: set by the boot step that makes it; None before
-        self.migration: MigrationObject | None = None
-        #: what `-incoming config:` said; None without early parameters, empty once taken
-        self.early: EarlyParameters | None = None
+        #: this machine's migration, for those who stand below it
+        self.migration = CurrentMigration()
         #: what -acpitable gives, as fw_cfg holds it
         self.acpi_tables = b""
         #: -boot splash=: name and content of the item that firmware finds it under
@@ -83,12 +80,7 @@ class Machine:
         self.exec_state: bytes | None = None
         #: descriptors to be handed to the next process, or got from the last
         self.saved_fds = SavedFds()
-        self.taps = Taps()
-        #: a migration parameter's value now, early or later; None where there is none.
-        #: Set by the boot, like the next one: those who know are above this room.
-        self.read_parameter: Callable[[Machine, str], Any] = lambda _vm, _name: None
-        #: whether backends are to take over descriptors of an old process
-        self.cpr_is_incoming: Callable[[], bool] = lambda: False
+        self.taps = Taps(self.runstate, self.journal, self.migration)
         #: makes a character device (its label, its address as -serial takes it)
         self.open_legacy_chardev: Callable[[str, str], None] = _no_legacy_chardev
         self.qom = Qom()
@@ -101,7 +93,7 @@ class Machine:
         #: what is in the guest's memory
         self.guest_memory = GuestMemory(self.state, self.numa)
         self.objects.users["memory-backend"] = self._memory_in_use
-        self.yank = Yank(self)
+        self.yank = Yank(self.chardevs, self.migration)
         self.dump = Dump(self)
         self.display = Display(self)
         self.fdsets = Fdsets()
@@ -159,10 +151,6 @@ class Machine:
         """The disks are ours (again). Raises QapiError if somebody else holds one."""
         if "block" in self.__dict__:
             self.block.activate()
-
-    def migrating(self) -> bool:
-        """Whether an outgoing migration is under way."""
-        return self.migration is not None and self.migration.running
 
     def _memory_in_use(self, name: str) -> bool:
         backend = self.objects.get(name)

@@ -5,13 +5,14 @@ See util/yank.c: yank_register_instance(), yank_register_function() and qmp_yank
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.qapi.errors import DeviceNotFoundError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.chardev.chardevs import Chardevs
+    from fakeqemu.model.migration import CurrentMigration
 
 Instance = dict[str, Any]
 
@@ -19,8 +20,9 @@ Instance = dict[str, Any]
 class Yank:
     """The yank instances of one machine, as YankInstance: {"type": ..., ...}."""
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(self, chardevs: Chardevs, migration: CurrentMigration) -> None:
+        self._chardevs = chardevs
+        self._migration = migration
         self._others: list[tuple[Instance, Callable[[], None]]] = []
 
     def register(self, instance: Instance, yank: Callable[[], None]) -> None:
@@ -36,17 +38,16 @@ class Yank:
         """What query-yank returns."""
         found = [
             {"type": "chardev", "id": chardev.id}
-            for chardev in self._vm.chardevs.values()
+            for chardev in self._chardevs.values()
             if chardev.supports_yank
         ]
         migration = [{"type": "migration"}] if self._migrations() else []
         return [*found, *(instance for instance, _ in self._others), *migration]
 
-    def _migrations(self) -> list[Callable[[], None]]:
+    def _migrations(self) -> Sequence[Callable[[], None]]:
         """What yanks the migrations that have a channel."""
-        migration = self._vm.migration
-        sides = () if migration is None else (migration.outgoing, migration.incoming)
-        return [side.yank for side in sides if side.yankable]
+        migration = self._migration.object
+        return () if migration is None else migration.yanks()
 
     def yank(self, instances: list[Instance]) -> None:
         """End the connections of all of them; none if one is unknown. Raises QapiError."""
@@ -58,7 +59,7 @@ class Yank:
 
     def _call(self, instance: Instance) -> Callable[[], None]:
         if instance["type"] == "chardev":
-            chardev = self._vm.chardevs.get(instance["id"])
+            chardev = self._chardevs.get(instance["id"])
             if chardev is not None and chardev.supports_yank:
                 return chardev.yank
         if instance["type"] == "migration" and (calls := self._migrations()):

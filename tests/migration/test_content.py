@@ -101,7 +101,7 @@ def test_postcopy_sends_pages_that_nobody_asks_for(version, make, clock):
     assert memory.load("pc.ram", 5 * PAGE, 15) == b"from the source"
     # the guest runs there now: what it writes is not replaced by a page that comes again
     memory.store("pc.ram", 5 * PAGE, b"FROM")
-    outgoing = src.machine.migration.outgoing
+    outgoing = src.migration.outgoing
     outgoing.save_vm._given.clear()
     for piece in outgoing.save_vm.rest():
         outgoing.channel.write(piece.data)

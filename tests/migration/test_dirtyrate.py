@@ -6,6 +6,7 @@ import pytest
 
 from fakeqemu.clock import MILLISECOND, SECOND
 from fakeqemu.commands.hmp.registry import run_hmp
+from fakeqemu.model.guest.workload import Workload
 from fakeqemu.qapi.errors import QapiError
 
 
@@ -62,6 +63,15 @@ def test_a_measurement_takes_its_time(make):
     assert (measured["status"], measured["dirty-rate"]) == ("measured", 0)
     # less than a second
     assert (measured["calc-time"], measured["sample-pages"]) == (0, 512)
+
+
+def test_what_the_guest_dirties_is_measured(make):
+    vm = make("11.1")
+    vm.machine.guest_workload = Workload(dirty_rate=50 << 20)
+    vm.machine.runstate.set("running")
+    vm.command("calc-dirty-rate", **{"calc-time": 1})
+    vm.machine.clock.advance(SECOND)
+    assert vm.command("query-dirty-rate")["dirty-rate"] == 50
 
 
 def test_7_2_has_no_units_and_counts_from_its_own_start(make):

@@ -10,8 +10,6 @@ from fakeqemu.migration.parameters.early import (
     ONLY_ONE,
     EarlyParameters,
     EarlyReadError,
-    cpr_is_incoming,
-    read_parameter,
 )
 from fakeqemu.migration.parameters.parameters import Layer
 from fakeqemu.profile import Profile
@@ -138,17 +136,17 @@ def test_config_lies_between_global_and_qmp(make):
 def test_the_store_is_gone_once_the_object_has_it(make):
     vm = make("next", early=early("local=on"))
     with pytest.raises(EarlyReadError):
-        vm.machine.early.read("local")
-    assert read_parameter(vm.machine, "local") is True
+        vm.reader.early.read("local")
+    assert vm.reader.read("local") is True
     vm.set(local=False)
-    assert read_parameter(vm.machine, "local") is False
+    assert vm.reader.read("local") is False
 
 
 def test_early_reads_are_in_the_journal(make):
     vm = make("next", early=early("local=on"))
     machine = vm.machine
-    machine.migration, machine.early = None, early("local=on")
-    assert read_parameter(machine, "local") is True
+    vm.reader.object, vm.reader.early = None, early("local=on")
+    assert vm.reader.read("local") is True
     assert [e.data for e in machine.journal.of("early-read", "local")] == [{"value": True}]
 
 
@@ -188,18 +186,18 @@ def test_null_for_tls_reads_as_empty(make):
 
 def test_cpr_is_incoming_while_waiting_in_a_cpr_mode_only(make):
     waiting = make("next", inmigrate=True, early=early("mode=cpr-transfer"))
-    assert cpr_is_incoming(waiting.machine)
+    assert waiting.reader.cpr_is_incoming()
     waiting.machine.runstate.set("running")
-    assert not cpr_is_incoming(waiting.machine)
+    assert not waiting.reader.cpr_is_incoming()
     assert waiting.migration.parameters["mode"] == "cpr-transfer"
-    assert not cpr_is_incoming(make("next", inmigrate=True).machine)
-    assert not cpr_is_incoming(make("next", early=early("mode=cpr-transfer")).machine)
+    assert not make("next", inmigrate=True).reader.cpr_is_incoming()
+    assert not make("next", early=early("mode=cpr-transfer")).reader.cpr_is_incoming()
 
 
 def test_real_versions_keep_the_implied_mode_to_themselves(make):
     vm = make("11.1", inmigrate=True)
     vm.migration.incoming_mode = "cpr-transfer"
-    assert cpr_is_incoming(vm.machine)
+    assert vm.reader.cpr_is_incoming()
     assert vm.command("query-migrate-parameters")["mode"] == "normal"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fakeqemu.clock import MILLISECOND, SECOND
-from fakeqemu.migration.transfer.data import Workload
+from fakeqemu.model.guest.workload import Workload
 
 VERSIONS = ("7.2", "10.0", "11.1")
 

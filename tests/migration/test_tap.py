@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.migration.parameters.early import EarlyParameters, read_parameter
+from fakeqemu.migration.parameters.early import EarlyParameters
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.testing import FakeQemu, QmpError
 
 
 def boot_tap(vm, values, **options):
     """A TAP of the command line: made before the migration object."""
-    machine = vm.machine
-    object_, early = machine.migration, machine.early
-    machine.migration, machine.early = None, EarlyParameters()
-    machine.early.add_config(values)
+    vm.reader.object, vm.reader.early = None, EarlyParameters()
+    vm.reader.early.add_config(values)
     try:
-        return machine.taps.create(machine, "n0", "tap0", read_parameter, **options)
+        return vm.machine.taps.create("n0", "tap0", **options)
     finally:
-        machine.migration, machine.early = object_, early
+        vm.reader.object = vm.migration
 
 
 def test_a_tap_of_the_command_line_sees_the_early_value(make):
@@ -35,7 +33,7 @@ def test_without_an_early_value_it_opens_its_device(make):
 def test_a_tap_added_later_sees_the_current_value(make):
     vm = make("next", inmigrate=True)
     vm.set(local=True)
-    tap = vm.machine.taps.create(vm.machine, "n1", "tap1", read_parameter)
+    tap = vm.machine.taps.create("n1", "tap1")
     assert (tap.local, tap.opened) == (True, False)
 
 
@@ -50,9 +48,9 @@ def test_only_an_incoming_machine_waits_for_the_device(make):
 
 def test_a_second_opener_is_busy(make):
     vm = make("next")
-    vm.machine.taps.create(vm.machine, "a", "tap0", read_parameter)
+    vm.machine.taps.create("a", "tap0")
     with pytest.raises(QapiError) as caught:
-        vm.machine.taps.create(vm.machine, "b", "tap0", read_parameter)
+        vm.machine.taps.create("b", "tap0")
     assert caught.value.desc == (
         "could not configure /dev/net/tun (tap0): Device or resource busy"
     )

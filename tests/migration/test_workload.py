@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from fakeqemu.clock import SECOND
-from fakeqemu.migration.transfer.model import PAGE, Limits, Transfer, Workload
+from fakeqemu.migration.transfer.model import PAGE, Limits, Transfer
+from fakeqemu.model.guest.workload import Workload
 
 GIB = 1 << 30
 

@@ -17,6 +17,7 @@ from fakeqemu.commands.registry import COMMANDS, keyword_of
 from fakeqemu.configuration import Configuration, GlobalProperty
 from fakeqemu.migration.object import MigrationObject
 from fakeqemu.migration.parameters.early import EarlyParameters
+from fakeqemu.migration.parameters.reader import ParameterReader
 from fakeqemu.model.host import Stream
 from fakeqemu.model.machine import Machine
 from fakeqemu.model.null_host import NullHost, NullMemory
@@ -186,7 +187,9 @@ class Vm:
         self.profile = Profile.load(version)
         self.host = host
         self.machine = Machine(self.profile, self.configuration, host.clock, host)
-        self.machine.early = early
+        self.reader = ParameterReader(
+            self.machine.runstate, self.machine.journal, early or EarlyParameters()
+        )
         self.events: list[tuple[str, Any]] = []
         self.machine.events.listen(
             lambda e: self.events.append((e.name, *(e.data or {}).values()))
@@ -196,7 +199,9 @@ class Vm:
             self.machine.runstate.set("inmigrate")
         self.machine.process.phases.enter("machine-ready")
         self.migration = MigrationObject(self.machine, early=early)
-        self.machine.migration = self.migration
+        self.reader.object = self.machine.migration.object = self.migration
+        if self.profile.traits.early_parameters:
+            self.machine.migration.parameters = self.reader
 
     def _make_board(self, ram: int | None) -> None:
         machine = self.profile.machine(self.configuration.machine_type)

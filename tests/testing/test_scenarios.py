@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.clock import SECOND, VirtualClock
+from fakeqemu.migration.object import current_migration
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing import FakeQemu
 from fakeqemu.testing.faults.injector import Faults
@@ -308,9 +309,10 @@ async def test_postcopy_paused_stop_hangs(machine: FakeQemu) -> None:
     faults = begin(machine, "postcopy-paused-stop-hangs")
     client = await Careful.connect(machine)
     assert await client.execute("stop") == {}, "as long as postcopy is not paused"
-    assert machine.vm.migration is not None
+    migration = current_migration(machine.vm)
+    assert migration is not None
     for status in ("setup", "active", "device", "postcopy-active", "postcopy-paused"):
-        machine.vm.migration.outgoing.state.move(status)
+        migration.outgoing.state.move(status)
     client.deadline = PATIENCE
     with pytest.raises(TimeoutError):
         await client.execute("stop")

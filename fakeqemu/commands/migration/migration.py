@@ -11,17 +11,17 @@ from typing import Any
 from fakeqemu.commands.registry import actions, command, commands, refused
 from fakeqemu.migration.info import migration_info
 from fakeqemu.migration.migrate import migrate_away
-from fakeqemu.migration.object import MigrationObject
+from fakeqemu.migration.object import MigrationObject, current_migration
 from fakeqemu.model.machine import Machine
-from fakeqemu.model.net.tap import check_before_incoming
 from fakeqemu.qapi.errors import QapiError
 
 
 def migration_of(vm: Machine) -> MigrationObject:
     """The machine's migration object, which every command here needs."""
-    if vm.migration is None:
+    migration = current_migration(vm)
+    if migration is None:
         raise RuntimeError("a migration command ran before the migration object was made")
-    return vm.migration
+    return migration
 
 
 # -- parameters and capabilities -----------------------------------------------------------------
@@ -90,9 +90,10 @@ def migrate_incoming(
     exit_on_error: bool = True,
 ) -> None:
     """Start the incoming migration that `-incoming defer` put off."""
-    incoming = migration_of(vm).incoming
+    migration = migration_of(vm)
+    incoming = migration.incoming
     if not incoming.started and vm.runstate.check("inmigrate"):
-        check_before_incoming(vm)
+        vm.taps.check_before_incoming(bool(migration.parameters.get("local", False)))
     incoming.start(monitor, uri, channels, exit_on_error=exit_on_error)
 
 

@@ -29,7 +29,7 @@ from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.state import Status
 from fakeqemu.model.guarded_stream import GuardedStream
 from fakeqemu.model.host import NetListener, Stream
-from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.migration.object import MigrationObject
@@ -408,16 +408,13 @@ def _with_family(address: dict[str, Any]) -> dict[str, Any]:
     return address
 
 
-def start_from_command_line(vm: Machine, address: Address | None, text: str) -> None:
+def start_from_command_line(incoming: Incoming, address: Address | None, text: str) -> None:
     """The boot step: begin the incoming migration that `-incoming` asked for.
 
     `address` where the option was parsed already, else `text` is the URI. Raises QapiError.
     """
-    migration = vm.migration
-    if migration is None:
-        raise NotModelledError("-incoming without a migration object")
     if address is None:
-        migration.incoming.start(None, uri=text, at_boot=True)
+        incoming.start(None, uri=text, at_boot=True)
     else:
         channel = {"channel-type": "main", "addr": address}
-        migration.incoming.start(None, channels=[channel], at_boot=True)
+        incoming.start(None, channels=[channel], at_boot=True)

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fakeqemu.migration import vmstate as guest
-from fakeqemu.migration.transfer.model import Limits, Transfer, Workload
+from fakeqemu.migration.transfer.model import Limits, Transfer
+from fakeqemu.model.guest.workload import Workload
 
 if TYPE_CHECKING:
     from fakeqemu.migration.object import MigrationObject

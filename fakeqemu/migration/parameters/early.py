@@ -19,12 +19,9 @@ included, and a value that the object refuses aborts the process.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fakeqemu.qapi.errors import QapiError
-
-if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
 
 #: what may be read before the migration object exists
 READABLE_EARLY = frozenset({"mode", "local"})
@@ -95,30 +92,3 @@ class EarlyParameters:
         values = self.values()
         self._config, self._implied_mode, self._gone = None, None, True
         return values
-
-
-def read_parameter(vm: Machine, name: str) -> Any:
-    """A parameter's value now: early from the store, later from the migration object.
-
-    The journal notes early reads. Where no store exists, unset parameters read as None and
-    `mode` as `normal`.
-    """
-    if vm.migration is not None:
-        return vm.migration.parameters.get(name)
-    early = vm.early if vm.early is not None else EarlyParameters()
-    value = early.read(name)
-    vm.journal.note("early-read", name, value=value)
-    return value
-
-
-def cpr_is_incoming(vm: Machine) -> bool:
-    """Whether this process takes over from an older one on the same host.
-
-    That is: it waits for an incoming migration in one of the CPR modes. False again once the
-    incoming migration is over, although the mode stays.
-    """
-    if not vm.runstate.check("inmigrate"):
-        return False
-    if vm.migration is not None and vm.migration.incoming_mode is not None:
-        return vm.migration.incoming_mode in CPR_INCOMING_MODES
-    return read_parameter(vm, "mode") in CPR_INCOMING_MODES

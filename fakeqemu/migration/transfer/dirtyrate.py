@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import MILLISECOND, SECOND
-from fakeqemu.migration.transfer.data import Workload
+from fakeqemu.model.guest.workload import Workload
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -116,6 +116,4 @@ class DirtyRate:
 
 def _guest_rate(vm: Machine) -> int:
     """Bytes a second that the described guest dirties."""
-    assert vm.migration is not None
-    workload = getattr(vm.migration.outgoing, "workload", None)
-    return (workload or Workload()).dirty_rate
+    return (vm.guest_workload or Workload()).dirty_rate

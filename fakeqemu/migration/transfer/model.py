@@ -26,9 +26,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fakeqemu.clock import MILLISECOND, SECOND
-from fakeqemu.migration.transfer.data import PAGE, Figures, Limits, Pass, Workload
+from fakeqemu.migration.transfer.data import PAGE, Figures, Limits, Pass
+from fakeqemu.model.guest.workload import Workload
 
-__all__ = ["PAGE", "Figures", "Limits", "Phase", "Transfer", "Workload"]
+__all__ = ["PAGE", "Figures", "Limits", "Phase", "Transfer"]
 
 #: QEMU measures bandwidth in windows of this length; before the first one a pass is completed
 WINDOW = 100 * MILLISECOND

@@ -120,7 +120,7 @@ class Dump:
             raise QapiError(f"Could not {verb} '{path}': {error.strerror}") from None
 
     def _block_migration(self) -> None:
-        migration = self._vm.migration
+        migration = self._vm.migration.object
         if migration is None:
             return
         blockers = migration.blockers

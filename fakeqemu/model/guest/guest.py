@@ -137,9 +137,10 @@ class Guest:
 
     def dirty_memory(self, rate: int, working_set: int | None = None) -> None:
         """Write to `rate` bytes a second from now on, all of them within `working_set`."""
-        if self._vm.migration is None:
+        migration = self._vm.migration.object
+        if migration is None:
             raise QapiError("the machine is not there yet")
-        self._vm.migration.outgoing.guest_dirties(rate, working_set)
+        migration.guest_dirties(rate, working_set)
 
     def write_memory(self, address: int, data: bytes) -> None:
         """Write to guest-physical memory."""

@@ -113,7 +113,7 @@ def _create_tap(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
         client.info = _tap(vm, options, monitor)
     fd = str(options.get("fd", ""))
     ifname = "" if fd else str(options.get("ifname", ""))
-    vm.taps.create(vm, id, ifname, vm.read_parameter)
+    vm.taps.create(id, ifname)
     if fd.isdigit() and vm.saved_fds.find(id) is None:
         vm.saved_fds.save(id, int(fd))
     return client
@@ -122,7 +122,7 @@ def _create_tap(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
 def _inherits(vm: Machine, id: str, options: dict[str, Any]) -> bool:
     """Whether a TAP's descriptor comes from an old process. Raises QapiError."""
     fd = options.get("fd")
-    if fd is None or not vm.cpr_is_incoming():
+    if fd is None or not vm.migration.parameters.cpr_is_incoming():
         return False
     vm.saved_fds.take(id, fd)
     return True

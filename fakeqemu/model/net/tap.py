@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
+    from collections.abc import Iterator
 
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.journal import Journal
+    from fakeqemu.model.migration import CurrentMigration
+    from fakeqemu.model.runstate import RunState
 
 
 @dataclass(slots=True)
@@ -43,50 +44,40 @@ class TapBackend:
 class Taps:
     """The TAPs of one machine; one interface is opened at most once on the host."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, runstate: RunState, journal: Journal, migration: CurrentMigration
+    ) -> None:
+        self._runstate = runstate
+        self._journal = journal
+        self._migration = migration
         self._taps: dict[str, TapBackend] = {}
 
     def __iter__(self) -> Iterator[TapBackend]:
         return iter(tuple(self._taps.values()))
 
-    def create(
-        self,
-        vm: Machine,
-        id: str,
-        ifname: str,
-        read: Callable[[Machine, str], Any],
-        *,
-        supports_local: bool = True,
-    ) -> TapBackend:
-        """A TAP made now. `read(vm, "local")` tells the parameter, early or later.
-
-        Raises QapiError if the interface is open already.
-        """
-        local = bool(read(vm, "local")) and supports_local
-        waits = local and vm.runstate.check("inmigrate")
+    def create(self, id: str, ifname: str, *, supports_local: bool = True) -> TapBackend:
+        """A TAP made now. Raises QapiError if the interface is open already."""
+        local = bool(self._migration.parameters.read("local")) and supports_local
+        waits = local and self._runstate.check("inmigrate")
         if not waits and ifname and any(t.opened and t.ifname == ifname for t in self):
             raise QapiError(
                 f"could not configure /dev/net/tun ({ifname}): Device or resource busy"
             )
         tap = TapBackend(id, ifname, local, supports_local, opened=not waits)
         self._taps[id] = tap
-        vm.journal.note("tap", id, ifname=ifname, local=local, opened=tap.opened)
+        self._journal.note("tap", id, ifname=ifname, local=local, opened=tap.opened)
         return tap
 
     def remove(self, id: str) -> None:
         """The netdev has gone."""
         self._taps.pop(id, None)
 
-
-def check_before_incoming(vm: Machine) -> None:
-    """Refuse to start incoming if `local` has changed since a TAP was made. Raises QapiError."""
-    if vm.migration is None:
-        return
-    now = bool(vm.migration.parameters.get("local", False))
-    for tap in vm.taps:
-        if tap.supports_local and tap.local != now:
-            was, is_ = ("on" if value else "off" for value in (tap.local, now))
-            raise QapiError(
-                f"netdev '{tap.id}' was created with migration parameter 'local' {was},"
-                f" it is {is_} now"
-            )
+    def check_before_incoming(self, local: bool) -> None:
+        """Refuse to start incoming if `local` has changed since a TAP was made. QapiError."""
+        for tap in self:
+            if tap.supports_local and tap.local != local:
+                was, is_ = ("on" if value else "off" for value in (tap.local, local))
+                raise QapiError(
+                    f"netdev '{tap.id}' was created with migration parameter 'local' {was},"
+                    f" it is {is_} now"
+                )

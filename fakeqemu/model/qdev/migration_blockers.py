@@ -36,9 +36,10 @@ def check_device(vm: Machine, type: str) -> None:
 def device_added(vm: Machine, device: DeviceObject) -> None:
     """A device is about to be there. Raises QapiError if migration must not be blocked."""
     facts = recorded_of_device(vm.profile, device.type)
-    if vm.migration is None or not facts:
+    migration = vm.migration.object
+    if migration is None or not facts:
         return
-    blockers = vm.migration.blockers
+    blockers = migration.blockers
     condition = _CONDITIONS.get(device.type)
     if condition is None or condition(device):
         for reason in facts.get("blockers", ()):
@@ -51,8 +52,8 @@ def device_added(vm: Machine, device: DeviceObject) -> None:
 
 def device_removed(vm: Machine, device: DeviceObject) -> None:
     """A device has gone."""
-    if vm.migration is not None:
-        vm.migration.blockers.remove_of(device)
+    if vm.migration.object is not None:
+        vm.migration.object.blockers.remove_of(device)
 
 
 def refusal(vm: Machine, type: str, given: object) -> QapiError | None:

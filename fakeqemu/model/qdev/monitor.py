@@ -104,7 +104,7 @@ class Devices:
             raise QapiError(texts.missing_parameter("driver"))
         driver = self.driver(name)
         bus = self._bus(driver, options)
-        if self._vm.migrating():
+        if self._vm.migration.running:
             if self._vm.profile.traits.device_add_asks_bus_first:
                 self._check_bus(bus)
             raise QapiError("device_add not allowed while migrating")
@@ -307,7 +307,7 @@ class Devices:
         never = f"Device '{device.type}' does not support hotplugging"
         if self.about(device.type).get("hotplug") == never:
             raise QapiError(never)
-        if self._vm.migrating():
+        if self._vm.migration.running:
             raise QapiError("device_del not allowed while migrating")
         if module:
             memorydevices.check_unplug(self._vm.state)

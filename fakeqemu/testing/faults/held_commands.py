@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
 from fakeqemu.commands.registry import Deferred
+from fakeqemu.migration.object import current_migration
 from fakeqemu.qapi.errors import AbortError, QapiError
 from fakeqemu.testing.faults.model import Delay, Fault
 
@@ -63,7 +64,7 @@ class HeldCommands:
 
     def statuses(self) -> set[str]:
         """The status of each side's migration; none before the first."""
-        migration = self._vm.migration
+        migration = current_migration(self._vm)
         if migration is None:
             return set()
         return {migration.outgoing.status, migration.incoming.status} - {"none"}
@@ -114,8 +115,9 @@ class HeldCommands:
     def _converge(self) -> None:
         """Bring about the moment that a command waits for: the guest writes no more."""
         self._converging = self.count > 0
-        if self._converging and self._vm.migration is not None:
-            self._vm.migration.outgoing.force_switchover()
+        migration = current_migration(self._vm)
+        if self._converging and migration is not None:
+            migration.outgoing.force_switchover()
 
     def _free(self, free: list[tuple[Active, Condition, Callable[[], None]]]) -> None:
         self._held = [each for each in self._held if each not in free]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND, Clock
 from fakeqemu.journal import Journal, JournalEntry
+from fakeqemu.migration.object import current_migration
 from fakeqemu.model.events import Event
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
@@ -286,9 +287,10 @@ class FakeQemu:
     @property
     def parameters(self) -> Any:
         """The migration parameters; `explain(name)` tells where a value comes from."""
-        if self.vm.migration is None:
+        migration = current_migration(self.vm)
+        if migration is None:
             raise RuntimeError("the boot has not made the migration object yet")
-        return self.vm.migration.parameters
+        return migration.parameters
 
     @property
     def socket_path(self) -> str:

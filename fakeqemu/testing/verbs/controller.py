@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.io.host import LoopHost
-from fakeqemu.migration.transfer.model import Workload
+from fakeqemu.model.guest.workload import Workload
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.json.streamer import Value
 from fakeqemu.qapi.validate import SchemaViolation

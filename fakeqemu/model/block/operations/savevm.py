@@ -123,8 +123,8 @@ def save(
             new.vm_clock = block.guest_clock
             if mine:
                 _forget_state(driver, len(data))
-        if vm.migration is not None:
-            vm.migration.outgoing.save_to_image()
+        if vm.migration.object is not None:
+            vm.migration.object.save_to_image()
     finally:
         if was_running:
             vm.lifecycle.vm_start()
