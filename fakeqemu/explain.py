@@ -21,6 +21,7 @@ from fakeqemu.model.null_host import NullHost
 from fakeqemu.qapi.errors import StartupError
 
 if TYPE_CHECKING:
+    from fakeqemu.migration.parameters.parameters import Explanation
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import Profile
 
@@ -49,8 +50,10 @@ def explain_boot(
 ) -> dict[str, Any]:
     """How `argv` boots, as JSON values.
 
-    Members: `profile`, `version`, `machine`, `steps` (`step`, `reads`, `phase`, `events`),
-    `parameters` (`name`, `value`, `layer`, `layers`), `messages`, `error` (or None), `exit`.
+    Members: `profile`, `version`, `machine`, `steps` (`step`, `reads`, `phase`, `events`,
+    `early-reads`: parameters that the step read before there was a migration object, with what
+    they read as), `parameters` and `capabilities` (`name`, `value`, `layer`, `layers`),
+    `messages`, `error` (or None), `exit`. A start that fails has the steps walked until then.
     """
     version = profile.version
     account: dict[str, Any] = {
@@ -59,6 +62,7 @@ def explain_boot(
         "machine": None,
         "steps": [],
         "parameters": [],
+        "capabilities": [],
         "messages": [],
         "error": None,
         "exit": 0,
@@ -84,7 +88,14 @@ def explain_boot(
         machine = vm.state.type
         account["machine"] = None if machine is None else machine.name
         account["steps"] = _steps(vm)
-        account["parameters"] = _parameters(vm)
+        if (migration := current_migration(vm)) is not None:
+            parameters, capabilities = migration.parameters, migration.capabilities
+            account["parameters"] = [
+                _layers(parameters.explain(name)) for name in sorted(parameters)
+            ]
+            account["capabilities"] = [
+                _layers(capabilities.explain(name)) for name in sorted(capabilities.names)
+            ]
     return account
 
 
@@ -97,6 +108,10 @@ def render(account: dict[str, Any]) -> str:
     for number, step in enumerate(account["steps"], 1):
         reads = ", ".join(f"{name}={_shown(value)}" for name, value in step["reads"].items())
         lines.append(f"  {number:2}  {step['step']:<20} {reads}".rstrip())
+        lines += [
+            f"      reads {each['name']} early: {_shown(each['value'])}"
+            for each in step["early-reads"]
+        ]
         lines += [f"      event {name}" for name in step["events"]]
         if step["phase"]:
             lines.append(f"      -> {step['phase']}")
@@ -104,10 +119,12 @@ def render(account: dict[str, Any]) -> str:
         lines += ["", f"ends with exit status {account['exit']}: {account['error']}"]
     if account["messages"]:
         lines += ["", "messages", *(f"  {text}" for text in account["messages"])]
-    if account["parameters"]:
-        width = max(len(entry["name"]) for entry in account["parameters"])
-        lines += ["", "migration parameters (the layer that wins stands last)"]
-        for entry in account["parameters"]:
+    for what in ("parameters", "capabilities"):
+        if not account[what]:
+            continue
+        width = max(len(entry["name"]) for entry in account[what])
+        lines += ["", f"migration {what} (the layer that wins stands last)"]
+        for entry in account[what]:
             layers = " < ".join(
                 f"{layer}: {_shown(value)}" for layer, value in entry["layers"].items()
             )
@@ -131,12 +148,21 @@ def _walk(boot: Boot) -> None:
 def _steps(vm: Machine) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = []
     events: list[str] = []
+    early: list[dict[str, Any]] = []
     for entry in vm.journal:
         if entry.kind == "boot":
             steps.append(
-                {"step": entry.name, "reads": entry.data, "phase": None, "events": events}
+                {
+                    "step": entry.name,
+                    "reads": entry.data,
+                    "phase": None,
+                    "events": events,
+                    "early-reads": early,
+                }
             )
-            events = []
+            events, early = [], []
+        elif entry.kind == "early-read":
+            early.append({"name": entry.name, "value": entry.data["value"]})
         elif entry.kind == "phase" and steps:
             steps[-1]["phase"] = entry.name
         elif entry.kind == "event":
@@ -144,23 +170,13 @@ def _steps(vm: Machine) -> list[dict[str, Any]]:
     return steps
 
 
-def _parameters(vm: Machine) -> list[dict[str, Any]]:
-    migration = current_migration(vm)
-    if migration is None:
-        return []
-    parameters = migration.parameters
-    account = []
-    for name in sorted(parameters):
-        found = parameters.explain(name)
-        account.append(
-            {
-                "name": name,
-                "value": found.value,
-                "layer": None if found.winner is None else found.winner.value,
-                "layers": {layer.value: value for layer, value in found.layers.items()},
-            }
-        )
-    return account
+def _layers(found: Explanation) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "value": found.value,
+        "layer": None if found.winner is None else found.winner.value,
+        "layers": {layer.value: value for layer, value in found.layers.items()},
+    }
 
 
 def _shown(value: Any) -> str:

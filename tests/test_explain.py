@@ -33,6 +33,58 @@ def test_each_parameter_tells_its_layers() -> None:
     assert any(step["phase"] for step in told["steps"])
 
 
+def test_the_mode_of_a_cpr_channel_is_a_layer_of_its_own(tmp_path: Path) -> None:
+    channel = json.dumps(
+        {
+            "channel-type": "cpr",
+            "addr": {"transport": "socket", "type": "unix", "path": str(tmp_path / "c")},
+        }
+    )
+    told = account(
+        "-machine", "none", "-incoming", "defer", "-incoming", "config:mode=normal",
+        "-incoming", channel,
+    )  # fmt: skip
+    (mode,) = (each for each in told["parameters"] if each["name"] == "mode")
+    assert (mode["value"], mode["layer"]) == ("cpr-transfer", "implied")
+    assert mode["layers"]["-incoming config"] == "normal"
+
+
+def test_capabilities_tell_their_layers_too() -> None:
+    told = account("-machine", "none", "-global", "migration.multifd=on", profile="11.1")
+    assert "Property 'migration.multifd' not found" in told["error"]
+    told = account("-machine", "none", "-global", "migration.x-multifd=on", profile="11.1")
+    capabilities = {each["name"]: each for each in told["capabilities"]}
+    assert capabilities["multifd"]["layers"] == {"default": False, "-global": True}
+    assert capabilities["multifd"]["layer"] == "-global"
+    assert capabilities["xbzrle"]["layers"] == {"default": False}
+
+
+def test_a_step_shows_what_it_read_early() -> None:
+    told = account(
+        "-machine", "none", "-incoming", "config:local=on",
+        "-netdev", "tap,id=n,ifname=tap0,script=no",
+    )  # fmt: skip
+    (step,) = (each for each in told["steps"] if each["step"] == "net backends")
+    assert {"name": "local", "value": True} in step["early-reads"]
+    assert "reads local early: on" in render(told)
+
+
+@pytest.mark.parametrize(
+    ("profile", "first", "late"),
+    [
+        ("7.2", "incoming option", False),
+        ("11.1", "incoming option", True),
+        ("next", "early parameters", True),
+    ],
+)
+def test_only_steps_and_phases_of_the_version_are_named(
+    profile: str, first: str, late: bool
+) -> None:
+    steps = account("-machine", "none", profile=profile)["steps"]
+    assert steps[0]["step"] == first
+    assert ("late-backends-created" in [step["phase"] for step in steps]) is late
+
+
 def test_the_text_and_the_json_say_the_same() -> None:
     profile = Profile.load("10.0")
     out = io.StringIO()

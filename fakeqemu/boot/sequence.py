@@ -11,7 +11,7 @@ See system/vl.c: qemu_init(); system/main.c.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fakeqemu.boot import steps, steps_machine as machine
@@ -42,8 +42,9 @@ class BootStep:
 
 
 #: up to the point where -preconfig waits; the migration object comes in where the trait says
+_INCOMING_OPTION = BootStep("incoming option", steps.take_early_parameters)
+_EARLY_PARAMETERS = BootStep("early parameters", steps.take_early_parameters)
 _BEFORE_LATE_BACKENDS = (
-    BootStep("early parameters", steps.take_early_parameters),
     BootStep("fd sets", steps.fill_fd_sets),
     BootStep("pid file", steps.write_pid_file),
     BootStep("machine object", steps.create_machine),
@@ -64,7 +65,11 @@ _LATE_BACKENDS = (
     BootStep("late objects", steps.create_late_objects),
     BootStep("tpm", machine.create_tpm),
     BootStep("monitors", steps.attach_monitors),
-    BootStep("serial ports", steps.create_serials, "late-backends-created"),
+    BootStep("serial ports", steps.create_serials),
+)
+_LATE_BACKENDS_CREATED = (
+    *_LATE_BACKENDS[:-1],
+    replace(_LATE_BACKENDS[-1], phase="late-backends-created"),
 )
 _BEFORE_BOARD = (
     BootStep("cpu model", machine.choose_cpu_model),
@@ -89,12 +94,15 @@ _LAST = (
 
 def steps_of(profile: Profile, *, preconfig: bool) -> tuple[BootStep, ...]:
     """The steps that a start of `profile` walks, in order."""
-    if profile.traits.migration_object_before_late_backends:
-        middle = (_MIGRATION_OBJECT, *_LATE_BACKENDS)
+    traits = profile.traits
+    first = _EARLY_PARAMETERS if traits.early_parameters else _INCOMING_OPTION
+    late = _LATE_BACKENDS_CREATED if traits.late_backends_phase else _LATE_BACKENDS
+    if traits.migration_object_before_late_backends:
+        middle = (_MIGRATION_OBJECT, *late)
     else:
-        middle = (*_LATE_BACKENDS, _MIGRATION_OBJECT)
+        middle = (*late, _MIGRATION_OBJECT)
     board = () if preconfig else BOARD_STEPS
-    return (*_BEFORE_LATE_BACKENDS, *middle, *_BEFORE_BOARD, *board, *_LAST)
+    return (first, *_BEFORE_LATE_BACKENDS, *middle, *_BEFORE_BOARD, *board, *_LAST)
 
 
 @dataclass(slots=True)

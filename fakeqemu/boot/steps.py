@@ -107,8 +107,7 @@ def take_early_parameters(boot: BootState) -> None:
     early = EarlyParameters(as_posted=configuration.as_posted)
     for each in configuration.incoming:
         if (values := each.early_values) is not None:
-            with error_location(each.location):
-                early.add_config(values)
+            early.add_config(values)
     boot.vm.exec_state = boot.vm.host.left_by_exec() if boot.profile.traits.cpr_exec else None
     if boot.vm.exec_state is not None:
         early.imply_mode(cpr.EXEC)

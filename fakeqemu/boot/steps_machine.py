@@ -21,7 +21,7 @@ from fakeqemu.boot.requests import SetupPost, Work
 from fakeqemu.boot.state import error_location
 from fakeqemu.migration import cpr
 from fakeqemu.migration.incoming.incoming import start_from_command_line
-from fakeqemu.migration.object import MigrationObject
+from fakeqemu.migration.object import MigrationObject, current_migration
 from fakeqemu.model.block.operations import savevm as vmsnapshots
 from fakeqemu.model.net.check import warnings as net_warnings
 from fakeqemu.model.qdev.realize import DeviceFrontend
@@ -162,11 +162,16 @@ def machine_done(boot: BootState) -> None:
 
 
 def load_snapshot(boot: BootState) -> None:
-    """-loadvm."""
+    """-loadvm: the guest runs on from there, even where an -incoming that brings nobody waits.
+
+    See migration/savevm.c: load_snapshot_resume().
+    """
     name = boot.configuration.loadvm
     boot.read(loadvm=name)
     if name is not None:
         vmsnapshots.load(boot.vm.block, name)
+        if boot.vm.lifecycle.autostart:
+            boot.vm.lifecycle.vm_start()
 
 
 def start_incoming(boot: BootState) -> None:
@@ -198,6 +203,14 @@ def open_displays(boot: BootState) -> None:
             boot.vm.vnc.open(entry)
 
 
-def setup_post(boot: BootState) -> Work:  # noqa: ARG001
-    """A daemonized process lets its parent go."""
-    yield SetupPost()
+def setup_post(boot: BootState) -> Work:
+    """A daemonized process lets its parent go.
+
+    A process in mode cpr-exec changes neither root nor user and never lets its parent go, which
+    waits for ever: what it executes later would want its old surroundings (seen with 11.1).
+    """
+    migration = current_migration(boot.vm)
+    skipped = boot.profile.traits.cpr_exec and migration is not None and migration.mode == cpr.EXEC
+    boot.read(skipped=skipped)
+    if not skipped:
+        yield SetupPost()

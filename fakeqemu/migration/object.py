@@ -38,6 +38,9 @@ TYPE = "migration"
 #: exit status that stands for SIGABRT
 ABORTED = -6
 
+#: what stands before the error that aborts; nobody can know the line of a patched source
+_ABORTS = "Unexpected error in migrate_params_check() at ../migration/options.c:0:"
+
 #: what `info migrate` calls globals: (label, property; None for --only-migratable)
 _GLOBALS = (
     ("store-global-state", "store-global-state"),
@@ -127,13 +130,13 @@ class MigrationObject:
         for given in configuration.globals if globals is None else globals:
             if self._is_mine(given.driver):
                 self._apply_global(given)
+        if early is not None:
+            self._apply_early(early)
         try:
             self.parameters.check(self.capabilities)
             self.capabilities.check()
         except QapiError as error:
             raise StartupError(error.desc, hint=error.hint) from error
-        if early is not None:
-            self._apply_early(early)
 
     # -- state -------------------------------------------------------------------------------
 
@@ -216,27 +219,35 @@ class MigrationObject:
         if parameter is not None:
             self.parameters.lay(layer, parameter, value)
         elif name in self._capability_of:
-            capability = self._capability_of[name]
-            turn = self.capabilities.turn_on if value else self.capabilities.turn_off
-            turn(capability)
+            self.capabilities.lay(layer, self._capability_of[name], value)
         else:
             self.properties.lay(layer, name, value)
         self._vm.journal.note("parameter", parameter or name, value=value, layer=layer.value)
 
     def _apply_early(self, early: EarlyParameters) -> None:
+        """Lay on what the command line said early.
+
+        As posted this is a migrate-set-parameters that must not fail: it checks the parameters
+        by themselves, and QEMU aborts where it refuses (util/error.c: error_handle()).
+        """
         as_posted, implied = early.as_posted, early.implied_mode
-        values = early.take()
+        given, changes = early.given or implied is not None, early.values()
+        layers = early.take()
         if not self._vm.profile.traits.early_parameters:
             # real versions know the mode of a cpr channel, but never show it
             self.incoming_mode = implied
             return
-        try:
-            self.parameters.change(values, Layer.CONFIG, self.capabilities)
-        except QapiError as error:
-            code = ABORTED if as_posted else 1
-            raise StartupError(error.desc, hint=error.hint, code=code) from error
-        for name, value in values.items():
-            self._vm.journal.note("parameter", name, value=value, layer=Layer.CONFIG.value)
+        if as_posted and given:
+            try:
+                self.parameters.check(self.capabilities, changes)
+            except QapiError as error:
+                raise StartupError(
+                    error.desc, hint=error.hint, code=ABORTED, heading=_ABORTS
+                ) from error
+        for layer, values in layers.items():
+            self.parameters.lay_unchecked(values, layer)
+            for name, value in values.items():
+                self._vm.journal.note("parameter", name, value=value, layer=layer.value)
 
     def _survey(self, old: Set[str], new: Set[str]) -> Situation:
         return Situation(

@@ -106,7 +106,7 @@ class StartupError(FakeQemuError):
     `lines` go to standard error, each after the program's name; `code` is the exit status.
     `location` is the option QEMU blames (`-incoming foo`), empty where it blames none. `text` is
     empty where QEMU has no more to say than its earlier messages. `own_line`: the program's name
-    does not stand before the message.
+    does not stand before the message. `heading`: a line that stands by itself before the message.
     """
 
     def __init__(
@@ -117,9 +117,11 @@ class StartupError(FakeQemuError):
         code: int = 1,
         hint: str = "",
         own_line: bool = False,
+        heading: str = "",
     ) -> None:
         super().__init__(text)
         self.own_line = own_line
+        self.heading = heading
         self.text = text
         self.location = location
         self.code = code

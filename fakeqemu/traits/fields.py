@@ -17,6 +17,9 @@ class Traits(ProposedTraits):
     # -- boot ------------------------------------------------------------------------------
     #: the migration object exists before netdevs, late objects and monitors (7.2)
     migration_object_before_late_backends: bool = False
+    #: that the late backends are there is a phase of its own (10.0; hw/core/qdev.c:
+    #: phase_advance(), PHASE_LATE_BACKENDS_CREATED)
+    late_backends_phase: bool = True
     #: `-incoming` is parsed, and refused, while options are parsed (10.0 on)
     incoming_parsed_with_options: bool = True
     #: an unknown machine type is named in the error (10.0 on)

@@ -91,6 +91,7 @@ TRAITS: dict[str, Traits] = {
         ),
         cpu_props_checked_as_argument=False,
         migration_object_before_late_backends=True,
+        late_backends_phase=False,
         incoming_parsed_with_options=False,
         unknown_machine_named=False,
         smp_zero_refused=False,

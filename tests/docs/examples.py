@@ -125,6 +125,8 @@ class Run:
             await machine.start()
         except StartupError as error:
             del self.machines[name]
+            if error.heading:
+                self.errors.append(error.heading)
             text = "\n".join([*error.earlier, error.message])
             self.errors += [PROGRAM + each if n == 0 else each
                             for n, each in enumerate(text.splitlines())]

@@ -168,6 +168,25 @@ async def test_a_daemon_is_ready_when_its_parent_leaves(start: Start, short: Pat
     theirs.close()
 
 
+async def test_a_daemon_in_mode_cpr_exec_serves_but_never_lets_its_parent_go(short: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "fakeqemu", "run", "--profile", "11.1", "--", *NONE,
+        "-daemonize", "-global", "migration.mode=cpr-exec", "-incoming", "defer",
+        "-qmp", f"unix:{short}/q,server=on,wait=off", "-pidfile", f"{short}/pid",
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    client = await connect(short / "q")
+    assert (await client.execute("query-status"))["status"] == "inmigrate"
+    # it is past the end of its boot, and its parent still waits
+    assert process.returncode is None
+    pid = int((short / "pid").read_text())
+    assert Path(f"/proc/{pid}/fd/2").readlink() != Path("/dev/null")
+    await client.execute("quit")
+    await hang_up(client)
+    async with asyncio.timeout(20):
+        assert await process.wait() == 1
+
+
 async def test_a_daemon_that_fails_says_so_through_its_parent(start: Start) -> None:
     process = await start("-daemonize", "-qmp", "unix:/nowhere/q,server=on,wait=off")
     _, error = await process.communicate()

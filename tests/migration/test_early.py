@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.configuration import Defer, EarlyConfig, IncomingChannel
+from fakeqemu.explain import explain_boot
 from fakeqemu.migration.incoming.incoming_option import BARE_JSON, parse_incoming
 from fakeqemu.migration.parameters.early import (
-    ONLY_ONE,
     EarlyParameters,
     EarlyReadError,
 )
@@ -79,11 +80,39 @@ def test_the_prefix_is_exact_and_unknown_to_real_versions():
         parse_incoming("CONFIG:", Profile.load("next"))
 
 
-def test_only_one_even_if_the_first_was_empty():
-    store = early()
-    with pytest.raises(QapiError) as caught:
-        store.add_config({})
-    assert caught.value.desc == ONLY_ONE == "Only one -incoming config:* is allowed."
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("config:", "config:"),
+        ("config:multifd-channels=4", "defer", "config:nosuch=1"),
+        ("config:multifd-channels=4", "config:multifd-channels=4", "nosuch:"),
+    ],
+)
+def test_only_one_whatever_it_says_and_before_the_version_is_printed(argv):
+    options = [word for text in argv for word in ("-incoming", text)]
+    with pytest.raises(StartupError) as caught:
+        parse_command_line([*options, "-version"], Profile.load("next"))
+    last = next(text for text in argv[1:] if text.startswith("config:"))
+    said = f"-incoming {last}: Only one -incoming config:* is allowed."
+    assert caught.value.message == said
+
+
+@pytest.mark.parametrize(
+    ("below", "config", "refused"),
+    [
+        ("multifd-channels=0", "multifd-channels=4", None),
+        ("multifd-channels=0", "max-bandwidth=1", "multifd-channels"),
+        ("mapped-ram=on", "tls-creds=x", "Mapped-ram only available for non-compressed non-TLS"),
+    ],
+)
+def test_what_config_repairs_starts_and_what_it_breaks_does_not(below, config, refused):
+    argv = ("-machine", "none", "-global", f"migration.{below}", "-incoming", f"config:{config}")
+    account = explain_boot(argv, Profile.load("next"))
+    if refused is None:
+        assert (account["error"], account["exit"]) == (None, 0)
+    else:
+        assert refused in account["error"]
+        assert account["exit"] == 1
 
 
 def test_json_without_a_channel_type_is_parameters_only_in_the_dialect():

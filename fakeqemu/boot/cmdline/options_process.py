@@ -19,7 +19,7 @@ from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.readconfig import NOT_LISTS, read_config_file
 from fakeqemu.boot.cmdline.schema_values import HELP, checked_members
 from fakeqemu.configuration import GlobalProperty, IncomingOption
-from fakeqemu.migration.incoming.incoming_option import parse_incoming
+from fakeqemu.migration.incoming.incoming_option import CONFIG_PREFIX, ONLY_ONE, parse_incoming
 from fakeqemu.model.host_files import DATA_DIRECTORIES
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.readers.qemu_opts import parse_bool
@@ -40,6 +40,9 @@ _POLICY = {
 @option("incoming")
 def _incoming(line: CommandLine, text: str) -> None:
     incoming = IncomingOption(text, line.location)
+    early = line.profile.traits.early_parameters and text.startswith(CONFIG_PREFIX)
+    if early and any(each.form == "config" for each in line.configuration.incoming):
+        line.fail(ONLY_ONE)
     if line.profile.traits.incoming_parsed_with_options:
         try:
             incoming.parsed = parse_incoming(text, line.profile)

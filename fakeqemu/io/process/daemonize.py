@@ -21,11 +21,11 @@ class Daemon:
 
     @classmethod
     def start(cls) -> Daemon:
-        """Fork; returns in the child only. The parent leaves with the child's verdict."""
+        """Fork; returns in the child only. The parent leaves with 0 once the child has started."""
         read_end, write_end = os.pipe()
         if os.fork():
             os.close(write_end)
-            os._exit(_verdict(read_end))
+            os._exit(_wait_for_start(read_end))
         os.close(read_end)
         os.setsid()
         if os.fork():
@@ -41,27 +41,11 @@ class Daemon:
             os.dup2(null, fd)
         if null > 2:
             os.close(null)
-        self._tell(0)
-
-    def failed(self, code: int) -> None:
-        """The process leaves; if the parent still waits, it leaves with `code`.
-
-        It hears nothing of a process that dies of a signal, and leaves with 1.
-        """
-        if code >= 0:
-            self._tell(code)
-
-    def _tell(self, code: int) -> None:
-        if self._pipe >= 0:
-            with contextlib.suppress(OSError):
-                os.write(self._pipe, bytes([code & 0xFF]))
-            os.close(self._pipe)
-            self._pipe = -1
+        with contextlib.suppress(OSError):
+            os.write(self._pipe, b"\0")
+        os.close(self._pipe)
 
 
-def _verdict(read_end: int) -> int:
-    try:
-        verdict = os.read(read_end, 1)
-    except InterruptedError:
-        verdict = b""
-    return verdict[0] if verdict else 1
+def _wait_for_start(read_end: int) -> int:
+    """The parent's exit status: 1 where the child ended before, however it did."""
+    return 0 if os.read(read_end, 1) == b"\0" else 1

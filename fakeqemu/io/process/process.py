@@ -141,10 +141,7 @@ class _Process:
             check_everything(boot.vm, lambda violation: _finish(over, violation))
         for call in self._options.before_boot:
             call(boot.vm)
-        code = await self._serve(boot, host, over)
-        if self._daemon is not None:
-            self._daemon.failed(code)
-        return code
+        return await self._serve(boot, host, over)
 
     async def _serve(self, boot: Boot, host: LoopHost, over: asyncio.Future[None]) -> int:
         """Boot and serve until the machine ends, then close `host`; the exit status."""
@@ -183,6 +180,11 @@ class _Process:
             over.result()
 
     def _print_error(self, error: StartupError, vm: Machine | None = None) -> None:
+        if error.heading:
+            self._print_lines(error.earlier, vm)
+            write_lines(error.heading)
+            self._print_lines([error.message], vm)
+            return
         if not error.own_line:
             self._print_lines(error.lines, vm)
             return

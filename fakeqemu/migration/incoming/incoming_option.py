@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CONFIG_PREFIX = "config:"
 
+ONLY_ONE = "Only one -incoming config:* is allowed."
+
 #: variants of the option that were proposed and never released
 BARE_JSON = "bare-json"
 

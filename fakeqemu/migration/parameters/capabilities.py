@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.parameters.capability_rules import Situation, first_fault
+from fakeqemu.migration.parameters.parameters import Explanation, Layer
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -29,23 +30,29 @@ class Capabilities:
         self._deprecated = schemainfo.deprecated_capabilities(profile)
         self._survey = survey
         self._warn = warn
+        #: the states that each layer gave, lowest layer first
+        self._layers: dict[Layer, dict[str, bool]] = {layer: {} for layer in Layer}
+        #: the names that are on: what the layers come to
         self._on: set[str] = set()
 
     def __call__(self, name: str) -> bool:
         """Whether capability `name` is on; a name the version lacks never is."""
         return name in self._on
 
+    def explain(self, name: str) -> Explanation:
+        """The state of `name` in each layer that says something, and which layer wins."""
+        layers: dict[Layer, Any] = {Layer.DEFAULT: False}
+        layers |= {layer: given[name] for layer, given in self._layers.items() if name in given}
+        return Explanation(name, name in self._on, next(reversed(layers)), layers)
+
     def reply(self) -> list[dict[str, Any]]:
         """As query-migrate-capabilities shows them."""
         return [{"capability": name, "state": name in self._on} for name in self.names]
 
-    def turn_on(self, name: str) -> None:
-        """Switch on unchecked: for the layers below QMP, which `check` checks as a whole."""
-        self._on.add(name)
-
-    def turn_off(self, name: str) -> None:
-        """Switch off unchecked."""
-        self._on.discard(name)
+    def lay(self, layer: Layer, name: str, state: bool) -> None:
+        """Set unchecked: for the layers below QMP, which `check` checks as a whole."""
+        self._layers[layer][name] = state
+        (self._on.add if state else self._on.discard)(name)
 
     def check(self) -> None:
         """Check the capabilities in force as if just set. Raises QapiError."""
@@ -56,11 +63,12 @@ class Capabilities:
 
         Raises QapiError with the first rule that refuses the merged set.
         """
-        merged = set(self._on)
-        for name, state in wanted:
+        merged, given = set(self._on), dict(wanted)
+        for name, state in given.items():
             (merged.add if state else merged.discard)(name)
         self._judge(self._on, merged)
         self._on = merged
+        self._layers[Layer.QMP].update(given)
 
     def _judge(self, old: Set[str], new: Set[str]) -> None:
         for name in self.names:

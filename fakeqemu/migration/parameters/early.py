@@ -21,15 +21,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.migration.parameters.parameters import Layer
 
 #: what may be read before the migration object exists
 READABLE_EARLY = frozenset({"mode", "local"})
 
 #: modes of the incoming side in which descriptors and state come from the old process
 CPR_INCOMING_MODES = frozenset({"cpr-transfer", "cpr-exec"})
-
-ONLY_ONE = "Only one -incoming config:* is allowed."
 
 
 class EarlyReadError(AssertionError):
@@ -53,9 +51,7 @@ class EarlyParameters:
         return self._config is not None
 
     def add_config(self, values: Mapping[str, Any]) -> None:
-        """Keep the checked parameters of a `config:`. Raises QapiError for a second one."""
-        if self._config is not None:
-            raise QapiError(ONLY_ONE)
+        """Keep the checked parameters of a `config:`; the option parser refuses a second one."""
         self._config = dict(values)
 
     @property
@@ -87,8 +83,9 @@ class EarlyParameters:
         implied = {} if self._implied_mode is None else {"mode": self._implied_mode}
         return {**(self._config or {}), **implied}
 
-    def take(self) -> dict[str, Any]:
-        """Hand everything to the migration object and forget it."""
-        values = self.values()
+    def take(self) -> dict[Layer, dict[str, Any]]:
+        """Hand everything to the migration object, by layer, and forget it."""
+        implied = {} if self._implied_mode is None else {"mode": self._implied_mode}
+        layers = {Layer.CONFIG: self._config or {}, Layer.IMPLIED: implied}
         self._config, self._implied_mode, self._gone = None, None, True
-        return values
+        return layers

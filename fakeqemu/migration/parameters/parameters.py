@@ -3,7 +3,9 @@
 Names, types and defaults come from the profile; limits are in `parameter_rules`. A parameter's
 value is that of the highest layer that says something about it:
 
-    default < accelerator compat < machine compat < -global < -incoming config < QMP
+    default < accelerator compat < machine compat < -global < -incoming config < implied < QMP
+
+Implied is the mode that a cpr channel, or state left by an exec, brings with it.
 
 Changes are all or nothing: the merged set is checked as a whole, then laid down.
 
@@ -33,6 +35,7 @@ class Layer(Enum):
     MACHINE = "machine compat"
     GLOBAL = "-global"
     CONFIG = "-incoming config"
+    IMPLIED = "implied"
     QMP = "QMP"
 
 
@@ -98,8 +101,6 @@ class Parameters(Layers):
         self._traits = profile.traits
         #: every name migrate-set-parameters takes, in the schema's order
         self.members = members
-        #: called with the names and the layer after a change
-        self.on_change: list[Callable[[Mapping[str, Any], Layer], None]] = []
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value in force, or `default` if the version has no such parameter."""
@@ -115,10 +116,14 @@ class Parameters(Layers):
         """As query-migrate-parameters shows them."""
         return copy.deepcopy(self.values())
 
-    def check(self, capability: Callable[[str], bool]) -> None:
-        """Raise QapiError with the first error of the values in force."""
-        values = self.values()
-        check_parameters(values, values, capability, self._traits)
+    def check(
+        self, capability: Callable[[str], bool], changes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Raise QapiError with the first error of the values in force, `changes` laid over."""
+        current = self.values()
+        check_parameters(
+            {**current, **self._stored(changes or {})}, current, capability, self._traits
+        )
 
     def change(
         self, changes: Mapping[str, Any], layer: Layer, capability: Callable[[str], bool]
@@ -127,14 +132,18 @@ class Parameters(Layers):
 
         All or nothing. Raises QapiError with the first error of the merged set.
         """
-        wanted = {
+        self.check(capability, changes)
+        self.lay_unchecked(changes, layer)
+
+    def lay_unchecked(self, changes: Mapping[str, Any], layer: Layer) -> None:
+        """Set `changes` in `layer`, for the layers below QMP, which `check` checks as a whole."""
+        for name, value in self._stored(changes).items():
+            self.lay(layer, name, value)
+
+    def _stored(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Changes as they are kept: null is an empty text, inert parameters are left out."""
+        return {
             name: "" if value is None else copy.deepcopy(value)
             for name, value in changes.items()
             if name not in self._traits.inert_parameters
         }
-        current = self.values()
-        check_parameters({**current, **wanted}, current, capability, self._traits)
-        for name, value in wanted.items():
-            self.lay(layer, name, value)
-        for listener in tuple(self.on_change):
-            listener(wanted, layer)
