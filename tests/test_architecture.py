@@ -269,7 +269,7 @@ def test_files_are_named_as_in_qemus_tree(name: str) -> None:
         for file in _FILE.findall(line):
             assert (
                 file in _TOP_FILES
-                or re.match(rf"(?:{_DIRECTORIES})/", file)
+                or re.match(rf"(?:\.\./)?(?:{_DIRECTORIES})/", file)
                 or _OUTSIDE_QEMU.fullmatch(file)
             ), f"{file}: name it from the top of QEMU's tree"
 
