@@ -72,6 +72,8 @@ class IncomingChannel:
 
     #: a MigrationChannel as QMP shows it
     channel: dict[str, Any]
+    #: parameters that came with it, as `EarlyConfig` has them
+    parameters: dict[str, Any] | None = None
 
     @property
     def channel_type(self) -> str:
@@ -136,7 +138,9 @@ class IncomingOption:
 
     @property
     def early_values(self) -> dict[str, Any] | None:
-        """The parameters of a `config:`; None for anything else."""
+        """Parameters that it has, alone or with a channel; None where there are none."""
+        if isinstance(self.parsed, IncomingChannel):
+            return self.parsed.parameters
         return self.parsed.values if isinstance(self.parsed, EarlyConfig) else None
 
 
@@ -219,6 +223,8 @@ class Configuration:
     #: early parameters as the patches were posted, not as they were meant
     as_posted: bool = False
     incoming: list[IncomingOption] = field(default_factory=list)
+    #: early parameters of options other than -incoming, in order
+    early_parameters: list[OptionString] = field(default_factory=list)
     loadvm: str | None = None
     only_migratable: bool = False
     snapshot: bool = False

@@ -39,6 +39,7 @@ from fakeqemu.boot.requests import (
 from fakeqemu.boot.state import error_location
 from fakeqemu.configuration import MonitorOptions, OptionString
 from fakeqemu.migration import cpr
+from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.parameters.early import EarlyParameters
 from fakeqemu.model.boards import pc_dimm as memorydevices
 from fakeqemu.model.boards.onboard_ports import Port
@@ -104,21 +105,29 @@ def take_early_parameters(boot: BootState) -> None:
     """-incoming makes the machine wait for one; `config:` and a cpr channel say more."""
     configuration = boot.configuration
     boot.read(incoming=[each.text for each in configuration.incoming])
-    early = EarlyParameters(as_posted=configuration.as_posted)
+    traits = boot.profile.traits
+    early = EarlyParameters(
+        defaults=schemainfo.unset_early_values(boot.profile), as_posted=configuration.as_posted
+    )
     for each in configuration.incoming:
         if (values := each.early_values) is not None:
             early.add_config(values)
+    for given in configuration.early_parameters:
+        early.add_config(given.values)
     boot.vm.exec_state = boot.vm.host.left_by_exec() if boot.profile.traits.cpr_exec else None
-    if boot.vm.exec_state is not None:
+    if not traits.cpr_channel_implies_mode:
+        pass
+    elif boot.vm.exec_state is not None:
         early.imply_mode(cpr.EXEC)
     elif configuration.cpr_incoming is not None:
         early.imply_mode(cpr.TRANSFER)
     boot.parameters.early = early
-    if boot.profile.traits.early_parameters:
+    boot.parameters.sees_cpr = traits.early_parameters or traits.tap_cpr
+    if boot.parameters.sees_cpr or "local" in schemainfo.parameter_types(boot.profile):
         boot.vm.migration.parameters = boot.parameters
     # As posted, any -incoming at all makes the machine wait; meant is: one with a channel.
-    waits = [i for i in configuration.incoming if i.form != "config" or early.as_posted]
-    if waits:
+    lone_waits = early.as_posted or traits.lone_parameters_wait
+    if any(each.form != "config" or lone_waits for each in configuration.incoming):
         boot.vm.runstate.set("inmigrate")
 
 

@@ -22,6 +22,7 @@ from fakeqemu.boot.state import error_location
 from fakeqemu.migration import cpr
 from fakeqemu.migration.incoming.incoming import start_from_command_line
 from fakeqemu.migration.object import MigrationObject, current_migration
+from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.model.block.operations import savevm as vmsnapshots
 from fakeqemu.model.net.check import warnings as net_warnings
 from fakeqemu.model.qdev.realize import DeviceFrontend
@@ -98,7 +99,7 @@ def create_net_backends(boot: BootState) -> None:
         with error_location(entry.location):
             boot.vm.net.add(arguments)
             boot.vm.net.option_ids.add(arguments["id"])
-    if boot.profile.traits.early_parameters:
+    if "local" in schemainfo.parameter_types(boot.profile):
         boot.read(local={tap.id: tap.local for tap in boot.vm.taps})
     create_nic_backends(boot)
 

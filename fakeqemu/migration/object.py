@@ -12,10 +12,11 @@ migration/options.c: migration_properties.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fakeqemu.migration import cpr
+from fakeqemu.migration import cpr, inline
 from fakeqemu.migration.blockers import Blockers
 from fakeqemu.migration.incoming.incoming import Incoming
 from fakeqemu.migration.outgoing.outgoing import Outgoing
@@ -23,8 +24,9 @@ from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.parameters.capabilities import Capabilities
 from fakeqemu.migration.parameters.capability_rules import Situation
 from fakeqemu.migration.parameters.early import EarlyParameters
+from fakeqemu.migration.parameters.parameter_rules import compressed_or_tls
 from fakeqemu.migration.parameters.parameters import Layer, Layers, Parameters
-from fakeqemu.migration.state import RUNNING
+from fakeqemu.migration.state import ENDED, RUNNING
 from fakeqemu.migration.transfer.dirtyrate import DirtyRate
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.readers.string_input import parse_string
@@ -92,8 +94,13 @@ class MigrationObject:
         self.types = schemainfo.parameter_types(profile)
         self.parameters = Parameters(profile, tuple(self.types))
         self.capabilities = Capabilities(profile, self._survey, vm.host.warn)
+        self.traits = profile.traits
         known = profile.migration_defaults
-        self._parameter_of = {known.property_of(name): name for name in self.types}
+        self._parameter_of = {
+            known.property_of(name): name
+            for name in self.types
+            if name not in known.capabilities
+        }
         self._capability_of = {known.property_of(name): name for name in known.capabilities}
         #: properties that are neither parameter nor capability
         self.properties = Layers(
@@ -181,13 +188,55 @@ class MigrationObject:
             lines.append((label, _printed(value)))
         return lines
 
+    def announce(self, status: str) -> None:
+        """One side has entered `status`: the event, and at the end no inline values any more."""
+        if self.capabilities("events"):
+            self._vm.events.emit("MIGRATION", {"status": status})
+        if status in ENDED and self.mode != cpr.EXEC:
+            inline.end(self)
+
     # -- commands ----------------------------------------------------------------------------
 
-    def set_parameters(self, changes: dict[str, Any]) -> None:
+    def set_parameters(self, changes: Mapping[str, Any]) -> None:
         """What migrate-set-parameters does with checked types. Raises QapiError."""
-        self.parameters.change(changes, Layer.QMP, self.capabilities)
-        for name, value in changes.items():
-            self._vm.journal.note("parameter", name, value=value, layer=Layer.QMP.value)
+        self.check_settable(changes)
+        self.change(changes, {}, Layer.QMP)
+
+    def query_parameters(self) -> dict[str, Any]:
+        """What query-migrate-parameters returns."""
+        states = self.capabilities.states() if self.traits.capabilities_are_parameters else {}
+        return {**self.parameters.reply(), **states}
+
+    def check_settable(self, changes: Mapping[str, Any]) -> None:
+        """Raise QapiError if one of these may not be changed now, whatever its value."""
+        if (
+            any(name in self.capabilities.names for name in changes)
+            and self.running
+            and not self.traits.capabilities_in_running_migration
+        ):
+            raise QapiError("There's a migration process in progress")
+        if self.traits.local_immutable_while_incoming and "local" in changes:
+            self._vm.taps.check_immutable(bool(changes["local"]))
+
+    def change(
+        self, parameters: Mapping[str, Any], states: Mapping[str, bool], layer: Layer
+    ) -> None:
+        """Set parameters and capabilities (also those among the parameters): all or nothing.
+
+        Raises QapiError with the first error of the whole merged set.
+        """
+        values = {n: v for n, v in parameters.items() if n not in self.capabilities.names}
+        states = {**{n: v for n, v in parameters.items() if n not in values}, **states}
+        capability: Callable[[str], bool] = self.capabilities
+        if states:
+            merged = self.parameters.merged(values)
+            survey = partial(self._survey, values=merged)
+            capability = self.capabilities.check_change(states, survey).__contains__
+        self.parameters.check(capability, values)
+        self.parameters.lay_unchecked(values, layer)
+        self.capabilities.lay_unchecked(states, layer)
+        for name, value in {**values, **states}.items():
+            self._vm.journal.note("parameter", name, value=value, layer=layer.value)
         self.outgoing.parameters_changed()
 
     def set_capabilities(self, wanted: list[dict[str, Any]]) -> None:
@@ -245,16 +294,23 @@ class MigrationObject:
                     error.desc, hint=error.hint, code=ABORTED, heading=_ABORTS
                 ) from error
         for layer, values in layers.items():
-            self.parameters.lay_unchecked(values, layer)
             for name, value in values.items():
+                if name in self.capabilities.names:
+                    self.capabilities.lay(layer, name, value)
+                else:
+                    self.parameters.lay_unchecked({name: value}, layer)
                 self._vm.journal.note("parameter", name, value=value, layer=layer.value)
 
-    def _survey(self, old: Set[str], new: Set[str]) -> Situation:
+    def _survey(
+        self, old: Set[str], new: Set[str], values: Mapping[str, Any] | None = None
+    ) -> Situation:
+        """The machine as the rules see it; `values`: parameters in place of those in force."""
+        compressed = self.parameters.compressed_or_tls
         return Situation(
             new=new,
             old=old,
             traits=self._vm.profile.traits,
-            compressed_or_tls=self.parameters.compressed_or_tls,
+            compressed_or_tls=compressed if values is None else compressed_or_tls(values),
             inmigrate=self._vm.runstate.check("inmigrate"),
             listening=self.incoming.listening,
             multi_channel=self.incoming.multi_channel,

@@ -29,6 +29,9 @@ POSTCOPY = frozenset(
 #: states in which an outgoing migration is under way
 RUNNING = POSTCOPY | {"setup", "active", "pre-switchover", "device", "cancelling", "failing"}
 
+#: states in which a migration of either side is over
+ENDED = frozenset({"completed", "failed", "cancelled"})
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

@@ -30,6 +30,8 @@ class Proposal:
     status: str
     #: proposals that it makes no sense without
     requires: tuple[str, ...] = ()
+    #: a trait that some other proposal has to set, and why
+    needs: tuple[str, str] | None = None
     #: proposals that it contradicts -> the reason
     excludes: Mapping[str, str] = field(default_factory=dict)
     switches: Mapping[str, Switch] = field(default_factory=dict)

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 #: read when its proposal is asked for, as most starts ask for few
 _MODULES = {
     "incoming-config": "options.incoming_config",
+    "incoming-json": "options.incoming_json",
+    "json-or-legacy": "options.json_or_legacy",
+    "own-option": "options.own_option",
     "local": "parameters.local",
+    "immutable-local": "parameters.immutable_local",
+    "tap-cpr": "parameters.tap_cpr",
+    "explicit-mode": "parameters.explicit_mode",
+    "early-reads": "parameters.early_reads",
+    "merged-options": "commands.merged_options",
+    "config-argument": "commands.config_argument",
+    "qmp-preconfig": "commands.qmp_preconfig",
 }
 
 #: every proposal's name
@@ -61,6 +71,8 @@ def combine(chosen: Iterable[Chosen]) -> tuple[Chosen, ...]:
         for needed in proposal.requires:
             if needed not in by_name:
                 raise ProposalError(f"proposal '{proposal.name}' requires '{needed}'")
+        if proposal.needs is not None:
+            _check_need(proposal.name, *proposal.needs, combined)
         for other, reason in proposal.excludes.items():
             if other in by_name:
                 raise ProposalError(
@@ -96,10 +108,24 @@ def rules_of(described: dict[str, Any], chosen: Chosen) -> list[dict[str, Any]]:
     ]
 
 
+def _check_need(name: str, trait: str, reason: str, chosen: Iterable[Chosen]) -> None:
+    if not any(each.proposal.traits(each.choices).get(trait) for each in chosen):
+        able = [
+            other
+            for other in NAMES
+            if proposal_of(other).traits(_defaults(proposal_of(other))).get(trait)
+        ]
+        raise ProposalError(f"proposal '{name}' requires one of {', '.join(able)}: {reason}")
+
+
+def _defaults(proposal: Proposal) -> dict[str, str]:
+    return {switch: about.values[0] for switch, about in proposal.switches.items()}
+
+
 def _parse_one(text: str) -> Chosen:
     name, *words = text.split(":")
     proposal = proposal_of(name)
-    choices = {switch: about.values[0] for switch, about in proposal.switches.items()}
+    choices = _defaults(proposal)
     for word in words:
         switch, _, value = word.partition("=")
         if switch not in choices:

@@ -16,3 +16,27 @@ class ProposedTraits:
     early_parameters: bool = False
     #: `-incoming config:...` fills it
     incoming_config: bool = False
+    #: `-incoming` takes parameters as a JSON object that is no channel
+    incoming_json: bool = False
+    #: `-incoming` takes a JSON object that has an address, parameters, or both
+    incoming_json_with_address: bool = False
+    #: an `-incoming` that only has parameters makes the machine wait
+    lone_parameters_wait: bool = False
+    #: what a parameter that nobody has given reads as before the migration object exists:
+    #: "null" (no value), "zeroed" (zero, off, the first of an enumeration) or "defaults"
+    unset_early_reads: str = "null"
+    #: a cpr channel, and state left by an exec, say which mode this is
+    cpr_channel_implies_mode: bool = True
+    #: `local` cannot be changed while incoming is awaited once a TAP has read it
+    local_immutable_while_incoming: bool = False
+    #: capabilities are parameters too
+    capabilities_are_parameters: bool = False
+    #: they may be set while a migration runs
+    capabilities_in_running_migration: bool = False
+    #: inline parameters of a migration stay in force and are shown afterwards
+    inline_parameters_stored: bool = False
+    #: parameters are properties of another type than the migration object, or of none ("none");
+    #: empty: of the migration object
+    parameters_type: str = ""
+    #: a TAP may take its descriptors along in the CPR modes (`cpr=on`)
+    tap_cpr: bool = False

@@ -7,7 +7,7 @@ import pytest
 from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.configuration import Defer, EarlyConfig, IncomingChannel
 from fakeqemu.explain import explain_boot
-from fakeqemu.migration.incoming.incoming_option import BARE_JSON, parse_incoming
+from fakeqemu.migration.incoming.incoming_option import parse_incoming
 from fakeqemu.migration.parameters.early import (
     EarlyParameters,
     EarlyReadError,
@@ -120,7 +120,7 @@ def test_json_without_a_channel_type_is_parameters_only_in_the_dialect():
     with pytest.raises(QapiError) as caught:
         parse_incoming('{"multifd-channels": 4}', next_)
     assert caught.value.desc == "Parameter 'channel-type' is missing"
-    parsed = parse_incoming('{"multifd-channels": 4}', next_, {BARE_JSON})
+    parsed = parse_incoming('{"multifd-channels": 4}', Profile.load("next", ["incoming-json"]))
     assert parsed == EarlyConfig({"multifd-channels": 4})
 
 

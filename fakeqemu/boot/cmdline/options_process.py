@@ -19,7 +19,12 @@ from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.readconfig import NOT_LISTS, read_config_file
 from fakeqemu.boot.cmdline.schema_values import HELP, checked_members
 from fakeqemu.configuration import GlobalProperty, IncomingOption
-from fakeqemu.migration.incoming.incoming_option import CONFIG_PREFIX, ONLY_ONE, parse_incoming
+from fakeqemu.migration.incoming.incoming_option import (
+    CONFIG_PREFIX,
+    fault_of_second,
+    parse_incoming,
+)
+from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.model.host_files import DATA_DIRECTORIES
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.readers.qemu_opts import parse_bool
@@ -40,15 +45,27 @@ _POLICY = {
 @option("incoming")
 def _incoming(line: CommandLine, text: str) -> None:
     incoming = IncomingOption(text, line.location)
-    early = line.profile.traits.early_parameters and text.startswith(CONFIG_PREFIX)
-    if early and any(each.form == "config" for each in line.configuration.incoming):
-        line.fail(ONLY_ONE)
+    second = any(each.early_values is not None for each in line.configuration.incoming)
+    if second and line.profile.traits.incoming_config and text.startswith(CONFIG_PREFIX):
+        line.fail(fault_of_second(text, line.profile))
     if line.profile.traits.incoming_parsed_with_options:
         try:
             incoming.parsed = parse_incoming(text, line.profile)
         except QapiError as exc:
             line.fail_with(exc)
+    if second and incoming.early_values is not None:
+        line.fail(fault_of_second(text, line.profile))
     line.configuration.incoming.append(incoming)
+
+
+@option("migration-parameters")
+def _migration_parameters(line: CommandLine, text: str) -> None:
+    """The proposed option of its own; given again it adds to what was said."""
+    try:
+        values = schemainfo.parse_parameters(line.profile, text)
+    except QapiError as exc:
+        line.fail_with(exc)
+    line.configuration.early_parameters.append(line.record(text, values))
 
 
 @option("global")

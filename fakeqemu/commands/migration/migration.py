@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fakeqemu.commands.registry import actions, command, commands, refused
+from fakeqemu.migration import inline
 from fakeqemu.migration.info import migration_info
 from fakeqemu.migration.migrate import migrate_away
 from fakeqemu.migration.object import MigrationObject, current_migration
@@ -37,7 +38,7 @@ def migrate_set_parameters(vm: Machine, **arguments: Any) -> None:
 @command("query-migrate-parameters")
 def query_migrate_parameters(vm: Machine) -> dict[str, Any]:
     """MigrationParameters."""
-    return migration_of(vm).parameters.reply()
+    return migration_of(vm).query_parameters()
 
 
 @command("migrate-set-capabilities")
@@ -74,11 +75,18 @@ def migrate(
     resume: bool = False,
     blk: bool = False,
     inc: bool = False,
+    config: dict[str, Any] | None = None,
+    capabilities: list[dict[str, Any]] | None = None,
 ) -> None:
     """Migrate away."""
-    migrate_away(
-        vm, migration_of(vm), monitor, uri, channels, resume=resume, block=blk, incremental=inc
-    )
+    migration = migration_of(vm)
+
+    def start() -> None:
+        migrate_away(
+            vm, migration, monitor, uri, channels, resume=resume, block=blk, incremental=inc
+        )
+
+    inline.start_with(migration, config, capabilities, start)
 
 
 @command("migrate-incoming", monitor=True)
@@ -87,14 +95,22 @@ def migrate_incoming(
     monitor: Any,
     uri: str | None = None,
     channels: list[dict[str, Any]] | None = None,
+    *,
     exit_on_error: bool = True,
+    config: dict[str, Any] | None = None,
+    capabilities: list[dict[str, Any]] | None = None,
 ) -> None:
     """Start the incoming migration that `-incoming defer` put off."""
     migration = migration_of(vm)
-    incoming = migration.incoming
-    if not incoming.started and vm.runstate.check("inmigrate"):
-        vm.taps.check_before_incoming(bool(migration.parameters.get("local", False)))
-    incoming.start(monitor, uri, channels, exit_on_error=exit_on_error)
+
+    def start() -> None:
+        if not migration.incoming.started and vm.runstate.check("inmigrate"):
+            vm.taps.check_before_incoming(bool(migration.parameters.get("local", False)))
+        migration.incoming.start(monitor, uri, channels, exit_on_error=exit_on_error)
+
+    if migration.incoming.started:
+        start()  # which refuses: the values are not for the migration under way
+    inline.start_with(migration, config, capabilities, start)
 
 
 @command("migrate_cancel")

@@ -52,7 +52,7 @@ class Incoming:
         self.migration = migration
         self._traits = vm.profile.traits
         table = state.rows(state.INCOMING, self._traits, schemainfo.statuses(vm.profile))
-        self.state = Status("incoming", table, vm.journal, self._announce)
+        self.state = Status("incoming", table, vm.journal, migration.announce)
         #: whether migrate-incoming has succeeded once
         self.started = False
         #: whether the process ends when loading fails
@@ -395,10 +395,6 @@ class Incoming:
             channel.on_data = channel.on_close = None
             channel.close()
         self._further.close()
-
-    def _announce(self, status: str) -> None:
-        if self.migration.capabilities("events"):
-            self.vm.events.emit("MIGRATION", {"status": status})
 
 
 def _with_family(address: dict[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 Up to 7.2 the text is only parsed when the incoming migration starts; since 10.0 it is
 parsed, and refused, while options are read, and may be a MigrationChannel as JSON or
-key=value. With early parameters the prefix `config:` says that the rest is none of these.
+key=value. What proposals let it say besides: after the prefix `config:`, parameters; without a
+prefix, parameters as a JSON object; or a JSON object with an address and `parameters`.
 
 See system/vl.c: incoming_option_parse(); migration/migration.c: qemu_start_incoming_migration().
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from fakeqemu.configuration import Defer, EarlyConfig, IncomingChannel
@@ -23,17 +23,15 @@ CONFIG_PREFIX = "config:"
 
 ONLY_ONE = "Only one -incoming config:* is allowed."
 
-#: variants of the option that were proposed and never released
-BARE_JSON = "bare-json"
+#: the same of parameters in another notation
+ONLY_ONE_WITH_PARAMETERS = "Only one -incoming with parameters is allowed."
+
+#: members of a JSON object that has address and parameters
+_PARAMETERS = "parameters"
 
 
-def parse_incoming(
-    argument: str, profile: Profile, dialects: Collection[str] = ()
-) -> IncomingChannel | Defer | EarlyConfig:
-    """What one `-incoming` argument says. Raises QapiError without location.
-
-    Of dialects `bare-json` takes a JSON object without `channel-type` for parameters.
-    """
+def parse_incoming(argument: str, profile: Profile) -> IncomingChannel | Defer | EarlyConfig:
+    """What one `-incoming` argument says. Raises QapiError without location."""
     if argument == "defer":
         return Defer()
     traits = profile.traits
@@ -43,8 +41,32 @@ def parse_incoming(
     if not traits.migration_channels or looks_like_uri(argument):
         address = parse_uri(argument, traits)
         return IncomingChannel({"channel-type": "main", "addr": address})
-    if BARE_JSON in dialects and argument.startswith("{"):
-        value = schemainfo.parse_json_object(profile, argument)
-        if "channel-type" not in value:
-            return EarlyConfig(schemainfo.parse_parameters(profile, argument))
+    if argument.startswith("{") and (traits.incoming_json or traits.incoming_json_with_address):
+        return _parse_json(argument, profile)
     return IncomingChannel(schemainfo.parse_channel(profile, argument))
+
+
+def _parse_json(argument: str, profile: Profile) -> IncomingChannel | EarlyConfig:
+    """A JSON object that may be a channel, parameters, or a channel with parameters.
+
+    What has an address is a channel: one that lacks its type gets the channel's own error.
+    """
+    value = schemainfo.parse_json_object(profile, argument)
+    is_channel = "channel-type" in value or "addr" in value
+    if profile.traits.incoming_json:
+        if is_channel:
+            return IncomingChannel(schemainfo.parse_channel(profile, argument))
+        return EarlyConfig(schemainfo.check_parameters(profile, value))
+    parameters = value.pop(_PARAMETERS, None)
+    checked = None
+    if parameters is not None:
+        checked = schemainfo.check_parameters(profile, parameters)
+        if not value:
+            return EarlyConfig(checked)
+    return IncomingChannel(schemainfo.check_channel(profile, value), checked)
+
+
+def fault_of_second(argument: str, profile: Profile) -> str:
+    """What a second argument with parameters is refused with."""
+    prefixed = profile.traits.incoming_config and argument.startswith(CONFIG_PREFIX)
+    return ONLY_ONE if prefixed else ONLY_ONE_WITH_PARAMETERS

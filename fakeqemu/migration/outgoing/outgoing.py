@@ -61,7 +61,7 @@ class Outgoing:
         self.migration = migration
         self.traits = vm.profile.traits
         table = state.rows(state.OUTGOING, self.traits, schemainfo.statuses(vm.profile))
-        self.state = Status("outgoing", table, vm.journal, self._announce)
+        self.state = Status("outgoing", table, vm.journal, migration.announce)
         #: why the migration failed; empty if nothing was recorded
         self.error = ""
         self.progress = Progress(vm, migration)
@@ -137,7 +137,7 @@ class Outgoing:
         if self.status in POSTCOPY and self.traits.migrate_cancel_in_postcopy_refused:
             raise QapiError("Postcopy migration in progress, cannot cancel.")
         if self.status == "cancelling":
-            self._announce("cancelling")
+            self.migration.announce("cancelling")
         if self.status not in RUNNING or self.status in ("cancelling", "failing"):
             return
         interrupted = self.status == "pre-switchover"
@@ -443,7 +443,3 @@ class Outgoing:
         if self.under_way and self._passes and self.vm_stop.vm_old_state is None:
             self.progress.running_changed()
             self._driver.wake(Changed())
-
-    def _announce(self, status: str) -> None:
-        if self.migration.capabilities("events"):
-            self.vm.events.emit("MIGRATION", {"status": status})

@@ -7,12 +7,12 @@ See migration/options.c: qmp_migrate_set_capabilities() and migrate_caps_check()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.parameters.capability_rules import Situation, first_fault
-from fakeqemu.migration.parameters.parameters import Explanation, Layer
+from fakeqemu.migration.parameters.parameters import Explanation, Layer, Layers
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ class Capabilities:
         self._deprecated = schemainfo.deprecated_capabilities(profile)
         self._survey = survey
         self._warn = warn
-        #: the states that each layer gave, lowest layer first
-        self._layers: dict[Layer, dict[str, bool]] = {layer: {} for layer in Layer}
+        #: the states that each layer gave
+        self._layers = Layers({})
         #: the names that are on: what the layers come to
-        self._on: set[str] = set()
+        self._on: frozenset[str] = frozenset()
 
     def __call__(self, name: str) -> bool:
         """Whether capability `name` is on; a name the version lacks never is."""
@@ -41,39 +41,71 @@ class Capabilities:
 
     def explain(self, name: str) -> Explanation:
         """The state of `name` in each layer that says something, and which layer wins."""
-        layers: dict[Layer, Any] = {Layer.DEFAULT: False}
-        layers |= {layer: given[name] for layer, given in self._layers.items() if name in given}
+        layers: dict[Layer, Any] = {Layer.DEFAULT: False, **self._layers.explain(name).layers}
         return Explanation(name, name in self._on, next(reversed(layers)), layers)
+
+    def states(self) -> dict[str, bool]:
+        """Every capability and its state, as queries show it."""
+        shown = self._layers.values(without=Layer.INLINE)
+        return {name: shown.get(name, False) for name in self.names}
 
     def reply(self) -> list[dict[str, Any]]:
         """As query-migrate-capabilities shows them."""
-        return [{"capability": name, "state": name in self._on} for name in self.names]
+        return [{"capability": name, "state": state} for name, state in self.states().items()]
 
     def lay(self, layer: Layer, name: str, state: bool) -> None:
         """Set unchecked: for the layers below QMP, which `check` checks as a whole."""
-        self._layers[layer][name] = state
-        (self._on.add if state else self._on.discard)(name)
+        self._layers.lay(layer, name, state)
+        self._merge()
 
     def check(self) -> None:
         """Check the capabilities in force as if just set. Raises QapiError."""
-        self._judge(set(), self._on)
+        self._judge(set(), self._on, self._survey)
 
     def change(self, wanted: Iterable[tuple[str, bool]]) -> None:
-        """Set states; of a name given twice the last counts. All or nothing.
+        """Set states by QMP; of a name given twice the last counts. All or nothing.
 
         Raises QapiError with the first rule that refuses the merged set.
         """
-        merged, given = set(self._on), dict(wanted)
-        for name, state in given.items():
-            (merged.add if state else merged.discard)(name)
-        self._judge(self._on, merged)
-        self._on = merged
-        self._layers[Layer.QMP].update(given)
+        given = dict(wanted)
+        self.check_change(given)
+        self.lay_unchecked(given, Layer.QMP)
 
-    def _judge(self, old: Set[str], new: Set[str]) -> None:
+    def check_change(self, given: Mapping[str, bool], survey: Survey | None = None) -> Set[str]:
+        """The names that would be on with `given`. Raises QapiError if a rule refuses them."""
+        merged = (self._on | {name for name, state in given.items() if state}) - {
+            name for name, state in given.items() if not state
+        }
+        self._judge(self._on, merged, survey or self._survey)
+        return merged
+
+    def lay_unchecked(self, given: Mapping[str, bool], layer: Layer) -> None:
+        """Set what `check_change` has checked."""
+        for name, state in given.items():
+            self._layers.lay(layer, name, state)
+        self._merge()
+
+    def snapshot(self) -> dict[Layer, dict[str, Any]]:
+        """What `restore` takes back to."""
+        return self._layers.snapshot()
+
+    def restore(self, layers: dict[Layer, dict[str, Any]]) -> None:
+        """Be as when `snapshot` was taken."""
+        self._layers.restore(layers)
+        self._merge()
+
+    def clear(self, layer: Layer) -> None:
+        """Let a layer say nothing."""
+        self._layers.clear(layer)
+        self._merge()
+
+    def _merge(self) -> None:
+        self._on = frozenset(name for name, state in self._layers.values().items() if state)
+
+    def _judge(self, old: Set[str], new: Set[str], survey: Survey) -> None:
         for name in self.names:
             if name in new and name in self._deprecated:
                 self._warn(f"warning: {name} capability is deprecated")
-        fault = first_fault(self._survey(old, new))
+        fault = first_fault(survey(old, new))
         if fault is not None:
             raise QapiError(fault)

@@ -38,7 +38,7 @@ class EarlyParameters:
     """The early parameter store of one machine."""
 
     def __init__(self, *, defaults: Mapping[str, Any] | None = None, as_posted: bool = False):
-        """`defaults`: let unset names read as these instead of as None."""
+        """`defaults`: let unset names read as these instead of as None, and no other be illegal."""
         self.as_posted = as_posted
         self._defaults = dict(defaults or {})
         self._config: dict[str, Any] | None = None
@@ -51,8 +51,8 @@ class EarlyParameters:
         return self._config is not None
 
     def add_config(self, values: Mapping[str, Any]) -> None:
-        """Keep the checked parameters of a `config:`; the option parser refuses a second one."""
-        self._config = dict(values)
+        """Keep checked parameters; where only one may say some, the option parser sees to it."""
+        self._config = {**(self._config or {}), **values}
 
     @property
     def implied_mode(self) -> str | None:
@@ -71,7 +71,7 @@ class EarlyParameters:
         """
         if self._gone:
             raise EarlyReadError(f"early parameter '{name}' read after the migration object")
-        if name not in READABLE_EARLY:
+        if name not in READABLE_EARLY and name not in self._defaults:
             raise EarlyReadError(f"migration parameter '{name}' may not be read early")
         values = self.values()
         if name in values:

@@ -121,15 +121,16 @@ def check_parameters(
         _check(rule, merged, traits)
     if "block-bitmap-mapping" in merged:
         _check_mapping(merged["block-bitmap-mapping"])
-    if capability("zero-copy-send") and _compressed_or_tls(merged):
+    if capability("zero-copy-send") and compressed_or_tls(merged):
         raise QapiError(ZERO_COPY)
-    if capability("mapped-ram") and _compressed_or_tls(current):
+    if capability("mapped-ram") and compressed_or_tls(current):
         raise QapiError(MAPPED_RAM)
     for rule in AFTER_CAPABILITIES:
         _check(rule, merged, traits)
 
 
-def _compressed_or_tls(values: Values) -> bool:
+def compressed_or_tls(values: Values) -> bool:
+    """Whether multifd compression or TLS is set up."""
     return values.get("multifd-compression", "none") != "none" or bool(values.get("tls-creds"))
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.migration.parameters.parameter_rules import check_parameters
+from fakeqemu.migration.parameters.parameter_rules import check_parameters, compressed_or_tls
 
 if TYPE_CHECKING:
     from fakeqemu.profile import Profile
@@ -37,6 +37,8 @@ class Layer(Enum):
     CONFIG = "-incoming config"
     IMPLIED = "implied"
     QMP = "QMP"
+    #: given with migrate or migrate-incoming, for that migration alone; shown by no query
+    INLINE = "inline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +75,25 @@ class Layers:
         value = layers[winner] if winner is not None else None
         return Explanation(name, value, winner, layers)
 
-    def values(self) -> dict[str, Any]:
-        """Every value in force; names in order of first mention."""
+    def values(self, without: Layer | None = None) -> dict[str, Any]:
+        """Every value in force, or that would be `without` a layer; in order of first mention."""
         merged: dict[str, Any] = {}
         for layer in Layer:
-            merged.update(self._layers[layer])
+            if layer is not without:
+                merged.update(self._layers[layer])
         return merged
+
+    def snapshot(self) -> dict[Layer, dict[str, Any]]:
+        """What `restore` takes back to."""
+        return {layer: dict(values) for layer, values in self._layers.items()}
+
+    def restore(self, layers: dict[Layer, dict[str, Any]]) -> None:
+        """Be as when `snapshot` was taken."""
+        self._layers = layers
+
+    def clear(self, layer: Layer) -> None:
+        """Let a layer say nothing."""
+        self._layers[layer] = {}
 
     def __getitem__(self, name: str) -> Any:
         explanation = self.explain(name)
@@ -110,20 +125,17 @@ class Parameters(Layers):
     @property
     def compressed_or_tls(self) -> bool:
         """Whether multifd compression or TLS is set up."""
-        return self.get("multifd-compression", "none") != "none" or bool(self.get("tls-creds"))
+        return compressed_or_tls(self.values())
 
     def reply(self) -> dict[str, Any]:
         """As query-migrate-parameters shows them."""
-        return copy.deepcopy(self.values())
+        return copy.deepcopy(self.values(without=Layer.INLINE))
 
     def check(
         self, capability: Callable[[str], bool], changes: Mapping[str, Any] | None = None
     ) -> None:
         """Raise QapiError with the first error of the values in force, `changes` laid over."""
-        current = self.values()
-        check_parameters(
-            {**current, **self._stored(changes or {})}, current, capability, self._traits
-        )
+        check_parameters(self.merged(changes or {}), self.values(), capability, self._traits)
 
     def change(
         self, changes: Mapping[str, Any], layer: Layer, capability: Callable[[str], bool]
@@ -134,6 +146,10 @@ class Parameters(Layers):
         """
         self.check(capability, changes)
         self.lay_unchecked(changes, layer)
+
+    def merged(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The values in force, `changes` laid over."""
+        return {**self.values(), **self._stored(changes)}
 
     def lay_unchecked(self, changes: Mapping[str, Any], layer: Layer) -> None:
         """Set `changes` in `layer`, for the layers below QMP, which `check` checks as a whole."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.qapi.json.streamer import parse_json
 from fakeqemu.qapi.readers.keyval import check_keyval, parse_keyval
-from fakeqemu.qapi.schema import ArrayType, EnumType, ObjectType, Type
+from fakeqemu.qapi.schema import ArrayType, BuiltinType, EnumType, ObjectType, Type
 from fakeqemu.qapi.visitor import check_value
 
 if TYPE_CHECKING:
@@ -72,6 +72,42 @@ def parse_parameters(profile: Profile, text: str) -> dict[str, Any]:
     """Migration parameters as JSON (first character `{`) or key=value. Raises QapiError."""
     type = profile.schema.commands[_SET_PARAMETERS].arg_type
     return _parse(profile, type, text, None)
+
+
+def check_parameters(profile: Profile, value: Any) -> dict[str, Any]:
+    """Migration parameters from a JSON value. Raises QapiError."""
+    type = profile.schema.commands[_SET_PARAMETERS].arg_type
+    checked: dict[str, Any] = check_value(profile.schema, type, value)
+    return checked
+
+
+def check_channel(profile: Profile, value: Any) -> dict[str, Any]:
+    """A MigrationChannel from a JSON value. Raises QapiError."""
+    type = _element(profile.schema.commands["migrate-incoming"].arg_type, "channels")
+    checked: dict[str, Any] = check_value(profile.schema, type, value)
+    return checked
+
+
+def unset_early_values(profile: Profile) -> dict[str, Any]:
+    """What parameters that nobody gave read as while there is no migration object.
+
+    Empty where the store has no values of its own.
+    """
+    kind = profile.traits.unset_early_reads
+    if kind == "defaults":
+        return dict(profile.migration_defaults.parameters)
+    if kind == "zeroed":
+        return {name: _zero(type) for name, type in parameter_types(profile).items()}
+    return {}
+
+
+def _zero(type: Type) -> Any:
+    """What memory of zeros is as a value of `type`; a pointer is None."""
+    if isinstance(type, EnumType):
+        return type.values[0]
+    if isinstance(type, BuiltinType):
+        return {"bool": False, "str": None}.get(type.name, 0)
+    return None
 
 
 def parse_channel(profile: Profile, text: str) -> dict[str, Any]:

@@ -109,6 +109,9 @@ class TapClient(NetClient):
 def _create_tap(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
     vm, id = net.vm, options["id"]
     client = TapClient(net, id)
+    if vm.profile.traits.tap_cpr:
+        _create_preserved_tap(vm, client, options, monitor)
+        return client
     if not _inherits(vm, id, options):
         client.info = _tap(vm, options, monitor)
     fd = str(options.get("fd", ""))
@@ -117,6 +120,32 @@ def _create_tap(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
     if fd.isdigit() and vm.saved_fds.find(id) is None:
         vm.saved_fds.save(id, int(fd))
     return client
+
+
+#: room enough for the file that stands for an open TAP device
+_TAP_FILE = 4096
+
+
+def _create_preserved_tap(
+    vm: Machine, client: TapClient, options: dict[str, Any], monitor: Any
+) -> None:
+    """A TAP where `cpr=on` says that its descriptor goes along in the CPR modes.
+
+    The host's device is not opened in the model, so a file stands for it. A TAP without it
+    opens its device again in the new process. Raises QapiError.
+    """
+    id, cpr = options["id"], options.get("cpr", False)
+    fd = str(options.get("fd", ""))
+    inherits = cpr and vm.migration.parameters.cpr_is_incoming()
+    if inherits:
+        vm.saved_fds.take(id, fd or id)
+    else:
+        client.info = _tap(vm, options, monitor)
+    ifname = "" if fd else str(options.get("ifname", ""))
+    vm.taps.create(id, ifname, inherited=inherits)
+    if cpr and not inherits and vm.saved_fds.find(id) is None:
+        saved = int(fd) if fd.isdigit() else vm.host.create_memory(id, _TAP_FILE)
+        vm.saved_fds.save(id, saved)
 
 
 def _inherits(vm: Machine, id: str, options: dict[str, Any]) -> bool:

@@ -55,10 +55,15 @@ class Taps:
     def __iter__(self) -> Iterator[TapBackend]:
         return iter(tuple(self._taps.values()))
 
-    def create(self, id: str, ifname: str, *, supports_local: bool = True) -> TapBackend:
-        """A TAP made now. Raises QapiError if the interface is open already."""
+    def create(
+        self, id: str, ifname: str, *, supports_local: bool = True, inherited: bool = False
+    ) -> TapBackend:
+        """A TAP made now. Raises QapiError if the interface is open already.
+
+        `inherited`: its device was opened by the old process of a CPR start.
+        """
         local = bool(self._migration.parameters.read("local")) and supports_local
-        waits = local and self._runstate.check("inmigrate")
+        waits = inherited or (local and self._runstate.check("inmigrate"))
         if not waits and ifname and any(t.opened and t.ifname == ifname for t in self):
             raise QapiError(
                 f"could not configure /dev/net/tun ({ifname}): Device or resource busy"
@@ -81,3 +86,15 @@ class Taps:
                     f"netdev '{tap.id}' was created with migration parameter 'local' {was},"
                     f" it is {is_} now"
                 )
+
+    def check_immutable(self, local: bool) -> None:
+        """Refuse to change `local` from what a TAP has read while incoming is awaited.
+
+        Raises QapiError. A later outgoing migration may set it again.
+        """
+        if self._runstate.check("inmigrate") and any(
+            tap.supports_local and tap.local != local for tap in self
+        ):
+            raise QapiError(
+                "you can not change 'local' parameter value after TAP device initialization"
+            )

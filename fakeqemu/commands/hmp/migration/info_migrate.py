@@ -5,6 +5,7 @@ See migration/migration-hmp-cmds.c: hmp_info_migrate() and hmp_info_migrate_para
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fakeqemu.migration.channels.address import socket_uri
@@ -58,9 +59,11 @@ _REGROUPED = {
 }
 
 
-def parameters(traits: Traits, values: dict[str, Any]) -> str:
-    """`info migrate_parameters`."""
-    lines = list(_PARAMETERS)
+def parameters(
+    traits: Traits, values: dict[str, Any], capabilities: Iterable[str] = ()
+) -> str:
+    """`info migrate_parameters`; `capabilities`: those that are parameters too."""
+    lines = [*_PARAMETERS, *((name, _PLAIN) for name in capabilities)]
     if traits.hmp_info_migrate_grouped:
         lines = [line for line in lines if line[0] not in _REGROUPED]
         for name, (after, manner) in _REGROUPED.items():

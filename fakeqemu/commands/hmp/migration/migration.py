@@ -159,7 +159,9 @@ def info_migrate_capabilities(vm: Machine) -> str:
 @hmp("info migrate_parameters")
 def info_migrate_parameters(vm: Machine) -> str:
     """Every parameter that the monitor knows how to print."""
-    return migration_format.parameters(vm.profile.traits, qmp.query_migrate_parameters(vm))
+    shown = qmp.query_migrate_parameters(vm)
+    states = [n for n in qmp.migration_of(vm).capabilities.names if n in shown]
+    return migration_format.parameters(vm.profile.traits, shown, states)
 
 
 @hmp("info migrate")
