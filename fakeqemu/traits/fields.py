@@ -245,7 +245,7 @@ class Traits(ProposedTraits):
     #: what a backup says on standard error of a target whose cluster size cannot be told
     backup_block_size_warning: str = (
         "The target block device doesn't provide information about the block size and it"
-        " doesn't have a backing file. The (default) block size of 65536 bytes is used. If the"
+        " doesn't have a backing file. The (default) block size of %d bytes is used. If the"
         " actual block size of the target exceeds this value, the backup may be unusable"
     )
 

@@ -86,7 +86,7 @@ TRAITS: dict[str, Traits] = {
         hmp_snapshot_long_clock=False,
         backup_block_size_warning=(
             "The target block device doesn't provide information about the block size and it"
-            " doesn't have a backing file. The default block size of 65536 bytes is used. If the"
+            " doesn't have a backing file. The default block size of %d bytes is used. If the"
             " actual block size of the target exceeds this default, the backup may be unusable"
         ),
         cpu_props_checked_as_argument=False,

@@ -24,18 +24,26 @@ if TYPE_CHECKING:
 
 #: bytes that are copied together at least
 _UNIT = 65536
+_INT64_MAX = (1 << 63) - 1
 
 
-def copying_unit(graph: Graph, target: Node, smallest: int = _UNIT) -> int:
-    """Bytes that are copied together into `target`.
+def copying_unit(graph: Graph, target: Node, smallest: int = 0) -> int:
+    """Bytes that are copied together into `target`, at least `smallest`. Raises QapiError.
 
-    See block/block-copy.c: block_copy_calculate_cluster_size().
+    See block/block-copy.c: block_copy_state_new() and block_copy_calculate_cluster_size().
     """
+    if smallest > _INT64_MAX:
+        raise QapiError(f"min-cluster-size too large: {smallest} > {_INT64_MAX}")
+    if smallest & smallest - 1:
+        raise QapiError(
+            "Cannot create block-copy-state: min-cluster-size needs to be a power of 2"
+        )
+    least = max(smallest, _UNIT)
     if not target.driver.knows_info(target) and target.backing_chain_next() is None:
         traits, host = graph.vm.profile.traits, graph.vm.host
         tell = host.warn if traits.command_warnings_name_program else host.say
-        tell(f"warning: {traits.backup_block_size_warning}")
-    return max(smallest, target.driver.cluster_size(target), _UNIT)
+        tell(f"warning: {traits.backup_block_size_warning % least}")
+    return max(least, target.driver.cluster_size(target))
 
 
 @driver
@@ -75,10 +83,6 @@ class CopyBeforeWrite(FilterDriver):
         options.pop("cbw-timeout", None)
         smallest = options.pop("min-cluster-size", 0)
         super().open(node, options)
-        if smallest and smallest & smallest - 1:
-            raise QapiError(
-                "Cannot create block-copy-state: min-cluster-size needs to be a power of 2"
-            )
         self.cluster = copying_unit(self.graph, target, smallest)
         if bitmap is not None:
             self._take_bitmap(node, bitmap)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
-from fakeqemu.formats.extents import CHUNK, DATA, HOLE, Range
+from fakeqemu.formats.extents import CHUNK, DATA, HOLE, BlockIoError, Range
 from fakeqemu.formats.intervals import Intervals
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.copy_before_write import CopyBeforeWrite, copying_unit
@@ -19,11 +19,15 @@ from fakeqemu.model.block.graph.dirty_bitmaps import Bitmap
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.jobs import copy_range as copying
 from fakeqemu.model.block.jobs.blockjob import BlockJob
-from fakeqemu.model.block.jobs.job import WAIT, Work
+from fakeqemu.model.block.jobs.in_flight import InFlight
+from fakeqemu.model.block.jobs.job import RETRY, WAIT, Work
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.layer import BlockLayer
+
+
+_INT_MAX = 0x7FFFFFFF
 
 
 class BackupJob(BlockJob):
@@ -47,11 +51,17 @@ class BackupJob(BlockJob):
         speed: int = 0,
         compress: bool = False,
         filter_name: str | None = None,
+        max_workers: int = 64,
+        max_chunk: int = 0,
+        smallest: int = 0,
         **more: Any,
     ) -> None:
         self.source, self.target, self.sync = source, target, sync
         self.bitmap, self.bitmap_mode = bitmap, bitmap_mode
+        #: requests at a time
+        self.max_workers = max_workers
         _check(source, target)
+        _check_perf(max_workers, max_chunk)
         if bitmap is not None:
             bitmap.check(ro=bitmap_mode != "never")
         size = base.length(source)
@@ -59,7 +69,16 @@ class BackupJob(BlockJob):
             raise QapiError("Source and target image have different sizes")
         self.size = size
         self.compress = compress
-        self.cluster = self._cluster(block)
+        self.cluster = self._unit(block, smallest)
+        if 0 < max_chunk < self.cluster:
+            raise QapiError(
+                f"Required max-chunk ({max_chunk}) is less than backup cluster size"
+                f" ({self.cluster})"
+            )
+        #: the longest request, in bytes
+        self.chunk = max(self.cluster, CHUNK)
+        if max_chunk:
+            self.chunk = min(self.chunk, max_chunk // self.cluster * self.cluster)
         self.filter: Node | None = self._insert_filter(block, filter_name)
         try:
             super().__init__(block, id, source, **more)
@@ -80,6 +99,15 @@ class BackupJob(BlockJob):
             self._bits = bitmap.copy_bits()
             bitmap.busy = True
         target.block(self, f"block device is in use by block job: {self.type}")
+
+    def _unit(self, block: BlockLayer, smallest: int) -> int:
+        try:
+            return copying_unit(block.graph, self.target, smallest)
+        except QapiError as error:
+            if smallest >> 63:
+                raise
+            # the filter refuses it
+            raise error.prefixed("Could not create node: ") from None
 
     def _insert_filter(self, block: BlockLayer, name: str | None) -> Node:
         filter_driver = CopyBeforeWrite(block.graph)
@@ -105,10 +133,6 @@ class BackupJob(BlockJob):
             found, self.filter = self.filter, None
             block.remove_filter(found, child="file")
 
-    def _cluster(self, block: BlockLayer) -> int:
-        """The unit of copying."""
-        return copying_unit(block.graph, self.target)
-
     def begun(self) -> None:
         """The filter goes in while the job already runs, and so it stands still once."""
         self.pause()
@@ -125,16 +149,54 @@ class BackupJob(BlockJob):
                 yield WAIT
         wanted = yield from copying.Ranges(self, self._wanted).all()
         self.total = sum(piece.length for piece in wanted)
-        pieces = copying.Pieces(self, copying.Ranges(self, lambda _at: iter(wanted)), CHUNK)
-        while (piece := (yield from pieces.next())) is not None:
-            yield from self.attempt(functools.partial(self._copy, piece), self.target)
-            yield piece.length
+        while True:
+            flight = InFlight(self.max_workers)
+            for piece in copying.pieces(self, iter(wanted), self.chunk):
+                if not self._lacks(piece):
+                    continue
+                try:
+                    yield from self.request(functools.partial(self._copy, piece), self.target)
+                except BlockIoError as error:
+                    flight.failed(error)
+                if flight.over():
+                    break
+                if flight.failure is not None:
+                    if self._limited(piece.length):
+                        break
+                    continue  # what was sent already ends before the job reacts
+                yield piece.length
+            if flight.failure is None:
+                return
+            action = self.react(flight.failure)
+            if action == "report":
+                raise flight.failure
+            yield 0 if action == "stop" else RETRY
 
-    def _copy(self, piece: Range) -> None:
-        """Copy what the filter has not yet."""
+    def _lacks(self, piece: Range) -> bool:
+        """Whether some of it has not been copied yet, by the job or before a guest's write."""
         assert self.filter is not None
         kept = self.filter.driver
         assert isinstance(kept, CopyBeforeWrite)
+        return not kept.kept.covers(piece.offset // self.cluster, -(-piece.end // self.cluster))
+
+    def _copy(self, piece: Range) -> None:
+        """Copy what the filter has not yet; nothing of it counts if that goes wrong."""
+        assert self.filter is not None
+        kept = self.filter.driver
+        assert isinstance(kept, CopyBeforeWrite)
+        units = piece.offset // self.cluster, -(-piece.end // self.cluster)
+        before, done = list(kept.kept.within(*units)), self.done
+        try:
+            self._copy_units(piece, kept)
+        except BlockIoError:
+            if not self.compress:  # what is compressed cannot be written once more
+                kept.kept.remove(*units)
+                for each in before:
+                    kept.kept.add(*each)
+                self.done = done
+            raise
+
+    def _copy_units(self, piece: Range, kept: CopyBeforeWrite) -> None:
         for unit in range(piece.offset // self.cluster, -(-piece.end // self.cluster)):
             if unit in kept.kept:
                 continue
@@ -217,6 +279,13 @@ class BackupJob(BlockJob):
         self.target.unblock(self)
         self.release()
         self._remove_filter(self.block)
+
+
+def _check_perf(max_workers: int, max_chunk: int) -> None:
+    if not 1 <= max_workers <= _INT_MAX:
+        raise QapiError(f"max-workers must be between 1 and {_INT_MAX}")
+    if max_chunk < 0:
+        raise QapiError("max-chunk must be zero (which means no limit) or positive")
 
 
 def _check(source: Node, target: Node) -> None:

@@ -13,7 +13,7 @@ from fakeqemu.model.block.graph.node import Edge, Node
 from fakeqemu.model.block.graph.waiting import Access
 from fakeqemu.model.block.jobs.copy_range import wait_for
 from fakeqemu.model.block.jobs.holdback import delay_below
-from fakeqemu.model.block.jobs.job import WAIT, Job, Work
+from fakeqemu.model.block.jobs.job import RETRY, WAIT, Job, Work
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -70,8 +70,11 @@ class BlockJob(Job):
 
     def _delay(self, counted: int) -> int:
         """As the speed or the nodes below have it."""
-        below = delay_below(self.edges, counted) if counted else 0
-        return max(super()._delay(counted), below)
+        return max(self._limited(counted), self._below(counted))
+
+    def _below(self, counted: int) -> int:
+        """How long the nodes below make the job wait for so many bytes."""
+        return delay_below(self.edges, counted) if counted else 0
 
     def release(self) -> None:
         """Use no node any more."""
@@ -89,31 +92,29 @@ class BlockJob(Job):
         self.block.graph.collect()
 
     def attempt(self, act: Callable[[], None], target: Node | None = None) -> Work:
-        """Do a piece of the work, as often as it takes where errors make the job stop.
+        """Do a piece of the work, as often as it takes where errors are not to be reported.
 
-        What `act` reads is waited for, and so is what it has written to `target`.
-        BLOCK_JOB_ERROR. Raises BlockIoError where they are to be reported.
+        Raises BlockIoError where they are.
         """
         while True:
             try:
-                yield from self._act(act)
-                while target is not None and wait_for(self, target):
-                    yield WAIT
+                yield from self.request(act, target)
             except BlockIoError as error:
-                action = self._reaction(error)
-                data = {"device": self.id, "operation": error.operation, "action": action}
-                if not self.internal:
-                    self.block.vm.events.emit("BLOCK_JOB_ERROR", data)
+                action = self.react(error)
                 if action == "report":
                     raise
-                if action == "ignore":
-                    return
-                self.io_status = "nospace" if error.nospace else "failed"
-                self.user_paused = True
-                self.pause_count += 1
-                yield 0
+                yield 0 if action == "stop" else RETRY
             else:
                 return
+
+    def request(self, act: Callable[[], None], target: Node | None = None) -> Work:
+        """Do a piece of the work once. Raises BlockIoError.
+
+        What `act` reads is waited for, and so is what it has written to `target`.
+        """
+        yield from self._act(act)
+        while target is not None and wait_for(self, target):
+            yield WAIT
 
     def _act(self, act: Callable[[], None]) -> Work:
         """Begin `act`, anew whenever an answer has come that it has to wait for."""
@@ -129,6 +130,23 @@ class BlockJob(Job):
                     return
         finally:
             access.forget()
+
+    def react(self, error: BlockIoError) -> str:
+        """Let an error have its effect: BLOCK_JOB_ERROR, and a pause where the job is to stop.
+
+        Gives the action: ignore, report or stop. See blockjob.c: block_job_error_action().
+        """
+        action = self._reaction(error)
+        if not self.internal:
+            data = {"device": self.id, "operation": error.operation, "action": action}
+            self.block.vm.events.emit("BLOCK_JOB_ERROR", data)
+        if action == "stop":
+            if not self.user_paused:
+                self.user_paused = True
+                self.pause_count += 1
+            if self.io_status == "ok":
+                self.io_status = "nospace" if error.nospace else "failed"
+        return action
 
     def _reaction(self, error: BlockIoError) -> str:
         wanted = self.on_error[error.operation]

@@ -102,10 +102,9 @@ class CommitJob(BlockJob):
         if base.length(self.target) < size:
             base.truncate(self.target, size)
         yield 0
-        ranges = copying.Ranges(
-            self, lambda at: base.status_above(self.top, self.target, at, size)
-        )
-        pieces = copying.Pieces(self, ranges, _CHUNK)
+        pieces = copying.Ranges(self, lambda at: copying.pieces(
+            self, base.status_above(self.top, self.target, at, size), _CHUNK
+        ))  # fmt: skip
         while (piece := (yield from pieces.next())) is not None:
             if piece.kind != HOLE:
                 yield from self.attempt(

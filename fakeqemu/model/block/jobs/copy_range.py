@@ -63,25 +63,43 @@ class Ranges:
         return found
 
 
-class Pieces:
-    """Ranges cut to what is done in one step: data always, the rest only when speed counts."""
+def pieces(job: Job, ranges: Iterator[Range], chunk: int) -> Iterator[Range]:
+    """Neighbours of a kind joined, and cut to what is done in one step.
 
-    def __init__(self, job: Job, ranges: Ranges, chunk: int) -> None:
-        self._job, self._ranges, self._chunk = job, ranges, chunk
-        self._left: Range | None = None
+    Data is cut always, the rest only when speed counts.
+    """
+    start = end = 0
+    kind = ""
+    for each in ranges:
+        if each.kind != kind or each.offset != end:
+            if start < end:
+                yield Range(start, end - start, kind)
+            start, kind = each.offset, each.kind
+        end = each.end
+        if kind == DATA or job.speed:
+            while end - start >= chunk:
+                yield Range(start, chunk, kind)
+                start += chunk
+    if start < end:
+        yield Range(start, end - start, kind)
 
-    def next(self) -> Waits[Range | None]:
-        """The next one; None at the end."""
-        left = self._left
-        if left is None:
-            left = yield from self._ranges.next()
-            if left is None:
-                return None
-        whole = left.kind != DATA and not self._job.speed
-        step = left.length if whole else min(self._chunk, left.length)
-        after = left.length - step
-        self._left = Range(left.offset + step, after, left.kind) if after else None
-        return Range(left.offset, step, left.kind)
+
+def whole_grains(ranges: Iterator[Range], grain: int, end: int) -> Iterator[Range]:
+    """Ranges cut at multiples of `grain`; one of which parts differ is data.
+
+    See block/mirror.c: mirror_iteration().
+    """
+    at = -1
+    for each in ranges:
+        at = each.offset if at < 0 else at
+        length = each.end - at if each.end == end else (each.end - at) // grain * grain
+        if length > 0:
+            yield Range(at, length, each.kind)
+            at += length
+        if at < each.end:
+            length = min(grain, end - at)
+            yield Range(at, length, DATA)
+            at += length
 
 
 def read(source: Node, offset: int, count: int) -> bytes:

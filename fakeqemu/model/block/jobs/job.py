@@ -10,7 +10,8 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.clock import MILLISECOND, SECOND, Timer
+from fakeqemu.clock import Timer
+from fakeqemu.model.block.jobs.rate_limit import SLICE, RateLimit
 from fakeqemu.model.block.jobs.states import COMPLETED, READY, JobState
 from fakeqemu.model.block.jobs.txn import CANCELED, Transaction, fail, fail_by_bug
 from fakeqemu.qapi import texts
@@ -19,12 +20,10 @@ from fakeqemu.qapi.errors import QapiError
 if TYPE_CHECKING:
     from fakeqemu.model.block.layer import BlockLayer
 
-#: how often a limited job may go on
-_SLICE = 100 * MILLISECOND
-#: how many pieces of work that take no time are done before others have their turn
+#: pieces of work that take no time and are done before others have their turn
 _PIECES = 32
-#: a job waits until its target has caught up (a network block device)
-WAIT = -1
+#: a job waits until its target has caught up (a network block device); it tries again what failed
+WAIT, RETRY = -1, -2
 
 Work = Generator[int, None, None]
 
@@ -67,6 +66,7 @@ class Job:
         self.done = 0
         self.total = 0
         self.speed = 0
+        self._limit = RateLimit()
         #: what went wrong; empty while all is well
         self.error = ""
         self.cancelled = False
@@ -221,17 +221,18 @@ class Job:
         except QapiError as error:
             self.work_ended(error.desc)
         else:
-            delay = 0 if counted == WAIT else self._delay(counted)
+            delay = SLICE if counted == RETRY else self._delay(max(counted, 0))
             self.busy = counted != WAIT and not delay
             if counted != WAIT:
                 self._later(delay)
 
+    def _limited(self, counted: int) -> int:
+        """How long the speed limit makes the job wait after so many bytes."""
+        return self._limit.delay(self.block.vm.clock.now(), self.speed, counted)
+
     def _delay(self, counted: int) -> int:
-        """How long the speed limit makes the job wait for so many bytes."""
-        if not self.speed or not counted:
-            return 0
-        quota = max(self.speed * _SLICE // SECOND, 1)
-        return max(1, -(-counted // quota)) * _SLICE
+        """The same, and what else makes it wait."""
+        return self._limited(counted)
 
     def _stand_still(self) -> None:
         if self.state.current in ("running", "ready"):

@@ -6,10 +6,11 @@ See block/mirror.c: mirror_start_job(), mirror_run(), mirror_exit_common() and m
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
-from fakeqemu.formats.extents import CHUNK, HOLE
+from fakeqemu.formats.extents import CHUNK, DATA, HOLE, BlockIoError, Range
 from fakeqemu.formats.intervals import Intervals
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import MirrorTop
@@ -17,13 +18,16 @@ from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as 
 from fakeqemu.model.block.graph.node import Edge, Node
 from fakeqemu.model.block.jobs import copy_range as copying
 from fakeqemu.model.block.jobs.blockjob import BlockJob
-from fakeqemu.model.block.jobs.job import WAIT, Work
+from fakeqemu.model.block.jobs.in_flight import MAX_IN_FLIGHT, InFlight
+from fakeqemu.model.block.jobs.job import RETRY, WAIT, Work
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.backends.backend import Backend
     from fakeqemu.model.block.layer import BlockLayer
 
+#: what may be on its way when nobody says how much
+_BUF_SIZE = MAX_IN_FLIGHT * CHUNK
 _STEADY = perms.CONSISTENT_READ | perms.WRITE_UNCHANGED | perms.WRITE
 
 
@@ -47,6 +51,7 @@ class MirrorJob(BlockJob):
         sync: str = "full",
         base_node: Node | None = None,
         granularity: int | None = None,
+        buf_size: int = 0,
         speed: int = 0,
         replaces: str | None = None,
         filter_name: str | None = None,
@@ -65,6 +70,10 @@ class MirrorJob(BlockJob):
         self.clears = clears
         self.backing_mode = backing_mode
         self.granularity = granularity or bitmaps.default_granularity(target)
+        #: how much may be on its way
+        self.buf_size = -(-(buf_size or _BUF_SIZE) // self.granularity) * self.granularity
+        #: what was sent together and the speed has not counted yet
+        self._sent = 0
         self.replace_pinned: Node | None = None
         if source is target:
             raise QapiError("Can't mirror node into itself")
@@ -159,7 +168,9 @@ class MirrorJob(BlockJob):
             grains = yield from self._dirty(size)
             self.total = self._bytes(grains, size)
             bound = self.base_node if self.sync == "top" or self.is_commit else None
-            yield from self._copy(grains, bound, size)
+            assert self.bitmap is not None
+            self.bitmap.add_grains(grains)
+            yield from self._copy(grains, bound, size, skips_zeros=self._skips_zeros)
         yield from self._follow()
         self.set_ready()
         while not self.complete_requested:
@@ -167,26 +178,30 @@ class MirrorJob(BlockJob):
             yield from self._follow()
 
     def _follow(self) -> Work:
-        """Copy what the guest has written since it was copied."""
+        """Copy what the guest has written since it was copied, and what could not be."""
         assert self.bitmap is not None
         while self.bitmap.count:
-            ranges = list(self.bitmap.ranges())
-            self.bitmap.clear()
-            self.total = self.done + sum(count for _, count in ranges)
-            for offset, count in ranges:
-                yield from self._copy_range(offset, offset + count)
-                self.done += count
-                if self.speed:
-                    yield count
+            grains, size = self.bitmap.copy_bits(), base.length(self.source)
+            self.total = self.done + self._bytes(grains, size)
+            yield from self._copy(grains, None, size)
 
-    def _copy_range(self, start: int, end: int) -> Work:
-        ranges = copying.Ranges(
-            self, lambda at: base.status_above(self.source, None, at, end), start
-        )
-        while (part := (yield from ranges.next())) is not None:
-            yield from self.attempt(
-                functools.partial(copying.copy, self.source, self.target, part), self.target
+    def _copied(self, piece: Range, flight: InFlight) -> copying.Waits[bool]:
+        """Copy a piece; where that goes wrong it is dirty again, and the job reacts."""
+        assert self.bitmap is not None
+        try:
+            yield from self.request(
+                functools.partial(copying.copy, self.source, self.target, piece), self.target
             )
+        except BlockIoError as error:
+            self.bitmap.add(piece.offset, piece.length)
+            flight.failed(error, report=self.react(error) == "report")
+            return False
+        return True
+
+    def _delay(self, counted: int) -> int:
+        """The speed counts requests that are sent together, the nodes below count each."""
+        sent, self._sent = self._sent, 0
+        return max(self._limited(sent), self._below(counted))
 
     def _bytes(self, grains: Intervals, size: int) -> int:
         """How many bytes grains have of a node of `size` bytes."""
@@ -234,30 +249,57 @@ class MirrorJob(BlockJob):
             node.driver.name in ("file", "qcow2", "raw") for node in self.target.subtree()
         )
 
-    def _copy(self, grains: Intervals, bound: Node | None, size: int) -> Work:
-        done = Intervals()
+    def _copy(
+        self, grains: Intervals, bound: Node | None, size: int, *, skips_zeros: bool = False
+    ) -> Work:
+        """Copy grains that are dirty. Raises BlockIoError where an error is to be reported."""
+        skipped = {HOLE} if bound is not None else set()
+        if skips_zeros:
+            skipped.add(extents.ZERO)
+        for first, end in grains:
+            at, stop = first * self.granularity, min(end * self.granularity, size)
+            while at < stop:
+                find = functools.partial(self._requests, bound, at + self.buf_size, stop)
+                batch = yield from copying.Ranges(self, find, at).all()
+                yield from self._send(batch, skipped)
+                at = batch[-1].end
+
+    def _requests(
+        self, bound: Node | None, limit: int, stop: int, at: int
+    ) -> Iterator[Range]:
+        """What is sent together: from `at` to `limit`, or as far as nothing is to be read.
+
+        It is dirty no more, and so what is written after it was looked at is copied again.
+        """
         assert self.bitmap is not None
-        self.bitmap.restore(self.bitmap.copy_bits() | grains)
-        ranges = copying.Ranges(
-            self, lambda at: base.status_above(self.source, bound, at, size)
-        )
-        pieces = copying.Pieces(self, ranges, CHUNK)
-        while (piece := (yield from pieces.next())) is not None:
-            first, end = piece.offset // self.granularity, -(-piece.end // self.granularity)
-            touched = Intervals(grains.within(first, end))
-            if not touched:
-                continue
-            self.bitmap.remove(first, end)
-            skipped = piece.kind == extents.ZERO and self._skips_zeros
-            if not skipped and (piece.kind != HOLE or bound is None):
-                yield from self.attempt(
-                    functools.partial(copying.copy, self.source, self.target, piece), self.target
-                )
-            fresh = touched - Intervals(done.within(first, end))
-            for part in fresh:
-                done.add(*part)
-            self.done += self._bytes(fresh, size)
-            yield piece.length if piece.kind == extents.DATA else 0
+        grain = self.granularity
+        end = min(limit, stop)
+        first = next(base.status_above(self.source, bound, at, stop), None)
+        if first is not None and first.kind != DATA:
+            end = max(end, stop if first.end == stop else first.end // grain * grain)
+        self.bitmap.remove(at // grain, -(-end // grain))
+        chunk = min(max(self.buf_size // MAX_IN_FLIGHT, CHUNK), self.buf_size)
+        ranges = base.status_above(self.source, bound, at, end)
+        whole = copying.whole_grains(ranges, grain, end)
+        yield from copying.pieces(self, whole, -(-chunk // grain) * grain)
+
+    def _send(self, batch: list[Range], skipped: set[str]) -> Work:
+        """Copy what is sent together. Raises BlockIoError where an error is to be reported."""
+        flight = InFlight()
+        sent = 0
+        for piece in batch:
+            if piece.kind in skipped or (yield from self._copied(piece, flight)):
+                self.done += piece.length
+            count = piece.length if piece.kind == DATA else 0
+            sent += count
+            if flight.failure is None:  # what was sent already ends before the job stands still
+                self._sent = sent if piece is batch[-1] else 0
+                yield count
+        if flight.reported is not None:
+            raise flight.reported
+        if flight.failure is not None:
+            self._limited(sent)
+            yield 0 if self.pause_count else RETRY
 
     # -- the end ---------------------------------------------------------------------------------
 

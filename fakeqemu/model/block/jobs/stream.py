@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
-from fakeqemu.formats.extents import HOLE, Range
+from fakeqemu.formats.extents import HOLE, BlockIoError, Range
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import CopyOnRead
 from fakeqemu.model.block.graph import permissions as perms, reopen
@@ -102,16 +102,36 @@ class StreamJob(BlockJob):
         self.total = size
         ranges = copying.Ranges(self, lambda at: base.status(self.image, at, size))
         own = yield from ranges.all()
-        missing = copying.Ranges(self, lambda at: self._missing(_from(own, at)))
-        pieces = copying.Pieces(self, missing, _CHUNK)
-        while (piece := (yield from pieces.next())) is not None:
+        missing = copying.Ranges(self, lambda at: copying.pieces(
+            self, self._missing(_from(own, at)), _CHUNK
+        ))  # fmt: skip
+        first: BlockIoError | None = None
+        while (piece := (yield from missing.next())) is not None:
             if piece.kind == extents.DATA:
-                yield from self.attempt(
-                    functools.partial(copying.copy, self.image, self.image, piece), self.image
-                )
+                while (error := (yield from self._populate(piece))) is not None:
+                    action = self.react(error)
+                    first = first or (error if action != "stop" else None)
+                    if action == "report":
+                        raise error
+                    if action == "ignore":
+                        break
+                    yield 0
             self.done = piece.end
             yield piece.length if piece.kind == extents.DATA else 0
         self.done = size
+        if first is not None:  # what lies below is still needed
+            raise first
+
+    def _populate(self, piece: Range) -> copying.Waits[BlockIoError | None]:
+        """Copy a piece up; gives what went wrong, which is a read's whatever it was."""
+        try:
+            yield from self.request(
+                functools.partial(copying.copy, self.image, self.image, piece), self.image
+            )
+        except BlockIoError as error:
+            error.operation = "read"
+            return error
+        return None
 
     def _missing(self, ranges: Iterator[Range]) -> Iterator[Range]:
         """What the image has not and those below have, as data; the rest as holes."""

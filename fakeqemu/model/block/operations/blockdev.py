@@ -94,6 +94,7 @@ def _mirror(
         sync=sync,
         base_node=below if sync == "top" else None,
         granularity=granularity or None,
+        buf_size=arguments.get("buf-size", 0),
         speed=arguments.get("speed", 0),
         replaces=replaces,
         filter_name=arguments.get("filter-node-name"),
@@ -233,6 +234,7 @@ def _backup(
         raise QapiError(
             f"Compression is not supported for this drive {target.device_name}"
         )
+    perf = arguments.get("x-perf", {})
     return BackupJob(
         block,
         arguments.get("job-id"),
@@ -244,6 +246,9 @@ def _backup(
         speed=arguments.get("speed", 0),
         compress=arguments.get("compress", False),
         filter_name=arguments.get("filter-node-name"),
+        max_workers=perf.get("max-workers", 64),
+        max_chunk=perf.get("max-chunk", 0),
+        smallest=perf.get("min-cluster-size", 0),
         transaction=transaction,
         **_common(arguments),
     )
