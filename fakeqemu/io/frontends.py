@@ -27,9 +27,10 @@ def make_monitor(vm: Machine, chardev: Chardev, *, human: bool, pretty: bool) ->
         from fakeqemu.qmp.hmp.terminal import HmpTerminal
 
         return HmpTerminal(vm, chardev)
+    from fakeqemu.qmp.dispatch import dispatcher_of
     from fakeqemu.qmp.monitor import QmpMonitor
 
-    return QmpMonitor(vm, chardev, pretty)
+    return QmpMonitor(dispatcher_of(vm), chardev, pretty)
 
 
 def make_qtest(host: LoopHost, vm: Machine, chardev: Chardev, log: str | None) -> Any:

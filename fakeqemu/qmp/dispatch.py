@@ -1,14 +1,14 @@
-"""Runs requests: one at a time for the whole process, each session in its turn.
+"""Executes commands: checks in QEMU's order, the command's function, the checked reply.
 
-QEMU has one dispatcher for all its QMP monitors. A command that answers later (`Deferred`)
-holds up the in-band requests of every session; out-of-band ones run at once.
+There is one dispatcher for all QMP monitors of a machine; its `request_loop` says whose request
+is next.
 
-See monitor/qmp.c: monitor_qmp_dispatcher_co(); qapi/qmp-dispatch.c: qmp_dispatch().
+See qapi/qmp-dispatch.c: qmp_dispatch() and qmp_dispatch_check_obj().
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +25,14 @@ from fakeqemu.qapi.policy import CompatPolicy, hide_output, hide_schema
 from fakeqemu.qapi.schema import CommandInfo
 from fakeqemu.qapi.visitor import Walk, check_arguments, walk_arguments
 from fakeqemu.qmp.events import EventQueue
-from fakeqemu.qmp.request import NO_ID, Request, failure, id_of, parse_request, success
+from fakeqemu.qmp.request import Request, parse_request
+from fakeqemu.qmp.request_loop import RequestLoop
+from fakeqemu.qmp.session import Line, QmpSession
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
+    from fakeqemu.qmp.connection import Connection
     from fakeqemu.qmp.hooks import Hooks
-    from fakeqemu.qmp.session import QmpSession
 
 NEGOTIATE = "qmp_capabilities"
 SCHEMA = "query-qmp-schema"
@@ -52,19 +54,15 @@ class Dispatcher:
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
         self.policy = CompatPolicy.from_members(getattr(vm.configuration, "compat_policy", None))
-        self.events = EventQueue(vm, self.policy)
+        self._loop = RequestLoop(
+            vm.guard, vm.host, self._request, ready=self._ready, write=self._write
+        )
+        self.events = EventQueue(vm, self.policy, self._send_event)
         #: what stands between the monitors and the machine; put in by `fakeqemu.testing`
         self.hooks: Hooks | None = None
-        self._sessions: list[QmpSession] = []
-        #: whether `run` is at work
-        self._running = False
-        #: a request was answered in this turn of the process; the next one waits for another
-        self._turn_used = False
         #: called in turn around each command, the first outermost: (command, checked
         #: arguments, go on) -> value or Deferred. For test doubles: stubs and faults.
         self.interceptors: list[Interceptor] = []
-        #: the session whose command is under way
-        self._pending: QmpSession | None = None
         if not vm.process.main_loop_running:
             vm.process.on_main_loop.append(self.run)
         vm.objects.make_monitor = self._make_monitor
@@ -77,7 +75,7 @@ class Dispatcher:
             return HmpTerminal(self._vm, self._vm.chardevs[chardev])
         from fakeqemu.qmp.monitor import QmpMonitor
 
-        return QmpMonitor(self._vm, self._vm.chardevs[chardev], pretty, dispatcher=self)
+        return QmpMonitor(self, self._vm.chardevs[chardev], pretty)
 
     # -- one command -------------------------------------------------------------------------
 
@@ -235,128 +233,76 @@ class Dispatcher:
         blame = {"fault": fault} if fault else {}
         self._vm.journal.note(kind, name, error_class=error.error_class, desc=error.desc, **blame)
 
-    # -- sessions ----------------------------------------------------------------------------
+    # -- clients -----------------------------------------------------------------------------
 
     @property
-    def sessions(self) -> tuple[QmpSession, ...]:
-        """Sessions of all monitors that have a client."""
-        return tuple(self._sessions)
+    def connections(self) -> tuple[Connection, ...]:
+        """Clients of all monitors."""
+        return self._loop.connections
 
-    def add(self, session: QmpSession) -> None:
-        """`session` has a client."""
-        self._sessions.append(session)
-        self.events.add(session)
+    def connect(self, connection: Connection) -> None:
+        """A client is there: greet it."""
+        self._loop.add(connection)
 
-    def remove(self, session: QmpSession) -> None:
-        """`session` is over."""
-        if session in self._sessions:
-            self._sessions.remove(session)
-        self.events.remove(session)
+    def received(self, connection: Connection, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Input from a client."""
+        take = partial(self._loop.received, connection)
+        if self.hooks is not None:
+            self.hooks.input(connection, data, fds, take)
+        else:
+            take(data, fds)
+
+    def hung_up(self, connection: Connection) -> None:
+        """A client has gone; what it asked for is still carried out."""
+        self._loop.hung_up(connection)
 
     def run(self) -> None:
-        """Answer what waits, unless a command is under way or the main loop does not run yet.
+        """Go on with whoever may: the main loop runs, or a client has read its replies."""
+        self._loop.run()
 
-        One request a turn, so that everybody else is served in between, and each session in
-        its turn.
-        """
-        if self._running:
-            return
-        if self._vm.process.main_loop_running:
-            self._running = True
-            try:
-                while (
-                    self._pending is None
-                    and not self._turn_used
-                    and (found := self._next()) is not None
-                ):
-                    self._turn_used = self._vm.host.yield_turn(self._next_turn)
-                    self._answer(*found)
-            finally:
-                self._running = False
-        for session in tuple(self._sessions):
-            session.signal()
+    def answer_now(self, connection: Connection, message: Value) -> None:
+        """Answer a request ahead of all others."""
+        self._loop.answer_now(connection, message)
 
-    def _next_turn(self) -> None:
-        self._turn_used = False
-        if self._vm.process.exit_code is None:
-            self.run()
+    def session(self, *, pretty: bool = False, offers_oob: bool = True) -> QmpSession:
+        """A session for a client of this machine."""
+        profile = self._vm.profile
+        return QmpSession(profile.version, profile.traits, pretty, offers_oob=offers_oob)
 
-    def run_now(self, session: QmpSession, message: Value) -> None:
-        """Answer an out-of-band request; nobody waits for it and it waits for nobody."""
-        self._reply(session, message.value, partial(self._send, session))
+    def _ready(self) -> bool:
+        process = self._vm.process
+        return process.main_loop_running and process.exit_code is None
 
-    def _next(self) -> tuple[QmpSession, Message] | None:
-        """The next request; its session goes to the end of the line."""
-        for index, session in enumerate(self._sessions):
-            if (message := session.pop()) is not None:
-                self._sessions.append(self._sessions.pop(index))
-                return session, message
-        return None
+    def _write(self, connection: Connection, line: Line) -> None:
+        if self.hooks is not None:
+            self.hooks.output(connection, line)
+        else:
+            connection.transport.write(line.data)
 
-    def _answer(self, session: QmpSession, message: Message) -> None:
-        oob_was_enabled = session.oob_enabled
-        self._pending = session
+    def _send_event(self, message: dict[str, Any]) -> None:
+        for connection in self._loop.connections:
+            if connection.session.receives_events:
+                self._loop.send(connection, message)
 
-        def answered(reply: dict[str, Any]) -> None:
-            self._send(session, reply)
-            self._pending = None
-            session.answered(oob_was_enabled)
-            self.run()
+    # -- a request ---------------------------------------------------------------------------
 
+    def _request(self, connection: Connection, message: Message) -> Any:
+        session = connection.session
         if isinstance(message, ParseError):
             self._vm.journal.note("protocol", "input", desc=message.text)
-            answered(failure(QapiError(message.text), NO_ID))
-        else:
-            self._reply(session, message.value, answered)
-
-    def _send(self, session: QmpSession, reply: dict[str, Any]) -> None:
-        """Send a reply; what cannot be written as JSON is a bug like any other."""
-
-        def failed(error: QapiError) -> None:
-            session.send(failure(error, reply.get("id", NO_ID)))
-
-        self._vm.guard.call(session.send, reply, failed=failed)
-
-    def _reply(
-        self, session: QmpSession, message: Any, answered: Callable[[dict[str, Any]], None]
-    ) -> None:
-        """Have `answered` called with the reply, now or later; never if the process ends."""
-        id = id_of(message)
-        if self.hooks is not None:
-            answered = _naming(session, message, answered)
+            raise QapiError(message.text)
         try:
-            value, error = self._vm.guard.attempt(self._request, session, message)
-        except AbortError as abort:
-            self._vm.guard.abort(abort)
-            return
-        if error is not None:
-            answered(failure(error, id))
-            return
-        if not isinstance(value, Deferred):
-            answered(success(value, id))
-            return
-
-        def finished(done: Deferred) -> None:
-            if done.error is not None:
-                answered(failure(done.error, id))
-            else:
-                answered(success(done.value, id))
-
-        value.then(finished)
-
-    def _request(self, session: QmpSession, message: Any) -> Any:
-        try:
-            request = parse_request(message, session.oob_enabled)
+            request = parse_request(message.value, session.oob_enabled)
         except QapiError as error:
-            self._vm.journal.note("protocol", "request", desc=error.desc, sent=message)
+            self._vm.journal.note("protocol", "request", desc=error.desc, sent=message.value)
             raise
+        proceed = partial(self._carry_out, connection, request, message.value)
         if self.hooks is None:
-            return self._carry_out(session, request, message)
-        return self.hooks.command(
-            session, request, lambda: self._carry_out(session, request, message)
-        )
+            return proceed()
+        return self.hooks.command(connection, request, proceed)
 
-    def _carry_out(self, session: QmpSession, request: Request, message: Any) -> Any:
+    def _carry_out(self, connection: Connection, request: Request, sent: Any) -> Any:
+        session = connection.session
         if request.name == NEGOTIATE:
             self._find(NEGOTIATE, request.oob)
             checked = check_arguments(
@@ -366,22 +312,9 @@ class Dispatcher:
             return {}
         if not session.negotiated:
             self._vm.journal.note(
-                "protocol", request.name, desc=texts.EXPECTING_CAPABILITIES, sent=message
+                "protocol", request.name, desc=texts.EXPECTING_CAPABILITIES, sent=sent
             )
             raise CommandNotFoundError(texts.EXPECTING_CAPABILITIES)
-        return self.execute(request.name, request.arguments, session.monitor, oob=request.oob)
-
-
-def _naming(
-    session: QmpSession, message: Any, answered: Callable[[dict[str, Any]], None]
-) -> Callable[[dict[str, Any]], None]:
-    """`answered`, with the session knowing meanwhile which command it is about."""
-    request = message if isinstance(message, dict) else {}
-    name = request.get("execute", request.get("exec-oob"))
-
-    def named(reply: dict[str, Any]) -> None:
-        session.subject = name if isinstance(name, str) else None
-        answered(reply)
-        session.subject = None
-
-    return named
+        return self.execute(
+            request.name, request.arguments, connection.monitor, oob=request.oob
+        )

@@ -10,7 +10,7 @@ See monitor/monitor.c: monitor_qapi_event_queue_no_reenter() and monitor_qapi_ev
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ from fakeqemu.qapi.policy import CompatPolicy, hide_output
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import Profile
-    from fakeqemu.qmp.session import QmpSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +67,19 @@ def limits_of(profile: Profile | None) -> Mapping[str, Limit]:
 
 
 class EventQueue:
-    """From the machine's events to the sessions that have negotiated."""
+    """From the machine's events to the messages for clients that have negotiated."""
 
-    def __init__(self, vm: Machine, policy: CompatPolicy) -> None:
+    def __init__(
+        self, vm: Machine, policy: CompatPolicy, send: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """`send`: sends a message to all those clients."""
         self._vm = vm
         self._policy = policy
         self._limits = limits_of(vm.profile)
         #: what went out less than its interval ago -> the last one since, if any
         self._held: dict[tuple[str, Any], Event | None] = {}
-        self._sessions: list[QmpSession] = []
+        self._send_message = send
         vm.events.listen(self._emitted)
-
-    def add(self, session: QmpSession) -> None:
-        """`session` hears events once it has negotiated."""
-        self._sessions.append(session)
-
-    def remove(self, session: QmpSession) -> None:
-        """`session` is over."""
-        if session in self._sessions:
-            self._sessions.remove(session)
 
     def _emitted(self, event: Event) -> None:
         limit = self._limits.get(event.name)
@@ -111,9 +104,6 @@ class EventQueue:
         self._vm.process.call_later(limit.interval, over)
 
     def _send(self, event: Event) -> None:
-        hearing = [session for session in self._sessions if session.hears_events]
-        if not hearing:
-            return
         data = event.data
         if self._policy.hides_anything:
             info = self._vm.profile.schema.events[event.name]
@@ -128,5 +118,4 @@ class EventQueue:
         }
         if data is not None:
             message["data"] = data
-        for session in hearing:
-            session.send(message)
+        self._send_message(message)

@@ -10,22 +10,29 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from fakeqemu.qmp.monitor import QmpMonitor
+    from fakeqemu.qmp.connection import Connection
     from fakeqemu.qmp.request import Request
-    from fakeqemu.qmp.session import QmpSession
+    from fakeqemu.qmp.session import Line
+
+#: hands input on: bytes, and the descriptors that came with them
+TakeInput = Callable[[bytes, Sequence[int]], None]
 
 
 class Hooks(Protocol):
     """What stands there."""
 
-    def command(self, session: QmpSession, request: Request, proceed: Callable[[], Any]) -> Any:
+    def command(
+        self, connection: Connection, request: Request, proceed: Callable[[], Any]
+    ) -> Any:
         """A well-formed request; `proceed()` carries it out. A value or a Deferred.
 
         Raises QapiError to refuse it.
         """
 
-    def output(self, monitor: QmpMonitor, line: bytes) -> None:
-        """A line for the client of `monitor`; send it with `monitor.chardev.write`."""
+    def output(self, connection: Connection, line: Line) -> None:
+        """A line for a client; send it with `connection.transport.write`."""
 
-    def input(self, monitor: QmpMonitor, data: bytes, fds: Sequence[int]) -> None:
-        """Bytes from that client; hand them on with `monitor.take`."""
+    def input(
+        self, connection: Connection, data: bytes, fds: Sequence[int], take: TakeInput
+    ) -> None:
+        """Bytes from a client; hand them on with `take`."""

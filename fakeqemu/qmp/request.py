@@ -30,6 +30,14 @@ def id_of(message: Any) -> Any:
     return message.get("id", NO_ID) if isinstance(message, dict) else NO_ID
 
 
+def command_of(message: Any) -> str | None:
+    """The command that a message names, right or wrong as the rest of it may be."""
+    if not isinstance(message, dict):
+        return None
+    name = message.get("execute", message.get("exec-oob"))
+    return name if isinstance(name, str) else None
+
+
 def looks_out_of_band(message: Any) -> bool:
     """Whether the message overtakes the queue, right or wrong as it may be."""
     return isinstance(message, dict) and "exec-oob" in message and "execute" not in message

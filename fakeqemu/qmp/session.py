@@ -1,9 +1,9 @@
-"""One client's conversation: greeting, negotiation, requests, replies, events.
+"""One client's conversation: bytes in and requests out, replies in and bytes out.
 
 QEMU reads a monitor byte by byte and stops after each request until it is answered; with
 out-of-band execution negotiated it reads on until eight wait. What that means to a client is
 kept here: input not read yet is parsed only when its turn comes, so a request sees the session
-as the requests before it left it.
+as the requests before it left it. Who calls, and when, is the business of `request_loop`.
 
 See monitor/qmp.c: qmp_greeting(), handle_qmp_command() and monitor_qmp_read();
 monitor/qmp-cmds-control.c: qmp_caps_accept().
@@ -12,27 +12,25 @@ monitor/qmp-cmds-control.c: qmp_caps_accept().
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import CommandNotFoundError, QapiError
-from fakeqemu.qapi.json.streamer import JsonStream, Message, ParseError
+from fakeqemu.qapi.json.streamer import JsonStream, Message, ParseError, Value
 from fakeqemu.qapi.json.writer import encode, encode_slices
-from fakeqemu.qmp.request import looks_out_of_band
+from fakeqemu.qmp.request import NO_ID, failure, id_of, looks_out_of_band
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
-    from fakeqemu.qmp.dispatch import Dispatcher
+    from fakeqemu.profile.facts import Version
+    from fakeqemu.traits import Traits
 
 #: requests that may wait when out-of-band execution is on
 QUEUE_LENGTH = 8
-#: tokens of one message that are read before others have their turn
+#: tokens of one message that one call of `read` looks at
 _SLICE = 512
-#: bytes that a client may leave unread before its next request is carried out
-MOST_UNREAD = 64 << 20
 
 
 class SessionState(Enum):
@@ -60,14 +58,35 @@ TRANSITIONS: dict[tuple[SessionState, str], SessionState] = {
 }
 
 
-@dataclass(slots=True)
-class _Outgoing:
-    """A message that is being written, which takes several turns if it is long."""
+class Reading(Enum):
+    """What a call of `QmpSession.read` came to, unless it found an out-of-band request."""
 
-    left: Generator[str, None, str]
-    #: see `QmpSession.subject`
-    subject: str | None
-    written: list[str] = field(default_factory=list)
+    #: all that has come is read, or no more is read for now
+    WAITING = "waiting"
+    #: there is more to read, of a long message for instance
+    UNFINISHED = "unfinished"
+    #: a request has joined the queue, see `QmpSession.next_request`
+    QUEUED = "queued"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An encoded message for the client."""
+
+    #: with its CR LF
+    data: bytes
+    #: the command that it replies to; None for the greeting and events
+    command: str | None
+
+
+@dataclass(slots=True)
+class _Unsent:
+    """A message that is being encoded, in several slices if it is long."""
+
+    slices: Generator[str, None, str]
+    id: Any
+    command: str | None
+    encoded: list[str] = field(default_factory=list)
 
 
 class QmpSession:
@@ -75,51 +94,82 @@ class QmpSession:
 
     def __init__(
         self,
-        vm: Machine,
-        dispatcher: Dispatcher,
-        send: Callable[[bytes], None],
+        version: Version,
+        traits: Traits,
         pretty: bool = False,
         *,
         offers_oob: bool = True,
-        monitor: Any = None,
-        on_pause: Callable[[bool], None] | None = None,
-        unread: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`unread`: how many bytes the client has not taken; see `take_up`."""
-        self.vm = vm
         self.pretty = pretty
-        #: what commands registered with `monitor=True` get
-        self.monitor: Any = monitor if monitor is not None else self
         self.state = SessionState.IDLE
         #: whether the client has done its negotiation (still true after it hung up)
         self.negotiated = False
         self.oob_enabled = False
-        #: the command whose reply is being sent; kept only where somebody listens in (`hooks`)
-        self.subject: str | None = None
+        self._version = version
+        self._traits = traits
         self._offers_oob = offers_oob
-        self._dispatcher = dispatcher
-        self._send = send
-        self._on_pause = on_pause
-        self._unread = unread
-        #: messages that are not written yet, the oldest under way
-        self._outgoing: deque[_Outgoing] = deque()
-        self._paused = False
+        #: no request is read until one of those that wait is answered, or leaves the queue
         self._suspended = False
-        self._reading = False
-        #: reading goes on in another turn
-        self._turn_asked = False
-        self._stream = JsonStream(vm.profile.traits)
+        #: the request last taken ends the suspension when it is answered
+        self._resumes = False
+        self._stream = JsonStream(traits)
         self._input: deque[tuple[bytes, Sequence[int]]] = deque()
         self._queue: deque[Message] = deque()
         self._fds: deque[int] = deque()
+        #: descriptors that nobody asked for, to be closed
+        self._unwanted_fds: list[int] = []
+        #: messages that are not encoded yet, the oldest under way
+        self._unsent: deque[_Unsent] = deque()
 
-    # -- the client's side -------------------------------------------------------------------
+    # -- from the client to the commands -----------------------------------------------------
+
+    def receive(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Input from the client, and the descriptors that came with its first byte."""
+        self._input.append((data, fds))
+
+    def read(self) -> Value | Reading:
+        """Parse on until there is one more request; an out-of-band one is returned."""
+        while not self._suspended and not self._unsent:
+            message = self._stream.next_message(_SLICE)
+            if message is not None:
+                return self._take(message)
+            if self._stream.pending:
+                return Reading.UNFINISHED
+            if not self._input:
+                break
+            self._next_input()
+        return Reading.WAITING
+
+    def fail_input(self, text: str) -> None:
+        """The last call of `read` raised: forget the message, and answer it with an error."""
+        self._stream = JsonStream(self._traits)
+        self._take(ParseError(text))
+
+    def next_request(self) -> Message | None:
+        """Take the next request off the queue, unless replies are still to be encoded."""
+        if not self._queue or self._unsent:
+            return None
+        message = self._queue.popleft()
+        if self.oob_enabled and len(self._queue) == QUEUE_LENGTH - 1:
+            self._suspended = False
+        self._resumes = not self.oob_enabled
+        return message
+
+    def take_fd(self) -> int | None:
+        """The next descriptor that came with the input read so far."""
+        return self._fds.popleft() if self._fds else None
+
+    def unwanted_fds(self) -> list[int]:
+        """Descriptors that nobody has asked for, for the caller to close."""
+        found, self._unwanted_fds = self._unwanted_fds, []
+        return found
+
+    # -- from the commands to the client -----------------------------------------------------
 
     def start(self) -> None:
         """A client is there: greet it."""
         self._move("start")
-        self._dispatcher.add(self)
-        version = self.vm.profile.version
+        version = self._version
         numbers = {"major": version.major, "minor": version.minor, "micro": version.micro}
         self.send(
             {
@@ -130,152 +180,35 @@ class QmpSession:
             }
         )
 
-    def receive(self, data: bytes, fds: Sequence[int] = ()) -> None:
-        """Input from the client, and the descriptors that came with its first byte."""
-        self._input.append((data, fds))
-        self.read()
-
-    def close(self) -> None:
-        """The client hung up. What it sent before is still carried out."""
-        self._move("close")
-        if self._outgoing:
-            self._outgoing.clear()
-            self.take_up()
-        self._leave_if_done()
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Write one message, in several turns if it is long; lost when the client has gone."""
-        if self.state is SessionState.CLOSED:
-            return
-        self._outgoing.append(_Outgoing(encode_slices(message, self.pretty), self.subject))
-        if len(self._outgoing) == 1:
-            self._write_on()
-
-    def _write_on(self) -> None:
-        while self._outgoing:
-            message = self._outgoing[0]
-            try:
-                message.written.append(next(message.left))
-            except StopIteration as end:
-                message.written.append(end.value)
-                self._outgoing.popleft()
-                before, self.subject = self.subject, message.subject
-                self.write(_line("".join(message.written)))
-                self.subject = before
-                continue
-            except Exception:
-                self._outgoing.popleft()
-                raise
-            if self.vm.host.yield_turn(self._write_in_turn):
-                return
-
-    def _write_in_turn(self) -> None:
-        def failed(error: QapiError) -> None:
-            self.send({"error": {"class": error.error_class, "desc": error.desc}})
-
-        self.vm.guard.call(self._write_on, failed=failed)
-        if not self._outgoing:
-            self.take_up()
-            self._leave_if_done()
-
-    def take_up(self) -> None:
-        """Go on with this client, whose replies have been written or read."""
-        self._dispatcher.run()
-        self.read()
-
-    @property
-    def _replies_wait(self) -> bool:
-        """Whether its next request waits until replies are written, or have been read."""
-        return bool(self._outgoing) or self._unread() > MOST_UNREAD
-
-    def write(self, line: bytes) -> None:
-        """Send a line that is encoded already."""
-        if self.state is not SessionState.CLOSED:
-            self._send(line)
-
-    def take_fd(self) -> int | None:
-        """The next descriptor that came with the input read so far."""
-        return self._fds.popleft() if self._fds else None
-
-    # -- the dispatcher's side ---------------------------------------------------------------
-
-    @property
-    def hears_events(self) -> bool:
-        """Whether events are sent to this client."""
-        return self.state is SessionState.COMMANDS
-
-    @property
-    def waiting(self) -> bool:
-        """Whether there is anything left to do for this client."""
-        return bool(self._queue or self._input or self._suspended or self._turn_asked)
-
-    def pop(self) -> Message | None:
-        """Take the next request off the queue; reading goes on if the queue had been full."""
-        if not self._queue or self._replies_wait:
-            return None
-        message = self._queue.popleft()
-        if self.oob_enabled and len(self._queue) == QUEUE_LENGTH - 1:
-            self._suspended = False
-        return message
-
-    def answered(self, oob_was_enabled: bool) -> None:
-        """The request last popped is done with: without oob, read the next one."""
-        if not oob_was_enabled:
-            self._suspended = False
-        self.read()
-        self._leave_if_done()
-
-    def read(self) -> None:
-        """Parse what has come, as far as this session reads now, and have it carried out.
-
-        A long message takes several turns, and so do out-of-band requests.
+    def send(self, message: dict[str, Any], command: str | None = None) -> None:
+        """Queue an event, or the reply to an out-of-band request; lost when the client has gone.
         """
-        if self._reading or self._turn_asked:
-            return
-        self._reading = True
+        if self.state is not SessionState.CLOSED:
+            slices = encode_slices(message, self.pretty)
+            self._unsent.append(_Unsent(slices, id_of(message), command))
+
+    def send_reply(self, reply: dict[str, Any], command: str | None = None) -> None:
+        """The request last taken is done with: without oob, the next one is read."""
+        self.send(reply, command)
+        if self._resumes:
+            self._suspended = False
+
+    def encode(self) -> Line | None:
+        """Encode one slice of the oldest message; its line when that was the last one."""
+        message = self._unsent[0]
         try:
-            while not self._suspended and not self._replies_wait:
-                message = self._parse()
-                if message is not None:
-                    overtakes = self._take(message)
-                elif self._stream.pending:
-                    overtakes = True
-                elif self._input:
-                    self._next_input()
-                    continue
-                else:
-                    break
-                self._dispatcher.run()
-                if overtakes and self._yield_turn():
-                    break
-        finally:
-            self._reading = False
-        self.signal()
+            message.encoded.append(next(message.slices))
+        except StopIteration as end:
+            message.encoded.append(end.value)
+            self._unsent.popleft()
+            return Line(_line("".join(message.encoded)), message.command)
+        return None
 
-    def _parse(self) -> Message | None:
-        message, error = self.vm.guard.attempt(self._stream.next_message, _SLICE)
-        if error is None:
-            return cast("Message | None", message)
-        self._stream = JsonStream(self.vm.profile.traits)
-        return ParseError(error.desc)
-
-    def _yield_turn(self) -> bool:
-        """Whether reading goes on in another turn."""
-        self._turn_asked = self.vm.host.yield_turn(self._next_turn)
-        return self._turn_asked
-
-    def _next_turn(self) -> None:
-        self._turn_asked = False
-        self.read()
-        self._leave_if_done()
-
-    def signal(self) -> None:
-        """Tell whoever feeds this session whether to go on."""
-        busy = self._suspended or self._turn_asked or self._replies_wait
-        if busy != self._paused:
-            self._paused = busy
-            if self._on_pause is not None and self.state is not SessionState.CLOSED:
-                self._on_pause(self._paused)
+    def fail_encoding(self, error: QapiError) -> None:
+        """The last call of `encode` raised: send an error in place of the message."""
+        message = self._unsent[0]
+        reply = failure(error, message.id)
+        self._unsent[0] = _Unsent(encode_slices(reply, self.pretty), NO_ID, message.command)
 
     def accept_capabilities(self, enable: Sequence[str]) -> None:
         """qmp_capabilities. Raises QapiError."""
@@ -287,34 +220,52 @@ class QmpSession:
         self.negotiated = True
         self._move("capabilities")
 
+    def close(self) -> None:
+        """The client hung up. What it sent before is still carried out."""
+        self._move("close")
+        self._unsent.clear()
+
+    # -- how it stands -----------------------------------------------------------------------
+
+    @property
+    def receives_events(self) -> bool:
+        """Whether events are sent to this client."""
+        return self.state is SessionState.COMMANDS
+
+    @property
+    def unsent(self) -> bool:
+        """Whether a message is to be encoded; no request is read or taken until then."""
+        return bool(self._unsent)
+
+    @property
+    def suspended(self) -> bool:
+        """Whether no request is read until another is done with."""
+        return self._suspended
+
+    @property
+    def finished(self) -> bool:
+        """Whether the client has gone and all that it had sent is done with."""
+        closed = self.state is SessionState.CLOSED
+        return closed and not (self._queue or self._input or self._suspended)
+
     # -- inside ------------------------------------------------------------------------------
 
-    def _take(self, message: Message) -> bool:
-        """Queue the message, unless it overtakes the queue: then that is returned."""
-        if not isinstance(message, ParseError) and looks_out_of_band(message.value):
-            self._dispatcher.run_now(self, message)
-            return True
+    def _take(self, message: Message) -> Value | Reading:
+        """Queue the message, unless it overtakes the queue."""
+        if isinstance(message, Value) and looks_out_of_band(message.value):
+            return message
         if not self.oob_enabled or len(self._queue) == QUEUE_LENGTH - 1:
             self._suspended = True
         self._queue.append(message)
-        return False
+        return Reading.QUEUED
 
     def _next_input(self) -> None:
         data, fds = self._input.popleft()
         if fds:
             # those nobody asked for go when new ones come
-            self._drop_fds()
+            self._unwanted_fds += self._fds
             self._fds = deque(fds)
         self._stream.push(data)
-
-    def _drop_fds(self) -> None:
-        while self._fds:
-            self.vm.host.close_fd(self._fds.popleft())
-
-    def _leave_if_done(self) -> None:
-        if self.state is SessionState.CLOSED and not self.waiting:
-            self._drop_fds()
-            self._dispatcher.remove(self)
 
     def _move(self, trigger: str) -> None:
         self.state = TRANSITIONS[self.state, trigger]

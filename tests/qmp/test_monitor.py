@@ -8,6 +8,7 @@ import pytest
 
 from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qmp.dispatch import dispatcher_of
 from fakeqemu.qmp.monitor import QmpMonitor
 
 
@@ -46,7 +47,7 @@ def chardev(vm):
 
 
 def test_each_client_starts_anew(vm, chardev):
-    monitor = QmpMonitor(vm, chardev)
+    monitor = QmpMonitor(dispatcher_of(vm), chardev)
     for _ in range(2):
         chardev.opened()
         assert "QMP" in chardev.transport.take()[0]
@@ -55,19 +56,19 @@ def test_each_client_starts_anew(vm, chardev):
         chardev.received(b'1}{"execute":"qmp_capabilities"}{"execute":"query-name","id":1}')
         assert chardev.transport.take()[1:] == [{"return": {}}, {"return": {}, "id": 1}]
         chardev.closed()
-        assert monitor.session is None
+        assert monitor.connection is None
 
 
 def test_a_client_already_there_is_greeted(vm, chardev):
     chardev.connected = True
-    QmpMonitor(vm, chardev)
+    QmpMonitor(dispatcher_of(vm), chardev)
     assert "QMP" in chardev.transport.take()[0]
     with pytest.raises(QapiError, match="chardev 'c0' is already in use"):
-        QmpMonitor(vm, chardev)
+        QmpMonitor(dispatcher_of(vm), chardev)
 
 
 def test_pretty(vm, chardev):
-    QmpMonitor(vm, chardev, pretty=True)
+    QmpMonitor(dispatcher_of(vm), chardev, pretty=True)
     chardev.opened()
     chardev.transport.sent.clear()
     chardev.received(b'{"execute":"qmp_capabilities"}')
@@ -75,7 +76,7 @@ def test_pretty(vm, chardev):
 
 
 def test_reading_stops_while_a_command_runs(vm, chardev, stubs):
-    QmpMonitor(vm, chardev)
+    QmpMonitor(dispatcher_of(vm), chardev)
     chardev.opened()
     chardev.received(b'{"execute":"qmp_capabilities"}')
     chardev.received(b'{"execute":"block_resize","arguments":{"size":1}}')
@@ -89,7 +90,7 @@ def test_reading_stops_while_a_command_runs(vm, chardev, stubs):
 
 
 def test_descriptors_reach_the_commands(vm, chardev):
-    monitor = QmpMonitor(vm, chardev)
+    monitor = QmpMonitor(dispatcher_of(vm), chardev)
     assert monitor.take_fd() is None
     chardev.opened()
     chardev.received(b" ", (100,))
@@ -97,7 +98,7 @@ def test_descriptors_reach_the_commands(vm, chardev):
 
 
 def test_detached(vm, chardev):
-    monitor = QmpMonitor(vm, chardev)
+    monitor = QmpMonitor(dispatcher_of(vm), chardev)
     chardev.opened()
     monitor.detach()
     chardev.transport.sent.clear()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qmp.session import TRANSITIONS, SessionState
+from fakeqemu.qapi.json.streamer import Value
+from fakeqemu.qmp.session import TRANSITIONS, Line, QmpSession, Reading, SessionState
 
 BLOCK = {"execute": "block_resize", "arguments": {"size": 1, "device": "d"}, "id": "slow"}
 NAME = {"execute": "query-name"}
@@ -117,7 +122,7 @@ def test_hundreds_at_once(client, connect, vm):
 
 def test_what_was_sent_before_a_hang_up_is_done(vm, stubs, client):
     client.send(BLOCK, {"execute": "stop"})
-    client.session.close()
+    client.close()
     assert not vm.journal.of("event", "STOP")
     stubs.blocked[0].resolve()
     assert vm.journal.of("event", "STOP")
@@ -137,10 +142,10 @@ def test_requests_wait_for_the_main_loop(make_vm, connect):
 
 def test_descriptors_stay_for_who_asks(client):
     session = client.session
-    session.receive(b'{"execute":"query-name"}', fds=(100, 101))
-    session.receive(b'{"execute":"query-name"}')
+    client.receive(b'{"execute":"query-name"}', fds=(100, 101))
+    client.receive(b'{"execute":"query-name"}')
     assert session.take_fd() == 100
-    session.receive(b"\n", fds=(102,))
+    client.receive(b"\n", fds=(102,))
     assert session.take_fd() == 102
     assert session.take_fd() is None
 
@@ -158,6 +163,48 @@ def test_any_bytes_and_then_a_good_command(make_vm, connect, pieces, oob):
         client = connect(make_vm(version))
         client.negotiate(*(["oob"] if oob else []))
         for piece in pieces:
-            client.session.receive(piece)
+            client.receive(piece)
         client.send(b"\xff\n\xff\n")
         assert client.send({**NAME, "id": "sync"}) == [{"return": {}, "id": "sync"}]
+
+
+def session_of_its_own():
+    """A session that nobody but the test drives, greeted."""
+    profile = Profile.load("10.0")
+    session = QmpSession(profile.version, profile.traits)
+    session.start()
+    assert session.read() is Reading.WAITING, "the greeting goes out first"
+    assert json.loads(session.encode().data)["QMP"]
+    return session
+
+
+def test_a_session_is_bytes_in_and_bytes_out():
+    session = session_of_its_own()
+    session.receive(b'{"execute": "qmp_capab')
+    assert session.read() is Reading.WAITING
+    session.receive(b'ilities", "id": 1} {"execute": "query-name"}')
+    assert session.read() is Reading.QUEUED
+    # without oob the next one is read when this one is answered
+    assert session.read() is Reading.WAITING
+    assert session.suspended
+    assert session.next_request() == Value({"execute": "qmp_capabilities", "id": 1})
+    session.accept_capabilities(["oob"])
+    session.send_reply({"return": {}, "id": 1}, "qmp_capabilities")
+    assert session.read() is Reading.WAITING
+    assert session.encode() == Line(b'{"return": {}, "id": 1}\r\n', "qmp_capabilities")
+    session.receive(b'{"exec-oob": "query-yank"}')
+    assert session.read() is Reading.QUEUED
+    assert session.read() == Value({"exec-oob": "query-yank"})
+    assert session.next_request() == Value({"execute": "query-name"})
+    session.close()
+    assert session.finished
+
+
+def test_what_cannot_be_written_is_replaced_by_an_error():
+    session = session_of_its_own()
+    session.send({"return": object(), "id": 7}, "query-name")
+    with pytest.raises(TypeError):
+        session.encode()
+    session.fail_encoding(QapiError("broken"))
+    assert json.loads(session.encode().data) == error("broken", 7)
+    assert not session.unsent

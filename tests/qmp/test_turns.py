@@ -16,9 +16,9 @@ from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
 from fakeqemu.model.machine import Machine
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
+from fakeqemu.qmp.connection import MOST_UNREAD
 from fakeqemu.qmp.hmp.terminal import HmpTerminal
 from fakeqemu.qmp.qtest import QtestServer
-from fakeqemu.qmp.session import MOST_UNREAD
 
 NAME = {"execute": "query-name"}
 YANK = {"exec-oob": "query-yank"}
@@ -155,10 +155,10 @@ def test_a_client_that_hangs_up_on_a_long_reply_is_still_answered_for(
     first, second, _ = clients
     stubs.values["query-kvm"] = {"enabled": [0] * 300_000, "present": True}
     first.send({"execute": "query-kvm"}, {"execute": "stop"})
-    first.session.close()
+    first.close()
     host.turns()
     assert vm.journal.of("event", "STOP")
-    assert first.session not in vm.dispatcher.sessions
+    assert first.connection not in vm.dispatcher.connections
     assert second.take()[0]["event"] == "STOP"
 
 
@@ -191,7 +191,7 @@ def test_requests_of_who_reads_no_replies_wait(
     assert client.pauses[-1] is True
     assert clients[0].send(NAME) == [{"return": {}}]
     unread = 0
-    client.session.take_up()
+    vm.dispatcher.run()
     host.turns()
     assert client.take() == [{"return": {}}] * 2
     assert client.pauses[-1] is False
@@ -202,10 +202,10 @@ def test_a_client_that_hangs_up_in_between_is_still_answered_for(
 ) -> None:
     first, _, _ = clients
     first.send(NAME, {"execute": "stop"}, NAME)
-    first.session.close()
+    first.close()
     host.turns()
     assert vm.journal.of("event", "STOP")
-    assert first.session not in vm.dispatcher.sessions
+    assert first.connection not in vm.dispatcher.connections
 
 
 def device(vm: Machine) -> tuple[Chardev, list[bytes]]:
@@ -254,7 +254,7 @@ def test_many_arguments_are_checked_in_turns(
     actions: list[Any] = [{"type": "blockdev-snapshot-sync", "data": good}] * 2000
     actions.append({"type": "blockdev-snapshot-sync", "data": {}})
     message = {"execute": "transaction", "arguments": {"actions": actions}}
-    clients[0].session.receive(json.dumps(message).encode())
+    clients[0].receive(json.dumps(message).encode())
     while not vm.journal.of("command", "transaction"):
         host.turn()
     assert clients[0].take() == []

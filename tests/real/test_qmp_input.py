@@ -56,9 +56,9 @@ def test_broken_json(real, profile, make_vm, connect):
         real.reconnect()
         client = connect(make_vm(profile.name))
         # the real one has read a line of negotiation
-        client.session.receive(b'{"execute":"qmp_capabilities"}\n')
+        client.receive(b'{"execute":"qmp_capabilities"}\n')
         client.out.clear()
-        client.session.receive(data + RawSession.SYNC)
+        client.receive(data + RawSession.SYNC)
         ours = b"".join(line for line in client.out if b'"id": "sync"' not in line)
         assert ours == real.talk(data), data
 
@@ -88,7 +88,7 @@ def test_requests_of_any_shape(real, profile, make_vm, connect):
             request["arguments"] = {}
         line = json.dumps(request).encode() + b"\n"
         client.out.clear()
-        client.session.receive(line)
+        client.receive(line)
         assert b"".join(client.out) == real.ask(line), line
 
 

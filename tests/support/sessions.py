@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,21 +17,40 @@ from fakeqemu.model.machine import Machine
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import DeviceNotFoundError
+from fakeqemu.qmp.connection import Connection
 from fakeqemu.qmp.dispatch import dispatcher_of
-from fakeqemu.qmp.session import QmpSession
 
 
 class Client:
-    """One session and what came out of it."""
+    """One connection and what came out of it."""
 
-    def __init__(self, vm: Machine, **options: Any) -> None:
+    def __init__(
+        self, vm: Machine, *, offers_oob: bool = True, unread: Callable[[], int] = lambda: 0
+    ) -> None:
         self.out: list[bytes] = []
         self.pauses: list[bool] = []
-        self.session = QmpSession(
-            vm, dispatcher_of(vm), self.out.append, on_pause=self.pauses.append, **options
-        )
-        self.session.start()
+        self._unread = unread
+        self._dispatcher = dispatcher_of(vm)
+        self.session = self._dispatcher.session(offers_oob=offers_oob)
+        self.connection = Connection(self.session, self)
+        self._dispatcher.connect(self.connection)
         self.greeting = self.take()[0]
+
+    @property
+    def unread(self) -> int:
+        return self._unread()
+
+    def write(self, data: bytes) -> None:
+        self.out.append(data)
+
+    def pause(self, paused: bool) -> None:
+        self.pauses.append(paused)
+
+    def receive(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        self._dispatcher.received(self.connection, data, fds)
+
+    def close(self) -> None:
+        self._dispatcher.hung_up(self.connection)
 
     def take(self) -> list[Any]:
         """The messages since the last time."""
@@ -41,7 +60,7 @@ class Client:
 
     def send(self, *messages: dict[str, Any] | bytes) -> list[Any]:
         """All in one piece; the replies and events that follow at once."""
-        self.session.receive(
+        self.receive(
             b"".join(m if isinstance(m, bytes) else json.dumps(m).encode() for m in messages)
         )
         return self.take()

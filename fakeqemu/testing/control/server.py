@@ -1,6 +1,6 @@
 """The control socket: a tester's verbs over QMP, beside the QMP of the machine.
 
-The same lexer and the same sessions as QEMU's monitor, with a dispatcher and a schema of our
+The same lexer, sessions and request loop as QEMU's monitor, with commands and a schema of our
 own, so `qmp-shell` drives it and the machine's own QMP stays clean. One socket serves one
 machine or a fleet; any number of clients may be connected.
 """
@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu import __version__
-from fakeqemu.commands.registry import Deferred
-from fakeqemu.guard import Guard
 from fakeqemu.io.host import LoopHost
 from fakeqemu.io.link import Link, SocketEnd
 from fakeqemu.io.loop import Loop
@@ -24,7 +22,9 @@ from fakeqemu.profile.facts import Version
 from fakeqemu.qapi.errors import CommandNotFoundError, QapiError
 from fakeqemu.qapi.json.streamer import Message, ParseError
 from fakeqemu.qapi.texts import EXPECTING_CAPABILITIES
-from fakeqemu.qmp.request import NO_ID, failure, id_of, parse_request, success
+from fakeqemu.qmp.connection import Connection
+from fakeqemu.qmp.request import parse_request
+from fakeqemu.qmp.request_loop import RequestLoop
 from fakeqemu.qmp.session import QmpSession
 from fakeqemu.testing.control.commands import Control
 
@@ -32,125 +32,77 @@ if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
 
-class _Side:
-    """What a session asks of the machine it belongs to."""
+class _LoopTurns:
+    """The host, as far as a request loop needs it."""
 
-    class _Host:
-        def __init__(self, loop: Loop) -> None:
-            self._loop = loop
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
 
-        def yield_turn(self, call: Callable[[], None]) -> bool:
-            self._loop.next_turn(call)
-            return True
+    def yield_turn(self, call: Callable[[], None]) -> bool:
+        """Run `call` when all others have had their turn."""
+        self._loop.next_turn(call)
+        return True
 
-        def close_fd(self, fd: int) -> None:
-            with contextlib.suppress(OSError):
-                socket.close(fd)
-
-    class _Profile:
-        def __init__(self) -> None:
-            self.traits = Profile.load(Profile.names()[-1]).traits
-            major, minor, micro = (int(part) for part in __version__.split(".")[:3])
-            self.version = Version(major, minor, micro, "fakeqemu control")
-
-    def __init__(self, loop: Loop, guard: Guard) -> None:
-        self.guard = guard
-        self.host = self._Host(loop)
-        self.profile = self._Profile()
+    def close_fd(self, fd: int) -> None:
+        """Close a descriptor; nobody here asks for one."""
+        with contextlib.suppress(OSError):
+            socket.close(fd)
 
 
-class _Dispatcher:
-    """Answers the sessions of a control socket, each request when it comes."""
+class _LinkTransport:
+    """A link as the transport of a connection."""
 
-    def __init__(self, control: Control) -> None:
-        self._control = control
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
-    def add(self, session: QmpSession) -> None:
-        """Nothing to remember."""
+    @property
+    def unread(self) -> int:
+        """Nobody counts."""
+        return 0
 
-    def remove(self, session: QmpSession) -> None:
-        """Nothing to forget."""
+    def write(self, data: bytes) -> None:
+        """Send to the client."""
+        self._link.write(data)
 
-    def run_now(self, session: QmpSession, message: Message) -> None:
-        """Out of band is not offered."""
-        id = NO_ID if isinstance(message, ParseError) else id_of(message.value)
-        session.send(failure(QapiError("no out-of-band here"), id))
+    def pause(self, paused: bool) -> None:
+        """Take no input for now (or do again)."""
+        self._link.set_reading(not paused)
 
-    def answer(self, session: QmpSession, message: Message) -> None:
-        """Carry out one request."""
+
+class _Client:
+    """One connection; a request loop of its own, as clients do not wait for each other."""
+
+    def __init__(self, server: ControlServer, loop: Loop, sock: socket.socket) -> None:
+        self._server = server
+        self._loop = RequestLoop(server.control.guard, _LoopTurns(loop), self._carry_out)
+        self._link = Link(loop, SocketEnd(sock), self._input, self._ended)
+        session = QmpSession(server.version, server.traits, offers_oob=False)
+        self._connection = Connection(session, _LinkTransport(self._link))
+        self._loop.add(self._connection)
+        self._link.set_reading(True)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._loop.hung_up(self._connection)
+        self._link.close()
+
+    def _carry_out(self, connection: Connection, message: Message) -> Any:
         if isinstance(message, ParseError):
-            self._answered(session, failure(QapiError(message.text), NO_ID))
-            return
-        id = id_of(message.value)
-        value, error = self._control.guard.attempt(self._carry_out, session, message.value)
-        if error is not None:
-            self._answered(session, failure(error, id))
-            return
-        if not isinstance(value, Deferred):
-            self._answered(session, success(value, id))
-            return
-
-        def finished(done: Deferred) -> None:
-            reply = success(done.value, id) if done.error is None else failure(done.error, id)
-            self._answered(session, reply)
-
-        value.then(finished)
-
-    def _carry_out(self, session: QmpSession, message: Any) -> Any:
-        request = parse_request(message, False)
+            raise QapiError(message.text)
+        session = connection.session
+        request = parse_request(message.value, session.oob_enabled)
         if request.name == "qmp_capabilities":
             session.accept_capabilities(request.arguments.get("enable", ()))
             return {}
         if not session.negotiated:
             raise CommandNotFoundError(EXPECTING_CAPABILITIES)
-        return self._control.execute(request.name, request.arguments)
-
-    def _answered(self, session: QmpSession, reply: dict[str, Any]) -> None:
-        session.send(reply)
-        session.answered(False)
-
-
-class _Client:
-    """One connection; a dispatcher of its own, as requests do not wait for each other."""
-
-    def __init__(self, server: ControlServer, loop: Loop, sock: socket.socket) -> None:
-        self._server = server
-        self._dispatcher = _Dispatcher(server.control)
-        self._link = Link(loop, SocketEnd(sock), self._input, self._ended)
-        self._session = QmpSession(
-            server.side,  # type: ignore[arg-type]
-            self,  # type: ignore[arg-type]
-            self._link.write,
-            offers_oob=False,
-        )
-        self._session.start()
-        self._link.set_reading(True)
-
-    def add(self, session: QmpSession) -> None:
-        """See `Dispatcher`."""
-
-    def remove(self, session: QmpSession) -> None:
-        """See `Dispatcher`."""
-
-    def run(self) -> None:
-        """Answer what waits."""
-        while (message := self._session.pop()) is not None:
-            self._dispatcher.answer(self._session, message)
-
-    def run_now(self, session: QmpSession, message: Message) -> None:
-        """See `Dispatcher`."""
-        self._dispatcher.run_now(session, message)
-
-    def close(self) -> None:
-        """Hang up."""
-        self._session.close()
-        self._link.close()
+        return self._server.control.execute(request.name, request.arguments)
 
     def _input(self, data: bytes, fds: list[int]) -> None:
-        self._session.receive(data, fds)
+        self._loop.received(self._connection, data, fds)
 
     def _ended(self, _error: str | None) -> None:
-        self._session.close()
+        self._loop.hung_up(self._connection)
         self._server.forget(self)
 
 
@@ -159,7 +111,9 @@ class ControlServer:
 
     def __init__(self, loop: Loop, path: str, machines: Mapping[str, Machine]) -> None:
         self.control = Control(machines)
-        self.side = _Side(loop, self.control.guard)
+        major, minor, micro = (int(part) for part in __version__.split(".")[:3])
+        self.version = Version(major, minor, micro, "fakeqemu control")
+        self.traits = Profile.load(Profile.names()[-1]).traits
         self._loop = loop
         self._path = path
         self._clients: list[_Client] = []

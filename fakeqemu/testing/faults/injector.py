@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from fakeqemu.clock import Timer, VirtualClock
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.io.host import LoopHost
+from fakeqemu.model.chardev.chardev import Chardev
 from fakeqemu.qapi.errors import StartupError, error_of_class
 from fakeqemu.qmp.dispatch import dispatcher_of
 from fakeqemu.testing.faults.build import build_faults, changed, named
@@ -39,16 +40,16 @@ from fakeqemu.testing.faults.process import (
     remove_sockets,
 )
 from fakeqemu.testing.faults.stream import FaultyStream
-from fakeqemu.testing.faults.wire import Plan, SessionOutput, applies, change, parse_line
+from fakeqemu.testing.faults.wire import ConnectionOutput, Plan, applies, change, parse_line
 
 if TYPE_CHECKING:
     from fakeqemu.journal import JournalEntry
-    from fakeqemu.model.chardev.chardev import Chardev
     from fakeqemu.model.host import Stream
     from fakeqemu.model.machine import Machine
-    from fakeqemu.qmp.monitor import QmpMonitor
+    from fakeqemu.qmp.connection import Connection
+    from fakeqemu.qmp.hooks import TakeInput
     from fakeqemu.qmp.request import Request
-    from fakeqemu.qmp.session import QmpSession
+    from fakeqemu.qmp.session import Line
 
 
 class Faults:
@@ -62,7 +63,7 @@ class Faults:
         self.process = StoppedProcess(vm.host, self._journal, self._resumed)
         self._active: list[Active] = []
         self._added = 0
-        self._outputs: WeakKeyDictionary[QmpSession, SessionOutput] = WeakKeyDictionary()
+        self._outputs: WeakKeyDictionary[Connection, ConnectionOutput] = WeakKeyDictionary()
         self._streams: list[FaultyStream] = []
         self._held = HeldCommands(vm, self.soon)
         #: what happens once the handle's client is there
@@ -155,9 +156,11 @@ class Faults:
 
     def drop_connections(self) -> None:
         """Hang up on the clients of all monitors."""
-        for session in dispatcher_of(self.vm).sessions:
-            chardev = getattr(session.monitor, "chardev", None)
-            if chardev is not None and chardev.backend in ("socket", "pair"):
+        for connection in dispatcher_of(self.vm).connections:
+            chardev = connection.transport
+            if connection.closed or not isinstance(chardev, Chardev):
+                continue
+            if chardev.backend in ("socket", "pair"):
                 self._journal("drop-connection", connection=chardev.id)
                 self.soon(chardev.disconnect)
 
@@ -214,13 +217,14 @@ class Faults:
 
     # -- Hooks -------------------------------------------------------------------------------
 
-    def command(self, session: QmpSession, request: Request, proceed: Callable[[], Any]) -> Any:
+    def command(
+        self, connection: Connection, request: Request, proceed: Callable[[], Any]
+    ) -> Any:
         """See `qmp.hooks`."""
         name = request.name
-        connection = getattr(getattr(session.monitor, "chardev", None), "id", None)
-        if connection is None:
+        if connection.name is None:
             return proceed()  # the tester's own monitor
-        if arriving(session):
+        if arriving(connection):
             value = proceed()
             self._client_arrived()
             return value
@@ -230,7 +234,7 @@ class Faults:
                 return False
             if isinstance(fault, StopProcess | ExitFault) and fault.command is None:
                 return False
-            return fault.command in (None, name) and fault.connection in (None, connection)
+            return fault.command in (None, name) and fault.connection in (None, connection.name)
 
         for active in tuple(self._active):
             fault = active.fault
@@ -258,34 +262,36 @@ class Faults:
                     return Deferred()
         return proceed()
 
-    def output(self, monitor: QmpMonitor, line: bytes) -> None:
+    def output(self, connection: Connection, line: Line) -> None:
         """See `qmp.hooks`."""
-        session = monitor.session
-        loop = self._loop
-        if session is None or loop is None or arriving(session):
-            monitor.chardev.write(line)
+        own = connection.name is None  # the tester's own
+        if own or self._loop is None or arriving(connection, line.command):
+            connection.transport.write(line.data)
             return
         if self.process.stopped:
-            self.process.later(lambda: self._send(monitor, session, line))
+            self.process.later(lambda: self._send(connection, line))
             return
-        self._send(monitor, session, line)
+        self._send(connection, line)
 
-    def input(self, monitor: QmpMonitor, data: bytes, fds: Sequence[int]) -> None:
+    def input(
+        self, connection: Connection, data: bytes, fds: Sequence[int], take: TakeInput
+    ) -> None:
         """See `qmp.hooks`."""
-        if monitor.session is not None and arriving(monitor.session):
-            monitor.take(data, fds)
+        if connection.name is None or arriving(connection):
+            take(data, fds)
             return
         if self.process.stopped:
-            self.process.hold(monitor)
-            self.process.later(lambda: monitor.take(data, fds))
+            self.process.hold(connection)
+            self.process.later(lambda: take(data, fds))
             return
-        connection = monitor.chardev.id
-        for fault, _ in self.matching("input", lambda f: f.connection in (None, connection)):
+        for fault, _ in self.matching(
+            "input", lambda f: f.connection in (None, connection.name)
+        ):
             if isinstance(fault, SlowReading) and self._loop is not None:
-                monitor.hold(True)
-                self._feed(monitor, monitor.session, data, fds, fault)
+                connection.hold(True)
+                self._feed(connection, data, fds, fault, take)
                 return
-        monitor.take(data, fds)
+        take(data, fds)
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -308,7 +314,7 @@ class Faults:
         """Once its sockets are there, and the handle's client has introduced itself."""
         if not self.vm.process.main_loop_running:
             self.vm.process.on_main_loop.append(lambda: self._when_served(call))
-        elif any(arriving(session) for session in dispatcher_of(self.vm).sessions):
+        elif any(map(arriving, dispatcher_of(self.vm).connections)):
             self._awaiting.append(call)
         else:
             call()
@@ -318,51 +324,53 @@ class Faults:
         for call in awaiting:
             self._when_served(call)
 
-    def _send(self, monitor: QmpMonitor, session: QmpSession, line: bytes) -> None:
-        out = self._outputs.get(session)
+    def _send(self, connection: Connection, line: Line) -> None:
+        chardev, session = connection.transport, connection.session
+        assert isinstance(chardev, Chardev)
+        out = self._outputs.get(connection)
         if out is None:
-            out = SessionOutput(
-                monitor.chardev,
-                self._loop,
-                self.vm.process.call_later,
-                lambda: monitor.session is session,
-                self.exit,
+            # held weakly: it is the key under which the output is kept
+            client = ref(connection)
+
+            def connected() -> bool:
+                found = client()
+                return found is not None and not found.closed
+
+            out = ConnectionOutput(
+                chardev, self._loop, self.vm.process.call_later, connected, self.exit
             )
-            self._outputs[session] = out
-        if out.ended:
+            self._outputs[connection] = out
+        if out.ended or connection.closed:
             return
-        if monitor.session is not session:
-            return  # that client has gone
-        plan = Plan(parse_line(line), session.pretty, [line])
-        connection = monitor.chardev.id
+        plan = Plan(parse_line(line.data), session.pretty, [line.data])
 
         def wanted(fault: Fault) -> bool:
-            if fault.channel or fault.connection not in (None, connection):
+            if fault.channel or fault.connection not in (None, chardev.id):
                 return False
-            return applies(fault, plan, session.subject, session.negotiated)
+            return applies(fault, plan, line.command, session.negotiated)
 
         for fault, random in self.matching("output", wanted):
             change(fault, plan, random, self.vm, out.last_id)
         if "id" in plan.message:
-            out.last_id = parse_line(line).get("id")
+            out.last_id = parse_line(line.data).get("id")
         out.carry_out(plan)
 
     def _feed(
         self,
-        monitor: QmpMonitor,
-        session: QmpSession | None,
+        connection: Connection,
         data: bytes,
         fds: Sequence[int],
         fault: SlowReading,
+        take: TakeInput,
     ) -> None:
-        if monitor.session is not session:
-            return  # that client has gone, and another may be there
-        monitor.take(data[: fault.size], fds)
+        if connection.closed:
+            return  # another client may be there
+        take(data[: fault.size], fds)
         rest = data[fault.size :]
         if rest:
-            self._loop.call_later(fault.gap, self._feed, monitor, session, rest, (), fault)
+            self._loop.call_later(fault.gap, self._feed, connection, rest, (), fault, take)
         else:
-            self._loop.call_later(fault.gap, monitor.hold, False)
+            self._loop.call_later(fault.gap, connection.hold, False)
 
     def _noted(self, entry: JournalEntry) -> None:
         self._held.noted(entry)

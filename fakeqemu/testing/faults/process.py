@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardev import Chardev
     from fakeqemu.model.host import Host
     from fakeqemu.model.machine import Machine
-    from fakeqemu.qmp.monitor import QmpMonitor
-    from fakeqemu.qmp.session import QmpSession
+    from fakeqemu.qmp.connection import Connection
 
 
 def exit_status(exit: ExitFault) -> int:
@@ -40,7 +39,7 @@ class StoppedProcess:
         self._note = note
         self._resumed = resumed
         self._waiting: list[Callable[[], None]] = []
-        self._monitors: list[QmpMonitor] = []
+        self._connections: list[Connection] = []
 
     def stop(self, seconds: float | None) -> None:
         """Stop; a process of the machine's own really, at the loop's next turn."""
@@ -71,19 +70,19 @@ class StoppedProcess:
         waiting, self._waiting = self._waiting, []
         for call in waiting:
             call()
-        for monitor in self._monitors:
-            monitor.hold(False)
-        self._monitors.clear()
+        for connection in self._connections:
+            connection.hold(False)
+        self._connections.clear()
         self._resumed()
 
     def later(self, call: Callable[[], None]) -> None:
         """Call when it goes on."""
         self._waiting.append(call)
 
-    def hold(self, monitor: QmpMonitor) -> None:
-        """Take nothing from the monitor's client until it goes on."""
-        monitor.hold(True)
-        self._monitors.append(monitor)
+    def hold(self, connection: Connection) -> None:
+        """Take nothing from the client until it goes on."""
+        connection.hold(True)
+        self._connections.append(connection)
 
     def unless_stopped(self, call: Callable[[bytes], None]) -> Callable[[bytes], None]:
         """`call`, but later while it stands still."""
@@ -107,8 +106,10 @@ def remove_sockets(vm: Machine) -> Iterator[Chardev]:
                 Path(address["path"]).unlink()
 
 
-def arriving(session: QmpSession) -> bool:
-    """Whether it is the handle's own client, which introduces itself: that always goes well."""
-    chardev = getattr(session.monitor, "chardev", None)
-    own = chardev is not None and chardev.backend == "pair"
-    return own and (not session.negotiated or session.subject == "qmp_capabilities")
+def arriving(connection: Connection, command: str | None = None) -> bool:
+    """Whether it is the handle's own client, which introduces itself: that always goes well.
+
+    `command`: the one that a line replies to.
+    """
+    own = getattr(connection.transport, "backend", None) == "pair"
+    return own and (not connection.session.negotiated or command == "qmp_capabilities")

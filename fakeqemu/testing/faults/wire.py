@@ -74,7 +74,7 @@ class Plan:
         self.message = message
 
 
-def applies(fault: Fault, plan: Plan, subject: str | None, negotiated: bool) -> bool:
+def applies(fault: Fault, plan: Plan, command: str | None, negotiated: bool) -> bool:
     """Whether the fault's scope takes in this line."""
     kind = plan.kind
     match fault:
@@ -83,7 +83,7 @@ def applies(fault: Fault, plan: Plan, subject: str | None, negotiated: bool) -> 
         case StaleEvent(before="greeting"):
             return kind == "greeting"
         case StaleEvent(before="negotiation"):
-            return kind == "reply" and (subject == "qmp_capabilities" or not negotiated)
+            return kind == "reply" and (command == "qmp_capabilities" or not negotiated)
         case StaleEvent() | WrongId() | MissingId():
             wanted = kind == "reply"
         case LostEvent() | DuplicateEvent():
@@ -100,7 +100,7 @@ def applies(fault: Fault, plan: Plan, subject: str | None, negotiated: bool) -> 
     if fault.event is not None:
         return kind == "event" and plan.message["event"] == fault.event
     if fault.command is not None:
-        return kind == "reply" and subject == fault.command
+        return kind == "reply" and command == fault.command
     return True
 
 
@@ -153,7 +153,7 @@ def _insert(plan: Plan, junk: bytes, place: str) -> None:
 
 
 @dataclass(slots=True)
-class SessionOutput:
+class ConnectionOutput:
     """The way from one session to its client."""
 
     chardev: Chardev

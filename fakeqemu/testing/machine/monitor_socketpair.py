@@ -12,6 +12,7 @@ from fakeqemu.io.link import Link, SocketEnd
 from fakeqemu.io.loop import Loop
 from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
 from fakeqemu.model.machine import Machine
+from fakeqemu.qmp.dispatch import dispatcher_of
 from fakeqemu.qmp.monitor import QmpMonitor
 
 #: what a fault's `connection` calls it
@@ -32,7 +33,7 @@ class SocketpairMonitor:
         self._chardev = Chardev(ChardevOptions(CLIENT, "pair", {}), vm.profile.traits)
         self._link = Link(loop, SocketEnd(ours), self._chardev.received, self._ended)
         self._chardev.transport = self
-        QmpMonitor(vm, self._chardev)
+        QmpMonitor(dispatcher_of(vm), self._chardev)
         self._chardev.opened()
 
     def close(self) -> None:

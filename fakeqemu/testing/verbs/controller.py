@@ -18,8 +18,8 @@ from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.json.streamer import Value
 from fakeqemu.qapi.validate import SchemaViolation
 from fakeqemu.qmp.checks import check_everything
+from fakeqemu.qmp.connection import Connection
 from fakeqemu.qmp.dispatch import dispatcher_of
-from fakeqemu.qmp.session import QmpSession
 from fakeqemu.testing.clock.timekeeper import Timekeeper
 from fakeqemu.testing.faults.injector import Faults
 from fakeqemu.testing.machine.stubs import CallTester, MachineStubs, Stub
@@ -52,9 +52,7 @@ class MachineController:
         self.own_activity = 0
         self._call_tester = call
         self._complain = complain
-        self._session: QmpSession | None = None
-        self._replies: dict[int, Deferred] = {}
-        self._last_id = 0
+        self._session: TesterSession | None = None
         if check:
             check_everything(vm, complain, self.stubs.excused)
 
@@ -225,28 +223,46 @@ class MachineController:
 
     def session_request(self, message: dict[str, Any]) -> Deferred:
         """Send a request; the Deferred gets the whole reply."""
+        # a fault that holds commands up holds up the monitors; it must not hold up the tester
+        ahead = self.faults.holds_commands
         if self._session is None:
-            self._session = QmpSession(self.vm, dispatcher_of(self.vm), self._received)
-            self._session.start()
-            self._send({"execute": "qmp_capabilities"})
-        return self._send(message)
+            self._session = TesterSession(self.vm)
+            self._session.send({"execute": "qmp_capabilities"}, ahead=ahead)
+        return self._session.send(message, ahead=ahead)
 
-    def _send(self, message: dict[str, Any]) -> Deferred:
-        assert self._session is not None
+
+class TesterSession:
+    """A QMP session of the tester's own, on no character device."""
+
+    #: see `connection.Transport`
+    unread = 0
+
+    def __init__(self, vm: Machine) -> None:
+        self._dispatcher = dispatcher_of(vm)
+        self._replies: dict[int, Deferred] = {}
+        self._last_id = 0
+        self._connection = Connection(self._dispatcher.session(), self)
+        self._dispatcher.connect(self._connection)
+
+    def send(self, message: dict[str, Any], *, ahead: bool = False) -> Deferred:
+        """Send a request; the Deferred gets the whole reply. `ahead`: of all others."""
         self._last_id += 1
         reply = self._replies[self._last_id] = Deferred()
         request = {**message, "id": self._last_id}
-        if self.faults.holds_commands:
-            # a fault holds up the monitors; it must not hold up the tester
-            dispatcher_of(self.vm).run_now(self._session, Value(request))
+        if ahead:
+            self._dispatcher.answer_now(self._connection, Value(request))
         else:
-            self._session.receive(json.dumps(request).encode() + b"\n")
+            self._dispatcher.received(self._connection, json.dumps(request).encode() + b"\n")
         return reply
 
-    def _received(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """What the session says: resolve whom it answers."""
         for line in data.decode().splitlines():
             message = json.loads(line)
             waiting = self._replies.pop(message.get("id"), None)
             if waiting is not None:
                 message.pop("id")
                 waiting.resolve(message)
+
+    def pause(self, paused: bool) -> None:
+        """Whoever sends here does not wait."""
