@@ -92,6 +92,9 @@ class IncomingChannel:
 class Defer:
     """Wait for migrate-incoming."""
 
+    #: parameters that came with it, as `EarlyConfig` has them
+    parameters: dict[str, Any] | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class EarlyConfig:
@@ -109,6 +112,10 @@ class IncomingOption:
     location: str
     #: what the option parser made of it; None where it is only parsed when it starts
     parsed: IncomingChannel | Defer | EarlyConfig | None = None
+    #: "incoming", or one of the options that were proposed in its place
+    option: str = "incoming"
+    #: whether the process ends when the migration fails
+    exit_on_error: bool = True
 
     @property
     def form(self) -> str:
@@ -122,7 +129,7 @@ class IncomingOption:
     @property
     def is_defer(self) -> bool:
         """Whether migrate-incoming will say where from."""
-        return self.text == "defer"
+        return isinstance(self.parsed, Defer) or self.text == "defer"
 
     @property
     def channel_type(self) -> str:
@@ -139,7 +146,7 @@ class IncomingOption:
     @property
     def early_values(self) -> dict[str, Any] | None:
         """Parameters that it has, alone or with a channel; None where there are none."""
-        if isinstance(self.parsed, IncomingChannel):
+        if isinstance(self.parsed, IncomingChannel | Defer):
             return self.parsed.parameters
         return self.parsed.values if isinstance(self.parsed, EarlyConfig) else None
 
@@ -225,6 +232,8 @@ class Configuration:
     incoming: list[IncomingOption] = field(default_factory=list)
     #: early parameters of options other than -incoming, in order
     early_parameters: list[OptionString] = field(default_factory=list)
+    #: -migrate-prepare: migrate_prepare's arguments, checked; None without it
+    prepare: dict[str, Any] | None = None
     loadvm: str | None = None
     only_migratable: bool = False
     snapshot: bool = False

@@ -61,6 +61,13 @@ def create_migration_object(boot: BootState) -> None:
     boot.parameters.object = vm.migration.object = migration
     if vm.runstate.check("inmigrate"):
         migration.incoming_mode = implied
+    prepare = boot.configuration.prepare
+    if prepare is not None:
+        migration.prepared.begin(
+            prepare.get("uri"),
+            prepare.get("channels"),
+            exit_on_error=prepare.get("exit-on-error", True),
+        )
 
 
 def choose_cpu_model(boot: BootState) -> None:
@@ -183,9 +190,15 @@ def start_incoming(boot: BootState) -> None:
         address = incoming.channel["addr"] if incoming.channel is not None else None
         try:
             assert boot.parameters.object is not None
-            start_from_command_line(boot.parameters.object.incoming, address, incoming.text)
+            start_from_command_line(
+                boot.parameters.object.incoming,
+                address,
+                incoming.text,
+                exit_on_error=incoming.exit_on_error,
+            )
         except QapiError as exc:
-            raise StartupError(exc.desc, location=f"-incoming {incoming.text}") from exc
+            location = f"-{incoming.option} {incoming.text}"
+            raise StartupError(exc.desc, location=location) from exc
 
 
 def start_guest(boot: BootState) -> None:

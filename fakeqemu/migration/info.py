@@ -38,6 +38,8 @@ def migration_info(profile: Profile, migration: MigrationObject) -> dict[str, An
     reasons = migration.blockers.reasons(migration.mode)
     if reasons:
         info["blocked-reasons"] = reasons
+    if migration.prepared.active:
+        return {**info, "status": "prepared"}
     if outgoing.status == "none":
         return info
     info["status"] = outgoing.status

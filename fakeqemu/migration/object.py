@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fakeqemu.migration import cpr, inline
+from fakeqemu.migration import cpr
 from fakeqemu.migration.blockers import Blockers
 from fakeqemu.migration.incoming.incoming import Incoming
 from fakeqemu.migration.outgoing.outgoing import Outgoing
@@ -26,6 +26,8 @@ from fakeqemu.migration.parameters.capability_rules import Situation
 from fakeqemu.migration.parameters.early import EarlyParameters
 from fakeqemu.migration.parameters.parameter_rules import compressed_or_tls
 from fakeqemu.migration.parameters.parameters import Layer, Layers, Parameters
+from fakeqemu.migration.proposed import inline
+from fakeqemu.migration.proposed.prepared import Prepared
 from fakeqemu.migration.state import ENDED, RUNNING
 from fakeqemu.migration.transfer.dirtyrate import DirtyRate
 from fakeqemu.qapi.errors import QapiError, StartupError
@@ -123,6 +125,7 @@ class MigrationObject:
         self.incoming_mode: str | None = None
         self.outgoing = Outgoing(vm, self)
         self.incoming = Incoming(vm, self)
+        self.prepared = Prepared(vm, self)
         self.dirty_rate = DirtyRate(vm)
 
         if machine_compat is None:
@@ -192,8 +195,10 @@ class MigrationObject:
         """One side has entered `status`: the event, and at the end no inline values any more."""
         if self.capabilities("events"):
             self._vm.events.emit("MIGRATION", {"status": status})
-        if status in ENDED and self.mode != cpr.EXEC:
-            inline.end(self)
+        if status in ENDED:
+            self.prepared.ended(status, self.outgoing.error or self.incoming.error)
+            if self.mode != cpr.EXEC:
+                inline.end(self)
 
     # -- commands ----------------------------------------------------------------------------
 
@@ -209,6 +214,7 @@ class MigrationObject:
 
     def check_settable(self, changes: Mapping[str, Any]) -> None:
         """Raise QapiError if one of these may not be changed now, whatever its value."""
+        self.prepared.check_free()
         if (
             any(name in self.capabilities.names for name in changes)
             and self.running
@@ -241,6 +247,7 @@ class MigrationObject:
 
     def set_capabilities(self, wanted: list[dict[str, Any]]) -> None:
         """What migrate-set-capabilities does. Raises QapiError."""
+        self.prepared.check_free()
         if self.running:
             raise QapiError("There's a migration process in progress")
         self.capabilities.change((each["capability"], each["state"]) for each in wanted)

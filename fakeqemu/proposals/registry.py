@@ -26,6 +26,7 @@ _MODULES = {
     "incoming-json": "options.incoming_json",
     "json-or-legacy": "options.json_or_legacy",
     "own-option": "options.own_option",
+    "migrate-incoming-option": "options.migrate_incoming_option",
     "local": "parameters.local",
     "immutable-local": "parameters.immutable_local",
     "tap-cpr": "parameters.tap_cpr",
@@ -33,6 +34,7 @@ _MODULES = {
     "early-reads": "parameters.early_reads",
     "merged-options": "commands.merged_options",
     "config-argument": "commands.config_argument",
+    "prepare-run": "commands.prepare_run",
     "qmp-preconfig": "commands.qmp_preconfig",
 }
 

@@ -40,3 +40,9 @@ class ProposedTraits:
     parameters_type: str = ""
     #: a TAP may take its descriptors along in the CPR modes (`cpr=on`)
     tap_cpr: bool = False
+    #: migrate_prepare takes the address, not migrate_run
+    prepare_takes_address: bool = False
+    #: an outgoing migration can be prepared too
+    prepare_outgoing: bool = False
+    #: a prepared migration is a job
+    prepare_jobs: bool = False

@@ -6,6 +6,7 @@ See system/vl.c: qemu_init(); os-posix.c: os_set_runas(); qemu-options.hx.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from fakeqemu.boot.checks.log_options import enable_trace
 from fakeqemu.boot.cmdline.commandline import (
@@ -22,6 +23,7 @@ from fakeqemu.configuration import GlobalProperty, IncomingOption
 from fakeqemu.migration.incoming.incoming_option import (
     CONFIG_PREFIX,
     fault_of_second,
+    parse_command,
     parse_incoming,
 )
 from fakeqemu.migration.parameters import schema_info as schemainfo
@@ -45,7 +47,10 @@ _POLICY = {
 @option("incoming")
 def _incoming(line: CommandLine, text: str) -> None:
     incoming = IncomingOption(text, line.location)
-    second = any(each.early_values is not None for each in line.configuration.incoming)
+    second = any(
+        each.early_values is not None and each.option == line.option
+        for each in line.configuration.incoming
+    )
     if second and line.profile.traits.incoming_config and text.startswith(CONFIG_PREFIX):
         line.fail(fault_of_second(text, line.profile))
     if line.profile.traits.incoming_parsed_with_options:
@@ -53,9 +58,42 @@ def _incoming(line: CommandLine, text: str) -> None:
             incoming.parsed = parse_incoming(text, line.profile)
         except QapiError as exc:
             line.fail_with(exc)
+    if incoming.channel_type == "main":
+        for each in line.configuration.incoming:
+            if each.option != "incoming":
+                line.fail(f"-{each.option} and a main channel by -incoming are mutually exclusive")
     if second and incoming.early_values is not None:
         line.fail(fault_of_second(text, line.profile))
     line.configuration.incoming.append(incoming)
+
+
+@option("migrate-incoming")
+def _migrate_incoming(line: CommandLine, text: str) -> None:
+    _incoming_command(line, text, "migrate-incoming")
+
+
+@option("migrate-prepare")
+def _migrate_prepare(line: CommandLine, text: str) -> None:
+    line.configuration.prepare = _incoming_command(line, text, "migrate_prepare")
+
+
+def _incoming_command(line: CommandLine, text: str, command: str) -> dict[str, Any]:
+    """A proposed option that has the members of a command, which they give it.
+
+    Nobody settled what it means besides a main channel by -incoming, or twice: refused.
+    """
+    incoming = line.configuration.incoming
+    if any(each.option == line.option for each in incoming):
+        line.fail(f"Only one -{line.option} is allowed.")
+    if line.configuration.main_incoming is not None:
+        line.fail(f"-{line.option} and a main channel by -incoming are mutually exclusive")
+    try:
+        parsed, arguments = parse_command(command, text, line.profile)
+    except QapiError as exc:
+        line.fail_with(exc)
+    exits: bool = arguments.get("exit-on-error", True)
+    incoming.append(IncomingOption(text, line.location, parsed, line.option, exits))
+    return arguments
 
 
 @option("migration-parameters")

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from fakeqemu.commands.registry import actions, command, commands, refused
-from fakeqemu.migration import inline
 from fakeqemu.migration.info import migration_info
 from fakeqemu.migration.migrate import migrate_away
 from fakeqemu.migration.object import MigrationObject, current_migration
+from fakeqemu.migration.proposed import inline
+from fakeqemu.migration.proposed.prepared import PREPARED
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import QapiError
 
@@ -80,6 +81,7 @@ def migrate(
 ) -> None:
     """Migrate away."""
     migration = migration_of(vm)
+    migration.prepared.check_free(PREPARED)
 
     def start() -> None:
         migrate_away(
@@ -102,6 +104,7 @@ def migrate_incoming(
 ) -> None:
     """Start the incoming migration that `-incoming defer` put off."""
     migration = migration_of(vm)
+    migration.prepared.check_free(PREPARED)
 
     def start() -> None:
         if not migration.incoming.started and vm.runstate.check("inmigrate"):
@@ -115,8 +118,27 @@ def migrate_incoming(
 
 @command("migrate_cancel")
 def migrate_cancel(vm: Machine) -> None:
-    """Call the outgoing migration off."""
-    migration_of(vm).outgoing.cancel()
+    """Call the outgoing migration off, or one that is only prepared."""
+    migration = migration_of(vm)
+    if not migration.prepared.cancel():
+        migration.outgoing.cancel()
+
+
+@command("migrate_prepare")
+def migrate_prepare(vm: Machine, **arguments: Any) -> None:
+    """Set what a migration needs, all at once, and fix it; see the proposal prepare-run."""
+    migration_of(vm).prepared.prepare(**arguments)
+
+
+@command("migrate_run", monitor=True)
+def migrate_run(
+    vm: Machine,
+    monitor: Any,
+    uri: str | None = None,
+    channels: list[dict[str, Any]] | None = None,
+) -> None:
+    """Start the migration that was prepared."""
+    migration_of(vm).prepared.run(monitor, uri, channels)
 
 
 @command("migrate-continue")

@@ -404,7 +404,9 @@ def _with_family(address: dict[str, Any]) -> dict[str, Any]:
     return address
 
 
-def start_from_command_line(incoming: Incoming, address: Address | None, text: str) -> None:
+def start_from_command_line(
+    incoming: Incoming, address: Address | None, text: str, *, exit_on_error: bool = True
+) -> None:
     """The boot step: begin the incoming migration that `-incoming` asked for.
 
     `address` where the option was parsed already, else `text` is the URI. Raises QapiError.
@@ -413,4 +415,4 @@ def start_from_command_line(incoming: Incoming, address: Address | None, text: s
         incoming.start(None, uri=text, at_boot=True)
     else:
         channel = {"channel-type": "main", "addr": address}
-        incoming.start(None, channels=[channel], at_boot=True)
+        incoming.start(None, channels=[channel], exit_on_error=exit_on_error, at_boot=True)

@@ -10,11 +10,12 @@ See system/vl.c: incoming_option_parse(); migration/migration.c: qemu_start_inco
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.configuration import Defer, EarlyConfig, IncomingChannel
 from fakeqemu.migration.channels.address import looks_like_uri, parse_uri
 from fakeqemu.migration.parameters import schema_info as schemainfo
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.profile import Profile
@@ -70,3 +71,26 @@ def fault_of_second(argument: str, profile: Profile) -> str:
     """What a second argument with parameters is refused with."""
     prefixed = profile.traits.incoming_config and argument.startswith(CONFIG_PREFIX)
     return ONLY_ONE if prefixed else ONLY_ONE_WITH_PARAMETERS
+
+
+def parse_command(
+    command: str, text: str, profile: Profile
+) -> tuple[IncomingChannel | Defer, dict[str, Any]]:
+    """What an option says that has the members of `command`, and those members.
+
+    Parameters and capabilities come along as early values; without an address the machine waits
+    for the command. Raises QapiError without location.
+    """
+    arguments = schemainfo.parse_arguments(profile, command, text)
+    uri, channels = arguments.get("uri"), arguments.get("channels") or []
+    if uri is not None and channels:
+        raise QapiError("need either 'uri' or 'channels' argument")
+    if len(channels) > 1:
+        raise QapiError("Channel list must have only one entry, for type 'main'")
+    states = {each["capability"]: each["state"] for each in arguments.get("capabilities", ())}
+    values = {**arguments.get("config", {}), **states}
+    if uri is not None:
+        channels = [{"channel-type": "main", "addr": parse_uri(uri, profile.traits)}]
+    if not channels or command != "migrate-incoming":
+        return Defer(values), arguments
+    return IncomingChannel(channels[0], values), arguments

@@ -116,6 +116,11 @@ def parse_channel(profile: Profile, text: str) -> dict[str, Any]:
     return _parse(profile, type, text, "channel-type")
 
 
+def parse_arguments(profile: Profile, command: str, text: str) -> dict[str, Any]:
+    """The arguments of a command as JSON or key=value. Raises QapiError."""
+    return _parse(profile, profile.schema.commands[command].arg_type, text, None)
+
+
 def parse_json_object(profile: Profile, text: str) -> dict[str, Any]:
     """A JSON object, unchecked. Raises QapiError."""
     value: dict[str, Any] = parse_json(text, profile.traits)

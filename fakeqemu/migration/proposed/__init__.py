@@ -1,0 +1,1 @@
+"""What only proposals have: inline values, migrations in two phases."""

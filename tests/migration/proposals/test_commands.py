@@ -1,0 +1,173 @@
+"""Ideas about commands: migrate-incoming on the command line, and a migration in two phases."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fakeqemu.migration.parameters.parameters import Layer
+
+IMPLIED = Layer.IMPLIED
+
+TAP = "tap,id=n0,ifname=tap0,script=no"
+DEFER = ("-incoming", "defer")
+
+
+# -- -migrate-incoming ---------------------------------------------------------------------------
+
+
+async def test_41_migrate_incoming_is_an_option(boot, tmp_path):
+    arguments = {
+        "uri": f"unix:{tmp_path / 'main'}",
+        "config": {"multifd-channels": 4, "local": True},
+        "capabilities": [{"capability": "multifd", "state": True}],
+        "exit-on-error": False,
+    }
+    vm = await boot(
+        "migrate-incoming-option,config-argument,local",
+        *("-migrate-incoming", json.dumps(arguments), "-netdev", TAP),
+    )
+    assert await vm.status() == "inmigrate"
+    assert (await vm.qmp("query-migrate"))["socket-address"][0]["type"] == "unix"
+    assert await vm.parameters("multifd-channels", "local") == [4, True]
+    assert vm.vm.migration.object.capabilities("multifd")
+    # the parameters came early enough for a TAP
+    assert [(tap.local, tap.opened) for tap in vm.vm.taps] == [(True, False)]
+    assert vm.vm.migration.object.incoming.exit_on_error is False
+
+
+async def test_41_without_an_address_it_waits_for_the_command(boot):
+    vm = await boot(
+        "migrate-incoming-option,config-argument", "-migrate-incoming", "config.multifd-channels=4"
+    )
+    assert await vm.status() == "inmigrate"
+    assert await vm.qmp("query-migrate") == {}
+    assert await vm.parameters("multifd-channels") == 4
+    assert await vm.qmp("migrate-incoming", uri=vm.machine.migration_uri) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["{}", "-migrate-incoming", "{}"], "Only one -migrate-incoming is allowed."),
+        (["{}", *DEFER], "-migrate-incoming and a main channel by -incoming are mutually"),
+        (['{"uri": "bogus:"}'], "unknown migration protocol: bogus:"),
+        (['{"uri": "tcp:a:1", "channels": [{}]}'], "Parameter 'channels[0].channel-type' is miss"),
+        (['{"config": {"multifd-channels": 0}}'], "Option multifd-channels expects"),
+        (["nosuch=1"], "Parameter 'nosuch' is unexpected"),
+    ],
+)
+async def test_41_what_is_refused(boot, options, text):
+    vm = await boot("migrate-incoming-option,config-argument", "-migrate-incoming", *options)
+    assert text in vm.error.message
+    vm = await boot("config-argument", "-migrate-incoming", *options)
+    assert vm.error.message == "-migrate-incoming: invalid option"
+
+
+# -- migrate_prepare, migrate_run ----------------------------------------------------------------
+
+
+async def test_42_prepare_sets_and_run_starts(boot):
+    vm = await boot("prepare-run", *DEFER)
+    uri = vm.machine.migration_uri
+    assert await vm.qmp("migrate_run", uri=uri) == "No migration has been prepared"
+    assert "Option multifd-channels" in await vm.qmp(
+        "migrate_prepare", config={"multifd-channels": 0, "max-bandwidth": 1}
+    )
+    assert await vm.qmp("query-migrate") == {}
+    states = [{"capability": "multifd", "state": True}]
+    prepared = {"config": {"multifd-channels": 4}, "capabilities": states}
+    assert await vm.qmp("migrate_prepare", **prepared) == {}
+    assert await vm.qmp("query-migrate") == {"status": "prepared"}
+    assert await vm.parameters("multifd-channels") == 4
+    fixed = "A migration has been prepared, its parameters are fixed"
+    assert await vm.qmp("migrate-set-parameters", **{"multifd-channels": 5}) == fixed
+    assert await vm.qmp("migrate-set-capabilities", capabilities=states) == fixed
+    twice = "A migration has been prepared already"
+    assert await vm.qmp("migrate_prepare") == twice
+    assert await vm.qmp("migrate-incoming", uri=uri) == twice
+    # what cannot run stays prepared
+    assert "multi-channel" in await vm.qmp("migrate_run", uri="exec:true")
+    assert await vm.qmp("query-migrate") == {"status": "prepared"}
+    assert await vm.qmp("migrate_run", uri=uri) == {}
+    assert (await vm.qmp("query-migrate"))["status"] == "setup"
+    vm = await boot("local", *DEFER)
+    assert "has not been found" in await vm.qmp("migrate_prepare")
+
+
+async def test_42_a_prepared_one_is_called_off(boot):
+    vm = await boot("prepare-run")
+    assert await vm.qmp("migrate_prepare") == {}
+    assert await vm.qmp("migrate_cancel") == {}
+    assert await vm.qmp("query-migrate") == {}
+    assert await vm.qmp("migrate-set-parameters", **{"multifd-channels": 5}) == {}
+
+
+async def test_42_an_outgoing_one(boot):
+    vm = await boot("prepare-run", "-machine", "q35", "-nodefaults")
+    assert await vm.qmp("migrate_prepare", config={"max-bandwidth": 1 << 40}) == {}
+    assert await vm.qmp("migrate", uri="exec:true") == "A migration has been prepared already"
+    assert await vm.qmp("migrate_run", uri="exec:cat >/dev/null") == {}
+    await vm.machine.wait_for("migration", "completed")
+    vm = await boot("prepare-run:outgoing=off")
+    assert "was not specified" in await vm.qmp("migrate_prepare")
+
+
+async def test_42_the_address_may_be_part_of_the_preparations(boot):
+    vm = await boot("prepare-run:address=prepare", *DEFER)
+    assert "need either" in await vm.qmp("migrate_prepare")
+    assert await vm.qmp("migrate_prepare", uri=vm.machine.migration_uri) == {}
+    assert "unexpected" in await vm.qmp("migrate_run", uri="exec:true")
+    assert await vm.qmp("migrate_run") == {}
+    assert (await vm.qmp("query-migrate"))["status"] == "setup"
+
+
+async def test_42_on_the_command_line(boot):
+    vm = await boot(
+        "prepare-run,local", "-migrate-prepare", '{"config": {"local": true}}', "-netdev", TAP
+    )
+    assert await vm.status() == "inmigrate"
+    assert await vm.qmp("query-migrate") == {"status": "prepared"}
+    assert [(tap.local, tap.opened) for tap in vm.vm.taps] == [(True, False)]
+    assert await vm.qmp("migrate_run", uri=vm.machine.migration_uri) == {}
+
+
+async def jobs(vm):
+    """(type, status) of each job."""
+    return [(job["type"], job["status"]) for job in await vm.qmp("query-jobs")]
+
+
+async def test_42_as_a_job(boot):
+    vm = await boot("prepare-run:jobs=on:address=prepare", "-machine", "q35", "-nodefaults")
+    assert await vm.qmp("migrate_prepare", uri="exec:cat >/dev/null") == {}
+    assert await jobs(vm) == [("migration", "ready")]
+    assert await vm.qmp("job-complete", id="migration") == {}
+    await vm.machine.wait_for("job", "migration", state="concluded", type="migration")
+    assert await jobs(vm) == [("migration", "concluded")]
+    assert (await vm.qmp("query-migrate"))["status"] == "completed"
+    assert await vm.qmp("job-dismiss", id="migration") == {}
+    assert await jobs(vm) == []
+
+
+async def test_42_a_job_that_is_called_off(boot):
+    vm = await boot("prepare-run:jobs=on", *DEFER)
+    assert await vm.qmp("migrate_prepare") == {}
+    # it cannot run without an address
+    assert "need either" in await vm.qmp("job-complete", id="migration")
+    assert await vm.qmp("job-cancel", id="migration") == {}
+    assert await jobs(vm) == [("migration", "concluded")]
+    assert await vm.qmp("query-migrate") == {}
+    assert await vm.qmp("job-dismiss", id="migration") == {}
+    assert await vm.qmp("migrate_prepare") == {}
+    assert await vm.qmp("migrate_cancel") == {}
+    assert await jobs(vm) == [("migration", "concluded")]
+    assert await vm.qmp("query-migrate") == {}
+
+
+async def test_missed_09_preparing_resets_the_mode(boot, tmp_path):
+    vm = await boot("prepare-run,incoming-config")
+    vm.vm.migration.object.parameters.lay(IMPLIED, "mode", "cpr-transfer")
+    assert await vm.parameters("mode") == "cpr-transfer"
+    assert await vm.qmp("migrate_prepare") == {}
+    assert await vm.parameters("mode") == "normal"
