@@ -23,6 +23,7 @@ _USAGE = """\
 usage: fakeqemu run [OPTIONS] [--] QEMU-OPTIONS...
        fakeqemu QEMU-OPTIONS...
        fakeqemu explain [--json] [OPTIONS] [--] QEMU-OPTIONS...
+       fakeqemu explain [--json] --proposal A --proposal B [--] QEMU-OPTIONS... [-- FOR-B...]
        fakeqemu emulator DIRECTORY [--profile PROFILE] [--proposal NAME] [--name NAME]
        fakeqemu fork-server SOCKET
        fakeqemu record [--output FILE] -- CLIENT-ADDRESS REAL-ADDRESS
@@ -55,9 +56,11 @@ options:
                      that does not match; also FAKEQEMU_CHECK_REPLIES=1
 
 explain prints the steps of the start with what each read, and every migration parameter with
-its value and the layer it comes from. emulator writes DIRECTORY/qemu-system-x86_64, which runs
-this fakeqemu under that name for tools that want a path. fork-server is a warm process that forks
-one for each request on a UNIX socket, for those who start many (see docs/testing.md).
+its value and the layer it comes from; with several --proposal (`none` is the profile itself) it
+prints their starts beside each other, with the same options or each with its own. emulator
+writes DIRECTORY/qemu-system-x86_64, which runs this fakeqemu under that name for tools that want
+a path. fork-server is a warm process that forks one for each request on a UNIX socket, for those
+who start many (see docs/testing.md).
 """
 
 #: options of `run` with a value, and those without
@@ -66,6 +69,10 @@ _VALUED = (
     *("--private-channel", "--scenario", "--seed", "--control", "--journal"),
 )
 _FLAGS = ("--as-posted", "--check-replies")
+#: what stands between the values of an option that was given more than once
+_ANOTHER = "\n"
+#: for explain: the profile as it is, beside those with proposals
+_NO_PROPOSAL = "none"
 #: options of other commands that take a value
 _EXTRA_VALUED = ("--name", "--output", "--socket", "--match", "--shard", "--directory")
 
@@ -281,12 +288,23 @@ def _as_usage_error(work: Callable[[], int]) -> int:
 
 def _explain(arguments: list[str]) -> int:
     own, qemu = own_options(arguments, {"--json"})
-    profile = load_profile(own.get("--profile"), own.get("--proposal"))
+    json, as_posted = "--json" in own, "--as-posted" in own
+    named = own.get("--proposal", "").split(_ANOTHER)
+    profiles = [
+        load_profile(own.get("--profile"), None if each == _NO_PROPOSAL else each)
+        for each in named
+    ]
+    if len(profiles) > 1:
+        from fakeqemu.explain_beside import designs_of, explain_beside
+
+        return _as_usage_error(
+            lambda: explain_beside(
+                designs_of(profiles, qemu), json=json, as_posted=as_posted, out=sys.stdout
+            )
+        )
     from fakeqemu.explain import explain
 
-    return explain(
-        qemu, profile, json="--json" in own, as_posted="--as-posted" in own, out=sys.stdout
-    )
+    return explain(qemu, profiles[0], json=json, as_posted=as_posted, out=sys.stdout)
 
 
 def _emulator(arguments: list[str]) -> int:
@@ -364,9 +382,9 @@ def own_options(
                 if index >= len(arguments):
                     raise UsageError(f"{word} needs a value")
                 value = arguments[index]
-            # proposals add up
+            # proposals add up, but to explain each is another design
             again = word == "--proposal" and word in own
-            own[word] = f"{own[word]},{value}" if again else value
+            own[word] = f"{own[word]}{_ANOTHER}{value}" if again else value
         elif argument in flags:
             own[argument] = ""
         else:
@@ -387,7 +405,7 @@ def load_profile(name: str | None, proposals: str | None = None) -> Profile:
 
     wanted = name or os.environ.get("FAKEQEMU_PROFILE") or DEFAULT_PROFILE
     try:
-        return Profile.load(wanted, () if proposals is None else (proposals,))
+        return Profile.load(wanted, (proposals or "").split(_ANOTHER))
     except ProposalError as error:
         raise UsageError(str(error)) from None
     except LookupError:

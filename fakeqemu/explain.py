@@ -106,10 +106,10 @@ def render(account: dict[str, Any]) -> str:
         lines[0] += f", machine {account['machine']}"
     lines += ["", "boot"]
     for number, step in enumerate(account["steps"], 1):
-        reads = ", ".join(f"{name}={_shown(value)}" for name, value in step["reads"].items())
+        reads = ", ".join(f"{name}={shown(value)}" for name, value in step["reads"].items())
         lines.append(f"  {number:2}  {step['step']:<20} {reads}".rstrip())
         lines += [
-            f"      reads {each['name']} early: {_shown(each['value'])}"
+            f"      reads {each['name']} early: {shown(each['value'])}"
             for each in step["early-reads"]
         ]
         lines += [f"      event {name}" for name in step["events"]]
@@ -126,9 +126,9 @@ def render(account: dict[str, Any]) -> str:
         lines += ["", f"migration {what} (the layer that wins stands last)"]
         for entry in account[what]:
             layers = " < ".join(
-                f"{layer}: {_shown(value)}" for layer, value in entry["layers"].items()
+                f"{layer}: {shown(value)}" for layer, value in entry["layers"].items()
             )
-            lines.append(f"  {entry['name']:<{width}}  {_shown(entry['value']):<12}  {layers}")
+            lines.append(f"  {entry['name']:<{width}}  {shown(entry['value']):<12}  {layers}")
     return "\n".join(lines) + "\n"
 
 
@@ -179,14 +179,14 @@ def _layers(found: Explanation) -> dict[str, Any]:
     }
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A JSON value on one line, as it would be typed."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if value is None:
         return "-"
     if isinstance(value, list):
-        return "[" + " ".join(_shown(item) for item in value) + "]"
+        return "[" + " ".join(shown(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{" + " ".join(f"{key}={_shown(item)}" for key, item in value.items()) + "}"
+        return "{" + " ".join(f"{key}={shown(item)}" for key, item in value.items()) + "}"
     return str(value) if value != "" else "''"

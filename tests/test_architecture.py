@@ -36,12 +36,13 @@ LAYERS = {
     "qmp": 8,
     "io": 9,
     "explain": 10,
+    "explain_beside": 10,
     "testing": 10,
     "cli": 11,
     "__main__": 12,
 }
 #: packages of one layer that may know each other
-BESIDE = {("journal", "clock")}
+BESIDE = {("journal", "clock"), ("explain_beside", "explain")}
 #: what only the top layers may import
 OUTSIDE = {"asyncio", "socket", "subprocess", "signal", "selectors", "threading", "time"}
 TOP = {"io", "testing", "cli"}

@@ -105,6 +105,8 @@ def take_early_parameters(boot: BootState) -> None:
     """-incoming makes the machine wait for one; `config:` and a cpr channel say more."""
     configuration = boot.configuration
     boot.read(incoming=[each.text for each in configuration.incoming])
+    if configuration.early_parameters:
+        boot.read(parameters=[each.text for each in configuration.early_parameters])
     traits = boot.profile.traits
     early = EarlyParameters(
         defaults=schemainfo.unset_early_values(boot.profile), as_posted=configuration.as_posted
