@@ -100,7 +100,7 @@ def configure_numa(boot: BootState) -> None:
 def create_net_backends(boot: BootState) -> None:
     """-netdev, -nic, -net: a TAP reads here, early, whether it is to open its device."""
     boot.read(netdevs=[entry.id for entry in boot.configuration.netdevs])
-    boot.vm.open_legacy_chardev = partial(open_legacy_chardev, boot.vm)
+    boot.vm.chardevs.open_legacy = partial(open_legacy_chardev, boot.vm)
     for entry in boot.configuration.netdevs:
         arguments = entry.values if entry.json else netdev_arguments(entry, boot.profile)
         with error_location(entry.location):
@@ -162,7 +162,8 @@ def machine_done(boot: BootState) -> None:
     configuration = boot.configuration
     test = boot.vm.state.accelerator == checks.TEST_ACCELERATOR
     if not configuration.defaults.net and (not test or configuration.has_defaults):
-        for warning in net_warnings(boot.vm.net, test=test):
+        net = boot.vm.net
+        for warning in net_warnings(net.hubs, net.clients, net.nic_configs, test=test):
             boot.warn(warning)
     used = boot.vm.used_globals
     for warning in checks.unused_globals(boot.configuration, boot.profile, used):

@@ -24,6 +24,7 @@ from fakeqemu.model.fds.fdset import Fdsets, MonitorFds
 from fakeqemu.model.host import CprChannel, Host
 from fakeqemu.model.lifecycle import Lifecycle
 from fakeqemu.model.migration import CurrentMigration
+from fakeqemu.model.net.descriptors import BackendDescriptors
 from fakeqemu.model.net.net import Net
 from fakeqemu.model.net.tap import Taps
 from fakeqemu.model.process import Process
@@ -33,7 +34,6 @@ from fakeqemu.model.qom.user_creatable import Objects
 from fakeqemu.model.runstate import RunState
 from fakeqemu.model.ui.console import Display
 from fakeqemu.model.yank import Yank
-from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.configuration import Configuration, GlobalProperty
@@ -80,15 +80,22 @@ class Machine:
         self.exec_state: bytes | None = None
         #: descriptors to be handed to the next process, or got from the last
         self.saved_fds = SavedFds()
+        self.fdsets = Fdsets()
+        self.named_fds = MonitorFds()
         self.taps = Taps(self.runstate, self.journal, self.migration)
-        #: makes a character device (its label, its address as -serial takes it)
-        self.open_legacy_chardev: Callable[[str, str], None] = _no_legacy_chardev
         self.qom = Qom()
         self.state = MachineState(process, configuration, self.qom)
         self.cpus = Cpus(process, self.lifecycle, self.state)
         self.devices = Devices(self)
-        self.net = Net(self)
-        self.objects = Objects(self)
+        self.objects = Objects(process, self.qom, self.chardevs)
+        self.net = Net(
+            process,
+            self.runstate,
+            self.chardevs,
+            objects=self.objects,
+            taps=self.taps,
+            descriptors=BackendDescriptors(self.named_fds, self.saved_fds, self.migration),
+        )
         self.numa = Numa(self.state, self.cpus, self.objects)
         #: what is in the guest's memory
         self.guest_memory = GuestMemory(self.state, self.numa)
@@ -96,8 +103,6 @@ class Machine:
         self.yank = Yank(self.chardevs, self.migration)
         self.dump = Dump(self)
         self.display = Display(self)
-        self.fdsets = Fdsets()
-        self.named_fds = MonitorFds()
         #: how busy the guest is, for the time a migration takes; None: an idle guest
         self.guest_workload: Workload | None = None
         #: whether the boot waits for x-exit-preconfig
@@ -155,7 +160,3 @@ class Machine:
     def _memory_in_use(self, name: str) -> bool:
         backend = self.objects.get(name)
         return backend is not None and is_mapped(self.qom, self.numa, backend)
-
-
-def _no_legacy_chardev(_label: str, text: str) -> None:
-    raise QapiError(f"'{text}' is not a valid char driver")

@@ -6,7 +6,7 @@ chardev/char-mux.c: qemu_chr_open_mux(); chardev/char-hub.c: qemu_chr_open_hub()
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.chardev.chardev import Chardev
@@ -31,6 +31,9 @@ class Chardevs(Mapping[str, Chardev]):
         self._lifecycle = lifecycle
         self._escape = escape
         self._devices: dict[str, Chardev] = {}
+        #: makes a device (its label, its address as -serial takes it); set by the boot, which
+        #: knows how option strings are written
+        self.open_legacy: Callable[[str, str], None] = _no_legacy
 
     def __getitem__(self, id: str) -> Chardev:
         return self._devices[id]
@@ -162,3 +165,7 @@ class Chardevs(Mapping[str, Chardev]):
                 raise QapiError(f"chardev '{name}' is already in use")
             backends.append(backend)
         return HubChardev(options, backends, self._process.profile.traits)
+
+
+def _no_legacy(_label: str, text: str) -> None:
+    raise QapiError(f"'{text}' is not a valid char driver")

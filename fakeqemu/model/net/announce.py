@@ -5,13 +5,14 @@ See net/announce.c.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import MILLISECOND, Timer
 
 if TYPE_CHECKING:
-    from fakeqemu.model.net.net import Net
+    from fakeqemu.clock import Clock
+    from fakeqemu.model.net.client import Nic
 
 _BROADCAST = b"\xff" * 6
 _ETH_P_RARP = b"\x80\x35"
@@ -31,8 +32,10 @@ def rarp_frame(mac: str) -> bytes:
 class Announcements:
     """The announcements under way, at most one for each id."""
 
-    def __init__(self, net: Net) -> None:
-        self._net = net
+    def __init__(self, clock: Clock, nics: Callable[[], Iterable[Nic]]) -> None:
+        """`nics`: those that there are at the moment."""
+        self._clock = clock
+        self._nics = nics
         self._timers: dict[str, Timer] = {}
 
     def start(self, parameters: Mapping[str, Any]) -> None:
@@ -47,13 +50,13 @@ class Announcements:
     def _announce(self, id: str, parameters: Mapping[str, Any], left: int) -> None:
         self._timers.pop(id, None)
         only = parameters.get("interfaces")
-        for nic in self._net.nics:
+        for nic in self._nics():
             if only is None or nic.name in only:
                 nic.send(rarp_frame(nic.mac))
         if (left := left - 1) == 0:
             return
         step = parameters["initial"] + (parameters["rounds"] - left - 1) * parameters["step"]
         step = min(step, parameters["max"])
-        self._timers[id] = self._net.vm.clock.call_later(
+        self._timers[id] = self._clock.call_later(
             step * MILLISECOND, lambda: self._announce(id, parameters, left)
         )

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.model.net.client import NetClient
 from fakeqemu.model.net.slirp.slirp import UserNet
 from fakeqemu.model.net.sockets import socket, stream
-from fakeqemu.model.net.sockets.addresses import descriptor
 from fakeqemu.model.net.sockets.dgram import DgramClient
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.host import Host
     from fakeqemu.model.net.net import Net
+    from fakeqemu.model.process import Process
+    from fakeqemu.profile import Profile
 
 Create = Callable[["Net", dict[str, Any], Any], NetClient]
 
@@ -34,9 +35,9 @@ _VDE_SOCKET = "/run/vde.ctl"
 _SMBD = "/usr/sbin/smbd"
 
 
-def built_in(vm: Machine, type: str) -> bool:
+def built_in(profile: Profile, type: str) -> bool:
     """Whether the recorded build has backends of that type."""
-    return type in vm.profile.help("-netdev help").split("\n")
+    return type in profile.help("-netdev help").split("\n")
 
 
 def create(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
@@ -61,35 +62,39 @@ def _hubport(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # n
 
 
 def _user(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001
-    user = UserNet(net, options["id"], options)
+    user = UserNet(net, net.process, net.chardevs, options)
     try:
         user.open(options)
         if "smb" in options:
-            _share(net.vm, options["smb"])
+            _share(net.process.host, options["smb"])
     except BaseException:
         user.cleanup()
         raise
     return user
 
 
-def _share(vm: Machine, path: str) -> None:
+def _share(host: Host, path: str) -> None:
     """smb=: a Samba server for the guest. See net/slirp.c: slirp_smb(). Raises QapiError."""
-    if vm.host.file_error(_SMBD) is not None:
+    if host.file_error(_SMBD) is not None:
         raise QapiError(f"Could not find '{_SMBD}', please install it")
-    trouble = vm.host.file_error(path)
+    trouble = host.file_error(path)
     if trouble is not None:
         raise QapiError(f"Error accessing shared directory '{path}': {trouble}")
     raise NotModelledError("netdev user,smb=")
 
 
+def _socket(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
+    return socket.create(net, net.process, net.descriptors, options, monitor)
+
+
 def _stream(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001
-    stream.check(net, options)
-    return stream.StreamClient(net, options["id"], options)
+    stream.check(net.process.profile.traits, options)
+    return stream.StreamClient(net, net.process, options)
 
 
 def _dgram(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
-    client = DgramClient(net, options["id"])
-    client.open_as(options, monitor)
+    client = DgramClient(net, net.process, options["id"])
+    client.open_as(options, net.descriptors, monitor)
     return client
 
 
@@ -107,18 +112,18 @@ class TapClient(NetClient):
 
 
 def _create_tap(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
-    vm, id = net.vm, options["id"]
+    id = options["id"]
     client = TapClient(net, id)
-    if vm.profile.traits.tap_cpr:
-        _create_preserved_tap(vm, client, options, monitor)
+    if net.process.profile.traits.tap_cpr:
+        _create_preserved_tap(net, client, options, monitor)
         return client
-    if not _inherits(vm, id, options):
-        client.info = _tap(vm, options, monitor)
+    if not net.descriptors.inherits(id, options):
+        client.info = _tap(net, options, monitor)
     fd = str(options.get("fd", ""))
     ifname = "" if fd else str(options.get("ifname", ""))
-    vm.taps.create(id, ifname)
-    if fd.isdigit() and vm.saved_fds.find(id) is None:
-        vm.saved_fds.save(id, int(fd))
+    net.taps.create(id, ifname)
+    if fd.isdigit() and net.descriptors.saved.find(id) is None:
+        net.descriptors.saved.save(id, int(fd))
     return client
 
 
@@ -127,38 +132,29 @@ _TAP_FILE = 4096
 
 
 def _create_preserved_tap(
-    vm: Machine, client: TapClient, options: dict[str, Any], monitor: Any
+    net: Net, client: TapClient, options: dict[str, Any], monitor: Any
 ) -> None:
     """A TAP where `cpr=on` says that its descriptor goes along in the CPR modes.
 
     The host's device is not opened in the model, so a file stands for it. A TAP without it
     opens its device again in the new process. Raises QapiError.
     """
-    id, cpr = options["id"], options.get("cpr", False)
+    id, cpr, saved = options["id"], options.get("cpr", False), net.descriptors.saved
     fd = str(options.get("fd", ""))
-    inherits = cpr and vm.migration.parameters.cpr_is_incoming()
+    inherits = cpr and net.descriptors.cpr_is_incoming
     if inherits:
-        vm.saved_fds.take(id, fd or id)
+        saved.take(id, fd or id)
     else:
-        client.info = _tap(vm, options, monitor)
+        client.info = _tap(net, options, monitor)
     ifname = "" if fd else str(options.get("ifname", ""))
-    vm.taps.create(id, ifname, inherited=inherits)
-    if cpr and not inherits and vm.saved_fds.find(id) is None:
-        saved = int(fd) if fd.isdigit() else vm.host.create_memory(id, _TAP_FILE)
-        vm.saved_fds.save(id, saved)
+    net.taps.create(id, ifname, inherited=inherits)
+    if cpr and not inherits and saved.find(id) is None:
+        made = int(fd) if fd.isdigit() else net.process.host.create_memory(id, _TAP_FILE)
+        saved.save(id, made)
 
 
-def _inherits(vm: Machine, id: str, options: dict[str, Any]) -> bool:
-    """Whether a TAP's descriptor comes from an old process. Raises QapiError."""
-    fd = options.get("fd")
-    if fd is None or not vm.migration.parameters.cpr_is_incoming():
-        return False
-    vm.saved_fds.take(id, fd)
-    return True
-
-
-def _tap(vm: Machine, options: dict[str, Any], monitor: Any) -> str:
-    if vm.profile.traits.tap_exclusive_text:
+def _tap(net: Net, options: dict[str, Any], monitor: Any) -> str:
+    if net.process.profile.traits.tap_exclusive_text:
         _tap_exclusive(options)
     else:
         _tap_each(options)
@@ -167,9 +163,9 @@ def _tap(vm: Machine, options: dict[str, Any], monitor: Any) -> str:
         raise QapiError("vhostfd(s)= is not valid without vhost")
     names = [options["fd"]] if "fd" in options else options.get("fds", "").split(":")
     for name in filter(None, names):
-        _check_tap(vm, options["id"], descriptor(vm, monitor, name))
+        _check_tap(net.process, options["id"], net.descriptors.find(monitor, name))
     if "vhostfd" in options:
-        descriptor(vm, monitor, options["vhostfd"])
+        net.descriptors.find(monitor, options["vhostfd"])
     if "fd" in options or "fds" in options:
         return f"fd={options.get('fd', options.get('fds'))}"
     if "helper" in options:
@@ -180,17 +176,17 @@ def _tap(vm: Machine, options: dict[str, Any], monitor: Any) -> str:
     )
 
 
-def _check_tap(vm: Machine, id: str, fd: int) -> None:
+def _check_tap(process: Process, id: str, fd: int) -> None:
     """Whether `fd` is a TAP device; one that is none is closed. Raises QapiError.
 
     See net/tap.c: net_init_tap(), net/tap-linux.c: tap_probe_vnet_hdr().
     """
-    trouble = vm.host.fd_error(fd)
+    trouble = process.host.fd_error(fd)
     if trouble is not None:
-        raise QapiError(vm.profile.traits.tap_bad_fd.format(id=id, fd=fd, error=trouble))
-    trouble = vm.host.tap_error(fd)
+        raise QapiError(process.profile.traits.tap_bad_fd.format(id=id, fd=fd, error=trouble))
+    trouble = process.host.tap_error(fd)
     if trouble is not None:
-        vm.host.close_fd(fd)
+        process.host.close_fd(fd)
         raise QapiError(f"Unable to query TUNGETIFF on FD {fd}: {trouble}")
 
 
@@ -230,7 +226,7 @@ def _bridge(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # no
 
 def _vhost_user(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001
     name = options["chardev"]
-    chardev = net.vm.chardevs.get(name)
+    chardev = net.chardevs.get(name)
     if chardev is None:
         raise QapiError(f'chardev "{name}" not found')
     if chardev.backend != "socket":
@@ -246,11 +242,11 @@ def _vhost_vdpa(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
     if path is not None and name is not None:
         raise QapiError("vhost-vdpa: vhostdev= and vhostfd= are mutually exclusive")
     if name is not None:
-        trouble = net.vm.host.fd_error(descriptor(net.vm, monitor, name))
+        trouble = net.process.host.fd_error(net.descriptors.find(monitor, name))
         if trouble is not None:
             raise QapiError(f"Fail to query features from vhost-vDPA device: {trouble}")
     elif path is not None:
-        trouble = net.vm.host.file_error(path)
+        trouble = net.process.host.file_error(path)
         if trouble is not None:
             raise QapiError(f"Could not open '{path}': {trouble}")
     raise NotModelledError("netdev vhost-vdpa")
@@ -259,7 +255,7 @@ def _vhost_vdpa(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
 def _vde(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001
     """See net/vde.c: net_vde_init(). Without a switch there is nothing to open."""
     control = options.get("sock", _VDE_SOCKET) + "/ctl"
-    trouble = net.vm.host.file_error(control)
+    trouble = net.process.host.file_error(control)
     if trouble == os.strerror(errno.ENOENT):
         raise QapiError(f"Could not open vde: {trouble}")
     raise NotModelledError("netdev vde")
@@ -269,7 +265,7 @@ def _vde(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa:
 KINDS: dict[str, Create] = {
     "hubport": _hubport,
     "user": _user,
-    "socket": socket.create,
+    "socket": _socket,
     "stream": _stream,
     "dgram": _dgram,
     "tap": _create_tap,

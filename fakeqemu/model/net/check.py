@@ -5,13 +5,12 @@ See net/net.c: net_check_clients() and net/hub.c: net_hub_check_clients().
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fakeqemu.model.net.client import Hub
-    from fakeqemu.model.net.net import Net
+    from fakeqemu.model.net.client import Hub, NetClient
 
 #: clients that lead to the host
 _HOST_TYPES = frozenset({"user", "tap", "socket", "stream", "dgram", "vde", "vhost-user"})
@@ -35,15 +34,21 @@ class NicConfig:
     made: bool = False
 
 
-def warnings(net: Net, *, test: bool) -> Iterator[str]:
+def warnings(
+    hubs: Iterable[Hub],
+    clients: Iterable[NetClient],
+    nic_configs: Iterable[NicConfig],
+    *,
+    test: bool,
+) -> Iterator[str]:
     """The warnings, in order; `test`: accelerator qtest, which is used without a host."""
-    for hub in net.hubs:
+    for hub in hubs:
         yield from _hub_warnings(hub, test=test)
-    for client in net.clients:
+    for client in clients:
         if client.peer is None:
             kind = "nic" if client.type == "nic" else "netdev"
             yield f"{kind} {client.name} has no peer"
-    for config in net.nic_configs:
+    for config in nic_configs:
         if not config.made:
             yield (
                 f"requested NIC ({config.name or 'anonymous'}, model"

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.model.net.net import Net
     from fakeqemu.model.qdev.device import DeviceObject
 
 #: frames that wait for one receiver before those without a sender to hold up are dropped
@@ -27,14 +26,25 @@ _INFO_LIMIT = 255
 Sent = Callable[[int], None]
 
 
+class Wire(Protocol):
+    """What frames pass on their way from one end of a link to the other."""
+
+    @property
+    def running(self) -> bool:
+        """Whether frames move."""
+
+    def keep_in_filter(self, sender: NetClient, peer: NetClient, frame: bytes) -> bool:
+        """Show a frame to the filters on its way; True if one has kept it."""
+
+
 class NetClient:
     """One end of a link: NetClientState. Subclasses take frames and own sockets."""
 
     #: NetClientDriver, as `info network` shows it
     type = ""
 
-    def __init__(self, net: Net, name: str) -> None:
-        self.net = net
+    def __init__(self, wire: Wire, name: str) -> None:
+        self._wire = wire
         self.name = name
         #: what names of nameless clients are made from
         self.model = self.type
@@ -87,7 +97,7 @@ class NetClient:
         peer = self.peer
         if self.link_down or peer is None:
             return len(frame)
-        if self.net.filters.take(self, peer, frame):
+        if self._wire.keep_in_filter(self, peer, frame):
             return len(frame)
         return peer.enqueue(self, frame, sent)
 
@@ -105,7 +115,7 @@ class NetClient:
 
     def can_send(self) -> bool:
         """Whether the VM runs and the peer takes frames."""
-        if not self.net.running:
+        if not self._wire.running:
             return False
         return self.peer is None or self.peer.can_take_now()
 
@@ -165,8 +175,8 @@ class Nic(NetClient):
 
     type = "nic"
 
-    def __init__(self, net: Net, device: DeviceObject, name: str, mac: str) -> None:
-        super().__init__(net, name)
+    def __init__(self, wire: Wire, device: DeviceObject, name: str, mac: str) -> None:
+        super().__init__(wire, name)
         self.device = device
         self.model = device.type
         self.mac = mac
@@ -186,8 +196,8 @@ class HubPort(NetClient):
 
     type = "hubport"
 
-    def __init__(self, net: Net, name: str, hub: Hub) -> None:
-        super().__init__(net, name)
+    def __init__(self, wire: Wire, name: str, hub: Hub) -> None:
+        super().__init__(wire, name)
         self.model = "hub"
         self.hub = hub
 
@@ -223,9 +233,9 @@ class Hub:
         #: how many ports it has ever had: their default names count
         self._count = 0
 
-    def add_port(self, net: Net, name: str | None) -> HubPort:
+    def add_port(self, wire: Wire, name: str | None) -> HubPort:
         """A new port; without a name it gets one like `hub0port1`."""
-        port = HubPort(net, name or f"hub{self.id}port{self._count}", self)
+        port = HubPort(wire, name or f"hub{self.id}port{self._count}", self)
         self._count += 1
         self.ports.insert(0, port)
         return port

@@ -7,18 +7,20 @@ replay filter change nothing outside COLO and record/replay.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.net.sockets.framing import FrameReader, OversizedFrameError
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardev import Chardev
+    from fakeqemu.model.chardev.chardevs import Chardevs
     from fakeqemu.model.dump.output import DumpOutput
     from fakeqemu.model.net.client import NetClient
-    from fakeqemu.model.net.net import Net
-    from fakeqemu.model.qom.user_creatable import UserObject
+    from fakeqemu.model.process import Process
+    from fakeqemu.model.qom.user_creatable import Objects
+    from fakeqemu.model.qom.user_object import UserObject
 
 #: a pcap file's header: magic, version 2.4, time zone, accuracy, largest frame, Ethernet
 _PCAP_HEADER = struct.Struct("<IHHiIII")
@@ -37,8 +39,8 @@ Forward = Callable[[bytes], None]
 class NetFilter:
     """One filter object at work; this one lets everything pass."""
 
-    def __init__(self, net: Net, obj: UserObject) -> None:
-        self.net = net
+    def __init__(self, filters: Filters, obj: UserObject) -> None:
+        self.filters = filters
         self.obj = obj
 
     def sees(self, direction: str) -> bool:
@@ -57,14 +59,14 @@ class NetFilter:
 class FilterDump(NetFilter):
     """filter-dump: a pcap file."""
 
-    def __init__(self, net: Net, obj: UserObject) -> None:
-        super().__init__(net, obj)
+    def __init__(self, filters: Filters, obj: UserObject) -> None:
+        super().__init__(filters, obj)
         self._limit: int = obj.options.get("maxlen", _MAX_LENGTH)
         path: str = obj.options["file"]
         try:
-            self._output: DumpOutput = net.vm.host.create_output(path, 0o644)
+            self._output: DumpOutput = filters.process.host.create_output(path, 0o644)
         except OSError as error:
-            text = net.vm.profile.traits.net_dump_text
+            text = filters.process.profile.traits.net_dump_text
             raise QapiError(text.format(path, error.strerror)) from None
         header = (_PCAP_MAGIC, 2, 4, 0, 0, self._limit, _PCAP_ETHERNET)
         self._write(_PCAP_HEADER.pack(*header))
@@ -72,7 +74,7 @@ class FilterDump(NetFilter):
     def take(self, frame: bytes, forward: Forward) -> bool:  # noqa: ARG002
         """Write it down."""
         kept = frame[: self._limit]
-        now = self.net.vm.clock.realtime() // _MICROSECOND
+        now = self.filters.process.clock.realtime() // _MICROSECOND
         record = _PCAP_RECORD.pack(now // _SECOND, now % _SECOND, len(kept), len(frame))
         self._write(record + kept)
         return False
@@ -85,7 +87,9 @@ class FilterDump(NetFilter):
         try:
             self._output.write([data])
         except OSError as error:
-            self.net.vm.host.warn(f"network dump write error - stopping dump: {error.strerror}")
+            self.filters.process.host.warn(
+                f"network dump write error - stopping dump: {error.strerror}"
+            )
             self._write = lambda data: None  # type: ignore[method-assign]  # noqa: ARG005
 
 
@@ -109,14 +113,14 @@ class FilterMirror(NetFilter):
         return True
 
     def _outdev(self) -> Chardev | None:
-        return self.net.vm.chardevs.get(self.obj.options.get("outdev", ""))
+        return self.filters.chardevs.get(self.obj.options.get("outdev", ""))
 
 
 class Redirector(FilterMirror):
     """filter-redirector: frames to one character device, and others from another."""
 
-    def __init__(self, net: Net, obj: UserObject) -> None:
-        super().__init__(net, obj)
+    def __init__(self, filters: Filters, obj: UserObject) -> None:
+        super().__init__(filters, obj)
         self._frames = FrameReader()
 
     def take(self, frame: bytes, forward: Forward) -> bool:  # noqa: ARG002
@@ -127,7 +131,7 @@ class Redirector(FilterMirror):
         """Frames from `indev` go on from here."""
         try:
             for frame in self._frames.feed(data):
-                self.net.filters.inject(self, frame)
+                self.filters.inject(self, frame)
         except OversizedFrameError:
             self._frames = FrameReader()
 
@@ -135,15 +139,15 @@ class Redirector(FilterMirror):
 class Buffer(NetFilter):
     """filter-buffer: keeps frames back and releases them every `interval` microseconds."""
 
-    def __init__(self, net: Net, obj: UserObject) -> None:
-        super().__init__(net, obj)
+    def __init__(self, filters: Filters, obj: UserObject) -> None:
+        super().__init__(filters, obj)
         self._kept: list[tuple[bytes, Forward]] = []
 
     def take(self, frame: bytes, forward: Forward) -> bool:
         """Keep it."""
         if not self._kept:
             interval = self.obj.options.get("interval", 0) * _MICROSECOND
-            self.net.vm.clock.call_later(interval, self._release)
+            self.filters.process.clock.call_later(interval, self._release)
         self._kept.append((frame, forward))
         return True
 
@@ -188,16 +192,62 @@ _KINDS: dict[str, type[NetFilter]] = {
 class Filters:
     """The filters of all netdevs."""
 
-    def __init__(self, net: Net) -> None:
-        self._net = net
+    def __init__(
+        self,
+        process: Process,
+        chardevs: Chardevs,
+        objects: Objects,
+        backends: Callable[[], Mapping[str, NetClient]],
+    ) -> None:
+        """`backends`: the clients that are no NICs, at the moment."""
+        self.process = process
+        self.chardevs = chardevs
+        self._objects = objects
+        self._backends = backends
         self._filters: dict[UserObject, NetFilter] = {}
+        objects.completers["netfilter"] = self._complete
 
     def add(self, obj: UserObject) -> NetFilter:
         """A filter object has been made. Raises QapiError."""
-        made = _KINDS.get(obj.type, NetFilter)(self._net, obj)
+        made = _KINDS.get(obj.type, NetFilter)(self, obj)
         self._filters[obj] = made
         obj.on_delete.append(lambda: self._remove(obj))
         return made
+
+    def _complete(self, obj: UserObject) -> None:
+        """See net/filter.c: netfilter_complete(). Raises QapiError."""
+        netdev = obj.values.get("netdev")
+        if netdev not in self._backends():
+            raise QapiError("Parameter 'netdev' expects a network backend id")
+        position = obj.values.get("position", "tail")
+        if position not in ("head", "tail"):
+            if not position.startswith("id="):
+                raise QapiError("Parameter 'position' expects 'head', 'tail' or 'id=<id>'")
+            if self._objects.get(position[3:]) is None:
+                raise QapiError(f"filter '{position[3:]}' not found")
+        if obj.type == "filter-redirector":
+            ends = [obj.options.get(name) for name in ("indev", "outdev")]
+            if ends == [None, None]:
+                raise QapiError(
+                    "filter redirector needs 'indev' or 'outdev' at least one property set"
+                )
+            if ends[0] == ends[1]:
+                raise QapiError("'indev' and 'outdev' could not be same for filter redirector")
+        for name in ("indev", "outdev"):
+            if obj.options.get(name) is not None and obj.options[name] not in self.chardevs:
+                raise DeviceNotFoundError(f"Device '{obj.options[name]}' not found")
+        filter = self.add(obj)
+        if obj.type in ("filter-mirror", "filter-redirector"):
+            for name in ("indev", "outdev"):
+                if obj.options.get(name) is not None:
+                    chardev = self.chardevs[obj.options[name]]
+                    if chardev.busy:
+                        text = self.process.profile.traits.chardev_in_use_text
+                        raise QapiError(text.format(chardev.id))
+                    redirector = filter if isinstance(filter, Redirector) else None
+                    feed = redirector.feed if redirector and name == "indev" else None
+                    chardev.attach(FilterInput(feed), fe_open=False)
+                    obj.on_delete.append(chardev.detach)
 
     def take(self, sender: NetClient, peer: NetClient, frame: bytes) -> bool:
         """Show a frame to the filters on its way; True if one has kept it."""
@@ -209,7 +259,7 @@ class Filters:
 
     def inject(self, origin: NetFilter, frame: bytes) -> None:
         """Send a frame on as if `origin` had seen it."""
-        netdev = self._net.backends.get(str(origin.obj.options.get("netdev")))
+        netdev = self._backends().get(str(origin.obj.options.get("netdev")))
         if netdev is None or netdev.peer is None:
             return
         peer, chain = netdev.peer, self._of(netdev)
@@ -240,7 +290,7 @@ class Filters:
     def _of(self, client: NetClient) -> list[NetFilter]:
         if client.type == "nic":
             return []
-        objects = self._net.vm.objects.filters_of(client.name)
+        objects = self._objects.filters_of(client.name)
         return [self._filters[obj] for obj in objects if obj in self._filters]
 
     def _remove(self, obj: UserObject) -> None:

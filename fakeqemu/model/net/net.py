@@ -21,14 +21,33 @@ from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
 from fakeqemu.qapi.readers.qemu_opts import check_identifier
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.chardev.chardevs import Chardevs
+    from fakeqemu.model.net.descriptors import BackendDescriptors
+    from fakeqemu.model.net.tap import Taps
+    from fakeqemu.model.process import Process
+    from fakeqemu.model.qom.user_creatable import Objects
+    from fakeqemu.model.runstate import RunState
 
 
 class Net:
     """The net clients of one machine."""
 
-    def __init__(self, vm: Machine) -> None:
-        self.vm = vm
+    def __init__(
+        self,
+        process: Process,
+        runstate: RunState,
+        chardevs: Chardevs,
+        *,
+        objects: Objects,
+        taps: Taps,
+        descriptors: BackendDescriptors,
+    ) -> None:
+        self.process = process
+        self.chardevs = chardevs
+        self.taps = taps
+        self.descriptors = descriptors
+        self._runstate = runstate
+        self._objects = objects
         #: in order of creation
         self.clients: list[NetClient] = []
         #: the newest first
@@ -40,14 +59,18 @@ class Net:
         #: ids that an option string gave, on the command line or in the human monitor: while such
         #: a backend lives, an option string cannot use its id again (net_client_init())
         self.option_ids: set[str] = set()
-        self.filters = Filters(self)
-        self.announcements = Announcements(self)
-        vm.runstate.listen(self._runstate_changed)
+        self.filters = Filters(process, chardevs, objects, lambda: self.backends)
+        self.announcements = Announcements(process.clock, lambda: self.nics)
+        runstate.listen(self._runstate_changed)
 
     @property
     def running(self) -> bool:
         """Whether frames move."""
-        return self.vm.runstate.running
+        return self._runstate.running
+
+    def keep_in_filter(self, sender: NetClient, peer: NetClient, frame: bytes) -> bool:
+        """Show a frame to the filters on its way; True if one has kept it."""
+        return self.filters.take(sender, peer, frame)
 
     @property
     def backends(self) -> dict[str, NetClient]:
@@ -62,7 +85,7 @@ class Net:
     def user_nets(self) -> list[UserNet]:
         """User-mode networks in order of creation, with those a NIC holds after netdev_del."""
         held = [each.peer for each in self.nics if each.peer_deleted]
-        keep = held if self.vm.profile.traits.deleted_backend_lives_on else []
+        keep = held if self.process.profile.traits.deleted_backend_lives_on else []
         return [each for each in (*keep, *self.clients) if isinstance(each, UserNet)]
 
     # -- backends --------------------------------------------------------------------------
@@ -87,7 +110,7 @@ class Net:
         id, type = options["id"], options["type"]
         if peer is None and not generated:
             check_identifier(id)
-        if not backends.built_in(self.vm, type):
+        if not backends.built_in(self.process.profile, type):
             raise QapiError(f"network backend '{type}' is not compiled into this binary")
         if id in self.backends:
             raise QapiError(f"Duplicate ID '{id}'")
@@ -117,20 +140,20 @@ class Net:
 
     def _delete(self, client: NetClient) -> None:
         """See net/net.c: qemu_del_net_client()."""
-        for filter in self.vm.objects.filters_of(client.name):
-            self.vm.objects.drop(filter)
+        for filter in self._objects.filters_of(client.name):
+            self._objects.drop(filter)
         self.clients.remove(client)
         self.option_ids.discard(client.name)
         if client.type == "tap":
-            self.vm.taps.remove(client.name)
-            self.vm.saved_fds.forget(client.name)
+            self.taps.remove(client.name)
+            self.descriptors.saved.forget(client.name)
         if not isinstance(client.peer, Nic):
             client.cleanup()
             self._part(client)
             return
         client.peer.peer_deleted = True
         client.peer.link_down = True
-        if not self.vm.profile.traits.deleted_backend_lives_on:
+        if not self.process.profile.traits.deleted_backend_lives_on:
             client.cleanup()
 
     @staticmethod
@@ -141,7 +164,7 @@ class Net:
 
     def close(self) -> None:
         """The process ends: give all sockets back. See net/net.c: net_cleanup()."""
-        if self.vm.profile.traits.deleted_backend_lives_on:
+        if self.process.profile.traits.deleted_backend_lives_on:
             for nic in self.nics:
                 if nic.peer_deleted and nic.peer is not None:
                     nic.peer.cleanup()
@@ -160,7 +183,7 @@ class Net:
                 obj.values["mac"] = mac
         backend = self.backends.get(holder.values.get("netdev") or "")
         nic = Nic(self, device, device.id or self._name(device.type), mac)
-        nic.rx_filter = self.vm.profile.is_a(holder.type, "virtio-net-device")
+        nic.rx_filter = self.process.profile.is_a(holder.type, "virtio-net-device")
         if backend is not None:
             nic.connect(backend)
         self.clients.append(nic)
@@ -170,7 +193,7 @@ class Net:
         for nic in [nic for nic in self.nics if nic.device is device]:
             self.clients.remove(nic)
             self.macs.release(nic.mac)
-            lives_on = nic.peer_deleted and self.vm.profile.traits.deleted_backend_lives_on
+            lives_on = nic.peer_deleted and self.process.profile.traits.deleted_backend_lives_on
             if lives_on and nic.peer is not None:
                 nic.peer.cleanup()
             self._part(nic)
@@ -253,7 +276,7 @@ class Net:
 
     def _line(self, client: NetClient) -> str:
         lines = [f"{client.name}: index=0,type={client.type},{client.info}"]
-        filters = [] if client.type == "nic" else self.vm.objects.filters_of(client.name)
+        filters = [] if client.type == "nic" else self._objects.filters_of(client.name)
         if filters:
             lines.append("filters:")
         for each in filters:

@@ -23,7 +23,7 @@ from fakeqemu.model.qdev import (
     realize_checks as devicechecks,
 )
 from fakeqemu.model.qdev.device import DeviceObject, user_devices
-from fakeqemu.model.qom.tree import QomObject, from_recorded
+from fakeqemu.model.qom.tree import QomObject, from_recorded, node_of
 from fakeqemu.qapi import qdict, reads, texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
 from fakeqemu.qapi.readers.scalars import is_identifier
@@ -349,19 +349,6 @@ class Devices:
             # a guest that starts anew is asked for memory again
             if device.unplug_pending and not memorydevices.is_module(self._vm.profile, device):
                 self.gone(device)
-
-
-def node_of(tree: dict[str, Any]) -> TreeObject:
-    """A recorded object in the profile's shape."""
-    from fakeqemu.profile import TreeObject
-
-    return TreeObject(
-        type=tree["type"],
-        properties=tuple((name, kind) for name, kind in tree["properties"]),
-        values=tree["values"],
-        errors={name: (e["class"], e["desc"]) for name, e in tree["errors"].items()},
-        _children=lambda: {name: node_of(child) for name, child in tree["children"].items()},
-    )
 
 
 def lazily(

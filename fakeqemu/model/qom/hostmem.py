@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
-    from fakeqemu.model.qom.user_creatable import UserObject
+    from fakeqemu.model.process import Process
+    from fakeqemu.model.qom.user_object import UserObject
 
 #: host NUMA nodes that a mask has room for
 _HOST_NODES = 128
@@ -26,7 +26,7 @@ _SIZE_MASK = (1 << 64) - 1
 _NAMELESS = {"memory-backend-memfd": "memfd", "memory-backend-shm": "POSIX shared memory"}
 
 
-def set_property(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
+def set_property(process: Process, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
     """A property is set while the object is made. Raises QapiError."""
     if name in ("size", "prealloc-threads") and not value:
         raise QapiError(f"property '{name}' of {obj.type} doesn't take value '0'")
@@ -40,7 +40,7 @@ def set_property(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  
             raise QapiError("'prealloc=on' and 'reserve=off' are incompatible")
 
 
-def change(vm: Machine, obj: UserObject, name: str, value: Any) -> None:
+def change(process: Process, obj: UserObject, name: str, value: Any) -> None:
     """qom-set of a finished backend. Raises QapiError."""
     if name == "size":
         raise QapiError(f"cannot change property {name} of {obj.type} ")
@@ -52,11 +52,11 @@ def change(vm: Machine, obj: UserObject, name: str, value: Any) -> None:
         raise QapiError(f"cannot change property '{name}' of {obj.type}")
     if name in ("share", "reserve", "hugetlb", "hugetlbsize", "seal"):
         raise QapiError("cannot change property value")
-    set_property(vm, obj, name, value)
+    set_property(process, obj, name, value)
     obj.values[name] = value
 
 
-def complete(vm: Machine, obj: UserObject) -> None:
+def complete(process: Process, obj: UserObject) -> None:
     """Everything is set: get the memory. Raises QapiError."""
     if obj.type == "memory-backend-shm" and obj.options.get("share") is False:
         raise QapiError("can't create shm backend with `share=off`")
@@ -64,12 +64,12 @@ def complete(vm: Machine, obj: UserObject) -> None:
     if align % _PAGE:
         raise QapiError(f"alignment 0x{align:x} must be multiples of page size 0x{_PAGE:x}")
     if "mem-path" in obj.shapes:
-        _check_length(vm, obj, _open_backing_store(vm, obj))
-        _map_file(vm, obj)
+        _check_length(process, obj, _open_backing_store(process, obj))
+        _map_file(process, obj)
     elif obj.type in _NAMELESS:
-        _make_nameless(vm, obj)
+        _make_nameless(process, obj)
     elif obj.type == "memory-backend-ram":
-        _get_ram(vm, obj)
+        _get_ram(process, obj)
     nodes, policy = obj.values.get("host-nodes", []), obj.values.get("policy", "default")
     if nodes and policy == "default":
         raise QapiError(
@@ -85,39 +85,39 @@ def _whole_pages(size: int) -> int:
     return -(-size // _PAGE) * _PAGE & _SIZE_MASK
 
 
-def _get_ram(vm: Machine, obj: UserObject) -> None:
+def _get_ram(process: Process, obj: UserObject) -> None:
     """Memory that is in no file, or in one that nobody sees. Raises QapiError."""
     size, reserve = _whole_pages(obj.values["size"]), obj.values.get("reserve", True)
-    shared = obj.values.get("share") and vm.profile.traits.shared_ram_is_file
-    if shared and not vm.host.memory.shared_error(size):
+    shared = obj.values.get("share") and process.profile.traits.shared_ram_is_file
+    if shared and not process.host.memory.shared_error(size):
         reserve = False
     # where QEMU asserts, nothing is as much too little as too much
-    number = vm.host.memory.map_error(size, reserve=reserve) if size else errno.ENOMEM
+    number = process.host.memory.map_error(size, reserve=reserve) if size else errno.ENOMEM
     if number:
         raise QapiError(f"cannot set up guest memory '{obj.name}': {os.strerror(number)}")
 
 
-def _check_length(vm: Machine, obj: UserObject, found: int) -> None:
+def _check_length(process: Process, obj: UserObject, found: int) -> None:
     """Whether a file that is not empty is long enough. Raises QapiError."""
     size = _whole_pages(obj.values["size"])
     offset = obj.values.get("offset", 0)
     if found and found < offset + size:
-        text = vm.profile.traits.backing_store_too_small
+        text = process.profile.traits.backing_store_too_small
         raise QapiError(text.format(name=obj.name, file=found, size=size, offset=offset))
 
 
-def _make_nameless(vm: Machine, obj: UserObject) -> None:
+def _make_nameless(process: Process, obj: UserObject) -> None:
     """Shared memory without a name in the file system. Raises QapiError."""
     size, page = obj.values["size"], _huge_page(obj)
-    number = vm.host.memory.shared_error(size)
+    number = process.host.memory.shared_error(size)
     if not number and page and size % page:
         number = errno.EINVAL
     if number:
         raise QapiError(
             f"failed to resize {_NAMELESS[obj.type]} to {size}: {os.strerror(number)}"
         )
-    _check_length(vm, obj, size)
-    _map_file(vm, obj)
+    _check_length(process, obj, size)
+    _map_file(process, obj)
 
 
 def _huge_page(obj: UserObject) -> int:
@@ -128,7 +128,7 @@ def _huge_page(obj: UserObject) -> int:
     return found
 
 
-def _map_file(vm: Machine, obj: UserObject) -> None:
+def _map_file(process: Process, obj: UserObject) -> None:
     """Map what holds the memory. Raises QapiError. See system/physmem.c: file_ram_alloc()."""
     size = obj.values["size"]
     whole = _whole_pages(size)
@@ -143,14 +143,14 @@ def _map_file(vm: Machine, obj: UserObject) -> None:
     if whole > _SIZE_MASK - _HUGE_PAGE:
         number = errno.EINVAL
     else:
-        number = vm.host.memory.map_error(whole, reserve=reserve, page=page)
+        number = process.host.memory.map_error(whole, reserve=reserve, page=page)
     if number:
         raise QapiError(f"unable to map backing store for guest RAM: {os.strerror(number)}")
-    if size % _PAGE and vm.profile.traits.memory_file_size_checked:
+    if size % _PAGE and process.profile.traits.memory_file_size_checked:
         raise QapiError(f"backend '{obj.type}' memory size must be multiple of 4 KiB")
 
 
-def _open_backing_store(vm: Machine, obj: UserObject) -> int:
+def _open_backing_store(process: Process, obj: UserObject) -> int:
     """Make a backend's file, or find it if it may only be read. Raises QapiError.
 
     The bytes that were in it.
@@ -159,11 +159,11 @@ def _open_backing_store(vm: Machine, obj: UserObject) -> int:
     if not path:
         raise QapiError("mem-path property not set")
     found = 0
-    if obj.values.get("readonly") and not vm.profile.traits.readonly_memory_file_made:
-        why = vm.host.file_error(path)
+    if obj.values.get("readonly") and not process.profile.traits.readonly_memory_file_made:
+        why = process.host.file_error(path)
     else:
         try:
-            found = vm.host.create_file(path, obj.values.get("offset", 0) + obj.values["size"])
+            found = process.host.create_file(path, obj.values.get("offset", 0) + obj.values["size"])
         except IsADirectoryError:
             return 0  # a nameless file inside it does
         except OSError as error:

@@ -10,44 +10,34 @@ user_creatable_add_qapi().
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.qom import user_creatable_checks as objectchecks
-from fakeqemu.model.qom.tree import QomObject, from_recorded
+from fakeqemu.model.qom.tree import QomObject, from_recorded, node_of
+from fakeqemu.model.qom.user_object import UserObject
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
-    from fakeqemu.qapi.schema import Schema
+    from fakeqemu.model.chardev.chardevs import Chardevs
+    from fakeqemu.model.process import Process
+    from fakeqemu.model.qom.tree import Qom
 
 #: what the recorded object was called
 _PROBE = "/objects/probe"
 
 
-class UserObject(QomObject):
-    """One user-creatable object."""
-
-    def __init__(self, type: str) -> None:
-        super().__init__(type)
-        #: what it was made with
-        self.options: dict[str, Any] = {}
-        #: called when it goes
-        self.on_delete: list[Callable[[], None]] = []
-        self._vm: Machine | None = None
-
-    def set_otherwise(self, name: str, value: Any, schema: Schema) -> None:
-        """Whether and why a property of a finished object cannot be set: its type knows."""
-        assert self._vm is not None
-        objectchecks.set_property(self._vm, self, name, value, schema)
-
-
 class Objects:
     """The user-creatable objects of one machine."""
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
-        #: type -> tells whether the object of that type and of a name is in use; other rooms add
-        #: theirs
+    def __init__(self, process: Process, qom: Qom, chardevs: Chardevs) -> None:
+        self.process = process
+        self.qom = qom
+        self.chardevs = chardevs
+        #: type -> what its owner checks and does when an object of that type is complete; may
+        #: raise QapiError. Owners of what an object is for add theirs here and below
+        self.completers: dict[str, Callable[[UserObject], None]] = {}
+        #: type -> tells whether the object of that type and of a name is in use
         self.users: dict[str, Callable[[str], bool]] = {}
         #: makes the monitor of a monitor object; set by whoever runs the process.
         #: Called with chardev id, whether it is a human monitor, and pretty; gives what has
@@ -60,11 +50,11 @@ class Objects:
 
     def all(self) -> list[QomObject]:
         """Every object, oldest first."""
-        return list(self._vm.qom.container("/objects").children.values())
+        return list(self.qom.container("/objects").children.values())
 
     def get(self, id: str) -> QomObject | None:
         """The object called `id`."""
-        return self._vm.qom.container("/objects").child(id)
+        return self.qom.container("/objects").child(id)
 
     def add(self, options: Mapping[str, Any]) -> UserObject:
         """Make an object from checked ObjectOptions. Raises QapiError."""
@@ -76,19 +66,19 @@ class Objects:
         given = {k: v for k, v in options.items() if k not in ("qom-type", "id")}
         obj = self._make(type, facts, id)
         obj.options = dict(given)
-        objectchecks.set_all(self._vm, obj, given)
+        objectchecks.set_all(self.process, obj, given)
         self.insert(id, obj)
         try:
-            objectchecks.complete(self._vm, obj)
+            objectchecks.complete(self, obj)
         except BaseException:
             obj.remove()
             raise
-        self._vm.journal.note("object", id, type=type)
+        self.process.journal.note("object", id, type=type)
         return obj
 
     def insert(self, id: str, obj: QomObject) -> None:
         """Put a finished object where users' objects are. Raises QapiError if `id` is taken."""
-        container = self._vm.qom.container("/objects")
+        container = self.qom.container("/objects")
         if container.has(id):
             raise QapiError(
                 f"attempt to add duplicate property '{id}' to object (type 'container')"
@@ -98,15 +88,15 @@ class Objects:
     def about(self, type: str) -> dict[str, Any]:
         """The recorded facts of an object type. Raises QapiError for one that is not built in."""
         try:
-            facts: dict[str, Any] = self._vm.profile.part("objects").get(type)
+            facts: dict[str, Any] = self.process.profile.part("objects").get(type)
         except KeyError:
             raise NotModelledError(f"object {type}") from None
-        if type not in self._vm.profile.qom_types:
+        if type not in self.process.profile.qom_types:
             raise QapiError(f"invalid object type: {type}")
         return facts
 
     def _make(self, type: str, facts: dict[str, Any], id: str) -> UserObject:
-        from fakeqemu.model.qdev.monitor import node_of
+        change = partial(objectchecks.set_property, self.process)
 
         def rename(text: str) -> str:
             if text.startswith(_PROBE):
@@ -114,7 +104,7 @@ class Objects:
             return id + text[5:] if text == "probe" or text.startswith("probe[") else text
 
         def make(kind: str) -> QomObject:
-            return UserObject(kind) if kind == type else QomObject(kind)
+            return UserObject(kind, change) if kind == type else QomObject(kind)
 
         if facts["tree"] is not None:
             obj = from_recorded(node_of(facts["tree"]), rename=rename, make=make)
@@ -123,24 +113,23 @@ class Objects:
             for name in facts["options"]:
                 obj.values.pop(name, None)
         else:
-            obj = UserObject(type)
+            obj = UserObject(type, change)
             for entry in self._properties(type):
                 obj.shapes[entry["name"]] = entry["type"]
                 if "default-value" in entry:
                     obj.values[entry["name"]] = entry["default-value"]
-        obj._vm = self._vm
         return obj
 
     def _properties(self, type: str) -> list[dict[str, Any]]:
         try:
-            return self._vm.profile.qom_properties(type)
+            return self.process.profile.qom_properties(type)
         except KeyError:
             raise NotModelledError(f"object {type}") from None
 
     def add_monitor(self, id: str | None, *, chardev: str, human: bool, pretty: bool) -> None:
         """A monitor that the command line asked for shows as object where monitors are objects."""
         type = "monitor-hmp" if human else "monitor-qmp"
-        if type not in self._vm.profile.qom_types:
+        if type not in self.process.profile.qom_types:
             return
         if id is None:
             number = 0
@@ -157,7 +146,7 @@ class Objects:
         obj = self.get(id)
         if obj is None:
             raise QapiError(f"object '{id}' not found")
-        objectchecks.may_delete(self._vm, obj, monitor)
+        objectchecks.may_delete(self, obj, monitor)
         self.drop(obj)
 
     def drop(self, obj: QomObject) -> None:
@@ -166,7 +155,7 @@ class Objects:
             for call in obj.on_delete:
                 call()
         if obj.type == "iothread":
-            self._vm.host.end_thread(f"IO {obj.name}")
+            self.process.host.end_thread(f"IO {obj.name}")
         obj.remove()
 
     def filters_of(self, netdev: str) -> list[QomObject]:
@@ -186,4 +175,4 @@ class Objects:
 
     def of_type(self, type: str) -> list[QomObject]:
         """The objects of a type or of types below it, oldest first."""
-        return [obj for obj in self.all() if self._vm.profile.is_a(obj.type, type)]
+        return [obj for obj in self.all() if self.process.profile.is_a(obj.type, type)]

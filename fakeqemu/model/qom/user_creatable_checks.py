@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.net.filters import FilterInput, Redirector
 from fakeqemu.model.qom import hostmem as memorybackends
 from fakeqemu.model.qom.property_types import convert
 from fakeqemu.model.qom.throttle_limits import (
@@ -25,20 +24,22 @@ from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiErro
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
-    from fakeqemu.model.qom.user_creatable import UserObject
+    from fakeqemu.model.process import Process
+    from fakeqemu.model.qom.user_creatable import Objects
+    from fakeqemu.model.qom.user_object import UserObject
+    from fakeqemu.profile import Profile
     from fakeqemu.qapi.schema import Schema
 
 _INT64_MAX = (1 << 63) - 1
 
 
-def _by_type(vm: Machine, type: str, table: Mapping[str, Any]) -> Any:
+def _by_type(profile: Profile, type: str, table: Mapping[str, Any]) -> Any:
     """The entry for `type` or its nearest ancestor; None if there is none."""
     here: str | None = type
     while here is not None:
         if here in table:
             return table[here]
-        known = vm.profile.qom_types.get(here)
+        known = profile.qom_types.get(here)
         here = known.parent if known is not None else None
     return None
 
@@ -46,25 +47,25 @@ def _by_type(vm: Machine, type: str, table: Mapping[str, Any]) -> Any:
 # -- setting ---------------------------------------------------------------------------------
 
 
-def set_all(vm: Machine, obj: UserObject, given: Mapping[str, Any]) -> None:
+def set_all(process: Process, obj: UserObject, given: Mapping[str, Any]) -> None:
     """Set the options an object is made with, in QEMU's order. Raises QapiError."""
-    check = _by_type(vm, obj.type, _SET)
+    check = _by_type(process.profile, obj.type, _SET)
     for name, value in qdict.items(given):
         if name in _NOT_WRITABLE:
             raise QapiError(f"Property '{obj.type}.{name}' is not writable")
-        kept = check(vm, obj, name, value) if check is not None else False
+        kept = check(process, obj, name, value) if check is not None else False
         if name in obj.shapes and not kept:
             obj.values[name] = value
         if reads.log is not None and name in obj.shapes:
             obj.values = reads.log.watch(obj.values, name)
 
 
-def set_property(vm: Machine, obj: UserObject, name: str, value: Any, schema: Schema) -> None:
+def set_property(process: Process, obj: UserObject, name: str, value: Any, schema: Schema) -> None:
     """qom-set of a finished object. Raises QapiError."""
-    change = _by_type(vm, obj.type, _CHANGE)
+    change = _by_type(process.profile, obj.type, _CHANGE)
     if change is None:
         raise NotModelledError(f"qom-set {obj.type}.{name}")
-    change(vm, obj, name, convert(schema, obj.shapes[name], value, name))
+    change(process, obj, name, convert(schema, obj.shapes[name], value, name))
 
 
 #: options that are in the schema for clients that read them
@@ -76,7 +77,7 @@ _RANGED = frozenset(
 )
 
 
-def _set_loop(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
+def _set_loop(process: Process, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
     if name in _RANGED and value < 0:
         raise QapiError(f"{name} value must be in range [0, {_INT64_MAX}]")
 
@@ -87,8 +88,8 @@ def _check_pool(obj: UserObject) -> None:
         raise QapiError("bad thread-pool-min/thread-pool-max values")
 
 
-def _change_loop(vm: Machine, obj: UserObject, name: str, value: Any) -> None:
-    _set_loop(vm, obj, name, value)
+def _change_loop(process: Process, obj: UserObject, name: str, value: Any) -> None:
+    _set_loop(process, obj, name, value)
     old = obj.values.get(name)
     obj.values[name] = value
     try:
@@ -98,7 +99,7 @@ def _change_loop(vm: Machine, obj: UserObject, name: str, value: Any) -> None:
         raise
 
 
-def _set_filter(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
+def _set_filter(process: Process, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
     if name == "status" and value not in ("on", "off"):
         raise QapiError("Invalid value for netfilter status, should be 'on' or 'off'")
     if name == "insert" and value not in ("before", "behind"):
@@ -109,15 +110,15 @@ def _set_filter(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  #
         raise QapiError(f"Property '{obj.type}.interval' requires a positive value")
 
 
-def _change_filter(vm: Machine, obj: UserObject, name: str, value: Any) -> None:
-    _set_filter(vm, obj, name, value)
+def _change_filter(process: Process, obj: UserObject, name: str, value: Any) -> None:
+    _set_filter(process, obj, name, value)
     obj.values[name] = value
 
 
 _LONGEST_BURST = (1 << 32) - 1
 
 
-def _set_throttle(vm: Machine, obj: UserObject, name: str, value: Any) -> bool:  # noqa: ARG001
+def _set_throttle(process: Process, obj: UserObject, name: str, value: Any) -> bool:  # noqa: ARG001
     """Keeps the limits in both notations itself."""
     if name == "limits":
         new = expand_limits(value, obj.values["limits"])
@@ -139,25 +140,25 @@ def _store_limits(obj: UserObject, limits: dict[str, int]) -> None:
     obj.values.update({k: v for k, v in to_properties(limits).items() if k in obj.shapes})
 
 
-def _change_throttle(vm: Machine, obj: UserObject, name: str, value: Any) -> None:
+def _change_throttle(process: Process, obj: UserObject, name: str, value: Any) -> None:
     if name != "limits":
         raise QapiError("Property cannot be set after initialization")
-    _set_throttle(vm, obj, name, value)
+    _set_throttle(process, obj, name, value)
 
 
-def _change_never(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
+def _change_never(process: Process, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
     if name != "opened":
         raise QapiError(f"Property '{name}' can no longer be set")
     raise QapiError(f"Property '{obj.type}.{name}' is not writable")
 
 
-def _change_freely(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
+def _change_freely(process: Process, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
     obj.values[name] = value
 
 
 #: a check that returns True has kept the value itself
 def _set_thread_context(
-    vm: Machine, obj: UserObject, name: str, value: Any
+    process: Process, obj: UserObject, name: str, value: Any
 ) -> None:
     """See util/thread-context.c: thread_context_set_cpu_affinity()."""
     noun = {"cpu-affinity": "CPU", "node-affinity": "Node"}.get(name)
@@ -167,11 +168,11 @@ def _set_thread_context(
         raise QapiError(f"{noun} list is empty")
     if {"cpu-affinity", "node-affinity"} <= obj.options.keys():
         raise QapiError("Mixing CPU and node affinity not supported")
-    if name == "node-affinity" and not any(vm.host.processors(node) for node in value):
+    if name == "node-affinity" and not any(process.host.processors(node) for node in value):
         raise QapiError("The nodes select no CPUs")
 
 
-def _set_crypto(vm: Machine, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
+def _set_crypto(process: Process, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
     if name == "queues" and not value:
         raise QapiError(f"Property '{obj.type}.queues' doesn't take value '0'")
 
@@ -201,65 +202,33 @@ _CHANGE: dict[str, Callable[[Any, Any, str, Any], None]] = {
 # -- completing ------------------------------------------------------------------------------
 
 
-def complete(vm: Machine, obj: UserObject) -> None:
+def complete(objects: Objects, obj: UserObject) -> None:
     """The checks once everything is set and the object is in the tree. Raises QapiError."""
-    check = _by_type(vm, obj.type, _COMPLETE)
+    profile = objects.process.profile
+    theirs = _by_type(profile, obj.type, objects.completers)
+    if theirs is not None:
+        theirs(obj)
+    check = _by_type(profile, obj.type, _COMPLETE)
     if check is not None:
-        check(vm, obj)
-    elif vm.objects.about(obj.type)["tree"] is None:
-        facts = vm.objects.about(obj.type)
+        check(objects, obj)
+    elif theirs is None and objects.about(obj.type)["tree"] is None:
+        facts = objects.about(obj.type)
         if facts["error"] and not obj.options:
             raise QapiError(facts["error"])
         raise NotModelledError(f"object {obj.type}")
 
 
-def _complete_loop(vm: Machine, obj: UserObject) -> None:
+def _complete_loop(objects: Objects, obj: UserObject) -> None:
     _check_pool(obj)
-    if obj.type == "main-loop" and len(vm.objects.of_type("main-loop")) > 1:
+    if obj.type == "main-loop" and len(objects.of_type("main-loop")) > 1:
         raise QapiError("only one main-loop instance allowed")
 
 
-def _complete_throttle(vm: Machine, obj: UserObject) -> None:
-    if obj.name in vm.block.backends.groups:
-        raise QapiError("A group with this name already exists")
+def _complete_throttle(objects: Objects, obj: UserObject) -> None:  # noqa: ARG001
     check_limits(obj.values["limits"])
 
 
-def _complete_filter(vm: Machine, obj: UserObject) -> None:
-    netdev = obj.values.get("netdev")
-    if netdev not in vm.net.backends:
-        raise QapiError("Parameter 'netdev' expects a network backend id")
-    position = obj.values.get("position", "tail")
-    if position not in ("head", "tail"):
-        if not position.startswith("id="):
-            raise QapiError("Parameter 'position' expects 'head', 'tail' or 'id=<id>'")
-        if vm.objects.get(position[3:]) is None:
-            raise QapiError(f"filter '{position[3:]}' not found")
-    if obj.type == "filter-redirector":
-        ends = [obj.options.get(name) for name in ("indev", "outdev")]
-        if ends == [None, None]:
-            raise QapiError(
-                "filter redirector needs 'indev' or 'outdev' at least one property set"
-            )
-        if ends[0] == ends[1]:
-            raise QapiError("'indev' and 'outdev' could not be same for filter redirector")
-    for name in ("indev", "outdev"):
-        if obj.options.get(name) is not None and obj.options[name] not in vm.chardevs:
-            raise DeviceNotFoundError(f"Device '{obj.options[name]}' not found")
-    filter = vm.net.filters.add(obj)
-    if obj.type in ("filter-mirror", "filter-redirector"):
-        for name in ("indev", "outdev"):
-            if obj.options.get(name) is not None:
-                chardev = vm.chardevs[obj.options[name]]
-                if chardev.busy:
-                    text = vm.profile.traits.chardev_in_use_text
-                    raise QapiError(text.format(chardev.id))
-                feed = filter.feed if isinstance(filter, Redirector) and name == "indev" else None
-                chardev.attach(FilterInput(feed), fe_open=False)
-                obj.on_delete.append(chardev.detach)
-
-
-def _complete_secret(vm: Machine, obj: UserObject) -> None:
+def _complete_secret(objects: Objects, obj: UserObject) -> None:
     data, file = obj.options.get("data"), obj.options.get("file")
     if file is not None and data is not None:
         raise QapiError("'file' and 'data' are mutually exclusive")
@@ -268,17 +237,17 @@ def _complete_secret(vm: Machine, obj: UserObject) -> None:
     raw = b""
     if file is not None:
         try:
-            raw = vm.host.read_file(file)
+            raw = objects.process.host.read_file(file)
         except OSError as error:
             raise QapiError(
                 f"Unable to read {file}: Failed to open file “{file}”: {error.strerror}"
             ) from None
     keyid = obj.options.get("keyid")
     if keyid is not None:
-        key = vm.objects.get(keyid)
+        key = objects.get(keyid)
         if key is None:
             raise QapiError(f"No secret with id '{keyid}'")
-        if not vm.profile.is_a(key.type, "secret_common"):
+        if not objects.process.profile.is_a(key.type, "secret_common"):
             raise QapiError(f"Object with id '{keyid}' is not a secret")
         raise NotModelledError("an encrypted secret")
     if obj.options.get("format") == "base64":
@@ -286,17 +255,17 @@ def _complete_secret(vm: Machine, obj: UserObject) -> None:
         base64data.decode(raw.decode("latin-1"))
 
 
-def _complete_rng(vm: Machine, obj: UserObject) -> None:
+def _complete_rng(objects: Objects, obj: UserObject) -> None:
     if obj.type == "rng-random":
         path = obj.options.get("filename", obj.values.get("filename", ""))
-        trouble = vm.host.file_error(path)
+        trouble = objects.process.host.file_error(path)
         if trouble is not None:
             raise QapiError(f"Could not open '{path}': {trouble}")
-    if obj.type == "rng-egd" and obj.options["chardev"] not in vm.chardevs:
+    if obj.type == "rng-egd" and obj.options["chardev"] not in objects.chardevs:
         raise DeviceNotFoundError(f"Device '{obj.options['chardev']}' not found")
 
 
-def _complete_tls(vm: Machine, obj: UserObject) -> None:
+def _complete_tls(objects: Objects, obj: UserObject) -> None:
     directory = obj.options.get("dir")
     if obj.type == "tls-cipher-suites" and not obj.options.get("priority"):
         raise QapiError("'priority' property is not set")
@@ -306,59 +275,62 @@ def _complete_tls(vm: Machine, obj: UserObject) -> None:
         raise QapiError("Missing 'dir' property value")
     names = ["keys.psk"] if obj.type == "tls-creds-psk" else ["ca-cert.pem"]
     for name in names:
-        trouble = vm.host.file_error(f"{directory}/{name}")
+        trouble = objects.process.host.file_error(f"{directory}/{name}")
         if trouble is not None:
             raise QapiError(f"Unable to access credentials {directory}/{name}: {trouble}")
 
 
-def _complete_monitor(vm: Machine, obj: UserObject) -> None:
+def _complete_monitor(objects: Objects, obj: UserObject) -> None:
     name = obj.options["chardev"]
-    chardev = vm.chardevs.get(name)
+    chardev = objects.chardevs.get(name)
     if chardev is None:
         raise QapiError(f'chardev "{name}" not found')
     if chardev.busy:
         raise QapiError(f"chardev '{name}' is already in use")
-    if vm.objects.make_monitor is None:
+    if objects.make_monitor is None:
         raise NotModelledError(f"object {obj.type}")
-    monitor = vm.objects.make_monitor(
+    monitor = objects.make_monitor(
         name, obj.type == "monitor-hmp", bool(obj.values.get("pretty", False))
     )
     obj.on_delete.append(monitor.detach)
 
 
-def _complete_qtest(vm: Machine, obj: UserObject) -> None:
-    if vm.objects.of_type("qtest") != [obj] or vm.qom.container("/machine").child("qtest"):
+def _complete_qtest(objects: Objects, obj: UserObject) -> None:
+    if objects.of_type("qtest") != [obj] or objects.qom.container("/machine").child("qtest"):
         raise QapiError("Only one instance of qtest can be created")
     name = obj.options["chardev"]
-    if name not in vm.chardevs:
+    if name not in objects.chardevs:
         raise QapiError(f"Cannot find character device '{name}'")
-    if vm.objects.make_qtest is None:
+    if objects.make_qtest is None:
         raise NotModelledError(f"object {obj.type}")
-    server = vm.objects.make_qtest(name, obj.options.get("log"))
+    server = objects.make_qtest(name, obj.options.get("log"))
     obj.on_delete.append(server.detach)
 
 
-def _complete_crypto(vm: Machine, obj: UserObject) -> None:  # noqa: ARG001
+def _complete_crypto(objects: Objects, obj: UserObject) -> None:  # noqa: ARG001
     if obj.values.get("queues", 1) != 1:
         raise QapiError("Only support one queue in cryptdov-builtin backend")
 
 
-def _complete_thread_context(vm: Machine, obj: UserObject) -> None:
+def _complete_thread_context(objects: Objects, obj: UserObject) -> None:
     wanted = obj.options.get("cpu-affinity")
-    if wanted and not vm.host.processors().intersection(wanted):
+    if wanted and not objects.process.host.processors().intersection(wanted):
         raise QapiError("Setting CPU affinity failed: Invalid argument")
 
 
-def _complete_plain(vm: Machine, obj: UserObject) -> None:
+def _complete_memory(objects: Objects, obj: UserObject) -> None:
+    memorybackends.complete(objects.process, obj)
+
+
+def _complete_plain(objects: Objects, obj: UserObject) -> None:
     """Nothing beyond what the schema asks."""
 
 
 _COMPLETE: dict[str, Callable[[Any, Any], None]] = {
-    "memory-backend": memorybackends.complete,
+    "memory-backend": _complete_memory,
     "event-loop-base": _complete_loop,
     "iothread": _complete_loop,
     "throttle-group": _complete_throttle,
-    "netfilter": _complete_filter,
     "secret": _complete_secret,
     "rng-backend": _complete_rng,
     "tls-creds": _complete_tls,
@@ -376,21 +348,21 @@ _COMPLETE: dict[str, Callable[[Any, Any], None]] = {
 # -- deleting --------------------------------------------------------------------------------
 
 
-def may_delete(vm: Machine, obj: QomObject, monitor: Any) -> None:
+def may_delete(objects: Objects, obj: QomObject, monitor: Any) -> None:
     """Raise QapiError if object-del of `obj` is refused."""
     if obj.type.startswith("monitor-"):
         _may_delete_monitor(obj, monitor)
         return
     permanent = obj.type == "can-bus"
-    uses = _by_type(vm, obj.type, vm.objects.users)
+    uses = _by_type(objects.process.profile, obj.type, objects.users)
     if permanent or (uses is not None and uses(obj.name)):
-        raise QapiError(_in_use(vm, obj))
+        raise QapiError(_in_use(objects, obj))
 
 
-def _in_use(vm: Machine, obj: QomObject) -> str:
+def _in_use(objects: Objects, obj: QomObject) -> str:
     text = "object '{id}' is in use, can not be deleted"
-    if vm.profile.traits.object_in_use_names_kind:
-        text = _by_type(vm, obj.type, _IN_USE) or text
+    if objects.process.profile.traits.object_in_use_names_kind:
+        text = _by_type(objects.process.profile, obj.type, _IN_USE) or text
     return text.format(id=obj.name)
 
 

@@ -25,6 +25,7 @@ from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
 if TYPE_CHECKING:
     from fakeqemu.model.block.graph.graph import Graph
     from fakeqemu.model.machine import Machine
+    from fakeqemu.model.qom.user_object import UserObject
 
 _SHARED = perms.CONSISTENT_READ | perms.WRITE_UNCHANGED
 
@@ -218,7 +219,12 @@ class Backends:
         #: groups of block_set_io_throttle: name -> how many backends are in it, and limits
         self.groups: dict[str, dict[str, Any]] = {}
         vm.objects.users["throttle-group"] = self._in_throttle_group
+        vm.objects.completers["throttle-group"] = self._check_group_name
         vm.runstate.listen(self._state_changed)
+
+    def _check_group_name(self, obj: UserObject) -> None:
+        if obj.name in self.groups:
+            raise QapiError("A group with this name already exists")
 
     def _state_changed(self, _old: str, _new: str) -> None:
         for backend in self.all:

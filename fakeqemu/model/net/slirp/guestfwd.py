@@ -13,7 +13,9 @@ from fakeqemu.model.net.sockets.addresses import inet_aton
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.net.slirp.slirp import UserNet
+    from fakeqemu.model.chardev.chardevs import Chardevs
+    from fakeqemu.model.host import Host
+    from fakeqemu.model.net.slirp.options import Network
 
 #: what the address of a rule without one ends in
 _SERVER = 0x0204
@@ -40,9 +42,11 @@ class _Discard:
 class GuestForwards:
     """The rules of one network."""
 
-    def __init__(self, user: UserNet) -> None:
-        self._user = user
-        self._chardevs: list[str] = []
+    def __init__(self, network: Network, chardevs: Chardevs, host: Host) -> None:
+        self._network = network
+        self._chardevs = chardevs
+        self._host = host
+        self._made: list[str] = []
 
     def add(self, rule: str) -> None:
         """`tcp:[server]:port-dev` or `...-cmd:command`. Raises QapiError.
@@ -52,7 +56,7 @@ class GuestForwards:
         server, port, target = _parse(rule)
         if not target.startswith(_COMMAND):
             self._open(f"guestfwd.tcp.{port}", target)
-        network = self._user.network
+        network = self._network
         if not server:
             mask = int(network.address.netmask)
             server = int(network.address.network_address) | _SERVER & ~mask
@@ -64,29 +68,27 @@ class GuestForwards:
 
     def close(self) -> None:
         """Remove the character devices."""
-        vm = self._user.net.vm
-        for id in self._chardevs:
-            if id in vm.chardevs:
-                chardev = vm.chardevs[id]
+        for id in self._made:
+            chardev = self._chardevs.get(id)
+            if chardev is not None:
                 chardev.detach()
-                vm.chardevs.drop(chardev)
-        self._chardevs.clear()
+                self._chardevs.drop(chardev)
+        self._made.clear()
 
     def _open(self, label: str, text: str) -> None:
-        vm = self._user.net.vm
         failure = f"Could not open guest forwarding device '{label}'"
         try:
-            if label in vm.chardevs:
+            if label in self._chardevs:
                 raise QapiError(
                     f"attempt to add duplicate property '{label}' to object (type 'container')"
                 )
-            vm.open_legacy_chardev(label, text)
+            self._chardevs.open_legacy(label, text)
         except QapiError as error:
             if error.desc:
-                vm.host.warn(error.desc)
+                self._host.warn(error.desc)
             raise QapiError(failure) from error
-        self._chardevs.append(label)
-        vm.chardevs[label].attach(_Discard())
+        self._made.append(label)
+        self._chardevs[label].attach(_Discard())
 
 
 def _parse(rule: str) -> tuple[int, int, str]:

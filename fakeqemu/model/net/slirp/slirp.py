@@ -22,8 +22,10 @@ from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.clock import Timer
-    from fakeqemu.model.net.net import Net
+    from fakeqemu.model.chardev.chardevs import Chardevs
+    from fakeqemu.model.net.client import Wire
     from fakeqemu.model.net.sockets.host_sockets import ClientListener, ClientStream, DatagramSocket
+    from fakeqemu.model.process import Process
 
 #: how long a guest may take to answer (TCPTV_KEEP_INIT)
 _CONNECT_TIME = 75 * SECOND
@@ -55,12 +57,15 @@ class UserNet(NetClient):
 
     type = "user"
 
-    def __init__(self, net: Net, name: str, options: dict[str, Any]) -> None:
-        super().__init__(net, name)
+    def __init__(
+        self, wire: Wire, process: Process, chardevs: Chardevs, options: dict[str, Any]
+    ) -> None:
+        super().__init__(wire, options["id"])
+        self._process = process
         self.network = Network.read(options)
         restrict = "on" if options.get("restrict") else "off"
         self.info = f"net={self.network.address.network_address},restrict={restrict}"
-        self._guest_forwards = guestfwd.GuestForwards(self)
+        self._guest_forwards = guestfwd.GuestForwards(self.network, chardevs, process.host)
         #: listening ports and clients of them in one list, the newest first
         self._tcp: list[_Forwarded | _Attempt] = []
         self._udp: list[_Forwarded] = []
@@ -93,10 +98,10 @@ class UserNet(NetClient):
 
     def forward(self, text: str) -> None:
         """Take the port of rule `text`. Raises QapiError."""
-        rule = parse(text, self.net.vm.profile.traits)
+        rule = parse(text, self._process.profile.traits)
         is_udp, address, port = rule.place
         place = (dotted(address), port)
-        sockets = self.net.vm.host.sockets
+        sockets = self._process.host.sockets
         try:
             if is_udp:
                 socket = sockets.open_datagrams(UdpEnds(place, None), self._drop)
@@ -128,7 +133,7 @@ class UserNet(NetClient):
 
     def _accepted(self, rule: Forward, listener: ClientListener, stream: ClientStream) -> None:
         source = (dotted(rule.place[1]), int(str(listener.address["port"])))
-        timer = self.net.vm.clock.call_later(_CONNECT_TIME, lambda: self._give_up(attempt))
+        timer = self._process.clock.call_later(_CONNECT_TIME, lambda: self._give_up(attempt))
         attempt = _Attempt(rule, source, stream, timer)
         self._tcp.insert(0, attempt)
 
@@ -138,7 +143,7 @@ class UserNet(NetClient):
 
     def _drop(self, datagram: bytes) -> None:
         """No guest takes what comes for it."""
-        self.net.vm.journal.note("usernet-dropped", self.name, size=len(datagram))
+        self._process.journal.note("usernet-dropped", self.name, size=len(datagram))
 
     # -- info usernet ----------------------------------------------------------------------
 

@@ -5,13 +5,13 @@ See net/net.c: parse_host_port(); net/socket.c: net_init_socket().
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.scalars import parse_int64
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.net.sockets.host_sockets import NetSockets
 
 #: (IPv4 address in dotted form, port)
 HostPort = tuple[str, int]
@@ -20,7 +20,7 @@ _LONG = 1 << 63
 _PORTS = 1 << 16
 
 
-def host_port(vm: Machine, host: str, port: str) -> HostPort:
+def host_port(sockets: NetSockets, host: str, port: str) -> HostPort:
     """See net/net.c: convert_host_port(). Raises QapiError."""
     address = "0.0.0.0"
     if host[:1].isdigit():
@@ -29,7 +29,7 @@ def host_port(vm: Machine, host: str, port: str) -> HostPort:
             raise QapiError(f"host address '{host}' is not a valid IPv4 address")
         address = dotted(number)
     elif host:
-        found = vm.host.sockets.resolve_ipv4(host)
+        found = sockets.resolve_ipv4(host)
         if found is None:
             raise QapiError(f"can't resolve host address '{host}'")
         address = found
@@ -39,14 +39,14 @@ def host_port(vm: Machine, host: str, port: str) -> HostPort:
     return address, number % _PORTS
 
 
-def parse_host_port(vm: Machine, text: str) -> HostPort:
+def parse_host_port(sockets: NetSockets, text: str) -> HostPort:
     """`host:port`. See net/net.c: parse_host_port(). Raises QapiError."""
     host, colon, port = text.partition(":")
     if not colon:
         raise QapiError(
             f"host address '{text}' doesn't contain ':' separating host from port"
         )
-    return host_port(vm, host, port)
+    return host_port(sockets, host, port)
 
 
 def inet_aton(text: str) -> int | None:
@@ -82,14 +82,3 @@ def c_integer(text: str) -> int | None:
     except ValueError:
         return None
     return number if -_LONG <= number < _LONG else None
-
-
-def descriptor(vm: Machine, monitor: Any, name: str) -> int:
-    """A descriptor by name or number. See monitor/fds.c: monitor_fd_param(). Raises QapiError."""
-    if monitor is not None and not name[:1].isdigit():
-        fd: int = vm.named_fds.of(monitor).take(name)
-        return fd
-    number = c_integer(name) if name.isascii() else None
-    if number is None or not 0 <= number < 1 << 31:
-        raise QapiError(f"Invalid file descriptor number '{name}'")
-    return number

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.model.net.client import NetClient
 from fakeqemu.model.net.sockets.addresses import (
     HostPort,
-    descriptor,
     dotted,
     host_port,
     inet_aton,
@@ -21,8 +20,10 @@ from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.model.net.net import Net
+    from fakeqemu.model.net.client import Wire
+    from fakeqemu.model.net.descriptors import BackendDescriptors
     from fakeqemu.model.net.sockets.host_sockets import DatagramSocket
+    from fakeqemu.model.process import Process
 
 #: bytes of sockaddr_un.sun_path, with its terminator
 _PATH_SIZE = 108
@@ -31,13 +32,14 @@ _PATH_SIZE = 108
 class DatagramConnection(NetClient):
     """A datagram socket under a link."""
 
-    def __init__(self, net: Net, name: str) -> None:
-        super().__init__(net, name)
+    def __init__(self, wire: Wire, process: Process, name: str) -> None:
+        super().__init__(wire, name)
+        self._process = process
         self._socket: DatagramSocket | None = None
 
     def open(self, ends: UdpEnds | MulticastGroup | UnixDatagramEnds | int) -> DatagramSocket:
         """Make the socket, or take a descriptor for it. Raises QapiError."""
-        self._socket = self.net.vm.host.sockets.open_datagrams(ends, self._input)
+        self._socket = self._process.host.sockets.open_datagrams(ends, self._input)
         return self._socket
 
     def receive(self, frame: bytes) -> int:
@@ -68,12 +70,14 @@ class DgramClient(DatagramConnection):
 
     type = "dgram"
 
-    def open_as(self, options: dict[str, Any], monitor: Any) -> None:
+    def open_as(
+        self, options: dict[str, Any], descriptors: BackendDescriptors, monitor: Any
+    ) -> None:
         """Open what the options ask for. See net/dgram.c: net_init_dgram(). Raises QapiError."""
-        vm = self.net.vm
+        sockets = self._process.host.sockets
         local, remote = options.get("local"), options.get("remote")
         if remote is not None and remote["type"] == "inet":
-            group = host_port(vm, remote["host"], remote["port"])
+            group = host_port(sockets, remote["host"], remote["port"])
             if is_multicast(group[0]):
                 self._join(group, local)
                 return
@@ -84,12 +88,12 @@ class DgramClient(DatagramConnection):
         if remote is not None and remote["type"] != local["type"]:
             raise QapiError("remote and local types must be the same")
         if local["type"] == "fd":
-            self._adopt(descriptor(vm, monitor, local["str"]))
+            self._adopt(descriptors.find(monitor, local["str"]))
         elif remote is None:
             raise QapiError("type=inet or type=unix requires remote parameter")
         elif local["type"] == "inet":
-            here = host_port(vm, local["host"], local["port"])
-            there = host_port(vm, remote["host"], remote["port"])
+            here = host_port(sockets, local["host"], local["port"])
+            there = host_port(sockets, remote["host"], remote["port"])
             self.open(UdpEnds(here, there))
             self.info = f"udp={here[0]}:{here[1]}/{there[0]}:{there[1]}"
         elif local["type"] == "unix":
@@ -120,9 +124,9 @@ class DgramClient(DatagramConnection):
         )
 
     def _adopt(self, fd: int) -> None:
-        trouble = self.net.vm.host.fd_error(fd)
+        trouble = self._process.host.fd_error(fd)
         if trouble is not None:
-            text = self.net.vm.profile.traits.tap_bad_fd
+            text = self._process.profile.traits.tap_bad_fd
             raise QapiError(text.format(id=self.name, fd=fd, error=trouble))
         socket = self.open(fd)
         self.info = f"fd={fd} {socket.family}"

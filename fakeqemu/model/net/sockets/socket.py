@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.net.client import NetClient
-from fakeqemu.model.net.sockets.addresses import descriptor, parse_host_port
+from fakeqemu.model.net.sockets.addresses import parse_host_port
 from fakeqemu.model.net.sockets.dgram import DatagramConnection, local_interface, multicast_group
 from fakeqemu.model.net.sockets.host_sockets import MulticastGroup, UdpEnds
 from fakeqemu.model.net.sockets.stream import StreamConnection
@@ -13,8 +13,10 @@ from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.host import Stream
-    from fakeqemu.model.net.net import Net
+    from fakeqemu.model.net.client import Wire
+    from fakeqemu.model.net.descriptors import BackendDescriptors
     from fakeqemu.model.net.sockets.host_sockets import ClientListener
+    from fakeqemu.model.process import Process
 
 _WAYS = ("fd", "listen", "connect", "mcast", "udp")
 
@@ -24,28 +26,28 @@ class SocketStream(StreamConnection):
 
     type = "socket"
 
-    def __init__(self, net: Net, name: str) -> None:
-        super().__init__(net, name)
+    def __init__(self, wire: Wire, process: Process, name: str) -> None:
+        super().__init__(wire, process, name)
         self._listener: ClientListener | None = None
         self._closed = False
 
     def listen(self, text: str) -> None:
         """Wait for one client at a time. Raises QapiError."""
-        vm = self.net.vm
-        self._listener = vm.host.sockets.listen_ipv4(parse_host_port(vm, text), self._accepted)
+        sockets = self._process.host.sockets
+        self._listener = sockets.listen_ipv4(parse_host_port(sockets, text), self._accepted)
         self._listener.set_accepting(True)
 
     def connect_to(self, text: str) -> None:
         """Begin to connect; how that ends is seen later. Raises QapiError."""
-        vm = self.net.vm
-        address = parse_host_port(vm, text)
+        sockets = self._process.host.sockets
+        address = parse_host_port(sockets, text)
         self.link_down = False
-        vm.host.sockets.connect_ipv4(address, self._settled)
+        sockets.connect_ipv4(address, self._settled)
         self.info = f"socket: connect to {address[0]}:{address[1]}"
 
     def adopt(self, fd: int) -> None:
         """Use a connected socket. Raises QapiError."""
-        stream, _ = self.net.vm.host.adopt_socket(fd)
+        stream, _ = self._process.host.adopt_socket(fd)
         self.info = f"socket: fd={fd}"
         self.take(stream)
 
@@ -86,15 +88,15 @@ class SocketDatagrams(DatagramConnection):
 
     def join(self, text: str, localaddr: str | None) -> None:
         """Send to a group and hear it. Raises QapiError."""
-        group = parse_host_port(self.net.vm, text)
+        group = parse_host_port(self._process.host.sockets, text)
         interface = None if localaddr is None else local_interface(localaddr)
         self.open(MulticastGroup(multicast_group(group), interface))
         self.info = f"socket: mcast={group[0]}:{group[1]}"
 
     def talk_to(self, text: str, localaddr: str) -> None:
         """UDP from one address to another. Raises QapiError."""
-        here = parse_host_port(self.net.vm, localaddr)
-        there = parse_host_port(self.net.vm, text)
+        here = parse_host_port(self._process.host.sockets, localaddr)
+        there = parse_host_port(self._process.host.sockets, text)
         self.open(UdpEnds(here, there))
         self.info = f"socket: udp={there[0]}:{there[1]}"
 
@@ -103,7 +105,13 @@ class SocketDatagrams(DatagramConnection):
         self.info = f"socket: fd={fd} {self.open(fd).family}"
 
 
-def create(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
+def create(
+    wire: Wire,
+    process: Process,
+    descriptors: BackendDescriptors,
+    options: dict[str, Any],
+    monitor: Any,
+) -> NetClient:
     """Make the backend. See net/socket.c: net_init_socket(). Raises QapiError."""
     name: str = options["id"]
     given = [key for key in _WAYS if key in options]
@@ -114,9 +122,9 @@ def create(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
     if localaddr is not None and way not in ("mcast", "udp"):
         raise QapiError("localaddr= is only valid with mcast= or udp=")
     if way == "fd":
-        return _adopt(net, name, descriptor(net.vm, monitor, value))
+        return _adopt(wire, process, name, descriptors.find(monitor, value))
     if way in ("mcast", "udp"):
-        datagrams = SocketDatagrams(net, name)
+        datagrams = SocketDatagrams(wire, process, name)
         if way == "mcast":
             datagrams.join(value, localaddr)
         elif localaddr is None:
@@ -124,7 +132,7 @@ def create(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
         else:
             datagrams.talk_to(value, localaddr)
         return datagrams
-    stream = SocketStream(net, name)
+    stream = SocketStream(wire, process, name)
     if way == "listen":
         stream.listen(value)
     else:
@@ -132,21 +140,21 @@ def create(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
     return stream
 
 
-def _adopt(net: Net, name: str, fd: int) -> NetClient:
+def _adopt(wire: Wire, process: Process, name: str, fd: int) -> NetClient:
     """A socket that was handed over, by its kind. Raises QapiError."""
-    host = net.vm.host
+    host = process.host
     trouble = host.fd_error(fd)
-    if trouble is not None and not net.vm.profile.traits.socket_fd_type_first:
+    if trouble is not None and not process.profile.traits.socket_fd_type_first:
         raise QapiError(f"{name}: Can't use file descriptor {fd}: {trouble}")
     match host.sockets.socket_type(fd):
         case None:
             raise QapiError("can't get socket option SO_TYPE")
         case "stream":
-            stream = SocketStream(net, name)
+            stream = SocketStream(wire, process, name)
             stream.adopt(fd)
             return stream
         case "dgram":
-            datagrams = SocketDatagrams(net, name)
+            datagrams = SocketDatagrams(wire, process, name)
             datagrams.adopt(fd)
             return datagrams
         case other:

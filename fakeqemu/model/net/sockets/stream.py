@@ -14,8 +14,10 @@ from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.host import Stream
-    from fakeqemu.model.net.net import Net
+    from fakeqemu.model.net.client import Wire
     from fakeqemu.model.net.sockets.host_sockets import ClientListener
+    from fakeqemu.model.process import Process
+    from fakeqemu.traits import Traits
 
 _OVERSIZED = "serious error: oversized packet received,connection terminated."
 
@@ -23,8 +25,9 @@ _OVERSIZED = "serious error: oversized packet received,connection terminated."
 class StreamConnection(NetClient):
     """Frames over at most one byte stream; the link is down without one."""
 
-    def __init__(self, net: Net, name: str) -> None:
-        super().__init__(net, name)
+    def __init__(self, wire: Wire, process: Process, name: str) -> None:
+        super().__init__(wire, name)
+        self._process = process
         self.link_down = True
         self._stream: Stream | None = None
         self._frames = FrameReader()
@@ -59,7 +62,7 @@ class StreamConnection(NetClient):
                 if self.send(frame, self._resume) == 0 and self._stream is not None:
                     self._stream.on_data = None
         except OversizedFrameError:
-            self.net.vm.host.say(_OVERSIZED)
+            self._process.host.say(_OVERSIZED)
             stream = self._stream
             assert stream is not None
             stream.close()
@@ -81,8 +84,8 @@ class StreamClient(StreamConnection):
 
     type = "stream"
 
-    def __init__(self, net: Net, name: str, options: dict[str, Any]) -> None:
-        super().__init__(net, name)
+    def __init__(self, wire: Wire, process: Process, options: dict[str, Any]) -> None:
+        super().__init__(wire, process, options["id"])
         self._address: dict[str, Any] = options["addr"]
         self._listener: ClientListener | None = None
         self._reconnect = options.get("reconnect-ms", options.get("reconnect", 0) * 1000)
@@ -106,7 +109,7 @@ class StreamClient(StreamConnection):
     def _listen(self) -> None:
         try:
             _check_fd(self._address)
-            self._listener = self.net.vm.host.sockets.listen_socket(self._address, self._accepted)
+            self._listener = self._process.host.sockets.listen_socket(self._address, self._accepted)
         except QapiError as error:
             self._failed(error.desc)
             return
@@ -127,7 +130,7 @@ class StreamClient(StreamConnection):
         except QapiError as error:
             self._could_not_connect(error.desc)
             return
-        self.net.vm.host.sockets.connect_socket(self._address, self._settled)
+        self._process.host.sockets.connect_socket(self._address, self._settled)
 
     def _settled(self, stream: Stream | None, peer: dict[str, Any], error: str) -> None:
         if self._closed:
@@ -146,7 +149,7 @@ class StreamClient(StreamConnection):
         self.info = uri(address)
         self.take(stream)
         shown = event_address(address)
-        self.net.vm.events.emit(
+        self._process.events.emit(
             "NETDEV_STREAM_CONNECTED", {"netdev-id": self.name, "addr": shown}
         )
 
@@ -155,32 +158,32 @@ class StreamClient(StreamConnection):
         if self._listener is not None:
             self._show("listening")
             self._listener.set_accepting(True)
-        elif not self.net.vm.profile.traits.netdev_stream_states:
+        elif not self._process.profile.traits.netdev_stream_states:
             self.info = ""
-        self.net.vm.events.emit("NETDEV_STREAM_DISCONNECTED", {"netdev-id": self.name})
+        self._process.events.emit("NETDEV_STREAM_DISCONNECTED", {"netdev-id": self.name})
         self._try_again()
 
     def _try_again(self) -> None:
         if self._reconnect and self._timer is None and self._listener is None:
             self._show("connecting")
-            clock = self.net.vm.clock
+            clock = self._process.clock
             self._timer = clock.call_later(self._reconnect * MILLISECOND, self._connect)
 
     def _show(self, state: str) -> None:
         """Show a state that is no connection; older versions show nothing."""
-        self.info = state if self.net.vm.profile.traits.netdev_stream_states else ""
+        self.info = state if self._process.profile.traits.netdev_stream_states else ""
 
     def _failed(self, error: str) -> None:
-        told = self.net.vm.profile.traits.netdev_stream_states
+        told = self._process.profile.traits.netdev_stream_states
         self.info = f"error: {error}" if told else "connection error"
 
 
-def check(net: Net, options: dict[str, Any]) -> None:
+def check(traits: Traits, options: dict[str, Any]) -> None:
     """Raise QapiError for options of a `stream` that exclude each other."""
     given = [name for name in ("reconnect", "reconnect-ms") if name in options]
     if options.get("server"):
         if given:
-            raise QapiError(net.vm.profile.traits.stream_server_reconnect_text)
+            raise QapiError(traits.stream_server_reconnect_text)
     elif len(given) > 1:
         raise QapiError("'reconnect' and 'reconnect-ms' are mutually exclusive")
 

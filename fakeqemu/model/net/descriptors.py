@@ -1,0 +1,47 @@
+"""Descriptors that network backends are given: by a client's name, as a number, by an old process.
+
+See monitor/fds.c: monitor_fd_param(); migration/cpr.c: cpr_find_fd() and cpr_save_fd().
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.net.sockets.addresses import c_integer
+from fakeqemu.qapi.errors import QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.fds.cpr_fds import SavedFds
+    from fakeqemu.model.fds.fdset import MonitorFds
+    from fakeqemu.model.migration import CurrentMigration
+
+
+class BackendDescriptors:
+    """Where backends of one machine find theirs."""
+
+    def __init__(self, named: MonitorFds, saved: SavedFds, migration: CurrentMigration) -> None:
+        self.saved = saved
+        self._named = named
+        self._migration = migration
+
+    def find(self, monitor: Any, name: str) -> int:
+        """A descriptor by name or number. Raises QapiError."""
+        if monitor is not None and not name[:1].isdigit():
+            return self._named.of(monitor).take(name)
+        number = c_integer(name) if name.isascii() else None
+        if number is None or not 0 <= number < 1 << 31:
+            raise QapiError(f"Invalid file descriptor number '{name}'")
+        return number
+
+    @property
+    def cpr_is_incoming(self) -> bool:
+        """Whether they come from an old process."""
+        return self._migration.parameters.cpr_is_incoming()
+
+    def inherits(self, id: str, options: dict[str, Any]) -> bool:
+        """Whether a TAP's descriptor comes from an old process. Raises QapiError."""
+        fd = options.get("fd")
+        if fd is None or not self.cpr_is_incoming:
+            return False
+        self.saved.take(id, fd)
+        return True
