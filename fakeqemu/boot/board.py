@@ -24,7 +24,6 @@ from fakeqemu.model.boards.board import (
 from fakeqemu.model.boards.cpus import Cpu
 from fakeqemu.model.chardev.container import ChardevContainer
 from fakeqemu.model.qdev.device import DeviceObject
-from fakeqemu.model.qdev.properties import apply_globals as apply_globals_to
 from fakeqemu.model.qom.tree import QomObject, from_recorded
 from fakeqemu.qapi.errors import DeviceNotFoundError
 
@@ -107,7 +106,7 @@ def apply_globals(vm: Machine) -> None:
         return
     for obj in vm.qom.container("/machine").walk():
         if isinstance(obj, DeviceObject):
-            apply_globals_to(vm, obj)
+            vm.devices.properties.apply_globals(obj)
 
 
 def resolve_memory(vm: Machine, backend: str | None) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.configuration import OptionString
 from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.model.qdev.recorded import about
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _extra_device(vm: Machine, place: DriveAddress) -> DeviceObject | None:
         int(name[7:-1]) for name in container.children
         if name.startswith("device[") and name[7:-1].isdigit()
     ]  # fmt: skip
-    facts = vm.devices.about(type)
+    facts = about(vm.profile, type)
     device = DeviceObject(type) if facts.get("tree") is None else vm.devices.bare(type)
     container.add_child(f"device[{max(numbers, default=-1) + 1}]", device)
     return device

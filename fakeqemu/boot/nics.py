@@ -13,8 +13,9 @@ from fakeqemu.boot.checks.backends import net_arguments, nic_arguments, parse_ma
 from fakeqemu.boot.state import error_location
 from fakeqemu.configuration import OptionString
 from fakeqemu.model.net.check import NicConfig
-from fakeqemu.model.qdev import bus as buses, properties as deviceproperties, realize as attach
+from fakeqemu.model.qdev.bus import Bus
 from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.model.qdev.properties import owner
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def create_board_nics(boot: BootState) -> None:
         if found is not None:
             recorded.remove(found)
             _configure(vm, found, config)
-            vm.net.add_nic(found, deviceproperties.owner(vm, found, "netdev"))
+            vm.net.add_nic(found, owner(vm.profile, found, "netdev"))
         else:
             try:
                 _plug(vm, type, bus, config)
@@ -144,7 +145,7 @@ def create_board_nics(boot: BootState) -> None:
                 raise StartupError(exc.desc, hint=exc.hint) from exc
         config.made = True
     for device in recorded:
-        for bus in buses.all_buses(vm):
+        for bus in vm.buses.all():
             bus.drop(device)
         device.remove()
 
@@ -153,7 +154,7 @@ def _recorded_nics(vm: Machine, objects: Any) -> list[DeviceObject]:
     return [
         each for each in objects
         if isinstance(each, DeviceObject)
-        and deviceproperties.owner(vm, each, "netdev").has("netdev")
+        and owner(vm.profile, each, "netdev").has("netdev")
     ]  # fmt: skip
 
 
@@ -168,7 +169,7 @@ def _default_model(boot: BootState) -> str | None:
     return None
 
 
-def _bus_for(boot: BootState, type: str) -> buses.Bus | None:
+def _bus_for(boot: BootState, type: str) -> Bus | None:
     """Where a NIC of that type goes; None if the board has no such bus. Raises StartupError."""
     vm = boot.vm
     kind = "ISA" if type == _ISA_NIC else "PCI"
@@ -177,27 +178,27 @@ def _bus_for(boot: BootState, type: str) -> buses.Bus | None:
     )
     if not known and vm.profile.traits.unknown_nic_model_refused:
         raise StartupError(f"Unsupported NIC model: {type}")
-    return buses.find_by_kind(vm, kind) if known else None
+    return vm.buses.find_by_kind(kind) if known else None
 
 
-def _plug(vm: Machine, type: str, bus: buses.Bus, config: NicConfig) -> None:
+def _plug(vm: Machine, type: str, bus: Bus, config: NicConfig) -> None:
     """Add a NIC to the board; it gets the next number."""
     device = vm.devices.bare(type)
     container = vm.qom.container("/machine/unattached")
     numbers = [int(m[1]) for name in container.children if (m := _DEVICE.fullmatch(name))]
     container.add_child(f"device[{max(numbers, default=-1) + 1}]", device)
-    deviceproperties.apply_defaults(vm, device)
+    vm.devices.properties.apply_defaults(device)
     if config.address is not None:
-        deviceproperties.set_property(vm, device, "addr", config.address, typed=False)
+        vm.devices.properties.set(device, "addr", config.address, typed=False)
     if config.vectors is not None and device.has("vectors"):
-        deviceproperties.set_property(vm, device, "vectors", str(config.vectors), typed=False)
+        vm.devices.properties.set(device, "vectors", str(config.vectors), typed=False)
     _configure(vm, device, config)
-    attach.realize(vm, device, bus, None)
+    vm.devices.realize(device, bus)
 
 
 def _configure(vm: Machine, device: DeviceObject, config: NicConfig) -> None:
     """See hw/core/qdev-properties-system.c: qdev_set_nic_properties()."""
-    holder = deviceproperties.owner(vm, device, "netdev")
+    holder = owner(vm.profile, device, "netdev")
     for obj in (device, holder):
         obj.values["netdev"] = config.netdev
         obj.values["mac"] = config.mac

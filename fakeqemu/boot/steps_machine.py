@@ -25,7 +25,7 @@ from fakeqemu.migration.object import MigrationObject, current_migration
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.model.block.operations import savevm as vmsnapshots
 from fakeqemu.model.net.check import warnings as net_warnings
-from fakeqemu.model.qdev.realize import DeviceFrontend
+from fakeqemu.model.qdev.backends import DeviceFrontend
 from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def machine_done(boot: BootState) -> None:
         net = boot.vm.net
         for warning in net_warnings(net.hubs, net.clients, net.nic_configs, test=test):
             boot.warn(warning)
-    used = boot.vm.used_globals
+    used = boot.vm.devices.properties.used_globals
     for warning in checks.unused_globals(boot.configuration, boot.profile, used):
         boot.warn(warning)
 

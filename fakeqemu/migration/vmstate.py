@@ -189,7 +189,7 @@ def _pci_paths(vm: Machine) -> set[str]:
     """What the board has on its first bus, and what users have plugged anywhere."""
     found = {
         f"0000:00:{entry['slot']:02x}.{entry['function']:x}"
-        for bus in pci.query(vm)[:1]
+        for bus in pci.query(vm.state, vm.buses)[:1]
         for entry in bus["devices"]
     }
     return found | {device_path(vm.profile, device) for device in vm.devices.user_devices()}

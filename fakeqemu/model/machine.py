@@ -28,6 +28,8 @@ from fakeqemu.model.net.descriptors import BackendDescriptors
 from fakeqemu.model.net.net import Net
 from fakeqemu.model.net.tap import Taps
 from fakeqemu.model.process import Process
+from fakeqemu.model.qdev.backends import DeviceBackends
+from fakeqemu.model.qdev.bus import Buses
 from fakeqemu.model.qdev.monitor import Devices
 from fakeqemu.model.qom.tree import Qom
 from fakeqemu.model.qom.user_creatable import Objects
@@ -36,7 +38,7 @@ from fakeqemu.model.ui.console import Display
 from fakeqemu.model.yank import Yank
 
 if TYPE_CHECKING:
-    from fakeqemu.configuration import Configuration, GlobalProperty
+    from fakeqemu.configuration import Configuration
     from fakeqemu.model.block.layer import BlockLayer
     from fakeqemu.model.boards.onboard_ports import Port
     from fakeqemu.model.guest.guest import Guest
@@ -64,8 +66,6 @@ class Machine:
         self.runstate = RunState(profile.traits, self.journal)
         self.lifecycle = Lifecycle(process, self.runstate, configuration)
         self.chardevs = Chardevs(process, self.lifecycle, configuration.escape)
-        #: -global that some object has taken
-        self.used_globals: set[GlobalProperty] = set()
         #: guest ports on character devices
         self.ports: list[Port] = []
         #: this machine's migration, for those who stand below it
@@ -86,7 +86,6 @@ class Machine:
         self.qom = Qom()
         self.state = MachineState(process, configuration, self.qom)
         self.cpus = Cpus(process, self.lifecycle, self.state)
-        self.devices = Devices(self)
         self.objects = Objects(process, self.qom, self.chardevs)
         self.net = Net(
             process,
@@ -99,6 +98,19 @@ class Machine:
         self.numa = Numa(self.state, self.cpus, self.objects)
         #: what is in the guest's memory
         self.guest_memory = GuestMemory(self.state, self.numa)
+        self.buses = Buses(self.qom, profile)
+        self.devices = Devices(
+            process,
+            self.state,
+            self.cpus,
+            self.numa,
+            lifecycle=self.lifecycle,
+            buses=self.buses,
+            backends=DeviceBackends(
+                profile, self.runstate, self.chardevs, self.net, lambda: self.block
+            ),
+            migration=self.migration,
+        )
         self.objects.users["memory-backend"] = self._memory_in_use
         self.yank = Yank(self.chardevs, self.migration)
         self.dump = Dump(self)

@@ -48,7 +48,7 @@ _KEEPERS = frozenset(
         ("fakeqemu.model.qom.user_creatable_checks", "_change_freely"),
         ("fakeqemu.model.qdev.properties", "describe"),
         ("fakeqemu.model.qdev.properties", "owner"),
-        ("fakeqemu.model.qdev.properties", "set_property"),
+        ("fakeqemu.model.qdev.properties", "Properties.set"),
         ("fakeqemu.model.qdev.properties", "_store"),
         ("fakeqemu.commands.machine.qdev", "as_texts"),
         ("fakeqemu.model.block.backends.legacy_drive", "parse_option_tree"),

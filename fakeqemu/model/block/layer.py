@@ -67,7 +67,6 @@ class BlockLayer:
             vm.events, vm.runstate, vm.lifecycle, {m.name for m in event.arg_type.members},
             vm.process.call_later, vm.clock.now, vm.host.warn,
         )  # fmt: skip
-        vm.devices.on_removed.append(self._device_gone)
         vm.process.on_exit.append(lambda _code: self.close())
 
     @property
@@ -187,9 +186,6 @@ class BlockLayer:
         """It goes, or could not be realized."""
         for each in _with_inner(device):
             self.backends.unrealize(each)
-
-    def _device_gone(self, device: DeviceObject) -> None:
-        self.unrealize(device)
 
     # -- handing images over to another process --------------------------------------------------
 

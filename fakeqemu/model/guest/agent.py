@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.qdev.realize import DeviceFrontend
+from fakeqemu.model.qdev.backends import DeviceFrontend
 from fakeqemu.qapi.errors import CommandNotFoundError, QapiError
 from fakeqemu.qapi.json.streamer import JsonStream, ParseError
 from fakeqemu.qapi.json.writer import encode

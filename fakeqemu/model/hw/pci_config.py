@@ -12,8 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.hw.ioport import IoPortDevice
-from fakeqemu.model.qdev.bus import all_buses
-from fakeqemu.model.qdev.realize import devfn_of
+from fakeqemu.model.qdev.addresses import devfn_of
 
 if TYPE_CHECKING:
     from fakeqemu.model.hw.ioport import IoSpace
@@ -87,7 +86,7 @@ class PciConfig(IoPortDevice):
             banks = min(vm.state.memory.size // _BANK, 0xFF)
             content = content[:_LAST_BANK] + bytes([banks]) + content[_LAST_BANK + 1 :]
             found[0] = content, writable
-        root = next((bus for bus in all_buses(vm) if bus.is_a("PCI")), None)
+        root = next((bus for bus in vm.buses.all() if bus.is_a("PCI")), None)
         for device in root.devices if root is not None else ():
             if device.bus is not None and device.type in part["devices"]:
                 found[devfn_of(device)] = _bytes(part["devices"][device.type])

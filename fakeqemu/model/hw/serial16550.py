@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.hw.ioport import IoPortDevice
-from fakeqemu.model.qdev.realize import DeviceFrontend
+from fakeqemu.model.qdev.backends import DeviceFrontend
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardev import Chardev

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.net import backends
 from fakeqemu.model.net.announce import Announcements
 from fakeqemu.model.net.check import NicConfig
 from fakeqemu.model.net.client import Hub, HubPort, NetClient, Nic
 from fakeqemu.model.net.filters import Filters
 from fakeqemu.model.net.macs import MacAddresses
-from fakeqemu.model.net.slirp.slirp import UserNet
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
@@ -23,6 +21,7 @@ from fakeqemu.qapi.readers.qemu_opts import check_identifier
 if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardevs import Chardevs
     from fakeqemu.model.net.descriptors import BackendDescriptors
+    from fakeqemu.model.net.slirp.slirp import UserNet
     from fakeqemu.model.net.tap import Taps
     from fakeqemu.model.process import Process
     from fakeqemu.model.qom.user_creatable import Objects
@@ -84,6 +83,8 @@ class Net:
 
     def user_nets(self) -> list[UserNet]:
         """User-mode networks in order of creation, with those a NIC holds after netdev_del."""
+        from fakeqemu.model.net.slirp.slirp import UserNet
+
         held = [each.peer for each in self.nics if each.peer_deleted]
         keep = held if self.process.profile.traits.deleted_backend_lives_on else []
         return [each for each in (*keep, *self.clients) if isinstance(each, UserNet)]
@@ -107,6 +108,9 @@ class Net:
 
         `peer` is what -net connects it to; `generated`: the id is from `generate_id`.
         """
+        # few machines without devices ask for one
+        from fakeqemu.model.net import backends
+
         id, type = options["id"], options["type"]
         if peer is None and not generated:
             check_identifier(id)

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.model.qdev.recorded import alias_of
 from fakeqemu.model.qom.tree import QomObject
 from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.qom.tree import Qom
+    from fakeqemu.profile import Profile
 
 #: how many devices a bus takes, for kinds that have a limit
 _LIMITS = {
@@ -33,8 +35,8 @@ _SYSTEM = "/machine/unattached/sysbus"
 class Bus:
     """One bus: a view made for each query of the object, which is what persists."""
 
-    def __init__(self, vm: Machine, obj: QomObject) -> None:
-        self._vm = vm
+    def __init__(self, buses: Buses, obj: QomObject) -> None:
+        self._buses = buses
         self.object = obj
 
     @property
@@ -49,14 +51,14 @@ class Bus:
 
     def is_a(self, kind: str) -> bool:
         """Whether devices for buses of `kind` fit."""
-        return self._vm.profile.is_a(self.object.type, kind)
+        return self._buses.profile.is_a(self.object.type, kind)
 
     @property
     def devices(self) -> list[DeviceObject]:
         """The devices on it, the one added last first."""
         links = [name for name in self.object.shapes if name.startswith("child[")]
         links.sort(key=lambda name: int(name[6:-1]), reverse=True)
-        found = (self._vm.qom.at(self.object.get(name)) for name in links)
+        found = (self._buses.qom.at(self.object.get(name)) for name in links)
         return [device for device in found if isinstance(device, DeviceObject)]
 
     @property
@@ -73,14 +75,13 @@ class Bus:
             return False
         if self.object.type == "PCIE":
             parent = self.object.parent
-            return parent is not None and self._vm.profile.is_a(parent.type, "pcie-slot")
+            return parent is not None and self._buses.profile.is_a(parent.type, "pcie-slot")
         return True
 
     def add(self, device: DeviceObject) -> None:
         """Put `device` on the bus."""
         taken = [int(n[6:-1]) for n in self.object.shapes if n.startswith("child[")]
-        number = max(self._vm.devices.bus_counts.get(self.object, 0), max(taken, default=-1) + 1)
-        self._vm.devices.bus_counts[self.object] = number + 1
+        number = self._buses.next_child(self.object, max(taken, default=-1) + 1)
         name = f"child[{number}]"
         self.object.shapes[name] = f"link<{device.type}>"
         self.object.values[name] = lambda: device.path
@@ -93,113 +94,126 @@ class Bus:
                 del self.object.shapes[name], self.object.values[name]
 
 
-def system_bus(vm: Machine) -> Bus | None:
-    """The root of all buses; None while there is no board."""
-    obj = vm.qom.at(_SYSTEM)
-    return Bus(vm, obj) if obj is not None else None
+class Buses:
+    """The buses of one machine."""
 
+    def __init__(self, qom: Qom, profile: Profile) -> None:
+        self.qom = qom
+        self.profile = profile
+        #: bus object -> number its next child link gets
+        self._counts: dict[QomObject, int] = {}
 
-def buses_of(vm: Machine, device: QomObject) -> list[Bus]:
-    """The buses that `device` offers, the one made last first."""
-    found = [child for child in device.children.values() if vm.profile.is_a(child.type, "bus")]
-    found.sort(key=lambda child: child.name, reverse=True)
-    return [Bus(vm, child) for child in found]
+    def next_child(self, bus: QomObject, least: int) -> int:
+        """The number of the next link from a bus to a device on it, `least` or more."""
+        number = max(self._counts.get(bus, 0), least)
+        self._counts[bus] = number + 1
+        return number
 
+    def at(self, obj: QomObject) -> Bus:
+        """The bus that an object is."""
+        return Bus(self, obj)
 
-def all_buses(vm: Machine) -> Iterator[Bus]:
-    """Every bus, each before those on its devices."""
+    def system(self) -> Bus | None:
+        """The root of all buses; None while there is no board."""
+        obj = self.qom.at(_SYSTEM)
+        return Bus(self, obj) if obj is not None else None
 
-    def below(bus: Bus) -> Iterator[Bus]:
-        yield bus
-        for device in bus.devices:
-            for child in buses_of(vm, device):
-                yield from below(child)
+    def of(self, device: QomObject) -> list[Bus]:
+        """The buses that `device` offers, the one made last first."""
+        children = device.children.values()
+        found = [child for child in children if self.profile.is_a(child.type, "bus")]
+        found.sort(key=lambda child: child.name, reverse=True)
+        return [Bus(self, child) for child in found]
 
-    root = system_bus(vm)
-    if root is not None:
-        yield from below(root)
+    def all(self) -> Iterator[Bus]:
+        """Every bus, each before those on its devices."""
 
+        def below(bus: Bus) -> Iterator[Bus]:
+            yield bus
+            for device in bus.devices:
+                for child in self.of(device):
+                    yield from below(child)
 
-def find_by_kind(vm: Machine, kind: str) -> Bus | None:
-    """The first bus of `kind` with room, else a full one, else None."""
-    full: Bus | None = None
-    for bus in all_buses(vm):
-        if bus.is_a(kind):
-            if not bus.full:
-                return bus
-            full = full or bus
-    return full
+        root = self.system()
+        if root is not None:
+            yield from below(root)
 
+    def find_by_kind(self, kind: str) -> Bus | None:
+        """The first bus of `kind` with room, else a full one, else None."""
+        full: Bus | None = None
+        for bus in self.all():
+            if bus.is_a(kind):
+                if not bus.full:
+                    return bus
+                full = full or bus
+        return full
 
-def _find_by_name(vm: Machine, name: str) -> Bus | None:
-    full: Bus | None = None
-    for bus in all_buses(vm):
-        if bus.name == name:
-            if not bus.full:
-                return bus
-            full = full or bus
-    return full
+    def _find_by_name(self, name: str) -> Bus | None:
+        full: Bus | None = None
+        for bus in self.all():
+            if bus.name == name:
+                if not bus.full:
+                    return bus
+                full = full or bus
+        return full
 
+    def find_by_path(self, path: str) -> Bus:
+        """The bus that `bus=PATH` means: a name, or devices and buses with slashes between.
 
-def find_by_path(vm: Machine, path: str) -> Bus:
-    """The bus that `bus=PATH` means: a name, or devices and buses with slashes between.
-
-    Raises QapiError.
-    """
-    parts = [part for part in path.split("/") if part]
-    if path.startswith("/"):
-        bus = system_bus(vm)
-    else:
-        first = parts.pop(0) if parts else ""
-        bus = _find_by_name(vm, first)
+        Raises QapiError.
+        """
+        parts = [part for part in path.split("/") if part]
+        if path.startswith("/"):
+            bus = self.system()
+        else:
+            first = parts.pop(0) if parts else ""
+            bus = self._find_by_name(first)
+            if bus is None:
+                raise QapiError(f"Bus '{first}' not found")
         if bus is None:
-            raise QapiError(f"Bus '{first}' not found")
-    if bus is None:
-        raise QapiError("Bus '' not found")
-    while parts:
-        bus = _step(vm, bus, parts)
-    if bus.full:
-        raise QapiError(f"Bus '{path}' is full")
-    return bus
+            raise QapiError("Bus '' not found")
+        while parts:
+            bus = self._step(bus, parts)
+        if bus.full:
+            raise QapiError(f"Bus '{path}' is full")
+        return bus
 
-
-def _step(vm: Machine, bus: Bus, parts: list[str]) -> Bus:
-    """From `bus` over the device that `parts` begin with to one of its buses."""
-    element = parts.pop(0)
-    device = _device_on(vm, bus, element)
-    if device is None:
-        known = ", ".join(
-            f'"{d.type}"' + (f'/"{d.id}"' if d.id else "") for d in bus.devices
+    def _step(self, bus: Bus, parts: list[str]) -> Bus:
+        """From `bus` over the device that `parts` begin with to one of its buses."""
+        element = parts.pop(0)
+        device = self._device_on(bus, element)
+        if device is None:
+            known = ", ".join(
+                f'"{d.type}"' + (f'/"{d.id}"' if d.id else "") for d in bus.devices
+            )
+            raise DeviceNotFoundError(
+                f"Device '{element}' not found", hint=f'devices at "{bus.name}": {known}'
+            )
+        offered = self.of(device)
+        hint = f'child buses at "{device.id or device.type}": ' + ", ".join(
+            f'"{child.name}"' for child in offered
         )
-        raise DeviceNotFoundError(
-            f"Device '{element}' not found", hint=f'devices at "{bus.name}": {known}'
-        )
-    offered = buses_of(vm, device)
-    hint = f'child buses at "{device.id or device.type}": ' + ", ".join(
-        f'"{child.name}"' for child in offered
-    )
-    if not parts:
-        if len(offered) == 1:
-            return offered[0]
-        if offered:
-            raise QapiError(f"Device '{element}' has multiple child buses", hint=hint)
-        raise QapiError(f"Device '{element}' has no child bus")
-    element = parts.pop(0)
-    for child in offered:
-        if child.name == element:
-            return child
-    raise QapiError(f"Bus '{element}' not found", hint=hint)
+        if not parts:
+            if len(offered) == 1:
+                return offered[0]
+            if offered:
+                raise QapiError(f"Device '{element}' has multiple child buses", hint=hint)
+            raise QapiError(f"Device '{element}' has no child bus")
+        element = parts.pop(0)
+        for child in offered:
+            if child.name == element:
+                return child
+        raise QapiError(f"Bus '{element}' not found", hint=hint)
 
-
-def _device_on(vm: Machine, bus: Bus, element: str) -> DeviceObject | None:
-    """The device on `bus` with that id, else of that type, else with that alias."""
-    devices = bus.devices
-    for matches in (
-        lambda d: d.id == element,
-        lambda d: d.type == element,
-        lambda d: vm.devices.alias_of(d.type) == element,
-    ):
-        for device in devices:
-            if matches(device):
-                return device
-    return None
+    def _device_on(self, bus: Bus, element: str) -> DeviceObject | None:
+        """The device on `bus` with that id, else of that type, else with that alias."""
+        devices = bus.devices
+        for matches in (
+            lambda d: d.id == element,
+            lambda d: d.type == element,
+            lambda d: alias_of(self.profile, d.type) == element,
+        ):
+            for device in devices:
+                if matches(device):
+                    return device
+        return None

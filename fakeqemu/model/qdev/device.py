@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.qom.tree import QomObject
+from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.qdev.bus import Bus
     from fakeqemu.model.qom.tree import Qom
     from fakeqemu.qapi.schema import Schema
+    from fakeqemu.traits import Traits
 
 #: properties that setting leaves as they are once the device is realized
 _REALIZED = "realized"
@@ -79,3 +81,31 @@ def user_devices(qom: Qom) -> list[DeviceObject]:
     for container in ("/machine/peripheral", "/machine/peripheral-anon"):
         found += qom.container(container).children.values()
     return [device for device in found if isinstance(device, DeviceObject)]
+
+
+def find_device(qom: Qom, traits: Traits, id: str) -> DeviceObject:
+    """The device called `id`, or at absolute path `id`. Raises QapiError."""
+    found = qom.at(id if id.startswith("/") else f"/machine/peripheral/{id}")
+    if found is None:
+        raise DeviceNotFoundError(texts.device_not_found(id))
+    if not isinstance(found, DeviceObject):
+        raise QapiError(traits.not_a_device.format(id))
+    return found
+
+
+# -- what is wrong with a property's value: see hw/core/qdev-properties-system.c and qdev.c -------
+
+
+def wrong_value(device: QomObject, name: str, text: Any) -> QapiError:
+    """It is of no form that the property takes."""
+    return QapiError(f"Property '{device.type}.{name}' doesn't take value '{text}'")
+
+
+def missing_value(device: QomObject, name: str, text: str) -> QapiError:
+    """It names something that is not there."""
+    return QapiError(f"Property '{device.type}.{name}' can't find value '{text}'")
+
+
+def value_in_use(device: QomObject, name: str, text: str) -> QapiError:
+    """It names something that somebody else has."""
+    return QapiError(f"Property '{device.type}.{name}' can't take value '{text}', it's in use")

@@ -17,8 +17,10 @@ from fakeqemu.model.qdev.devpath import section_name
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.migration import Migration
     from fakeqemu.model.qdev.device import DeviceObject
+    from fakeqemu.profile import Profile
 
 #: type -> whether its own reasons hold for a device
 _CONDITIONS: dict[str, Callable[[DeviceObject], bool]] = {
@@ -26,17 +28,16 @@ _CONDITIONS: dict[str, Callable[[DeviceObject], bool]] = {
 }
 
 
-def check_device(vm: Machine, type: str) -> None:
+def check_device(state: MachineState, type: str) -> None:
     """Refuse a device that cannot migrate where only such may be. Raises QapiError."""
-    text = recorded_of_device(vm.profile, type).get("only-migratable")
-    if text is not None and vm.configuration.only_migratable:
+    text = recorded_of_device(state.profile, type).get("only-migratable")
+    if text is not None and state.configuration.only_migratable:
         raise QapiError(text)
 
 
-def device_added(vm: Machine, device: DeviceObject) -> None:
+def device_added(profile: Profile, migration: Migration | None, device: DeviceObject) -> None:
     """A device is about to be there. Raises QapiError if migration must not be blocked."""
-    facts = recorded_of_device(vm.profile, device.type)
-    migration = vm.migration.object
+    facts = recorded_of_device(profile, device.type)
     if migration is None or not facts:
         return
     blockers = migration.blockers
@@ -47,18 +48,18 @@ def device_added(vm: Machine, device: DeviceObject) -> None:
         for reason in facts.get("cpr-blockers", ()):
             blockers.add(reason, {"cpr-transfer"}, owner=device)
     for name in facts.get("unmigratable", ()):
-        blockers.add_device(section_name(vm.profile, device, name), owner=device)
+        blockers.add_device(section_name(profile, device, name), owner=device)
 
 
-def device_removed(vm: Machine, device: DeviceObject) -> None:
+def device_removed(migration: Migration | None, device: DeviceObject) -> None:
     """A device has gone."""
-    if vm.migration.object is not None:
-        vm.migration.object.blockers.remove_of(device)
+    if migration is not None:
+        migration.blockers.remove_of(device)
 
 
-def refusal(vm: Machine, type: str, given: object) -> QapiError | None:
+def refusal(profile: Profile, type: str, given: object) -> QapiError | None:
     """What refuses a device that reaches for the host's hardware and was given nothing."""
-    lines = recorded_of_device(vm.profile, type).get("refusal")
+    lines = recorded_of_device(profile, type).get("refusal")
     if not lines or given:
         return None
     return QapiError(lines[0], "\n".join(lines[1:]))

@@ -2,7 +2,7 @@
 
 What a device of a type looks like, what refuses it when nothing is given, and whether it can
 be hot-plugged are recorded (profile part `devices`); what a property takes is decided in
-`deviceproperties`, what a bus demands in `attach`.
+`properties`, what a bus demands in `realize`.
 
 See system/qdev-monitor.c: qdev_device_add_from_qdict(), qmp_device_add(), qdev_unplug() and
 qmp_device_del().
@@ -15,21 +15,28 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fakeqemu.model.boards import pc_dimm as memorydevices
-from fakeqemu.model.qdev import (
-    bus as buses,
-    migration_blockers as migratability,
-    properties as deviceproperties,
-    realize as attach,
-    realize_checks as devicechecks,
-)
-from fakeqemu.model.qdev.device import DeviceObject, user_devices
+from fakeqemu.model.boards.cpus import Cpu
+from fakeqemu.model.qdev import migration_blockers as migratability
+from fakeqemu.model.qdev.device import DeviceObject, find_device, user_devices
+from fakeqemu.model.qdev.properties import Properties, alias_inner
+from fakeqemu.model.qdev.realize import Realizer
+from fakeqemu.model.qdev.realize_checks import RealizeChecks
+from fakeqemu.model.qdev.recorded import about
+from fakeqemu.model.qdev.usb_ports import HUB, UsbPorts
 from fakeqemu.model.qom.tree import QomObject, from_recorded, node_of
 from fakeqemu.qapi import qdict, reads, texts
-from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.readers.scalars import is_identifier
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.cpus import Cpus
+    from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.boards.numa import Numa
+    from fakeqemu.model.lifecycle import Lifecycle
+    from fakeqemu.model.migration import CurrentMigration
+    from fakeqemu.model.process import Process
+    from fakeqemu.model.qdev.backends import DeviceBackends
+    from fakeqemu.model.qdev.bus import Bus, Buses
     from fakeqemu.profile import TreeObject
 
 #: what the recorded device was called
@@ -39,41 +46,44 @@ _PROBE = "/machine/peripheral/probe"
 class Devices:
     """The devices of one machine that users made."""
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(
+        self,
+        process: Process,
+        state: MachineState,
+        cpus: Cpus,
+        numa: Numa,
+        *,
+        lifecycle: Lifecycle,
+        buses: Buses,
+        backends: DeviceBackends,
+        migration: CurrentMigration,
+    ) -> None:
+        self._process = process
+        self._profile = process.profile
+        self._state = state
+        self._qom = state.qom
+        self._cpus = cpus
+        self._buses = buses
+        self._backends = backends
+        self._migration = migration
         self._anonymous = 0
-        #: bus object -> number its next child link gets
-        self.bus_counts: dict[QomObject, int] = {}
-        #: USB bus object -> its free ports, in the order they are given out
-        self.usb_ports: dict[QomObject, list[str]] = {}
+        #: sets the properties of devices that are being made
+        self.properties = Properties(state, backends, process.host.warn)
+        self._checks = RealizeChecks(process.host, state, numa, backends)
+        usb = UsbPorts(process.profile, self._plug_hub, self.gone)
+        self._realizer = Realizer(process, state.qom, usb, self._checks, backends)
         #: called with each device when it is there, and when it has gone
         self.on_added: list[Callable[[DeviceObject], None]] = []
         self.on_removed: list[Callable[[DeviceObject], None]] = []
         #: called with a device that the guest is asked to release
         self.on_unplug_request: list[Callable[[DeviceObject], None]] = []
-        vm.lifecycle.after_reset.append(self._finish_unplug)
+        lifecycle.after_reset.append(self._finish_unplug)
 
     # -- what a version has ------------------------------------------------------------------
 
-    def about(self, driver: str) -> dict[str, Any]:
-        """The recorded facts of a device type. NotModelledError if there are none."""
-        try:
-            facts: dict[str, Any] = self._vm.profile.part("devices").get(driver)
-        except KeyError:
-            raise NotModelledError(f"device {driver}") from None
-        return facts
-
-    def alias_of(self, driver: str) -> str | None:
-        """The short name of a device type."""
-        try:
-            alias: str | None = self._vm.profile.part("devices").get(driver, "class", "alias")
-        except KeyError:
-            return None
-        return alias
-
     def driver(self, name: str) -> str:
         """The device type that `name` or alias `name` means. Raises QapiError."""
-        profile = self._vm.profile
+        profile = self._profile
         driver = name
         if driver not in profile.qom_types:
             devices = profile.part("devices")
@@ -85,9 +95,9 @@ class Devices:
         if profile.qom_types[driver].abstract:
             raise QapiError(texts.parameter_expects("driver", "a non-abstract device type"))
         not_pluggable = texts.parameter_expects("driver", "a pluggable device type")
-        facts = self.about(driver)
+        facts = about(self._profile, driver)
         if not facts["class"]["user"] or (
-            self._vm.process.phases.ready and facts.get("hotplug") == not_pluggable
+            self._process.phases.ready and facts.get("hotplug") == not_pluggable
         ):
             raise QapiError(not_pluggable)
         return driver
@@ -104,12 +114,12 @@ class Devices:
             raise QapiError(texts.missing_parameter("driver"))
         driver = self.driver(name)
         bus = self._bus(driver, options)
-        if self._vm.migration.running:
-            if self._vm.profile.traits.device_add_asks_bus_first:
+        if self._migration.running:
+            if self._profile.traits.device_add_asks_bus_first:
                 self._check_bus(bus)
             raise QapiError("device_add not allowed while migrating")
-        facts = self.about(driver)
-        if self._vm.process.phases.ready:
+        facts = about(self._profile, driver)
+        if self._process.phases.ready:
             self._check_hotplug(driver, facts, bus)
         id = options.get("id")
         id = id if isinstance(id, str) else None
@@ -118,24 +128,24 @@ class Devices:
         given = {k: v for k, v in options.items() if k not in ("driver", "bus", "id")}
         if reads.log is not None:
             given = reads.log.flat(given, f"device {driver}")
-        if self._vm.profile.is_a(driver, "cpu"):
-            return attach.plug_cpu(self._vm, driver, id, given, typed=typed)
+        if self._profile.is_a(driver, "cpu"):
+            return self._plug_cpu(driver, id, given, typed=typed)
         if facts.get("tree") is None:
             self._refuse(driver, facts, given, typed=typed)
         device = self._make(driver, facts, id)
         self.enter(device, id)
         try:
-            deviceproperties.apply_defaults(self._vm, device)
+            self.properties.apply_defaults(device)
             for key, value in qdict.items(given):
-                deviceproperties.set_property(self._vm, device, key, value, typed=typed)
-            migratability.check_device(self._vm, driver)
+                self.properties.set(device, key, value, typed=typed)
+            migratability.check_device(self._state, driver)
             # a memory module is refused by the machine first, in its own order
-            module = self._vm.profile.is_a(driver, "pc-dimm")
+            module = self._profile.is_a(driver, "pc-dimm")
             required = None if module else partial(self._check_required, facts, given)
-            attach.realize(self._vm, device, bus, required)
+            self._realizer.realize(device, bus, required)
             self._may_block_migration(device)
         except BaseException:
-            self._vm.block.unrealize(device)
+            self._backends.release_drive(device)
             device.remove()
             raise
         for listener in tuple(self.on_added):
@@ -144,30 +154,30 @@ class Devices:
 
     def _may_block_migration(self, device: DeviceObject) -> None:
         try:
-            migratability.device_added(self._vm, device)
+            migratability.device_added(self._profile, self._migration.object, device)
         except QapiError:
-            migratability.device_removed(self._vm, device)
-            attach.unrealize(self._vm, device)
+            migratability.device_removed(self._migration.object, device)
+            self._realizer.unrealize(device)
             raise
 
-    def _bus(self, driver: str, options: Mapping[str, Any]) -> buses.Bus | None:
-        kind = self.about(driver)["class"]["bus"]
+    def _bus(self, driver: str, options: Mapping[str, Any]) -> Bus | None:
+        kind = about(self._profile, driver)["class"]["bus"]
         path = options.get("bus")
         if isinstance(path, str):
-            bus = buses.find_by_path(self._vm, path)
+            bus = self._buses.find_by_path(path)
             if kind is None or not bus.is_a(kind):
                 raise QapiError(f"Device '{driver}' can't go on {bus.type} bus")
             return bus
         if kind is None:
             return None
-        found = buses.find_by_kind(self._vm, kind)
-        if found is not None and found.full and self._vm.profile.traits.full_bus_named:
+        found = self._buses.find_by_kind(kind)
+        if found is not None and found.full and self._profile.traits.full_bus_named:
             raise QapiError(f"A '{kind}' bus was found but is full")
         if found is None or found.full:
             raise QapiError(f"No '{kind}' bus found for device '{driver}'")
         return found
 
-    def _check_hotplug(self, driver: str, facts: dict[str, Any], bus: buses.Bus | None) -> None:
+    def _check_hotplug(self, driver: str, facts: dict[str, Any], bus: Bus | None) -> None:
         never = f"Device '{driver}' does not support hotplugging"
         if facts.get("hotplug") == never:
             raise QapiError(never)
@@ -177,22 +187,22 @@ class Devices:
             raise QapiError(nowhere)
 
     @staticmethod
-    def _check_bus(bus: buses.Bus | None) -> None:
+    def _check_bus(bus: Bus | None) -> None:
         if bus is not None and not bus.hotpluggable:
             raise QapiError(f"Bus '{bus.name}' does not support hotplugging")
 
     def _is_handled(self, driver: str) -> bool:
         """Whether the machine itself takes devices of a type that sit on no bus."""
-        machine = self._vm.state.type
+        machine = self._state.type
         kinds = ["cpu"]
-        if machine is not None and self._vm.profile.is_a(machine.typename, "generic-pc-machine"):
+        if machine is not None and self._profile.is_a(machine.typename, "generic-pc-machine"):
             kinds += ["pc-dimm", "x86-iommu", "sgx-epc"]
-        return any(self._vm.profile.is_a(driver, kind) for kind in kinds)
+        return any(self._profile.is_a(driver, kind) for kind in kinds)
 
     def _check_id(self, id: str) -> None:
-        if self._vm.profile.traits.qdev_id_checked and not is_identifier(id):
+        if self._profile.traits.qdev_id_checked and not is_identifier(id):
             raise QapiError(f"Invalid qdev ID '{id}'")
-        if self._vm.qom.container("/machine/peripheral").has(id):
+        if self._qom.container("/machine/peripheral").has(id):
             raise QapiError(f"Duplicate device ID '{id}'")
 
     @staticmethod
@@ -207,13 +217,13 @@ class Devices:
         probe = DeviceObject(driver)
         try:
             for key, value in qdict.items(given):
-                deviceproperties.set_property(self._vm, probe, key, value, typed=typed)
-            migratability.check_device(self._vm, driver)
-            if (refusal := migratability.refusal(self._vm, driver, given)) is not None:
+                self.properties.set(probe, key, value, typed=typed)
+            migratability.check_device(self._state, driver)
+            if (refusal := migratability.refusal(self._profile, driver, given)) is not None:
                 raise refusal
-            devicechecks.check(self._vm, probe)
+            self._checks.run(probe)
         finally:
-            self._vm.block.unrealize(probe)
+            self._backends.release_drive(probe)
         if not given and facts.get("error"):
             raise QapiError(facts["error"])
         raise NotModelledError(f"device {driver}")
@@ -231,7 +241,7 @@ class Devices:
             return text
 
         def make(type: str) -> QomObject:
-            device = self._vm.profile.is_a(type, "device")
+            device = self._profile.is_a(type, "device")
             obj = DeviceObject(type) if device else QomObject(type)
             if not box and isinstance(obj, DeviceObject):
                 box.append(obj)
@@ -240,28 +250,47 @@ class Devices:
         device = lazily(node_of(facts["tree"]), rename, make)
         assert isinstance(device, DeviceObject)
         device.id = id
-        deviceproperties.alias_inner(self._vm, device)
-        device.values["hotplugged"] = self._vm.process.phases.ready
+        alias_inner(self._profile, device)
+        device.values["hotplugged"] = self._process.phases.ready
         device.values["realized"] = True
         return device
 
     def bare(self, driver: str) -> DeviceObject:
         """A device of a type that is neither plugged nor in the tree: one of the board's."""
-        return self._make(driver, self.about(driver), None)
+        return self._make(driver, about(self._profile, driver), None)
 
-    def plug_unattached(self, driver: str, bus: buses.Bus) -> None:
+    def plug_unattached(self, driver: str, bus: Bus) -> None:
         """Plug a device that QEMU adds by itself. Raises QapiError."""
         device = self.bare(driver)
-        unattached = self._vm.qom.container("/machine/unattached")
+        unattached = self._qom.container("/machine/unattached")
         number = 0
         while unattached.has(f"device[{number}]"):
             number += 1
         unattached.add_child(f"device[{number}]", device)
         try:
-            attach.realize(self._vm, device, bus)
+            self._realizer.realize(device, bus)
         except BaseException:
             device.remove()
             raise
+
+    def realize(self, device: DeviceObject, bus: Bus) -> None:
+        """Put a device of the board on its bus. Raises QapiError."""
+        self._realizer.realize(device, bus)
+
+    def _plug_hub(self, bus: Bus) -> None:
+        self.plug_unattached(HUB, bus)
+
+    def _plug_cpu(
+        self, driver: str, id: str | None, given: dict[str, Any], *, typed: bool
+    ) -> DeviceObject:
+        """device_add of a CPU: it goes into the slot that its numbers name. Raises QapiError."""
+        from fakeqemu.model.boards.cpu_hotplug import make_cpu
+
+        index, cpu = make_cpu(self._state, self._cpus, driver, given, typed=typed)
+        cpu.id = id
+        self.enter(cpu, id)
+        self._cpus.add(Cpu(index, cpu, boot=False))
+        return cpu
 
     def _automatic(self, driver: str) -> str:
         """The start of a bus's name when its device has no id."""
@@ -270,9 +299,9 @@ class Devices:
     def enter(self, device: DeviceObject, id: str | None) -> None:
         """Put `device` into the tree where users' devices are."""
         if id is not None:
-            self._vm.qom.container("/machine/peripheral").add_child(id, device)
+            self._qom.container("/machine/peripheral").add_child(id, device)
             return
-        self._vm.qom.container("/machine/peripheral-anon").add_child(
+        self._qom.container("/machine/peripheral-anon").add_child(
             f"device[{self._anonymous}]", device
         )
         self._anonymous += 1
@@ -281,73 +310,68 @@ class Devices:
 
     def find(self, id: str) -> DeviceObject:
         """The device called `id`, or at absolute path `id`. Raises QapiError."""
-        if id.startswith("/"):
-            found = self._vm.qom.at(id)
-        else:
-            found = self._vm.qom.at(f"/machine/peripheral/{id}")
-        if found is None:
-            raise DeviceNotFoundError(texts.device_not_found(id))
-        if not isinstance(found, DeviceObject):
-            raise QapiError(self._vm.profile.traits.not_a_device.format(id))
-        return found
+        return find_device(self._qom, self._profile.traits, id)
 
     def remove(self, id: str) -> None:
         """What device_del does: take the device out, or ask the guest to. Raises QapiError."""
         device = self.find(id)
-        module = memorydevices.is_module(self._vm.profile, device)
+        module = memorydevices.is_module(self._profile, device)
         if device.unplug_pending and not module:
             raise QapiError(f"Device {id} is already in the process of unplug")
-        cpu = self._vm.cpus.of(device)
+        cpu = self._cpus.of(device)
         if cpu is not None:
-            attach.unplug_cpu(self._vm, cpu)
+            from fakeqemu.model.boards.cpu_hotplug import check_unplug
+
+            check_unplug(self._profile, cpu)
             return
         bus = device.bus if device.bus is not None else self._bus_of(device)
         if bus is not None and not bus.hotpluggable:
             raise QapiError(f"Bus '{bus.name}' does not support hotplugging")
         never = f"Device '{device.type}' does not support hotplugging"
-        if self.about(device.type).get("hotplug") == never:
+        if about(self._profile, device.type).get("hotplug") == never:
             raise QapiError(never)
-        if self._vm.migration.running:
+        if self._migration.running:
             raise QapiError("device_del not allowed while migrating")
         if module:
-            memorydevices.check_unplug(self._vm.state)
-        if module or attach.asks_guest(self._vm, device):
+            memorydevices.check_unplug(self._state)
+        if module or self._profile.is_a(device.type, "pci-device"):
             device.unplug_pending = True
             for listener in tuple(self.on_unplug_request):
                 listener(device)
         else:
             self.gone(device)
 
-    def _bus_of(self, device: DeviceObject) -> buses.Bus | None:
+    def _bus_of(self, device: DeviceObject) -> Bus | None:
         where = device.values.get("parent_bus")
         path = where() if callable(where) else where
-        obj = self._vm.qom.at(path) if path else None
-        return buses.Bus(self._vm, obj) if obj is not None else None
+        obj = self._qom.at(path) if path else None
+        return self._buses.at(obj) if obj is not None else None
 
     def gone(self, device: DeviceObject) -> None:
         """Take `device` out at once: DEVICE_DELETED for it and the devices inside."""
         path = device.path
-        attach.unrealize(self._vm, device)
-        migratability.device_removed(self._vm, device)
+        self._realizer.unrealize(device)
+        migratability.device_removed(self._migration.object, device)
         for child in tuple(device.children.values()):
-            if isinstance(child, DeviceObject) and self._vm.profile.is_a(
+            if isinstance(child, DeviceObject) and self._profile.is_a(
                 child.type, "virtio-device"
             ):
-                self._vm.events.emit("DEVICE_DELETED", {"path": child.path})
+                self._process.events.emit("DEVICE_DELETED", {"path": child.path})
         device.remove()
         data = {"device": device.id} if device.id is not None else {}
-        self._vm.events.emit("DEVICE_DELETED", {**data, "path": path})
+        self._process.events.emit("DEVICE_DELETED", {**data, "path": path})
+        self._backends.release_drive(device)
         for listener in tuple(self.on_removed):
             listener(device)
 
     def user_devices(self) -> list[DeviceObject]:
         """Devices that users made, those with ids first."""
-        return user_devices(self._vm.qom)
+        return user_devices(self._qom)
 
     def _finish_unplug(self) -> None:
         for device in reversed(self.user_devices()):
             # a guest that starts anew is asked for memory again
-            if device.unplug_pending and not memorydevices.is_module(self._vm.profile, device):
+            if device.unplug_pending and not memorydevices.is_module(self._profile, device):
                 self.gone(device)
 
 

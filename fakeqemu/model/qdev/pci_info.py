@@ -10,44 +10,46 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.qdev.bus import Bus, all_buses
+from fakeqemu.model.qdev.addresses import devfn_of
 from fakeqemu.model.qdev.device import DeviceObject
-from fakeqemu.model.qdev.realize import devfn_of
+from fakeqemu.model.qdev.recorded import about
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.qdev.bus import Bus, Buses
+    from fakeqemu.profile import Profile
 
 _FUNCTIONS = 8
 
 
-def query(vm: Machine) -> list[dict[str, Any]]:
+def query(state: MachineState, all_buses: Buses) -> list[dict[str, Any]]:
     """PciInfo list."""
-    if vm.state.type is None:
+    if state.type is None:
         return []
-    facts = vm.profile.per_machine(vm.state.type.name)
-    key = "pci-defaults" if vm.configuration.has_defaults else "pci"
+    facts = state.profile.per_machine(state.type.name)
+    key = "pci-defaults" if state.configuration.has_defaults else "pci"
     buses: list[dict[str, Any]] = copy.deepcopy(facts[key] or [])
     if not buses:
         return []
-    root = next((bus for bus in all_buses(vm) if bus.is_a("PCI")), None)
+    root = next((bus for bus in all_buses.all() if bus.is_a("PCI")), None)
     if root is not None:
         devices = buses[0]["devices"]
-        devices += _plugged(vm, root, buses[0]["bus"])
+        devices += _plugged(state.profile, root, buses[0]["bus"])
         devices.sort(key=lambda entry: (entry["slot"], entry["function"]))
     return buses
 
 
-def _plugged(vm: Machine, bus: Bus, number: int) -> list[dict[str, Any]]:
+def _plugged(profile: Profile, bus: Bus, number: int) -> list[dict[str, Any]]:
     """The entries of users' devices on `bus`."""
     return [
-        _entry(vm, device, number)
+        _entry(profile, device, number)
         for device in bus.devices
-        if device.bus is not None and vm.profile.is_a(device.type, "pci-device")
+        if device.bus is not None and profile.is_a(device.type, "pci-device")
     ]
 
 
-def _entry(vm: Machine, device: DeviceObject, number: int) -> dict[str, Any]:
-    recorded = vm.devices.about(device.type)["pci"]
+def _entry(profile: Profile, device: DeviceObject, number: int) -> dict[str, Any]:
+    recorded = about(profile, device.type)["pci"]
     entry: dict[str, Any] = copy.deepcopy(recorded)
     slot, function = divmod(devfn_of(device), _FUNCTIONS)
     entry.update(bus=number, slot=slot, function=function, qdev_id=device.id or "")

@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.boards import pc_dimm as memorydevices
 from fakeqemu.model.host_files import file_size, find_file, packaged_roms
+from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.model.qdev.recorded import about
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
-    from fakeqemu.model.qdev.device import DeviceObject
+    from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.boards.numa import Numa
+    from fakeqemu.model.host import Host
+    from fakeqemu.model.qdev.backends import DeviceBackends
 
 _INT64_MAX = (1 << 63) - 1
 #: each takes two of a device's 1024 queues, and one pair is for control
@@ -29,19 +33,29 @@ _LARGEST_ROM = 2 << 30
 _ANY_SIZE = 0xFFFFFFFF
 
 
-def check(vm: Machine, device: DeviceObject) -> None:
-    """Refuse a device whose properties do not go together. Raises QapiError."""
-    from fakeqemu.model.qdev.device import DeviceObject
+class RealizeChecks:
+    """The checks of one machine's devices."""
 
-    inner = (child for child in device.children.values() if isinstance(child, DeviceObject))
-    for each in (device, *inner):
-        here: str | None = each.type
-        while here is not None:
-            rule = _RULES.get(here)
-            if rule is not None:
-                rule(vm, each)
-            known = vm.profile.qom_types.get(here)
-            here = known.parent if known is not None else None
+    def __init__(
+        self, host: Host, state: MachineState, numa: Numa, backends: DeviceBackends
+    ) -> None:
+        self.host = host
+        self.state = state
+        self.profile = state.profile
+        self.numa = numa
+        self.backends = backends
+
+    def run(self, device: DeviceObject) -> None:
+        """Refuse a device whose properties do not go together. Raises QapiError."""
+        inner = (child for child in device.children.values() if isinstance(child, DeviceObject))
+        for each in (device, *inner):
+            here: str | None = each.type
+            while here is not None:
+                rule = _RULES.get(here)
+                if rule is not None:
+                    rule(self, each)
+                known = self.profile.qom_types.get(here)
+                here = known.parent if known is not None else None
 
 
 def _value(device: DeviceObject, name: str) -> Any:
@@ -49,15 +63,15 @@ def _value(device: DeviceObject, name: str) -> Any:
     return value() if callable(value) else value
 
 
-def _check_rng(vm: Machine, device: DeviceObject) -> None:
+def _check_rng(checks: RealizeChecks, device: DeviceObject) -> None:
     if not _value(device, "period"):
         raise QapiError("'period' parameter expects a positive integer")
-    kind = vm.profile.traits.rng_max_bytes
+    kind = checks.profile.traits.rng_max_bytes
     if not (kind == "positive") <= _value(device, "max-bytes") <= _INT64_MAX:
         raise QapiError(f"'max-bytes' parameter must be {kind}, and less than 2^63")
 
 
-def _check_net(vm: Machine, device: DeviceObject) -> None:  # noqa: ARG001
+def _check_net(checks: RealizeChecks, device: DeviceObject) -> None:  # noqa: ARG001
     for name in ("rx_queue_size", "tx_queue_size"):
         size = _value(device, name)
         if isinstance(size, int) and not (256 <= size <= 1024 and size & (size - 1) == 0):
@@ -66,7 +80,7 @@ def _check_net(vm: Machine, device: DeviceObject) -> None:  # noqa: ARG001
             )
 
 
-def _check_serial(vm: Machine, device: DeviceObject) -> None:  # noqa: ARG001
+def _check_serial(checks: RealizeChecks, device: DeviceObject) -> None:  # noqa: ARG001
     # see hw/char/virtio-serial-bus.c: virtio_serial_device_realize()
     ports = _value(device, "max_ports")
     if not ports:
@@ -75,12 +89,10 @@ def _check_serial(vm: Machine, device: DeviceObject) -> None:  # noqa: ARG001
         raise QapiError(f"maximum ports supported: {_SERIAL_PORTS}")
 
 
-def _check_shared_folder(vm: Machine, device: DeviceObject) -> None:
+def _check_shared_folder(checks: RealizeChecks, device: DeviceObject) -> None:
     """See hw/9pfs/9p.c: v9fs_device_realize_common()."""
-    from fakeqemu.model.qdev.device import DeviceObject
-
     name, tag = _value(device, "fsdev"), _value(device, "mount_tag")
-    entry = next((each for each in vm.configuration.fsdevs if each.id == name), None)
+    entry = next((each for each in checks.state.configuration.fsdevs if each.id == name), None)
     if entry is None:
         raise QapiError(f"9pfs device couldn't find fsdev with the id = {name or 'NULL'}")
     outer = device.parent
@@ -91,23 +103,23 @@ def _check_shared_folder(vm: Machine, device: DeviceObject) -> None:
         return
     path = entry.values["path"]
     try:
-        why = "" if vm.host.files.kind(path) == "directory" else "Not a directory"
+        why = "" if checks.host.files.kind(path) == "directory" else "Not a directory"
     except OSError as error:
         why = error.strerror or ""
     if why:
         raise QapiError(f"cannot initialize fsdev '{name}': failed to open '{path}': {why}")
 
 
-def _check_rom(vm: Machine, device: DeviceObject) -> None:
+def _check_rom(checks: RealizeChecks, device: DeviceObject) -> None:
     """See hw/pci/pci.c: pci_add_option_rom()."""
     name = _value(device, "romfile")
-    if "romfile" not in device.given or not name or name in packaged_roms(vm.profile):
+    if "romfile" not in device.given or not name or name in packaged_roms(checks.profile):
         return
-    path = find_file(vm.host, vm.configuration.data_directories, name) or name
+    path = find_file(checks.host, checks.state.configuration.data_directories, name) or name
     if not _value(device, "rombar"):
         # the firmware's affair: it does without one that is missing
         return
-    size = file_size(vm.host, path)
+    size = file_size(checks.host, path)
     if size is None:
         raise QapiError(f'failed to find romfile "{name}"')
     if size == 0:
@@ -121,36 +133,35 @@ def _check_rom(vm: Machine, device: DeviceObject) -> None:
         )
 
 
-def _check_pci(vm: Machine, device: DeviceObject) -> None:
-    _check_failover(vm, device)
-    _check_rom(vm, device)
+def _check_pci(checks: RealizeChecks, device: DeviceObject) -> None:
+    _check_failover(checks, device)
+    _check_rom(checks, device)
 
 
-def _check_passthrough(vm: Machine, device: DeviceObject) -> None:
-    backend = vm.block.backends.of_device(device)
-    if backend is None or backend.node is None:
+def _check_passthrough(checks: RealizeChecks, device: DeviceObject) -> None:
+    if not checks.backends.has_medium(device):
         raise QapiError("drive property not set")
     raise QapiError("cannot get SG_IO version number: Operation not supported")
 
 
-def _check_failover(vm: Machine, device: DeviceObject) -> None:
+def _check_failover(checks: RealizeChecks, device: DeviceObject) -> None:
     """See hw/pci/pci.c: pci_qdev_realize()."""
     bus = device.bus
     if bus is None or "failover_pair_id" not in device.given:
         return
     if bus.type != "PCIE":
         raise QapiError("failover primary device must be on PCIExpress bus")
-    if vm.devices.about(device.type)["pci"]["class_info"]["class"] != _ETHERNET:
+    if about(checks.profile, device.type)["pci"]["class_info"]["class"] != _ETHERNET:
         raise QapiError("failover primary device is not an Ethernet device")
     if _value(device, "multifunction") or device.values.get("addr", 0) % 8:
         raise QapiError("failover: primary device must be in its own PCI slot")
 
 
-def _check_module(vm: Machine, device: DeviceObject) -> None:
-    memorydevices.check(vm.state, vm.numa, device)
+def _check_module(checks: RealizeChecks, device: DeviceObject) -> None:
+    memorydevices.check(checks.state, checks.numa, device)
 
 
-_RULES: dict[str, Callable[[Machine, DeviceObject], None]] = {
+_RULES: dict[str, Callable[[RealizeChecks, DeviceObject], None]] = {
     "virtio-rng-device": _check_rng,
     "virtio-net-device": _check_net,
     "virtio-serial-device": _check_serial,

@@ -14,8 +14,11 @@ from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from collections.abc import Callable
+
     from fakeqemu.model.qdev.bus import Bus
+    from fakeqemu.model.qom.tree import QomObject
+    from fakeqemu.profile import Profile
 
 HUB = "usb-hub"
 #: property of a controller or hub that says how many ports it has, and the number where none does
@@ -58,11 +61,11 @@ def product(device: DeviceObject) -> str:
     return _DEVICES.get(device.type, (device.type, _ANY))[0]
 
 
-def megabits(vm: Machine, device: DeviceObject, bus: Bus) -> str:
+def megabits(profile: Profile, device: DeviceObject, bus: Bus) -> str:
     """The speed it runs at in its port."""
     if device.type in _DETACHED:
         return _MEGABITS[FULL]
-    both = _speeds(device) & _port_speeds(vm, bus, device.port)
+    both = _speeds(device) & _port_speeds(profile, bus, device.port)
     return next((text for name, text in _MEGABITS.items() if name in both), _MEGABITS[FULL])
 
 
@@ -72,14 +75,14 @@ def _speeds(device: DeviceObject) -> frozenset[str]:
     return _DEVICES.get(device.type, ("", _ANY))[1]
 
 
-def _port_speeds(vm: Machine, bus: Bus, port: str) -> frozenset[str]:
+def _port_speeds(profile: Profile, bus: Bus, port: str) -> frozenset[str]:
     controller = bus.object.parent
     if "." in port:
         return _SLOW
     if controller is None:
         return _ANY
     kind = controller.type
-    if vm.profile.is_a(kind, "pci-uhci-usb") or "ohci" in kind:
+    if profile.is_a(kind, "pci-uhci-usb") or "ohci" in kind:
         return _SLOW
     if "ehci" in kind:
         return frozenset({HIGH})
@@ -122,59 +125,73 @@ def ports_of(bus: Bus) -> int:
     return _PORTS_ELSE.get(name) or int(controller.values.get(name, 0))
 
 
-def take(vm: Machine, device: DeviceObject, bus: Bus) -> None:
-    """Sit down in a port. Raises QapiError."""
-    free = free_ports(vm, bus)
-    wanted = device.values.get("port", "")
-    if wanted:
-        if wanted not in free:
-            raise QapiError(f"usb port {wanted} (bus {bus.name}) not found (in use?)")
-        port = wanted
-    else:
-        if len(free) == 1 and device.type != HUB:
-            vm.devices.plug_unattached(HUB, bus)
-        if not free:
-            raise QapiError(
-                f"tried to attach usb device {product(device)} to a bus with no free ports"
-            )
-        port = free[0]
-    free.remove(port)
-    device.port = port
-    if device.type in _DETACHED:
-        return
-    can, there = _speeds(device), _port_speeds(vm, bus, port)
-    if not can & there:
-        release(vm, device, bus)
-        raise QapiError(
-            f'Warning: speed mismatch trying to attach usb device "{product(device)}"'
-            f' ({_names(can)} speed) to bus "{bus.name}", port "{port}" ({_names(there)} speed)'
-        )
-    if device.type == HUB:
-        free += [f"{port}.{n}" for n in range(1, device.values.get("ports", _HUB_PORTS) + 1)]
-
-
-def release(vm: Machine, device: DeviceObject, bus: Bus) -> None:
-    """Leave the port; what sits behind a hub goes with it."""
-    free = free_ports(vm, bus)
-    if device.type == HUB:
-        behind = f"{device.port}."
-        for other in reversed(bus.devices):
-            if other.port.startswith(behind):
-                vm.devices.gone(other)
-        free[:] = [port for port in free if not port.startswith(behind)]
-    free.append(device.port)
-    device.port = ""
-
-
 def _names(speeds: frozenset[str]) -> str:
     return "+".join(name for name in (FULL, HIGH, SUPER) if name in speeds) or "unknown"
 
 
-def free_ports(vm: Machine, bus: Bus) -> list[str]:
-    """The ports nobody sits in: one that was left comes last."""
-    ports = vm.devices.usb_ports
-    if bus.object not in ports:
-        taken = {other.port for other in bus.devices}
-        numbers = (str(n) for n in range(1, ports_of(bus) + 1))
-        ports[bus.object] = [port for port in numbers if port not in taken]
-    return ports[bus.object]
+class UsbPorts:
+    """The ports of one machine."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        plug_hub: Callable[[Bus], None],
+        unplug: Callable[[DeviceObject], None],
+    ) -> None:
+        """`plug_hub` puts a hub on a bus (may raise QapiError), `unplug` takes a device out."""
+        self._profile = profile
+        self._plug_hub = plug_hub
+        self._unplug = unplug
+        #: USB bus object -> its free ports, in the order they are given out
+        self._free: dict[QomObject, list[str]] = {}
+
+    def take(self, device: DeviceObject, bus: Bus) -> None:
+        """Sit down in a port. Raises QapiError."""
+        free = self.free_ports(bus)
+        wanted = device.values.get("port", "")
+        if wanted:
+            if wanted not in free:
+                raise QapiError(f"usb port {wanted} (bus {bus.name}) not found (in use?)")
+            port = wanted
+        else:
+            if len(free) == 1 and device.type != HUB:
+                self._plug_hub(bus)
+            if not free:
+                raise QapiError(
+                    f"tried to attach usb device {product(device)} to a bus with no free ports"
+                )
+            port = free[0]
+        free.remove(port)
+        device.port = port
+        if device.type in _DETACHED:
+            return
+        can, there = _speeds(device), _port_speeds(self._profile, bus, port)
+        if not can & there:
+            self.release(device, bus)
+            raise QapiError(
+                f'Warning: speed mismatch trying to attach usb device "{product(device)}"'
+                f' ({_names(can)} speed) to bus "{bus.name}", port "{port}" ({_names(there)} speed)'
+            )
+        if device.type == HUB:
+            free += [f"{port}.{n}" for n in range(1, device.values.get("ports", _HUB_PORTS) + 1)]
+
+    def release(self, device: DeviceObject, bus: Bus) -> None:
+        """Leave the port; what sits behind a hub goes with it."""
+        free = self.free_ports(bus)
+        if device.type == HUB:
+            behind = f"{device.port}."
+            for other in reversed(bus.devices):
+                if other.port.startswith(behind):
+                    self._unplug(other)
+            free[:] = [port for port in free if not port.startswith(behind)]
+        free.append(device.port)
+        device.port = ""
+
+    def free_ports(self, bus: Bus) -> list[str]:
+        """The ports nobody sits in: one that was left comes last."""
+        ports = self._free
+        if bus.object not in ports:
+            taken = {other.port for other in bus.devices}
+            numbers = (str(n) for n in range(1, ports_of(bus) + 1))
+            ports[bus.object] = [port for port in numbers if port not in taken]
+        return ports[bus.object]

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fakeqemu.model.qdev.device import user_devices
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
     from fakeqemu.model.qdev.bus import Bus
     from fakeqemu.model.qdev.device import DeviceObject
+    from fakeqemu.model.qom.tree import Qom
+    from fakeqemu.profile import Profile
 
 _MOST, _WORD = 31, 32
 
 
-def take(vm: Machine, device: DeviceObject, bus: Bus) -> None:
+def take(qom: Qom, profile: Profile, device: DeviceObject, bus: Bus) -> None:
     """Give the port its number. Raises QapiError."""
     taken = {other.values.get("nr") for other in bus.devices}
     wanted = device.values.get("nr") if "nr" in device.given else None
-    console = vm.profile.is_a(device.type, "virtconsole")
+    console = profile.is_a(device.type, "virtconsole")
     if wanted is not None and wanted in taken:
         raise QapiError(f"virtio-serial-bus: A port already exists at id {wanted}")
     name = device.values.get("name")
-    if name and name in _names(vm, device):
+    if name and name in _names(qom, profile, device):
         raise QapiError(f"virtio-serial-bus: A port already exists by name {name}")
     most = _max_ports(bus)
     if wanted is None:
@@ -49,13 +51,13 @@ def take(vm: Machine, device: DeviceObject, bus: Bus) -> None:
     device.values["nr"] = wanted
 
 
-def _names(vm: Machine, device: DeviceObject) -> set[str]:
+def _names(qom: Qom, profile: Profile, device: DeviceObject) -> set[str]:
     """Names of the other ports of all buses."""
     return {
         other.values["name"]
-        for other in vm.devices.user_devices()
+        for other in user_devices(qom)
         if other is not device
-        and vm.profile.is_a(other.type, "virtio-serial-port")
+        and profile.is_a(other.type, "virtio-serial-port")
         and other.bus is not None
         and other.values.get("name")
     }

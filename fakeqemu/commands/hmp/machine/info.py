@@ -15,7 +15,8 @@ from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.commands.machine import machine as machine_commands, qom as qom_commands
 from fakeqemu.commands.machine.unsupported import recorded
 from fakeqemu.model.boards import memory
-from fakeqemu.model.qdev import bus as buses, usb_ports as usbports
+from fakeqemu.model.qdev import usb_ports as usbports
+from fakeqemu.model.qdev.bus import Bus
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qdev.pci_info import query as query_pci
 from fakeqemu.model.ui import input as guest_input
@@ -201,7 +202,7 @@ def mice(vm: Machine) -> str:
 @hmp("info usb")
 def usb(vm: Machine) -> str:
     """The devices on USB."""
-    found = [bus for bus in buses.all_buses(vm) if bus.is_a("usb-bus")]
+    found = [bus for bus in vm.buses.all() if bus.is_a("usb-bus")]
     if not found:
         raise QapiError("USB support not enabled")
     text = ""
@@ -210,7 +211,7 @@ def usb(vm: Machine) -> str:
             id = f", ID: {device.id}" if device.id else ""
             text += (
                 f"  Device {number}.0, Port {device.port}, Speed"
-                f" {usbports.megabits(vm, device, bus)} Mb/s,"
+                f" {usbports.megabits(vm.profile, device, bus)} Mb/s,"
                 f" Product {usbports.product(device)}{id}\n"
             )
     return text
@@ -262,16 +263,16 @@ def qtree(vm: Machine, brief: bool = False) -> str:
     """Buses and devices; properties are left out with -b."""
     if not brief:
         raise NotModelledError("info qtree")
-    root = buses.system_bus(vm)
+    root = vm.buses.system()
     return _bus(vm, root, 0) if root is not None else ""
 
 
-def _bus(vm: Machine, bus: buses.Bus, indent: int) -> str:
+def _bus(vm: Machine, bus: Bus, indent: int) -> str:
     pad = " " * indent
     text = f"{pad}bus: {bus.name}\n{pad}  type {bus.type}\n"
     for device in bus.devices:
         text += f'{pad}  dev: {device.type}, id "{_id(device)}"\n'
-        for child in buses.buses_of(vm, device):
+        for child in vm.buses.of(device):
             text += _bus(vm, child, indent + 4)
     return text
 
@@ -284,7 +285,8 @@ def _id(device: DeviceObject) -> str:
 def pci(vm: Machine) -> str:
     """The PCI devices."""
     named = vm.profile.traits.hmp_pci_unmapped
-    return "".join(_pci_device(each, named) for bus in query_pci(vm) for each in bus["devices"])
+    found = query_pci(vm.state, vm.buses)
+    return "".join(_pci_device(each, named) for bus in found for each in bus["devices"])
 
 
 _UNMAPPED = -1

@@ -17,7 +17,7 @@ from fakeqemu.model.block.backends.device_profiles import KINDS, BlockDeviceProf
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Edge, Node
-from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.model.qdev.device import DeviceObject, find_device
 from fakeqemu.model.qom.throttle_limits import check_limits
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
@@ -246,7 +246,7 @@ class Backends:
                 raise DeviceNotFoundError(texts.device_not_found(device))
             return found
         assert id is not None
-        at = self.vm.devices.find(id)
+        at = find_device(self.vm.qom, self.vm.profile.traits, id)
         for backend in self.all:
             if backend.device is at:
                 return backend

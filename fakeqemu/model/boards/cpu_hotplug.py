@@ -1,0 +1,74 @@
+"""Plugging and unplugging CPUs: the slot that a CPU's numbers name, and what refuses it.
+
+See hw/i386/x86-common.c: x86_cpu_pre_plug() and x86_cpu_unplug_request_cb(); hw/acpi/cpu_hotplug.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.model.boards.board import cpu_object, recorded_tree
+from fakeqemu.model.qom.property_types import convert
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.boards.cpus import Cpu, Cpus
+    from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.qdev.device import DeviceObject
+    from fakeqemu.profile import Profile
+
+#: property -> level of the topology
+_CPU_IDS = {
+    "socket-id": "sockets",
+    "die-id": "dies",
+    "module-id": "modules",
+    "core-id": "cores",
+    "thread-id": "threads",
+}
+#: levels that a machine without them lets a CPU leave out
+_OPTIONAL_LEVELS = frozenset({"die-id", "module-id"})
+
+
+def make_cpu(
+    state: MachineState, cpus: Cpus, driver: str, given: dict[str, Any], *, typed: bool
+) -> tuple[int, DeviceObject]:
+    """The CPU that device_add asks for, and the slot that its numbers name. Raises QapiError."""
+    if state.type is None or not state.type.hotpluggable_cpus:
+        raise NotModelledError(f"device {driver}")
+    ids: dict[str, int] = {}
+    text = None if typed else state.profile.traits
+    for name, value in given.items():
+        if name not in _CPU_IDS:
+            raise NotModelledError(f"{driver}.{name}")
+        ids[name] = convert(state.profile.schema, "int32", value, name, text=text)
+    if driver != cpus.type:
+        raise QapiError(f"Invalid CPU type, expected cpu type: '{cpus.type}'")
+    levels = cpus.topology.levels
+    for name, level in _CPU_IDS.items():
+        if name in _OPTIONAL_LEVELS and (levels[level] == 1 or not cpus):
+            ids.setdefault(name, 0)
+        if name not in ids:
+            raise QapiError(f"CPU {name} is not set")
+        if not 0 <= ids[name] < levels[level]:
+            raise QapiError(
+                f"Invalid CPU {name}: {ids[name]} must be in range 0:{levels[level] - 1}"
+            )
+    index = 0
+    for name, level in _CPU_IDS.items():
+        index = index * levels[level] + ids[name]
+    if index in cpus:
+        raise QapiError(f"CPU[{index}] with APIC ID {cpus.topology.apic_id(index)} exists")
+    recorded = recorded_tree(state, state.type).at("machine/unattached/device[0]")
+    cpu = cpu_object(cpus, state.profile, recorded, index)
+    cpu.values["hotplugged"] = state.phases.ready
+    return index, cpu
+
+
+def check_unplug(profile: Profile, cpu: Cpu) -> None:
+    """device_del of a CPU: the guest is asked, and does not answer. Raises QapiError."""
+    if cpu.index == 0:
+        raise QapiError("Boot CPU is unpluggable")
+    if not profile.traits.cpu_unplug_without_guest:
+        raise QapiError(
+            f"acpi: device unplug request for not supported device type: {cpu.object.type}"
+        )
