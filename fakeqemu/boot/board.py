@@ -22,17 +22,52 @@ from fakeqemu.model.boards.board import (
     renumber,
 )
 from fakeqemu.model.boards.cpus import Cpu
-from fakeqemu.model.chardev.container import ChardevContainer
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qom.tree import QomObject, from_recorded
 from fakeqemu.qapi.errors import DeviceNotFoundError
 
 if TYPE_CHECKING:
     from fakeqemu.model.boards.onboard_ports import OnboardPlace
+    from fakeqemu.model.chardev.chardevs import Chardevs
     from fakeqemu.model.machine import Machine
-    from fakeqemu.profile import MachineType, TreeObject
+    from fakeqemu.profile import MachineType, Profile, TreeObject
 
 _CONTAINERS = ("peripheral", "peripheral-anon", "unattached")
+
+
+class ChardevContainer(QomObject):
+    """The object `/chardevs`: whatever character devices there are at the moment."""
+
+    def __init__(self, chardevs: Chardevs, profile: Profile) -> None:
+        super().__init__("container")
+        self._chardevs = chardevs
+        self._profile = profile
+        self._seen: dict[str, QomObject] = {}
+
+    @property
+    def children(self) -> dict[str, QomObject]:
+        """One object for each character device."""
+        found: dict[str, QomObject] = {}
+        for id, chardev in self._chardevs.items():
+            obj = self._seen.get(id)
+            type = f"chardev-{chardev.backend}"
+            if obj is None or obj.type != type:
+                obj = self._object(id, type)
+            found[id] = obj
+        self._seen = found
+        return found
+
+    def _object(self, id: str, type: str) -> QomObject:
+        obj = QomObject(type)
+        obj.name, obj.parent = id, self
+        try:
+            entries = self._profile.qom_properties(type)
+        except KeyError:
+            entries = []
+        obj.shapes.update((e["name"], e["type"]) for e in entries)
+        if "connected" in obj.shapes:
+            obj.values["connected"] = lambda: self._chardevs[id].connected
+        return obj
 
 
 def create_machine(vm: Machine, machine: MachineType) -> None:

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fakeqemu.model.qdev import addresses, virtio_serial
-
 if TYPE_CHECKING:
     from fakeqemu.model.process import Process
     from fakeqemu.model.qdev.backends import DeviceBackends
@@ -68,6 +66,9 @@ class Realizer:
         self._backends.release(device)
 
     def _take_place(self, device: DeviceObject, bus: Bus) -> None:
+        # a machine without devices needs neither
+        from fakeqemu.model.qdev import addresses, virtio_serial
+
         profile = self._process.profile
         if bus.is_a("PCI"):
             addresses.take_slot(self._process, device, bus)
