@@ -135,7 +135,7 @@ def take_early_parameters(boot: BootState) -> None:
 
 def _read_firmware_tables(boot: BootState) -> None:
     """-acpitable and -smbios: QEMU reads their files while it reads its options."""
-    boot.vm.acpi_tables = acpi_tables(boot)
+    boot.vm.state.acpi_tables = acpi_tables(boot)
     for entry in boot.configuration.smbios:
         check_smbios(boot, entry)
 

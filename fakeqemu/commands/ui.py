@@ -178,7 +178,7 @@ def input_send_event(
         raise NotModelledError("input-send-event to a console")
     if not vm.runstate.running and not vm.runstate.check("suspended"):
         raise QapiError("VM not running")
-    guest_input.check_events(vm, events)
+    guest_input.check_events(vm.qom, events)
     vm.journal.note("input", "input-send-event", events=events)
 
 
@@ -248,6 +248,6 @@ actions({"change-vnc-password": lambda vm, password: set_vnc_password(vm, None, 
 commands(
     {
         "query-display-options": lambda vm: dict(vm.configuration.display) or {"type": "none"},
-        "query-mice": guest_input.mice,
+        "query-mice": lambda vm: guest_input.mice(vm.qom, vm.process.phases),
     }
 )

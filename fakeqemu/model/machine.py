@@ -18,7 +18,6 @@ from fakeqemu.model.boards.machine_state import MachineState
 from fakeqemu.model.boards.numa import Numa
 from fakeqemu.model.boards.pc_dimm import is_mapped
 from fakeqemu.model.chardev.chardevs import Chardevs
-from fakeqemu.model.dump.dump import Dump
 from fakeqemu.model.fds.cpr_fds import SavedFds
 from fakeqemu.model.fds.fdset import Fdsets, MonitorFds
 from fakeqemu.model.host import CprChannel, Host
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from fakeqemu.configuration import Configuration
     from fakeqemu.model.block.layer import BlockLayer
     from fakeqemu.model.boards.onboard_ports import Port
+    from fakeqemu.model.dump.dump import Dump
     from fakeqemu.model.guest.guest import Guest
     from fakeqemu.model.guest.workload import Workload
     from fakeqemu.model.hw.ioport import IoSpace
@@ -70,10 +70,6 @@ class Machine:
         self.ports: list[Port] = []
         #: this machine's migration, for those who stand below it
         self.migration = CurrentMigration()
-        #: what -acpitable gives, as fw_cfg holds it
-        self.acpi_tables = b""
-        #: -boot splash=: name and content of the item that firmware finds it under
-        self.boot_splash: tuple[str, bytes] | None = None
         #: where the old process of a CPR start waits for us to listen; None without one
         self.cpr_channel: CprChannel | None = None
         #: CPR state left by the process that executed this one; None if none has
@@ -113,8 +109,7 @@ class Machine:
         )
         self.objects.users["memory-backend"] = self._memory_in_use
         self.yank = Yank(self.chardevs, self.migration)
-        self.dump = Dump(self)
-        self.display = Display(self)
+        self.display = Display(self.state, self.lifecycle, self.chardevs)
         #: how busy the guest is, for the time a migration takes; None: an idle guest
         self.guest_workload: Workload | None = None
         #: whether the boot waits for x-exit-preconfig
@@ -134,16 +129,32 @@ class Machine:
     @cached_property
     def io(self) -> IoSpace:
         """The guest's I/O ports; made when first looked at."""
+        from fakeqemu.model.hw.chips import makers
         from fakeqemu.model.hw.ioport import IoSpace
 
-        return IoSpace(self)
+        return IoSpace(
+            self.process,
+            self.runstate,
+            self.lifecycle,
+            self.state,
+            makers(self.guest_memory, self.cpus, self.numa, self.chardevs, self.buses),
+        )
 
     @cached_property
     def guest(self) -> Guest:
         """The guest, which does what it is told."""
         from fakeqemu.model.guest.guest import Guest
+        from fakeqemu.model.guest.ports import GuestPorts
 
-        return Guest(self)
+        return Guest(
+            self.process,
+            self.runstate,
+            self.lifecycle,
+            state=self.state,
+            cpus=self.cpus,
+            devices=self.devices,
+            ports=GuestPorts(self.events, self.qom, self.chardevs, self.ports),
+        )
 
     @cached_property
     def trace_events(self) -> TraceEvents:
@@ -153,11 +164,28 @@ class Machine:
         return TraceEvents(self.profile, self.cpus, self.configuration.trace_patterns)
 
     @cached_property
+    def dump(self) -> Dump:
+        """The dump of the guest's memory; made when first asked for, as few ask."""
+        from fakeqemu.model.dump.dump import Dump
+
+        return Dump(
+            self.process,
+            self.runstate,
+            self.lifecycle,
+            memory=self.guest_memory,
+            cpus=self.cpus,
+            named_fds=self.named_fds,
+            migration=self.migration,
+        )
+
+    @cached_property
     def vnc(self) -> Displays:
         """VNC displays; made when first asked for, as few ask."""
         from fakeqemu.model.ui.vnc import Displays
 
-        return Displays(self)
+        return Displays(
+            self.process, self.lifecycle, self.configuration, self.display, self.objects
+        )
 
     def inactivate_disks(self) -> None:
         """Another process has the disks from now on: the end of an outgoing migration."""

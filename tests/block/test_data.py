@@ -8,6 +8,7 @@ import pytest
 
 from fakeqemu.formats import extents
 from fakeqemu.model.block.drivers import base
+from fakeqemu.model.guest.disks import write_disk
 from fakeqemu.qapi.errors import QapiError
 
 KB, MB = 1 << 10, 1 << 20
@@ -85,7 +86,7 @@ def test_compressed_clusters_are_small_and_read_back(machine: Any) -> None:
 def test_a_guests_write_counts_in_its_devices_statistics(machine: Any) -> None:
     machine.image("a")
     disk(machine, "a")
-    machine.vm.guest.write_disk("vd", 4096, 8192)
+    write_disk(machine.vm.block, "vd", 4096, 8192)
     (stats,) = (each["stats"] for each in machine.ask("query-blockstats"))
     assert (stats["wr_operations"], stats["wr_bytes"], stats["wr_highest_offset"]) == (
         1, 8192, 12288,
@@ -100,7 +101,7 @@ def test_a_mirror_follows_what_is_written_once_it_is_ready(machine: Any) -> None
     machine.ask("blockdev-mirror", job_id="j", device="a", target="t", sync="full")
     (job,) = machine.ask("query-block-jobs")
     assert job["ready"]
-    machine.vm.guest.write_disk("vd", 0, data=b"x" * 4096)
+    write_disk(machine.vm.block, "vd", 0, data=b"x" * 4096)
     machine.clock.advance(0)
     (after,) = machine.ask("query-block-jobs")
     assert after["len"] == after["offset"] == job["len"] + 64 * KB
@@ -112,9 +113,9 @@ def test_a_backup_keeps_the_state_of_its_start(machine: Any) -> None:
     machine.image("a")
     machine.image("t")
     disk(machine, "a")
-    machine.vm.guest.write_disk("vd", 0, data=b"o" * 4096)
+    write_disk(machine.vm.block, "vd", 0, data=b"o" * 4096)
     machine.ask("blockdev-backup", job_id="j", device="a", target="t", sync="none")
-    machine.vm.guest.write_disk("vd", 0, data=b"n" * 4096)
+    write_disk(machine.vm.block, "vd", 0, data=b"n" * 4096)
     assert contents(machine, "t", 0, 4096) == b"o" * 4096
     assert contents(machine, "a", 0, 4096) == b"n" * 4096
     (job,) = machine.ask("query-block-jobs")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.formats.extents import BlockIoError
+from fakeqemu.model.guest.disks import write_disk
 from fakeqemu.qapi.errors import StartupError
 
 Start = Callable[..., Any]
@@ -71,7 +72,7 @@ def test_a_write_without_room_stops_the_guest(
     start: Start, profile: str, device: str, path: str | None
 ) -> None:
     machine = run(start, failing(number=errno.ENOSPC), device, profile=profile)
-    machine.vm.guest.write_disk("top", 0, 4096)
+    write_disk(machine.vm.block, "top", 0, 4096)
     where = {"qom-path": path} if path else {}
     assert machine.events == [
         ("BLOCK_IO_ERROR", {
@@ -87,7 +88,7 @@ def test_a_write_without_room_stops_the_guest(
 
 def test_cont_tries_the_request_again(start: Start) -> None:
     machine = run(start, drive(",werror=stop", errno.EIO), "ide-hd,id=d,drive=dd")
-    machine.vm.guest.write_disk("d", 0, data=b"x" * 4096)
+    write_disk(machine.vm.block, "d", 0, data=b"x" * 4096)
     assert state(machine) == ("io-error", "failed")
     machine.events.clear()
     machine.ask("cont")
@@ -100,7 +101,7 @@ def test_what_fails_again_stops_the_guest_again(start: Start) -> None:
     machine = run(
         start, [*drive("", once="off"), "-device", "virtio-scsi-pci"], "scsi-hd,id=d,drive=dd"
     )
-    machine.vm.guest.write_disk("d")
+    write_disk(machine.vm.block, "d")
     assert counted(machine) == (0, 1, 0)
     machine.events.clear()
     machine.ask("cont")
@@ -111,7 +112,7 @@ def test_what_fails_again_stops_the_guest_again(start: Start) -> None:
 
 def test_cont_resets_only_the_status_of_drives_with_a_name(start: Start) -> None:
     machine = run(start, failing(number=errno.ENOSPC, once=True), VIRTIO)
-    machine.vm.guest.write_disk("top")
+    write_disk(machine.vm.block, "top")
     machine.ask("cont")
     assert state(machine) == ("running", "nospace")
     assert counted(machine) == (1, 0, 0)
@@ -119,7 +120,7 @@ def test_cont_resets_only_the_status_of_drives_with_a_name(start: Start) -> None
 
 def test_a_reset_drops_what_was_to_be_tried_again(start: Start) -> None:
     machine = run(start, failing(number=errno.ENOSPC), VIRTIO)
-    machine.vm.guest.write_disk("top")
+    write_disk(machine.vm.block, "top")
     machine.ask("system_reset")
     machine.ask("cont")
     assert machine.ask("query-status")["status"] == "running"
@@ -142,9 +143,9 @@ def test_other_policies_let_the_guest_run(
     machine = run(start, failing(number=number), VIRTIO + policy)
     if seen:
         with pytest.raises(BlockIoError):
-            machine.vm.guest.write_disk("top")
+            write_disk(machine.vm.block, "top")
     else:
-        machine.vm.guest.write_disk("top")
+        write_disk(machine.vm.block, "top")
     ((name, data),) = machine.events
     assert name == "BLOCK_IO_ERROR"
     assert {k: v for k, v in data.items() if k in ("action", "nospace")} == members
@@ -163,7 +164,7 @@ def test_reads_follow_rerror(start: Start) -> None:
 def test_what_lies_beyond_the_disk_is_no_error_of_the_host(start: Start) -> None:
     machine = run(start, failing(), VIRTIO)
     with pytest.raises(BlockIoError):
-        machine.vm.guest.write_disk("top", 1 << 20)
+        write_disk(machine.vm.block, "top", 1 << 20)
     assert machine.events == []
     assert counted(machine) == (0, 0, 1)
 
@@ -171,7 +172,7 @@ def test_what_lies_beyond_the_disk_is_no_error_of_the_host(start: Start) -> None
 def test_nvme_follows_no_policy(start: Start) -> None:
     machine = run(start, failing(), "nvme,id=d,serial=x,drive=top")
     with pytest.raises(BlockIoError):
-        machine.vm.guest.write_disk("top")
+        write_disk(machine.vm.block, "top")
     assert machine.events == []
     assert state(machine) == ("running", None)
     assert machine.vm.host.warnings[-1] == "aio failed: Input/output error"
@@ -184,7 +185,7 @@ def test_a_floppy_drive_refuses_policies(start: Start) -> None:
 
 def test_a_request_whose_drive_was_deleted_fails_without_stopping_the_guest(start: Start) -> None:
     machine = run(start, drive(",werror=stop", errno.EIO, once="off"), "ide-hd,id=d,drive=dd")
-    machine.vm.guest.write_disk("d", 0, 4096)
+    write_disk(machine.vm.block, "d", 0, 4096)
     assert machine.ask("query-status")["status"] == "io-error"
     assert machine.hmp("drive_del dd") == ""
     machine.events.clear()

@@ -243,7 +243,7 @@ def test_firmware_finds_the_picture_and_how_long_to_show_it() -> None:
 
     assert said == ""
     assert vm is not None
-    assert vm.boot_splash == ("bootsplash.jpg", FILES["jpg"])
+    assert vm.state.boot_splash == ("bootsplash.jpg", FILES["jpg"])
 
 
 @pytest.mark.parametrize("mode", ["record", "replay"])

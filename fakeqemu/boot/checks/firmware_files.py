@@ -99,7 +99,7 @@ def check_splash(boot: BootState) -> None:
             f"splash file '{path}' format not recognized; must be JPEG or 24 bit BMP"
         )
         return
-    vm.boot_splash = (f"bootsplash.{kind}", content)
+    vm.state.boot_splash = (f"bootsplash.{kind}", content)
 
 
 def _picture(content: bytes) -> str | None:

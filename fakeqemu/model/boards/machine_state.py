@@ -30,6 +30,10 @@ class MachineState:
         #: name of the accelerator in use; empty until it is chosen
         self.accelerator = ""
         self.memory = Memory()
+        #: what -acpitable gives, as fw_cfg holds it
+        self.acpi_tables = b""
+        #: -boot splash=: name and content of the item that firmware finds it under
+        self.boot_splash: tuple[str, bytes] | None = None
 
     def is_a(self, kind: str) -> bool:
         """Whether there is a machine, and of a type that descends from `kind`."""

@@ -17,7 +17,13 @@ from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.cpus import Cpus
+    from fakeqemu.model.boards.guest_memory import GuestMemory
+    from fakeqemu.model.fds.fdset import MonitorFds
+    from fakeqemu.model.lifecycle import Lifecycle
+    from fakeqemu.model.migration import CurrentMigration
+    from fakeqemu.model.process import Process
+    from fakeqemu.model.runstate import RunState
 
 _IN_PROGRESS = "There is a dump in process, please wait."
 _BLOCKER = "Live migration disabled: dump-guest-memory in progress"
@@ -27,8 +33,25 @@ _BYTES_PER_NS = 1
 class Dump:
     """The dump of one machine; there is at most one at a time."""
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(
+        self,
+        process: Process,
+        runstate: RunState,
+        lifecycle: Lifecycle,
+        *,
+        memory: GuestMemory,
+        cpus: Cpus,
+        named_fds: MonitorFds,
+        migration: CurrentMigration,
+    ) -> None:
+        self._process = process
+        self._traits = process.profile.traits
+        self._runstate = runstate
+        self._lifecycle = lifecycle
+        self._memory = memory
+        self._cpus = cpus
+        self._named_fds = named_fds
+        self._migration = migration
         self.status = "none"
         self._completed = 0
         self._total = 0
@@ -36,21 +59,20 @@ class Dump:
         #: when a detached dump began, in the machine's time
         self._began: int | None = None
         self._unblock: Callable[[], None] = lambda: None
-        vm.lifecycle.cont_blockers[_IN_PROGRESS] = lambda: self.status == "active"
+        lifecycle.cont_blockers[_IN_PROGRESS] = lambda: self.status == "active"
 
     def query(self) -> dict[str, Any]:
         """DumpQueryResult."""
         completed = self._completed
         if self.status == "active" and self._began is not None:
-            passed = (self._vm.clock.now() - self._began) * _BYTES_PER_NS
+            passed = (self._process.clock.now() - self._began) * _BYTES_PER_NS
             completed = min(passed, self._total) // 4096 * 4096
         return {"status": self.status, "completed": completed, "total": self._total}
 
     def start(self, options: dict[str, Any], monitor: Any) -> None:
         """What dump-guest-memory does. Raises QapiError."""
-        vm = self._vm
-        if vm.runstate.check("inmigrate"):
-            raise QapiError(vm.profile.traits.dump_incoming_text)
+        if self._runstate.check("inmigrate"):
+            raise QapiError(self._traits.dump_incoming_text)
         if self.status == "active":
             raise QapiError(_IN_PROGRESS)
         asked = options.get("format", "elf")
@@ -74,7 +96,7 @@ class Dump:
             raise
         self._total = dumped.total
         if options.get("detach", False):
-            self._began = vm.clock.now()
+            self._began = self._process.clock.now()
 
             def finish() -> None:
                 self._write(output, format, raw, dumped)
@@ -82,7 +104,7 @@ class Dump:
             def failed(error: QapiError) -> None:
                 self._finish(output, error.desc)
 
-            vm.process.call_later(self._total // _BYTES_PER_NS, finish, failed)
+            self._process.call_later(self._total // _BYTES_PER_NS, finish, failed)
             return
         error = self._write(output, format, raw, dumped)
         if error is not None:
@@ -99,28 +121,27 @@ class Dump:
             if format.endswith(kind) and format not in formats:
                 raise QapiError(f"kdump-{kind} is not available now")
         if format == "win-dmp" and format not in formats:
-            raise QapiError(self._vm.profile.traits.win_dump_refusal)
+            raise QapiError(self._traits.win_dump_refusal)
 
     def _formats(self) -> list[str]:
-        query = self._vm.profile.query("query-dump-guest-memory-capability")
+        query = self._process.profile.query("query-dump-guest-memory-capability")
         formats: list[str] = query["return"]["formats"]
         return formats
 
     def _open(self, protocol: str, monitor: Any) -> DumpOutput:
-        vm = self._vm
         if protocol.startswith("fd:"):
-            return vm.host.output_of_fd(vm.named_fds.of(monitor).take(protocol[3:]))
+            return self._process.host.output_of_fd(self._named_fds.of(monitor).take(protocol[3:]))
         if not protocol.startswith("file:"):
-            raise QapiError(vm.profile.traits.dump_protocol_text)
+            raise QapiError(self._traits.dump_protocol_text)
         path = protocol[5:]
         try:
-            return vm.host.create_output(path, 0o400)
+            return self._process.host.create_output(path, 0o400)
         except OSError as error:
-            verb = vm.profile.traits.dump_open_verb
+            verb = self._traits.dump_open_verb
             raise QapiError(f"Could not {verb} '{path}': {error.strerror}") from None
 
     def _block_migration(self) -> None:
-        migration = self._vm.migration.object
+        migration = self._migration.object
         if migration is None:
             return
         blockers = migration.blockers
@@ -128,7 +149,7 @@ class Dump:
         self._unblock = lambda: blockers.remove(blocker)
 
     def _begin(self) -> None:
-        self._resume = self._vm.lifecycle.vm_stop("save-vm")
+        self._resume = self._lifecycle.vm_stop("save-vm")
         self.status = "active"
         self._completed = self._total = 0
         self._began = None
@@ -137,10 +158,10 @@ class Dump:
         """What is to be dumped. Raises QapiError if that is nothing."""
         begin, length = options.get("begin", 0), options.get("length")
         if length == 0:
-            raise QapiError(self._vm.profile.traits.dump_zero_length_text)
+            raise QapiError(self._traits.dump_zero_length_text)
         # both are unsigned to QEMU once they are in
         begin, length = begin % (1 << 64), (length or 0) % (1 << 64)
-        dumped = dumpelf.subject(self._vm, begin, length)
+        dumped = dumpelf.subject(self._memory, self._cpus, begin, length)
         if not dumped.total:
             raise QapiError("dump: no guest memory to dump")
         return dumped
@@ -157,7 +178,7 @@ class Dump:
                 error = failure.format(problem.strerror)
                 break
         if format == "win-dmp":
-            error = self._vm.profile.traits.win_dump_refusal
+            error = self._traits.win_dump_refusal
         self._finish(output, error)
         return error
 
@@ -165,27 +186,29 @@ class Dump:
         self._completed = 0 if error else self._total
         self._end(output, "failed" if error else "completed")
         data = {"result": self.query(), **({"error": error} if error else {})}
-        self._vm.events.emit("DUMP_COMPLETED", data)
+        self._process.events.emit("DUMP_COMPLETED", data)
         self._go_on()
 
     def _parts(
         self, format: str, raw: bool, dumped: dumpelf.DumpLayout
     ) -> Iterable[tuple[Iterable[Piece], str]]:
         """The file in parts, and what is said when one cannot be written."""
-        vm = self._vm
+        machine = self._traits.kdump_machine
         if format == "elf":
             yield [dumpelf.header(dumped)], "dump: failed to write elf header: {}"
-            yield dumpelf.memory(vm, dumped), "dump: failed to save memory: {}"
+            yield dumpelf.content(self._memory, dumped), "dump: failed to save memory: {}"
             yield [dumpelf.names()], "dump: failed to write string table data: {}"
         elif raw:
-            yield dumpkdump.raw(vm, dumped), "dump: failed to write disk dump header"
+            pieces = dumpkdump.raw(self._memory, machine, dumped)
+            yield pieces, "dump: failed to write disk dump header"
         elif format.startswith("kdump-"):
-            yield dumpkdump.flattened(vm, dumped), "dump: failed to write start flat header"
+            pieces = dumpkdump.flattened(self._memory, machine, dumped)
+            yield pieces, "dump: failed to write start flat header"
 
     def _go_on(self) -> None:
         """Let the guest run if it ran before."""
         if self._resume:
-            self._vm.lifecycle.vm_start()
+            self._lifecycle.vm_start()
 
     def _end(self, output: DumpOutput, status: str) -> None:
         output.close()

@@ -17,8 +17,8 @@ from fakeqemu.model.boards.x86_registers import EAX, EBP, EBX, ECX, EDI, EDX, ES
 from fakeqemu.model.dump.output import Piece
 
 if TYPE_CHECKING:
-    from fakeqemu.model.boards.cpus import Cpu
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.cpus import Cpu, Cpus
+    from fakeqemu.model.boards.guest_memory import GuestMemory
 
 _ET_CORE, _EM_386, _EV_CURRENT = 4, 3, 1
 _PT_LOAD, _PT_NOTE, _SHT_STRTAB = 1, 4, 3
@@ -64,18 +64,19 @@ class DumpLayout:
         return sum(segment.size for segment in self.segments)
 
 
-def subject(vm: Machine, begin: int = 0, length: int = 0) -> DumpLayout:
+def subject(
+    memory: GuestMemory, cpus: Cpus, begin: int = 0, length: int = 0
+) -> DumpLayout:
     """The machine's memory, or what of it lies in `length` bytes from `begin` on."""
-    regions = vm.guest_memory.regions()
+    regions = memory.regions()
     end = begin + length if length else 1 << 64
     segments = []
     for region in regions:
         low, high = max(region.start, begin), min(region.end, end)
         if low < high:
             segments.append(LoadSegment(low, high - low))
-    cpus = vm.cpus.present()
     wide = any(region.end > 0xFFFFFFFF for region in regions)
-    return DumpLayout(tuple(segments), notes(vm), len(cpus), wide)
+    return DumpLayout(tuple(segments), notes(cpus), len(cpus), wide)
 
 
 def header(dumped: DumpLayout) -> bytes:
@@ -102,10 +103,10 @@ def header(dumped: DumpLayout) -> bytes:
     return out + dumped.notes
 
 
-def memory(vm: Machine, dumped: DumpLayout) -> Iterator[Piece]:
+def content(memory: GuestMemory, dumped: DumpLayout) -> Iterator[Piece]:
     """The memory itself."""
     for segment in dumped.segments:
-        yield from vm.guest_memory.content(segment.start, segment.size)
+        yield from memory.content(segment.start, segment.size)
 
 
 def names() -> bytes:
@@ -127,13 +128,13 @@ def _program(wide: bool, kind: int, offset: int, address: int, size: int) -> byt
 # -- notes ---------------------------------------------------------------------------------------
 
 
-def notes(vm: Machine) -> bytes:
+def notes(cpus: Cpus) -> bytes:
     """All CPUs for a debugger, then all CPUs as QEMU knows them."""
-    cpus = vm.cpus.present()
-    held = [vm.cpus.registers(cpu) for cpu in cpus]
+    present = cpus.present()
+    held = [cpus.registers(cpu) for cpu in present]
     status = [
         _note(b"CORE", _NT_PRSTATUS, _prstatus(cpu, each))
-        for cpu, each in zip(cpus, held, strict=True)
+        for cpu, each in zip(present, held, strict=True)
     ]
     states = [_note(b"QEMU", 0, _state(each)) for each in held]
     return b"".join(status + states)

@@ -20,7 +20,7 @@ from fakeqemu.model.dump.elf import DumpLayout
 from fakeqemu.model.dump.output import Piece, Zeros
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.guest_memory import GuestMemory
 
 _COMPRESSED_ZLIB = 1
 _FAST = 1
@@ -34,34 +34,35 @@ _UTSNAME = 6 * 65
 _CACHE = 4 * PAGE
 
 
-def flattened(vm: Machine, dumped: DumpLayout) -> Iterator[Piece]:
-    """The form that can go through a pipe."""
+def flattened(memory: GuestMemory, machine: str, dumped: DumpLayout) -> Iterator[Piece]:
+    """The form that can go through a pipe. `machine`: what the header calls the architecture."""
     start = b"makedumpfile".ljust(16, b"\0") + struct.pack(">QQ", 1, 1)
     yield start.ljust(_FLAT_HEADER, b"\0")
-    for offset, data in _records(vm, dumped):
+    for offset, data in _records(memory, machine, dumped):
         yield struct.pack(">QQ", offset, len(data))
         yield data
     yield b"\xff" * 16
 
 
-def raw(vm: Machine, dumped: DumpLayout) -> Iterator[Piece]:
+def raw(memory: GuestMemory, machine: str, dumped: DumpLayout) -> Iterator[Piece]:
     """The file itself."""
     at = 0
-    for offset, data in _records(vm, dumped):
+    for offset, data in _records(memory, machine, dumped):
         if offset > at:
             yield Zeros(offset - at)
         yield data
         at = offset + len(data)
 
 
-def _records(vm: Machine, dumped: DumpLayout) -> Iterator[tuple[int, bytes]]:
+def _records(
+    memory: GuestMemory, machine: str, dumped: DumpLayout
+) -> Iterator[tuple[int, bytes]]:
     """(offset, bytes) in order of offset."""
     limit = dumped.segments[-1].end // PAGE
     bitmap_size = -(-limit // (8 * PAGE)) * PAGE
     sub_size = 104 if dumped.wide else 84
     sub_blocks = -(-(sub_size + len(dumped.notes)) // PAGE)
-    machine = vm.profile.traits.kdump_machine.encode()
-    yield 0, _main_header(dumped, machine, limit, sub_blocks, bitmap_size // PAGE * 2)
+    yield 0, _main_header(dumped, machine.encode(), limit, sub_blocks, bitmap_size // PAGE * 2)
     yield PAGE, _sub_header(dumped, limit, PAGE + sub_size)
     yield PAGE + sub_size, dumped.notes
     at = PAGE + sub_blocks * PAGE
@@ -70,7 +71,7 @@ def _records(vm: Machine, dumped: DumpLayout) -> Iterator[tuple[int, bytes]]:
         for offset in range(0, bitmap_size, PAGE):
             yield start + offset, bitmap[offset : offset + PAGE]
     at += 2 * bitmap_size
-    descriptions, data = _pages(vm, dumped, at)
+    descriptions, data = _pages(memory, dumped, at)
     for piece in (descriptions, data):
         for offset in range(0, len(piece), _CACHE):
             yield at + offset, bytes(piece[offset : offset + _CACHE])
@@ -108,14 +109,14 @@ def _bitmap(dumped: DumpLayout, size: int) -> bytes:
     return bits.to_bytes(size, "little")
 
 
-def _pages(vm: Machine, dumped: DumpLayout, at: int) -> tuple[bytearray, bytearray]:
+def _pages(memory: GuestMemory, dumped: DumpLayout, at: int) -> tuple[bytearray, bytearray]:
     """The descriptions, which begin at `at`, and the pages behind them."""
     data_at = at + dumped.total // PAGE * 24
     zero = struct.pack("<QIIQ", data_at, PAGE, 0, 0)
     descriptions, data = bytearray(), bytearray(PAGE)
     for segment in dumped.segments:
         next_page = segment.start
-        for address, page in vm.guest_memory.written(segment.start, segment.size):
+        for address, page in memory.written(segment.start, segment.size):
             descriptions += zero * ((address - next_page) // PAGE)
             packed = zlib.compress(page, _FAST)
             flag = _COMPRESSED_ZLIB if len(packed) < PAGE else 0

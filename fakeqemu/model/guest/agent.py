@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.qdev.backends import DeviceFrontend
+from fakeqemu.model.qdev.device import user_devices
 from fakeqemu.qapi.errors import CommandNotFoundError, QapiError
 from fakeqemu.qapi.json.streamer import JsonStream, ParseError
 from fakeqemu.qapi.json.writer import encode
@@ -21,9 +22,12 @@ from fakeqemu.qapi.texts import command_not_found
 from fakeqemu.qapi.visitor import check_arguments
 
 if TYPE_CHECKING:
+    from fakeqemu.model.boards.cpus import Cpus
+    from fakeqemu.model.boards.machine_state import MachineState
     from fakeqemu.model.chardev.chardev import Chardev
     from fakeqemu.model.guest.guest import Guest
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.guest.ports import GuestPorts
+    from fakeqemu.model.process import Process
 
 #: the port it listens at
 NAME = "org.qemu.guest_agent.0"
@@ -34,9 +38,14 @@ Json = dict[str, Any]
 class GuestAgent:
     """The agent in one guest."""
 
-    def __init__(self, vm: Machine, guest: Guest) -> None:
-        self.vm = vm
+    def __init__(
+        self, process: Process, state: MachineState, cpus: Cpus, ports: GuestPorts, guest: Guest
+    ) -> None:
+        self.process = process
+        self.state = state
+        self.cpus = cpus
         self.guest = guest
+        self._ports = ports
         #: whether file systems are frozen
         self.frozen = False
         #: nanoseconds that its clock is ahead of the machine's
@@ -54,21 +63,21 @@ class GuestAgent:
 
     def look(self) -> None:
         """Open the ports that are there."""
-        for device, chardev in self.guest.ports.named(NAME):
+        for device, chardev in self._ports.named(NAME):
             if isinstance(chardev.frontend, DeviceFrontend):
                 chardev.frontend.on_data = partial(self._received, chardev)
-                self.guest.ports.set_open(device, chardev, True)
+                self._ports.set_open(device, chardev, True)
 
     def was_reset(self) -> None:
         """It is gone, with what it was at."""
         self.frozen = False
         self._streams.clear()
-        for device, chardev in self.guest.ports.named(NAME):
-            self.guest.ports.set_open(device, chardev, False)
+        for device, chardev in self._ports.named(NAME):
+            self._ports.set_open(device, chardev, False)
 
     def _received(self, chardev: Chardev, data: bytes, _fds: Sequence[int]) -> None:
         if chardev.id not in self._streams:
-            self._streams[chardev.id] = JsonStream(self.vm.profile.traits)
+            self._streams[chardev.id] = JsonStream(self.process.profile.traits)
         for message in self._streams[chardev.id].feed(data):
             if isinstance(message, ParseError):
                 self._send(chardev, _failure(QapiError(message.text)))
@@ -78,8 +87,8 @@ class GuestAgent:
     def _answer(self, chardev: Chardev, message: Any) -> None:
         id = {"id": message["id"]} if isinstance(message, dict) and "id" in message else {}
         name = message.get("execute", "") if isinstance(message, dict) else ""
-        self.vm.journal.note("guest-agent", str(name))
-        found, error = self.vm.guard.attempt(self._carry_out, message)
+        self.process.journal.note("guest-agent", str(name))
+        found, error = self.process.guard.attempt(self._carry_out, message)
         if error is not None:
             self._send(chardev, {**_failure(error), **id})
             return
@@ -152,7 +161,7 @@ def _sync(_agent: GuestAgent, id: int) -> int:
 
 
 def _info(agent: GuestAgent) -> Json:
-    version = agent.vm.profile.version
+    version = agent.process.profile.version
     listed = [
         {"enabled": agent.enabled(name), "name": name, "success-response": command.replies}
         for name, command in COMMANDS.items()
@@ -181,19 +190,19 @@ def _disks(agent: GuestAgent) -> list[Any]:
     """What may hold a file system: disks of this machine."""
     return [
         device
-        for device in agent.vm.devices.user_devices()
+        for device in user_devices(agent.state.qom)
         if "drive" in device.values or any("drive" in c.values for c in device.children.values())
     ]
 
 
 def _now(agent: GuestAgent) -> int:
-    return agent.vm.clock.realtime() + agent.clock_offset
+    return agent.process.clock.realtime() + agent.clock_offset
 
 
 def _set_time(agent: GuestAgent, time: int | None = None) -> None:
     if time is not None and time < 0:
         raise QapiError("Time is too large" if time else f"Invalid time {time}")
-    agent.clock_offset = 0 if time is None else time - agent.vm.clock.realtime()
+    agent.clock_offset = 0 if time is None else time - agent.process.clock.realtime()
 
 
 def _osinfo(agent: GuestAgent) -> Json:
@@ -201,14 +210,14 @@ def _osinfo(agent: GuestAgent) -> Json:
         "id": "fakeqemu",
         "name": "fakeqemu",
         "pretty-name": "a guest of fakeqemu",
-        "machine": agent.vm.profile.query("query-target")["return"]["arch"],
+        "machine": agent.process.profile.query("query-target")["return"]["arch"],
     }
 
 
 def _vcpus(agent: GuestAgent) -> list[Json]:
     return [
         {"logical-id": cpu.index, "online": True, "can-offline": cpu.index != 0}
-        for cpu in agent.vm.cpus.present()
+        for cpu in agent.cpus.present()
     ]
 
 
@@ -221,7 +230,7 @@ def _interfaces(agent: GuestAgent) -> list[Json]:
             "hardware-address": "00:00:00:00:00:00",
         }
     ]
-    for device in agent.vm.devices.user_devices():
+    for device in user_devices(agent.state.qom):
         holders = [device, *device.children.values()]
         mac = next((h.values["mac"] for h in holders if isinstance(h.values.get("mac"), str)), "")
         if mac:
@@ -231,7 +240,7 @@ def _interfaces(agent: GuestAgent) -> list[Json]:
 
 
 def _host_name(agent: GuestAgent) -> Json:
-    return {"host-name": agent.vm.configuration.name.guest or "localhost"}
+    return {"host-name": agent.state.configuration.name.guest or "localhost"}
 
 
 #: the commands that management tools wait for
@@ -244,7 +253,7 @@ COMMANDS: Mapping[str, _Command] = {
     "guest-set-time": _Command(_set_time, {"time": "int?"}),
     "guest-shutdown": _Command(_shutdown, {"mode": "str?"}, replies=False),
     "guest-suspend-ram": _Command(
-        lambda agent: agent.guest.later(agent.vm.lifecycle.suspend), replies=False
+        lambda agent: agent.guest.later(agent.guest.suspend), replies=False
     ),
     "guest-suspend-disk": _Command(
         lambda agent: agent.guest.later(agent.guest.hibernate), replies=False

@@ -5,15 +5,18 @@ See hw/char/virtio-serial-bus.c: virtio_serial_open(); hw/char/serial.c: serial_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.model.qdev.device import DeviceObject, user_devices
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
+    from fakeqemu.model.boards.onboard_ports import Port
     from fakeqemu.model.chardev.chardev import Chardev
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.chardev.chardevs import Chardevs
+    from fakeqemu.model.events import Events
+    from fakeqemu.model.qom.tree import Qom
 
 #: device types that a guest prints to
 _CONSOLES = ("isa-serial", "pci-serial", "virtconsole")
@@ -24,17 +27,22 @@ PORT = "virtserialport"
 class GuestPorts:
     """Those of one machine."""
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(
+        self, events: Events, qom: Qom, chardevs: Chardevs, onboard: Sequence[Port]
+    ) -> None:
+        """`onboard`: what the command line asked the board for."""
+        self._events = events
+        self._qom = qom
+        self._chardevs = chardevs
+        self._onboard = onboard
 
     def consoles(self) -> list[Chardev]:
         """Where the guest may print, in order: serial ports, then consoles that were plugged."""
-        vm = self._vm
-        names = [port.chardev for port in vm.ports if port.kind == "serial"]
-        for device in vm.devices.user_devices():
+        names = [port.chardev for port in self._onboard if port.kind == "serial"]
+        for device in user_devices(self._qom):
             if device.type in _CONSOLES and isinstance(device.values.get("chardev"), str):
                 names.append(device.values["chardev"])
-        return [vm.chardevs[name] for name in names if name in vm.chardevs]
+        return [self._chardevs[name] for name in names if name in self._chardevs]
 
     def print(self, text: bytes, port: str | None = None) -> None:
         """Print to the console of a character device, or to the first. Raises QapiError."""
@@ -47,9 +55,9 @@ class GuestPorts:
 
     def named(self, name: str) -> Iterator[tuple[DeviceObject, Chardev]]:
         """The virtio ports of that name, and what is behind them."""
-        for device in self._vm.devices.user_devices():
+        for device in user_devices(self._qom):
             if device.type == PORT and device.values.get("name") == name:
-                chardev = self._vm.chardevs.get(str(device.values.get("chardev")))
+                chardev = self._chardevs.get(str(device.values.get("chardev")))
                 if chardev is not None:
                     yield device, chardev
 
@@ -60,4 +68,4 @@ class GuestPorts:
         chardev.frontend_open = is_open
         chardev.pause(not is_open)
         if device.id is not None:
-            self._vm.events.emit("VSERPORT_CHANGE", {"open": is_open, "id": device.id})
+            self._events.emit("VSERPORT_CHANGE", {"open": is_open, "id": device.id})

@@ -49,7 +49,7 @@ class PiixReset(IoPortDevice):
     def write(self, port: int, size: int, value: int) -> None:  # noqa: ARG002
         """Bit 2 asks for a reset."""
         if value & 4:
-            self.vm.lifecycle.reset("guest-reset")
+            self.io.lifecycle.reset("guest-reset")
             return
         self._value = value & self.kept
 
@@ -82,7 +82,7 @@ class Port92(IoPortDevice):
         rises = value & 1 and not self._value & 1
         self._value = value
         if rises:
-            self.vm.lifecycle.reset("guest-reset")
+            self.io.lifecycle.reset("guest-reset")
 
 
 class Keyboard(IoPortDevice):
@@ -124,12 +124,12 @@ class Keyboard(IoPortDevice):
             elif expects == self._WRITE_OUTPUT:
                 self._output = value
                 if not value & 1:
-                    self.vm.lifecycle.reset("guest-reset")
+                    self.io.lifecycle.reset("guest-reset")
             return
         if value & 0xF0 == 0xF0:
             # pulses of the lines that are zero; line 0 resets
             if not value & 1:
-                self.vm.lifecycle.reset("guest-reset")
+                self.io.lifecycle.reset("guest-reset")
         elif value == self._SELF_TEST:
             self._status |= 4
             self._put(0x55)
@@ -158,7 +158,7 @@ class PowerManagement(IoPortDevice):
     def __init__(self, io: IoSpace, object: QomObject) -> None:
         super().__init__(io, object)
         self.reset()
-        self.vm.lifecycle.on_powerdown.append(self._button)
+        self.io.lifecycle.on_powerdown.append(self._button)
 
     @property
     def base(self) -> int | None:
@@ -221,13 +221,13 @@ class PowerManagement(IoPortDevice):
         self._control = value & ~_SLEEP_ENABLE
         if not value & _SLEEP_ENABLE:
             return
-        kind, lifecycle = value >> 10 & 7, self.vm.lifecycle
+        kind, lifecycle = value >> 10 & 7, self.io.lifecycle
         if kind == 0:
             lifecycle.shutdown("guest-shutdown")
         elif kind == 1:
             lifecycle.suspend()
         elif kind == self._hibernates:
-            self.vm.events.emit("SUSPEND_DISK")
+            self.io.process.events.emit("SUSPEND_DISK")
             lifecycle.shutdown("guest-shutdown")
 
     @property

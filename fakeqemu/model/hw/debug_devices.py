@@ -6,7 +6,14 @@ debugcon_ioport_write().
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fakeqemu.model.hw.ioport import IoPortDevice
+
+if TYPE_CHECKING:
+    from fakeqemu.model.chardev.chardevs import Chardevs
+    from fakeqemu.model.hw.ioport import IoSpace
+    from fakeqemu.model.qom.tree import QomObject
 
 
 class _OnePort(IoPortDevice):
@@ -33,13 +40,13 @@ class Pvpanic(_OnePort):
 
     def write(self, port: int, size: int, value: int) -> None:  # noqa: ARG002
         """One event, the gravest first."""
-        lifecycle, known = self.vm.lifecycle, self.vm.profile.schema.events
+        lifecycle, known = self.io.lifecycle, self.io.process.profile.schema.events
         if value & self.PANICKED:
             lifecycle.guest_panicked()
         elif value & self.CRASH_LOADED:
-            self.vm.events.emit("GUEST_CRASHLOADED", {"action": "run"})
+            self.io.process.events.emit("GUEST_CRASHLOADED", {"action": "run"})
         elif value & self.SHUTDOWN and "GUEST_PVSHUTDOWN" in known:
-            self.vm.events.emit("GUEST_PVSHUTDOWN")
+            self.io.process.events.emit("GUEST_PVSHUTDOWN")
             lifecycle.shutdown("guest-shutdown")
 
 
@@ -60,14 +67,18 @@ class DebugExit(_OnePort):
     def write(self, port: int, size: int, value: int) -> None:  # noqa: ARG002
         """Leave with an odd code."""
         code = (value << 1 | 1) & 0xFF
-        if self.vm.profile.traits.debug_exit_is_shutdown:
-            self.vm.lifecycle.shutdown("guest-shutdown", code=code)
+        if self.io.process.profile.traits.debug_exit_is_shutdown:
+            self.io.lifecycle.shutdown("guest-shutdown", code=code)
         else:
-            self.vm.process.exit(code)
+            self.io.process.exit(code)
 
 
 class DebugConsole(_OnePort):
     """Bytes for a character device."""
+
+    def __init__(self, io: IoSpace, object: QomObject, chardevs: Chardevs) -> None:
+        super().__init__(io, object)
+        self._chardevs = chardevs
 
     def read(self, port: int, size: int) -> int:  # noqa: ARG002
         """A mark by which a guest knows it."""
@@ -75,6 +86,6 @@ class DebugConsole(_OnePort):
 
     def write(self, port: int, size: int, value: int) -> None:  # noqa: ARG002
         """One byte out."""
-        chardev = self.vm.chardevs.get(str(self.object.values.get("chardev")))
+        chardev = self._chardevs.get(str(self.object.values.get("chardev")))
         if chardev is not None:
             chardev.write(bytes([value]))

@@ -18,6 +18,9 @@ from fakeqemu.model.hw.ioport import IoPortDevice
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
+    from fakeqemu.model.boards.cpus import Cpus
+    from fakeqemu.model.boards.guest_memory import GuestMemory
+    from fakeqemu.model.boards.numa import Numa
     from fakeqemu.model.hw.ioport import IoSpace
     from fakeqemu.model.qom.tree import QomObject
 
@@ -44,8 +47,13 @@ class FwCfg(IoPortDevice):
 
     widest = 4
 
-    def __init__(self, io: IoSpace, object: QomObject) -> None:
+    def __init__(
+        self, io: IoSpace, object: QomObject, memory: GuestMemory, cpus: Cpus, numa: Numa
+    ) -> None:
         super().__init__(io, object)
+        self._memory = memory
+        self._cpus = cpus
+        self._numa = numa
         self._selected: bytes | None = None
         self._at = 0
         self._request = 0
@@ -87,7 +95,7 @@ class FwCfg(IoPortDevice):
 
     def _transfer(self, request: int) -> None:
         """Do what the request at that address of guest memory says."""
-        memory = self.vm.guest_memory
+        memory = self._memory
         control, length, address = struct.unpack(">IIQ", memory.read(request, 16))
         if control & _SELECT:
             self._select(control >> 16)
@@ -106,8 +114,9 @@ class FwCfg(IoPortDevice):
 
     def files(self) -> dict[str, bytes]:
         """The named files, in order of their names as the directory has them."""
-        vm = self.vm
-        boot = vm.configuration.machine_options.get("boot", {})
+        state, configuration = self.io.state, self.io.state.configuration
+        host = self.io.process.host
+        boot = configuration.machine_options.get("boot", {})
         found = {
             "bios-geometry": b"",
             "bootorder": b"",
@@ -117,39 +126,39 @@ class FwCfg(IoPortDevice):
         }
         if "splash-time" in boot:
             found["etc/boot-menu-wait"] = struct.pack("<H", int(boot["splash-time"]))
-        if vm.boot_splash is not None:
-            name, content = vm.boot_splash
+        if state.boot_splash is not None:
+            name, content = state.boot_splash
             found[name] = content
         for obj in self.io.objects():
             if obj.type == "pvpanic":
                 found["etc/pvpanic-port"] = struct.pack("<H", int(obj.values["ioport"]))
             elif obj.type in ("PIIX4_PM", "ICH9-LPC"):
                 found["etc/system-states"] = _system_states(obj)
-        for entry in vm.configuration.option_roms:
+        for entry in configuration.option_roms:
             name = entry.values["romfile"]
-            path = find_file(vm.host, vm.configuration.data_directories, name)
+            path = find_file(host, configuration.data_directories, name)
             if path is not None:
-                found[f"genroms/{name.rpartition('/')[2]}"] = vm.host.read_file(path)
-        for entry in vm.configuration.fw_cfg:
+                found[f"genroms/{name.rpartition('/')[2]}"] = host.read_file(path)
+        for entry in configuration.fw_cfg:
             values = entry.values
             if "string" in values:
                 found[values["name"]] = c_bytes(values["string"])
             elif "file" in values:
-                found[values["name"]] = vm.host.read_file(values["file"])
+                found[values["name"]] = host.read_file(values["file"])
         return dict(sorted(found.items()))
 
     def _items(self) -> dict[int, bytes]:
-        vm = self.vm
-        uuid = vm.configuration.uuid
+        state, configuration = self.io.state, self.io.state.configuration
+        uuid = configuration.uuid
         files = self.files()
         directory = struct.pack(">I", len(files))
         items: dict[int, bytes] = {}
         for number, (name, content) in enumerate(files.items(), _FIRST_FILE):
             directory += struct.pack(">IHH56s", len(content), number, 0, c_bytes(name)[:55])
             items[number] = content
-        menu = vm.configuration.machine_options.get("boot", {}).get("menu") == "on"
-        nodes = vm.numa.nodes
-        slots = [vm.cpus.nodes.get(n, 0) for n in range(vm.cpus.topology.maxcpus)]
+        menu = configuration.machine_options.get("boot", {}).get("menu") == "on"
+        nodes = self._numa.nodes
+        slots = [self._cpus.nodes.get(n, 0) for n in range(self._cpus.topology.maxcpus)]
         numa = struct.pack(
             f"<{1 + len(slots) + len(nodes)}Q",
             len(nodes), *slots, *(nodes[n].mem for n in sorted(nodes)),
@@ -158,27 +167,27 @@ class FwCfg(IoPortDevice):
             _SIGNATURE: b"QEMU",
             _ID: struct.pack("<I", 3),
             _UUID: UUID(uuid).bytes if uuid else bytes(16),
-            _RAM_SIZE: struct.pack("<Q", vm.state.memory.size),
-            _NOGRAPHIC: struct.pack("<H", vm.configuration.nographic),
-            _NB_CPUS: struct.pack("<H", len(vm.cpus)),
+            _RAM_SIZE: struct.pack("<Q", state.memory.size),
+            _NOGRAPHIC: struct.pack("<H", configuration.nographic),
+            _NB_CPUS: struct.pack("<H", len(self._cpus)),
             _NUMA: numa,
             _BOOT_MENU: struct.pack("<H", menu),
             _MAX_CPUS: struct.pack("<H", self._apic_ids()),
             _DIRECTORY: directory,
             _IRQ0_OVERRIDE: struct.pack("<I", 1),
-            _ACPI_TABLES: vm.acpi_tables,
+            _ACPI_TABLES: state.acpi_tables,
             **items,
         }
 
     def _apic_ids(self) -> int:
         """One more than the highest APIC id there may be."""
-        topology = self.vm.cpus.topology
+        topology = self._cpus.topology
         return topology.apic_id(topology.maxcpus - 1) + 1
 
     def _e820(self) -> bytes:
         """Where memory is: address, length, kind (1: RAM, 2: reserved)."""
         ram: list[tuple[int, int]] = []
-        regions = [r for r in self.vm.guest_memory.regions() if not r.rom]
+        regions = [r for r in self._memory.regions() if not r.rom]
         for start, limit in ((0, 1 << 32), (1 << 32, 1 << 64)):
             ends = [r.end for r in regions if start <= r.start < limit]
             if ends:

@@ -14,29 +14,34 @@ from typing import TYPE_CHECKING
 from fakeqemu.clock import VirtualClock
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.clock import Clock
+    from fakeqemu.model.lifecycle import Lifecycle
+    from fakeqemu.model.runstate import RunState
 
 
 class GuestClock:
     """Nanoseconds that the guest has lived."""
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(
+        self, clock: Clock, runstate: RunState, lifecycle: Lifecycle, *, stepped: bool
+    ) -> None:
+        """`stepped`: whether a test program moves it."""
+        self._clock = clock
         #: what a test program moves; None: the guest's time is the machine's
-        self.stepped = VirtualClock() if vm.state.accelerator == "qtest" else None
-        self._since = vm.clock.now() if vm.runstate.running else None
+        self.stepped = VirtualClock() if stepped else None
+        self._since = clock.now() if runstate.running else None
         self._lived = 0
-        vm.lifecycle.on_state_change.append(self._changed)
+        lifecycle.on_state_change.append(self._changed)
 
     def now(self) -> int:
         """The guest's time."""
         if self.stepped is not None:
             return self.stepped.now()
-        running = 0 if self._since is None else self._vm.clock.now() - self._since
+        running = 0 if self._since is None else self._clock.now() - self._since
         return self._lived + running
 
     def _changed(self, running: bool, _state: str) -> None:
-        now = self._vm.clock.now()
+        now = self._clock.now()
         if not running and self._since is not None:
             self._lived += now - self._since
         self._since = now if running else None

@@ -10,15 +10,18 @@ See system/ioport.c: cpu_outb(), cpu_inb() and unassigned_io_ops.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from importlib import import_module
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.hw.guest_clock import GuestClock
+from fakeqemu.model.qdev.device import user_devices
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.lifecycle import Lifecycle
+    from fakeqemu.model.process import Process
     from fakeqemu.model.qom.tree import QomObject
+    from fakeqemu.model.runstate import RunState
 
 
 class IoPortDevice:
@@ -29,7 +32,6 @@ class IoPortDevice:
 
     def __init__(self, io: IoSpace, object: QomObject) -> None:
         self.io = io
-        self.vm = io.vm
         self.object = object
 
     def handles(self, port: int, size: int) -> bool:
@@ -50,33 +52,29 @@ class IoPortDevice:
         """Firmware has run: what it sets up on this chip."""
 
 
-#: QOM type -> where its chip is; a type stands for those that descend from it
-CHIPS: dict[str, str] = {
-    "PIIX3": "acpi_pm:PiixReset",
-    "ICH9-LPC": "acpi_pm:Ich9Reset",
-    "PIIX4_PM": "acpi_pm:Piix4Pm",
-    "port92": "acpi_pm:Port92",
-    "i8042": "acpi_pm:Keyboard",
-    "pvpanic": "debug_devices:Pvpanic",
-    "isa-debug-exit": "debug_devices:DebugExit",
-    "isa-debugcon": "debug_devices:DebugConsole",
-    "mc146818rtc": "mc146818:Rtc",
-    "fw_cfg_io": "fw_cfg:FwCfg",
-    "isa-pit": "i8254:Pit",
-    "isa-serial": "serial16550:Uart",
-    "i440FX-pcihost": "pci_config:PciConfig",
-    "q35-pcihost": "pci_config:PciConfig",
-}
-#: a second chip in the same device
-_ALSO = {"ICH9-LPC": "acpi_pm:Ich9Pm"}
+#: makes the chip of an object
+Maker = Callable[["IoSpace", "QomObject"], IoPortDevice]
 
 
 class IoSpace:
     """The ports of one machine."""
 
-    def __init__(self, vm: Machine) -> None:
-        self.vm = vm
-        self.clock = GuestClock(vm)
+    def __init__(
+        self,
+        process: Process,
+        runstate: RunState,
+        lifecycle: Lifecycle,
+        state: MachineState,
+        makers: Mapping[str, Sequence[Maker]],
+    ) -> None:
+        """`makers`: QOM type -> what makes the chips in a device of that type."""
+        self.process = process
+        self.lifecycle = lifecycle
+        self.state = state
+        self._runstate = runstate
+        self._makers = makers
+        self._stepped = state.accelerator == "qtest"
+        self.clock = GuestClock(process.clock, runstate, lifecycle, stepped=self._stepped)
         #: whether firmware has set up the board since the last reset
         self._firmware = False
         self._chips: list[IoPortDevice] = []
@@ -86,9 +84,9 @@ class IoSpace:
         self.changes = 0
         #: what qtest programs intercept: called with (device, line, level)
         self.on_irq: Callable[[str, int, int], None] | None = None
-        vm.lifecycle.on_reset.append(self._reset)
-        vm.lifecycle.on_state_change.append(self._state_changed)
-        self._has_run = not vm.runstate.check("prelaunch", "inmigrate")
+        lifecycle.on_reset.append(self._reset)
+        lifecycle.on_state_change.append(self._state_changed)
+        self._has_run = not runstate.check("prelaunch", "inmigrate")
 
     def present(self) -> list[IoPortDevice]:
         """The chips, whether or not firmware has run."""
@@ -98,7 +96,7 @@ class IoSpace:
     def chips(self) -> list[IoPortDevice]:
         """The chips, those of devices plugged since the last look included."""
         self._look()
-        if self._has_run and not self._firmware and self.vm.state.accelerator != "qtest":
+        if self._has_run and not self._firmware and not self._stepped:
             self._firmware = True
             for chip in self._chips:
                 chip.firmware()
@@ -113,7 +111,7 @@ class IoSpace:
             parts = (self.read(port + n & 0xFFFF, 1) << 8 * n for n in range(size))
             return sum(parts)
         if chip is None:
-            self.vm.journal.note("unclaimed-port", f"{port:#06x}", access="read")
+            self.process.journal.note("unclaimed-port", f"{port:#06x}", access="read")
         return 0xFF
 
     def write(self, port: int, size: int, value: int) -> None:
@@ -126,7 +124,7 @@ class IoSpace:
             for n in range(size):
                 self.write(port + n & 0xFFFF, 1, value >> 8 * n)
         else:
-            self.vm.journal.note("unclaimed-port", f"{port:#06x}", access="write", value=value)
+            self.process.journal.note("unclaimed-port", f"{port:#06x}", access="write", value=value)
 
     def chip(self, kind: type[IoPortDevice]) -> IoPortDevice | None:
         """The chip of that kind, if there is one."""
@@ -142,8 +140,8 @@ class IoSpace:
 
     def _look(self) -> None:
         # the board is there for good; what users plug comes and goes
-        devices = self.vm.devices.user_devices()
-        there = (self.vm.process.phases.current, self.vm.qom.root, *devices)
+        devices = user_devices(self.state.qom)
+        there = (self.process.phases.current, self.state.qom.root, *devices)
         if there == self._seen:
             return
         self._seen = there
@@ -153,26 +151,17 @@ class IoSpace:
             present.add(obj)
             if obj in self._known:
                 continue
-            for name in self._names(obj):
-                module, _, kind = name.partition(":")
-                made = getattr(import_module(f"fakeqemu.model.hw.{module}"), kind)
-                self._chips.append(made(self, obj))
-                self._known.add(obj)
+            self._chips += [make(self, obj) for make in self._makers[obj.type]]
+            self._known.add(obj)
         if self._known - present:
             self._known &= present
             self._chips = [chip for chip in self._chips if chip.object in present]
 
-    def _names(self, obj: QomObject) -> Iterator[str]:
-        for table in (CHIPS, _ALSO):
-            for type, name in table.items():
-                if obj.type == type:
-                    yield name
-
     def objects(self) -> Iterator[QomObject]:
         """The devices with ports that are modelled, the board's first."""
-        users = self.vm.devices.user_devices()
-        types = CHIPS.keys()
-        machine = self.vm.qom.container("/machine")
+        users = user_devices(self.state.qom)
+        types = self._makers.keys()
+        machine = self.state.qom.container("/machine")
         for name, child in machine.children.items():
             if name not in ("peripheral", "peripheral-anon"):
                 yield from (obj for obj in child.walk() if obj.type in types)
@@ -182,7 +171,7 @@ class IoSpace:
         for chip in self._chips:
             chip.reset()
         self._firmware = False
-        self._has_run = self.vm.runstate.running
+        self._has_run = self._runstate.running
 
     def _state_changed(self, running: bool, _state: str) -> None:
         self._has_run = self._has_run or running

@@ -16,6 +16,8 @@ from fakeqemu.clock import SECOND
 from fakeqemu.model.hw.ioport import IoPortDevice
 
 if TYPE_CHECKING:
+    from fakeqemu.model.boards.cpus import Cpus
+    from fakeqemu.model.boards.guest_memory import GuestMemory
     from fakeqemu.model.hw.ioport import IoSpace
     from fakeqemu.model.qom.tree import QomObject
 
@@ -30,8 +32,12 @@ _BOOT = {"a": 1, "b": 1, "c": 2, "d": 3, "n": 4}
 class Rtc(IoPortDevice):
     """An MC146818."""
 
-    def __init__(self, io: IoSpace, object: QomObject) -> None:
+    def __init__(
+        self, io: IoSpace, object: QomObject, memory: GuestMemory, cpus: Cpus
+    ) -> None:
         super().__init__(io, object)
+        self._guest_memory = memory
+        self._cpus = cpus
         self._index = 0
         #: nanoseconds that the guest has put its clock forward
         self._offset = 0
@@ -74,8 +80,8 @@ class Rtc(IoPortDevice):
     def _now(self) -> datetime:
         if self._held is not None:
             return self._held
-        rtc = self.vm.configuration.rtc
-        clock = self.vm.clock
+        rtc = self.io.state.configuration.rtc
+        clock = self.io.process.clock
         elapsed = self.io.clock.now() if rtc.get("clock") == "vm" else clock.now()
         base = rtc.get("base", "utc")
         if base in ("utc", "localtime"):
@@ -134,7 +140,7 @@ class Rtc(IoPortDevice):
     # -- what the board tells firmware -------------------------------------------------------
 
     def _board(self) -> None:
-        regions = [r for r in self.vm.guest_memory.regions() if not r.rom]
+        regions = [r for r in self._guest_memory.regions() if not r.rom]
         below = max((r.end for r in regions if r.start < 1 << 32), default=0)
         above = sum(r.size for r in regions if r.start >= 1 << 32)
         extended = min(max(0, below - _MIB) // _KIB, 0xFFFF)
@@ -145,11 +151,11 @@ class Rtc(IoPortDevice):
         self._put(0x5B, above // (64 * _KIB))
         self._memory[0x5D] = above >> 32 & 0xFF
         self._memory[0x14] = 0x06
-        self._memory[0x5F] = max(0, len(self.vm.cpus) - 1) & 0xFF
-        order = self.vm.configuration.machine_options.get("boot", {}).get("order") or "cad"
+        self._memory[0x5F] = max(0, len(self._cpus) - 1) & 0xFF
+        order = self.io.state.configuration.machine_options.get("boot", {}).get("order") or "cad"
         boot = [_BOOT.get(letter, 0) for letter in order[:3]] + [0, 0, 0]
         self._memory[0x3D] = boot[1] << 4 | boot[0]
-        check = self.vm.qom.container("/machine").values.get("fd-bootchk", True)
+        check = self.io.state.qom.container("/machine").values.get("fd-bootchk", True)
         self._memory[0x38] = boot[2] << 4 | (not check)
 
     def _put(self, index: int, value: int) -> None:

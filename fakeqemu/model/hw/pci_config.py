@@ -16,6 +16,7 @@ from fakeqemu.model.qdev.addresses import devfn_of
 
 if TYPE_CHECKING:
     from fakeqemu.model.hw.ioport import IoSpace
+    from fakeqemu.model.qdev.bus import Buses
     from fakeqemu.model.qom.tree import QomObject
 
 _SIZE = 256
@@ -29,8 +30,9 @@ class PciConfig(IoPortDevice):
 
     widest = 4
 
-    def __init__(self, io: IoSpace, object: QomObject) -> None:
+    def __init__(self, io: IoSpace, object: QomObject, buses: Buses) -> None:
         super().__init__(io, object)
+        self._buses = buses
         self._address = 0
         #: (device-function, register) -> byte that was written
         self._written: dict[tuple[int, int], int] = {}
@@ -69,24 +71,24 @@ class PciConfig(IoPortDevice):
         return self._recorded[1]
 
     def _read_recorded(self) -> dict[int, tuple[bytes, bytes]]:
-        vm = self.vm
-        assert vm.state.type is not None
+        state = self.io.state
+        assert state.type is not None
         try:
-            part = vm.profile.part("pci-config")
+            part = state.profile.part("pci-config")
         except FileNotFoundError:
             return {}
-        board = part["machines"].get(vm.state.type.name, {})
+        board = part["machines"].get(state.type.name, {})
         found: dict[int, tuple[bytes, bytes]] = {}
-        kind = "full" if vm.configuration.has_defaults else "bare"
+        kind = "full" if state.configuration.has_defaults else "bare"
         for place, texts in board.get(kind, {}).items():
             slot, _, function = place.partition(".")
             found[int(slot, 16) << 3 | int(function)] = _bytes(texts)
         if self.object.type == "i440FX-pcihost" and 0 in found:
             content, writable = found[0]
-            banks = min(vm.state.memory.size // _BANK, 0xFF)
+            banks = min(state.memory.size // _BANK, 0xFF)
             content = content[:_LAST_BANK] + bytes([banks]) + content[_LAST_BANK + 1 :]
             found[0] = content, writable
-        root = next((bus for bus in vm.buses.all() if bus.is_a("PCI")), None)
+        root = next((bus for bus in self._buses.all() if bus.is_a("PCI")), None)
         for device in root.devices if root is not None else ():
             if device.bus is not None and device.type in part["devices"]:
                 found[devfn_of(device)] = _bytes(part["devices"][device.type])

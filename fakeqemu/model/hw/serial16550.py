@@ -14,6 +14,7 @@ from fakeqemu.model.qdev.backends import DeviceFrontend
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardev import Chardev
+    from fakeqemu.model.chardev.chardevs import Chardevs
     from fakeqemu.model.hw.ioport import IoSpace
     from fakeqemu.model.qom.tree import QomObject
 
@@ -24,8 +25,9 @@ _DIVISOR_LATCH, _READY, _EMPTY, _LOOP = 0x80, 0x01, 0x60, 0x10
 class Uart(IoPortDevice):
     """One port."""
 
-    def __init__(self, io: IoSpace, object: QomObject) -> None:
+    def __init__(self, io: IoSpace, object: QomObject, chardevs: Chardevs) -> None:
         super().__init__(io, object)
+        self._chardevs = chardevs
         self.reset()
         chardev = self.chardev
         if chardev is not None and isinstance(chardev.frontend, DeviceFrontend):
@@ -34,7 +36,7 @@ class Uart(IoPortDevice):
     @property
     def chardev(self) -> Chardev | None:
         """Where it leads."""
-        return self.vm.chardevs.get(str(self.object.values.get("chardev")))
+        return self._chardevs.get(str(self.object.values.get("chardev")))
 
     def handles(self, port: int, size: int) -> bool:
         """Eight ports from its property's on."""

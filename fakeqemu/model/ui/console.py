@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.formats.image import Picture, blank, message, written
 from fakeqemu.model.boards.guest_memory import is_vga
+from fakeqemu.model.qdev.device import user_devices
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.chardev.chardevs import Chardevs
+    from fakeqemu.model.lifecycle import Lifecycle
     from fakeqemu.model.qom.tree import QomObject
 
 _FIRST_SIZE = (640, 480)
@@ -45,11 +48,12 @@ class Console:
 class Display:
     """The consoles of one machine."""
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(self, state: MachineState, lifecycle: Lifecycle, chardevs: Chardevs) -> None:
+        self._state = state
+        self._chardevs = chardevs
         #: whether the guest has run, and so its firmware
         self._started = False
-        vm.lifecycle.on_state_change.append(self._state_changed)
+        lifecycle.on_state_change.append(self._state_changed)
 
     def consoles(self) -> list[Console]:
         """All consoles, graphical ones first; the first is the default."""
@@ -58,7 +62,7 @@ class Display:
             for device in self._devices()
             for head in range(_heads(device))
         ]
-        text = [Console(None, label=c.id) for c in self._vm.chardevs.values() if c.backend == "vc"]
+        text = [Console(None, label=c.id) for c in self._chardevs.values() if c.backend == "vc"]
         return found + text
 
     def console(self, device: str | None = None, head: int | None = None) -> Console:
@@ -81,7 +85,7 @@ class Display:
         return written(blank(*_TEXT_CONSOLE), 0, 0, f"{console.label} console")
 
     def _of_device(self, name: str, head: int) -> Console:
-        device = self._vm.qom.at(f"/machine/peripheral/{name}")
+        device = self._state.qom.at(f"/machine/peripheral/{name}")
         if device is None:
             raise DeviceNotFoundError(texts.device_not_found(name))
         for console in self.consoles():
@@ -91,22 +95,22 @@ class Display:
 
     def _devices(self) -> list[QomObject]:
         """Display devices in order of creation."""
-        vm = self._vm
-        if not vm.process.phases.reached("machine-initialized"):
+        qom = self._state.qom
+        if not self._state.phases.reached("machine-initialized"):
             return []
-        board = vm.qom.container("/machine/unattached").children.values()
-        return [obj for obj in (*board, *vm.devices.user_devices()) if self._shows(obj.type)]
+        board = qom.container("/machine/unattached").children.values()
+        return [obj for obj in (*board, *user_devices(qom)) if self._shows(obj.type)]
 
     def _shows(self, type: str) -> bool:
         try:
-            names = {entry["name"] for entry in self._vm.profile.device_properties(type)}
+            names = {entry["name"] for entry in self._state.profile.device_properties(type)}
         except KeyError:
             return False
         return bool(names & _MARKS) or type == "ramfb"
 
     def _has_text(self, console: Console) -> bool:
         device = console.device
-        return self._started and device is not None and is_vga(self._vm.profile, device.type)
+        return self._started and device is not None and is_vga(self._state.profile, device.type)
 
     def _state_changed(self, running: bool, _state: str) -> None:
         self._started = self._started or running

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.qdev.device import user_devices
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.machine import Machine
-    from fakeqemu.model.qom.tree import QomObject
+    from fakeqemu.model.phases import Phases
+    from fakeqemu.model.qom.tree import Qom, QomObject
 
 #: QOM type -> (name in query-mice, absolute)
 _MICE = {
@@ -29,18 +30,18 @@ _KEYBOARDS = frozenset({"ps2-kbd", "usb-kbd", "virtio-keyboard-device"})
 _FIRST = 1
 
 
-def _objects(vm: Machine) -> list[QomObject]:
-    built_in = list(vm.qom.container("/machine/unattached").walk())
-    users = [obj for device in vm.devices.user_devices() for obj in device.walk()]
+def _objects(qom: Qom) -> list[QomObject]:
+    built_in = list(qom.container("/machine/unattached").walk())
+    users = [obj for device in user_devices(qom) for obj in device.walk()]
     handlers = {*_MICE, *_KEYBOARDS} - _ASLEEP
     return [obj for obj in (*built_in, *users) if obj.type in handlers]
 
 
-def mice(vm: Machine) -> list[dict[str, Any]]:
+def mice(qom: Qom, phases: Phases) -> list[dict[str, Any]]:
     """What query-mice returns: the newest first, the current one marked."""
-    if not vm.process.phases.reached("machine-initialized"):
+    if not phases.reached("machine-initialized"):
         return []
-    numbered = list(enumerate(_objects(vm), _FIRST))
+    numbered = list(enumerate(_objects(qom), _FIRST))
     found = [
         {
             "name": _MICE[obj.type][0],
@@ -61,9 +62,9 @@ def mice(vm: Machine) -> list[dict[str, Any]]:
     return found
 
 
-def check_events(vm: Machine, events: list[dict[str, Any]]) -> None:
+def check_events(qom: Qom, events: list[dict[str, Any]]) -> None:
     """Raise QapiError if an event is of a kind that nothing takes."""
-    types = {obj.type for obj in _objects(vm)}
+    types = {obj.type for obj in _objects(qom)}
     relative = any(t in _MICE and not _MICE[t][1] for t in types)
     absolute = any(t in _MICE and _MICE[t][1] for t in types)
     taken = {

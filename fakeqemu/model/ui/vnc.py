@@ -22,9 +22,12 @@ from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.configuration import OptionString
-    from fakeqemu.model.machine import Machine
-    from fakeqemu.model.ui.console import Console
+    from fakeqemu.configuration import Configuration, OptionString
+    from fakeqemu.model.host import Host
+    from fakeqemu.model.lifecycle import Lifecycle
+    from fakeqemu.model.process import Process
+    from fakeqemu.model.qom.user_creatable import Objects
+    from fakeqemu.model.ui.console import Console, Display
 
 Json = dict[str, Any]
 
@@ -42,10 +45,20 @@ _MOST_QUEUED = 1 << 20
 class Displays:
     """All VNC displays of one machine, in order of their options."""
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(
+        self,
+        process: Process,
+        lifecycle: Lifecycle,
+        configuration: Configuration,
+        display: Display,
+        objects: Objects,
+    ) -> None:
+        self._process = process
+        self._configuration = configuration
+        self._display = display
+        self._objects = objects
         self.all: list[VncDisplay] = []
-        vm.lifecycle.on_state_change.append(self._state_changed)
+        lifecycle.on_state_change.append(self._state_changed)
 
     def find(self, id: str | None = None) -> VncDisplay | None:
         """The display of that id, or the first."""
@@ -53,15 +66,17 @@ class Displays:
 
     def open(self, entry: OptionString) -> None:
         """What a -vnc asks for. Raises QapiError."""
-        taken = {each.id for each in self._vm.configuration.vnc} | {d.id for d in self.all}
+        taken = {each.id for each in self._configuration.vnc} | {d.id for d in self.all}
         names = ["default", *(f"vnc{number}" for number in range(2, len(taken) + 3))]
         id = entry.id or next(name for name in names if name not in taken)
-        display = VncDisplay(self._vm, id)
+        display = VncDisplay(
+            id, self._process, self._configuration, self._display, self._objects
+        )
         self.all.append(display)
         display.open(entry)
 
     def _state_changed(self, _running: bool, _state: str) -> None:
-        self._vm.process.call_later(0, self._refresh)
+        self._process.call_later(0, self._refresh)
 
     def _refresh(self) -> None:
         for display in self.all:
@@ -83,9 +98,19 @@ class VncClient:
 class VncDisplay:
     """One display. Serves the protocol's sessions as `rfb.RfbServer`."""
 
-    def __init__(self, vm: Machine, id: str) -> None:
-        self._vm = vm
+    def __init__(
+        self,
+        id: str,
+        process: Process,
+        configuration: Configuration,
+        display: Display,
+        objects: Objects,
+    ) -> None:
         self.id = id
+        self._process = process
+        self._configuration = configuration
+        self._display = display
+        self._objects = objects
         self.auth = rfb.NONE
         self.password: str | None = None
         #: seconds since 1970 after which the password is no good; None: never
@@ -101,13 +126,13 @@ class VncDisplay:
 
     def open(self, entry: OptionString) -> None:
         """Judge the options in QEMU's order, then listen. Raises QapiError."""
-        vm, values = self._vm, entry.values
+        values = entry.values
         addresses = vncaddress.parse(entry.pairs, values)
         secret = values.get("password-secret")
         if secret is not None:
             if "password" in values:
                 raise QapiError("'password' flag is redundant with 'password-secret'")
-            self.password = _secret(vm, secret)
+            self.password = _secret(self._objects, self._process.host, secret)
         sasl = _is_on(values, "sasl")
         self._check_tls(values, sasl=sasl)
         sharing = values.get("share", self._sharing)
@@ -121,7 +146,7 @@ class VncDisplay:
             self.auth = _SASL
         self._check_audio(values.get("audiodev"))
         if values.get("display"):
-            self._console = vm.display.console(values["display"], int(values.get("head", 0)))
+            self._console = self._display.console(values["display"], int(values.get("head", 0)))
         for name in ("websocket", "reverse"):
             if addresses and values.get(name) not in (None, "off", "no", "false", "n"):
                 raise NotModelledError(f"vnc with {name}")
@@ -130,15 +155,15 @@ class VncDisplay:
         self.listen(addresses)
         if "to" in values and self._listeners and self._listeners[0].address["type"] == "inet":
             where = self._listeners[0].address
-            vm.host.say(f"VNC server running on {where['host']}:{where['port']}")
+            self._process.host.say(f"VNC server running on {where['host']}:{where['port']}")
 
     def _check_tls(self, values: Json, *, sasl: bool) -> None:
         creds = values.get("tls-creds")
         if creds is not None:
-            obj = self._vm.objects.get(creds)
+            obj = self._objects.get(creds)
             if obj is None:
                 raise QapiError(f"No TLS credentials with id '{creds}'")
-            if not self._vm.profile.is_a(obj.type, "tls-creds"):
+            if not self._process.profile.is_a(obj.type, "tls-creds"):
                 raise QapiError(f"Object with id '{creds}' is not TLS credentials")
             raise NotModelledError("VNC over TLS")
         if "tls-authz" in values:
@@ -147,15 +172,14 @@ class VncDisplay:
             raise QapiError("'sasl-authz' provided but SASL auth is not enabled")
 
     def _check_audio(self, name: str | None) -> None:
-        vm = self._vm
-        if name is not None and all(each.id != name for each in vm.configuration.audiodevs):
-            raise QapiError(vm.profile.traits.vnc_audiodev_text.format(name))
+        if name is not None and all(each.id != name for each in self._configuration.audiodevs):
+            raise QapiError(self._process.profile.traits.vnc_audiodev_text.format(name))
 
     def listen(self, addresses: Sequence[Json]) -> None:
         """Listen at these addresses. Raises QapiError."""
-        leave = self._vm.profile.traits.vnc_socket_left
+        leave = self._process.profile.traits.vnc_socket_left
         for address in addresses:
-            self._listeners += self._vm.host.serve_clients(
+            self._listeners += self._process.host.serve_clients(
                 address, self.connect, leave_file=leave
             )
 
@@ -170,7 +194,7 @@ class VncDisplay:
 
     def connect(self, stream: Stream, peer: Json, *, skip_auth: bool = False) -> None:
         """A client has come."""
-        guarded = GuardedStream(stream, self._vm.guard, lambda _: self.disconnect(client))
+        guarded = GuardedStream(stream, self._process.guard, lambda _: self.disconnect(client))
         client = VncClient(guarded, peer)
         client.session = rfb.RfbClient(
             self, guarded.write, lambda: self.disconnect(client), skip_auth=skip_auth,
@@ -200,31 +224,30 @@ class VncDisplay:
     def _emit(self, event: str, client: VncClient) -> None:
         if self._listeners:
             server = {**self._servers()[0], "auth": self.auth_name}
-            self._vm.events.emit(event, {"server": server, "client": client.info})
+            self._process.events.emit(event, {"server": server, "client": client.info})
 
     # -- what sessions ask -------------------------------------------------------------------
 
     @property
     def title(self) -> str:
         """What the desktop is called."""
-        name = self._vm.configuration.name.guest
+        name = self._configuration.name.guest
         return f"QEMU ({name})" if name else "QEMU"
 
     def picture(self) -> Picture:
         """What the console shows."""
-        display = self._vm.display
-        console = self._console or next(iter(display.consoles()), None)
-        return display.picture(console)
+        console = self._console or next(iter(self._display.consoles()), None)
+        return self._display.picture(console)
 
     def challenge(self) -> bytes:
         """Different each time; nobody is kept out by it who knows how it is made."""
         self._challenges += 1
-        seed = f"{self._vm.clock.realtime()} {self.id} {self._challenges}"
+        seed = f"{self._process.clock.realtime()} {self.id} {self._challenges}"
         return hashlib.sha256(seed.encode()).digest()[:16]
 
     def key(self) -> bytes | None:
         """The password, if it is set and still good."""
-        now = self._vm.clock.realtime() // _SECOND
+        now = self._process.clock.realtime() // _SECOND
         if self.password is None or (self.expires is not None and self.expires < now):
             return None
         return c_bytes(self.password)[:_KEY_SIZE].ljust(_KEY_SIZE, b"\0")
@@ -250,7 +273,7 @@ class VncDisplay:
 
     def input(self, kind: str, data: bytes) -> None:
         """Keys and pointers go to no guest; they are noted."""
-        self._vm.journal.note("input", kind, data=data.hex())
+        self._process.journal.note("input", kind, data=data.hex())
 
     # -- queries -----------------------------------------------------------------------------
 
@@ -293,14 +316,14 @@ def _is_on(values: Json, name: str) -> bool:
     return values.get(name) in _ON
 
 
-def _secret(vm: Machine, id: str) -> str:
-    obj = vm.objects.get(id)
+def _secret(objects: Objects, host: Host, id: str) -> str:
+    obj = objects.get(id)
     if obj is None:
         raise QapiError(f"No secret with id '{id}'")
-    if not vm.profile.is_a(obj.type, "secret_common"):
+    if not objects.process.profile.is_a(obj.type, "secret_common"):
         raise QapiError(f"Object with id '{id}' is not a secret")
     options: Json = getattr(obj, "options", {})
-    raw = c_bytes(options["data"]) if "data" in options else vm.host.read_file(options["file"])
+    raw = c_bytes(options["data"]) if "data" in options else host.read_file(options["file"])
     if options.get("format") == "base64":
         raw = base64.b64decode(raw)
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fakeqemu.journal import Journal, JournalEntry
 from fakeqemu.model.events import Event
-from fakeqemu.model.guest.guest import VERBS
+from fakeqemu.model.guest.verbs import VERBS
 from fakeqemu.testing.names import UnknownNameError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class GuestApi:
-    """The guest in a tester's hands; what it asks for is in `fakeqemu.model.guest.guest.VERBS`.
+    """The guest in a tester's hands; what it asks for is in `fakeqemu.model.guest.verbs.VERBS`.
 
     Sizes are bytes or text such as "512M". Each method raises ValueError, and QapiError where
     the machine is not in the state for it.

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fakeqemu.model.guest.guest import CHOICES, VERBS
+from fakeqemu.model.guest.guest import CHOICES
+from fakeqemu.model.guest.verbs import VERBS
 from fakeqemu.testing.names import UnknownNameError
 
 #: a tester's word -> member of Workload, and whether it is an amount ("64G", "2G/s")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.io.host import LoopHost
+from fakeqemu.model.guest.verbs import do
 from fakeqemu.model.guest.workload import Workload
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.json.streamer import Value
@@ -145,7 +146,7 @@ class MachineController:
 
     def guest(self, verb: str, parameters: dict[str, Any] | None = None) -> None:
         """Let the guest do something. Raises ValueError, QapiError."""
-        self.vm.guest.do(verb, parameters)
+        do(self.vm, verb, parameters)
 
     def workload(self, members: dict[str, int]) -> None:
         """What a migration has to carry; read when one begins."""

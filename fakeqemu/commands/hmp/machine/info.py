@@ -189,7 +189,7 @@ def balloon(vm: Machine) -> str:
 @hmp("info mice")
 def mice(vm: Machine) -> str:
     """The mice."""
-    found = guest_input.mice(vm)
+    found = guest_input.mice(vm.qom, vm.process.phases)
     if not found:
         return "No mouse devices connected\n"
     return "".join(
