@@ -178,7 +178,7 @@ def load_snapshot(boot: BootState) -> None:
     name = boot.configuration.loadvm
     boot.read(loadvm=name)
     if name is not None:
-        vmsnapshots.load(boot.vm.block, name)
+        vmsnapshots.load(boot.vm, name)
         if boot.vm.lifecycle.autostart:
             boot.vm.lifecycle.vm_start()
 

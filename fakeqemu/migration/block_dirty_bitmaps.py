@@ -31,7 +31,7 @@ from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.migration.object import MigrationObject
-    from fakeqemu.model.block.graph.dirty_bitmaps import Bitmap
+    from fakeqemu.model.block.graph.bitmap import Bitmap
     from fakeqemu.model.block.graph.node import Node
     from fakeqemu.model.machine import Machine
 

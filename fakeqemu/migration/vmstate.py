@@ -19,9 +19,9 @@ from fakeqemu.formats.migration_stream.writer import Source, SourceBlock
 from fakeqemu.migration import cpr
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.transfer.data import PAGE, Limits
+from fakeqemu.model.boards import pci_info as pci
 from fakeqemu.model.boards.ramblocks import RamBlock, blocks_of
 from fakeqemu.model.guest.workload import Workload
-from fakeqemu.model.qdev import pci_info as pci
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qdev.devpath import device_path, section_name
 

@@ -124,7 +124,15 @@ class Machine:
         """Block nodes, backends, jobs and exports; made when first asked for, as few ask."""
         from fakeqemu.model.block.layer import BlockLayer
 
-        return BlockLayer(self)
+        return BlockLayer(
+            self.process,
+            self.runstate,
+            self.lifecycle,
+            self.state,
+            objects=self.objects,
+            fdsets=self.fdsets,
+            yank=self.yank,
+        )
 
     @cached_property
     def io(self) -> IoSpace:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.formats.extents import BlockIoError
-from fakeqemu.model.guest.disks import write_disk
+from fakeqemu.model.guest.disks import read_disk, write_disk
 from fakeqemu.qapi.errors import StartupError
 
 Start = Callable[..., Any]
@@ -155,7 +155,7 @@ def test_other_policies_let_the_guest_run(
 
 def test_reads_follow_rerror(start: Start) -> None:
     machine = run(start, failing("read"), VIRTIO + ",rerror=stop,werror=report")
-    machine.vm.guest.read_disk("top")
+    read_disk(machine.vm.block, "top")
     (name, data), _stop = machine.events
     assert (name, data["operation"], data["action"]) == ("BLOCK_IO_ERROR", "read", "stop")
     assert state(machine) == ("io-error", "failed")
@@ -199,7 +199,7 @@ def test_a_request_whose_drive_was_deleted_fails_without_stopping_the_guest(star
 def test_a_request_whose_medium_was_ejected_is_seen_by_the_device_alone(start: Start) -> None:
     nodes = [*failing("read"), "-device", "virtio-scsi-pci"]
     machine = run(start, nodes, "scsi-cd,id=d,drive=top,rerror=stop")
-    machine.vm.guest.read_disk("d")
+    read_disk(machine.vm.block, "d")
     assert state(machine) == ("io-error", "failed")
     machine.ask("blockdev-open-tray", id="d", force=True)
     machine.ask("blockdev-remove-medium", id="d")

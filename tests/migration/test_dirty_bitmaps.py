@@ -11,7 +11,7 @@ from fakeqemu.formats.migration_stream import events
 from fakeqemu.formats.migration_stream.dirty_bitmaps import RecordWriter
 from fakeqemu.formats.migration_stream.writer import Source, StreamWriter
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps
-from fakeqemu.model.block.graph.dirty_bitmaps import Bitmap
+from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.open import open_node
 from fakeqemu.traits import TRAITS
 from tests.support.migration import FakeStream, Vm

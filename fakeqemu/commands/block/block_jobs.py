@@ -135,7 +135,7 @@ def x_debug_block_dirty_bitmap_sha256(vm: Machine, node: str, name: str) -> Json
 def _snapshot_job(name: str) -> None:
     @command(name, raw=True)
     def start(vm: Machine, arguments: Json) -> None:
-        SnapshotJob(vm.block, name, arguments).start()
+        SnapshotJob(vm, name, arguments).start()
 
 
 for _name in ("snapshot-save", "snapshot-load", "snapshot-delete"):

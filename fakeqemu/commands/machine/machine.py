@@ -10,9 +10,8 @@ from typing import Any
 
 from fakeqemu.commands.machine.unsupported import recorded
 from fakeqemu.commands.registry import command, commands
-from fakeqemu.model.boards import memory, pc_dimm as memorydevices
+from fakeqemu.model.boards import memory, pc_dimm as memorydevices, pci_info as pci
 from fakeqemu.model.machine import Machine
-from fakeqemu.model.qdev import pci_info as pci
 from fakeqemu.qapi.errors import QapiError, error_of_class
 
 Json = dict[str, Any]
@@ -147,7 +146,7 @@ commands(
     {
         "query-cpus-fast": lambda vm: vm.cpus.fast(),
         "query-memdev": lambda vm: memory.memdevs(vm.qom, vm.profile),
-        "query-pci": pci.query,
+        "query-pci": lambda vm: pci.query(vm.state, vm.buses),
         "x-query-numa": lambda vm: {"human-readable-text": numa_text(vm)},
     }
 )

@@ -12,7 +12,7 @@ from fakeqemu.model.block.jobs.job import WAIT, Job, Work
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.layer import BlockLayer
+    from fakeqemu.model.block.jobs.manager import Jobs
 
 ID = "migration"
 
@@ -24,10 +24,10 @@ class MigrationJob(Job):
     completable = True
 
     def __init__(
-        self, block: BlockLayer, run: Callable[[], None], call_off: Callable[[], None]
+        self, jobs: Jobs, run: Callable[[], None], call_off: Callable[[], None]
     ) -> None:
         """`run` starts the migration, `call_off` forgets a prepared one. Raises QapiError."""
-        super().__init__(block, ID, auto_dismiss=False)
+        super().__init__(jobs, ID, auto_dismiss=False)
         self._run = run
         self._call_off = call_off
         #: whether the migration was started

@@ -96,7 +96,7 @@ class Prepared:
         self._vm.journal.note("migration", STATUS, side="prepare", old="none")
         self._migration.announce(STATUS)
         if self._migration.traits.prepare_jobs:
-            self._job = MigrationJob(self._vm.block, self._run_prepared, self._forget)
+            self._job = MigrationJob(self._vm.block.jobs, self._run_prepared, self._forget)
             self._job.start()
 
     def run(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
-from fakeqemu.model.block.backends.backend import Backend, Backends
+from fakeqemu.model.block.backends.backend import Backend
+from fakeqemu.model.block.backends.backends import Backends
 from fakeqemu.model.block.backends.guest_io import GuestIo, io_status_enabled
 from fakeqemu.model.block.drivers import (
     blkdebug as drivers_blkdebug,
@@ -22,11 +23,12 @@ from fakeqemu.model.block.drivers import (
     qcow2 as drivers_qcow2,
     raw as drivers_raw,
 )
-from fakeqemu.model.block.drivers.base import Driver
+from fakeqemu.model.block.drivers.driver import Driver
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.graph import Graph
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.open import open_node
+from fakeqemu.model.block.graph.permission_update import Update
 from fakeqemu.model.block.jobs.manager import Jobs
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.qapi.errors import QapiError
@@ -34,7 +36,13 @@ from fakeqemu.qapi.errors import QapiError
 if TYPE_CHECKING:
     from fakeqemu.model.block.backends.exports import Exports
     from fakeqemu.model.block.backends.legacy_drive import Drives
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.fds.fdset import Fdsets
+    from fakeqemu.model.lifecycle import Lifecycle
+    from fakeqemu.model.process import Process
+    from fakeqemu.model.qom.user_creatable import Objects
+    from fakeqemu.model.runstate import RunState
+    from fakeqemu.model.yank import Yank
 
 #: importing these registers their drivers
 DRIVER_MODULES = (
@@ -47,27 +55,40 @@ DRIVER_MODULES = (
 class BlockLayer:
     """Everything of the block layer."""
 
-    def __init__(self, vm: Machine) -> None:
-        self.vm = vm
-        self.graph = Graph(vm)
-        self.backends = Backends(vm, self.graph)
-        self.graph.backends = self.backends
-        self.jobs = Jobs()
+    def __init__(
+        self,
+        process: Process,
+        runstate: RunState,
+        lifecycle: Lifecycle,
+        state: MachineState,
+        *,
+        objects: Objects,
+        fdsets: Fdsets,
+        yank: Yank,
+    ) -> None:
+        self.process = process
+        self.objects = objects
+        self._runstate = runstate
+        self._state = state
+        named: dict[str, Backend] = {}
+        self.graph = Graph(process, runstate, named, objects=objects, fdsets=fdsets, yank=yank)
+        self.backends = Backends(process, runstate, state.qom, self.graph, named)
+        self.jobs = Jobs(process, self.graph.collect)
         self._exports: Exports | None = None
         self._drives: Drives | None = None
         #: the guest's clock when it last started or stopped, and the machine's then
-        self._guest_clock = (0, vm.clock.now())
-        self._guest_runs = vm.runstate.running
-        vm.lifecycle.on_state_change.append(self._guest_changed)
-        vm.lifecycle.before_cont.append(self.activate)
-        vm.lifecycle.on_cont.append(self._forget_errors)
-        event = vm.profile.schema.events["BLOCK_IO_ERROR"]
+        self._guest_clock = (0, process.clock.now())
+        self._guest_runs = runstate.running
+        lifecycle.on_state_change.append(self._guest_changed)
+        lifecycle.before_cont.append(self.activate)
+        lifecycle.on_cont.append(self._forget_errors)
+        event = process.profile.schema.events["BLOCK_IO_ERROR"]
         #: what the guest asks of its disks
         self.guest_io = GuestIo(
-            vm.events, vm.runstate, vm.lifecycle, {m.name for m in event.arg_type.members},
-            vm.process.call_later, vm.clock.now, vm.host.warn,
+            process.events, runstate, lifecycle, {m.name for m in event.arg_type.members},
+            process.call_later, process.clock.now, process.host.warn,
         )  # fmt: skip
-        vm.process.on_exit.append(lambda _code: self.close())
+        process.on_exit.append(lambda _code: self.close())
 
     @property
     def exports(self) -> Exports:
@@ -82,11 +103,11 @@ class BlockLayer:
     def guest_clock(self) -> int:
         """Nanoseconds that the guest has run."""
         guest, since = self._guest_clock
-        return guest + (self.vm.clock.now() - since if self._guest_runs else 0)
+        return guest + (self.process.clock.now() - since if self._guest_runs else 0)
 
     @guest_clock.setter
     def guest_clock(self, value: int) -> None:
-        self._guest_clock = (value, self.vm.clock.now())
+        self._guest_clock = (value, self.process.clock.now())
 
     def _guest_changed(self, running: bool, _state: str) -> None:
         self.guest_clock = self.guest_clock
@@ -106,7 +127,7 @@ class BlockLayer:
         if self._drives is None:
             from fakeqemu.model.block.backends.legacy_drive import Drives
 
-            self._drives = Drives(self, self.vm.state.type)
+            self._drives = Drives(self, self._state.type)
         return self._drives
 
     # -- nodes -----------------------------------------------------------------------------------
@@ -201,15 +222,15 @@ class BlockLayer:
             each.inactive = False
         try:
             if nodes:
-                perms.Update(self._tops()).run()
+                Update(self._tops()).run()
         except QapiError:
             for each in nodes:
                 each.inactive = True
-            perms.Update(self._tops()).run()
+            Update(self._tops()).run()
             raise
         for each in reversed(nodes):
             each.driver.activated(each)
-        shares_all = self.vm.runstate.check("inmigrate")
+        shares_all = self._runstate.check("inmigrate")
         below = list(node.subtree())
         for backend in self.backends.all:
             if any(backend.node is each for each in below):
@@ -223,7 +244,7 @@ class BlockLayer:
             if backend.node is node:
                 backend.inactivate()
         node.inactive = True
-        perms.Update(self._tops()).run()
+        Update(self._tops()).run()
 
     def resize(self, node: Node, size: int) -> None:
         """Change a node's size. Raises QapiError."""
@@ -250,7 +271,7 @@ class BlockLayer:
             backend.inactivate()
         for node in self.graph.nodes.values():
             node.inactive = True
-        perms.Update(self._tops()).run()
+        Update(self._tops()).run()
 
     def _tops(self) -> list[Node]:
         return list(self.graph.nodes.values())

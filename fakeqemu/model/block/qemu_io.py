@@ -59,8 +59,8 @@ class _Line:
 
     def say(self, text: str) -> None:
         """Report the error of a request."""
-        self.block.vm.journal.note("qemu-io", text)
-        self.block.vm.host.say(text)
+        self.block.process.journal.note("qemu-io", text)
+        self.block.process.host.say(text)
 
     def range(self) -> tuple[int, int] | None:
         """Offset and length as typed; None if they cannot be."""
@@ -77,7 +77,7 @@ class _Line:
         See qemu-io-cmds.c: cvtnum() and print_cvtnum_err().
         """
         try:
-            value = parse_size(text, self.block.vm.profile.traits)
+            value = parse_size(text, self.block.process.profile.traits)
             if value > _INT64_MAX:
                 raise OutOfRangeError(text)
         except OutOfRangeError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block.backends.guest_io import io_status_enabled
 from fakeqemu.model.block.drivers import base
+from fakeqemu.model.block.drivers.driver import NoMedium
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.filenames import Names
 from fakeqemu.model.block.graph.node import Edge, Node
@@ -168,7 +169,7 @@ def _full_backing(node: Node) -> str:
 
 def device_info(node: Node, backend: Backend | None, survey: Survey, *, flat: bool) -> Json:
     """BlockDeviceInfo. Raises QapiError for a damaged image that nobody can use."""
-    if isinstance(node.driver, base.NoMedium):
+    if isinstance(node.driver, NoMedium):
         raise QapiError(f"Block device {node.name} is ejected")
     info: Json = {
         "file": survey.names.filename(node),
@@ -245,7 +246,7 @@ def block_info(backend: Backend, survey: Survey, *, flat: bool = False) -> Json:
         info["tray_open"] = backend.tray_open
     if io_status_enabled(backend):
         info["io-status"] = backend.io_status
-    if backend.node is not None and not isinstance(backend.node.driver, base.NoMedium):
+    if backend.node is not None and not isinstance(backend.node.driver, NoMedium):
         info["inserted"] = device_info(
             backend.node.skip_implicit(), backend, survey, flat=flat
         )
@@ -271,7 +272,7 @@ def _counters(node: Node | None, backend: Backend | None) -> Json:
         for name, count in backend.traffic.invalid.items():
             stats[f"invalid_{name}_operations"] = count
         if backend.traffic.last is not None:
-            now = node.driver.graph.vm.clock.now() if node is not None else 0
+            now = node.driver.graph.process.clock.now() if node is not None else 0
             stats["idle_time_ns"] = max(now - backend.traffic.last, 0)
     stats["wr_highest_offset"] = node.highest_write if node is not None else 0
     stats["account_invalid"] = backend.account_invalid if backend is not None else False

@@ -93,7 +93,7 @@ def find_device(qom: Qom, traits: Traits, id: str) -> DeviceObject:
     return found
 
 
-# -- what is wrong with a property's value: see hw/core/qdev-properties-system.c and qdev.c -------
+# -- what is wrong with a property's value: see hw/core/qdev-properties.c ------------
 
 
 def wrong_value(device: QomObject, name: str, text: Any) -> QapiError:

@@ -255,13 +255,13 @@ def _snapshot_line(snapshot: QCowSnapshot, id: str, long: bool) -> str:
 @hmp("savevm")
 def savevm(vm: Machine, name: str | None = None) -> None:
     """Keep the machine's state; one of the same name goes."""
-    vmsnapshots.save(vm.block, name, overwrite=True)
+    vmsnapshots.save(vm, name, overwrite=True)
 
 
 @hmp("loadvm")
 def loadvm(vm: Machine, name: str) -> None:
     """Go back to a state."""
-    vmsnapshots.load_and_resume(vm.block, name)
+    vmsnapshots.load_and_resume(vm, name)
 
 
 @hmp("delvm")

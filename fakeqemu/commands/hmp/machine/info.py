@@ -15,10 +15,10 @@ from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.commands.machine import machine as machine_commands, qom as qom_commands
 from fakeqemu.commands.machine.unsupported import recorded
 from fakeqemu.model.boards import memory
+from fakeqemu.model.boards.pci_info import query as query_pci
 from fakeqemu.model.qdev import usb_ports as usbports
 from fakeqemu.model.qdev.bus import Bus
 from fakeqemu.model.qdev.device import DeviceObject
-from fakeqemu.model.qdev.pci_info import query as query_pci
 from fakeqemu.model.ui import input as guest_input
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 

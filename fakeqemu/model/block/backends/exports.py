@@ -13,6 +13,7 @@ from fakeqemu.formats.nbd import server as nbd, wire as nbdwire
 from fakeqemu.model.block.backends.backend import Backend
 from fakeqemu.model.block.backends.nbd_export import Export
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms
+from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.guarded_stream import GuardedStream
 from fakeqemu.model.host import NetListener, Stream
@@ -67,7 +68,7 @@ class Exports:
         if self.running:
             raise QapiError("NBD server already running")
         where = {"transport": "socket", **address}
-        listener = self.block.vm.host.listen(where, self._accept)
+        listener = self.block.process.host.listen(where, self._accept)
         try:
             self._check_tls(tls_creds)
         except QapiError:
@@ -78,15 +79,15 @@ class Exports:
         self._handshake_seconds = (
             _HANDSHAKE_SECONDS if handshake_seconds is None else handshake_seconds
         )
-        self.block.vm.journal.note("nbd", "start", address=address)
+        self.block.process.journal.note("nbd", "start", address=address)
 
     def _check_tls(self, tls_creds: str | None) -> None:
         if tls_creds is None:
             return
-        obj = self.block.vm.objects.get(tls_creds)
+        obj = self.block.objects.get(tls_creds)
         if obj is None:
             raise QapiError(f"No TLS credentials with id '{tls_creds}'")
-        if not self.block.vm.profile.is_a(obj.type, "tls-creds"):
+        if not self.block.process.profile.is_a(obj.type, "tls-creds"):
             raise QapiError(f"Object with id '{tls_creds}' is not TLS credentials")
         raise NotModelledError("NBD over TLS")
 
@@ -102,7 +103,7 @@ class Exports:
         self._waiting.clear()
         for connection in list(self._streams):
             self._hang_up(connection)
-        self.block.vm.journal.note("nbd", "stop")
+        self.block.process.journal.note("nbd", "stop")
 
     def _accept(self, stream: Stream) -> None:
         """A client has connected: greet it, or let it wait until another has gone."""
@@ -114,16 +115,17 @@ class Exports:
             lambda: {e.name: e for e in reversed(self.all) if not e.shutting_down},
             stream.write,
             lambda: self._end(connection),
-            self.block.vm.profile.traits,
+            self.block.process.profile.traits,
             lambda: guarded.queued > _MOST_QUEUED,
         )
-        guarded = GuardedStream(stream, self.block.vm.guard, lambda _: self._hang_up(connection))
+        guard = self.block.process.guard
+        guarded = GuardedStream(stream, guard, lambda _: self._hang_up(connection))
         self._streams[connection] = guarded
         guarded.on_data = lambda data: self._received(connection, data)
         guarded.limit_queue(_MOST_QUEUED, lambda: self._received(connection, b""))
         guarded.on_close = lambda _error: self._cut_off(connection)
         if self._handshake_seconds:
-            self._handshakes[connection] = self.block.vm.clock.call_later(
+            self._handshakes[connection] = self.block.process.clock.call_later(
                 self._handshake_seconds * SECOND, lambda: self._cut_off(connection)
             )
         connection.start()
@@ -153,7 +155,7 @@ class Exports:
     def _end(self, connection: nbd.Connection) -> None:
         """The connection is over, if by a fault of the client's, then standard error has it."""
         if connection.complaint:
-            self.block.vm.host.warn(connection.complaint)
+            self.block.process.host.warn(connection.complaint)
         self._hang_up(connection)
 
     def _hang_up(self, connection: nbd.Connection) -> None:
@@ -221,7 +223,7 @@ class Exports:
         if several and not name:
             raise QapiError("The set of I/O threads must not be empty")
         for each in name if several else [name]:
-            obj = self.block.vm.objects.get(each)
+            obj = self.block.objects.get(each)
             if obj is None or obj.type != "iothread":
                 raise QapiError(f'iothread "{each}" not found')
         if several:
@@ -246,7 +248,7 @@ class Exports:
         if any(e.name == name for e in self.all if not e.shutting_down):
             raise QapiError(f"NBD server already has export named '{name}'")
 
-    def _bitmaps(self, node: Node, arguments: Json) -> list[bitmaps.Bitmap]:
+    def _bitmaps(self, node: Node, arguments: Json) -> list[Bitmap]:
         found = []
         for entry in arguments.get("bitmaps", ()):
             if isinstance(entry, dict):
@@ -261,7 +263,7 @@ class Exports:
         return found
 
     @staticmethod
-    def _of_chain(node: Node, name: str) -> bitmaps.Bitmap:
+    def _of_chain(node: Node, name: str) -> Bitmap:
         for each in node.chain():
             bitmap = bitmaps.find_on(each, name)
             if bitmap is not None:
@@ -290,7 +292,7 @@ class Exports:
         export.shutting_down = True
         for connection in list(export.clients):
             self._hang_up(connection)
-        self.block.vm.clock.call_later(0, lambda: self._gone(export))
+        self.block.process.clock.call_later(0, lambda: self._gone(export))
 
     def _gone(self, export: Export) -> None:
         if export in self.all:
@@ -298,7 +300,7 @@ class Exports:
 
     def _shut_down(self, *exports: Export) -> None:
         """Exports and their clients go; those that had none are announced first."""
-        if not self.block.vm.profile.traits.exports_end_newest_first:
+        if not self.block.process.profile.traits.exports_end_newest_first:
             exports = exports[::-1]
         for export in sorted(exports, key=lambda each: bool(each.clients)):
             export.shutting_down = True
@@ -322,7 +324,7 @@ class Exports:
         self.all.remove(export)
         export.release()
         self._let_go(export.backend)
-        self.block.vm.events.emit("BLOCK_EXPORT_DELETED", {"id": export.id})
+        self.block.process.events.emit("BLOCK_EXPORT_DELETED", {"id": export.id})
 
     def close(self) -> None:
         """The process ends."""

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.formats.qcow2.header import Header
 from fakeqemu.formats.qcow2.image import Qcow2
 from fakeqemu.model.block.backends.backend import Backend, RootState
-from fakeqemu.model.block.drivers.base import DRIVERS
+from fakeqemu.model.block.drivers.driver import DRIVERS
 from fakeqemu.model.block.graph import permissions as perms
-from fakeqemu.model.block.graph.filenames import SpelledInt
+from fakeqemu.model.block.graph.filenames import SpelledInt, filename
 from fakeqemu.model.block.graph.open import open_node
 from fakeqemu.model.qom.throttle_limits import check_limits
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -81,7 +81,7 @@ class Drives:
 
     def __init__(self, block: BlockLayer, machine: MachineType | None) -> None:
         self.block = block
-        facts = block.vm.profile.per_machine(machine.name) if machine is not None else None
+        facts = block.process.profile.per_machine(machine.name) if machine is not None else None
         self.defaults: list[dict[str, Any]] = facts["block-defaults"] if facts else []
         self.interface, self._units = default_interface(self.defaults)
         self._places: dict[Backend, DriveAddress] = {}
@@ -120,7 +120,7 @@ class Drives:
         cor = _bool(options, "copy-on-read")
         if read_only and cor:
             where = f"{location}: " if location else ""
-            self.block.vm.host.warn(
+            self.block.process.host.warn(
                 f"{where}warning: disabling copy-on-read on read-only drive"
             )
             cor = False
@@ -257,7 +257,7 @@ class Drives:
         graph = self.block.graph
         options = _nested(rest)
         driver = options.get("driver")
-        if driver is not None and driver not in graph.vm.profile.schema.enum_values(
+        if driver is not None and driver not in graph.process.profile.schema.enum_values(
             "BlockdevDriver"
         ):
             raise QapiError(f"Unknown driver '{driver}'")
@@ -292,7 +292,7 @@ class Drives:
         number = len(graph.temporary.names())
         path = f"/var/tmp/vl.{number:06}"
         file = graph.temporary.open(path, writable=True, create=True)
-        header = Header(size=below.driver.length(below), backing_file=below.filename)
+        header = Header(size=below.driver.length(below), backing_file=filename(below))
         Qcow2.create(_MemoryStore(file), header)
         options = {"driver": "qcow2", "file": {"driver": "file", "filename": path},
                    "backing": None, "read-only": False}  # fmt: skip
@@ -310,7 +310,7 @@ class Drives:
     # -- texts into values -----------------------------------------------------------------------
 
     def _typed(self, options: dict[str, Any], driver: str | None = None) -> dict[str, Any]:
-        schema = self.block.vm.profile.schema
+        schema = self.block.process.profile.schema
         kind = schema.commands["blockdev-add"].arg_type
         name = options.get("driver", driver)
         members = {m.name: m.type for m in kind.members}
@@ -324,7 +324,7 @@ class Drives:
                 inner = "file" if key == "file" and "driver" not in value else None
                 found[key] = self._typed(value, inner)
             elif key in members:
-                found[key] = _value(members[key], value, key, self.block.vm.profile.traits)
+                found[key] = _value(members[key], value, key, self.block.process.profile.traits)
             else:
                 found[key] = value
         return found

@@ -16,7 +16,7 @@ from fakeqemu.formats.nbd import wire
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.protocol import NullCo
 from fakeqemu.model.block.graph import allocation
-from fakeqemu.model.block.graph.dirty_bitmaps import Bitmap
+from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.waiting import Access
 

@@ -11,9 +11,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
-from fakeqemu.model.block.drivers.base import driver
+from fakeqemu.model.block.drivers.driver import driver
 from fakeqemu.model.block.drivers.filters import FILTER_ROLE, FilterDriver
 from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph.filenames import exact_filename
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class Blkdebug(FilterDriver):
             file.close()
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
-            what = self.graph.vm.profile.traits.blkdebug_no_config.format(path)
+            what = self.graph.process.profile.traits.blkdebug_no_config.format(path)
             raise QapiError(f"{what}: {reason}") from None
         rules: dict[str, list[dict[str, str]]] = {"inject-error": [], "set-state": []}
         group: dict[str, str] | None = None
@@ -248,7 +249,7 @@ class Blkdebug(FilterDriver):
         if "event" not in found:
             raise QapiError("Missing event name for rule")
         for name, enum in _ENUMS.items():
-            known = self.graph.vm.profile.schema.enum_values(enum)
+            known = self.graph.process.profile.schema.enum_values(enum)
             if name in found and found[name] not in known:
                 raise QapiError(f"invalid parameter value: {found[name]}")
         return found
@@ -275,7 +276,7 @@ class Blkdebug(FilterDriver):
         edge = node.children["image"]
         if any(key in node.options for key in ("inject-error", "set-state")):
             return ""
-        below = edge.node.exact_filename
+        below = exact_filename(edge.node)
         return f"blkdebug:{node.options.get('config', '')}:{below}" if below else ""
 
     def parse_filename(self, filename: str, others: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002

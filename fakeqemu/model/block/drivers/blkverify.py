@@ -10,9 +10,10 @@ from typing import Any
 
 from fakeqemu.formats import extents
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.base import driver
+from fakeqemu.model.block.drivers.driver import driver
 from fakeqemu.model.block.drivers.filters import FILTER_ROLE, FilterDriver
 from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph.filenames import exact_filename
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.qapi.errors import QapiError
 
@@ -40,7 +41,7 @@ class Blkverify(FilterDriver):
 
     def exact_filename(self, node: Node) -> str | None:
         """`blkverify:RAW:TEST`."""
-        names = [self._below(node).exact_filename, node.children["test"].node.exact_filename]
+        names = [exact_filename(self._below(node)), exact_filename(node.children["test"].node)]
         return ":".join(("blkverify", *names)) if all(names) else ""
 
     def length(self, node: Node) -> int:
@@ -48,9 +49,9 @@ class Blkverify(FilterDriver):
         return base.length(node.children["test"].node)
 
     def _differ(self, what: str, offset: int, count: int, how: str) -> QapiError:
-        vm = self.graph.vm
-        vm.host.say(f"blkverify: {what} offset={offset} bytes={count} {how}")
-        vm.process.exit(1)
+        process = self.graph.process
+        process.host.say(f"blkverify: {what} offset={offset} bytes={count} {how}")
+        process.exit(1)
         return extents.BlockIoError()
 
     def _both(

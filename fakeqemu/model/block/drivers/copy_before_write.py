@@ -13,9 +13,11 @@ from fakeqemu.formats import extents
 from fakeqemu.formats.extents import Range
 from fakeqemu.formats.intervals import Intervals
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.base import Driver, driver
+from fakeqemu.model.block.drivers.driver import Driver, driver
 from fakeqemu.model.block.drivers.filters import FilterDriver
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms
+from fakeqemu.model.block.graph.bitmap import Bitmap
+from fakeqemu.model.block.graph.filenames import exact_filename
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def copying_unit(graph: Graph, target: Node, smallest: int = 0) -> int:
         )
     least = max(smallest, _UNIT)
     if not target.driver.knows_info(target) and target.backing_chain_next() is None:
-        traits, host = graph.vm.profile.traits, graph.vm.host
+        traits, host = graph.process.profile.traits, graph.process.host
         tell = host.warn if traits.command_warnings_name_program else host.say
         tell(f"warning: {traits.backup_block_size_warning % least}")
     return max(least, target.driver.cluster_size(target))
@@ -87,7 +89,7 @@ class CopyBeforeWrite(FilterDriver):
         if bitmap is not None:
             self._take_bitmap(node, bitmap)
 
-    def _take_bitmap(self, node: Node, bitmap: bitmaps.Bitmap) -> None:
+    def _take_bitmap(self, node: Node, bitmap: Bitmap) -> None:
         """Only what the bitmap calls dirty now is kept and can be read."""
         if bitmap.size != base.length(node):
             raise QapiError(
@@ -111,7 +113,7 @@ class CopyBeforeWrite(FilterDriver):
 
     def exact_filename(self, node: Node) -> str | None:
         """That of what is below."""
-        return self._below(node).exact_filename
+        return exact_filename(self._below(node))
 
     # -- the guest's side ------------------------------------------------------------------------
 

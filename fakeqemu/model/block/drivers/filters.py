@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.formats import extents
 from fakeqemu.formats.extents import Range
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.base import Driver, driver
+from fakeqemu.model.block.drivers.driver import Driver, driver
 from fakeqemu.model.block.graph import allocation, permissions as perms
+from fakeqemu.model.block.graph.filenames import exact_filename, filename
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Throttle(FilterDriver):
         self.throttle_group = group
 
     def _check(self, group: str) -> None:
-        if group not in self.graph.backends.throttle_groups():
+        if group not in self.graph.throttling.names():
             raise QapiError(f"Throttle group '{group}' does not exist")
 
     def delay(self, count: int, *, writes: bool) -> int:
@@ -221,7 +222,7 @@ class JobFilter(FilterDriver):
 
     def exact_filename(self, node: Node) -> str | None:
         """That of what is below."""
-        return self._below(node).exact_filename
+        return exact_filename(self._below(node))
 
     def child_permissions(
         self, node: Node, edge: Edge, perm: int, shared: int
@@ -262,7 +263,7 @@ class MirrorTop(JobFilter):
     def exact_filename(self, node: Node) -> str | None:
         """Whatever is shown for the image below, a file name or not."""
         edge = node.filtered_edge
-        return edge.node.filename if edge is not None else None
+        return filename(edge.node) if edge is not None else None
 
     def child_permissions(
         self, node: Node, edge: Edge, perm: int, shared: int  # noqa: ARG002

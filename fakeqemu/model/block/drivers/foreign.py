@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.base import Driver, driver
+from fakeqemu.model.block.drivers.driver import Driver, driver
+from fakeqemu.model.block.graph.filenames import filename
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Foreign(Driver):
         found = base.read(file, self.offset, _SECTOR)
         if not found.startswith(self.marks):
             number = int.from_bytes(found[:4], "little")
-            text = self.refusal or f"Could not open '{file.filename}': Invalid argument"
+            text = self.refusal or f"Could not open '{filename(file)}': Invalid argument"
             raise QapiError(text.format(f"{number:08x}") if self.refusal else text)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.formats.extents import DATA, HOLE, ZERO, BlockIoError, Range
 from fakeqemu.formats.nbd import wire
 from fakeqemu.formats.nbd.client import Answer, text_of
-from fakeqemu.model.block.drivers.base import Driver, driver
+from fakeqemu.model.block.drivers.driver import Driver, driver
 from fakeqemu.model.block.drivers.nbd_connection import Connection
 from fakeqemu.model.block.drivers.nbd_options import (
     parse_filename,
@@ -54,7 +54,6 @@ class NbdDriver(Driver):
             options.pop(name, None)
         if (credentials := options.pop("tls-creds", None)) is not None:
             self._check_tls(credentials)
-        vm = self.graph.vm
         self.connection = made = take_connection(self.graph, target)
         self._target = target
         try:
@@ -62,15 +61,14 @@ class NbdDriver(Driver):
         except QapiError:
             made.close()
             raise
-        vm.yank.register(self._instance(node), made.yank)
+        self.graph.yank.register(self._instance(node), made.yank)
 
     def _check_tls(self, credentials: str) -> None:
         """See block/nbd.c: nbd_get_tls_creds()."""
-        vm = self.graph.vm
-        found = vm.objects.get(credentials)
+        found = self.graph.objects.get(credentials)
         if found is None:
             raise QapiError(f"No TLS credentials with id '{credentials}'")
-        if not vm.profile.is_a(found.type, "tls-creds"):
+        if not self.graph.process.profile.is_a(found.type, "tls-creds"):
             raise QapiError(f"Object with id '{credentials}' is not TLS credentials")
         raise NotModelledError("NBD over TLS")
 
@@ -91,11 +89,11 @@ class NbdDriver(Driver):
     def parse_filename(self, filename: str, others: dict[str, Any]) -> dict[str, Any]:
         """See block/nbd.c: nbd_parse_filename()."""
         refuse_beside_filename(others)
-        return parse_filename(filename, self.graph.vm.profile.traits)
+        return parse_filename(filename, self.graph.process.profile.traits)
 
     def close(self, node: Node) -> None:
         """Hang up."""
-        self.graph.vm.yank.unregister(self._instance(node))
+        self.graph.yank.unregister(self._instance(node))
         self.connection.close()
 
     # -- data ------------------------------------------------------------------------------------

@@ -115,8 +115,7 @@ def take_connection(graph: Graph, target: Target) -> Connection:
     """The one that was made ahead, or one that is made now. Raises QapiError."""
     made = graph.connections.pop(_key(target), None)
     if made is None:
-        vm = graph.vm
-        made = Connection(target, vm.process)
+        made = Connection(target, graph.process)
         made.connect_now()
     return made
 
@@ -167,7 +166,7 @@ def connect_all(
 
     `done(None)` or `done(error)` follows.
     """
-    traits = graph.vm.profile.traits
+    traits = graph.process.profile.traits
     targets = [each for each in wanted(options, traits) if _key(each) not in graph.connections]
     if not targets:
         return False
@@ -182,8 +181,7 @@ def _connect(
         done(None)
         return
     first, *rest = targets
-    vm = graph.vm
-    made = Connection(first, vm.process)
+    made = Connection(first, graph.process)
 
     def connected(error: QapiError | None) -> None:
         if error is not None:

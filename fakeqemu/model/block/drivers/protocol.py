@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import DATA, HOLE, ZERO, BlockIoError, Range
-from fakeqemu.model.block.drivers.base import Driver, driver
+from fakeqemu.model.block.drivers.driver import Driver, driver
 from fakeqemu.model.block.files import BlockFile, FileSystem, ImageLocked
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.qapi.errors import QapiError
@@ -117,7 +117,7 @@ class FileDriver(Driver):
 
     def _from_fdset(self, files: FileSystem, *, writable: bool) -> BlockFile:
         number = self.path.removeprefix("/dev/fdset/")
-        fdset = self.graph.vm.fdsets.get(digits(number))
+        fdset = self.graph.fdsets.get(digits(number))
         if fdset is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         for each in fdset.fds:

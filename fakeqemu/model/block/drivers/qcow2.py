@@ -28,8 +28,13 @@ from fakeqemu.formats.qcow2.header import (
 )
 from fakeqemu.formats.qcow2.image import Qcow2
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.base import Driver, driver
-from fakeqemu.model.block.drivers.blkdebug_events import debug_event, listener_below
+from fakeqemu.model.block.drivers.driver import (
+    Driver,
+    NoMedium,
+    debug_event,
+    driver,
+    listener_below,
+)
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -118,7 +123,7 @@ class Qcow2Driver(Driver):
             qcow2options.take(image, options, unmap=node.discard == "unmap")
 
         self.image = image = Qcow2(NodeStore(node.file), writable=writable, prepare=prepare)
-        image.say = self.graph.vm.host.say
+        image.say = self.graph.process.host.say
         image.on_corrupt = functools.partial(self._corrupt, node)
         header = image.header
         if header.incompatible & EXTERNAL_DATA:
@@ -158,15 +163,15 @@ class Qcow2Driver(Driver):
             data["offset"] = offset
         if size >= 0:
             data["size"] = size
-        self.graph.vm.events.emit("BLOCK_IMAGE_CORRUPTED", {**data, "fatal": fatal})
+        self.graph.process.events.emit("BLOCK_IMAGE_CORRUPTED", {**data, "fatal": fatal})
         if fatal:
-            node.driver = base.NoMedium(self)
+            node.driver = NoMedium(self)
 
     def close(self, node: Node) -> None:
         """Tables and persistent bitmaps go into the image."""
         if node.inactive or not self.image.writable:
             return
-        say = self.graph.vm.host.say
+        say = self.graph.process.host.say
         try:
             self.image.flush()
         except extents.BlockIoError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import Range
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.base import Driver, driver
+from fakeqemu.model.block.drivers.driver import Driver, driver, merged_limits
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.qapi.errors import QapiError
 
@@ -133,5 +133,5 @@ class Raw(Driver):
     def limits(self, node: Node) -> dict[str, Any]:
         """Those of the file."""
         assert node.file is not None
-        found = base.merged_limits(node.file)
+        found = merged_limits(node.file)
         return {**found, "request-alignment": _SECTOR} if node.probed else found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.formats import extents
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.blkdebug_events import debug_event
+from fakeqemu.model.block.drivers.driver import debug_event
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.graph.node import Node

@@ -103,5 +103,15 @@ class Names:
         return values
 
 
+def filename(node: Node) -> str:
+    """What replies show as a node's file; see `Names` for those of many nodes."""
+    return Names().filename(node)
+
+
+def exact_filename(node: Node) -> str:
+    """A file name that alone opens the same as a node; empty if there is none."""
+    return Names().exact(node)
+
+
 def _as_given(values: dict[str, Any]) -> dict[str, Any]:
     return {k: v.text if isinstance(v, SpelledInt) else v for k, v in values.items()}

@@ -11,21 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from fakeqemu.model.block.drivers.base import inserted
+from fakeqemu.model.block.drivers.driver import inserted
 from fakeqemu.model.block.files import FileSystem, MemoryFiles
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Edge, Node, User
+from fakeqemu.model.block.graph.permission_update import Update, attempt
 from fakeqemu.model.block.graph.throttling import ThrottleGroups
 from fakeqemu.model.block.graph.waiting import Waiting
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.backends.backend import Backends
     from fakeqemu.model.block.drivers.nbd_connection import Connection
-    from fakeqemu.model.machine import Machine
+    from fakeqemu.model.fds.fdset import Fdsets
+    from fakeqemu.model.process import Process
+    from fakeqemu.model.qom.user_creatable import Objects
+    from fakeqemu.model.runstate import RunState
+    from fakeqemu.model.yank import Yank
 
 
 def no_node(name: str) -> QapiError:
@@ -33,20 +37,41 @@ def no_node(name: str) -> QapiError:
     return QapiError(f"Failed to find node with node-name='{name}'")
 
 
+class NamedUser(Protocol):
+    """Who may stand for the node that it uses: a backend with a name."""
+
+    @property
+    def node(self) -> Node | None:
+        """What it uses; None for nothing."""
+
+
 class Graph:
     """All nodes of one machine."""
 
-    def __init__(self, vm: Machine) -> None:
-        self.vm = vm
+    def __init__(
+        self,
+        process: Process,
+        runstate: RunState,
+        named: Mapping[str, NamedUser],
+        *,
+        objects: Objects,
+        fdsets: Fdsets,
+        yank: Yank,
+    ) -> None:
+        """`named`: who uses nodes and has a name of its own, which no node can have."""
+        self.process = process
+        self.runstate = runstate
+        self.objects = objects
+        self.fdsets = fdsets
+        self.yank = yank
+        self._named = named
         #: name -> node, in the order the names were given
         self.nodes: dict[str, Node] = {}
-        #: set by whoever makes both
-        self.backends: Backends
         self._automatic = 0
         #: connections to NBD servers that wait for the node that wants them
         self.connections: dict[str, Connection] = {}
         #: how throttle groups hold requests back
-        self.throttling = ThrottleGroups(vm.process, self._throttle_limits)
+        self.throttling = ThrottleGroups(process, objects)
         #: how accesses wait for servers
         self.waiting = Waiting()
         #: files that are gone with the process (-snapshot)
@@ -57,15 +82,7 @@ class Graph:
     @property
     def files(self) -> FileSystem:
         """Where images are."""
-        return self.vm.host.files
-
-    def _throttle_limits(self, group: str) -> Mapping[str, int]:
-        """The limits of a group, whoever made it."""
-        for obj in self.vm.objects.of_type("throttle-group"):
-            if obj.name == group:
-                found: Mapping[str, int] = obj.values["limits"]
-                return found
-        return self.backends.groups.get(group, {})
+        return self.process.host.files
 
     # -- finding -----------------------------------------------------------------------------
 
@@ -76,11 +93,11 @@ class Graph:
     def lookup(self, device: str | None, node_name: str | None) -> Node:
         """The node of a backend, or by name. Raises QapiError."""
         if device is not None:
-            backend = self.backends.named.get(device)
-            if backend is not None:
-                if backend.node is None:
+            user = self._named.get(device)
+            if user is not None:
+                if user.node is None:
                     raise QapiError(f"Device '{device}' has no medium")
-                return backend.node
+                return user.node
         if node_name is not None:
             found = self.find(node_name)
             if found is not None:
@@ -113,7 +130,7 @@ class Graph:
             return
         if not is_identifier(name):
             raise QapiError(f"Invalid node-name: '{name}'")
-        if name in self.backends.named:
+        if name in self._named:
             raise QapiError(f"node-name={name} is conflicting with a device id")
         if name in self.nodes:
             raise QapiError(f"Duplicate nodes with node-name='{name}'")
@@ -148,7 +165,7 @@ class Graph:
         """Make `node` a child of `parent`. Raises QapiError."""
         self.check_cycle(parent, name, node)
         edge = Edge(parent, name, node, role=role)
-        perms.attempt(
+        attempt(
             lambda: self._link(edge), lambda: self._unlink(edge), [parent, node]
         )
         return edge
@@ -164,11 +181,18 @@ class Graph:
         edge.node.parents.remove(edge)
 
     def use(
-        self, user: User, name: str, node: Node, perm: int = 0, shared: int = perms.ALL
+        self,
+        user: User,
+        name: str,
+        node: Node,
+        perm: int = 0,
+        shared: int = perms.ALL,
+        *,
+        stays: bool = False,
     ) -> Edge:
-        """An edge from what is no node. Raises QapiError."""
-        edge = Edge(user, name, node, perm=perm, shared=shared)
-        perms.attempt(lambda: self._link(edge), lambda: self._unlink(edge), [node])
+        """An edge from what is no node; `stays` when the node is replaced. Raises QapiError."""
+        edge = Edge(user, name, node, perm=perm, shared=shared, stays=stays)
+        attempt(lambda: self._link(edge), lambda: self._unlink(edge), [node])
         return edge
 
     def set_permissions(self, edge: Edge, perm: int, shared: int) -> None:
@@ -178,7 +202,7 @@ class Graph:
         def put(values: tuple[int, int]) -> None:
             edge.perm, edge.shared = values
 
-        perms.attempt(lambda: put((perm, shared)), lambda: put(before), [edge.node])
+        attempt(lambda: put((perm, shared)), lambda: put(before), [edge.node])
 
     def detach(self, edge: Edge) -> None:
         """Take an edge away; what nobody uses then goes."""
@@ -188,7 +212,7 @@ class Graph:
         roots = [edge.node]
         if isinstance(edge.parent, Node):
             roots.append(edge.parent)
-        perms.Update(roots, follow=True).run()
+        Update(roots, follow=True).run()
         self.collect()
 
     def redirect(self, edges: list[Edge], to: Node) -> None:
@@ -213,19 +237,19 @@ class Graph:
                     f"Cannot change frozen '{edge.name}' link from '{edge.user_name}'"
                     f" to '{edge.node.name}'"
                 )
-        perms.attempt(change, take_back, [to, *{id(b[1]): b[1] for b in before}.values()])
+        attempt(change, take_back, [to, *{id(b[1]): b[1] for b in before}.values()])
 
     def replace(self, old: Node, new: Node) -> None:
         """Put `new` where `old` is, for all who use `old` but `new` itself. Raises QapiError."""
         inside = {id(node) for node in new.subtree()}
-        edges = [e for e in old.parents if id(e.parent) not in inside and _follows(e)]
+        edges = [e for e in old.parents if id(e.parent) not in inside and not e.stays]
         self.redirect(edges, new)
 
     def append(self, new: Node, old: Node, name: str, role: frozenset[str]) -> None:
         """Put `new` on top of `old`, for all who use `old`. Raises QapiError."""
         self.check_cycle(new, name, old)
         inside = {id(node) for node in new.subtree()}
-        edges = [e for e in old.parents if id(e.parent) not in inside and _follows(e)]
+        edges = [e for e in old.parents if id(e.parent) not in inside and not e.stays]
         edge = Edge(new, name, old, role=role)
 
         def change() -> None:
@@ -248,7 +272,7 @@ class Graph:
                     f"Cannot change frozen '{each.name}' link from '{each.user_name}'"
                     f" to '{old.name}'"
                 )
-        perms.attempt(change, take_back, [new])
+        attempt(change, take_back, [new])
         self.backing_changed(new)
 
     def drop_filter(self, node: Node, child: Edge) -> None:
@@ -269,7 +293,7 @@ class Graph:
                 node.parents.append(each)
             self._link(child)
 
-        perms.attempt(change, take_back, [node, below])
+        attempt(change, take_back, [node, below])
 
     def set_backing(self, node: Node, backing: Node | None) -> None:
         """Put another image under `node`. Raises QapiError."""
@@ -299,7 +323,7 @@ class Graph:
                 self._link(edge)
 
         roots = [node] + ([edge.node] if edge is not None else [])
-        perms.attempt(change, take_back, roots)
+        attempt(change, take_back, roots)
         if edge is not None:
             edge.node.unblock(edge)
         self.backing_changed(node)
@@ -351,7 +375,7 @@ class Graph:
             edge.node.unblock(edge)
             self._unlink(edge)
         del self.nodes[node.name]
-        perms.Update([edge.node for edge in edges], follow=True).run()
+        Update([edge.node for edge in edges], follow=True).run()
         for call in tuple(self.on_closed):
             call(node)
 
@@ -360,7 +384,7 @@ class Graph:
     def threshold_exceeded(self, node: Node, exceeded: int) -> None:
         """BLOCK_WRITE_THRESHOLD, once."""
         threshold, node.write_threshold = node.write_threshold, 0
-        self.vm.events.emit(
+        self.process.events.emit(
             "BLOCK_WRITE_THRESHOLD",
             {
                 "node-name": node.name,
@@ -372,10 +396,3 @@ class Graph:
     def all_options(self) -> dict[str, Any]:
         """What every node was opened with; for the journal."""
         return {name: node.options for name, node in self.nodes.items()}
-
-
-def _follows(edge: Edge) -> bool:
-    """Whether an edge goes along when its node is replaced; a job's stays where it is."""
-    from fakeqemu.model.block.jobs.blockjob import BlockJob
-
-    return not isinstance(edge.parent, BlockJob)

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fakeqemu.model.block.graph import permissions as perms
-from fakeqemu.model.block.graph.filenames import Names
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.drivers.base import Driver
-    from fakeqemu.model.block.graph.dirty_bitmaps import Bitmap
+    from fakeqemu.model.block.drivers.driver import Driver
+    from fakeqemu.model.block.graph.bitmap import Bitmap
 
 
 class User(Protocol):
@@ -23,6 +22,10 @@ class User(Protocol):
     @property
     def description(self) -> str:
         """How a permission conflict names it."""
+
+    @property
+    def device_name(self) -> str:
+        """The name that its node goes by; empty for none."""
 
 
 class Edge:
@@ -37,6 +40,7 @@ class Edge:
         role: frozenset[str] = frozenset(),
         perm: int = 0,
         shared: int = perms.ALL,
+        stays: bool = False,
     ) -> None:
         self.parent = parent
         #: `file`, `backing`, `root`, `main node`, ...
@@ -45,6 +49,8 @@ class Edge:
         self.role = role
         self.perm = perm
         self.shared = shared
+        #: whether it leads to the same node when that is replaced for all who use it
+        self.stays = stays
         #: why the edge may not lead elsewhere now (a job below); the job's blocker counts
         self.frozen = 0
 
@@ -228,11 +234,9 @@ class Node:
     @property
     def device_name(self) -> str:
         """The name of the backend on it; empty if that has none."""
-        from fakeqemu.model.block.backends.backend import Backend
-
         for edge in self.parents:
-            if isinstance(edge.parent, Backend) and edge.parent.name:
-                return edge.parent.name
+            if not isinstance(edge.parent, Node) and edge.parent.device_name:
+                return edge.parent.device_name
         for edge in self.parents:
             if isinstance(edge.parent, Node) and edge.parent.implicit:
                 return edge.parent.device_name
@@ -242,18 +246,6 @@ class Node:
     def device_or_name(self) -> str:
         """How texts name it."""
         return self.device_name or self.name
-
-    # -- names of files ----------------------------------------------------------------------
-
-    @property
-    def exact_filename(self) -> str:
-        """A file name that alone opens the same; empty if there is none."""
-        return Names().exact(self)
-
-    @property
-    def filename(self) -> str:
-        """What replies show as its file; see `Names` for those of many nodes."""
-        return Names().filename(self)
 
 
 #: operations that users may refuse

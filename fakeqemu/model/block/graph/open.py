@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.base import DRIVERS, Driver
+from fakeqemu.model.block.drivers.driver import DRIVERS, Driver
 from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph.filenames import exact_filename, filename
 from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.graph.permission_update import Update
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
@@ -99,7 +101,7 @@ def open_node(
 
 def make_driver(graph: Graph, name: str) -> Driver:
     """A driver by name. Raises QapiError, NotModelledError for one that only QEMU has."""
-    profile = graph.vm.profile
+    profile = graph.process.profile
     known = profile.schema.enum_values("BlockdevDriver")
     if name not in DRIVERS or name not in known:
         if name in known and name not in profile.part("block-drivers").get("unknown"):
@@ -154,7 +156,7 @@ def _open_first_child(
 
 def _finish(graph: Graph, node: Node, given: _OpenOptions, first: Node | None) -> None:
     driver = node.driver
-    node.inactive = graph.vm.runstate.check("inmigrate") and not graph.vm.process.phases.ready
+    node.inactive = graph.runstate.check("inmigrate") and not graph.process.phases.ready
     if first is not None:
         assert driver.first_child is not None
         graph.attach(node, driver.first_child, first, driver.child_role(given.left))
@@ -173,7 +175,7 @@ def _finish(graph: Graph, node: Node, given: _OpenOptions, first: Node | None) -
         if driver.is_protocol:
             raise QapiError(f"Block protocol '{driver.name}' doesn't support the option '{name}'")
         raise QapiError(f"Block format '{driver.name}' does not support the option '{name}'")
-    perms.Update([node], follow=True).run()
+    Update([node], follow=True).run()
 
 
 def _check_length(node: Node) -> None:
@@ -214,7 +216,7 @@ def open_backing(graph: Graph, node: Node, backing: Any, strict: bool = False) -
         graph.attach(node, "backing", below, role)
     graph.backing_changed(node)
     if not named:
-        node.auto_backing_file = below.filename
+        node.auto_backing_file = filename(below)
 
 
 def as_format(options: dict[str, Any]) -> dict[str, Any]:
@@ -232,9 +234,9 @@ def combined(node: Node) -> str:
     name = node.backing_file
     if name.startswith("/") or _PROTOCOL.match(name):
         return name
-    own = node.primary.exact_filename if node.primary is not None else ""
+    own = exact_filename(node.primary) if node.primary is not None else ""
     if not own:
-        raise QapiError(f"Cannot use relative backing file names for '{node.filename}'")
+        raise QapiError(f"Cannot use relative backing file names for '{filename(node)}'")
     return os.path.join(os.path.dirname(own), name)  # noqa: PTH118,PTH120
 
 
@@ -275,7 +277,7 @@ def _with_driver(
         from fakeqemu.qapi.json.streamer import parse_json
 
         try:
-            parsed = parse_json(filename.removeprefix("json:"), graph.vm.profile.traits)
+            parsed = parse_json(filename.removeprefix("json:"), graph.process.profile.traits)
         except QapiError as error:
             raise error.prefixed("Could not parse the JSON options: ") from None
         if not isinstance(parsed, dict):
@@ -323,7 +325,7 @@ def _protocol(graph: Graph, options: dict[str, Any]) -> dict[str, Any]:
             kind = "host_device"
         return {**options, "driver": kind}
     scheme = match[1]
-    known = graph.vm.profile.schema.enum_values("BlockdevDriver")
+    known = graph.process.profile.schema.enum_values("BlockdevDriver")
     name = scheme.partition("+")[0]
     if name not in known:
         raise QapiError(f"Unknown protocol '{scheme}'")
@@ -358,5 +360,5 @@ def _probed(graph: Graph, options: dict[str, Any], read_only: bool) -> dict[str,
         head = base.read(node, 0, 512) if base.length(node) else b""
         found = next((name for magic, name in _MAGICS if head.startswith(magic)), "raw")
         if found == "raw" and not read_only:
-            graph.vm.host.say("WARNING: " + _GUESSED_RAW.format(node.filename))
+            graph.process.host.say("WARNING: " + _GUESSED_RAW.format(filename(node)))
     return {**options, "driver": found}

@@ -27,7 +27,8 @@ from fakeqemu.formats.qcow2.header import BITMAPS, EXT_BITMAPS
 from fakeqemu.formats.qcow2.image import Qcow2
 from fakeqemu.formats.qcow2.refcounts import failure
 from fakeqemu.formats.qcow2.tables import OFFSET
-from fakeqemu.model.block.graph.dirty_bitmaps import Bitmap, find_on
+from fakeqemu.model.block.graph.bitmap import Bitmap
+from fakeqemu.model.block.graph.dirty_bitmaps import find_on
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.model.block.drivers.protocol import FileDriver
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.graph.permission_update import Update
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import QapiError
 
@@ -42,11 +43,11 @@ def set_read_only(graph: Graph, node: Node, *, read_only: bool) -> None:  # noqa
         for each in nodes:
             if not read_only and isinstance(each.driver, FileDriver):
                 each.driver.make_writable(each)
-        perms.Update(nodes).run()
+        Update(nodes).run()
     except QapiError:
         for each, value in before:
             each.read_only = value
-        perms.Update(nodes).run()
+        Update(nodes).run()
         raise
     finally:
         for each in nodes:
@@ -68,11 +69,11 @@ def blockdev_reopen(graph: Graph, options: list[dict[str, Any]]) -> None:
                 raise QapiError(f"Failed to find node with node-name='{name}'")
             nodes.append(node)
             commits.append(_prepare(graph, node, dict(each), undo))
-        perms.Update(nodes).run()
+        Update(nodes).run()
     except QapiError:
         for call in reversed(undo):
             call()
-        perms.Update(nodes).run()
+        Update(nodes).run()
         raise
     finally:
         for node in nodes:

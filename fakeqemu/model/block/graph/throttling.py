@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.process import Process
+    from fakeqemu.model.qom.tree import QomObject
+    from fakeqemu.model.qom.user_creatable import Objects
 
 _TOTAL, _READ, _WRITE = "total", "read", "write"
 #: a bucket without `-max` takes what leaks in this part of a second
@@ -80,11 +83,31 @@ class _ThrottleState:
 
 
 class ThrottleGroups:
-    """What has passed through each group. `limits(group)` gives ThrottleLimits."""
+    """What has passed through each group."""
 
-    def __init__(self, process: Process, limits: Callable[[str], Mapping[str, int]]) -> None:
-        self._process, self._limits = process, limits
+    def __init__(self, process: Process, objects: Objects) -> None:
+        self._process, self._objects = process, objects
+        #: groups of block_set_io_throttle: name -> limits
+        self.groups: dict[str, dict[str, Any]] = {}
+        objects.completers["throttle-group"] = self._check_name
         self._states: dict[str, _ThrottleState] = {}
+
+    def names(self) -> set[str]:
+        """Names of all throttle groups: objects, and those that backends made."""
+        made = {obj.name for obj in self._objects.of_type("throttle-group")}
+        return made | set(self.groups)
+
+    def _check_name(self, obj: QomObject) -> None:
+        if obj.name in self.groups:
+            raise QapiError("A group with this name already exists")
+
+    def _limits(self, group: str) -> Mapping[str, int]:
+        """ThrottleLimits of a group, whoever made it."""
+        for obj in self._objects.of_type("throttle-group"):
+            if obj.name == group:
+                found: Mapping[str, int] = obj.values["limits"]
+                return found
+        return self.groups.get(group, {})
 
     def pass_through(self, group: str, count: int, *, writes: bool) -> int:
         """Let a request pass; nanoseconds until the next one may."""

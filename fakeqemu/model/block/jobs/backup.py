@@ -15,7 +15,7 @@ from fakeqemu.formats.intervals import Intervals
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.copy_before_write import CopyBeforeWrite, copying_unit
 from fakeqemu.model.block.graph import permissions as perms
-from fakeqemu.model.block.graph.dirty_bitmaps import Bitmap
+from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.jobs import copy_range as copying
 from fakeqemu.model.block.jobs.blockjob import BlockJob

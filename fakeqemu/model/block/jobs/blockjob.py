@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import BlockIoError, MustWaitError
-from fakeqemu.model.block.graph.node import Edge, Node
-from fakeqemu.model.block.graph.waiting import Access
+from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.graph.waiting import Access, Waiting
 from fakeqemu.model.block.jobs.copy_range import wait_for
 from fakeqemu.model.block.jobs.holdback import delay_below
 from fakeqemu.model.block.jobs.job import RETRY, WAIT, Job, Work
@@ -34,12 +34,22 @@ class BlockJob(Job):
     ) -> None:  # fmt: skip
         if id is None and not more.get("internal"):
             id = node.device_name
-        super().__init__(block, id, **more)
-        self.edges: list[Edge] = []
+        self.block = block
+        super().__init__(block.jobs, id, **more)
         self.main = node
         self._wanted_speed = speed
         #: what is to happen when a read or write fails: report, ignore, stop, enospc, auto
         self.on_error = on_error or {"read": "report", "write": "report"}
+
+    @property
+    def waiting(self) -> Waiting:
+        """How its accesses wait for servers."""
+        return self.block.graph.waiting
+
+    @property
+    def device_name(self) -> str:
+        """Its nodes do not go by its name."""
+        return ""
 
     @property
     def description(self) -> str:
@@ -58,7 +68,7 @@ class BlockJob(Job):
 
     def use(self, name: str, node: Node, perm: int, shared: int) -> None:
         """Use a node. Raises QapiError."""
-        edge = self.block.graph.use(self, name, node, perm, shared)
+        edge = self.block.graph.use(self, name, node, perm, shared, stays=True)
         self.edges.append(edge)
         node.block(self, f"block device is in use by block job: {self.type}")
 
@@ -87,7 +97,7 @@ class BlockJob(Job):
         """The job could not be set up."""
         self.release()
         self.state.enter("null")
-        self.block.jobs.all.remove(self)
+        self.jobs.all.remove(self)
         self.transaction.jobs.remove(self)
         self.block.graph.collect()
 
@@ -118,7 +128,7 @@ class BlockJob(Job):
 
     def _act(self, act: Callable[[], None]) -> Work:
         """Begin `act`, anew whenever an answer has come that it has to wait for."""
-        access = Access(self.block.graph.waiting, self.kick)
+        access = Access(self.waiting, self.kick)
         try:
             while True:
                 try:
@@ -139,7 +149,7 @@ class BlockJob(Job):
         action = self._reaction(error)
         if not self.internal:
             data = {"device": self.id, "operation": error.operation, "action": action}
-            self.block.vm.events.emit("BLOCK_JOB_ERROR", data)
+            self.jobs.process.events.emit("BLOCK_JOB_ERROR", data)
         if action == "stop":
             if not self.user_paused:
                 self.user_paused = True

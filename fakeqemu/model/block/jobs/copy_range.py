@@ -6,23 +6,33 @@ See block/block-copy.c: block_copy(); block/block-backend.c: blk_co_copy_range()
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 from fakeqemu.formats import extents
 from fakeqemu.formats.extents import DATA, MustWaitError, Range
 from fakeqemu.formats.intervals import Intervals
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.graph.node import Node
-from fakeqemu.model.block.graph.waiting import Access
+from fakeqemu.model.block.graph.waiting import Access, Waiting
 from fakeqemu.model.block.jobs.job import WAIT
-
-if TYPE_CHECKING:
-    from fakeqemu.model.block.jobs.job import Job
 
 T = TypeVar("T")
 
-
 Waits = Generator[int, None, T]
+
+
+class Copier(Protocol):
+    """The job that copies."""
+
+    #: bytes a second; 0: no limit
+    speed: int
+
+    @property
+    def waiting(self) -> Waiting:
+        """How accesses wait for servers."""
+
+    def kick(self) -> None:
+        """Go on after a wait."""
 
 
 class Ranges:
@@ -31,14 +41,16 @@ class Ranges:
     `find(at)` gives the pieces from `at` on; it is called anew after each wait.
     """
 
-    def __init__(self, job: Job, find: Callable[[int], Iterator[Range]], start: int = 0) -> None:
+    def __init__(
+        self, job: Copier, find: Callable[[int], Iterator[Range]], start: int = 0
+    ) -> None:
         self._job, self._find = job, find
         self._at = start
         self._found = find(start)
 
     def next(self) -> Waits[Range | None]:
         """The next one; None at the end."""
-        access = Access(self._job.block.graph.waiting, self._job.kick)
+        access = Access(self._job.waiting, self._job.kick)
         try:
             while True:
                 try:
@@ -63,7 +75,7 @@ class Ranges:
         return found
 
 
-def pieces(job: Job, ranges: Iterator[Range], chunk: int) -> Iterator[Range]:
+def pieces(job: Copier, ranges: Iterator[Range], chunk: int) -> Iterator[Range]:
     """Neighbours of a kind joined, and cut to what is done in one step.
 
     Data is cut always, the rest only when speed counts.
@@ -134,6 +146,6 @@ def dirty_grains(ranges: Iterator[Range], granularity: int, size: int) -> Interv
     return grains
 
 
-def wait_for(job: Job, target: Node) -> bool:
+def wait_for(job: Copier, target: Node) -> bool:
     """Whether the job has to wait for `target`, which then wakes it. Raises BlockIoError."""
     return any(node.driver.when_idle(node, job.kick) for node in target.subtree())

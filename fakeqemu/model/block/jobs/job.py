@@ -18,7 +18,8 @@ from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.layer import BlockLayer
+    from fakeqemu.model.block.graph.node import Edge
+    from fakeqemu.model.block.jobs.manager import Jobs
 
 #: pieces of work that take no time and are done before others have their turn
 _PIECES = 32
@@ -40,7 +41,7 @@ class Job:
 
     def __init__(
         self,
-        block: BlockLayer,
+        jobs: Jobs,
         id: str | None,
         *,
         auto_finalize: bool = True,
@@ -50,22 +51,21 @@ class Job:
     ) -> None:
         from fakeqemu.qapi.readers.scalars import is_identifier
 
-        self.block = block
+        self.jobs = jobs
+        self.edges: list[Edge] = []
         self.internal = internal
         if not internal:
             if id is None:
                 raise QapiError("An explicit job ID is required")
             if not is_identifier(id):
                 raise QapiError(f"Invalid job ID '{id}'")
-            if block.jobs.find(id) is not None:
+            if jobs.find(id) is not None:
                 raise QapiError(f"Job ID '{id}' already in use")
         self.id = id or ""
         self.auto_finalize = auto_finalize
         self.auto_dismiss = auto_dismiss
         self.state = JobState(self._changed)
-        self.done = 0
-        self.total = 0
-        self.speed = 0
+        self.done = self.total = self.speed = 0
         self._limit = RateLimit()
         #: what went wrong; empty while all is well
         self.error = ""
@@ -92,7 +92,7 @@ class Job:
         self.drained = False
         self.transaction = transaction or Transaction()
         self.state.enter("created")
-        block.jobs.all.insert(0, self)
+        jobs.all.insert(0, self)
         self.transaction.jobs.insert(0, self)
 
     # -- what a kind of job does -----------------------------------------------------------------
@@ -120,14 +120,14 @@ class Job:
     # -- events ----------------------------------------------------------------------------------
 
     def _changed(self, state: str) -> None:
-        self.block.vm.journal.note("job", self.id, state=state, type=self.type)
+        self.jobs.process.journal.note("job", self.id, state=state, type=self.type)
         if not self.internal:
-            self.block.vm.events.emit("JOB_STATUS_CHANGE", {"id": self.id, "status": state})
+            self.jobs.process.events.emit("JOB_STATUS_CHANGE", {"id": self.id, "status": state})
 
     def _event(self, name: str, **more: Any) -> None:
         if not self.is_block or self.internal:
             return
-        self.block.vm.events.emit(
+        self.jobs.process.events.emit(
             name,
             {
                 "type": self.type,
@@ -180,7 +180,7 @@ class Job:
 
     def _later(self, delay: int) -> None:
         self._sleeping = delay > 0
-        self._timer = self.block.vm.process.call_later(delay, self.step)
+        self._timer = self.jobs.process.call_later(delay, self.step)
 
     def kick(self) -> None:
         """Go on at once if the job sleeps."""
@@ -192,7 +192,7 @@ class Job:
 
     def step(self) -> None:
         """Some pieces of work, unless the job is to stand still; a bug in them fails the job."""
-        self.block.vm.guard.call(self._pieces, failed=partial(fail_by_bug, self))
+        self.jobs.process.guard.call(self._pieces, failed=partial(fail_by_bug, self))
 
     def _pieces(self) -> None:
         for _ in range(_PIECES):
@@ -228,7 +228,7 @@ class Job:
 
     def _limited(self, counted: int) -> int:
         """How long the speed limit makes the job wait after so many bytes."""
-        return self._limit.delay(self.block.vm.clock.now(), self.speed, counted)
+        return self._limit.delay(self.jobs.process.clock.now(), self.speed, counted)
 
     def _delay(self, counted: int) -> int:
         """The same, and what else makes it wait."""
@@ -295,7 +295,7 @@ class Job:
         for job in list(jobs):
             job.state.enter("pending")
             if not job.auto_finalize:
-                job.block.vm.events.emit(
+                job.jobs.process.events.emit(
                     "BLOCK_JOB_PENDING", {"type": job.type, "id": job.id}
                 ) if job.is_block and not job.internal else None
         if all(job.auto_finalize for job in jobs):
@@ -305,7 +305,7 @@ class Job:
         """Make the transaction's result so."""
         jobs = list(self.transaction.jobs)
         for job in jobs:
-            _, error = self.block.vm.guard.attempt(job.prepare)
+            _, error = self.jobs.process.guard.attempt(job.prepare)
             if error is not None:
                 job.error = error.desc
                 fail(job)
@@ -317,7 +317,7 @@ class Job:
         """Make this job's own result so."""
         if self.error and self.state.current != "aborting":
             self.state.enter("aborting")
-        guard = self.block.vm.guard
+        guard = self.jobs.process.guard
         guard.call(self.abort if self.error else self.commit)
         guard.call(self.clean)
         if self.started:
@@ -340,11 +340,11 @@ class Job:
     def dismiss(self) -> None:
         """Forget the job."""
         self.state.enter("null")
-        if self in self.block.jobs.all:
-            self.block.jobs.all.remove(self)
+        if self in self.jobs.all:
+            self.jobs.all.remove(self)
         if self in self.transaction.jobs:
             self.transaction.jobs.remove(self)
-        self.block.graph.collect()
+        self.jobs.collect()
 
     def end_now(self) -> None:
         """Work no more."""

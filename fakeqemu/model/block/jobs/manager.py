@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from fakeqemu.model.block.graph.node import Node
-from fakeqemu.model.block.jobs.blockjob import BlockJob
-from fakeqemu.model.block.jobs.job import Job
 from fakeqemu.qapi.errors import DeviceNotActiveError, QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.model.block.jobs.job import Job
+    from fakeqemu.model.process import Process
 
 
 class Jobs:
     """All jobs of one machine, newest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, process: Process, collect: Callable[[], None]) -> None:
+        """`collect`: closes nodes that nobody uses any more."""
+        self.process = process
+        self.collect = collect
         self.all: list[Job] = []
 
     def find(self, id: str) -> Job | None:
@@ -53,7 +59,7 @@ class Jobs:
 
     def graph_changed(self) -> None:
         """All stand still for a moment, in versions where any change of the graph makes them."""
-        if self.all and self.all[0].block.vm.profile.traits.graph_change_pauses_jobs:
+        if self.process.profile.traits.graph_change_pauses_jobs:
             self.drain()
 
     def quiesce(self, node: Node) -> None:
@@ -78,4 +84,4 @@ def _above(node: Node) -> Iterator[Node]:
 
 
 def _on(job: Job, nodes: set[int]) -> bool:
-    return isinstance(job, BlockJob) and any(id(edge.node) in nodes for edge in job.edges)
+    return any(id(edge.node) in nodes for edge in job.edges)

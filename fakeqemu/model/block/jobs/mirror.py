@@ -15,7 +15,9 @@ from fakeqemu.formats.intervals import Intervals
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import MirrorTop
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms, reopen
+from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.node import Edge, Node
+from fakeqemu.model.block.graph.permission_update import Update
 from fakeqemu.model.block.jobs import copy_range as copying
 from fakeqemu.model.block.jobs.blockjob import BlockJob
 from fakeqemu.model.block.jobs.in_flight import MAX_IN_FLIGHT, InFlight
@@ -78,7 +80,7 @@ class MirrorJob(BlockJob):
         if source is target:
             raise QapiError("Can't mirror node into itself")
         self.target_backend: Backend | None = None
-        self.bitmap: bitmaps.Bitmap | None = None
+        self.bitmap: Bitmap | None = None
         #: whether the target is to be read-only again when the job fails
         self.target_was_read_only = False
         #: whether the target reads as zeros already where the source does
@@ -134,7 +136,7 @@ class MirrorJob(BlockJob):
         return found
 
     def _bitmap(self) -> None:
-        on_filter = self.block.vm.profile.traits.mirror_bitmap_on_filter
+        on_filter = self.jobs.process.profile.traits.mirror_bitmap_on_filter
         where = self.filter if on_filter else self.source
         self.bitmap = bitmaps.create(where, None, self.granularity)
         self.bitmap.enabled = not on_filter
@@ -222,7 +224,7 @@ class MirrorJob(BlockJob):
             with self.block.graph.waiting.sending_ahead():
                 self.target.driver.zero(self.target, 0, size)
         elif full:
-            self._skips_zeros = self.block.vm.profile.traits.mirror_sees_zero_target
+            self._skips_zeros = self.jobs.process.profile.traits.mirror_sees_zero_target
         bound = self.base_node if self.sync == "top" or self.is_commit else None
         above = yield from copying.Ranges(
             self, lambda at: base.status_above(self.source, bound, at, size, holes=True)
@@ -234,7 +236,7 @@ class MirrorJob(BlockJob):
         """Whether nothing but zeros can be read from the target."""
         if self.target_is_zero:
             return True
-        if not self.block.vm.profile.traits.mirror_sees_zero_target:
+        if not self.jobs.process.profile.traits.mirror_sees_zero_target:
             return False
         images = self.target.skip_filters().driver.supports_backing
         pieces = yield from copying.Ranges(
@@ -338,7 +340,7 @@ class MirrorJob(BlockJob):
             self._drop_target()
             self.release()
             top.stopped = True
-            perms.Update([self.filter]).run()
+            Update([self.filter]).run()
             failed: QapiError | None = None
             if switch:
                 try:

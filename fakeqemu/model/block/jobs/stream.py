@@ -14,6 +14,7 @@ from fakeqemu.formats.extents import HOLE, BlockIoError, Range
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import CopyOnRead
 from fakeqemu.model.block.graph import permissions as perms, reopen
+from fakeqemu.model.block.graph.filenames import filename
 from fakeqemu.model.block.graph.node import Edge, Node
 from fakeqemu.model.block.jobs import copy_range as copying
 from fakeqemu.model.block.jobs.blockjob import BlockJob
@@ -159,7 +160,7 @@ class StreamJob(BlockJob):
                 name, format = "", ""
                 if self.base_node is not None:
                     unfiltered = self.base_node.skip_filters()
-                    name, format = unfiltered.filename, unfiltered.driver.name
+                    name, format = filename(unfiltered), unfiltered.driver.name
                     if self.backing_file is not None:
                         name = self.backing_file
                 if image.driver.supports_backing:

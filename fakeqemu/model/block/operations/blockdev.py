@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.graph import (
-    backing_chain as chains,
     dirty_bitmaps as bitmaps,
     open as opener,
     permissions as perms,
     reopen,
 )
+from fakeqemu.model.block.graph.filenames import filename
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.open import open_node
 from fakeqemu.model.block.jobs.backup import BackupJob
@@ -26,6 +26,7 @@ from fakeqemu.model.block.jobs.commit import CommitJob
 from fakeqemu.model.block.jobs.mirror import ActiveCommitJob, MirrorJob
 from fakeqemu.model.block.jobs.stream import StreamJob
 from fakeqemu.model.block.jobs.txn import Transaction
+from fakeqemu.model.block.operations import backing_chain as chains
 from fakeqemu.model.block.operations.create import create_image
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
@@ -352,7 +353,7 @@ def _commit_top(block: BlockLayer, active: Node, arguments: Json) -> Node:
         if not chains.contains(active, top):
             raise QapiError(f"'{name}' is not in this backing file chain")
         return top
-    if file is None or file == active.filename:
+    if file is None or file == filename(active):
         return active
     found = chains.find_image(block.graph, active, file)
     if found is None:

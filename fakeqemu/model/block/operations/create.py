@@ -14,11 +14,12 @@ from fakeqemu.formats.extents import CHUNK
 from fakeqemu.formats.qcow2.header import COMPRESSION, EXTENDED_L2, LAZY_REFCOUNTS, Header
 from fakeqemu.formats.qcow2.image import Qcow2
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.base import DRIVERS
+from fakeqemu.model.block.drivers.driver import DRIVERS
 from fakeqemu.model.block.drivers.protocol import lock_error
 from fakeqemu.model.block.drivers.qcow2 import NodeStore
 from fakeqemu.model.block.files import BlockFile, ImageLocked
 from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph.filenames import filename as filename_of
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.open import open_node
 from fakeqemu.model.block.jobs.job import Job, Work
@@ -41,8 +42,9 @@ class Create(Job):
 
     def __init__(self, block: BlockLayer, id: str, options: dict[str, Any]) -> None:
         self.options = options
+        self.block = block
         driver = options["driver"]
-        profile = block.vm.profile
+        profile = block.process.profile
         if driver in profile.part("block-drivers").get("unknown"):
             raise QapiError(f"Block driver '{driver}' not found or not supported")
         info = profile.schema.commands["blockdev-create"]
@@ -51,7 +53,7 @@ class Create(Job):
         known = DRIVERS.get(driver)
         if known is None or not (known.modelled and known.supports_create):
             raise NotModelledError(f"blockdev-create of {driver}")
-        super().__init__(block, id, auto_dismiss=False)
+        super().__init__(block.jobs, id, auto_dismiss=False)
 
     def work(self) -> Work:
         """Make it."""
@@ -88,7 +90,7 @@ class Amend(Job):
             raise NotModelledError("x-blockdev-amend of luks")
         if driver.name != "qcow2":
             raise QapiError("Driver does not support x-blockdev-amend")
-        super().__init__(block, id, auto_dismiss=False)
+        super().__init__(block.jobs, id, auto_dismiss=False)
 
     def work(self) -> Work:
         """Look at what is asked for."""
@@ -223,7 +225,7 @@ def create_image(
     backing: Node | None = None,
 ) -> None:
     """What `qemu-img create` would: a file with an image in it. Raises QapiError."""
-    known = block.vm.profile.schema.enum_values("BlockdevDriver")
+    known = block.process.profile.schema.enum_values("BlockdevDriver")
     if format not in known:
         raise QapiError(f"Unknown file format '{format}'")
     kind = DRIVERS.get(format)
@@ -231,7 +233,7 @@ def create_image(
         raise QapiError(f"Format driver '{format}' does not support image creation")
     if kind is None or not kind.modelled:
         raise NotModelledError(f"creating {format} images")
-    backing_file = backing.filename if backing is not None else ""
+    backing_file = filename_of(backing) if backing is not None else ""
     backing_format = backing.driver.name if backing is not None else ""
     if backing_file and not kind.supports_backing:
         raise QapiError(f"Backing file not supported for file format '{format}'")

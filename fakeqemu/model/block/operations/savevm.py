@@ -21,6 +21,7 @@ from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.layer import BlockLayer
+    from fakeqemu.model.machine import Machine
 
 #: what is said where no disk can take a snapshot
 NOWHERE = "no block device can store vmstate for snapshot"
@@ -88,7 +89,7 @@ def _somewhere(nodes: list[Node], tag: str) -> bool:
 
 
 def save(
-    block: BlockLayer,
+    vm: Machine,
     tag: str | None,
     *,
     overwrite: bool,
@@ -96,7 +97,7 @@ def save(
     names: list[str] | None = None,
 ) -> None:
     """Keep disks and machine as they are. Raises QapiError."""
-    vm = block.vm
+    block = vm.block
     nodes = devices(block, names)
     _check(nodes)
     if tag is not None:
@@ -162,9 +163,10 @@ def _forget_state(driver: Qcow2Driver, length: int) -> None:
 
 
 def load(
-    block: BlockLayer, tag: str, *, vmstate: str | None = None, names: list[str] | None = None
+    vm: Machine, tag: str, *, vmstate: str | None = None, names: list[str] | None = None
 ) -> None:
     """Make disks and machine what they were. Raises QapiError."""
+    block = vm.block
     nodes = devices(block, names)
     _check(nodes)
     if not _everywhere(nodes, tag):
@@ -184,19 +186,18 @@ def load(
         assert kept is not None
         qcow2snapshots.apply(each.image, kept)
     block.guest_clock = found.vm_clock
-    machine_state.restore(block.vm, _read_state(driver, found.vm_state_size))
+    machine_state.restore(vm, _read_state(driver, found.vm_state_size))
     _forget_state(driver, found.vm_state_size)
-    block.vm.journal.note("snapshot", tag, loaded=True)
+    vm.journal.note("snapshot", tag, loaded=True)
 
 
 def load_and_resume(
-    block: BlockLayer, tag: str, *, vmstate: str | None = None, names: list[str] | None = None
+    vm: Machine, tag: str, *, vmstate: str | None = None, names: list[str] | None = None
 ) -> None:
     """loadvm: the guest stops, and goes on if it ran and all went well. Raises QapiError."""
-    vm = block.vm
     was_running = vm.runstate.running
     vm.lifecycle.vm_stop("restore-vm")
-    load(block, tag, vmstate=vmstate, names=names)
+    load(vm, tag, vmstate=vmstate, names=names)
     if was_running:
         vm.lifecycle.vm_start()
 
@@ -215,10 +216,11 @@ def delete(block: BlockLayer, tag: str, names: list[str] | None = None) -> None:
 class SnapshotJob(Job):
     """snapshot-save, snapshot-load, snapshot-delete."""
 
-    def __init__(self, block: BlockLayer, kind: str, arguments: dict[str, Any]) -> None:
+    def __init__(self, vm: Machine, kind: str, arguments: dict[str, Any]) -> None:
         self.type = kind
         self.arguments = arguments
-        super().__init__(block, arguments["job-id"], auto_dismiss=False)
+        self._vm = vm
+        super().__init__(vm.block.jobs, arguments["job-id"], auto_dismiss=False)
 
     def work(self) -> Work:
         """Do it in one go."""
@@ -228,11 +230,11 @@ class SnapshotJob(Job):
         vmstate = self.arguments.get("vmstate")
         try:
             if self.type == "snapshot-save":
-                save(self.block, tag, overwrite=False, vmstate=vmstate, names=names)
+                save(self._vm, tag, overwrite=False, vmstate=vmstate, names=names)
             elif self.type == "snapshot-load":
-                load_and_resume(self.block, tag, vmstate=vmstate, names=names)
+                load_and_resume(self._vm, tag, vmstate=vmstate, names=names)
             else:
-                delete(self.block, tag, names)
+                delete(self._vm.block, tag, names)
         finally:
             self.done = 1
 

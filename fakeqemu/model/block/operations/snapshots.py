@@ -14,6 +14,7 @@ from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2 import snapshots as qcow2snapshots
 from fakeqemu.formats.qcow2.snapshots import QCowSnapshot
 from fakeqemu.model.block.drivers import base
+from fakeqemu.model.block.drivers.driver import inserted
 from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
 from fakeqemu.model.block.graph import permissions as perms, reopen
 from fakeqemu.model.block.graph.node import Node
@@ -37,7 +38,7 @@ class External:
         self.old = old
         self.new: Node | None = None
         block.jobs.drain({id(node) for node in old.chain()})
-        if not base.inserted(old):
+        if not inserted(old):
             raise QapiError(f"Device '{old.device_or_name}' has no medium")
         old.check_operation("external-snapshot")
         if not old.read_only:
@@ -115,7 +116,7 @@ def blockdev_snapshot_sync(block: BlockLayer, arguments: Json) -> External:
     file = arguments["snapshot-file"]
     if arguments.get("mode", "absolute-paths") != "existing":
         create_image(block, file, format, base.length(old), old)
-    elif format not in block.vm.profile.schema.enum_values("BlockdevDriver"):
+    elif format not in block.process.profile.schema.enum_values("BlockdevDriver"):
         raise QapiError(f"Unknown driver '{format}'")
     options: Json = {
         "driver": format,
@@ -169,13 +170,13 @@ def create_internal(
 ) -> QCowSnapshot:
     """Take an internal snapshot with the next free id."""
     numbers = [_number(each.id) for each in driver.snapshots]
-    now = block.vm.clock.realtime()
+    now = block.process.clock.realtime()
     new = QCowSnapshot(
         str(max(numbers, default=0) + 1 & _ULONG_MAX),
         name,
         now // _SECOND,
         now % _SECOND // 1000 * 1000,
-        block.vm.clock.now(),
+        block.process.clock.now(),
         vm_state_size,
     )
     qcow2snapshots.take(driver.image, new)

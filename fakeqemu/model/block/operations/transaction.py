@@ -45,7 +45,7 @@ def run(block: BlockLayer, actions: list[Json], completion_mode: str = "individu
             if action["type"] not in ("blockdev-backup", "drive-backup"):
                 raise QapiError(
                     f"Action '{action['type']}' does not support"
-                    f" {block.vm.profile.traits.transaction_property}"
+                    f" {block.process.profile.traits.transaction_property}"
                     f" completion-mode = {completion_mode}"
                 )
         grouped = Transaction()
@@ -58,7 +58,7 @@ def run(block: BlockLayer, actions: list[Json], completion_mode: str = "individu
         for step in reversed(done):
             step.abort()
         raise
-    if block.vm.profile.traits.transaction_commits_backwards:
+    if block.process.profile.traits.transaction_commits_backwards:
         done.reverse()
     for step in done:
         step.commit()

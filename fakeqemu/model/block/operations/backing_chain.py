@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.block.graph import reopen
+from fakeqemu.model.block.graph.filenames import exact_filename, filename
 from fakeqemu.model.block.graph.node import Node
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def find_image(graph: Graph, node: Node, file: str) -> Node | None:
         if below is None:
             continue
         found = below.skip_implicit()
-        names = {overlay.backing_file, found.filename, found.exact_filename}
+        names = {overlay.backing_file, filename(found), exact_filename(found)}
         if file in names or graph.files.absolute(file) in names:
             return below
     return None
@@ -57,7 +58,7 @@ def drop_intermediate(graph: Graph, top: Node, base: Node, file: str | None) -> 
 
     Raises QapiError.
     """
-    name = file if file is not None else base.skip_implicit().filename
+    name = file if file is not None else filename(base.skip_implicit())
     edges = [e for e in top.parents if isinstance(e.parent, Node) and e.name == "backing"]
     others = [e for e in top.parents if e not in edges and not isinstance(e.parent, Node)]
     for edge in edges:
