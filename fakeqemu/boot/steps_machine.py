@@ -190,9 +190,10 @@ def start_incoming(boot: BootState) -> None:
     if incoming is not None and not incoming.is_defer:
         address = incoming.channel["addr"] if incoming.channel is not None else None
         try:
-            assert boot.parameters.object is not None
+            migration = current_migration(boot.vm)
+            assert migration is not None
             start_from_command_line(
-                boot.parameters.object.incoming,
+                migration.incoming,
                 address,
                 incoming.text,
                 exit_on_error=incoming.exit_on_error,

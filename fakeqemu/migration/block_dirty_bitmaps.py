@@ -30,7 +30,7 @@ from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.migration.parameters.settings import MigrationSettings
     from fakeqemu.model.block.graph.bitmap import Bitmap
     from fakeqemu.model.block.graph.node import Node
     from fakeqemu.model.machine import Machine
@@ -41,7 +41,7 @@ _LONGEST_ALIAS = 255
 Mapping = list[dict[str, Any]]
 
 
-def mapping_of(migration: MigrationObject) -> Mapping | None:
+def mapping_of(migration: MigrationSettings) -> Mapping | None:
     """The parameter block-bitmap-mapping; None if it was never set."""
     mapping: Mapping | None = migration.parameters.get("block-bitmap-mapping")
     return mapping

@@ -16,6 +16,7 @@ from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.migration.parameters.settings import MigrationSettings
     from fakeqemu.model.machine import Machine
 
 NO_PROTOCOL = "Parameter 'uri' expects a valid migration protocol"
@@ -83,7 +84,7 @@ def check_migrate(vm: Machine, migration: MigrationObject, *, resume: bool) -> N
     _check_combinations(migration)
 
 
-def _check_combinations(migration: MigrationObject) -> None:
+def _check_combinations(migration: MigrationSettings) -> None:
     capabilities, parameters = migration.capabilities, migration.parameters
     if capabilities("mapped-ram"):
         if parameters.get("tls-creds"):
@@ -102,7 +103,7 @@ def _check_combinations(migration: MigrationObject) -> None:
         raise NotModelledError("migrate with capability x-colo")
 
 
-def check_disks(vm: Machine, migration: MigrationObject, *, incremental: bool) -> None:
+def check_disks(vm: Machine, migration: MigrationSettings, *, incremental: bool) -> None:
     """Raise QapiError if `blk` or `inc` ask for block migration and it is not possible."""
     if migration.capabilities("block") or (
         incremental and migration.parameters.get("block-incremental")
@@ -112,7 +113,7 @@ def check_disks(vm: Machine, migration: MigrationObject, *, incremental: bool) -
         raise NotModelledError("migrate with disks")
 
 
-def check_cpr_exec(migration: MigrationObject) -> None:
+def check_cpr_exec(migration: MigrationSettings) -> None:
     """Raise QapiError unless mode cpr-exec has its command and a usable machine."""
     if not migration.parameters.get("cpr-exec-command"):
         raise QapiError("cpr-exec mode requires setting cpr-exec-command")

@@ -27,7 +27,7 @@ from fakeqemu.model.qdev.devpath import device_path, section_name
 
 if TYPE_CHECKING:
     from fakeqemu.migration.block_dirty_bitmaps import IncomingBitmaps
-    from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.migration.parameters.settings import MigrationSettings
     from fakeqemu.model.machine import Machine
 
 _PCI_SECTION = re.compile(r"([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f:.]*[0-9a-f]{2}\.[0-7])/")
@@ -55,12 +55,12 @@ def _describes(vm: Machine) -> bool:
     )
 
 
-def _property(migration: MigrationObject, name: str) -> bool:
+def _property(migration: MigrationSettings, name: str) -> bool:
     """A property of the migration object that some versions lack; false there."""
     return name in migration.properties and bool(migration.properties[name])
 
 
-def source(vm: Machine, migration: MigrationObject) -> Source:
+def source(vm: Machine, migration: MigrationSettings) -> Source:
     """The machine as the stream writer's `Source`."""
     properties = migration.properties
     on = frozenset(name for name, state in _states(migration).items() if state)
@@ -84,7 +84,7 @@ def source(vm: Machine, migration: MigrationObject) -> Source:
 
 def expectation(
     vm: Machine,
-    migration: MigrationObject,
+    migration: MigrationSettings,
     file_offset: int = 0,
     bitmaps: IncomingBitmaps | None = None,
 ) -> LoadContext:
@@ -114,7 +114,7 @@ def expectation(
     )
 
 
-def _content(vm: Machine, migration: MigrationObject) -> Callable[[str], Mapping[int, bytes]]:
+def _content(vm: Machine, migration: MigrationSettings) -> Callable[[str], Mapping[int, bytes]]:
     """Content of pages by block name; empty for memory that CPR shares."""
     ignored = migration.capabilities("x-ignore-shared")
     all_shared = migration.mode in cpr.SHARING
@@ -142,7 +142,7 @@ def _ram_id(vm: Machine) -> int:
     return 2 if has_audio or vm.profile.traits.stream_audio_always else 1
 
 
-def _states(migration: MigrationObject) -> dict[str, bool]:
+def _states(migration: MigrationSettings) -> dict[str, bool]:
     return {name: migration.capabilities(name) for name in migration.capabilities.names}
 
 
@@ -223,10 +223,11 @@ def _user_sections(vm: Machine) -> list[tuple[str, int]]:
 # -- the transfer --------------------------------------------------------------------------------
 
 
-def workload(vm: Machine, migration: MigrationObject) -> Workload:
+def workload(vm: Machine, migration: MigrationSettings, stopped_in: str | None) -> Workload:
     """The workload of the time model: the tester's, or an idle guest.
 
-    Its memory size is always the machine's.
+    Its memory size is always the machine's. `stopped_in`: the run state in which a migration has
+    stopped the guest; None if it has not.
     """
     ignored = migration.capabilities("x-ignore-shared")
     blocks = blocks_of(vm.state, vm.numa)
@@ -237,19 +238,19 @@ def workload(vm: Machine, migration: MigrationObject) -> Workload:
     base = given
     if base is None:
         vcpus = max(1, vm.cpus.topology.cpus)
-        base = Workload(vcpus=vcpus, content=_firmware_content(vm, migration))
+        base = Workload(vcpus=vcpus, content=_firmware_content(vm, stopped_in))
     return replace(base, ram=ram)
 
 
-def _firmware_content(vm: Machine, migration: MigrationObject) -> int:
+def _firmware_content(vm: Machine, stopped_in: str | None) -> int:
     """Bytes of memory that firmware has written: all that an idle guest has."""
     if vm.state.type is None:
         return 0
-    stopped_in = migration.outgoing.vm_stop.vm_old_state or vm.runstate.current
-    return _FIRMWARE_FRESH if stopped_in == "prelaunch" else _FIRMWARE_STARTED
+    runstate = stopped_in or vm.runstate.current
+    return _FIRMWARE_FRESH if runstate == "prelaunch" else _FIRMWARE_STARTED
 
 
-def limits(migration: MigrationObject) -> Limits:
+def limits(migration: MigrationSettings) -> Limits:
     """Parameters and capabilities that affect the transfer."""
     get, on = migration.parameters.get, migration.capabilities
     given: dict[str, Any] = {

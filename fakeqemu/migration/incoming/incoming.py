@@ -32,7 +32,7 @@ from fakeqemu.model.host import NetListener, Stream
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.migration.parameters.settings import MigrationSettings
     from fakeqemu.model.machine import Machine
 
 EXTRA_CONNECTION = (
@@ -47,7 +47,7 @@ _ENDS = ("completed", "failed")
 class Incoming:
     """Incoming migration of one machine; owns its status."""
 
-    def __init__(self, vm: Machine, migration: MigrationObject) -> None:
+    def __init__(self, vm: Machine, migration: MigrationSettings) -> None:
         self.vm = vm
         self.migration = migration
         self._traits = vm.profile.traits
@@ -65,7 +65,7 @@ class Incoming:
         self._multi_channel: bool | None = None
         self._listener: NetListener | None = None
         self._stream: Stream | None = None
-        self._further = FurtherChannels(vm, migration)
+        self._further = FurtherChannels(vm, migration, self.state)
         self._loading: Loading | None = None
         #: the main channel is a file that is read here, and where in it the stream begins
         self._file_offset: int | None = None

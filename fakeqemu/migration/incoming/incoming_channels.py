@@ -19,7 +19,8 @@ from fakeqemu.formats.migration_stream.constants import MAGIC as FILE_MAGIC
 from fakeqemu.model.host import Stream
 
 if TYPE_CHECKING:
-    from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.migration.parameters.settings import MigrationSettings
+    from fakeqemu.migration.state import Status
     from fakeqemu.model.machine import Machine
 
 _MAGIC = MAGIC.to_bytes(4, "big")
@@ -36,8 +37,10 @@ def _unknown(begun: bytes | bytearray) -> str:
 class FurtherChannels:
     """The further channels of one destination."""
 
-    def __init__(self, vm: Machine, migration: MigrationObject) -> None:
+    def __init__(self, vm: Machine, migration: MigrationSettings, state: Status) -> None:
+        """`state`: of the migration that they belong to."""
         self._vm = vm
+        self._state = state
         self._migration = migration
         self._multifd: list[tuple[Stream, MultifdReader]] = []
         self._preempt: Stream | None = None
@@ -165,8 +168,7 @@ class FurtherChannels:
         received(begun)
 
     def _broken(self, text: str, fail: Callable[[str], None]) -> None:
-        incoming = self._migration.incoming
-        if incoming.state.can("failed"):
+        if self._state.can("failed"):
             fail(text)
         else:
             self._vm.host.warn(text)

@@ -24,7 +24,7 @@ from fakeqemu.model.host import Stream
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.migration.parameters.settings import MigrationSettings
     from fakeqemu.model.machine import Machine
 
 
@@ -63,7 +63,7 @@ class OutgoingChannel:
     def __init__(
         self,
         vm: Machine,
-        migration: MigrationObject,
+        migration: MigrationSettings,
         events: ChannelEvents,
         *,
         resume: bool = False,

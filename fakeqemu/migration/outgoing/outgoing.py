@@ -45,7 +45,7 @@ from fakeqemu.migration.transfer.model import Transfer
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.migration.parameters.settings import MigrationSettings
     from fakeqemu.model.host import CprLink
     from fakeqemu.model.machine import Machine
 
@@ -56,7 +56,7 @@ _CANCEL_TIME = 20 * MILLISECOND
 class Outgoing:
     """Outgoing migration of one machine; owns its status."""
 
-    def __init__(self, vm: Machine, migration: MigrationObject) -> None:
+    def __init__(self, vm: Machine, migration: MigrationSettings) -> None:
         self.vm = vm
         self.migration = migration
         self.traits = vm.profile.traits
@@ -64,12 +64,12 @@ class Outgoing:
         self.state = Status("outgoing", table, vm.journal, migration.announce)
         #: why the migration failed; empty if nothing was recorded
         self.error = ""
-        self.progress = Progress(vm, migration)
+        self.vm_stop = VmStop(vm)
+        self.progress = Progress(vm, migration, self.vm_stop)
         #: None before the start and after the end
         self.channel: OutgoingChannel | None = None
         #: nanoseconds
         self.setup_time = 0
-        self.vm_stop = VmStop(vm)
         #: dirty bitmaps that go along; None without the capability
         self.bitmaps: OutgoingBitmaps | None = None
         #: migrate-start-postcopy was asked for

@@ -14,15 +14,17 @@ from fakeqemu.migration.transfer.model import Limits, Transfer
 from fakeqemu.model.guest.workload import Workload
 
 if TYPE_CHECKING:
-    from fakeqemu.migration.object import MigrationObject
+    from fakeqemu.migration.outgoing.vm_stop import VmStop
+    from fakeqemu.migration.parameters.settings import MigrationSettings
     from fakeqemu.model.machine import Machine
 
 
 class Progress:
     """The transfers of one machine's memory, one migration after the other."""
 
-    def __init__(self, vm: Machine, migration: MigrationObject) -> None:
+    def __init__(self, vm: Machine, migration: MigrationSettings, vm_stop: VmStop) -> None:
         self._vm = vm
+        self._vm_stop = vm_stop
         self._migration = migration
         self.transfer = Transfer(Workload(ram=0), Limits(), 0)
         #: MIGRATION_PASS events so far
@@ -31,7 +33,7 @@ class Progress:
     def begin(self, *, guest_writes: bool = True) -> None:
         """Start the transfer of all guest memory; `workload` None: no dirtying."""
         counted = self._vm.profile.traits.pass_before_active
-        workload = guest.workload(self._vm, self._migration)
+        workload = self._workload()
         self.transfer = Transfer(
             workload if guest_writes else replace(workload, dirty_rate=0),
             guest.limits(self._migration),
@@ -40,6 +42,9 @@ class Progress:
             last_sync_counts=counted,
         )
         self._emitted = 0 if counted else 1
+
+    def _workload(self) -> Workload:
+        return guest.workload(self._vm, self._migration, self._vm_stop.vm_old_state)
 
     def emit_passes(self) -> None:
         """Emit MIGRATION_PASS for each dirty bitmap sync that has none yet."""
@@ -73,7 +78,7 @@ class Progress:
         base = Workload(vcpus=max(1, vm.cpus.topology.cpus)) if given is None else given
         vm.guest_workload = replace(base, dirty_rate=rate, working_set=working_set)
         if under_way:
-            self.transfer.set_workload(vm.clock.now(), guest.workload(vm, self._migration))
+            self.transfer.set_workload(vm.clock.now(), self._workload())
 
     def running_changed(self) -> None:
         """The guest was resumed or stopped."""

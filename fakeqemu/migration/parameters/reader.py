@@ -11,8 +11,8 @@ from fakeqemu.migration.parameters.early import CPR_INCOMING_MODES
 
 if TYPE_CHECKING:
     from fakeqemu.journal import Journal
-    from fakeqemu.migration.object import MigrationObject
     from fakeqemu.migration.parameters.early import EarlyParameters
+    from fakeqemu.migration.parameters.settings import MigrationSettings
     from fakeqemu.model.runstate import RunState
 
 
@@ -26,7 +26,7 @@ class ParameterReader:
         #: whether backends can learn at all that this process takes over from an older one
         self.sees_cpr = True
         #: set by the boot step that makes it; None before
-        self.object: MigrationObject | None = None
+        self.object: MigrationSettings | None = None
 
     def read(self, name: str) -> Any:
         """The parameter's value now. The journal notes early reads."""
