@@ -11,7 +11,7 @@ import pytest
 from fakeqemu.model.block import query as info
 from fakeqemu.model.block.drivers import raw
 from fakeqemu.model.block.files import ImageLocked, MemoryFiles
-from fakeqemu.model.block.graph import permissions
+from fakeqemu.model.block.graph import permission_update
 from fakeqemu.qapi.json.writer import encode
 
 MB = 1 << 20
@@ -143,7 +143,7 @@ def test_nodes_in_nodes_cost_as_much_as_there_are(
 
         monkeypatch.setattr(owner, name, count)
 
-    counted(permissions.Update, "_refresh", "refresh")
+    counted(permission_update.Update, "_refresh", "refresh")
     counted(raw.Raw, "significant_options", "options")
     counted(info, "_counters", "counters")
     machine.ask("blockdev-add", **nested(100))
@@ -165,7 +165,7 @@ def test_images_that_are_ours_already_cost_nothing(
 ) -> None:
     machine.add("null-co", "n")
     updates: list[Any] = []
-    monkeypatch.setattr(permissions.Update, "run", updates.append)
+    monkeypatch.setattr(permission_update.Update, "run", updates.append)
     machine.ask("cont")
     assert updates == []
 

@@ -6,9 +6,9 @@ See net/net.c and net/net-hmp-cmds.c.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.net.announce import Announcements
 from fakeqemu.model.net.check import NicConfig
 from fakeqemu.model.net.client import Hub, HubPort, NetClient, Nic
 from fakeqemu.model.net.filters import Filters
@@ -20,6 +20,7 @@ from fakeqemu.qapi.readers.qemu_opts import check_identifier
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardevs import Chardevs
+    from fakeqemu.model.net.announce import Announcements
     from fakeqemu.model.net.descriptors import BackendDescriptors
     from fakeqemu.model.net.slirp.slirp import UserNet
     from fakeqemu.model.net.tap import Taps
@@ -59,7 +60,6 @@ class Net:
         #: a backend lives, an option string cannot use its id again (net_client_init())
         self.option_ids: set[str] = set()
         self.filters = Filters(process, chardevs, objects, lambda: self.backends)
-        self.announcements = Announcements(process.clock, lambda: self.nics)
         runstate.listen(self._runstate_changed)
 
     @property
@@ -216,6 +216,13 @@ class Net:
         client.link_down = not up
         if isinstance(client.peer, Nic):
             client.peer.link_down = not up
+
+    @cached_property
+    def announcements(self) -> Announcements:
+        """Made when first asked for, as few ask."""
+        from fakeqemu.model.net.announce import Announcements
+
+        return Announcements(self.process.clock, lambda: self.nics)
 
     def announce(self, parameters: Mapping[str, Any]) -> None:
         """Let the NICs announce their addresses as AnnounceParameters say."""
