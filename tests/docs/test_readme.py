@@ -95,5 +95,7 @@ def test_commands_of_the_table(arguments: list[str], said: str) -> None:
 
 
 def test_every_page_it_names_is_there() -> None:
-    for page in re.findall(r"`((?:docs/)?[A-Za-z-]+\.md)`", README):
+    pages = re.findall(r"`((?:docs/)?[A-Za-z-]+\.md)`", README)
+    assert len(pages) > 3
+    for page in pages:
         assert (ROOT / page).is_file(), page

@@ -53,9 +53,10 @@ async def test_snippet(text: str, fakeqemu: Any) -> None:
 
 
 def test_the_files_are_right(tmp_path: Path) -> None:
-    for language, text in blocks(ROOT / "docs" / "scenarios" / "README.md"):
-        if language != "toml":
-            continue
+    page = blocks(ROOT / "docs" / "scenarios" / "README.md")
+    files = [text for language, text in page if language == "toml"]
+    assert len(files) > 1
+    for text in files:
         file = tmp_path / "file.toml"
         file.write_text(text)
         if "[[machines]]" in text:

@@ -241,12 +241,19 @@ async def test_a_client_on_a_passed_descriptor(start: Start) -> None:
 
 
 async def test_descriptors_sent_by_a_client(start: Start, short: Path) -> None:
-    await start("-qmp", f"unix:{short}/q,server=on,wait=off")
+    process = await start("-qmp", f"unix:{short}/q,server=on,wait=off")
+
+    def holds_file() -> bool:
+        fds = Path(f"/proc/{process.pid}/fd").iterdir()
+        return short / "file" in [fd.readlink() for fd in fds]
+
     client = await connect(short / "q")
     with (short / "file").open("w") as file:
         client.send_fd_scm(file.fileno())
         await client.execute("getfd", {"fdname": "f"})
+    assert holds_file()
     await client.execute("closefd", {"fdname": "f"})
+    assert not holds_file()
     await hang_up(client)
 
 

@@ -80,6 +80,7 @@ async def test_pci_devices_are_where_query_pci_has_them() -> None:
     options = ("-machine", "q35", *BARE, "-device", "virtio-net-pci,addr=5", "-device", "e1000")
     async with FakeQemu(*options, profile="11.1", clock="virtual") as vm:
         (bus,) = await vm.qmp("query-pci")
+        assert {5, 31} < {device["slot"] for device in bus["devices"]}, "added ones, built-in ones"
         for device in bus["devices"]:
             number = device["slot"] << 3 | device["function"]
             await vm.hmp(f"o /w 0xcf8 {0x80000000 | number << 8:#x}")

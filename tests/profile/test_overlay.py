@@ -119,7 +119,7 @@ def test_only_the_parts_with_rules_differ():
         rules += store.read_proposal(proposal)["rules"]
     changed = {rule["part"] for rule in rules}
     following, base = Profile.load("next"), Profile.load("11.1")
-    for file in base.folder.glob("*.json.gz"):
-        part = file.name.removesuffix(".json.gz")
-        if part not in changed:
-            assert following.part(part) is base.part(part)
+    parts = {file.name.removesuffix(".json.gz") for file in base.folder.glob("*.json.gz")}
+    assert parts - changed
+    for part in parts - changed:
+        assert following.part(part) is base.part(part)

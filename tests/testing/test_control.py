@@ -87,7 +87,8 @@ async def test_qmp_shell_drives_it(pair: Any, tmp_path: Path) -> None:
     assert machine.now() == 1.5
     assert machine.events[-1].data == {"actual": 4096}
     machine.verifier.allow.append("query-name")
-    assert machine.faults.list()[0]["desc"] == "told"
+    with pytest.raises(QMPError, match="told"):
+        await machine.client.execute("query-name")
     with pytest.raises(QMPError):
         await machine.client.execute("fault", {"name": "late"})  # QMP itself stays clean
 
@@ -101,6 +102,13 @@ async def test_faults(pair: Any) -> None:
     }  # fmt: skip
     await control.execute("remove-fault", {"number": added["number"]})
     assert machine.faults.list() == []
+    error = {"name": "error", "parameters": {"command": "query-name", "desc": "told"}}
+    (added,) = await control.execute("fault", error)
+    with pytest.raises(QMPError, match="told"):
+        await machine.client.execute("query-name")
+    await control.execute("remove-fault", {"number": added["number"]})
+    assert await machine.client.execute("query-name") == {}
+    machine.verifier.allow.append("query-name")
 
 
 @pytest.mark.parametrize(

@@ -254,8 +254,9 @@ async def test_scopes(machine: FakeQemu, client: RawClient) -> None:
     assert [entry.data for entry in machine.journal.of("fault", "error")]
 
 
-async def test_the_testers_own_monitor_is_spared(machine: FakeQemu) -> None:
+async def test_the_testers_own_monitor_is_spared(machine: FakeQemu, client: RawClient) -> None:
     faults_of(machine).add(Error())
+    assert "error" in await client.ask("query-name")
     assert await machine.qmp("query-name") == {}
 
 

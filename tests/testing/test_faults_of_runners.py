@@ -208,5 +208,8 @@ async def test_a_scenario_from_the_start_leaves_the_handle_alone(
     asking = asyncio.ensure_future(machine.client.execute("query-name"))
     done, _ = await asyncio.wait({asking}, timeout=0.05 if scenario != "split" else 5)
     assert bool(done) == (scenario == "split"), "its client is not spared once it is there"
+    if done:
+        (fault,) = machine.faults.list()
+        assert fault["hits"] > 0
     asking.cancel()
     await machine.stop()

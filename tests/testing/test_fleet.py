@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from qemu.qmp import QMPClient
+from qemu.qmp import QMPClient, QMPError
 
 from fakeqemu.testing.fleet.file import FleetFile, parse_shard
 from fakeqemu.testing.fleet.fleet import Fleet
@@ -48,6 +48,15 @@ async def status(path: Path) -> str:
     found: str = (await client.execute("query-status"))["status"]
     await client.disconnect()
     return found
+
+
+async def name_of(path: Path) -> object:
+    client = QMPClient("fleet")
+    await client.connect(str(path))
+    try:
+        return await client.execute("query-name")
+    finally:
+        await client.disconnect()
 
 
 @pytest.mark.timeout(60)
@@ -97,6 +106,9 @@ async def test_a_file_with_rules_and_control(tmp_path: Path) -> None:
         await client.connect(str(control))
         faults = await client.execute("query-faults", {"machine": "vm-*"})
         assert {name for name, each in faults.items() if each} == {"vm-01", "vm-03"}
+        with pytest.raises(QMPError, match="told"):
+            await name_of(fleet.socket("vm-03"))
+        assert await name_of(fleet.socket("vm-02")) == {}
         assert await client.execute("guest", {"machine": "vm-0[0-2]", "verb": "reset"}) == {
             "vm-00": None, "vm-01": None, "vm-02": None,
         }  # fmt: skip
@@ -255,6 +267,7 @@ async def test_the_command(tmp_path: Path) -> None:
 
 async def test_of_long_journals_the_end_is_kept() -> None:
     async with Fleet.of(2, *NONE, profile="10.0", journal=50) as fleet:
+        assert len(list(fleet)) == 2
         for machine in fleet:
             for _ in range(100):
                 await machine.qmp("query-name")

@@ -13,6 +13,7 @@ import pytest
 from fakeqemu.clock import VirtualClock
 from fakeqemu.journal import Journal
 from fakeqemu.testing import FakeQemu, UnknownNameError
+from fakeqemu.testing.clock.timekeeper import ClockError
 from fakeqemu.testing.machine.guest import amount, workload_members
 from fakeqemu.testing.report.journal_html import page, remaining
 
@@ -167,4 +168,6 @@ async def test_real_time_if_asked_for() -> None:
     await src.qmp("migrate", uri=dst.migration_uri)
     await src.wait_for("migration", "completed")
     await dst.wait_event("RESUME")
+    with pytest.raises(ClockError, match="virtual clock"):
+        await src.advance(1)
     await asyncio.gather(src.stop(), dst.stop())

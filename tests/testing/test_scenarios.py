@@ -234,6 +234,7 @@ async def test_coalesce(machine: FakeQemu) -> None:
     begin(machine, "coalesce")
     with pytest.raises(json.JSONDecodeError, match="Extra data"):
         await naive.execute("stop")
+    await machine.wait_for("fault", "coalesce")  # not by the chance of two writes in one read
     await naive.hang_up()
     careful = await Careful.connect(machine)
     assert await careful.execute("cont") == {}
@@ -290,7 +291,7 @@ async def test_unplug_never() -> None:
     async with FakeQemu(
         "-machine", "q35", "-nodefaults", "-display", "none",
         "-device", "pcie-root-port,id=port", "-device", "virtio-rng-pci,bus=port,id=rng",
-        profile="10.0", client=False,
+        profile="10.0", client=False, guest={"unplug": "acknowledge"},
     ) as machine:  # fmt: skip
         begin(machine, "unplug-never")
         client = await Careful.connect(machine)
@@ -300,6 +301,7 @@ async def test_unplug_never() -> None:
             while True:
                 await client.message()  # DEVICE_DELETED, the naive wait without a deadline
         client.deadline = 5
+        assert not machine.vm.devices.find("rng").unplug_pending
         devices = await client.execute("qom-list", path="/machine/peripheral")
         assert "rng" in {device["name"] for device in devices}
         client.close()
