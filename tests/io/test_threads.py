@@ -50,6 +50,18 @@ async def test_ids_are_threads_of_the_process() -> None:
         assert ids == [cpu["thread-id"] for cpu in await vm.qmp("query-cpus-fast")] + ids[2:]
 
 
+async def test_an_iothread_has_its_thread_before_anybody_asks(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    options = ("-machine", "none", "-object", "iothread,id=io1", "-pidfile", str(pid_file))
+    async with FakeQemu(*options, profile="10.0", runner="process", client=False) as vm:
+        await vm.qmp("object-add", {"qom-type": "iothread", "id": "io2"})
+        await vm.qmp("object-add", {"qom-type": "iothread", "id": "io3"})
+        await vm.qmp("object-del", {"id": "io3"})
+        tasks = Path(f"/proc/{pid_file.read_text().strip()}/task").iterdir()
+        names = {(task / "comm").read_text().strip() for task in tasks}
+        assert {name for name in names if name.startswith("IO")} == {"IO io1", "IO io2"}
+
+
 async def test_machines_that_share_a_process_have_none() -> None:
     before = len(tasks())
     async with FakeQemu(*Q35, profile="10.0") as vm:

@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.json import parser
 from fakeqemu.qapi.json.streamer import JsonStream, ParseError, Value, parse_json
 from fakeqemu.qapi.json.utf8 import NUL, c_bytes
 from fakeqemu.qapi.json.writer import encode
@@ -119,6 +120,41 @@ def test_cuts_between_bytes_do_not_matter(pieces, data, traits):
     cut = data.draw(st.integers(0, len(whole)))
     stream = JsonStream(traits)
     assert stream.feed(whole[:cut]) + stream.feed(whole[cut:]) == JsonStream(traits).feed(whole)
+
+
+STRINGS = [
+    b"\\\\", b'\\"', b"\\'", b"\\/", b"\\n", b"a", b"'", b"bc" * 20, b"\\u00e9", b"\\ud83d",
+    b"\\ude00", b"\\ud83d\\ude00", b"\\u0000", b"\\ufffe", b"\xc3\xa9", b"\xc0\x80", b"\xff",
+    b"\xef\xb7\x90", b"\\x",
+    b"\\udcc0\\udc80", b"\xf0\x9f\x98\x80" * 8, b"\\u12", b"u", b"ud83d", b"\xed\xa0\x80", b"\xc3",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(STRINGS), max_size=40), st.integers(1, 40))
+def test_a_string_reads_the_same_in_pieces_as_escape_by_escape(parts, piece):
+    token = b'"' + b"".join(parts) + b'"'
+
+    def outcome(read):
+        try:
+            return read()
+        except parser._MistakeError as mistake:
+            return mistake.args
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parser, "_PIECE", piece)
+        found = outcome(parser.StringReader(token).text)
+    assert found == outcome(lambda: parser._escape_by_escape(token, 1, len(token) - 1)[0])
+
+
+def test_a_long_string_takes_several_turns():
+    stream = JsonStream(OLDER)
+    stream.push(b'["' + b"\\u00e9" * 400_000 + b'", "\\x' + b"y" * 100_000 + b'"]')
+    turns = 1
+    while (message := stream.next_message(512)) is None:
+        assert stream.pending
+        turns += 1
+    assert message == ParseError("JSON parse error, invalid escape sequence in string")
+    assert turns > 2
 
 
 @given(JSON, st.booleans(), st.sampled_from([OLDER, NEWER]))

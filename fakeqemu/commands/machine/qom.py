@@ -72,7 +72,7 @@ def query_iothreads(vm: Machine) -> list[Json]:
     there = {obj.name: obj for obj in vm.objects.of_type("iothread")}
     order = in_name_table(each.name for each in vm.objects.all())
     for number, obj in enumerate(there[name] for name in order if name in there):
-        values = {name: obj.get(name) for name in members if obj.has(name)}
+        values = {name: obj.get(name) for name in members if name in obj.shapes}
         thread = vm.host.thread_id(f"IO {obj.name}", 1000 + number)
         found.append({"id": obj.name, "thread-id": thread, **values})
     return found

@@ -1,6 +1,7 @@
 """Threads that do nothing: management tools pin and schedule vCPUs by their thread ids.
 
-They are made when somebody asks for the ids, so after daemonizing, and block for good on a lock.
+Those of iothreads are there with their objects, those of vCPUs when somebody asks for the ids, and
+all after daemonizing. They block for good on a lock.
 
 See util/qemu-thread-posix.c: qemu_thread_create(); hw/core/machine-qmp-cmds.c:
 qmp_query_cpus_fast().

@@ -73,8 +73,17 @@ class Objects:
         except BaseException:
             obj.remove()
             raise
+        if type == "iothread":
+            self._start_thread(obj)
         self.process.journal.note("object", id, type=type)
         return obj
+
+    def _start_thread(self, obj: UserObject) -> None:
+        """Have an iothread's thread from now on, or once the process is the one that stays."""
+        if not self.process.main_loop_running:
+            self.process.on_main_loop.append(lambda: self._start_thread(obj))
+        elif self.get(obj.name) is obj:
+            self.process.host.thread_id(f"IO {obj.name}", 0)
 
     def insert(self, id: str, obj: QomObject) -> None:
         """Put a finished object where users' objects are. Raises QapiError if `id` is taken."""

@@ -141,8 +141,12 @@ for _state, _rules in _RULES.items():
 _RUNS: dict[LexerState, re.Pattern[bytes]] = {
     LexerState.START: re.compile(rb"[ \t\r\n]+"),
     LexerState.RECOVERY: re.compile(rb"[^\x00-\x08\x0a-\x1f\[\]{}:,\xfe\xff]+"),
-    LexerState.DOUBLE: re.compile(rb'[^"\\\x00-\x1f\xfe\xff]+'),
-    LexerState.SINGLE: re.compile(rb"[^'\\\x00-\x1f\xfe\xff]+"),
+    LexerState.DOUBLE: re.compile(
+        rb'(?:[^"\\\x00-\x1f\xfe\xff]++|\\[\x20-\xfd])++'
+    ),
+    LexerState.SINGLE: re.compile(
+        rb"(?:[^'\\\x00-\x1f\xfe\xff]++|\\[\x20-\xfd])++"
+    ),
 }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from json.decoder import scanstring
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.qapi.json import utf8
@@ -95,6 +96,12 @@ _ESCAPES = {
     b"b": "\b", b"f": "\f", b"n": "\n", b"r": "\r", b"t": "\t",
 }  # fmt: skip
 _PLAIN = re.compile(rb"[^\\]+")
+#: bytes of a string that are read at a time
+_PIECE = 1 << 14
+#: bytes without a backslash after which no escape can be under way
+_CLEAR = 16
+_LOW_SURROGATE = re.compile(rb"\\u[dD][c-fC-F]")
+_HIGH_SURROGATE = re.compile(rb"\\u[dD][89abAB]..", re.DOTALL)
 
 
 class Builder:
@@ -108,11 +115,16 @@ class Builder:
         self._keys: list[str | None] = []
         #: depths at which a container stands where a key has to be (older flavour)
         self._as_key: list[int] = []
+        self._reader: StringReader | None = None
         self.done = False
         self.value: Any = None
 
-    def take(self, token: Token) -> Failure | None:
-        """The next token; the mistake if it does not fit. Nothing may come after one."""
+    def take(self, token: Token, reader: StringReader | None = None) -> Failure | None:
+        """The next token; the mistake if it does not fit. Nothing may come after one.
+
+        `reader` has read the token's text, or a part of it, already.
+        """
+        self._reader = reader
         try:
             self._take(token)
         except _MistakeError as mistake:
@@ -150,7 +162,7 @@ class Builder:
 
     def _key(self, token: Token) -> None:
         if token.kind is TokenType.STRING:
-            self._keys[-1] = _string(token.text)
+            self._keys[-1] = self._string(token)
             self._expect = _Expect.COLON
             return
         if not self._words.key_is_value:
@@ -159,7 +171,7 @@ class Builder:
             self._as_key.append(len(self._open))
             self._value(token)
             return
-        _literal(token)
+        self._literal(token)
         raise _MistakeError(self._words.key)
 
     def _value(self, token: Token) -> None:
@@ -168,7 +180,13 @@ class Builder:
         elif token.kind is TokenType.OPEN_ARRAY:
             self._push([], _Expect.VALUE_OR_END)
         else:
-            self._put(_literal(token))
+            self._put(self._literal(token))
+
+    def _literal(self, token: Token) -> Any:
+        return self._string(token) if token.kind is TokenType.STRING else _literal(token)
+
+    def _string(self, token: Token) -> str:
+        return _string(token.text) if self._reader is None else self._reader.text()
 
     def _push(self, container: dict[str, Any] | list[Any], expect: _Expect) -> None:
         self._open.append(container)
@@ -201,8 +219,6 @@ class Builder:
 
 
 def _literal(token: Token) -> Any:
-    if token.kind is TokenType.STRING:
-        return _string(token.text)
     if token.kind is TokenType.INTEGER:
         return _integer(token.text)
     if token.kind is TokenType.FLOAT:
@@ -223,11 +239,96 @@ def _integer(text: bytes) -> int | float:
     return float(text)
 
 
+class StringReader:
+    """A string's token on its way to text, a piece at a time."""
+
+    def __init__(self, token: bytes) -> None:
+        self._token = token
+        self._at = 1
+        self._pieces: list[str] = []
+        self._mistake: _MistakeError | None = None
+
+    def read_some(self) -> bool:
+        """Read a piece; whether there is more."""
+        token, end = self._token, len(self._token) - 1
+        if self._at >= end or self._mistake is not None:
+            return False
+        stop = _boundary(token, self._at + _PIECE, end)
+        text = _without_escapes(token[self._at : stop])
+        if text is None:
+            try:
+                text, stop = _escape_by_escape(token, self._at, stop)
+            except _MistakeError as mistake:
+                self._mistake = mistake
+                return False
+        self._pieces.append(text)
+        self._at = stop
+        return True
+
+    def text(self) -> str:
+        """All of it. Raises the parser's error for a mistake."""
+        while self.read_some():
+            pass
+        if self._mistake is not None:
+            raise self._mistake
+        return "".join(self._pieces)
+
+
 def _string(token: bytes) -> str:
-    if b"\\" not in token:
-        return _characters(token[1:-1])
+    return StringReader(token).text() if b"\\" in token else _characters(token[1:-1])
+
+
+def _boundary(token: bytes, at: int, end: int) -> int:
+    """A place soon after `at`, up to `end`, in no character, escape or pair of surrogates."""
+    if at + 2 * _CLEAR >= end:
+        return end
+    escape = token.find(b"\\", at, at + 2 * _CLEAR)
+    if escape < 0:
+        at += _CLEAR
+        while token[at] & 0xC0 == 0x80 and at < end:
+            at += 1
+        return at
+    at = before = escape
+    while token[before - 1] == 0x5C:
+        before -= 1
+    at += (at - before) % 2
+    if _HIGH_SURROGATE.match(token, at - 6, at) and _LOW_SURROGATE.match(token, at):
+        at += 6
+    return min(at, end)
+
+
+def _without_escapes(body: bytes) -> str | None:
+    """A part of a string's text, by the interpreter's own decoder; None for what it may not know.
+
+    That is each mistake, and what it takes for one.
+    """
+    parts = body.split(b"\\\\")
+    if any(b"\\\xc0" in part for part in parts):
+        return None
+    if len(parts) == 1 and b"\\" not in body:
+        return utf8.decode(body)
+    # it knows no escaped single quote, no bare double one and no NUL in two bytes
+    body = b"\\\\".join(
+        part.replace(b"\\'", b"'")
+        .replace(b'\\"', b'"')
+        .replace(b'"', b'\\"')
+        .replace(b"\xc0\x80", b"\\u0000")
+        for part in parts
+    )
+    if (text := utf8.decode(body)) is None:
+        return None
+    try:
+        text, _ = scanstring(text + '"', 0, False)
+    except ValueError:
+        return None
+    if not utf8.valid_text(text):
+        return None
+    return text.replace("\0", utf8.NUL)
+
+
+def _escape_by_escape(token: bytes, at: int, end: int) -> tuple[str, int]:
+    """The same by QEMU's rules, and where it ended: where it found the string's end, if later."""
     out: list[str] = []
-    at, end = 1, len(token) - 1
     while at < end:
         if (plain := _PLAIN.match(token, at, end)) is not None:
             out.append(_characters(plain.group()))
@@ -242,7 +343,7 @@ def _string(token: bytes) -> str:
             at += 2
         else:
             raise _MistakeError("invalid escape sequence in string")
-    return "".join(out)
+    return "".join(out), at
 
 
 def _characters(data: bytes) -> str:

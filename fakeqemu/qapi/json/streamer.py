@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.lexer import MAX_TOKEN_SIZE, Lexer, Token, TokenType
-from fakeqemu.qapi.json.parser import Builder, Dialect, Failure
+from fakeqemu.qapi.json.parser import Builder, Dialect, Failure, StringReader
 from fakeqemu.qapi.json.utf8 import decode_lossy
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MAX_TOKEN_COUNT = 2 << 20
 MAX_NESTING = 1024
+#: bytes of a string from which on it is read over several turns, and the tokens that one of its
+#: pieces costs
+_LONG, _STEPS = 1 << 16, 8
 
 _BRACES = {TokenType.OPEN_OBJECT: 1, TokenType.CLOSE_OBJECT: -1}
 _BRACKETS = {TokenType.OPEN_ARRAY: 1, TokenType.CLOSE_ARRAY: -1}
@@ -63,6 +66,9 @@ class JsonStream:
         #: the mistake is reported, the rest of the message is skipped (newer flavour)
         self._failed = False
         self._builder = Builder(self._words)
+        #: the token that comes next, and what reads its text if that is a long one
+        self._next: Token | None = None
+        self._reader: StringReader | None = None
         #: whether there may be more in what was pushed than was looked at
         self.pending = False
 
@@ -99,12 +105,28 @@ class JsonStream:
         """
         self.pending = True
         count = 0
-        while count != most and (token := self._lexer.next()) is not None:
+        while count != most and self._more():
+            if self._reader is not None and most is not None and self._reader.read_some():
+                count += min(most - count, _STEPS)
+                continue
+            token, self._next = self._next, None
+            assert token is not None
             if (message := self._token(token)) is not None:
                 return message
             count += 1
         self.pending = count == most
         return None
+
+    def _more(self) -> bool:
+        """Whether there is a token to read, or to go on with."""
+        if self._next is not None:
+            return True
+        self._next = token = self._lexer.next()
+        if token is None:
+            return False
+        long = token.kind is TokenType.STRING and len(token.text) > _LONG
+        self._reader = StringReader(token.text) if long else None
+        return True
 
     def _reset(self) -> None:
         self._braces = 0
@@ -130,7 +152,7 @@ class JsonStream:
         self._count += 1
         reported = None
         if self._error is None and not self._failed:
-            self._error = self._builder.take(token)
+            self._error = self._builder.take(token, self._reader)
             if self._error is not None and self._positions:
                 reported = self._failure(self._error)
                 self._failed = True

@@ -18,6 +18,7 @@ _NONCHARACTER = re.compile(
     + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17))
     + "]"
 )
+_INVALID = re.compile(f"[\ud800-\udfff]|{_NONCHARACTER.pattern}")
 #: bytes of which one is in every noncharacter; to look for them takes no time
 _IN_NONCHARACTERS = (b"\xbf\xbe", b"\xbf\xbf", b"\xef\xb7")
 REPLACEMENT = "\ufffd"
@@ -42,6 +43,11 @@ def valid_codepoint(code: int) -> bool:
         and not 0xFDD0 <= code <= 0xFDEF
         and code & 0xFFFE != 0xFFFE
     )
+
+
+def valid_text(text: str) -> bool:
+    """Whether a string may hold each character of `text`, in which NUL is one character."""
+    return text.isascii() or _INVALID.search(text) is None
 
 
 def decode(data: bytes) -> str | None:
