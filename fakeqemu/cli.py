@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from fakeqemu.clock import Clock
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import Profile
     from fakeqemu.testing.scenarios.file import ScenarioFile
+
+T = TypeVar("T")
 
 DEFAULT_PROFILE = "next"
 
@@ -75,6 +77,10 @@ _ANOTHER = "\n"
 _NO_PROPOSAL = "none"
 #: options of other commands that take a value
 _EXTRA_VALUED = ("--name", "--output", "--socket", "--match", "--shard", "--directory")
+
+
+#: of a number, so many that it fits into 64 bits
+_DIGITS = 19
 
 
 class UsageError(Exception):
@@ -146,8 +152,8 @@ def _run(arguments: list[str]) -> int:
     if "--private-channel" in own:
         from fakeqemu.testing.runners.child import attach
 
-        channel, _, client = own["--private-channel"].partition(",")
-        before_boot.append(attach(int(channel), int(client) if client else None, check=checks))
+        fds = [_number("--private-channel", fd) for fd in own["--private-channel"].split(",")]
+        before_boot.append(attach(fds[0], fds[1] if len(fds) > 1 else None, check=checks))
         checks = False  # the tester hears of it
     if scenario is not None:
         from fakeqemu.testing.scenarios.file import ScenarioError
@@ -161,7 +167,10 @@ def _run(arguments: list[str]) -> int:
     if "--control" in own:
         from fakeqemu.testing.control.server import serve_control
 
-        before_boot.append(serve_control(own["--control"]))
+        try:
+            before_boot.append(serve_control(own["--control"]))
+        except ValueError as error:
+            raise UsageError(str(error)) from None
     return run_process(
         qemu,
         profile,
@@ -171,7 +180,7 @@ def _run(arguments: list[str]) -> int:
             clock=_clock(own.get("--clock", "real")),
             check_replies=checks,
             as_posted="--as-posted" in own,
-            journal=_count(own["--journal"]) if "--journal" in own else DEFAULT_JOURNAL,
+            journal=_number("--journal", own.get("--journal", str(DEFAULT_JOURNAL))),
             before_boot=before_boot,
         ),
     )
@@ -187,14 +196,13 @@ def _from_environment(own: dict[str, str]) -> None:
 
 
 def _scenario(path: str | None, seed: str | None) -> ScenarioFile | None:
-    if seed is not None and not seed.lstrip("-").isdecimal():
-        raise UsageError(f"--seed takes a whole number, got {seed!r}")
+    number = None if seed is None else _number("--seed", seed, negative=True)
     if path is None:
         return None
     from fakeqemu.testing.scenarios.file import ScenarioError, ScenarioFile
 
     try:
-        return ScenarioFile.load(path).seeded(None if seed is None else int(seed))
+        return ScenarioFile.load(path).seeded(number)
     except ScenarioError as error:
         raise UsageError(str(error)) from None
 
@@ -212,9 +220,10 @@ def _clock(kind: str) -> Clock | None:
 def _fork_server(arguments: list[str]) -> int:
     if len(arguments) != 1:
         raise UsageError("fork-server takes the path of its socket")
-    from fakeqemu.testing.runners.forkserver import serve
+    from fakeqemu.testing.runners.forkserver import listen, serve
 
-    return serve(arguments[0], main, _profile_of)
+    listener = _as_usage_error(lambda: listen(arguments[0]))
+    return serve(listener, arguments[0], main, _profile_of)
 
 
 def _profile_of(arguments: list[str]) -> Profile | None:
@@ -278,12 +287,20 @@ def _mixed(arguments: list[str], extra: Collection[str]) -> tuple[dict[str, str]
     return own, rest
 
 
-def _as_usage_error(work: Callable[[], int]) -> int:
+def _as_usage_error(work: Callable[[], T]) -> T:
     """`work()`, with what is wrong in files and addresses as our own words."""
     try:
         return work()
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UsageError(_told(error)) from None
+    except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _told(error: OSError) -> str:
+    """What went wrong with which file, without Python's words."""
+    text = error.strerror or str(error)
+    return f"{error.filename}: {text}" if error.filename is not None else text
 
 
 def _explain(arguments: list[str]) -> int:
@@ -325,7 +342,7 @@ def _emulator(arguments: list[str]) -> int:
     try:
         path = write_launcher(rest[0], name, profile.name, extra)
     except OSError as error:
-        raise UsageError(f"cannot write the launcher: {error}") from None
+        raise UsageError(f"cannot write the launcher: {_told(error)}") from None
     sys.stdout.write(f"{path}\n")
     return 0
 
@@ -401,12 +418,13 @@ def load_profile(name: str | None, proposals: str | None = None) -> Profile:
     import os
 
     from fakeqemu.profile import Profile
+    from fakeqemu.profile.overlay import OverlayError
     from fakeqemu.proposals import ProposalError
 
     wanted = name or os.environ.get("FAKEQEMU_PROFILE") or DEFAULT_PROFILE
     try:
         return Profile.load(wanted, (proposals or "").split(_ANOTHER))
-    except ProposalError as error:
+    except (ProposalError, OverlayError) as error:
         raise UsageError(str(error)) from None
     except LookupError:
         raise _unknown(wanted, "profile", Profile.names()) from None
@@ -430,9 +448,10 @@ def _speed(text: str) -> float:
     return speed
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise UsageError(f"--journal takes a number of entries, got {text!r}")
+def _number(option: str, text: str, *, negative: bool = False) -> int:
+    digits = text.removeprefix("-") if negative else text
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < _DIGITS):
+        raise UsageError(f"{option} takes a whole number, got {text[:40]!r}")
     return int(text)
 
 

@@ -24,8 +24,10 @@ differ between versions.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fakeqemu.profile.packing import Packed, pack
@@ -49,8 +51,39 @@ class OverlayError(ValueError):
     """A rule that is ill-formed or does not fit its base."""
 
 
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What an `overlay.json` says."""
+
+    base: str
+    proposals: tuple[str, ...]
+    rules: list[OverlayRule]
+
+
+def read_overlay(path: Path) -> Overlay:
+    """An overlay's file. Raises OverlayError, which names it."""
+    try:
+        described = json.loads(path.read_text("utf-8"))
+        if not isinstance(described, dict):
+            raise OverlayError("not an object")
+        base, proposals = described.get("base"), described.get("proposals", [])
+        if not isinstance(base, str):
+            raise OverlayError("base has to be a profile's name")
+        if not isinstance(proposals, list) or not all(isinstance(each, str) for each in proposals):
+            raise OverlayError("proposals has to be a list of names")
+        return Overlay(base, tuple(proposals), parse_rules(described.get("rules", [])))
+    except OSError as error:
+        raise OverlayError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # OverlayError, and those of JSON and UTF-8
+        raise OverlayError(f"{path}: {error}") from None
+    except RecursionError:
+        raise OverlayError(f"{path}: nested too deeply") from None
+
+
 def parse_rules(rules: list[dict[str, Any]]) -> list[OverlayRule]:
     """The rules of an overlay file; OverlayError says which one is wrong."""
+    if not isinstance(rules, list):
+        raise OverlayError("rules has to be a list")
     return [_parse(rule) for rule in rules]
 
 
@@ -69,27 +102,39 @@ def apply(rules: list[OverlayRule], part: str, value: Any) -> Any:
 def _parse(rule: dict[str, Any]) -> OverlayRule:
     def appended(new: Any) -> Change:
         def change(old: Any, root: Any) -> Any:
-            value = _filled(new, root, rule)
-            return old if value in old else [*old, value]
+            return _appended(old, [_filled(new, root, rule)])
 
         return change
 
     def appended_each(new: Any) -> Change:
         def change(old: Any, root: Any) -> Any:
-            values = [{**each, **new["with"]} for each in _value_at(root, new["of"], rule)]
-            return [*old, *(value for value in values if value not in old)]
+            if not isinstance(new, dict) or set(new) != {"of", "with"}:
+                raise OverlayError(f"append-each takes of and with, not {_short(new)}")
+            found = _value_at(root, new["of"], rule)
+            if not isinstance(found, list):
+                raise OverlayError(f"append-each takes elements of a list, not {_short(found)}")
+            return _appended(old, [_merged(each, new["with"]) for each in found])
 
         return change
 
+    if not isinstance(rule, dict):
+        raise OverlayError(f"not a rule: {_short(rule)}")
     changes: dict[str, Callable[[Any], Change]] = {
-        "set": lambda new: lambda _old, root: _filled(new, root, rule),
-        "merge": lambda new: lambda old, root: {**old, **_filled(new, root, rule)},
+        "set": lambda new: lambda old, root: _replaced(old, _filled(new, root, rule)),
+        "merge": lambda new: lambda old, root: _merged(old, _filled(new, root, rule)),
         "append": appended,
         "append-each": appended_each,
     }
     kinds = [kind for kind in changes if kind in rule]
-    if len(kinds) != 1 or set(rule) - {"part", "at", "why", kinds[0]}:
-        raise OverlayError(f"not a rule: {rule}")
+    steps = rule.get("at")
+    if (
+        len(kinds) != 1
+        or set(rule) - {"part", "at", "why", kinds[0]}
+        or not isinstance(rule.get("part"), str)
+        or not isinstance(steps, list)
+        or not all(isinstance(step, str | dict) for step in steps)
+    ):
+        raise OverlayError(f"not a rule: {_short(rule)}")
     return OverlayRule(rule["part"], tuple(rule["at"]), changes[kinds[0]](rule[kinds[0]]))
 
 
@@ -106,24 +151,31 @@ def _filled(value: Any, root: Any, rule: Any) -> Any:
 
 def _value_at(root: Any, at: Sequence[Any], rule: Any) -> Any:
     """What the way leads to. Raises OverlayError."""
+    if not isinstance(at, list | tuple):
+        raise OverlayError(f"{_short(at)} is no way")
     here = root
     for number, first in enumerate(at):
-        if isinstance(first, str) and first.startswith("->"):
-            here = _named(root, here[first[2:]], rule)
-        elif isinstance(first, dict):
-            here = next((i for i in here if all(i.get(k) == v for k, v in first.items())), None)
+        if isinstance(first, dict):
+            items = here if isinstance(here, list) else ()
+            here = next((item for item in items if _has(item, first)), None)
+        elif not isinstance(first, str) or not isinstance(here, dict):
+            here = None
+        elif first.startswith("->"):
+            name = here.get(first[2:])
+            here = _named(root, name, rule) if isinstance(name, str) else None
         else:
             here = here.get(first)
         if here is None:
-            raise OverlayError(f"{rule}: nothing at {first!r} on the way {at[: number + 1]}")
+            raise OverlayError(f"{_told(rule)}: nothing at {first!r} on the way {at[: number + 1]}")
     return here
 
 
 def _named(root: Any, name: str, rule: Any) -> Any:
     """The entry of the part with that name, for a list type that of its elements."""
-    found = next((entry for entry in root if entry["name"] == name), None)
-    if found is None:
-        raise OverlayError(f"{rule}: no entry {name!r}")
+    entries = root if isinstance(root, list) else ()
+    found = next((entry for entry in entries if _has(entry, {"name": name})), None)
+    if found is None or found.get("element-type") == name:
+        raise OverlayError(f"{_told(rule)}: no entry {name!r}")
     return _named(root, found["element-type"], rule) if "element-type" in found else found
 
 
@@ -136,15 +188,15 @@ def _walk(root: Any, at: tuple[Any, ...], rule: OverlayRule) -> Any:
         first, after = rest[0], rest[1:]
         if isinstance(first, dict):
             return _matching(value, first, lambda item: step(item, after), rule)
-        if first == "*":
+        if first == "*" and isinstance(value, dict):
             return {name: step(item, after) for name, item in value.items()}
-        if first not in value:
+        if not isinstance(value, dict) or first not in value:
             raise OverlayError(f"{rule.part}: no {first!r} on the way {rule.at}")
         return {**value, first: step(value[first], after)}
 
     for number, first in enumerate(at):
         if isinstance(first, str) and first.startswith("->"):
-            target = _value_at(root, at[: number + 1], rule)["name"]
+            target = _value_at(root, at[: number + 1], rule).get("name")
             return _walk(root, ({"name": target}, *at[number + 1 :]), rule)
     return step(root, at)
 
@@ -152,7 +204,62 @@ def _walk(root: Any, at: tuple[Any, ...], rule: OverlayRule) -> Any:
 def _matching(
     value: Any, members: dict[str, Any], change: Callable[[Any], Any], rule: OverlayRule
 ) -> list[Any]:
-    hits = [all(item.get(k) == v for k, v in members.items()) for item in value]
+    hits = [_has(item, members) for item in (value if isinstance(value, list) else ())]
     if not any(hits):
         raise OverlayError(f"{rule.part}: nothing has {members} on the way {rule.at}")
     return [change(item) if hit else item for item, hit in zip(value, hits, strict=True)]
+
+
+def _has(item: Any, members: dict[str, Any]) -> bool:
+    return isinstance(item, dict) and all(item.get(k) == v for k, v in members.items())
+
+
+def _told(rule: Any) -> str:
+    return rule.part if isinstance(rule, OverlayRule) else _short(rule)
+
+
+# -- what a part looks like stays as it is: its readers rely on it -----------------------------
+
+
+def _replaced(old: Any, new: Any) -> Any:
+    _check_alike(old, new)
+    return new
+
+
+def _merged(old: Any, new: Any) -> Any:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        raise OverlayError(f"merge takes an object into an object, not {_short(new)}")
+    for name in old.keys() & new.keys():
+        _check_alike(old[name], new[name])
+    return {**old, **new}
+
+
+def _appended(old: Any, values: list[Any]) -> Any:
+    if not isinstance(old, list):
+        raise OverlayError(f"append takes an element into a list, not into {_short(old)}")
+    for value in values:
+        if old and _KINDS[old[0].__class__] is not _KINDS[value.__class__]:
+            raise OverlayError(f"{_short(value)} is not what the others in the list are")
+    return [*old, *(value for value in values if value not in old)]
+
+
+def _check_alike(old: Any, new: Any) -> None:
+    if old is None or new is None:
+        return
+    if _KINDS[old.__class__] is not _KINDS[new.__class__]:
+        raise OverlayError(f"{_short(new)} is not what is there: {_short(old)}")
+    if isinstance(old, dict):
+        if missing := sorted(old.keys() - new.keys()):
+            raise OverlayError(f"{_short(new)} lacks {', '.join(missing)}")
+        for name in old:
+            _check_alike(old[name], new[name])
+
+
+#: Python's classes of JSON values -> those that may stand for each other
+_KINDS: dict[type, object] = {
+    dict: dict, list: list, str: str, bool: bool, int: float, float: float, type(None): None,
+}  # fmt: skip
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, default=repr)[:200]

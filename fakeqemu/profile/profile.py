@@ -56,9 +56,9 @@ class Profile:
                 rules = proposals.rules_of(store.read_proposal(each.proposal.name), each)
                 self._rules += overlay.parse_rules(rules)
         elif (folder / store.OVERLAY).is_file():
-            described = json.loads((folder / store.OVERLAY).read_text("utf-8"))
-            self._base = Profile.load(described["base"], described.get("proposals", ()))
-            self._rules = overlay.parse_rules(described["rules"])
+            described = overlay.read_overlay(folder / store.OVERLAY)
+            self._base = Profile.load(described.base, described.proposals)
+            self._rules = described.rules
             self.proposals = self._base.proposals
 
     @staticmethod
@@ -72,7 +72,7 @@ class Profile:
 
         Proposals (`local`, `config-argument:stored=on`) are laid over it; as part of the name
         they stand behind a plus sign each: `11.1+local`. LookupError names the known ones;
-        ProposalError, a LookupError, is about proposals.
+        ProposalError, a LookupError, is about proposals, OverlayError about an overlay's file.
         """
         added = ",".join(proposals)
         if isinstance(name, Profile):
@@ -314,6 +314,22 @@ class Profile:
                 self._parts[name] = overlay.apply(self._rules, name, self._base.part(name))
         return self._parts[name]
 
+    def check_rules(self) -> None:
+        """Whether its rules fit its base, and leave a schema. Raises OverlayError."""
+        for name in {rule.part for rule in self._rules}:
+            try:
+                self.part(name)
+            except OSError:
+                raise overlay.OverlayError(f"{self.folder}: there is no part {name!r}") from None
+            except overlay.OverlayError as error:
+                raise overlay.OverlayError(f"{self.folder}: {error}") from None
+        try:
+            self.schema.resolve()
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise overlay.OverlayError(
+                f"{self.folder}: the rules leave what is no schema: {error}"
+            ) from None
+
     def __repr__(self) -> str:
         return f"Profile({self.name!r})"
 
@@ -331,9 +347,22 @@ def _load(name: str, added: str) -> Profile:
         more = [each.text for each in combined if each not in base.proposals]
         return _laid_over(base, "+".join((base.name, *more))) if more else base
     folder = Path(name) if "/" in name else store.schemas_dir() / name
-    if not store.is_profile(folder):
+    if "\0" in name or not store.is_profile(folder):
         raise LookupError(f"no profile '{name}' (there are {', '.join(Profile.names())})")
-    return Profile(folder.name, folder)
+    if name in _under_way:
+        raise overlay.OverlayError(f"{folder / store.OVERLAY}: it is its own base")
+    _under_way.append(name)
+    try:
+        profile = Profile(folder.name, folder)
+        if "/" in name and profile.base is not None:
+            profile.check_rules()
+    finally:
+        _under_way.remove(name)
+    return profile
+
+
+#: profiles whose bases are being loaded
+_under_way: list[str] = []
 
 
 @cache

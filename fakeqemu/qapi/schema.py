@@ -234,6 +234,21 @@ class Schema:
             raise KeyError(name)
         return found.values
 
+    def resolve(self) -> None:
+        """Make everything that is made on demand. Raises LookupError, TypeError, AttributeError."""
+        for each in (*self.commands.values(), *self.events.values()):
+            assert each.name
+        for type in self.types.values():
+            if isinstance(type, ObjectType):
+                for member in type.members:
+                    assert member.type
+                for make in type.variants.values():
+                    make()
+                if type.tag is not None and not any(m.name == type.tag for m in type.members):
+                    raise LookupError(f"{type.name} has no member {type.tag}")
+            elif isinstance(type, AlternateType):
+                assert type.members
+
     def _object(self, hidden: str) -> ObjectType:
         found = self.types[hidden]
         if not isinstance(found, ObjectType):

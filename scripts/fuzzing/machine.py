@@ -40,11 +40,16 @@ class Late(Exception):  # noqa: N818
     """The machine has not answered in time."""
 
 
-def emulator(profile: str) -> list[str]:
-    """The words that start the checkout's own fakeqemu; FAKEQEMU_FUZZ_EMULATOR replaces them."""
+def program() -> list[str]:
+    """The words that start the checkout's own command; FAKEQEMU_FUZZ_EMULATOR replaces them."""
     own = os.environ.get("FAKEQEMU_FUZZ_EMULATOR")
-    command = [sys.executable, own] if own else [sys.executable, "-m", "fakeqemu"]
-    return [*command, "run", "--profile", profile, "--program", "qemu-system-x86_64", "--"]
+    return [sys.executable, own] if own else [sys.executable, "-m", "fakeqemu"]
+
+
+def emulator(profile: str, own: Sequence[str] = ()) -> list[str]:
+    """The words that start a machine, up to QEMU's own."""
+    words = ("run", "--profile", profile, "--program", "qemu-system-x86_64", *own, "--")
+    return [*program(), *words]
 
 
 def limit() -> None:
@@ -64,6 +69,7 @@ class Machine:
         argv: Sequence[str],
         *,
         qmp: int = 2,
+        own: Sequence[str] = (),
         files: dict[str, bytes] | None = None,
         child: Callable[[], None] = limit,
         directory: Path | None = None,
@@ -77,7 +83,7 @@ class Machine:
             words += ["-qmp", f"unix:q{number}.sock,server=on,wait=off"]
         self._stderr = (self.directory / "stderr").open("ab")
         self.process = subprocess.Popen(
-            [*emulator(profile), *words],
+            [*emulator(profile, own), *words],
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

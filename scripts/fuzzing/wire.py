@@ -71,7 +71,7 @@ class _Bytes(Campaign):
         out = b""
         try:
             with machine.connect(self.socket_name) as client:
-                out = _talk(client, step)
+                out = talk(client, step)
             control.ask("query-status")
             # once more, so that the hang-up has been seen
             control.ask("query-status")
@@ -102,8 +102,8 @@ def _still_open(machine: Machine, before: int) -> int:
     return machine.descriptors() - before
 
 
-def _talk(client: socket.socket, step: Step) -> bytes:
-    """What comes back."""
+def talk(client: socket.socket, step: Step) -> bytes:
+    """What comes back for pieces of bytes and a way to end."""
     pieces, end = step
     reader = Client(client)
     out = b""
@@ -126,12 +126,13 @@ class Protocol(_Bytes):
     def session(self, rng: random.Random) -> list[Step]:
         """Connections."""
         return [
-            [[piece.hex() for piece in _qmp_pieces(rng)], rng.choice(["", "", "half", "vanish"])]
+            [[piece.hex() for piece in byte_pieces(rng)], rng.choice(["", "", "half", "vanish"])]
             for _ in range(_CONNECTIONS)
         ]
 
 
-def _qmp_pieces(rng: random.Random) -> Iterator[bytes]:
+def byte_pieces(rng: random.Random) -> Iterator[bytes]:
+    """What a bad client of QMP sends."""
     if rng.random() < 0.8:
         enable = b',"arguments":{"enable":["oob"]}' if rng.random() < 0.3 else b""
         yield b'{"execute":"qmp_capabilities"%b}\n' % enable

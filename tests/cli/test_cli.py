@@ -40,13 +40,42 @@ def test_an_option_without_its_value() -> None:
         (["run", "--speed", "0"], "--speed takes a number above 0, got '0'"),
         (["emulator"], "emulator takes one directory"),
         (["profiles", "x"], "profiles takes no arguments, got 'x'"),
+        (["run", "--control", "unix:"], "a control socket is at unix:PATH, not at 'unix:'"),
+        (["run", "--private-channel", "1,x"], "--private-channel takes a whole number, got 'x'"),
+        (["run", "--seed", "--1"], "--seed takes a whole number, got '--1'"),
+        (["run", "--seed", "9" * 5000], "--seed takes a whole number, got '999"),
+        (["run", "--journal", "\u0663"], "--journal takes a whole number, got '\u0663'"),
+        (["fork-server", ""], "fork-server takes the path of its socket"),
+        (["fork-server", "fd:x"], "a descriptor is fd:N, not 'fd:x'"),
+        (["fork-server", "/nonexistent/x"], "No such file or directory"),
+        (["record", "--", "", "unix:b"], "an address is unix:PATH or tcp:HOST:PORT, not ''"),
+        (["record", "--", "tcp:h:99999", "unix:b"], "an address is unix:PATH or tcp:HOST:PORT"),
+        (["record", "--output", "/nonexistent/x", "--", "unix:a", "unix:b"],
+         "/nonexistent/x: No such file or directory"),
+        (["emulator", "/proc/nonexistent"], "cannot write the launcher: /proc/nonexistent: No"),
+        (["fleet", "/"], "/: Is a directory"),
     ],
-)
+)  # fmt: skip
 def test_our_own_mistakes(
     arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith(f"fakeqemu: {text}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--control", "unix:/nonexistent/c"], "no control socket at /nonexistent/c: No such file"),
+        (["--control", "unix:/tmp"], "no control socket at /tmp: Is a directory"),
+        (["--private-channel", "987"], "no private channel at 987: Bad file descriptor"),
+    ],
+)
+def test_what_cannot_be_had_ends_the_start(
+    arguments: list[str], text: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *arguments, "--", "-machine", "none", "-display", "none"]) == 1
+    assert capfd.readouterr().err.startswith(f"qemu-system-x86_64: fakeqemu: {text}")
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

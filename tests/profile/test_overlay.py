@@ -40,8 +40,55 @@ def test_set_and_merge_and_star():
     value = {"m1": {"p": {"x": 1}}, "m2": {"p": {}}}
     merged = applied(value, {"at": ["*", "p"], "merge": {"local": False}})
     assert merged == {"m1": {"p": {"x": 1, "local": False}}, "m2": {"p": {"local": False}}}
-    assert applied(value, {"at": ["m1"], "set": 3})["m1"] == 3
-    assert applied(value, {"at": [], "set": 3}) == 3
+    other = {"p": {"x": 2}}
+    assert applied(value, {"at": ["m1"], "set": other})["m1"] == other
+    both = {"m1": other, "m2": other}
+    assert applied(value, {"at": [], "set": both}) == both
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"at": ["m"], "set": 3},
+        {"at": ["m"], "set": {"x": 1}},
+        {"at": ["m", "x"], "set": "1"},
+        {"at": ["m"], "merge": {"x": "1"}},
+        {"at": ["m"], "merge": [1]},
+        {"at": ["m"], "append": 1},
+        {"at": ["m", "l"], "append": "x"},
+        {"at": ["m", "x", "y"], "set": 1},
+        {"at": ["m", "x", "*"], "set": 1},
+    ],
+)
+def test_what_a_part_looks_like_may_not_change(rule):
+    with pytest.raises(overlay.OverlayError):
+        applied({"m": {"x": 1, "l": [1]}}, rule)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "not an object"),
+        ('{"base": 1}', "base has to be a profile's name"),
+        ('{"base": "11.1", "proposals": "local"}', "proposals has to be a list of names"),
+        ('{"base": "11.1", "rules": {}}', "rules has to be a list"),
+        ('{"base": "11.1", "rules": [1]}', "not a rule: 1"),
+        ('{"base": "11.1", "rules": [{"part": "x", "at": [1], "set": 1}]}', "not a rule"),
+        ('{"base": "11.1", "rules": [{"part": "x", "at": [], "set": 1}]}', "there is no part 'x'"),
+        ('{"base": "%s/own", "rules": []}', "it is its own base"),
+        ("[" * 5000, "nested too deeply"),
+        ('{"base": "11.1", "rules": [{"part": "schema", "at": [{"name": "stop"}], "merge":'
+         ' {"arg-type": "nope"}}]}', "what is no schema"),
+    ],
+)  # fmt: skip
+def test_a_file_of_ones_own_that_is_wrong(tmp_path, text, complaint):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "overlay.json").write_text(text.replace("%s", str(tmp_path)))
+    with pytest.raises(overlay.OverlayError, match=complaint) as caught:
+        Profile.load(folder)
+    assert str(folder) in str(caught.value)
 
 
 def test_packed_parts_stay_packed():

@@ -93,6 +93,12 @@ async def test_qmp_shell_drives_it(pair: Any, tmp_path: Path) -> None:
         await machine.client.execute("fault", {"name": "late"})  # QMP itself stays clean
 
 
+async def test_a_pattern_waits_for_all_that_it_matches(pair: Any) -> None:
+    _, control = pair
+    ends = await control.execute("advance", {"machine": "m*", "seconds": 1})
+    assert ends == {"machine": 10**9}
+
+
 async def test_faults(pair: Any) -> None:
     machine, control = pair
     (added,) = await control.execute("fault", {"name": "late", "parameters": {"count": 1}})

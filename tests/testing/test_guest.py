@@ -306,9 +306,9 @@ async def test_a_scenario_tells_the_guest_what_to_do(tmp_path: Path) -> None:
         assert await vm.qmp("ringbuf-read", device="s", size=100) == "who asks?"
         await vm.qmp("system_powerdown")
         await vm.advance(2)
-        assert vm.process.exit_code is None
+        assert vm.exit_code is None
         await vm.advance(1)
-        assert vm.process.exit_code == 0
+        assert vm.exit_code == 0
 
 
 async def test_the_control_socket_passes_parameters(tmp_path: Path) -> None:

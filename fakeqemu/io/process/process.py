@@ -139,14 +139,14 @@ class _Process:
             from fakeqemu.qmp.checks import check_everything
 
             check_everything(boot.vm, lambda violation: _finish(over, violation))
-        for call in self._options.before_boot:
-            call(boot.vm)
         return await self._serve(boot, host, over)
 
     async def _serve(self, boot: Boot, host: LoopHost, over: asyncio.Future[None]) -> int:
         """Boot and serve until the machine ends, then close `host`; the exit status."""
         vm = boot.vm
         try:
+            for call in self._options.before_boot:
+                call(vm)
             await self._boot(boot, host, over)
             watch_signals(host.loop, lambda number, sender: _signalled(vm, host, number, sender))
             gc.freeze()

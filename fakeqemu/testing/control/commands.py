@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu import __version__
 from fakeqemu.clock import VirtualClock
+from fakeqemu.commands.registry import Deferred
 from fakeqemu.guard import Guard
 from fakeqemu.journal import Journal
 from fakeqemu.qapi.errors import CommandNotFoundError, FakeQemuError, QapiError
@@ -83,7 +85,9 @@ class Control:
             chosen = self._chosen(pattern)
             if pattern is None or pattern in self.machines:
                 return self._controller(chosen[0]).call(name, checked)
-            return {each: self._controller(each).call(name, checked) for each in chosen}
+            return _together(
+                {each: self._controller(each).call(name, checked) for each in chosen}
+            )
         except (ValueError, LookupError, SchemaViolation, FakeQemuError) as error:
             if isinstance(error, QapiError):
                 raise
@@ -147,6 +151,29 @@ class Control:
         if known is None or known.vm is not vm:  # a machine of a fleet may be started again
             known = self._controllers[machine] = MachineController(vm)
         return known
+
+
+def _together(values: dict[str, Any]) -> Any:
+    """The values of several machines, once those that come later are there; the first error."""
+    later = {name: value for name, value in values.items() if isinstance(value, Deferred)}
+    if not later:
+        return values
+    joined = Deferred()
+
+    def finished(name: str, done: Deferred) -> None:
+        if joined.done:
+            return
+        if done.error is not None:
+            joined.fail(done.error)
+            return
+        values[name] = done.value
+        later.pop(name)
+        if not later:
+            joined.resolve(values)
+
+    for name, value in tuple(later.items()):
+        value.then(partial(finished, name))
+    return joined
 
 
 def _with_numbers(name: str, arguments: dict[str, Any]) -> dict[str, Any]:

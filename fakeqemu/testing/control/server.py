@@ -19,7 +19,7 @@ from fakeqemu.io.link import Link, SocketEnd
 from fakeqemu.io.loop import Loop
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import Version
-from fakeqemu.qapi.errors import CommandNotFoundError, QapiError
+from fakeqemu.qapi.errors import CommandNotFoundError, QapiError, StartupError
 from fakeqemu.qapi.json.streamer import Message, ParseError
 from fakeqemu.qapi.texts import EXPECTING_CAPABILITIES
 from fakeqemu.qmp.connection import Connection
@@ -119,10 +119,14 @@ class ControlServer:
         self._clients: list[_Client] = []
         self._sock = socket.socket(socket.AF_UNIX)
         self._sock.setblocking(False)
-        with contextlib.suppress(FileNotFoundError):
-            Path(path).unlink()
-        self._sock.bind(path)
-        self._sock.listen(64)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                Path(path).unlink()
+            self._sock.bind(path)
+            self._sock.listen(64)
+        except OSError:
+            self._sock.close()
+            raise
         loop.add_reader(self._sock.fileno(), self._acceptable)
 
     def close(self) -> None:
@@ -157,12 +161,20 @@ def control_path(address: str) -> str:
 
 
 def serve_control(address: str, name: str = "machine") -> Callable[[Machine], None]:
-    """What to do with a machine before it boots: serve a control socket for it."""
+    """What to do with a machine before it boots: serve a control socket for it.
+
+    Raises ValueError for an address of another form; the machine does not start where the socket
+    cannot be had (StartupError).
+    """
     path = control_path(address)
 
     def prepare(vm: Machine) -> None:
         assert isinstance(vm.host, LoopHost)
-        server = ControlServer(vm.host.loop, path, {name: vm})
+        try:
+            server = ControlServer(vm.host.loop, path, {name: vm})
+        except OSError as error:
+            text = error.strerror or str(error)
+            raise StartupError(f"fakeqemu: no control socket at {path}: {text}") from None
         vm.host.at_end(server.close)
 
     return prepare

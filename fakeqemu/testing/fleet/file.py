@@ -64,6 +64,8 @@ class FleetMember:
     scenarios: tuple[ScenarioFile, ...] = ()
 
 
+#: characters that name a shard
+_SHARD = 40
 #: machines of one entry: more would not find room on a host
 _MOST_MACHINES = 100_000
 
@@ -104,8 +106,9 @@ class FleetFile:
 def parse_shard(text: str) -> tuple[int, int]:
     """(index, count) of `I/N`. Raises ValueError."""
     index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise ValueError(f"a shard is I/N with I from 0 to N-1, not {text!r}")
+    numbers = index.isascii() and index.isdecimal() and count.isascii() and count.isdecimal()
+    if not (slash and numbers and len(text) < _SHARD and int(index) < int(count)):
+        raise ValueError(f"a shard is I/N with I from 0 to N-1, not {text[:40]!r}")
     return int(index), int(count)
 
 

@@ -25,6 +25,9 @@ WORDS: dict[str, tuple[str, bool]] = {
     "device-state": ("device_bytes", True),
     "vcpus": ("vcpus", False),
 }
+_AMOUNT = re.compile(
+    r"([0-9]{1,18}(?:\.[0-9]*)?|\.[0-9]+)\s*([BKMGTP]?)(?:i?B)?(?:/s)?", re.IGNORECASE
+)
 _UNITS = {"": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 
 
@@ -40,7 +43,7 @@ def workload_members(guest: dict[str, Any] | None) -> dict[str, int]:
         if word not in WORDS:
             raise UnknownNameError("property of a guest", word, {**WORDS, **CHOICES})
         member, is_amount = WORDS[word]
-        members[member] = amount(value) if is_amount else int(value)
+        members[member] = amount(value) if is_amount else _count(word, value)
     if "dirty_rate" in members and "working_set" not in members and "ram" in members:
         members["working_set"] = members["ram"]
     return members
@@ -50,10 +53,16 @@ def amount(value: int | str) -> int:
     """Bytes, or bytes a second: 4096, "64G", "2 GiB/s". Raises ValueError."""
     if isinstance(value, int):
         return value
-    match = re.fullmatch(r"([\d.]+)\s*([BKMGTP]?)(?:i?B)?(?:/s)?", value.strip(), re.IGNORECASE)
+    match = _AMOUNT.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"no amount: {value!r} (such as '64G' or '2G/s')")
     return int(float(match[1]) * (1 << _UNITS[match[2].upper()]))
+
+
+def _count(word: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{word} takes a whole number, not {value!r}")
+    return value
 
 
 def manners_of(guest: Mapping[str, Any] | None) -> dict[str, Any]:

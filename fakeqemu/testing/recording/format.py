@@ -101,6 +101,17 @@ def load(path: str | Path) -> list[Conversation]:
     return parse(lines, str(path))
 
 
+def _add(found: dict[Any, Conversation], entry: Any) -> None:
+    """Put one line's value where it belongs. Raises ValueError."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("connection"), int | str):
+        raise ValueError("it names no connection")
+    connection = found.setdefault(entry["connection"], Conversation())
+    if "message" in entry:
+        if entry.get("from") not in ("client", "server"):
+            raise ValueError("a message is from client or server")
+        connection.add(entry["from"], entry["message"])
+
+
 def parse(lines: Iterable[str], path: str = "recording") -> list[Conversation]:
     """The conversations in `lines`. Raises RecordError."""
     found: dict[Any, Conversation] = {}
@@ -108,10 +119,7 @@ def parse(lines: Iterable[str], path: str = "recording") -> list[Conversation]:
         if not line.strip():
             continue
         try:
-            entry = load_json(line)
-            connection = found.setdefault(entry["connection"], Conversation())
-            if "message" in entry:
-                connection.add(entry["from"], entry["message"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{path}:{number}: not a line of a recording: {error!r}") from None
+            _add(found, load_json(line))
+        except ValueError as error:
+            raise RecordError(f"{path}:{number}: not a line of a recording: {error}") from None
     return list(found.values())

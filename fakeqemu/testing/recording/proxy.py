@@ -26,10 +26,10 @@ def parse_address(text: str) -> tuple[str, str | tuple[str, int]]:
     kind, _, rest = text.partition(":")
     if kind == "unix" and rest:
         return "unix", rest
-    if "/" in text or not rest:
+    if "/" in text or (text and not rest):
         return "unix", text
     host, _, port = (rest if kind == "tcp" else text).rpartition(":")
-    if not port.isdecimal():
+    if not (port.isascii() and port.isdecimal() and len(port) < 6 and int(port) < 1 << 16):
         raise ValueError(f"an address is unix:PATH or tcp:HOST:PORT, not {text!r}")
     return "tcp", (host or "127.0.0.1", int(port))
 

@@ -19,7 +19,7 @@ from fakeqemu.io.link import Link, SocketEnd
 from fakeqemu.journal import JournalEntry
 from fakeqemu.model.events import Event
 from fakeqemu.model.machine import Machine
-from fakeqemu.qapi.errors import error_of_class
+from fakeqemu.qapi.errors import StartupError, error_of_class
 from fakeqemu.testing.machine.monitor_socketpair import SocketpairMonitor
 from fakeqemu.testing.runners.errors import to_plain
 from fakeqemu.testing.verbs.controller import MachineController
@@ -34,12 +34,19 @@ def attach(channel: int, client: int | None, *, check: bool = True) -> Callable[
     def prepare(vm: Machine) -> None:
         assert isinstance(vm.host, LoopHost)
         vm.host.memory = PretendedMemory()
-        Agent(vm, vm.host, socket.socket(fileno=channel), check)
+        Agent(vm, vm.host, _socket_of(channel), check)
         if client is not None:
-            monitor = SocketpairMonitor(vm, vm.host.loop, socket.socket(fileno=client))
+            monitor = SocketpairMonitor(vm, vm.host.loop, _socket_of(client))
             vm.host.at_end(monitor.close)
 
     return prepare
+
+
+def _socket_of(fd: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=fd)
+    except OSError as error:
+        raise StartupError(f"fakeqemu: no private channel at {fd}: {error.strerror}") from None
 
 
 class Agent:

@@ -38,20 +38,41 @@ _LONGEST = 16 << 20
 Command = Callable[[list[str]], int]
 
 
-def serve(address: str, command: Command, profile_of: Callable[[list[str]], Any]) -> int:
-    """Serve on a UNIX socket: its path, or "fd:N" for one that listens already.
+def listen(address: str) -> socket.socket:
+    """A UNIX socket that listens: its path, or "fd:N" for one that does already.
 
-    Children run `command`; `profile_of` tells which profile its arguments ask for, or None.
-    With "fd:N" the server leaves when its standard input ends.
+    Raises OSError, ValueError.
     """
     if address.startswith("fd:"):
-        listener = socket.socket(fileno=int(address[3:]))
-    else:
-        listener = socket.socket(socket.AF_UNIX)
+        number = address[3:]
+        if not (number.isascii() and number.isdecimal() and len(number) < 10):
+            raise ValueError(f"a descriptor is fd:N, not {address!r}")
+        return socket.socket(fileno=int(number))
+    if not address:
+        raise ValueError("fork-server takes the path of its socket")
+    listener = socket.socket(socket.AF_UNIX)
+    try:
         # whoever sees the file may connect
         listener.bind(f"{address}.new")
         listener.listen(128)
         os.rename(f"{address}.new", address)  # noqa: PTH104
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def serve(
+    listener: socket.socket,
+    address: str,
+    command: Command,
+    profile_of: Callable[[list[str]], Any],
+) -> int:
+    """Serve on the socket of `listen(address)`.
+
+    Children run `command`; `profile_of` tells which profile its arguments ask for, or None.
+    With "fd:N" the server leaves when its standard input ends.
+    """
     server = ForkServer(listener, command, profile_of)
     if address.startswith("fd:"):
         server.leave_with_input()
