@@ -236,8 +236,9 @@ class Schema:
 
     def resolve(self) -> None:
         """Make everything that is made on demand. Raises LookupError, TypeError, AttributeError."""
-        for each in (*self.commands.values(), *self.events.values()):
-            assert each.name
+        for table in (self.commands, self.events):
+            for name in table:
+                assert table[name]
         for type in self.types.values():
             if isinstance(type, ObjectType):
                 for member in type.members:

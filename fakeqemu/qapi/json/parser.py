@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
-from json.decoder import scanstring
+from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.qapi.json import utf8
@@ -318,12 +318,10 @@ def _without_escapes(body: bytes) -> str | None:
     if (text := utf8.decode(body)) is None:
         return None
     try:
-        text, _ = scanstring(text + '"', 0, False)
+        found: str = scanstring(text + '"', 0, False)[0]
     except ValueError:
         return None
-    if not utf8.valid_text(text):
-        return None
-    return text.replace("\0", utf8.NUL)
+    return found.replace("\0", utf8.NUL) if utf8.valid_text(found) else None
 
 
 def _escape_by_escape(token: bytes, at: int, end: int) -> tuple[str, int]:
