@@ -11,6 +11,19 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from fakeqemu.cli_options import (
+    ANOTHER,
+    DEFAULT_PROFILE,
+    FLAGS,
+    NO_PROPOSAL,
+    UsageError,
+    load_profile,
+    number_of,
+    own_options,
+    speed_of,
+    unknown,
+)
+
 if TYPE_CHECKING:
     from fakeqemu.clock import Clock
     from fakeqemu.model.machine import Machine
@@ -18,8 +31,6 @@ if TYPE_CHECKING:
     from fakeqemu.testing.scenarios.file import ScenarioFile
 
 T = TypeVar("T")
-
-DEFAULT_PROFILE = "next"
 
 _USAGE = """\
 usage: fakeqemu run [OPTIONS] [--] QEMU-OPTIONS...
@@ -65,28 +76,6 @@ a path. fork-server is a warm process that forks one for each request on a UNIX 
 who start many (see docs/testing.md).
 """
 
-#: options of `run` with a value, and those without
-_VALUED = (
-    *("--profile", "--proposal", "--program", "--speed", "--clock"),
-    *("--private-channel", "--scenario", "--seed", "--control", "--journal"),
-)
-_FLAGS = ("--as-posted", "--check-replies")
-#: what stands between the values of an option that was given more than once
-_ANOTHER = "\n"
-#: for explain: the profile as it is, beside those with proposals
-_NO_PROPOSAL = "none"
-#: options of other commands that take a value
-_EXTRA_VALUED = ("--name", "--output", "--socket", "--match", "--shard", "--directory")
-
-
-#: of a number, so many that it fits into 64 bits
-_DIGITS = 19
-
-
-class UsageError(Exception):
-    """The command line of fakeqemu itself is wrong; the text says how."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with arguments `argv` (default: the process's); its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -128,7 +117,7 @@ def _command(arguments: list[str]) -> int:
         return commands[first](arguments[1:])
     if first.startswith("-"):
         return _run(arguments)
-    raise _unknown(first, "command", list(commands))
+    raise unknown(first, "command", list(commands))
 
 
 def _usage() -> str:
@@ -152,7 +141,7 @@ def _run(arguments: list[str]) -> int:
     if "--private-channel" in own:
         from fakeqemu.testing.runners.child import attach
 
-        fds = [_number("--private-channel", fd) for fd in own["--private-channel"].split(",")]
+        fds = [number_of("--private-channel", fd) for fd in own["--private-channel"].split(",")]
         before_boot.append(attach(fds[0], fds[1] if len(fds) > 1 else None, check=checks))
         checks = False  # the tester hears of it
     if scenario is not None:
@@ -176,11 +165,11 @@ def _run(arguments: list[str]) -> int:
         profile,
         ProcessOptions(
             program=own.get("--program", "qemu-system-x86_64"),
-            speed=_speed(own.get("--speed", "1")),
+            speed=speed_of(own.get("--speed", "1")),
             clock=_clock(own.get("--clock", "real")),
             check_replies=checks,
             as_posted="--as-posted" in own,
-            journal=_number("--journal", own.get("--journal", str(DEFAULT_JOURNAL))),
+            journal=number_of("--journal", own.get("--journal", str(DEFAULT_JOURNAL))),
             before_boot=before_boot,
         ),
     )
@@ -196,7 +185,7 @@ def _from_environment(own: dict[str, str]) -> None:
 
 
 def _scenario(path: str | None, seed: str | None) -> ScenarioFile | None:
-    number = None if seed is None else _number("--seed", seed, negative=True)
+    number = None if seed is None else number_of("--seed", seed, negative=True)
     if path is None:
         return None
     from fakeqemu.testing.scenarios.file import ScenarioError, ScenarioFile
@@ -211,7 +200,7 @@ def _clock(kind: str) -> Clock | None:
     if kind == "real":
         return None
     if kind != "virtual":
-        raise _unknown(kind, "clock", ["real", "virtual"])
+        raise unknown(kind, "clock", ["real", "virtual"])
     from fakeqemu.clock import VirtualClock
 
     return VirtualClock()
@@ -306,9 +295,9 @@ def _told(error: OSError) -> str:
 def _explain(arguments: list[str]) -> int:
     own, qemu = own_options(arguments, {"--json"})
     json, as_posted = "--json" in own, "--as-posted" in own
-    named = own.get("--proposal", "").split(_ANOTHER)
+    named = own.get("--proposal", "").split(ANOTHER)
     profiles = [
-        load_profile(own.get("--profile"), None if each == _NO_PROPOSAL else each)
+        load_profile(own.get("--profile"), None if each == NO_PROPOSAL else each)
         for each in named
     ]
     if len(profiles) > 1:
@@ -336,7 +325,7 @@ def _emulator(arguments: list[str]) -> int:
 
     profile = load_profile(own.get("--profile"), own.get("--proposal"))
     name = own.get("--name", "qemu-system-x86_64")
-    extra: list[str] = [flag for flag in _FLAGS if flag in own]
+    extra: list[str] = [flag for flag in FLAGS if flag in own]
     if "--speed" in own:
         extra += ["--speed", own["--speed"]]
     try:
@@ -374,85 +363,6 @@ def _proposals(arguments: list[str]) -> int:
         for switch, about in proposal.switches.items():
             sys.stdout.write(f"  :{switch}={'|'.join(about.values)}  {about.question}\n")
     return 0
-
-
-def own_options(
-    arguments: list[str], extra: Collection[str] = ()
-) -> tuple[dict[str, str], list[str]]:
-    """Our own options, and what follows them. `extra`: more of them than `run` has.
-
-    Raises UsageError for an option without its value. The first word that is not ours ends
-    them; QEMU takes two dashes where it has one, so none of ours may be one of QEMU's.
-    """
-    own: dict[str, str] = {}
-    valued = {*_VALUED, *(name for name in extra if name in _EXTRA_VALUED)}
-    flags = {*_FLAGS, *extra} - valued
-    index = 0
-    while index < len(arguments):
-        argument = arguments[index]
-        word, equals, value = argument.partition("=")
-        if argument == "--":
-            return own, arguments[index + 1 :]
-        if word in valued:
-            if not equals:
-                index += 1
-                if index >= len(arguments):
-                    raise UsageError(f"{word} needs a value")
-                value = arguments[index]
-            # proposals add up, but to explain each is another design
-            again = word == "--proposal" and word in own
-            own[word] = f"{own[word]}{_ANOTHER}{value}" if again else value
-        elif argument in flags:
-            own[argument] = ""
-        else:
-            break
-        index += 1
-    return own, arguments[index:]
-
-
-def load_profile(name: str | None, proposals: str | None = None) -> Profile:
-    """The profile called `name`, or the default, with `proposals` laid over it.
-
-    Raises UsageError, naming the nearest.
-    """
-    import os
-
-    from fakeqemu.profile import Profile
-    from fakeqemu.profile.overlay import OverlayError
-    from fakeqemu.proposals import ProposalError
-
-    wanted = name or os.environ.get("FAKEQEMU_PROFILE") or DEFAULT_PROFILE
-    try:
-        return Profile.load(wanted, (proposals or "").split(_ANOTHER))
-    except (ProposalError, OverlayError) as error:
-        raise UsageError(str(error)) from None
-    except LookupError:
-        raise _unknown(wanted, "profile", Profile.names()) from None
-
-
-def _unknown(name: str, kind: str, known: list[str]) -> UsageError:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, n=1, cutoff=0.3)
-    hint = f", did you mean {near[0]!r}?" if near else ""
-    return UsageError(f"no {kind} {name!r}{hint} (there are: {', '.join(known)})")
-
-
-def _speed(text: str) -> float:
-    try:
-        speed = float(text)
-    except ValueError:
-        speed = 0.0
-    if not 0 < speed < float("inf"):
-        raise UsageError(f"--speed takes a number above 0, got {text!r}")
-    return speed
-
-
-def _number(option: str, text: str, *, negative: bool = False) -> int:
-    digits = text.removeprefix("-") if negative else text
-    if not (digits.isascii() and digits.isdecimal() and len(digits) < _DIGITS):
-        raise UsageError(f"{option} takes a whole number, got {text[:40]!r}")
-    return int(text)
 
 
 def _environment(name: str) -> bool:

@@ -38,8 +38,9 @@ LAYERS = {
     "explain": 10,
     "explain_beside": 10,
     "testing": 10,
-    "cli": 11,
-    "__main__": 12,
+    "cli_options": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 #: packages of one layer that may know each other
 BESIDE = {("journal", "clock"), ("explain_beside", "explain")}

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fakeqemu.cli import UsageError, main, own_options
+from fakeqemu.cli import main
+from fakeqemu.cli_options import UsageError, own_options
 from fakeqemu.profile import Profile
 
 ROOT = Path(__file__).parents[2]
