@@ -41,6 +41,8 @@ from fakeqemu.configuration import MonitorOptions, OptionString
 from fakeqemu.migration import cpr
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.parameters.early import EarlyParameters
+from fakeqemu.migration.parameters.parameters import Layer
+from fakeqemu.migration.proposed.user_object import TYPE, UserMigrationObjects
 from fakeqemu.model.boards import pc_dimm as memorydevices
 from fakeqemu.model.boards.onboard_ports import Port
 from fakeqemu.model.chardev.chardev import ChardevOptions
@@ -113,9 +115,11 @@ def take_early_parameters(boot: BootState) -> None:
     )
     for each in configuration.incoming:
         if (values := each.early_values) is not None:
-            early.add_config(values)
+            early.add_config(
+                values, Layer.CONFIG if each.option == "incoming" else Layer.OPTION
+            )
     for given in configuration.early_parameters:
-        early.add_config(given.values)
+        early.add_config(given.values, Layer.OPTION)
     boot.vm.exec_state = boot.vm.host.left_by_exec() if boot.profile.traits.cpr_exec else None
     if not traits.cpr_channel_implies_mode:
         pass
@@ -124,6 +128,8 @@ def take_early_parameters(boot: BootState) -> None:
     elif configuration.cpr_incoming is not None:
         early.imply_mode(cpr.TRANSFER)
     boot.parameters.early = early
+    if traits.migration_object_creatable:
+        boot.vm.objects.makers[TYPE] = UserMigrationObjects(boot.vm, boot.parameters).make
     boot.parameters.sees_cpr = traits.early_parameters or traits.tap_cpr
     if boot.parameters.sees_cpr or "local" in schemainfo.parameter_types(boot.profile):
         boot.vm.migration.parameters = boot.parameters

@@ -167,6 +167,7 @@ class MigrationObject(MigrationSettings):
             raise QapiError("There's a migration process in progress")
         self.capabilities.change((each["capability"], each["state"]) for each in wanted)
 
+
 def current_migration(vm: Machine) -> MigrationObject | None:
     """The machine's migration object; None before the boot has made it."""
     found = vm.migration.object

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from fakeqemu.profile.packing import Packed
 from fakeqemu.qapi.json.writer import Fixed
 from fakeqemu.qapi.schema import Naming, Schema
 from fakeqemu.traits import Traits, traits_of
+
+#: the QOM type of the migration object
+_MIGRATION = "migration"
 
 
 class Profile:
@@ -107,7 +111,14 @@ class Profile:
     @cached_property
     def schema(self) -> Schema:
         """The QAPI schema, with the names and widths that introspection hides."""
-        return Schema(self.part("schema"), Naming.from_json(self.overlay_data("qapi-names")))
+        naming = Naming.from_json(self.overlay_data("qapi-names"))
+        integers = dict(naming.integers)
+        for each in self.proposals:
+            widths = store.read_proposal(each.proposal.name).get("integers", {})
+            for name, command in widths.items():
+                entries = {entry["name"]: entry for entry in self.part("schema")}
+                integers[name] = integers[entries[command]["arg-type"]]
+        return Schema(self.part("schema"), replace(naming, integers=integers))
 
     def overlay_data(self, name: str) -> dict[str, Any]:
         """This version's part of the hand-made or scripted data `schemas/overlays/NAME.json`.
@@ -251,8 +262,19 @@ class Profile:
 
     def device_properties(self, typename: str) -> list[dict[str, Any]]:
         """`device-list-properties` of a device type; KeyError for anything else."""
-        properties: list[dict[str, Any]] = self.part("properties").get("device", typename)
-        return properties
+        recorded: list[dict[str, Any]]
+        if not (apart := self.traits.parameters_type):
+            recorded = self.part("properties").get("device", typename)
+            return recorded
+        # a proposal has taken the parameters out of the migration object
+        of_parameters = typename == apart
+        source = _MIGRATION if of_parameters else typename
+        recorded = self.part("properties").get("device", source)
+        if source != _MIGRATION:
+            return recorded
+        known = self.migration_defaults
+        names = {known.property_of(name) for name in known.parameters}
+        return [each for each in recorded if (each["name"] in names) == of_parameters]
 
     def qom_properties(self, typename: str) -> list[dict[str, Any]]:
         """`qom-list-properties` of any type; KeyError if it was not recorded."""
@@ -300,7 +322,9 @@ class Profile:
         return MigrationDefaults(
             parameters=dict(fresh["parameters"]),
             capabilities=tuple(c["capability"] for c in fresh["capabilities"]),
-            properties={p["name"]: p for p in self.device_properties("migration")},
+            properties={
+                p["name"]: p for p in self.part("properties").get("device", _MIGRATION)
+            },
         )
 
     # -- parts -----------------------------------------------------------------------------

@@ -32,6 +32,8 @@ _MODULES = {
     "tap-cpr": "parameters.tap_cpr",
     "explicit-mode": "parameters.explicit_mode",
     "early-reads": "parameters.early_reads",
+    "migration-object": "objects.migration_object",
+    "parameters-object": "objects.parameters_object",
     "merged-options": "commands.merged_options",
     "config-argument": "commands.config_argument",
     "prepare-run": "commands.prepare_run",

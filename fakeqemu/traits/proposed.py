@@ -40,6 +40,10 @@ class ProposedTraits:
     parameters_type: str = ""
     #: a TAP may take its descriptors along in the CPR modes (`cpr=on`)
     tap_cpr: bool = False
+    #: users can make a migration object
+    migration_object_creatable: bool = False
+    #: a second one takes the place of the first, rather than be refused
+    second_migration_object_current: bool = False
     #: migrate_prepare takes the address, not migrate_run
     prepare_takes_address: bool = False
     #: an outgoing migration can be prepared too

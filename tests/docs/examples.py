@@ -2,7 +2,7 @@
 
 A fenced block `console` is one example. Its lines:
 
-    $ fakeqemu [run] [--profile P] [--as-posted] [--] QEMU-OPTIONS   start a machine
+    $ fakeqemu [run] [--profile P] [--proposal N] [--as-posted] [--] QEMU-OPTIONS   start a machine
     $ NAME$ fakeqemu ... [&]                     one of several; with & it may wait
     NAME-> {"execute": ...}   or  -> ...         a command
     NAME<- {"return": ...}    or  <- ...         its reply, members may be left out as `...`
@@ -111,8 +111,12 @@ class Run:
             word = words.pop(0)
             if word == "--profile":
                 settings["profile"] = words.pop(0)
+            elif word == "--proposal":
+                settings["proposals"] = [words.pop(0)]
             elif word == "--as-posted":
                 settings["as_posted"] = True
+        if (last := self.machines.pop(name, None)) is not None:
+            last.stop_now()
         machine = FakeQemu(*words, socket=False, client=False, **settings)
         self.machines[name] = machine
         if waits:

@@ -133,7 +133,7 @@ def test_the_command_lists_them(capsys):
 @pytest.mark.parametrize("runner", ["loop", "thread", "process", "fork"])
 async def test_every_runner_has_them(runner):
     async with FakeQemu(
-        "-machine", "none", profile="11.1", proposals=["local"], runner=runner
+        "-machine", "none", profile="11.1", proposals=["local"], runner=runner, deadline=60
     ) as vm:
         assert (await vm.qmp("query-migrate-parameters"))["local"] is False
 

@@ -41,18 +41,18 @@ class EarlyParameters:
         """`defaults`: let unset names read as these instead of as None, and no other be illegal."""
         self.as_posted = as_posted
         self._defaults = dict(defaults or {})
-        self._config: dict[str, Any] | None = None
+        self._given: dict[Layer, dict[str, Any]] = {}
         self._implied_mode: str | None = None
         self._gone = False
 
     @property
     def given(self) -> bool:
-        """Whether a `config:` was given, an empty one included."""
-        return self._config is not None
+        """Whether any parameters were given, none of them included."""
+        return bool(self._given)
 
-    def add_config(self, values: Mapping[str, Any]) -> None:
+    def add_config(self, values: Mapping[str, Any], layer: Layer = Layer.CONFIG) -> None:
         """Keep checked parameters; where only one may say some, the option parser sees to it."""
-        self._config = {**(self._config or {}), **values}
+        self._given[layer] = {**self._given.get(layer, {}), **values}
 
     @property
     def implied_mode(self) -> str | None:
@@ -81,11 +81,15 @@ class EarlyParameters:
     def values(self) -> dict[str, Any]:
         """Everything that was said, the implied mode included."""
         implied = {} if self._implied_mode is None else {"mode": self._implied_mode}
-        return {**(self._config or {}), **implied}
+        merged: dict[str, Any] = {}
+        for layer in Layer:
+            merged.update(self._given.get(layer, {}))
+        return {**merged, **implied}
 
     def take(self) -> dict[Layer, dict[str, Any]]:
         """Hand everything to the migration object, by layer, and forget it."""
         implied = {} if self._implied_mode is None else {"mode": self._implied_mode}
-        layers = {Layer.CONFIG: self._config or {}, Layer.IMPLIED: implied}
-        self._config, self._implied_mode, self._gone = None, None, True
-        return layers
+        layers = {layer: self._given.get(layer, {}) for layer in Layer}
+        layers[Layer.IMPLIED] = implied
+        self._given, self._implied_mode, self._gone = {}, None, True
+        return {layer: values for layer, values in layers.items() if values}

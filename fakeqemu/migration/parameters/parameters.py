@@ -34,7 +34,11 @@ class Layer(Enum):
     ACCELERATOR = "accelerator compat"
     MACHINE = "machine compat"
     GLOBAL = "-global"
+    #: a migration object that a user made before the machine's
+    OBJECT = "-object"
     CONFIG = "-incoming config"
+    #: an option of its own, or one with the members of a command
+    OPTION = "early option"
     IMPLIED = "implied"
     QMP = "QMP"
     #: given with migrate or migrate-incoming, for that migration alone; shown by no query

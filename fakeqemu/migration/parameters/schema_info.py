@@ -81,6 +81,24 @@ def check_parameters(profile: Profile, value: Any) -> dict[str, Any]:
     return checked
 
 
+def object_shapes(profile: Profile) -> dict[str, str]:
+    """The properties of a migration object that users can make, with their types' names."""
+    variant = _migration_object(profile)
+    return {member.name: member.type.name for member in variant.members}
+
+
+def check_object(profile: Profile, value: dict[str, Any]) -> dict[str, Any]:
+    """Properties of a migration object that users can make. Raises QapiError."""
+    checked: dict[str, Any] = check_value(profile.schema, _migration_object(profile), value)
+    return checked
+
+
+def _migration_object(profile: Profile) -> ObjectType:
+    variant = profile.schema.commands["object-add"].arg_type.variant("migration")
+    assert variant is not None
+    return variant
+
+
 def check_channel(profile: Profile, value: Any) -> dict[str, Any]:
     """A MigrationChannel from a JSON value. Raises QapiError."""
     type = _element(profile.schema.commands["migrate-incoming"].arg_type, "channels")

@@ -127,7 +127,7 @@ class MigrationSettings:
         ):
             for driver, name, text in compat:
                 if self._is_mine(driver):
-                    self._set_property(layer, name, text)
+                    self._set_property(layer, driver, name, text)
         for given in self._configuration.globals if globals is None else globals:
             if self._is_mine(given.driver):
                 self._apply_global(given)
@@ -153,20 +153,24 @@ class MigrationSettings:
     # -- creation ----------------------------------------------------------------------------
 
     def _is_mine(self, driver: str) -> bool:
+        if driver == self.traits.parameters_type:
+            return True
         return driver == TYPE or self._process.profile.is_a(TYPE, driver)
 
     def _apply_global(self, given: GlobalValue) -> None:
         try:
-            self._set_property(Layer.GLOBAL, given.property, given.value)
+            self._set_property(Layer.GLOBAL, given.driver, given.property, given.value)
         except QapiError as error:
             what = f"can't apply global {given.driver}.{given.property}={given.value}: "
             raise StartupError(what + error.desc, hint=error.hint) from error
 
-    def _set_property(self, layer: Layer, name: str, text: str) -> None:
+    def _set_property(self, layer: Layer, driver: str, name: str, text: str) -> None:
         about = self._process.profile.migration_defaults.properties.get(name)
-        if about is None:
-            raise QapiError(f"Property '{TYPE}.{name}' not found")
         parameter = self._parameter_of.get(name)
+        # where parameters are not properties of this object, compat properties still reach them
+        apart = bool(self.traits.parameters_type) and layer is Layer.GLOBAL
+        if about is None or (apart and (parameter is None) == (driver != TYPE)):
+            raise QapiError(f"Property '{driver if apart else TYPE}.{name}' not found")
         type = self.types[parameter] if parameter is not None else None
         values = type.values if isinstance(type, EnumType) else ()
         value = parse_string(about["type"], text, name, self._process.profile.traits, values)
@@ -202,6 +206,8 @@ class MigrationSettings:
             for name, value in values.items():
                 if name in self.capabilities.names:
                     self.capabilities.lay(layer, name, value)
+                elif name in self.properties:
+                    self.properties.lay(layer, name, value)
                 else:
                     self.parameters.lay_unchecked({name: value}, layer)
                 self._process.journal.note("parameter", name, value=value, layer=layer.value)

@@ -39,6 +39,9 @@ class Objects:
         self.completers: dict[str, Callable[[UserObject], None]] = {}
         #: type -> tells whether the object of that type and of a name is in use
         self.users: dict[str, Callable[[str], bool]] = {}
+        #: type -> makes its object of id and checked options; of types that others implement.
+        #: Raises QapiError.
+        self.makers: dict[str, Callable[[str, dict[str, Any]], UserObject]] = {}
         #: makes the monitor of a monitor object; set by whoever runs the process.
         #: Called with chardev id, whether it is a human monitor, and pretty; gives what has
         #: `detach()`.
@@ -62,8 +65,13 @@ class Objects:
 
         type, id = options["qom-type"], options["id"]
         check_identifier(id)
-        facts = self.about(type)
         given = {k: v for k, v in options.items() if k not in ("qom-type", "id")}
+        if type in self.makers:
+            obj = self.makers[type](id, given)
+            self.insert(id, obj)
+            self.process.journal.note("object", id, type=type)
+            return obj
+        facts = self.about(type)
         obj = self._make(type, facts, id)
         obj.options = dict(given)
         objectchecks.set_all(self.process, obj, given)

@@ -1,0 +1,50 @@
+"""docs/proposals.md: every example is executed, every proposal has its section."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from fakeqemu.proposals import NAMES, proposal_of
+
+_HERE = Path(__file__).parent
+_PAGE = _HERE.parents[1] / "docs" / "proposals.md"
+
+
+def _load():
+    spec = importlib.util.spec_from_file_location("proposal_examples", _HERE / "examples.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["proposal_examples"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+examples = _load()
+
+
+@pytest.mark.parametrize("text", examples.examples(_PAGE), ids=lambda t: t.splitlines()[0][:90])
+async def test_the_example_is_seen(text, tmp_path):
+    assert await examples.Run(str(tmp_path)).run(text) == text
+
+
+def test_every_proposal_has_its_section_with_its_switches():
+    page = _PAGE.read_text("utf-8")
+    sections = dict(re.findall(r"^### (\S+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
+    assert set(sections) == set(NAMES)
+    for name, text in sections.items():
+        proposal = proposal_of(name)
+        assert re.search(rf"\b{proposal.status}\b", text, re.IGNORECASE), name
+        for switch, about in proposal.switches.items():
+            assert all(value in text for value in about.values), (name, switch)
+            assert f"{switch}=" in text
+
+
+def test_every_idea_that_was_missed_is_told():
+    numbers = {int(n) for n in re.findall(r"missed\s(\d+)\*\*", _PAGE.read_text("utf-8"))}
+    assert numbers == set(range(1, 16))

@@ -1,0 +1,40 @@
+"""docs/proposals-table.md is what each design does when it is run."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import pytest
+
+from fakeqemu.proposals import NAMES
+
+_SCRIPT = Path(__file__).parents[3] / "scripts" / "make_proposals"
+
+
+def _load():
+    spec = spec_from_loader("make_proposals", SourceFileLoader("make_proposals", str(_SCRIPT)))
+    module = module_from_spec(spec)
+    sys.modules["make_proposals"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+table = _load()
+WRITTEN = table.read_page(table.PAGE.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("row", table.ROWS, ids=lambda row: row.name)
+async def test_a_design_answers_as_the_table_says(row):
+    assert dict(zip(table.QUESTIONS, await table.answers(row), strict=True)) == dict(
+        zip(table.QUESTIONS, WRITTEN[row.name], strict=True)
+    )
+
+
+def test_the_table_has_every_proposal_and_nothing_else():
+    assert list(WRITTEN) == [row.name for row in table.ROWS]
+    had = {name.partition(":")[0] for row in table.ROWS for name in row.proposals.split(",")}
+    assert had == set(NAMES)
+    assert table.page(WRITTEN) == table.PAGE.read_text("utf-8")
