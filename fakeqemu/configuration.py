@@ -269,6 +269,12 @@ class Configuration:
     qtest_log: str | None = None
     add_fd: list[OptionString] = field(default_factory=list)
     no_user_config: bool = False
+    #: -singlestep: one instruction is translated at a time
+    single_step: bool = False
+    #: -enable-sync-profile
+    sync_profile: bool = False
+    #: -k
+    keyboard_layout: str | None = None
 
     # -- backends and devices ----------------------------------------------------------------
     #: False with -nodefaults
@@ -316,10 +322,6 @@ class Configuration:
     display: dict[str, Any] = field(default_factory=dict)
     nographic: bool = False
     vga: str | None = None
-
-    # -- the rest ----------------------------------------------------------------------------
-    #: every accepted option that has no member above: (name, argument), in order
-    other: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def main_incoming(self) -> IncomingOption | None:

@@ -220,9 +220,9 @@ FOLLOW_NOTHING = {
 
 #: QEMU's directories and the files beside them
 _DIRECTORIES = (
-    "accel|authz|backends|block|chardev|crypto|docs|dump|fsdev|gdbstub|hw|include|io|migration"
-    "|monitor|nbd|net|python|qapi|qga|qobject|qom|replay|scripts|softmmu|stats|system|target|tpm"
-    "|trace|ui|util"
+    "accel|audio|authz|backends|block|chardev|crypto|docs|dump|fsdev|gdbstub|hw|include|io|migration"
+    "|monitor|nbd|net|python|qapi|qga|qobject|qom|replay|scripts|softmmu|stats|system|target|tcg"
+    "|tpm|trace|ui|util"
 )
 _TOP_FILES = {
     "block.c",

@@ -390,7 +390,11 @@ class LoopHost:
                 )
                 done(None)
             case SetupPost():
-                self._change_root()
+                assert self.vm is not None
+                if (root := self.vm.configuration.chroot) is not None:
+                    from fakeqemu.io.process.privileges import refuse_root
+
+                    refuse_root(root)
                 if self.on_setup_post is not None:
                     self.on_setup_post()
                 done(None)
@@ -422,13 +426,6 @@ class LoopHost:
             self._cleanups.pop()()
 
     # -- inside ------------------------------------------------------------------------------
-
-    def _change_root(self) -> None:
-        """-chroot is only judged: the data a machine is made from must stay in reach."""
-        assert self.vm is not None
-        root = self.vm.configuration.chroot
-        if root is not None and not (os.path.isdir(root) and os.geteuid() == 0):  # noqa: PTH112
-            raise QapiError("chroot failed")
 
     def _keep_stream(self, stream: Stream) -> Stream:
         self._keep(stream)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fakeqemu.configuration import Configuration
     from fakeqemu.model.host import Host
     from fakeqemu.profile import Profile
 
@@ -32,6 +33,23 @@ def find_file(host: Host, directories: Iterable[str], name: str) -> str | None:
     folders = (*directories, *DATA_DIRECTORIES)
     places = (f"{folder}/{name}" for folder in folders)
     return next((place for place in places if host.file_error(place) is None), None)
+
+
+def keymap_error(host: Host, configuration: Configuration, profile: Profile) -> str | None:
+    """Why the keyboard layout that -k names cannot be read.
+
+    Those of QEMU's own package are always there. See ui/keymaps.c: parse_keyboard_layout().
+    """
+    name = configuration.keyboard_layout
+    if name is None or name in profile.overlay_data("keymaps")["names"]:
+        return None
+    folders = (*configuration.data_directories, DATA_DIRECTORIES[0])
+    places = (name, *(f"{folder}/keymaps/{name}" for folder in folders))
+    if any(host.file_error(place) is None for place in places):
+        return None
+    if profile.traits.keymap_file_searched:
+        return f"could not find keymap file for language '{name}'"
+    return f"could not read keymap file: '{name}'"
 
 
 def file_size(host: Host, path: str) -> int | None:

@@ -32,6 +32,12 @@ class Traits(ProposedTraits):
     fd_bootchk_is_property: bool = True
     #: -xen-domid needs KVM only, not Xen (10.0 on)
     xen_domid_with_kvm: bool = True
+    #: a keyboard layout that is not there: `could not find keymap file` (11.1)
+    keymap_file_searched: bool = True
+    #: what is wrong with another argument of HMP's sync-profile
+    hmp_sync_profile_refusal: str = (
+        "invalid parameter '{}', expecting 'on', 'off', or 'reset'"
+    )
     #: -mon warns that it is deprecated (11.1)
     mon_deprecated: bool = True
     #: -audio refuses to do without a model (7.2)

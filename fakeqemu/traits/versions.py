@@ -11,6 +11,7 @@ _NEWEST = Traits()
 #: how all were before 11.1 changed it
 _UP_TO_10_0 = replace(
     _NEWEST,
+    keymap_file_searched=False,
     blkdebug_no_config="Could not read blkdebug config file",
     net_dump_text="net dump: can't open {0}: {1}",
     bitmaps_need_writable_node=False,
@@ -99,6 +100,7 @@ TRAITS: dict[str, Traits] = {
         fd_bootchk_is_property=False,
         xen_domid_with_kvm=False,
         audio_needs_model=True,
+        hmp_sync_profile_refusal="Invalid parameter '{}'",
         smbios_slots=False,
         option_rom_error_plain=True,
         spice_group_missing=False,

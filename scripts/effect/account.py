@@ -28,7 +28,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 def measured(profile: Profile, *, seed: int = 1, rounds: int = 10) -> dict[str, str]:
     """Member, or option whose text nobody reads -> class."""
     found = gather(profile, seed=seed, rounds=rounds).classes()
-    return found | {f"-{name}": reads.NONE for name in unread_options(profile)}
+    return found | {f"-{name}": kind for name, kind in unread_options(profile).items()}
 
 
 @dataclass(slots=True)

@@ -12,11 +12,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fakeqemu.boot.cmdline.commandline import HANDLERS, ToConfiguration, ToGroup, ToMachine
+from fakeqemu.boot.cmdline.commandline import (
+    HANDLERS,
+    JUDGED,
+    ToConfiguration,
+    ToGroup,
+    ToMachine,
+    no_effect,
+)
 from fakeqemu.boot.cmdline.options import HELP_OPTIONS, VERSION_OPTION
 from fakeqemu.commands.registry import COMMANDS, keyword_of
 from fakeqemu.configuration import Configuration
 from fakeqemu.profile import Profile
+from fakeqemu.qapi import reads
 
 PACKAGE = Path(__file__).resolve().parents[2] / "fakeqemu"
 
@@ -74,7 +82,8 @@ def option_attributes(name: str) -> frozenset[str]:
     """The attributes of the configuration into which an option's handler puts what it says."""
     handler = HANDLERS.get(name)
     if handler is None:
-        return frozenset({"other"})
+        # refused as not modelled
+        return frozenset()
     if isinstance(handler, ToConfiguration):
         return frozenset({handler.attribute})
     if isinstance(handler, ToMachine):
@@ -112,51 +121,24 @@ def _group_names(call: ast.Call, function: Callable[..., Any]) -> Iterator[str]:
         yield from (name for name, handler in HANDLERS.items() if handler is function)
 
 
-def unread_options(profile: Profile) -> list[str]:
-    """The options of a version that are accepted and whose text nobody looks at later."""
+def unread_options(profile: Profile) -> dict[str, str]:
+    """The options of a version that change nothing later, each with what is done with it."""
     readers = read_attributes()
-    return sorted(
-        option.name
-        for option in profile.command_line_options
-        if option.name not in _BY_THE_WALK and not _is_read(option.name, readers)
-    )
+    found = {}
+    for name in sorted(option.name for option in profile.command_line_options):
+        if name in JUDGED:
+            found[name] = reads.CHECKED
+        elif name not in _BY_THE_WALK and not _is_read(name, readers):
+            found[name] = reads.NONE
+    return found
 
 
 def _is_read(name: str, readers: dict[str, frozenset[str]]) -> bool:
+    if HANDLERS.get(name) is no_effect:
+        return False
     attributes = option_attributes(name)
-    if not attributes:
-        # refused, or carried out at once: machine options join by way of `merge`
-        return name in HANDLERS
-    if attributes <= {"other"}:
-        return _other_is_read(name)
-    return any(attribute in readers for attribute in attributes - {"other"})
-
-
-@cache
-def _words_beside_other() -> frozenset[str]:
-    """The texts in functions that look through `Configuration.other`."""
-    found: set[str] = set()
-    for module, tree in _trees().items():
-        if module.startswith(("boot/options", "boot/configuration")):
-            continue
-        for function in ast.walk(tree):
-            if isinstance(function, ast.FunctionDef) and any(
-                isinstance(node, ast.Attribute)
-                and node.attr == "other"
-                and isinstance(node.ctx, ast.Load)
-                and _is_configuration(node.value)
-                for node in ast.walk(function)
-            ):
-                found |= {
-                    str(node.value)
-                    for node in ast.walk(function)
-                    if isinstance(node, ast.Constant) and isinstance(node.value, str)
-                }
-    return frozenset(found)
-
-
-def _other_is_read(name: str) -> bool:
-    return name in _words_beside_other()
+    # none: refused, or carried out at once: machine options join by way of `merge`
+    return not attributes or any(attribute in readers for attribute in attributes)
 
 
 def unnamed_arguments(profile: Profile) -> list[str]:

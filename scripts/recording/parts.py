@@ -21,7 +21,7 @@ BOGUS = {"no-such-argument": 0}
 HELP = (
     *("-accel help", "-audio help", "-audiodev help", "-chardev help", "-cpu help"),
     *("-device help", "-display help", "-machine help", "-netdev help", "-nic help"),
-    *("-object help", "-tpmdev help", "-vga help", "-version"),
+    *("-object help", "-tpmdev help", "-vga help", "-version", "-audio-help"),
 )
 
 #: replies about the connection that asks, or about the moment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fakeqemu.boot.cmdline.commandline import HANDLERS
 from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.profile import Profile
@@ -22,6 +23,15 @@ EVERYWHERE = [
     ("--nope", "--nope: invalid option"),
     ("---S", "---S: invalid option"),
     ("-machine=none", "-machine=none: invalid option"),
+    ("-dfilter 0x8000+", "-dfilter 0x8000+: Invalid number to the right of +"),
+    ("-dfilter x..1", "-dfilter x..1: Invalid number to the left of .."),
+    ("-dfilter 0x9000..0x8000", "-dfilter 0x9000..0x8000: Invalid range"),
+    ("-dfilter 0x8000+0", "-dfilter 0x8000+0: Invalid range"),
+    ("-dfilter 0x8000", "-dfilter 0x8000: Bad range specifier"),
+    ("-seed -1", "-seed -1: Invalid seed number: -1"),
+    ("-seed 99999999999999999999",
+     "-seed 99999999999999999999: Invalid seed number: 99999999999999999999"),
+    ("-audio none,model=hda", "-audio none,model=hda: fakeqemu does not model '-audio model='"),
     ("-m bad -nope", "-nope: invalid option"),
     ("-S -machine", "-machine: requires an argument"),
     ("-m 0x", f"-m 0x: Parameter 'size' expects a non-negative number below 2^64\n{SIZE_HINT}"),
@@ -130,6 +140,15 @@ DIFFERENT = [
         "7.2": "-object {: JSON parse error, premature EOI",
         "10.0": "-object {: JSON parse error, premature EOI",
         "11.1": "-object {: 1:2: JSON parse error, premature end of input",
+    }),
+    ("-dfilter 0x8000-0x10,0x1+2", dict.fromkeys(VERSIONS)),
+    ("-seed 0x10", dict.fromkeys(VERSIONS)),
+    ("-rotate 90", {
+        "7.2": None, "10.0": "-rotate: invalid option", "11.1": "-rotate: invalid option",
+    }),
+    ("-rotate 45", {
+        "7.2": "-rotate 45: only 90, 180, 270 deg rotation is available",
+        "10.0": "-rotate: invalid option", "11.1": "-rotate: invalid option",
     }),
     ("-chroot /nowhere", {
         "7.2": None, "10.0": "-chroot: invalid option", "11.1": "-chroot: invalid option",
@@ -250,6 +269,10 @@ def test_the_last_incoming_of_each_kind_counts() -> None:
 class FakeFiles:
     """A file system with one configuration file."""
 
+    def __init__(self, *, audio: bool = False) -> None:
+        self.written: dict[str, bytes] = {}
+        self.audio = audio
+
     def read(self, path: str) -> str:
         if path != "conf":
             raise FileNotFoundError(2, "No such file or directory")
@@ -258,11 +281,53 @@ class FakeFiles:
     def create(self, path: str) -> None:
         raise PermissionError(13, "Permission denied")
 
+    def write_private(self, path: str, data: bytes) -> None:
+        if path.startswith("/tmp"):
+            raise PermissionError(13, "Permission denied")
+        self.written[path] = data
+
+    def monotonic_ns(self) -> int:
+        return 5
+
+    def process_id(self) -> int:
+        return 77
+
+    def has_audio_environment(self) -> bool:
+        return self.audio
+
     def user_exists(self, name: str) -> bool:
         return name == "someone"
 
     def fd_inherited(self, fd: int) -> bool:
         return fd == 5
+
+
+def test_files_for_those_who_measure_translated_code() -> None:
+    files = FakeFiles()
+    configuration = parse_command_line(
+        ["-jitdump", "-perfmap"], Profile.load("10.0"), files=files
+    )
+    (header,) = files.written.values()
+    assert header[:16] == b"DTiJ" + bytes((1, 0, 0, 0, 40, 0, 0, 0, 62, 0, 0, 0))
+    assert configuration.warnings == [
+        "-perfmap: warning: Could not open /tmp/perf-77.map: Permission denied,"
+        " proceeding without perfmap"
+    ]
+
+
+def test_audio_help_lists_the_drivers_there_are() -> None:
+    with pytest.raises(EarlyExit) as found:
+        parse_command_line(["-audio-help"], Profile.load("7.2"), files=FakeFiles())
+    assert found.value.code == 0
+    assert "-audiodev id=none,driver=none\n" in found.value.stdout
+    with pytest.raises(StartupError, match="does not model"):
+        parse_command_line(["-audio-help"], Profile.load("7.2"), files=FakeFiles(audio=True))
+
+
+def test_an_option_that_nobody_handles_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(HANDLERS, "win2k-hack")
+    with pytest.raises(StartupError, match="fakeqemu does not model '-win2k-hack'"):
+        parse_command_line(["-win2k-hack"], Profile.load("7.2"))
 
 
 def test_readconfig() -> None:

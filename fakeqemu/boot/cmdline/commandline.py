@@ -4,13 +4,14 @@ Handlers live in `options_machine`, `options_process` and `options_devices`; `op
 A handler gets the walk's state and the option's argument ("" for a flag) and records; most
 judging happens later, at the boot step where QEMU judges. Options that only store are rows of
 `ToGroup`, `ToConfiguration` and `ToMachine`. An option of the profile without a handler is
-accepted and kept in `Configuration.other`.
+refused as not modelled.
 
 See system/vl.c: qemu_init(); qemu-options.hx.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.keyval import parse_keyval_help
 
+_AUDIO_VARIABLE = re.compile(r"QEMU_(AUDIO|ALSA|COREAUDIO|DSOUND|JACK|OSS|PA|SDL|WAV)_")
+
 
 class Files(Protocol):
     """What the command line reads and makes in the file system. Failures are OSError."""
@@ -33,11 +36,20 @@ class Files(Protocol):
     def create(self, path: str) -> None:
         """Make a file, or empty one that is there."""
 
+    def write_private(self, path: str, data: bytes) -> None:
+        """Make a file anew that only its owner may read."""
+
+    def monotonic_ns(self) -> int:
+        """The host's own time, in nanoseconds from somewhere."""
+
     def process_id(self) -> int:
         """What stands for `%d` in the name of a log file."""
 
     def user_exists(self, name: str) -> bool:
         """Whether the host knows a user of that name."""
+
+    def has_audio_environment(self) -> bool:
+        """Whether variables say which audio driver to use and how."""
 
     def fd_inherited(self, fd: int) -> bool:
         """Whether descriptor `fd` is open and was passed to this process."""
@@ -55,6 +67,21 @@ class HostFiles:
         with open(path, "wb"):  # noqa: PTH123 - a Path of "" would be the folder
             pass
 
+    def write_private(self, path: str, data: bytes) -> None:
+        """See include/qemu/cutils.h and tcg/perf.c: safe_fopen_w()."""
+        import contextlib
+        import os
+
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # noqa: PTH108
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:  # noqa: PTH123
+            file.write(data)
+
+    def monotonic_ns(self) -> int:
+        """Since the host was started, in hundredths of a second."""
+        return round(float(Path("/proc/uptime").read_text("ascii").split()[0]) * 100) * 10**7
+
     def process_id(self) -> int:
         """This process."""
         import os
@@ -70,6 +97,12 @@ class HostFiles:
         except KeyError:
             return False
         return True
+
+    def has_audio_environment(self) -> bool:
+        """See audio/audio_legacy.c: audio_handle_legacy_opts() (7.2)."""
+        import os
+
+        return any(_AUDIO_VARIABLE.match(name) for name in os.environ)
 
     def fd_inherited(self, fd: int) -> bool:
         """Ask the kernel."""
@@ -179,15 +212,25 @@ class ToMachine:
         line.configuration.machine_options[self.name] = _stored(self.value, text)
 
 
+def no_effect(line: CommandLine, text: str) -> None:
+    """An option that changes nothing here; docs/fidelity.md says why."""
+
+
 #: option name -> what it does
 HANDLERS: dict[str, Handler] = {}
 
 
-def option(*names: str) -> Callable[[Handler], Handler]:
-    """Register the decorated function for these options."""
+#: those whose argument is judged, and changes nothing here; docs/fidelity.md says why
+JUDGED: set[str] = set()
+
+
+def option(*names: str, judged: bool = False) -> Callable[[Handler], Handler]:
+    """Register the decorated function for these options; `judged`: they have no other effect."""
 
     def register(function: Handler) -> Handler:
         options(dict.fromkeys(names, function))
+        if judged:
+            JUDGED.update(names)
         return function
 
     return register

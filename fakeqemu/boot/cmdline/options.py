@@ -13,7 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from fakeqemu.boot.cmdline import options_devices, options_machine, options_process  # noqa: F401
+from fakeqemu.boot.cmdline import (  # noqa: F401
+    options_devices,
+    options_machine,
+    options_process,
+    options_translation,
+    options_ui,
+)
 from fakeqemu.boot.cmdline.commandline import HANDLERS, CommandLine, Files, HostFiles
 from fakeqemu.boot.cmdline.early_options import (
     process_early_options,
@@ -25,6 +31,7 @@ from fakeqemu.boot.cmdline.help import program_help, version
 from fakeqemu.boot.cmdline.options_devices import add_image
 from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.profile import Profile
+from fakeqemu.qapi.errors import NotModelledError
 from fakeqemu.qapi.readers.qemu_opts import parse_bool
 
 __all__ = ["EarlyExit", "parse_command_line"]
@@ -105,7 +112,7 @@ def _process(line: CommandLine, name: str, text: str) -> None:
     elif name in HANDLERS:
         HANDLERS[name](line, text)
     else:
-        line.configuration.other.append((name, text))
+        line.fail(NotModelledError(f"-{name}").desc)
 
 
 def _collect(line: CommandLine) -> None:

@@ -20,7 +20,7 @@ from fakeqemu.boot.cmdline.help import group_help, property_help
 from fakeqemu.boot.cmdline.schema_values import HELP, typed_argument
 from fakeqemu.configuration import OptionString
 from fakeqemu.qapi import texts
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.json.streamer import parse_json
 from fakeqemu.qapi.readers.keyval import check_keyval, parse_keyval
 from fakeqemu.qapi.readers.opts_visitor import visit_options
@@ -327,9 +327,9 @@ def _audio(line: CommandLine, text: str) -> None:
     model = values.pop("model", None)
     if model is None and line.profile.traits.audio_needs_model:
         line.fail("Parameter 'model' is missing")
-    _add_audiodev(line, text, {"id": "audiodev0", **values})
     if model is not None:
-        line.configuration.other.append(("audio-model", str(model)))
+        line.fail(NotModelledError("-audio model=").desc)
+    _add_audiodev(line, text, {"id": "audiodev0", **values})
 
 
 # -- the rest ------------------------------------------------------------------------------------
@@ -379,10 +379,9 @@ def _add_virtfs(line: CommandLine, values: dict[str, str]) -> None:
         line.fail_with(exc)
 
 
-@option("iscsi")
+@option("iscsi", judged=True)
 def _iscsi(line: CommandLine, text: str) -> None:
     line.opts("iscsi", text, implied=False)
-    line.configuration.other.append(("iscsi", text))
 
 
 @option("plugin")

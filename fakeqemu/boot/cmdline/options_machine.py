@@ -68,8 +68,6 @@ def _accel(line: CommandLine, text: str) -> None:
 def _no_fd_bootchk(line: CommandLine, _text: str) -> None:
     if line.profile.traits.fd_bootchk_is_property:
         line.configuration.machine_options["fd-bootchk"] = "off"
-    else:
-        line.configuration.other.append(("no-fd-bootchk", ""))
 
 
 @option("usbdevice")
@@ -97,11 +95,10 @@ def _other_target(line: CommandLine, _text: str) -> None:
     line.fail("Option not supported for this target")
 
 
-@option("xen-domid")
-def _xen_domid(line: CommandLine, text: str) -> None:
+@option("xen-domid", judged=True)
+def _xen_domid(line: CommandLine, _text: str) -> None:
     if not line.profile.traits.xen_domid_with_kvm:
         line.fail("Option not supported for this target")
-    line.configuration.other.append(("xen-domid", text))
 
 
 options(

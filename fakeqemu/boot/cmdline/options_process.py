@@ -13,6 +13,7 @@ from fakeqemu.boot.cmdline.commandline import (
     CommandLine,
     ToConfiguration,
     ToGroup,
+    no_effect,
     option,
     options,
 )
@@ -244,21 +245,6 @@ def _trace(line: CommandLine, text: str) -> None:
     enable_trace(line, line.opts("trace", text))
 
 
-@option("seed")
-def _seed(line: CommandLine, text: str) -> None:
-    if not re.match(r"\s*[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)\Z", text):
-        line.fail(f"Invalid seed number: {text}")
-    line.configuration.other.append(("seed", text))
-
-
-@option("dfilter")
-def _dfilter(line: CommandLine, text: str) -> None:
-    for item in text.split(","):
-        if not re.match(r"0?x?[0-9a-fA-F]+(\+|-|\.\.)0?x?[0-9a-fA-F]+\Z", item):
-            line.fail("Bad range specifier")
-    line.configuration.other.append(("dfilter", text))
-
-
 options(
     {
         "S": ToConfiguration("autostart", False),
@@ -276,6 +262,7 @@ options(
         "no-shutdown": ToGroup("action", implied=False, text="shutdown=pause"),
         "sandbox": ToGroup("sandbox"),
         "chroot": ToConfiguration("chroot"),
+        "async-teardown": no_effect,
         "add-fd": ToGroup("add-fd", implied=False),
         "d": ToConfiguration("log_items"),
         "D": ToConfiguration("log_file"),

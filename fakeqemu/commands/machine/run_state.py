@@ -19,7 +19,7 @@ def query_status(vm: Machine) -> dict[str, Any]:
     """StatusInfo."""
     status: dict[str, Any] = {"running": vm.runstate.running}
     if vm.profile.traits.status_singlestep:
-        status["singlestep"] = False
+        status["singlestep"] = vm.state.single_step
     return {**status, "status": vm.runstate.current}
 
 

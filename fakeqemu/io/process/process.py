@@ -31,6 +31,7 @@ from fakeqemu.io.process.clock import LoopClock
 from fakeqemu.io.process.daemonize import Daemon
 from fakeqemu.io.process.error_prefix import print_text, report, write_lines
 from fakeqemu.io.process.exit_status import leave
+from fakeqemu.io.process.privileges import become, prepare
 from fakeqemu.io.process.signals import default_signals, report_text, watch_signals
 from fakeqemu.profile import Profile
 from fakeqemu.qapi import reads
@@ -111,6 +112,11 @@ class _Process:
         configuration.as_posted = self._options.as_posted
         if configuration.daemonize:
             self._daemon = Daemon.start()
+        try:
+            prepare(configuration)
+        except StartupError as error:
+            self._print_error(error)
+            return error.code
         import asyncio
 
         return asyncio.run(self._main(configuration))
@@ -123,8 +129,7 @@ class _Process:
         host = LoopHost(Loop(loop), program=self._options.program)
         host.own_process = True
         host.memory = KernelMemory()
-        if self._daemon is not None:
-            host.on_setup_post = self._daemon.started
+        host.on_setup_post = lambda: self._setup_post(configuration)
         clock = self._options.clock or LoopClock(host.loop, self._options.speed)
         boot = Boot.of(configuration, self._profile, clock, host)
         host.serve(boot.vm)
@@ -140,6 +145,13 @@ class _Process:
 
             check_everything(boot.vm, lambda violation: _finish(over, violation))
         return await self._serve(boot, host, over)
+
+    def _setup_post(self, configuration: Configuration) -> None:
+        """See os-posix.c: os_setup_post(). Raises QapiError."""
+        if configuration.runas is not None:
+            become(configuration.runas)
+        if self._daemon is not None:
+            self._daemon.started()
 
     async def _serve(self, boot: Boot, host: LoopHost, over: asyncio.Future[None]) -> int:
         """Boot and serve until the machine ends, then close `host`; the exit status."""

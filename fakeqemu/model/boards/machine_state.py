@@ -30,6 +30,10 @@ class MachineState:
         #: name of the accelerator in use; empty until it is chosen
         self.accelerator = ""
         self.memory = Memory()
+        #: whether one instruction is translated at a time (7.2); see softmmu/globals.c: singlestep
+        self.single_step = configuration.single_step
+        #: whether waits for locks are measured; see util/qsp.c: qsp_is_enabled()
+        self.sync_profile = configuration.sync_profile
         #: what -acpitable gives, as fw_cfg holds it
         self.acpi_tables = b""
         #: -boot splash=: name and content of the item that firmware finds it under

@@ -17,6 +17,7 @@ from fakeqemu.formats import rfb
 from fakeqemu.formats.image import Picture
 from fakeqemu.model.guarded_stream import GuardedStream
 from fakeqemu.model.host import NetListener, Stream
+from fakeqemu.model.host_files import keymap_error
 from fakeqemu.model.ui import vnc_address as vncaddress
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
@@ -66,6 +67,10 @@ class Displays:
 
     def open(self, entry: OptionString) -> None:
         """What a -vnc asks for. Raises QapiError."""
+        process = self._process
+        error = keymap_error(process.host, self._configuration, process.profile)
+        if error is not None:
+            raise QapiError(error)
         taken = {each.id for each in self._configuration.vnc} | {d.id for d in self.all}
         names = ["default", *(f"vnc{number}" for number in range(2, len(taken) + 3))]
         id = entry.id or next(name for name in names if name not in taken)

@@ -163,8 +163,11 @@ class InProcessRunner:
         BootDriver(boot.run(), host, finished).start()
         await over
         boot.finish()
-        if configuration.daemonize:
-            raise StartupError("a machine in a test's own loop cannot -daemonize")
+        for name, wanted in (
+            ("daemonize", configuration.daemonize), ("runas", configuration.runas is not None)
+        ):  # fmt: skip
+            if wanted:
+                raise StartupError(f"a machine in a test's own loop cannot -{name}")
         if spec.client and vm.process.exit_code is None:
             self._monitor = SocketpairMonitor(vm, adapter)
             self.client_side = self._monitor.client_side

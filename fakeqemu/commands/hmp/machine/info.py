@@ -39,7 +39,8 @@ def status(vm: Machine) -> str:
     state = vm.runstate.current
     running = "running" if vm.runstate.running else "paused"
     reason = "" if state in ("running", "paused") else f" ({state})"
-    return f"VM status: {running}{reason}\n"
+    step = " (single step mode)" if vm.state.single_step else ""
+    return f"VM status: {running}{step}{reason}\n"
 
 
 @hmp("info name")

@@ -64,6 +64,7 @@ class Connection:
 
     def __init__(self, target: Target, process: Process) -> None:
         self.target = target
+        self._process = process
         self._host, self._clock, self._guard = process.host, process.clock, process.guard
         self._stream: GuardedStream | None = None
         self._client: Client | None = None
@@ -107,8 +108,8 @@ class Connection:
                 done(error)
                 return
             longer = min(pause * 2, _LONGEST_PAUSE)
-            self._retry = self._clock.call_later(
-                pause * SECOND, self._guard.bind(lambda: self._try(done, end, longer), done)
+            self._retry = self._process.call_later(
+                pause * SECOND, lambda: self._try(done, end, longer), done
             )
 
         self._connect_once(settled)
@@ -238,7 +239,7 @@ class Connection:
             return
         self._held.append(request)
         if self._give_up is None:
-            self._give_up = self._clock.call_later(
+            self._give_up = self._process.call_later(
                 self.target.reconnect_delay * SECOND, self._abandon
             )
 
@@ -281,7 +282,7 @@ class Connection:
             if error is None:
                 self._back()
                 return
-            self._retry = self._clock.call_later(pause * SECOND, lambda: again(error))
+            self._retry = self._process.call_later(pause * SECOND, lambda: again(error))
 
         def again(_error: QapiError) -> None:
             self._retry = None
