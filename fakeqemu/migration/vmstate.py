@@ -14,8 +14,8 @@ from uuid import UUID
 
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
 from fakeqemu.formats.migration_stream.load_context import LoadContext, LocalBlock
+from fakeqemu.formats.migration_stream.source import Source, SourceBlock
 from fakeqemu.formats.migration_stream.vmstate import vmstate_fields as layout
-from fakeqemu.formats.migration_stream.writer import Source, SourceBlock
 from fakeqemu.migration import cpr
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.transfer.data import PAGE, Limits

@@ -9,7 +9,8 @@ import pytest
 from fakeqemu.formats.intervals import Intervals
 from fakeqemu.formats.migration_stream import events
 from fakeqemu.formats.migration_stream.dirty_bitmaps import RecordWriter
-from fakeqemu.formats.migration_stream.writer import Source, StreamWriter
+from fakeqemu.formats.migration_stream.source import Source
+from fakeqemu.formats.migration_stream.writer import StreamWriter
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps
 from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.open import open_node

@@ -10,7 +10,7 @@ import pytest
 
 from fakeqemu.formats.migration_stream import events
 from fakeqemu.formats.migration_stream.reader import StreamReader
-from fakeqemu.formats.migration_stream.writer import Source, SourceBlock
+from fakeqemu.formats.migration_stream.source import Source, SourceBlock
 from tests.support.real import RealQemu
 from tests.support.streams import TRAITS, expectation, lines, of, precopy, read_all
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from fakeqemu.formats.migration_stream import events
 from fakeqemu.formats.migration_stream.load_context import LoadContext, LocalBlock
 from fakeqemu.formats.migration_stream.reader import StreamReader
+from fakeqemu.formats.migration_stream.source import DeviceSection, Source, SourceBlock
 from fakeqemu.formats.migration_stream.vmstate.vmstate_fields import Field, Layout
-from fakeqemu.formats.migration_stream.writer import (
-    DeviceSection,
-    Source,
-    SourceBlock,
-    StreamWriter,
-)
+from fakeqemu.formats.migration_stream.writer import StreamWriter
 from fakeqemu.traits import TRAITS, Traits
 
 #: capabilities whose state matters to a stream, off

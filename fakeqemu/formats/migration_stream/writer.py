@@ -18,8 +18,7 @@ qemu_savevm_state_complete_precopy() and save_section_header(); migration/ram.c:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -43,6 +42,7 @@ from fakeqemu.formats.migration_stream.constants import (
     Ram,
     VmCommand,
 )
+from fakeqemu.formats.migration_stream.source import DeviceSection, Source, SourceBlock
 from fakeqemu.formats.migration_stream.vmstate import vmdesc, vmstate_fields as layout
 from fakeqemu.qapi.json.utf8 import c_bytes
 from fakeqemu.traits import Traits
@@ -52,61 +52,6 @@ _PIECE = 64 << 10
 #: numbers of sections; QEMU's depend on the order of creation and mean nothing
 _TIMER_ID, _FIRST_DEVICE_ID = 0, 16
 _GLOBAL_STATE_ID = 4
-
-
-@dataclass(frozen=True, slots=True)
-class SourceBlock:
-    """A RAM block of the source."""
-
-    name: str
-    #: bytes in use
-    size: int
-    #: bytes of a host page
-    page_size: int = PAGE_SIZE
-    #: guest-physical address
-    address: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceSection:
-    """The state of a device to be sent: a layout and the bytes of it."""
-
-    layout: layout.Layout
-    data: bytes
-    instance_id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The machine that is sent, as far as the stream tells of it."""
-
-    #: machine type's real name, not an alias
-    machine: str
-    blocks: tuple[SourceBlock, ...] = ()
-    #: capabilities that are on
-    capabilities: frozenset[str] = frozenset()
-    #: given by -uuid; sent with validate-uuid
-    uuid: UUID | None = None
-    devices: tuple[DeviceSection, ...] = ()
-    #: sizes of host pages of all RAM, or-ed
-    page_size_summary: int = PAGE_SIZE
-    #: migration properties send-configuration and send-section-footer
-    configuration: bool = True
-    footers: bool = True
-    #: migration property multifd-flush-after-each-section
-    flush_each_section: bool = False
-    #: not with suppress-vmdesc
-    description: bool = True
-    #: migration properties store-global-state and send-switchover-start
-    global_state: bool = True
-    switchover_start: bool = True
-    #: number of the `ram` section
-    ram_id: int = 2
-    #: page number -> content of a block's pages that are not zero; without it all of them are
-    content: Callable[[str], Mapping[int, bytes]] | None = None
-    #: name and instance of sections that the machine has and this writer cannot make: only the
-    #: description names them
-    unsent: tuple[tuple[str, int], ...] = ()
 
 
 def be16(value: int) -> bytes:

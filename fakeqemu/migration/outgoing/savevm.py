@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from fakeqemu.formats.migration_stream.channels import mapped_ram as mappedram
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE, Ram
 from fakeqemu.formats.migration_stream.events import MappedRam
-from fakeqemu.formats.migration_stream.writer import Source, StreamWriter, be64
+from fakeqemu.formats.migration_stream.source import Source
+from fakeqemu.formats.migration_stream.writer import StreamWriter, be64
 from fakeqemu.migration.outgoing.phase import (
     Pieces,
     Skip,

@@ -9,9 +9,8 @@ import pytest
 
 from fakeqemu.formats.migration_stream import events
 from fakeqemu.formats.migration_stream.constants import Ram, VmCommand
+from fakeqemu.formats.migration_stream.source import Source, SourceBlock
 from fakeqemu.formats.migration_stream.writer import (
-    Source,
-    SourceBlock,
     StreamWriter,
     be16,
     be32,

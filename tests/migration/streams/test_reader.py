@@ -13,15 +13,8 @@ from fakeqemu.formats.migration_stream import events
 from fakeqemu.formats.migration_stream.channels import mapped_ram as mappedram
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE, Ram, VmCommand
 from fakeqemu.formats.migration_stream.reader import StreamReader
-from fakeqemu.formats.migration_stream.writer import (
-    Source,
-    SourceBlock,
-    StreamWriter,
-    be32,
-    be64,
-    command,
-    counted,
-)
+from fakeqemu.formats.migration_stream.source import Source, SourceBlock
+from fakeqemu.formats.migration_stream.writer import StreamWriter, be32, be64, command, counted
 from fakeqemu.traits import TRAITS
 from tests.support.streams import (
     AWKWARD,

@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
-from fakeqemu.formats.migration_stream.writer import Source, SourceBlock, StreamWriter
+from fakeqemu.formats.migration_stream.source import Source, SourceBlock
+from fakeqemu.formats.migration_stream.writer import StreamWriter
 from fakeqemu.traits import TRAITS
 from tests.support.streams import RAM, VERSIONS, precopy
 

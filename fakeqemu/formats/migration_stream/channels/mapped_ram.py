@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
 from fakeqemu.formats.migration_stream.events import MappedRam
-from fakeqemu.formats.migration_stream.writer import SourceBlock, StreamWriter, be32, be64
+from fakeqemu.formats.migration_stream.source import SourceBlock
+from fakeqemu.formats.migration_stream.writer import StreamWriter, be32, be64
 
 VERSION = 1
 HEADER_SIZE = 4 + 8 + 8 + 8
