@@ -203,7 +203,6 @@ FOLLOW_NOTHING = {
     "io/process/boot_driver.py",
     "io/process/exit_status.py",
     "io/process/launcher.py",
-    "migration/outgoing/driver.py",
     "migration/parameters/early.py",  # of a version to come
     "migration/transfer/data.py",
     "model/guarded_stream.py",

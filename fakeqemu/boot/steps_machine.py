@@ -20,7 +20,7 @@ from fakeqemu.boot.nics import create_board_nics, create_nic_backends
 from fakeqemu.boot.requests import SetupPost, Work
 from fakeqemu.boot.state import error_location
 from fakeqemu.migration import cpr
-from fakeqemu.migration.incoming.incoming import start_from_command_line
+from fakeqemu.migration.incoming.incoming_option import start_from_command_line
 from fakeqemu.migration.object import MigrationObject, current_migration
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.model.block.operations import savevm as vmsnapshots

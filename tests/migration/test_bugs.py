@@ -16,8 +16,8 @@ def broken(*_args, **_keywords):
     "where",
     [
         "fakeqemu.migration.outgoing.precopy.Precopy.iterate",
-        "fakeqemu.migration.outgoing.driver.PhaseDriver.channel_opened",
-        "fakeqemu.migration.outgoing.driver.PhaseDriver.channels_ready",
+        "fakeqemu.migration.outgoing.driver.OutgoingDriver.channel_opened",
+        "fakeqemu.migration.outgoing.driver.OutgoingDriver.channels_ready",
     ],
 )
 def test_the_source_fails_and_its_guest_goes_on(make, clock, monkeypatch, bugs, version, where):

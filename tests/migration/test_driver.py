@@ -8,21 +8,18 @@ from typing import Any
 import pytest
 
 from fakeqemu.formats.migration_stream.channels.return_path import Shut
-from fakeqemu.migration.outgoing.driver import PhaseDriver
+from fakeqemu.migration.outgoing.driver import OutgoingDriver
 from fakeqemu.migration.outgoing.phase import (
     Changed,
     ChannelBrokenError,
     CheckError,
     Continue,
-    Due,
     MigrationFailedError,
     Phase,
-    PhaseError,
-    Sleep,
-    Wait,
     Write,
 )
 from fakeqemu.migration.outgoing.return_path import SourceReturnPath
+from fakeqemu.migration.phases.requests import Due, PhaseError, Sleep, Wait
 
 
 class Channel:
@@ -60,8 +57,9 @@ def owner() -> Owner:
 
 
 @pytest.fixture
-def driver(make, owner) -> PhaseDriver:
-    return PhaseDriver(make("10.0").machine, owner)
+def driver(make, owner) -> OutgoingDriver:
+    vm = make("10.0").machine
+    return OutgoingDriver(vm.guard, vm.process, vm.profile.traits, owner)
 
 
 def test_a_phase_waits_for_a_time_and_returns_the_run_state(driver, owner, clock):

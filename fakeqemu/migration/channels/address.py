@@ -120,3 +120,10 @@ def check_transport(
         raise QapiError("local migration requires a UNIX domain socket channel")
     if parameters.get("mode") == "cpr-transfer" and is_file:
         raise QapiError("Migration requires streamable transport (eg unix)")
+
+
+def with_family(address: dict[str, Any]) -> dict[str, Any]:
+    """The address with `ipv4`/`ipv6` set as the listening socket's family is."""
+    if address["type"] == "inet" and not {"ipv4", "ipv6"} & set(address):
+        address["ipv6" if ":" in str(address["host"]) else "ipv4"] = True
+    return address

@@ -10,7 +10,6 @@ process_incoming_migration_co() and qmp_migrate_recover().
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import MILLISECOND
@@ -20,12 +19,17 @@ from fakeqemu.migration.channels.address import (
     check_transport,
     parse_uri,
     supports_multi_channel,
+    with_family,
 )
 from fakeqemu.migration.channels.fds import incoming_fd_address, rdma_error
-from fakeqemu.migration.channels.tls import greeted
+from fakeqemu.migration.incoming.connection import IncomingConnection
 from fakeqemu.migration.incoming.incoming_channels import FurtherChannels
-from fakeqemu.migration.incoming.loadvm import Loading
+from fakeqemu.migration.incoming.load_phase import load
+from fakeqemu.migration.incoming.loadvm import ENDS, Loading
+from fakeqemu.migration.incoming.phase import Closed, FurtherConnected, MainChannel, Received
 from fakeqemu.migration.parameters import schema_info as schemainfo
+from fakeqemu.migration.phases.driver import PhaseDriver
+from fakeqemu.migration.phases.requests import PhaseError
 from fakeqemu.migration.state import Status
 from fakeqemu.model.guarded_stream import GuardedStream
 from fakeqemu.model.host import NetListener, Stream
@@ -35,13 +39,9 @@ if TYPE_CHECKING:
     from fakeqemu.migration.parameters.settings import MigrationSettings
     from fakeqemu.model.machine import Machine
 
-EXTRA_CONNECTION = (
-    "socket_accept_incoming_migration: Extra incoming migration connection; ignoring"
-)
 _PAUSED = "Detected IO failure for postcopy. Migration paused."
 #: minimum time in which QEMU reads a stream from a file
 _READ_TIME = 40 * MILLISECOND
-_ENDS = ("completed", "failed")
 
 
 class Incoming:
@@ -64,15 +64,18 @@ class Incoming:
         self.addresses: list[dict[str, Any]] = []
         self._multi_channel: bool | None = None
         self._listener: NetListener | None = None
+        #: the main channel; None between two, and while none is claimed
         self._stream: Stream | None = None
-        self._further = FurtherChannels(vm, migration, self.state)
+        self._further = FurtherChannels(migration, self._traits)
+        #: those whose purpose is not known yet, and multifd channels
+        self._connections: list[IncomingConnection] = []
+        self._driver = PhaseDriver(vm.guard, vm.process, self)
         self._loading: Loading | None = None
         #: the main channel is a file that is read here, and where in it the stream begins
         self._file_offset: int | None = None
         #: the main channel is a socket, so there can be a return path
         self._is_socket = False
         self._silent_hangup = False
-        self._got_data = False
 
     # -- what others see ---------------------------------------------------------------------
 
@@ -84,7 +87,7 @@ class Incoming:
     @property
     def over(self) -> bool:
         """Whether the incoming migration has ended."""
-        return self.status in _ENDS
+        return self.status in ENDS
 
     @property
     def listening(self) -> bool:
@@ -193,10 +196,11 @@ class Incoming:
         if transport == "socket" and address["type"] != "fd":
             self._is_socket = True
             self._listener = self.vm.host.listen(address, self._accept_guarded)
+            self._wait_for_channel()
             bound = self._listener.address
             several = bound.get("addresses")
             addresses = several if isinstance(several, list) else [bound]
-            self.addresses = [_with_family(dict(each)) for each in addresses]
+            self.addresses = [with_family(dict(each)) for each in addresses]
             cpr.listening(self.vm)
             return
         if transport == "socket":
@@ -212,131 +216,126 @@ class Incoming:
         if transport == "file":
             self._file_offset = int(address.get("offset", 0))
         channel = self._guarded(self.vm.host.open_incoming(address))
-        # a reader of files learns of the first byte, not of the connection
-        def read() -> None:
-            self._greet(channel, lambda rest: self._main(channel, rest, begin=False))
-
-        if self._at_boot:
-            # the file may be complete already, but QEMU takes a while to read it: clients that wait
-            # for the machine see the state `active`
-            self.vm.process.call_later(_READ_TIME, read, self._fail_by_bug)
-        else:
-            read()
+        self._wait_for_channel()
+        # the file may be complete already, but QEMU takes a while to read it: clients that wait
+        # for the machine see the state `active`
+        self._connection(channel).open(delay=_READ_TIME if self._at_boot else 0)
         cpr.listening(self.vm)
 
-    # -- channels ----------------------------------------------------------------------------
-
-    def _greet(self, channel: Stream, ready: Callable[[bytes], None]) -> None:
-        greeted(self.vm, self.migration.parameters.get("tls-creds"), channel, ready)
+    def _wait_for_channel(self) -> None:
+        if not self._driver.started:
+            self._driver.start(load(self))
 
     def _guarded(self, channel: Stream) -> Stream:
-        return GuardedStream(channel, self.vm.guard, self._fail_by_bug)
+        return GuardedStream(channel, self.vm.guard, self.fail_by_bug)
 
     def _accept_guarded(self, channel: Stream) -> None:
-        self.vm.guard.call(self._accept, self._guarded(channel), failed=self._fail_by_bug)
+        connection = self._connection(self._guarded(channel))
+        self.vm.guard.call(connection.accept, failed=self.fail_by_bug)
 
-    def _accept(self, channel: Stream) -> None:
-        further = self._further
-        if self.status == "postcopy-paused" and self._stream is None:
-            self._greet(channel, lambda rest: self._recovering(channel, rest))
-        elif further.by_first_bytes and self._loading is None:
-            self._greet(channel, lambda rest: self._identify(channel, rest))
-        elif self._stream is None:
-            self._stream = channel
-            self._greet(channel, lambda rest: self._first(channel, rest))
-        elif further.takes_preempt:
-            self._greet(channel, lambda _: self._preempt(channel))
+    def _connection(self, channel: Stream) -> IncomingConnection:
+        connection = IncomingConnection(self.vm, self.migration, self, channel)
+        self._connections.append(connection)
+        return connection
+
+    # -- for the connections, see `connection.ConnectionOwner` -----------------------------------
+
+    @property
+    def further(self) -> FurtherChannels:
+        """The channels beside the main one."""
+        return self._further
+
+    @property
+    def awaits_recovery(self) -> bool:
+        """Whether the next connection is the main channel of a recovery."""
+        return self.status == "postcopy-paused" and self._stream is None
+
+    @property
+    def has_main_channel(self) -> bool:
+        """Whether there is a main channel, or a connection that may become it."""
+        return self._stream is not None
+
+    @property
+    def loading_begun(self) -> bool:
+        """Whether loading has begun."""
+        return self._loading is not None
+
+    def claim_main(self, channel: Stream) -> None:
+        """The channel will be the main one unless its first bytes are none of a stream."""
+        self._stream = channel
+
+    def main_connected(self, channel: Stream, begun: bytes, *, waits: bool) -> None:
+        """The channel is the main one; see `phase.MainChannel`."""
+        self._stream = channel
+        self._driver.post(MainChannel(channel, begun, waits))
+
+    def recovery_connected(self, channel: Stream, begun: bytes) -> None:
+        """The channel is the main one after a postcopy pause, if one is still waited for."""
+        if self.status == "postcopy-paused":
+            self.main_connected(channel, begun, waits=False)
         else:
-            self.vm.host.warn(EXTRA_CONNECTION)
             channel.close()
 
-    def _main(self, channel: Stream, begun: bytes, *, begin: bool) -> None:
-        """Use `channel` as the main channel; `begun`: its bytes that were read already."""
-        self._stream = channel
-        channel.on_close = self._ended
-        if begin and not self._further.complete:
-            # the further channels must be connected before loading begins
-            self._further.held = begun
-            channel.on_data = None
-            return
-        if begin or begun:
-            self._begin_load()
-        channel.on_data = self._received
-        if begun:
-            self._received(begun)
+    def further_connected(self) -> None:
+        """One more of the further channels is connected."""
+        self._driver.wake(FurtherConnected())
 
-    def _first(self, channel: Stream, begun: bytes) -> None:
-        """The first connection: the main channel, unless its first bytes are no magic number."""
-        self._further.check_first(
-            channel, begun, lambda data: self._main(channel, data, begin=True), self._stranger
-        )
-
-    def _stranger(self, text: str) -> None:
+    def stranger(self, text: str) -> None:
         """A connection that is no migration channel: it is dropped, and the state stays."""
         self.state.move("failed")
         self.vm.host.warn(text)
         if self.exit_on_error:
             self.vm.process.exit(1)
 
-    def _preempt(self, channel: Stream) -> None:
-        self._further.take_preempt(channel)
-        if self._loading is None and self._stream is not None:
-            self._main(self._stream, self._further.held, begin=True)
+    def further_broken(self, text: str) -> None:
+        """Something that is no pages came on a further channel."""
+        if self.state.can("failed"):
+            self._fail(text)
+        else:
+            self.vm.host.warn(text)
 
-    def _identify(self, channel: Stream, begun: bytes) -> None:
-        """Channels arrive in any order: their magic number says which is the main one."""
+    # -- for the main phase, see `load_phase.LoadOwner` -------------------------------------------
 
-        def main(data: bytes) -> None:
-            if self._stream is None:
-                self._main(channel, data, begin=True)
+    @property
+    def silent_hangup(self) -> bool:
+        """Whether nobody notices a main channel that is closed without a byte (a pipe)."""
+        return self._silent_hangup
 
-        def go_on() -> None:
-            if self._stream is not None and self._loading is None:
-                self._main(self._stream, self._further.held, begin=True)
+    @property
+    def file(self) -> Stream | None:
+        """The main channel if it is a file, in which bytes can be skipped."""
+        return self._stream if self._file_offset is not None else None
 
-        self._further.identify(
-            channel, begun, main, go_on, self.fail, stranger=self._stranger
-        )
-
-    def _recovering(self, channel: Stream, begun: bytes) -> None:
-        """A new main channel after a postcopy pause."""
-        if self._loading is None or self.status != "postcopy-paused":
-            channel.close()
-            return
-        self.state.move("postcopy-recover")
-        self._loading.recover()
+    def use_main(self, channel: Stream, *, reads: bool = True) -> None:
+        """Use the channel as the main one; `reads`: its input is wanted now."""
         self._stream = channel
-        channel.on_close = self._ended
-        channel.on_data = self._received
-        if begun:
-            self._received(begun)
+        channel.on_close = lambda _: self._driver.post(Closed())
+        channel.on_data = (lambda data: self._driver.post(Received(data))) if reads else None
 
-    # -- loading -----------------------------------------------------------------------------
+    def begin_load(self) -> Loading:
+        """Enter `active`."""
+        self._loading = Loading(
+            self.vm, self.migration, self.state, self._answer, file_offset=self._file_offset or 0
+        )
+        self.state.move("active")
+        return self._loading
 
-    def _begin_load(self) -> None:
-        if self._loading is None:
-            self._loading = Loading(self, file_offset=self._file_offset or 0)
-            self.state.move("active")
+    def pause_postcopy(self) -> None:
+        """The channel broke while the guest runs here: postcopy-paused, wait for another channel.
+        """
+        self._close_channels()
+        self._driver.forget_events()
+        self.state.move("postcopy-paused")
+        self.vm.host.warn(_PAUSED)
 
-    def _received(self, data: bytes) -> None:
-        self._got_data = True
-        self._begin_load()
-        loading, channel = self._loading, self._stream
-        assert loading is not None
-        if not self.over:
-            loading.feed(data)
-        while self._file_offset is not None and channel is self._stream and loading.skippable:
-            size = loading.skippable
-            assert channel is not None
-            channel.skip(size)
-            loading.skip(size)
+    def begin_recovery(self) -> None:
+        """There is another channel."""
+        self.state.move("postcopy-recover")
 
-    def _ended(self, _error: str | None) -> None:
-        if self._silent_hangup and not self._got_data:
-            return  # a pipe that closes without a byte wakes nobody
-        self._begin_load()
-        if self._loading is not None and not self.over:
-            self._loading.feed_eof()
+    def _answer(self, message: bytes) -> None:
+        """Send a message on the return path, if there is one."""
+        if self._stream is not None and self._is_socket:
+            self._stream.write(message)
 
     def _shut_down(self) -> None:
         """Close the channel as if it had broken: nothing is received or sent any more."""
@@ -344,45 +343,42 @@ class Incoming:
         if channel is not None:
             channel.on_data = channel.on_close = None
             channel.close()
-        self._ended(None)
+        self._driver.post(Closed())
 
-    # -- for loadvm ------------------------------------------------------------------------------
+    # -- the end, see `phases.driver.PhaseOwner` -------------------------------------------------
 
-    def answer(self, message: bytes) -> None:
-        """Send a message on the return path, if there is one."""
-        if self._stream is not None and self._is_socket:
-            self._stream.write(message)
+    def complete(self, result: Any) -> None:  # noqa: ARG002
+        """The main phase has ended."""
+        self._finish()
 
-    def paused(self) -> None:
-        """The channel broke while the guest runs here: postcopy-paused, wait for another channel.
-        """
-        self._close_channels()
-        self.state.move("postcopy-paused")
-        self.vm.host.warn(_PAUSED)
+    def phase_failed(self, error: PhaseError) -> None:
+        """The main phase raised `error`."""
+        self._fail(error.text)
 
-    def finish(self) -> None:
-        """Close all channels and listening sockets."""
-        self.addresses = []
-        self.migration.incoming_mode = None
-        self._stop_listening()
-        self._close_channels()
-
-    def fail(self, text: str) -> None:
-        """Loading has failed; with exit-on-error the process ends."""
-        self.state.move("failed")
-        self.error = text
-        self.finish()
-        if self.exit_on_error:
-            self.vm.host.warn(text)
-            self.vm.process.exit(1)
-
-    def _fail_by_bug(self, error: QapiError) -> None:
+    def fail_by_bug(self, error: QapiError) -> None:
         """A bug of ours in loading: the migration fails, the process does not end."""
         if self.state.can("failed"):
             self.state.move("failed")
             self.error = error.desc
             self.vm.host.warn(error.desc)
-        self.finish()
+        self._finish()
+
+    def _fail(self, text: str) -> None:
+        """Loading has failed; with exit-on-error the process ends."""
+        self.state.move("failed")
+        self.error = text
+        self._finish()
+        if self.exit_on_error:
+            self.vm.host.warn(text)
+            self.vm.process.exit(1)
+
+    def _finish(self) -> None:
+        """Close all channels and listening sockets."""
+        self.addresses = []
+        self.migration.incoming_mode = None
+        self._driver.stop()
+        self._stop_listening()
+        self._close_channels()
 
     def _stop_listening(self) -> None:
         listener, self._listener = self._listener, None
@@ -395,24 +391,6 @@ class Incoming:
             channel.on_data = channel.on_close = None
             channel.close()
         self._further.close()
-
-
-def _with_family(address: dict[str, Any]) -> dict[str, Any]:
-    """The address with `ipv4`/`ipv6` set as the listening socket's family is."""
-    if address["type"] == "inet" and not {"ipv4", "ipv6"} & set(address):
-        address["ipv6" if ":" in str(address["host"]) else "ipv4"] = True
-    return address
-
-
-def start_from_command_line(
-    incoming: Incoming, address: Address | None, text: str, *, exit_on_error: bool = True
-) -> None:
-    """The boot step: begin the incoming migration that `-incoming` asked for.
-
-    `address` where the option was parsed already, else `text` is the URI. Raises QapiError.
-    """
-    if address is None:
-        incoming.start(None, uri=text, at_boot=True)
-    else:
-        channel = {"channel-type": "main", "addr": address}
-        incoming.start(None, channels=[channel], exit_on_error=exit_on_error, at_boot=True)
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.close()

@@ -13,11 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.configuration import Defer, EarlyConfig, IncomingChannel
-from fakeqemu.migration.channels.address import looks_like_uri, parse_uri
+from fakeqemu.migration.channels.address import Address, looks_like_uri, parse_uri
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
+    from fakeqemu.migration.incoming.incoming import Incoming
     from fakeqemu.profile import Profile
 
 CONFIG_PREFIX = "config:"
@@ -94,3 +95,17 @@ def parse_command(
     if not channels or command != "migrate-incoming":
         return Defer(values), arguments
     return IncomingChannel(channels[0], values), arguments
+
+
+def start_from_command_line(
+    incoming: Incoming, address: Address | None, text: str, *, exit_on_error: bool = True
+) -> None:
+    """The boot step: begin the incoming migration that `-incoming` asked for.
+
+    `address` where the option was parsed already, else `text` is the URI. Raises QapiError.
+    """
+    if address is None:
+        incoming.start(None, uri=text, at_boot=True)
+    else:
+        channel = {"channel-type": "main", "addr": address}
+        incoming.start(None, channels=[channel], exit_on_error=exit_on_error, at_boot=True)

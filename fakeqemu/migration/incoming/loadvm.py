@@ -1,7 +1,7 @@
 """The destination's handling of stream events: return path messages, states, start of the guest.
 
 The reader (`formats.migration_stream.reader`) reports what the stream contains; here that changes
-the machine. Every error ends in `fail` or, once the guest runs here, in a postcopy pause.
+the machine. An error is raised: LoadFailedError or, once the guest runs here, PostcopyBrokenError.
 
 See migration/savevm.c: qemu_loadvm_state_main(), loadvm_postcopy_handle_listen() and
 loadvm_postcopy_handle_run(); migration/migration.c: process_incoming_migration_bh().
@@ -9,6 +9,7 @@ loadvm_postcopy_handle_run(); migration/migration.c: process_incoming_migration_
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fakeqemu.formats.migration_stream import events
@@ -17,10 +18,13 @@ from fakeqemu.formats.migration_stream.constants import PostcopyState
 from fakeqemu.formats.migration_stream.reader import StreamReader
 from fakeqemu.migration import cpr, vmstate as guest
 from fakeqemu.migration.block_dirty_bitmaps import IncomingBitmaps, mapping_of
+from fakeqemu.migration.incoming.phase import LoadFailedError, PostcopyBrokenError
+from fakeqemu.migration.state import Status
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.migration.incoming.incoming import Incoming
+    from fakeqemu.migration.parameters.settings import MigrationSettings
+    from fakeqemu.model.machine import Machine
 
 _UNKNOWN_SECTION = (
     "section or instance '{}' {}. Make sure that your current VM setup matches your saved VM "
@@ -38,17 +42,30 @@ _BITMAPS_LOST_HINT = (
 _INVALID = "load of migration failed: Invalid argument"
 
 
+#: states in which nothing more is loaded
+ENDS = ("completed", "failed")
+
+
 class Loading:
     """One incoming stream, from its first byte to the end, across channel reconnections."""
 
-    def __init__(self, incoming: Incoming, *, file_offset: int = 0) -> None:
-        self._incoming = incoming
-        self._vm = incoming.vm
-        self._traits = incoming.vm.profile.traits
-        self._bitmaps = IncomingBitmaps(self._vm, lambda: mapping_of(incoming.migration))
-        expected = guest.expectation(
-            self._vm, incoming.migration, file_offset, self._bitmaps
-        )
+    def __init__(
+        self,
+        vm: Machine,
+        migration: MigrationSettings,
+        state: Status,
+        answer: Callable[[bytes], None],
+        *,
+        file_offset: int = 0,
+    ) -> None:
+        """`state`: the destination's; `answer`: sends on the return path, if there is one."""
+        self._vm = vm
+        self._migration = migration
+        self._state = state
+        self._send = answer
+        self._traits = vm.profile.traits
+        self._bitmaps = IncomingBitmaps(vm, lambda: mapping_of(migration))
+        expected = guest.expectation(vm, migration, file_offset, self._bitmaps)
         self._reader = StreamReader(expected, self._traits)
         #: the source has opened the return path
         self._answering = False
@@ -71,7 +88,7 @@ class Loading:
         return self._reader.skippable
 
     def feed(self, data: bytes) -> None:
-        """Load further bytes of the stream."""
+        """Load further bytes of the stream. Raises PhaseError, as what follows does."""
         self._handle(self._reader.feed(data))
 
     def skip(self, size: int) -> None:
@@ -90,9 +107,8 @@ class Loading:
     # -- what the stream says ----------------------------------------------------------------
 
     def _handle(self, stream_events: list[events.Event]) -> None:
-        incoming = self._incoming
         for event in stream_events:
-            if incoming.over:
+            if self._state.current in ENDS:
                 return
             match event:
                 case events.Report(text):
@@ -119,10 +135,10 @@ class Loading:
                     self._postcopy(event)
 
     def _postcopy(self, event: events.Event) -> None:
-        state = self._incoming.state
+        state = self._state
         match event:
             case events.PostcopyListen():
-                memory_follows = self._incoming.migration.capabilities("postcopy-ram")
+                memory_follows = self._migration.capabilities("postcopy-ram")
                 device = self._traits.postcopy_device_state and memory_follows
                 state.move("postcopy-device" if device else "postcopy-active")
             case events.PostcopyRun():
@@ -138,13 +154,13 @@ class Loading:
 
     def _open_return_path(self) -> None:
         self._answering = True
-        on = self._incoming.migration.capabilities
+        on = self._migration.capabilities
         if on("switchover-ack") and self._traits.switchover_ack_from_destination:
             self._answer(returnpath.switchover_ack())
 
     def _answer(self, message: bytes) -> None:
         if self._answering:
-            self._incoming.answer(message)
+            self._send(message)
 
     def _compare_devices(self, event: events.Description) -> None:
         """Report sections of the stream's description that this machine certainly lacks."""
@@ -165,7 +181,7 @@ class Loading:
     def _announce(self) -> None:
         """Send self-announcements (RARP). See process_incoming_migration_bh()."""
         if self._vm.net.nics:
-            parameters = self._incoming.migration.parameters
+            parameters = self._migration.parameters
             names = ("initial", "max", "rounds", "step")
             self._vm.net.announce({name: parameters[f"announce-{name}"] for name in names})
 
@@ -183,7 +199,7 @@ class Loading:
 
     def _take_images(self, *, live: bool) -> None:
         """Activate the disks, unless late-block-activate defers that until `cont`."""
-        late = self._traits.disks_taken_late or self._incoming.migration.capabilities(
+        late = self._traits.disks_taken_late or self._migration.capabilities(
             "late-block-activate"
         )
         if late and not (live and self._vm.lifecycle.autostart):
@@ -196,7 +212,7 @@ class Loading:
 
     def _loaded(self) -> None:
         if not self.in_postcopy:
-            migration = self._incoming.migration
+            migration = self._migration
             if (migration.incoming_mode or migration.mode) in cpr.SHARING:
                 cpr.take_memory(self._vm)
             live = {None, "running"}
@@ -207,21 +223,19 @@ class Loading:
             alive = self._runstate in live
             self._take_images(live=alive)
             self._start_guest(live=alive)
-        self._incoming.state.move("completed")
+        self._state.move("completed")
         self._answer(returnpath.shut())
-        self._incoming.finish()
 
     def _failed(self, event: events.Failed) -> None:
         if event.postcopy_running:
             for line in event.error.reports:
                 self._vm.host.warn(line)
-            on = self._incoming.migration.capabilities
+            on = self._migration.capabilities
             if on("postcopy-ram") or not on("dirty-bitmaps"):
-                self._incoming.paused()
-            else:
-                # the guest has all it needs
-                self._tell_bitmaps_lost(event)
-                self._loaded()
+                raise PostcopyBrokenError("")
+            # the guest has all it needs
+            self._tell_bitmaps_lost(event)
+            self._loaded()
             return
         self._fail(list(event.error.reports), event.error.text)
 
@@ -238,4 +252,4 @@ class Loading:
             self._vm.host.warn(line)
         if self._traits.failed_load_is_told:
             self._answer(returnpath.shut(1))
-        self._incoming.fail(text)
+        raise LoadFailedError(text)

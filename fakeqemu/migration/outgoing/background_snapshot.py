@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 from fakeqemu.migration.outgoing.phase import (
     ChannelBrokenError,
     CheckError,
-    Due,
     MigrationFailedError,
     NotConnectedError,
     Phase,
-    Sleep,
-    Wait,
 )
 from fakeqemu.migration.outgoing.precopy import SETUP_TIME
+from fakeqemu.migration.phases.requests import Due, Sleep, Wait
 
 if TYPE_CHECKING:
     from fakeqemu.migration.outgoing.outgoing import Outgoing

@@ -19,16 +19,14 @@ from fakeqemu.migration.channels.address import Address
 from fakeqemu.migration.outgoing.background_snapshot import BackgroundSnapshot
 from fakeqemu.migration.outgoing.channel_errors import report_broken_channel
 from fakeqemu.migration.outgoing.channels import OutgoingChannel
-from fakeqemu.migration.outgoing.driver import PhaseDriver
+from fakeqemu.migration.outgoing.driver import OutgoingDriver
 from fakeqemu.migration.outgoing.phase import (
     Changed,
     ChannelBrokenError,
     Continue,
-    Due,
     NotConnectedError,
     OpenFurtherChannels,
     Phase,
-    PhaseError,
     StartPostcopy,
     WaitForChannel,
 )
@@ -39,6 +37,7 @@ from fakeqemu.migration.outgoing.return_path import LOST, SourceReturnPath
 from fakeqemu.migration.outgoing.savevm import SaveVm
 from fakeqemu.migration.outgoing.vm_stop import VmStop
 from fakeqemu.migration.parameters import schema_info as schemainfo
+from fakeqemu.migration.phases.requests import Due, PhaseError
 from fakeqemu.migration.state import POSTCOPY, RUNNING, Status
 from fakeqemu.migration.threads import MigrationThreads
 from fakeqemu.migration.transfer.model import Transfer
@@ -78,7 +77,7 @@ class Outgoing:
         self.postcopy = Postcopy(self)
         self._precopy = Precopy(self)
         self._snapshot = BackgroundSnapshot(self)
-        self._driver = PhaseDriver(vm, self)
+        self._driver = OutgoingDriver(vm.guard, vm.process, self.traits, self)
         #: the stream; None until the channel is open, and when all is over
         self._save_vm: SaveVm | None = None
         #: the cpr channel, until the new process listens
@@ -325,7 +324,7 @@ class Outgoing:
         """Close the channel; postcopy waits for another one."""
         self.transfer.set_halted(self.now, True)
         self.return_path.restart()
-        self._driver.forget_channel()
+        self._driver.forget_events()
         channel, self.channel = self.channel, None
         if channel is not None:
             channel.close()

@@ -1,8 +1,7 @@
 """Requests that the phases of an outgoing migration yield, their results, and their errors.
 
-A phase is a generator that reads from top to bottom, as QEMU's migration thread does, see
-migration/migration.c: migration_thread(). It yields a request and is resumed by the driver
-(`driver.py`); it holds no callback and no timer. It returns the guest's run state afterwards.
+A phase here (see `migration.phases.requests`) returns the guest's run state afterwards. See
+migration/migration.c: migration_thread().
 
 Writing never fails: as in a QEMUFile the first error is kept, and raised where a phase checks
 (`CheckError`) or waits, unless it waits with `keeps_errors`.
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fakeqemu.formats.migration_stream.channels.return_path import Answer
+from fakeqemu.migration.phases.requests import Blocking, Due, PhaseError
 
 # -- requests ------------------------------------------------------------------------------------
 
@@ -62,47 +62,22 @@ class CheckError:
 
 
 @dataclass(frozen=True, slots=True)
-class WaitForChannel:
+class WaitForChannel(Blocking):
     """Wait until the main channel is connected. See migration_channel_connect()."""
 
-    keeps_errors: bool = False
-
 
 @dataclass(frozen=True, slots=True)
-class OpenFurtherChannels:
+class OpenFurtherChannels(Blocking):
     """Connect the multifd and postcopy preempt channels."""
 
-    keeps_errors: bool = False
-
 
 @dataclass(frozen=True, slots=True)
-class OpenPreemptChannel:
+class OpenPreemptChannel(Blocking):
     """Connect the postcopy preempt channel. See postcopy_preempt_setup()."""
-
-    keeps_errors: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    """Wait for so many nanoseconds; events are kept meanwhile."""
-
-    delay: int
-    keeps_errors: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Wait for the next event, or until a time; the result is the event, or `Due`."""
-
-    #: nanoseconds of the machine's clock; None: no time limit
-    until: int | None = None
-    keeps_errors: bool = False
 
 
 #: requests that write to a channel
 StreamRequest = Write | WriteAt | Skip | WritePreempt | SyncMultifd
-#: requests that suspend the phase
-Blocking = WaitForChannel | OpenFurtherChannels | OpenPreemptChannel | Sleep | Wait
 Request = StreamRequest | CheckError | Blocking
 
 #: a part of a stream as requests; returns a value for its caller
@@ -113,11 +88,6 @@ Steps = Generator[Request, Any, None]
 Phase = Generator[Request, Any, str]
 
 # -- events --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """The time of a `Wait` has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +108,6 @@ class Continue:
 Event = Due | Changed | StartPostcopy | Continue | Answer
 
 # -- how a phase fails ---------------------------------------------------------------------------
-
-
-class PhaseError(Exception):
-    """Ends a phase; `text` is the error, empty if it is recorded already."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
 
 
 class MigrationFailedError(PhaseError):

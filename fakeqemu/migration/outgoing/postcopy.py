@@ -21,7 +21,6 @@ from fakeqemu.migration.outgoing.phase import (
     ChannelBrokenError,
     CheckError,
     Continue,
-    Due,
     Event,
     MigrationFailedError,
     NotConnectedError,
@@ -29,11 +28,10 @@ from fakeqemu.migration.outgoing.phase import (
     OpenPreemptChannel,
     Phase,
     Request,
-    Sleep,
     Steps,
-    Wait,
     WaitForChannel,
 )
+from fakeqemu.migration.phases.requests import Due, Sleep, Wait
 
 if TYPE_CHECKING:
     from fakeqemu.migration.outgoing.outgoing import Outgoing

@@ -17,15 +17,13 @@ from fakeqemu.migration.outgoing.phase import (
     ChannelBrokenError,
     CheckError,
     Continue,
-    Due,
     MigrationFailedError,
     Phase,
     Request,
-    Sleep,
     StartPostcopy,
     Steps,
-    Wait,
 )
+from fakeqemu.migration.phases.requests import Due, Sleep, Wait
 from fakeqemu.migration.transfer.model import WINDOW
 from fakeqemu.qapi.errors import QapiError
 

@@ -1,0 +1,73 @@
+"""Events of the phases of an incoming migration, and how those phases end early.
+
+See `migration.phases.requests` for what a phase is, and migration/migration.c:
+process_incoming_migration_co().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from fakeqemu.migration.phases.requests import Blocking, PhaseError, Wait
+from fakeqemu.model.host import Stream
+
+#: a whole phase
+Phase = Generator[Blocking, Any, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Bytes came on the channel."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The channel was closed, or broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class MainChannel:
+    """A channel turned out to be the main one."""
+
+    channel: Stream
+    #: what was read of it to find that out
+    begun: bytes
+    #: loading begins when the further channels are connected, not with the first byte
+    waits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherConnected:
+    """One more of the further channels is connected."""
+
+
+class ChannelClosedError(PhaseError):
+    """The channel was closed before what was waited for had come."""
+
+
+class DroppedError(PhaseError):
+    """The connection is closed with a warning; the migration goes on waiting."""
+
+
+class LoadFailedError(PhaseError):
+    """Loading the stream failed for good."""
+
+
+class PostcopyBrokenError(PhaseError):
+    """The channel broke while the guest runs here."""
+
+
+def read(size: int) -> Generator[Wait, Any, bytes]:
+    """At least so many bytes of the channel. Raises ChannelClosedError."""
+    gathered = bytearray()
+    while len(gathered) < size:
+        match (yield Wait()):
+            case Received(data):
+                gathered += data
+            case Closed():
+                raise ChannelClosedError("")
+    return bytes(gathered)

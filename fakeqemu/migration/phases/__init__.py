@@ -1,0 +1,1 @@
+"""Phases of a migration as generators, and their driver."""
