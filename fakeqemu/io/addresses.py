@@ -35,9 +35,16 @@ def remove_file(path: str) -> None:
     QEMU removes whatever has the name; a device of the host is spared here.
     """
     with contextlib.suppress(FileNotFoundError):
-        mode = os.lstat(path).st_mode
-        if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
+        if not _is_device(path):
             os.unlink(path)  # noqa: PTH108 - importing pathlib would slow every start
+
+
+def _is_device(path: str) -> bool:
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return False  # what cannot be removed either: the host says why
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
 def describe(address: dict[str, Any]) -> str:

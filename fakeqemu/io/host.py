@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fakeqemu.boot.requests import (
@@ -296,9 +295,9 @@ class LoopHost:
         """Remove a file, if that can be done."""
         self.files.remove(path)
 
-    def create_output(self, path: str, mode: int = 0o666) -> DumpOutput:
-        """Write a file anew. Raises OSError."""
-        return create_output(self._open_path, path, mode)
+    def create_output(self, path: str, mode: int = 0o666, *, fdsets: bool = True) -> DumpOutput:
+        """Write a file anew; with `fdsets` `/dev/fdset/N` is a descriptor. Raises OSError."""
+        return create_output(self._open_path if fdsets else os.open, path, mode)
 
     def output_of_fd(self, fd: int) -> DumpOutput:
         """Write to a descriptor, and close it in the end. Raises OSError."""
@@ -306,7 +305,8 @@ class LoopHost:
 
     def read_file(self, path: str) -> bytes:
         """A file's content."""
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:  # noqa: PTH123 - to pathlib an empty name is a folder
+            return file.read()
 
     def file_error(self, path: str) -> str | None:
         """Why a file cannot be read."""

@@ -218,8 +218,10 @@ class Host(Protocol):
     def remove_file(self, path: str) -> None:
         """Remove a file, if that can be done."""
 
-    def create_output(self, path: str, mode: int = 0o666) -> DumpOutput:
-        """Write a file anew. Raises OSError."""
+    def create_output(
+        self, path: str, mode: int = 0o666, *, fdsets: bool = True
+    ) -> DumpOutput:
+        """Write a file anew; with `fdsets` `/dev/fdset/N` is a descriptor. Raises OSError."""
 
     def output_of_fd(self, fd: int) -> DumpOutput:
         """Write to a descriptor that a client handed over, and close it in the end."""

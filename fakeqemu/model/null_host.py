@@ -141,7 +141,9 @@ class NullHost:
         """Remove one of `files`."""
         self.files.remove(path)
 
-    def create_output(self, path: str, mode: int = 0o666) -> DumpOutput:  # noqa: ARG002
+    def create_output(
+        self, path: str, mode: int = 0o666, *, fdsets: bool = True  # noqa: ARG002
+    ) -> DumpOutput:
         """One of `files`."""
         return MemoryOutput(self.files.open(path, writable=True, create=True))
 

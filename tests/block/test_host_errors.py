@@ -183,3 +183,31 @@ def test_drivers_without_create_options_cannot_create(machine, driver):
 def test_drivers_that_the_program_has_not_cannot_create(machine):
     text = "Block driver 'ftp' not found or not supported"
     assert machine.desc("blockdev-create", job_id="j", options={"driver": "ftp"}) == text
+
+
+@pytest.mark.parametrize(
+    ("driver", "more", "flags"),
+    [
+        ("file", {}, "2"),
+        ("file", {"read_only": True}, "0"),
+        ("file", {"auto_read_only": True}, "0"),
+        ("file", {"cache": {"direct": True}}, "4002"),
+        ("host_cdrom", {}, "802"),
+    ],
+)
+def test_a_set_of_descriptors_that_is_not_there(machine, driver, more, flags):
+    assert machine.refusal_of_add(driver, "n", filename="/dev/fdset/7", **more) == (
+        f"Could not dup FD for /dev/fdset/7 flags {flags}: No such file or directory"
+    )
+    assert machine.refusal_of_add(driver, "n", filename="/dev/fdset/x", **more) == (
+        "Could not parse fdset /dev/fdset/x"
+    )
+
+
+def test_a_file_is_not_made_in_a_set_of_descriptors_that_is_not_there(machine):
+    options = {"driver": "file", "filename": "/dev/fdset/7", "size": 0}
+    machine.ask("blockdev-create", job_id="j", options=options)
+    (job,) = machine.ask("query-jobs")
+    assert job["error"] == (
+        "Could not dup FD for /dev/fdset/7 flags 42: No such file or directory"
+    )

@@ -132,6 +132,7 @@ def test_a_detached_dump_holds_the_guest_and_its_migration(start):
 
 class FullDisk:
     seekable = True
+    written = 0
 
     def write(self, pieces):
         for _ in pieces:

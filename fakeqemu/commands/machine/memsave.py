@@ -27,7 +27,7 @@ def _save(vm: Machine, address: int, size: int, filename: str, *, checked: bool)
                 for at in range(0, size, _STEP))
         readable = next((n * _STEP for n, fine in enumerate(good) if not fine), size)
     try:
-        output = vm.host.create_output(filename)
+        output = vm.host.create_output(filename, fdsets=False)
     except OSError as error:
         raise QapiError(f"Could not open '{filename}': {error.strerror}") from None
     try:

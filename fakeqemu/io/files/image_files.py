@@ -220,6 +220,11 @@ class RealFiles:
         )
         return next((name for test, name in tests if test(mode)), "other")
 
+    def room(self, path: str) -> int:
+        """Bytes that the file system of a file has left. Raises OSError."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
     def absolute(self, path: str) -> str:
         """The path from the root."""
         return path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109

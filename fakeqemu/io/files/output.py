@@ -22,6 +22,8 @@ from fakeqemu.model.dump.output import Piece, Zeros
 _BUFFER = 1 << 20
 #: seconds in which the other end of a pipe has to take something
 _PATIENCE = 10.0
+#: most zeros that are written where the whole does not fit
+_MOST_FILLED = 64 << 20
 _NULL_DEVICE = os.makedev(1, 3)
 
 
@@ -37,6 +39,8 @@ class FdOutput:
         self._sparse = stat.S_ISREG(info.st_mode)
         #: whether it keeps nothing, so that zeros need not be passed
         self._null = stat.S_ISCHR(info.st_mode) and info.st_rdev == _NULL_DEVICE
+        #: bytes that the file has taken
+        self.written = 0
         #: bytes of the holes so far
         self._holes = 0
 
@@ -86,6 +90,7 @@ class FdOutput:
             if at >= os.fstat(self._fd).st_size:
                 self._have_room(at, size)
                 os.lseek(self._fd, size, os.SEEK_CUR)
+                self.written += size
                 return
         zeros = bytes(min(size, _BUFFER))
         while size:
@@ -100,20 +105,35 @@ class FdOutput:
         if at + size >> 63 or (longest != resource.RLIM_INFINITY and at + size > longest):
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         self._holes += size
-        room = os.fstatvfs(self._fd)
-        if self._holes > room.f_bavail * room.f_frsize:
+        found = os.fstatvfs(self._fd)
+        room = found.f_bavail * found.f_frsize
+        if self._holes > room:
+            rest = -at % found.f_frsize  # of the block that the file ends in
+            self._fill(max(room + rest - (self._holes - size), 0))
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _fill(self, size: int) -> None:
+        """Write the zeros that there is room for, or as many holes."""
+        if size > _MOST_FILLED:
+            os.ftruncate(self._fd, os.lseek(self._fd, size, os.SEEK_CUR))
+            self.written += size
+            return
+        while size:
+            size -= self._some(bytes(min(size, _BUFFER)))
 
     def _some(self, data: bytes | memoryview) -> int:
         """Write what the file takes now, or soon; how much. Raises OSError."""
         while True:
             try:
-                return os.write(self._fd, data)
+                count = os.write(self._fd, data)
             except BlockingIOError:
                 waiting = select.poll()
                 waiting.register(self._fd, select.POLLOUT)
                 if not waiting.poll(_PATIENCE * 1000):
                     raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+            else:
+                self.written += count
+                return count
 
 
 def create_output(opener: Opener, path: str, mode: int) -> FdOutput:

@@ -80,6 +80,9 @@ class FileSystem(Protocol):
     def kind(self, path: str) -> str:
         """`file`, `directory`, `char`, `block` or `other`. Raises OSError."""
 
+    def room(self, path: str) -> int:
+        """Bytes that the file system of a file has left. Raises OSError."""
+
     def absolute(self, path: str) -> str:
         """The path from the root."""
 
@@ -230,6 +233,10 @@ class MemoryFiles:
         if path not in self._contents:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         return "file"
+
+    def room(self, path: str) -> int:  # noqa: ARG002
+        """As much as anybody wants."""
+        return 1 << 62
 
     def absolute(self, path: str) -> str:
         """The path itself."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.boards.guest_memory import PAGE
 from fakeqemu.model.dump import elf as dumpelf, kdump as dumpkdump
 from fakeqemu.model.dump.output import DumpOutput, Piece
 from fakeqemu.qapi import texts
@@ -171,19 +172,23 @@ class Dump:
     ) -> str | None:
         """Write the file and finish; why that failed."""
         error = None
+        saved = 0
         for pieces, failure in self._parts(format, raw, dumped):
+            before = output.written
             try:
                 output.write(pieces)
             except OSError as problem:
                 error = failure.format(problem.strerror)
+                if format == "elf":
+                    saved = (output.written - before) // PAGE * PAGE
                 break
         if format == "win-dmp":
             error = self._traits.win_dump_refusal
-        self._finish(output, error)
+        self._finish(output, error, saved)
         return error
 
-    def _finish(self, output: DumpOutput, error: str | None) -> None:
-        self._completed = 0 if error else self._total
+    def _finish(self, output: DumpOutput, error: str | None, saved: int = 0) -> None:
+        self._completed = min(saved, self._total) if error else self._total
         self._end(output, "failed" if error else "completed")
         data = {"result": self.query(), **({"error": error} if error else {})}
         self._process.events.emit("DUMP_COMPLETED", data)
@@ -199,11 +204,9 @@ class Dump:
             yield dumpelf.content(self._memory, dumped), "dump: failed to save memory: {}"
             yield [dumpelf.names()], "dump: failed to write string table data: {}"
         elif raw:
-            pieces = dumpkdump.raw(self._memory, machine, dumped)
-            yield pieces, "dump: failed to write disk dump header"
+            yield from dumpkdump.raw(self._memory, machine, dumped)
         elif format.startswith("kdump-"):
-            pieces = dumpkdump.flattened(self._memory, machine, dumped)
-            yield pieces, "dump: failed to write start flat header"
+            yield from dumpkdump.flattened(self._memory, machine, dumped)
 
     def _go_on(self) -> None:
         """Let the guest run if it ran before."""

@@ -13,6 +13,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.boards.guest_memory import PAGE
@@ -34,47 +36,65 @@ _UTSNAME = 6 * 65
 _CACHE = 4 * PAGE
 
 
-def flattened(memory: GuestMemory, machine: str, dumped: DumpLayout) -> Iterator[Piece]:
-    """The form that can go through a pipe. `machine`: what the header calls the architecture."""
-    start = b"makedumpfile".ljust(16, b"\0") + struct.pack(">QQ", 1, 1)
-    yield start.ljust(_FLAT_HEADER, b"\0")
-    for offset, data in _records(memory, machine, dumped):
-        yield struct.pack(">QQ", offset, len(data))
-        yield data
-    yield b"\xff" * 16
+#: one thing written: where, what, and what is said when it cannot be
+_Record = tuple[int, bytes, str]
 
 
-def raw(memory: GuestMemory, machine: str, dumped: DumpLayout) -> Iterator[Piece]:
-    """The file itself."""
-    at = 0
-    for offset, data in _records(memory, machine, dumped):
-        if offset > at:
-            yield Zeros(offset - at)
-        yield data
-        at = offset + len(data)
-
-
-def _records(
+def flattened(
     memory: GuestMemory, machine: str, dumped: DumpLayout
-) -> Iterator[tuple[int, bytes]]:
-    """(offset, bytes) in order of offset."""
+) -> Iterator[tuple[list[Piece], str]]:
+    """The form that can go through a pipe, in parts, and what is said of one that fails.
+
+    `machine`: what the header calls the architecture.
+    """
+    start = b"makedumpfile".ljust(16, b"\0") + struct.pack(">QQ", 1, 1)
+    yield [start.ljust(_FLAT_HEADER, b"\0")], "dump: failed to write start flat header"
+    for failure, records in groupby(_records(memory, machine, dumped), itemgetter(2)):
+        pieces: list[Piece] = []
+        for offset, data, _ in records:
+            pieces += [struct.pack(">QQ", offset, len(data)), data]
+        yield pieces, failure
+    yield [b"\xff" * 16], "dump: failed to write end flat header"
+
+
+def raw(
+    memory: GuestMemory, machine: str, dumped: DumpLayout
+) -> Iterator[tuple[list[Piece], str]]:
+    """The file itself, likewise."""
+    at = 0
+    for failure, records in groupby(_records(memory, machine, dumped), itemgetter(2)):
+        pieces: list[Piece] = []
+        for offset, data, _ in records:
+            if offset > at:
+                pieces.append(Zeros(offset - at))
+            pieces.append(data)
+            at = offset + len(data)
+        yield pieces, failure
+
+
+def _records(memory: GuestMemory, machine: str, dumped: DumpLayout) -> Iterator[_Record]:
+    """What is written, in order of offset."""
     limit = dumped.segments[-1].end // PAGE
     bitmap_size = -(-limit // (8 * PAGE)) * PAGE
     sub_size = 104 if dumped.wide else 84
     sub_blocks = -(-(sub_size + len(dumped.notes)) // PAGE)
-    yield 0, _main_header(dumped, machine.encode(), limit, sub_blocks, bitmap_size // PAGE * 2)
-    yield PAGE, _sub_header(dumped, limit, PAGE + sub_size)
-    yield PAGE + sub_size, dumped.notes
+    header = _main_header(dumped, machine.encode(), limit, sub_blocks, bitmap_size // PAGE * 2)
+    yield 0, header, "dump: failed to write disk dump header"
+    sub_header = _sub_header(dumped, limit, PAGE + sub_size)
+    yield PAGE, sub_header, "dump: failed to write kdump sub header"
+    yield PAGE + sub_size, dumped.notes, "dump: failed to write notes"
     at = PAGE + sub_blocks * PAGE
     bitmap = _bitmap(dumped, bitmap_size)
     for start in (at, at + bitmap_size):
         for offset in range(0, bitmap_size, PAGE):
-            yield start + offset, bitmap[offset : offset + PAGE]
+            part = bitmap[offset : offset + PAGE]
+            yield start + offset, part, "dump: failed to sync dump_bitmap"
     at += 2 * bitmap_size
     descriptions, data = _pages(memory, dumped, at)
-    for piece in (descriptions, data):
+    for piece, name in ((descriptions, "page desc"), (data, "page data")):
         for offset in range(0, len(piece), _CACHE):
-            yield at + offset, bytes(piece[offset : offset + _CACHE])
+            part = bytes(piece[offset : offset + _CACHE])
+            yield at + offset, part, f"dump: failed to write {name}"
         at += len(piece)
 
 

@@ -30,6 +30,9 @@ Piece = bytes | Zeros
 class DumpOutput(Protocol):
     """One file being written."""
 
+    #: bytes that it has taken
+    written: int
+
     @property
     def seekable(self) -> bool:
         """Whether it is a file rather than a pipe."""
@@ -48,17 +51,17 @@ class MemoryOutput:
 
     def __init__(self, file: BlockFile) -> None:
         self._file = file
-        self._at = 0
+        self.written = 0
 
     def write(self, pieces: Iterable[Piece]) -> None:
         """Write on."""
         for piece in pieces:
             if isinstance(piece, Zeros):
-                self._at += piece.size
-                self._file.truncate(self._at)
+                self.written += piece.size
+                self._file.truncate(self.written)
             else:
-                self._file.write(self._at, piece)
-                self._at += len(piece)
+                self._file.write(self.written, piece)
+                self.written += len(piece)
 
     def close(self) -> None:
         """That was all."""
@@ -68,6 +71,7 @@ class MemoryOutput:
 class NoOutput:
     """An output that forgets everything."""
 
+    written = 0
     seekable = True
 
     def write(self, pieces: Iterable[Piece]) -> None:

@@ -11,6 +11,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.host_files import file_size
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def complete(process: Process, obj: UserObject) -> None:
     if "mem-path" in obj.shapes:
         _check_length(process, obj, _open_backing_store(process, obj))
         _map_file(process, obj)
+        if obj.values.get("prealloc") and obj.values.get("share"):
+            _preallocate(process, obj)
     elif obj.type in _NAMELESS:
         _make_nameless(process, obj)
     elif obj.type == "memory-backend-ram":
@@ -150,26 +153,60 @@ def _map_file(process: Process, obj: UserObject) -> None:
         raise QapiError(f"backend '{obj.type}' memory size must be multiple of 4 KiB")
 
 
+def _is_folder(process: Process, path: str) -> bool:
+    try:
+        return process.host.files.kind(path) == "directory"
+    except OSError:
+        return False
+
+
+def _preallocate(process: Process, obj: UserObject) -> None:
+    """Whether the file has room for all its pages, which others see. Raises QapiError.
+
+    See util/oslib-posix.c: qemu_prealloc_mem().
+    """
+    size = obj.values["size"]
+    try:
+        file = process.host.files.open(obj.values["mem-path"], writable=False)
+    except OSError:
+        return  # a nameless file in a folder
+    try:
+        fits = size - file.allocated() <= process.host.files.room(obj.values["mem-path"])
+    finally:
+        file.close()
+    if not fits:
+        reason = os.strerror(errno.EFAULT)
+        raise QapiError(f"qemu_prealloc_mem: preallocating memory failed: {reason}")
+
+
 def _open_backing_store(process: Process, obj: UserObject) -> int:
     """Make a backend's file, or find it if it may only be read. Raises QapiError.
 
     The bytes that were in it.
     """
     path = obj.values["mem-path"]
-    if not path:
+    if "mem-path" not in obj.options:
         raise QapiError("mem-path property not set")
-    found = 0
-    if obj.values.get("readonly") and not process.profile.traits.readonly_memory_file_made:
+    found, why = 0, None
+    if obj.values.get("readonly"):
+        if _is_folder(process, path):  # that can be opened
+            reason = os.strerror(errno.ENODEV)
+            raise QapiError(f"unable to map backing store for guest RAM: {reason}")
+        existing = file_size(process.host, path)
+        if existing is not None:
+            return existing
         why = process.host.file_error(path)
-    else:
+        if process.profile.traits.readonly_memory_file_made and why == os.strerror(errno.ENOENT):
+            why = None
+    if why is None:
         try:
             found = process.host.create_file(path, obj.values.get("offset", 0) + obj.values["size"])
-        except IsADirectoryError:
-            return 0  # a nameless file inside it does
+        except IsADirectoryError as error:
+            if _is_folder(process, path):
+                return 0  # a nameless file inside it does
+            why = error.strerror
         except OSError as error:
             why = error.strerror
-        else:
-            why = None
     if why is not None:
         raise QapiError(f"can't open backing store {path} for guest RAM: {why}")
     return found

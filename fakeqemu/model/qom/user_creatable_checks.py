@@ -7,9 +7,12 @@ See qom/object_interfaces.c: user_creatable_complete() and user_creatable_can_be
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.host_files import glib_error
 from fakeqemu.model.qom import hostmem as memorybackends
 from fakeqemu.model.qom.property_types import convert
 from fakeqemu.model.qom.throttle_limits import (
@@ -239,9 +242,7 @@ def _complete_secret(objects: Objects, obj: UserObject) -> None:
         try:
             raw = objects.process.host.read_file(file)
         except OSError as error:
-            raise QapiError(
-                f"Unable to read {file}: Failed to open file “{file}”: {error.strerror}"
-            ) from None
+            raise QapiError(f"Unable to read {file}: {glib_error(file, error)}") from None
     keyid = obj.options.get("keyid")
     if keyid is not None:
         key = objects.get(keyid)
@@ -269,14 +270,19 @@ def _complete_tls(objects: Objects, obj: UserObject) -> None:
     directory = obj.options.get("dir")
     if obj.type == "tls-cipher-suites" and not obj.options.get("priority"):
         raise QapiError("'priority' property is not set")
-    if obj.type in ("tls-creds-anon", "tls-cipher-suites"):
+    if obj.type == "tls-cipher-suites":
         return
+    wanted = {"tls-creds-psk": "keys.psk", "tls-creds-x509": "ca-cert.pem"}.get(obj.type)
     if directory is None:
-        raise QapiError("Missing 'dir' property value")
-    names = ["keys.psk"] if obj.type == "tls-creds-psk" else ["ca-cert.pem"]
-    for name in names:
+        if wanted is not None:
+            raise QapiError("Missing 'dir' property value")
+        return
+    # parameters of its own are a server's, and it may be without them
+    may_lack = obj.type != "tls-creds-x509" and obj.values.get("endpoint") == "server"
+    missing = os.strerror(errno.ENOENT)
+    for name in ["dh-params.pem"] * may_lack + [wanted] * (wanted is not None):
         trouble = objects.process.host.file_error(f"{directory}/{name}")
-        if trouble is not None:
+        if trouble is not None and (name == wanted or trouble != missing):
             raise QapiError(f"Unable to access credentials {directory}/{name}: {trouble}")
 
 

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import DATA, HOLE, ZERO, BlockIoError, Range
 from fakeqemu.model.block.drivers.driver import Driver, driver
-from fakeqemu.model.block.files import BlockFile, FileSystem, ImageLocked
+from fakeqemu.model.block.files import BlockFile, ImageLocked
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.scalars import digits
 
 if TYPE_CHECKING:
+    from fakeqemu.model.block.graph.graph import Graph
     from fakeqemu.model.block.graph.node import Node
 
 #: permissions for which the file has to be open for writing
 _WRITERS = perms.WRITE | perms.WRITE_UNCHANGED | perms.RESIZE
 _DEFAULT_NULL_SIZE = 1 << 30
 _SECTOR = 512
+_FDSET = "/dev/fdset/"
 
 
 @contextlib.contextmanager
@@ -47,6 +49,35 @@ def lock_error(locked: ImageLocked, path: str) -> QapiError:
     )
 
 
+def of_fdset(graph: Graph, path: str, *, writable: bool) -> BlockFile:
+    """A copy of a descriptor that a client handed over. Raises OSError.
+
+    See monitor/fds.c: monitor_fdset_dup_fd_add().
+    """
+    fdset = graph.fdsets.get(digits(path.removeprefix(_FDSET)))
+    if fdset is None:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for each in fdset.fds:
+        try:
+            file: BlockFile = graph.files.open_fd(each.fd, writable=writable)
+        except OSError as error:
+            if error.errno != errno.EACCES:
+                raise
+        else:
+            return file
+    raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def open_failure(path: str, flags: int, error: OSError) -> str:
+    """Why an image cannot be opened or made. See util/osdep.c: qemu_open_internal()."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if path.startswith(_FDSET):
+        if digits(path.removeprefix(_FDSET)) is None:
+            return f"Could not parse fdset {path}"
+        return f"Could not dup FD for {path} flags {flags:x}: {reason}"
+    return f"Could not {'create' if flags & os.O_CREAT else 'open'} '{path}': {reason}"
+
+
 @driver
 class FileDriver(Driver):
     """A file of the host."""
@@ -60,6 +91,8 @@ class FileDriver(Driver):
     #: what has to be at the path
     kinds: tuple[str, ...] = ("file",)
     wanted = "a regular file"
+    #: how it is opened besides
+    open_flags = 0
 
     file: BlockFile
     path = ""
@@ -87,46 +120,36 @@ class FileDriver(Driver):
             raise QapiError(f"'{self.name}' driver requires '{self.path}' to be {self.wanted}")
 
     def _kind(self) -> str:
-        if self.path.startswith("/dev/fdset/") or self.path in self.graph.temporary.names():
+        if self.path.startswith(_FDSET) or self.path in self.graph.temporary.names():
             return "file"
         return self.graph.files.kind(self.path)
 
     def _open(self, node: Node) -> None:
+        writable = not node.read_only and not node.auto_read_only
         try:
-            self.file = self._handle(writable=not node.read_only and not node.auto_read_only)
+            self.file = self._handle(writable=writable)
         except OSError as error:
             if not (node.auto_read_only and not node.read_only and error.errno in _DENIED):
-                raise self._cannot_open(error) from None
+                raise self._cannot_open(error, node, writable=writable) from None
             try:
                 self.file = self._handle(writable=False)
             except OSError as second:
-                raise self._cannot_open(second) from None
+                raise self._cannot_open(second, node, writable=False) from None
             node.read_only = True
 
-    def _cannot_open(self, error: OSError) -> QapiError:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return QapiError(f"Could not open '{self.path}': {reason}")
+    def _cannot_open(self, error: OSError, node: Node, *, writable: bool) -> QapiError:
+        flags = self.open_flags | (os.O_RDWR if writable else os.O_RDONLY)
+        if node.cache_direct:
+            flags |= os.O_DIRECT
+        return QapiError(open_failure(self.path, flags, error))
 
     def _handle(self, *, writable: bool) -> BlockFile:
         files = self.graph.files
         if self.path in self.graph.temporary.names():
             return self.graph.temporary.open(self.path, writable=writable)
-        if self.path.startswith("/dev/fdset/"):
-            return self._from_fdset(files, writable=writable)
+        if self.path.startswith(_FDSET):
+            return of_fdset(self.graph, self.path, writable=writable)
         return files.open(self.path, writable=writable)
-
-    def _from_fdset(self, files: FileSystem, *, writable: bool) -> BlockFile:
-        number = self.path.removeprefix("/dev/fdset/")
-        fdset = self.graph.fdsets.get(digits(number))
-        if fdset is None:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        for each in fdset.fds:
-            try:
-                return files.open_fd(each.fd, writable=writable)
-            except OSError as error:
-                if error.errno != errno.EACCES:
-                    raise
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
     def close(self, node: Node) -> None:  # noqa: ARG002
         """Give the file and its locks back."""
@@ -275,6 +298,7 @@ class HostCdrom(HostDevice):
     """A CD drive of the host."""
 
     name = "host_cdrom"
+    open_flags = os.O_NONBLOCK
 
     def statistics(self, node: Node) -> dict[str, Any] | None:  # noqa: ARG002
         """Nothing."""

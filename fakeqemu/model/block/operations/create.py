@@ -15,7 +15,7 @@ from fakeqemu.formats.qcow2.header import COMPRESSION, EXTENDED_L2, LAZY_REFCOUN
 from fakeqemu.formats.qcow2.image import Qcow2
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import DRIVERS
-from fakeqemu.model.block.drivers.protocol import lock_error
+from fakeqemu.model.block.drivers.protocol import lock_error, of_fdset, open_failure
 from fakeqemu.model.block.drivers.qcow2 import NodeStore
 from fakeqemu.model.block.files import BlockFile, ImageLocked
 from fakeqemu.model.block.graph import permissions as perms
@@ -104,12 +104,15 @@ def create_file(graph: Graph, options: dict[str, Any]) -> None:
     """A file of the host. Raises QapiError."""
     path, size = options["filename"], options["size"]
     try:
-        file = graph.files.open(path, writable=True, create=True)
+        if path.startswith("/dev/fdset/"):
+            file = of_fdset(graph, path, writable=True)
+            file.truncate(0)
+        else:
+            file = graph.files.open(path, writable=True, create=True)
     except ImageLocked as locked:
         raise lock_error(locked, path) from None
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise QapiError(f"Could not create '{path}': {reason}") from None
+        raise QapiError(open_failure(path, os.O_RDWR | os.O_CREAT, error)) from None
     try:
         _preallocate(file, size, options.get("preallocation", "off"))
     finally:
