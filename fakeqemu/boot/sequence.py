@@ -25,7 +25,7 @@ from fakeqemu.model.host import Host
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
 from fakeqemu.qapi import reads
-from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 
 StepFunction = Callable[[BootState], Work | None]
 
@@ -86,6 +86,13 @@ BOARD_STEPS = (
     BootStep("incoming", machine.start_incoming),
     BootStep("autostart", machine.start_guest),
 )
+#: steps up to where -preconfig waits when the monitors come before other backends
+_MONITOR_FIRST = frozenset(
+    {
+        *("early parameters", "fd sets", "pid file", "machine object", "cpr state"),
+        *("default devices", "chardevs", "monitors"),
+    }
+)
 _LAST = (
     BootStep("displays", machine.open_displays),
     BootStep("setup post", machine.setup_post),
@@ -101,8 +108,20 @@ def steps_of(profile: Profile, *, preconfig: bool) -> tuple[BootStep, ...]:
         middle = (_MIGRATION_OBJECT, *late)
     else:
         middle = (*late, _MIGRATION_OBJECT)
+    if preconfig and traits.monitor_before_backends:
+        everything = (first, *_BEFORE_LATE_BACKENDS, *middle)
+        return (*(step for step in everything if step.name in _MONITOR_FIRST), _LAST[-1])
     board = () if preconfig else BOARD_STEPS
     return (first, *_BEFORE_LATE_BACKENDS, *middle, *_BEFORE_BOARD, *board, *_LAST)
+
+
+def steps_after_preconfig(profile: Profile) -> tuple[BootStep, ...]:
+    """The steps that x-exit-preconfig walks."""
+    if not profile.traits.monitor_before_backends:
+        return BOARD_STEPS
+    walked = {step.name for step in steps_of(profile, preconfig=True)}
+    everything = steps_of(profile, preconfig=False)
+    return tuple(step for step in everything if step.name not in walked)
 
 
 @dataclass(slots=True)
@@ -164,6 +183,21 @@ class Boot(BootState):
     def _exit_preconfig(self) -> None:
         self.vm.preconfig = False
         self.vm.exit_preconfig = None
-        for step in BOARD_STEPS:
-            for request in self._walk(step):
-                raise AssertionError(f"step {step.name} blocks after preconfig: {request}")
+        try:
+            for step in steps_after_preconfig(self.profile):
+                for request in self._walk(step):
+                    self._perform(request)
+        except StartupError as error:
+            for line in error.lines:
+                self.vm.host.warn(line)
+            self.vm.process.exit(error.code)
+
+    def _perform(self, request: Request) -> None:
+        """What a step asks for after preconfig: it cannot wait, as a command is under way."""
+        perform = getattr(self.vm.host, "perform", None)
+        if perform is None:
+            return
+        answers: list[Any] = []
+        perform(request, answers.append)
+        if not answers:
+            raise StartupError(NotModelledError("a step that waits after preconfig").desc)

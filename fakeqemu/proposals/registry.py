@@ -37,6 +37,7 @@ _MODULES = {
     "merged-options": "commands.merged_options",
     "config-argument": "commands.config_argument",
     "prepare-run": "commands.prepare_run",
+    "qmp-first": "commands.qmp_first",
     "qmp-preconfig": "commands.qmp_preconfig",
 }
 

@@ -40,6 +40,9 @@ class ProposedTraits:
     parameters_type: str = ""
     #: a TAP may take its descriptors along in the CPR modes (`cpr=on`)
     tap_cpr: bool = False
+    #: -preconfig waits, with its monitors, before any backend but theirs is made; so does a
+    #: command line of nothing but -qmp
+    monitor_before_backends: bool = False
     #: users can make a migration object
     migration_object_creatable: bool = False
     #: a second one takes the place of the first, rather than be refused

@@ -62,6 +62,8 @@ def parse_command_line(
             pass
         for name, text in _walk(line, argv):
             _process(line, name, text)
+        if profile.traits.monitor_before_backends and {n for n, _ in _walk(line, argv)} == {"qmp"}:
+            configuration.preconfig = True  # the whole rest of the start is QMP's
         line.option = line.location = ""
         _collect(line)
         validate_options(line)

@@ -12,6 +12,10 @@ from fakeqemu.commands.registry import actions, command, commands, refused
 from fakeqemu.migration.info import migration_info
 from fakeqemu.migration.migrate import migrate_away
 from fakeqemu.migration.object import MigrationObject, current_migration
+from fakeqemu.migration.parameters import schema_info as schemainfo
+from fakeqemu.migration.parameters.early import EarlyParameters
+from fakeqemu.migration.parameters.parameters import Layer
+from fakeqemu.migration.parameters.reader import ParameterReader
 from fakeqemu.migration.proposed import inline
 from fakeqemu.migration.proposed.prepared import PREPARED
 from fakeqemu.model.machine import Machine
@@ -32,13 +36,28 @@ def migration_of(vm: Machine) -> MigrationObject:
 @command("migrate-set-parameters")
 def migrate_set_parameters(vm: Machine, **arguments: Any) -> None:
     """Change parameters, all or none."""
-    members = {name.replace("-", "_"): name for name in migration_of(vm).parameters.members}
-    migration_of(vm).set_parameters({members[key]: value for key, value in arguments.items()})
+    types = schemainfo.parameter_types(vm.profile)
+    members = {name.replace("-", "_"): name for name in types}
+    changes = {members[key]: value for key, value in arguments.items()}
+    if (early := _early_parameters(vm)) is not None:
+        early.add_config(changes, Layer.QMP)
+        return
+    migration_of(vm).set_parameters(changes)
+
+
+def _early_parameters(vm: Machine) -> EarlyParameters | None:
+    """What is kept for the migration object, where QMP comes before it; None once it is there."""
+    reader = vm.migration.parameters
+    if vm.migration.object is None and isinstance(reader, ParameterReader):
+        return reader.early
+    return None
 
 
 @command("query-migrate-parameters")
 def query_migrate_parameters(vm: Machine) -> dict[str, Any]:
     """MigrationParameters."""
+    if (early := _early_parameters(vm)) is not None:
+        return early.values()
     return migration_of(vm).query_parameters()
 
 

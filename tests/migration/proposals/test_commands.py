@@ -7,6 +7,7 @@ import json
 import pytest
 
 from fakeqemu.migration.parameters.parameters import Layer
+from fakeqemu.testing import FakeQemu, QmpError
 
 IMPLIED = Layer.IMPLIED
 
@@ -171,3 +172,46 @@ async def test_missed_09_preparing_resets_the_mode(boot, tmp_path):
     assert await vm.parameters("mode") == "cpr-transfer"
     assert await vm.qmp("migrate_prepare") == {}
     assert await vm.parameters("mode") == "normal"
+
+
+# -- qmp-first -----------------------------------------------------------------------------------
+
+
+async def test_43_a_start_by_qmp_alone(boot, tmp_path):
+    machine = FakeQemu(profile="11.1", proposals=["qmp-first,local"])
+    async with machine as vm:
+        # FakeQemu gives it one -qmp and nothing else
+        assert (await vm.qmp("query-status"))["status"] == "prelaunch"
+        assert [entry.name for entry in vm.boot_log][-2:] == ["monitors", "setup post"]
+        await vm.qmp("migrate-set-parameters", {"multifd-channels": 4})
+        with pytest.raises(QmpError, match="only after machine initialization"):
+            await vm.qmp("query-migrate-parameters")
+        await vm.qmp("object-add", {"qom-type": "rng-random", "id": "r0"})
+        assert await vm.qmp("x-exit-preconfig") == {}
+        assert (await vm.qmp("query-migrate-parameters"))["multifd-channels"] == 4
+        assert (await vm.qmp("query-status"))["status"] == "running"
+        assert vm.parameters.explain("multifd-channels").winner is Layer.QMP
+
+
+async def test_43_what_qmp_sets_is_seen_by_backends(boot):
+    vm = await boot("qmp-first:query=given,local", "-preconfig", *DEFER, "-netdev", TAP)
+    assert await vm.qmp("query-migrate-parameters") == {}
+    assert await vm.qmp("migrate-set-parameters", local=True) == {}
+    assert await vm.qmp("query-migrate-parameters") == {"local": True}
+    added = {"type": "tap", "id": "n1", "ifname": "tap1", "script": "no"}
+    assert await vm.qmp("netdev_add", **added) == {}
+    assert await vm.qmp("x-exit-preconfig") == {}
+    # the one of the command line is made after that
+    assert [(tap.id, tap.opened) for tap in vm.vm.taps] == [("n1", False), ("n0", False)]
+    vm = await boot("local", "-preconfig", *DEFER, "-netdev", TAP)
+    assert "only after machine initialization" in await vm.qmp(
+        "migrate-set-parameters", local=True
+    )
+
+
+async def test_43_what_is_illegal_ends_the_process_when_the_rest_is_made(boot):
+    vm = await boot("qmp-first", "-preconfig")
+    assert await vm.qmp("migrate-set-parameters", **{"max-cpu-throttle": 1}) == {}
+    await vm.qmp("x-exit-preconfig")
+    assert await vm.machine.wait_exit() == 1
+    assert "Option max-cpu-throttle expects" in vm.machine.stderr.getvalue()
