@@ -190,7 +190,7 @@ class OutgoingBitmaps:
 
 def _nodes(vm: Machine, *, use_backends: bool) -> Iterator[tuple[Node, str]]:
     """Pairs of node and name to send: the BlockBackend's name where a device uses the node."""
-    if "block" not in vm.__dict__:
+    if not vm.has_block:
         return
     seen: list[Node] = []
     if use_backends:

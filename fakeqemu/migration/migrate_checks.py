@@ -109,7 +109,7 @@ def check_disks(vm: Machine, migration: MigrationSettings, *, incremental: bool)
         incremental and migration.parameters.get("block-incremental")
     ):
         raise QapiError("Command options are incompatible with current migration capabilities")
-    if "block" in vm.__dict__ and any(True for _ in vm.block.backends.shown()):
+    if vm.has_block and any(True for _ in vm.block.backends.shown()):
         raise NotModelledError("migrate with disks")
 
 

@@ -195,14 +195,19 @@ class Machine:
             self.process, self.lifecycle, self.configuration, self.display, self.objects
         )
 
+    @property
+    def has_block(self) -> bool:
+        """Whether anybody has asked for the block layer."""
+        return "block" in self.__dict__
+
     def inactivate_disks(self) -> None:
         """Another process has the disks from now on: the end of an outgoing migration."""
-        if "block" in self.__dict__:
+        if self.has_block:
             self.block.inactivate()
 
     def activate_disks(self) -> None:
         """The disks are ours (again). Raises QapiError if somebody else holds one."""
-        if "block" in self.__dict__:
+        if self.has_block:
             self.block.activate()
 
     def _memory_in_use(self, name: str) -> bool:
