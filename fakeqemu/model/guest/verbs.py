@@ -34,6 +34,7 @@ class GuestAction:
 
 _MANNERS = {name: "number" if choices is None else "text" for name, choices in CHOICES.items()}
 
+
 def do(vm: Machine, verb: str, parameters: Mapping[str, Any] | None = None) -> None:
     """Let the guest do something. Raises LookupError for an unknown verb, ValueError, QapiError.
 

@@ -79,8 +79,6 @@ class Devices:
         self.on_unplug_request: list[Callable[[DeviceObject], None]] = []
         lifecycle.after_reset.append(self._finish_unplug)
 
-    # -- what a version has ------------------------------------------------------------------
-
     def driver(self, name: str) -> str:
         """The device type that `name` or alias `name` means. Raises QapiError."""
         profile = self._profile

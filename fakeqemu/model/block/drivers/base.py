@@ -14,6 +14,7 @@ from fakeqemu.model.block.drivers.driver import debug_event
 if TYPE_CHECKING:
     from fakeqemu.model.block.graph.node import Node
 
+
 def check_request(offset: int, count: int) -> None:
     """Raise BlockIoError for a range that no request may have: bdrv_check_qiov_request()."""
     if offset < 0 or count > MAX_LENGTH or offset > MAX_LENGTH - count:

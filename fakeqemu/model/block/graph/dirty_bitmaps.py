@@ -23,7 +23,6 @@ _LONGEST_NAME = 1023
 _SMALLEST, _LARGEST_DEFAULT, _SMALLEST_DEFAULT = 512, 65536, 4096
 
 
-
 def default_granularity(node: Node) -> int:
     """The grain of a bitmap whose maker names none."""
     cluster = node.driver.cluster_size(node)
