@@ -144,7 +144,9 @@ def test_next_is_its_base_and_the_rules():
     ):
         ours, theirs = members(following, command, which), members(base, command, which)
         assert set(ours) - set(theirs) == {"local"}
-        assert ours["local"] == {"name": "local", "type": "bool", "default": None}
+        assert ours["local"] == {
+            "name": "local", "type": "bool", "default": None, "features": ["unstable"]
+        }
     assert following.migration_defaults.parameters["local"] is False
     assert following.per_machine("pc-q35-11.1")["parameters"]["local"] is False
     assert "local" not in base.migration_defaults.parameters

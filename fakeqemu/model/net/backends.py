@@ -121,7 +121,9 @@ def _create_tap(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
         client.info = _tap(net, options, monitor)
     fd = str(options.get("fd", ""))
     ifname = "" if fd else str(options.get("ifname", ""))
-    net.taps.create(id, ifname)
+    net.taps.create(
+        id, ifname, supports_local=options.get("local-migration-supported", True)
+    )
     if fd.isdigit() and net.descriptors.saved.find(id) is None:
         net.descriptors.saved.save(id, int(fd))
     return client
@@ -147,7 +149,12 @@ def _create_preserved_tap(
     else:
         client.info = _tap(net, options, monitor)
     ifname = "" if fd else str(options.get("ifname", ""))
-    net.taps.create(id, ifname, inherited=inherits)
+    net.taps.create(
+        id,
+        ifname,
+        supports_local=options.get("local-migration-supported", True),
+        inherited=inherits,
+    )
     if cpr and not inherits and saved.find(id) is None:
         made = int(fd) if fd.isdigit() else net.process.host.create_memory(id, _TAP_FILE)
         saved.save(id, made)

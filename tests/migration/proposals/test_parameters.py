@@ -235,3 +235,36 @@ async def test_56_local_in_preconfig_is_seen_by_netdev_add(boot):
     assert "only after machine initialization" in await vm.qmp(
         "migrate-set-parameters", local=True
     )
+
+
+async def test_missed_14_local_is_experimental(boot):
+    vm = await boot("local", "-compat", "unstable-input=reject")
+    refused = await vm.qmp("migrate-set-parameters", local=True)
+    assert refused == "Unstable parameter local disabled by policy"
+    added = {"type": "tap", "id": "n0", "ifname": "tap0", "script": "no"}
+    assert "Unstable parameter" in await vm.qmp(
+        "netdev_add", **added, **{"local-migration-supported": True}
+    )
+
+
+@pytest.mark.parametrize(("flag", "opened"), [("on", False), ("off", True)])
+async def test_53_each_device_says_whether_it_takes_part(boot, flag, opened):
+    vm = await boot(
+        "local,incoming-config", *DEFER, "-incoming", "config:local=on",
+        *("-netdev", f"{TAP},local-migration-supported={flag}"),
+    )  # fmt: skip
+    assert [tap.opened for tap in vm.vm.taps] == [opened]
+
+
+@pytest.mark.parametrize("design", ["incoming-config", "own-option"])
+def test_missed_12_a_daemon_in_mode_cpr_exec_never_returns(design):
+    options = {
+        "incoming-config": ["-incoming", "config:mode=cpr-exec"],
+        "own-option": ["-migration-parameters", "mode=cpr-exec"],
+    }
+    for given, skipped in ((options[design], True), ([], False)):
+        account = explain_boot(
+            ["-machine", "none", "-daemonize", *given], Profile.load("11.1", [design])
+        )
+        post = next(step for step in account["steps"] if step["step"] == "setup post")
+        assert post["reads"]["skipped"] is skipped
