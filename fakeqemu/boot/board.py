@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.boot import vga
 from fakeqemu.model.boards import onboard_ports
 from fakeqemu.model.boards.board import (
     MachineObject,
@@ -19,9 +20,9 @@ from fakeqemu.model.boards.board import (
     inserted_at,
     maker,
     recorded_tree,
-    renumber,
 )
 from fakeqemu.model.boards.cpus import Cpu
+from fakeqemu.model.boards.numbering import Numbering
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qom.tree import QomObject, from_recorded
 from fakeqemu.qapi.errors import DeviceNotFoundError
@@ -106,7 +107,9 @@ def create_board(vm: Machine) -> None:
     vm.cpus.type = vm.cpus.type or cpu_type or ""
     extra = vm.cpus.topology.cpus - 1 if facts["cpus"] else 0
     ports = onboard_ports.place(vm.state, vm.ports, node.at("unattached"))
-    rename = renumber(inserted_at(node), extra, ports)
+    display = vga.place(vm, node.at("unattached"))
+    numbering = Numbering(inserted_at(node), extra, ports, display)
+    rename = numbering.rename
     obj = vm.qom.container("/machine")
     whole = from_recorded(node, rename=rename, make=maker(vm.profile))
     for name, shape in whole.shapes.items():
@@ -123,8 +126,10 @@ def create_board(vm: Machine) -> None:
     if facts["cpus"]:
         _create_cpus(vm, node, rename)
     if ports is not None:
-        _create_ports(vm, ports, extra, rename)
+        _create_ports(vm, ports, numbering)
     apply_globals(vm)
+    if display is not None:
+        vga.replace(vm, display, numbering.adapter)
     vm.lifecycle.wakeup_support = facts["current-machine"]["wakeup-suspend-support"]
 
 
@@ -198,15 +203,13 @@ def _create_cpus(vm: Machine, node: TreeObject, rename: Callable[[str], str]) ->
         vm.cpus.add(Cpu(index, obj))
 
 
-def _create_ports(
-    vm: Machine, ports: OnboardPlace, extra: int, rename: Callable[[str], str]
-) -> None:
-    """Replace the recorded ports by those that are asked for, `extra` CPUs further on."""
+def _create_ports(vm: Machine, ports: OnboardPlace, numbering: Numbering) -> None:
+    """Replace the recorded ports by those that are asked for."""
     unattached = vm.qom.container("/machine/unattached")
     for number in range(ports.start, ports.start + ports.recorded):
         unattached.forget_child(f"port[{number}]")
     for index, (model, properties) in enumerate(ports.wanted):
         obj = from_recorded(model, make=maker(vm.profile))
         obj.values.update({name: v for name, v in properties.items() if name in obj.shapes})
-        obj.values["parent_bus"] = rename(ports.bus)
-        unattached.add_child(f"device[{ports.start + extra + index}]", obj)
+        obj.values["parent_bus"] = numbering.rename(ports.bus)
+        unattached.add_child(f"device[{numbering.first_port + index}]", obj)

@@ -136,13 +136,14 @@ def create_board_nics(boot: BootState) -> None:
         found = next((device for device in recorded if device.type == type), None)
         if found is not None:
             recorded.remove(found)
-            _configure(vm, found, config)
-            vm.net.add_nic(found, owner(vm.profile, found, "netdev"))
+            # what was recorded before it may be gone, and its slot with it
+            bus.drop(found)
         else:
-            try:
-                _plug(vm, type, bus, config)
-            except QapiError as exc:
-                raise StartupError(exc.desc, hint=exc.hint) from exc
+            found = _new_device(vm, type)
+        try:
+            _plug(vm, found, bus, config)
+        except QapiError as exc:
+            raise StartupError(exc.desc, hint=exc.hint) from exc
         config.made = True
     for device in recorded:
         for bus in vm.buses.all():
@@ -181,13 +182,18 @@ def _bus_for(boot: BootState, type: str) -> Bus | None:
     return vm.buses.find_by_kind(kind) if known else None
 
 
-def _plug(vm: Machine, type: str, bus: Bus, config: NicConfig) -> None:
-    """Add a NIC to the board; it gets the next number."""
+def _new_device(vm: Machine, type: str) -> DeviceObject:
+    """A NIC among the board's devices; it gets the next number."""
     device = vm.devices.bare(type)
     container = vm.qom.container("/machine/unattached")
     numbers = [int(m[1]) for name in container.children if (m := _DEVICE.fullmatch(name))]
     container.add_child(f"device[{max(numbers, default=-1) + 1}]", device)
     vm.devices.properties.apply_defaults(device)
+    return device
+
+
+def _plug(vm: Machine, device: DeviceObject, bus: Bus, config: NicConfig) -> None:
+    """Put a NIC on its bus. Raises QapiError."""
     if config.address is not None:
         vm.devices.properties.set(device, "addr", config.address, typed=False)
     if config.vectors is not None and device.has("vectors"):

@@ -19,6 +19,7 @@ from fakeqemu.boot.drives import attach_board_drives, check_orphans
 from fakeqemu.boot.nics import create_board_nics, create_nic_backends
 from fakeqemu.boot.requests import SetupPost, Work
 from fakeqemu.boot.state import error_location
+from fakeqemu.boot.vga import warn_of_unused_vga
 from fakeqemu.migration import cpr
 from fakeqemu.migration.incoming.incoming_option import start_from_command_line
 from fakeqemu.migration.object import MigrationObject, current_migration
@@ -168,6 +169,7 @@ def machine_done(boot: BootState) -> None:
     used = boot.vm.devices.properties.used_globals
     for warning in checks.unused_globals(boot.configuration, boot.profile, used):
         boot.warn(warning)
+    warn_of_unused_vga(boot)
 
 
 def load_snapshot(boot: BootState) -> None:

@@ -1,14 +1,12 @@
 """What a board is made from: the recorded tree, the machine object, CPUs like the recorded one.
 
-What was recorded is one fresh machine with one default CPU. The numbers of
-`/machine/unattached/device[N]` count in order of creation, so they shift with the CPUs.
+What was recorded is one fresh machine with one default CPU.
 
 See hw/core/machine.c: machine_run_board_init(); hw/i386/x86-common.c: x86_cpus_init().
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +18,8 @@ from fakeqemu.qapi.errors import QapiError, StartupError
 if TYPE_CHECKING:
     from fakeqemu.model.boards.cpus import Cpus
     from fakeqemu.model.boards.machine_state import MachineState
-    from fakeqemu.model.boards.onboard_ports import OnboardPlace
     from fakeqemu.profile import MachineType, Profile, TreeObject
     from fakeqemu.qapi.schema import Schema
-
-_DEVICE = re.compile(r"(/machine/unattached/)?device\[(\d+)\]")
 
 
 def recorded_tree(state: MachineState, machine: MachineType) -> TreeObject:
@@ -72,25 +67,6 @@ def inserted_at(node: TreeObject) -> int:
     unattached = node.at("unattached").children
     following = unattached.get("device[1]")
     return 2 if following is not None and following.type == "kvmvapic" else 1
-
-
-def renumber(start: int, count: int, ports: OnboardPlace | None) -> Callable[[str], str]:
-    """Shift numbers of unattached devices from `start` on by `count`, and make room for ports.
-
-    The recorded ports are called `port[N]`.
-    """
-    grown = 0 if ports is None else len(ports.wanted) - ports.recorded
-
-    def shift(match: re.Match[str]) -> str:
-        number = int(match[2])
-        new = number + count if number >= start else number
-        if ports is not None and number >= ports.start:
-            if number < ports.start + ports.recorded:
-                return f"{match[1] or ''}port[{number}]"
-            new += grown
-        return f"{match[1] or ''}device[{new}]"
-
-    return lambda text: _DEVICE.sub(shift, text)
 
 
 def cpu_object(

@@ -61,7 +61,7 @@ def place(
 
     `ports` are those that are asked for, `recorded` is the container of unattached devices.
     """
-    numbers = _numbers(recorded)
+    numbers = numbered(recorded)
     old = [number for number, obj in numbers.items() if obj.type in _TYPES]
     following = [number for number, obj in numbers.items() if obj.type in _FOLLOWING]
     usual = _usual(state)
@@ -82,7 +82,8 @@ def place(
     return OnboardPlace(start, len(old), bus, tuple(wanted))
 
 
-def _numbers(recorded: TreeObject) -> dict[int, TreeObject]:
+def numbered(recorded: TreeObject) -> dict[int, TreeObject]:
+    """The devices of a recorded container of unattached ones, by number."""
     return {
         int(name.removeprefix("device[").removesuffix("]")): child
         for name, child in recorded.children.items()
@@ -97,7 +98,7 @@ def _usual(state: MachineState) -> dict[int, TreeObject]:
         tree = state.profile.object_tree(state.type.name, defaults=True)
     except KeyError:
         return {}
-    return _numbers(tree.at("machine/unattached"))
+    return numbered(tree.at("machine/unattached"))
 
 
 def _usual_place(usual: dict[int, TreeObject], numbers: dict[int, TreeObject]) -> int:

@@ -1,4 +1,4 @@
-"""What query-pci shows: the recorded devices of the machine, and those that users plugged.
+"""What query-pci shows: the recorded devices of the board that are there, and all others.
 
 No firmware ever numbers the buses behind bridges, so QEMU would not look behind them either.
 
@@ -33,14 +33,20 @@ def query(state: MachineState, all_buses: Buses) -> list[dict[str, Any]]:
         return []
     root = next((bus for bus in all_buses.all() if bus.is_a("PCI")), None)
     if root is not None:
-        devices = buses[0]["devices"]
+        there = {devfn_of(device) for device in root.devices if device.bus is None}
+        devices = [each for each in buses[0]["devices"] if _devfn(each) in there]
         devices += _plugged(state.profile, root, buses[0]["bus"])
+        buses[0]["devices"] = devices
         devices.sort(key=lambda entry: (entry["slot"], entry["function"]))
     return buses
 
 
+def _devfn(entry: dict[str, Any]) -> int:
+    return int(entry["slot"]) * _FUNCTIONS + int(entry["function"])
+
+
 def _plugged(profile: Profile, bus: Bus, number: int) -> list[dict[str, Any]]:
-    """The entries of users' devices on `bus`."""
+    """The entries of devices on `bus` that were not recorded there."""
     return [
         _entry(profile, device, number)
         for device in bus.devices
