@@ -21,6 +21,7 @@ RUN = {
     "README.md": {"python"},
     "testing.md": {"python"},
     "early-parameters.md": {"console"},
+    "proposals.md": {"console"},
     "states.md": {"mermaid"},  # drawn from the tables, and compared with them
 }
 
