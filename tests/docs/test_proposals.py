@@ -48,3 +48,9 @@ def test_every_proposal_has_its_section_with_its_switches():
 def test_every_idea_that_was_missed_is_told():
     numbers = {int(n) for n in re.findall(r"missed\s(\d+)\*\*", _PAGE.read_text("utf-8"))}
     assert numbers == set(range(1, 16))
+
+
+def test_missed_04_json_is_documented_first():
+    # no program can see which form is documented first, a reader can
+    section = _PAGE.read_text("utf-8").split("### incoming-config\n")[1]
+    assert "config:multifd" not in section[: section.index("'config:{")]
