@@ -1,6 +1,6 @@
-"""Creates the frontends of character devices: monitors, qtest and gdb servers.
+"""Creates frontends of character devices that reach beyond the machine: qtest and gdb servers.
 
-See monitor/monitor.c: monitor_init(); system/qtest.c: qtest_server_init().
+See system/qtest.c: qtest_server_init(); gdbstub/system.c: gdbserver_start().
 """
 
 from __future__ import annotations
@@ -16,21 +16,6 @@ from fakeqemu.qapi.json.utf8 import c_bytes
 if TYPE_CHECKING:
     from fakeqemu.io.host import LoopHost
     from fakeqemu.model.machine import Machine
-
-
-def make_monitor(vm: Machine, chardev: Chardev, *, human: bool, pretty: bool) -> Any:
-    """Put a QMP session or an HMP terminal on a chardev; it has `detach()`.
-
-    Raises QapiError if the chardev is in use.
-    """
-    if human:
-        from fakeqemu.qmp.hmp.terminal import HmpTerminal
-
-        return HmpTerminal(vm, chardev)
-    from fakeqemu.qmp.dispatch import dispatcher_of
-    from fakeqemu.qmp.monitor import QmpMonitor
-
-    return QmpMonitor(dispatcher_of(vm), chardev, pretty)
 
 
 def make_qtest(host: LoopHost, vm: Machine, chardev: Chardev, log: str | None) -> Any:

@@ -25,7 +25,7 @@ from fakeqemu.io.chardev.log import close_log, open_log
 from fakeqemu.io.files.fdset_open import open_path
 from fakeqemu.io.files.image_files import RealFiles
 from fakeqemu.io.files.output import FdOutput, create_output
-from fakeqemu.io.frontends import make_monitor, make_qtest, serve_gdb
+from fakeqemu.io.frontends import make_qtest, serve_gdb
 from fakeqemu.io.link import finished
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.process.error_prefix import report, write_lines
@@ -35,6 +35,7 @@ from fakeqemu.model.dump.output import DumpOutput
 from fakeqemu.model.fds.fdset import Fdsets
 from fakeqemu.model.host import CprLink, HostMemory, NetListener, Stream
 from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qmp.frontends import make_monitor
 
 if TYPE_CHECKING:
     from fakeqemu.io.net_sockets import LoopSockets

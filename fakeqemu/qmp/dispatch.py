@@ -65,17 +65,6 @@ class Dispatcher:
         self.interceptors: list[Interceptor] = []
         if not vm.process.main_loop_running:
             vm.process.on_main_loop.append(self.run)
-        vm.objects.make_monitor = self._make_monitor
-
-    def _make_monitor(self, chardev: str, human: bool, pretty: bool) -> Any:
-        """The monitor of an object that object-add makes."""
-        if human:
-            from fakeqemu.qmp.hmp.terminal import HmpTerminal
-
-            return HmpTerminal(self._vm, self._vm.chardevs[chardev])
-        from fakeqemu.qmp.monitor import QmpMonitor
-
-        return QmpMonitor(self, self._vm.chardevs[chardev], pretty)
 
     # -- one command -------------------------------------------------------------------------
 

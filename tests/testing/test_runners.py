@@ -126,7 +126,7 @@ async def test_the_end(make: Make) -> None:
     async with make() as vm:
         await vm.qmp("quit")
         assert await vm.wait_exit() == 0
-        assert vm.process.exit_code == 0
+        assert vm.exit_code == 0
 
 
 async def test_a_refused_start(make: Make) -> None:

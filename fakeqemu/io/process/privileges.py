@@ -6,7 +6,6 @@ A real 11.1 with exit-with-parent=on gets SIGTERM when its parent goes.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import signal
@@ -37,6 +36,8 @@ def prepare(configuration: Configuration) -> None:
 
 def _end_with_parent() -> None:
     parent = os.getppid()
+    import ctypes  # only few starts ask for it
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) < 0:
         raise StartupError(f"Failed to set parent death signal: {os.strerror(ctypes.get_errno())}")
@@ -46,6 +47,8 @@ def _end_with_parent() -> None:
 
 
 def _lock_memory(*, on_fault: bool) -> None:
+    import ctypes  # only few starts ask for it
+
     libc = ctypes.CDLL(None, use_errno=True)
     flags = _MCL_CURRENT | _MCL_FUTURE | (_MCL_ONFAULT if on_fault else 0)
     if libc.mlockall(flags) < 0:

@@ -12,8 +12,7 @@ from fakeqemu.io.link import Link, SocketEnd
 from fakeqemu.io.loop import Loop
 from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
 from fakeqemu.model.machine import Machine
-from fakeqemu.qmp.dispatch import dispatcher_of
-from fakeqemu.qmp.monitor import QmpMonitor
+from fakeqemu.qmp.frontends import make_monitor
 
 #: what a fault's `connection` calls it
 CLIENT = "client"
@@ -33,7 +32,7 @@ class SocketpairMonitor:
         self._chardev = Chardev(ChardevOptions(CLIENT, "pair", {}), vm.profile.traits)
         self._link = Link(loop, SocketEnd(ours), self._chardev.received, self._ended)
         self._chardev.transport = self
-        QmpMonitor(dispatcher_of(vm), self._chardev)
+        make_monitor(vm, self._chardev, human=False, pretty=False)
         self._chardev.opened()
 
     def close(self) -> None:
