@@ -281,12 +281,12 @@ def _as_usage_error(work: Callable[[], T]) -> T:
     try:
         return work()
     except OSError as error:
-        raise UsageError(_told(error)) from None
+        raise UsageError(_described(error)) from None
     except ValueError as error:
         raise UsageError(str(error)) from None
 
 
-def _told(error: OSError) -> str:
+def _described(error: OSError) -> str:
     """What went wrong with which file, without Python's words."""
     text = error.strerror or str(error)
     return f"{error.filename}: {text}" if error.filename is not None else text
@@ -331,7 +331,7 @@ def _emulator(arguments: list[str]) -> int:
     try:
         path = write_launcher(rest[0], name, profile.name, extra)
     except OSError as error:
-        raise UsageError(f"cannot write the launcher: {_told(error)}") from None
+        raise UsageError(f"cannot write the launcher: {_described(error)}") from None
     sys.stdout.write(f"{path}\n")
     return 0
 

@@ -288,3 +288,14 @@ def test_files_of_the_walks_exist() -> None:
     named = set(re.findall(r"`((?:\w+/)+\w+\.py)`", walks))
     assert len(named) > 40
     assert not [name for name in sorted(named) if not (PACKAGE / name).is_file()]
+
+
+def test_one_class_name_means_one_thing() -> None:
+    """Whoever searches by name finds one class; what nests in a function is not meant."""
+    found: dict[str, list[str]] = {}
+    for path in MODULES.values():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(path.relative_to(PACKAGE).as_posix())
+    assert len(found) > 500
+    assert {name: files for name, files in found.items() if len(files) > 1} == {}

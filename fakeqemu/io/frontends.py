@@ -14,11 +14,11 @@ from fakeqemu.model.chardev.chardev import Chardev
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.io.host import LoopHost
+    from fakeqemu.io.host import OsHost
     from fakeqemu.model.machine import Machine
 
 
-def make_qtest(host: LoopHost, vm: Machine, chardev: Chardev, log: str | None) -> Any:
+def make_qtest(host: OsHost, vm: Machine, chardev: Chardev, log: str | None) -> Any:
     """Put a qtest server on a chardev; it has `detach()`.
 
     `log`: a path, "none", or None for standard error. Raises QapiError if the chardev is in use.
@@ -43,7 +43,7 @@ def serve_gdb(vm: Machine) -> Callable[[str | None], None]:
     return serve
 
 
-def _log(host: LoopHost, path: str | None) -> Callable[[str], None] | None:
+def _log(host: OsHost, path: str | None) -> Callable[[str], None] | None:
     if path is None:
         return host.say
     if path == "none":

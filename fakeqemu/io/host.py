@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 FLUSH_TIME = 0.5
 
 
-class LoopHost:
+class OsHost:
     """A `Host` on an event loop."""
 
     def __init__(

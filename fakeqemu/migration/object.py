@@ -16,7 +16,7 @@ from fakeqemu.migration.outgoing.outgoing import Outgoing
 from fakeqemu.migration.parameters.parameters import Layer
 from fakeqemu.migration.parameters.settings import GlobalValue, MigrationSettings
 from fakeqemu.migration.proposed import inline
-from fakeqemu.migration.proposed.prepared import Prepared
+from fakeqemu.migration.proposed.prepared import PreparedMigration
 from fakeqemu.migration.state import ENDED, RUNNING
 from fakeqemu.migration.transfer.dirtyrate import DirtyRate
 from fakeqemu.qapi.errors import QapiError
@@ -61,7 +61,7 @@ class MigrationObject(MigrationSettings):
         )
         self.outgoing = Outgoing(vm, self)
         self.incoming = Incoming(vm, self)
-        self.prepared = Prepared(vm, self)
+        self.prepared = PreparedMigration(vm, self)
         self.dirty_rate = DirtyRate(vm)
         self.lay(
             globals,

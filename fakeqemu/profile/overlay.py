@@ -166,7 +166,9 @@ def _value_at(root: Any, at: Sequence[Any], rule: Any) -> Any:
         else:
             here = here.get(first)
         if here is None:
-            raise OverlayError(f"{_told(rule)}: nothing at {first!r} on the way {at[: number + 1]}")
+            raise OverlayError(
+                f"{_described(rule)}: nothing at {first!r} on the way {at[: number + 1]}"
+            )
     return here
 
 
@@ -175,7 +177,7 @@ def _named(root: Any, name: str, rule: Any) -> Any:
     entries = root if isinstance(root, list) else ()
     found = next((entry for entry in entries if _has(entry, {"name": name})), None)
     if found is None or found.get("element-type") == name:
-        raise OverlayError(f"{_told(rule)}: no entry {name!r}")
+        raise OverlayError(f"{_described(rule)}: no entry {name!r}")
     return _named(root, found["element-type"], rule) if "element-type" in found else found
 
 
@@ -214,7 +216,7 @@ def _has(item: Any, members: dict[str, Any]) -> bool:
     return isinstance(item, dict) and all(item.get(k) == v for k, v in members.items())
 
 
-def _told(rule: Any) -> str:
+def _described(rule: Any) -> str:
     return rule.part if isinstance(rule, OverlayRule) else _short(rule)
 
 

@@ -13,7 +13,7 @@ from fakeqemu.qmp.session import QmpSession
 MOST_UNREAD = 64 << 20
 
 
-class Transport(Protocol):
+class ClientTransport(Protocol):
     """Carries one client's bytes: a character device, for a monitor."""
 
     @property
@@ -27,10 +27,12 @@ class Transport(Protocol):
         """Take no input for now (or do again)."""
 
 
-class Connection:
+class QmpConnection:
     """One client, from greeting to hang-up."""
 
-    def __init__(self, session: QmpSession, transport: Transport, monitor: Any = None) -> None:
+    def __init__(
+        self, session: QmpSession, transport: ClientTransport, monitor: Any = None
+    ) -> None:
         """`monitor`: what commands registered with `monitor=True` get; None: this."""
         self.session = session
         self.transport = transport

@@ -31,7 +31,7 @@ from fakeqemu.qmp.session import Line, QmpSession
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
-    from fakeqemu.qmp.connection import Connection
+    from fakeqemu.qmp.connection import QmpConnection
     from fakeqemu.qmp.hooks import Hooks
 
 NEGOTIATE = "qmp_capabilities"
@@ -225,15 +225,15 @@ class Dispatcher:
     # -- clients -----------------------------------------------------------------------------
 
     @property
-    def connections(self) -> tuple[Connection, ...]:
+    def connections(self) -> tuple[QmpConnection, ...]:
         """Clients of all monitors."""
         return self._loop.connections
 
-    def connect(self, connection: Connection) -> None:
+    def connect(self, connection: QmpConnection) -> None:
         """A client is there: greet it."""
         self._loop.add(connection)
 
-    def received(self, connection: Connection, data: bytes, fds: Sequence[int] = ()) -> None:
+    def received(self, connection: QmpConnection, data: bytes, fds: Sequence[int] = ()) -> None:
         """Input from a client."""
         take = partial(self._loop.received, connection)
         if self.hooks is not None:
@@ -241,7 +241,7 @@ class Dispatcher:
         else:
             take(data, fds)
 
-    def hung_up(self, connection: Connection) -> None:
+    def hung_up(self, connection: QmpConnection) -> None:
         """A client has gone; what it asked for is still carried out."""
         self._loop.hung_up(connection)
 
@@ -249,7 +249,7 @@ class Dispatcher:
         """Go on with whoever may: the main loop runs, or a client has read its replies."""
         self._loop.run()
 
-    def answer_now(self, connection: Connection, message: Value) -> None:
+    def answer_now(self, connection: QmpConnection, message: Value) -> None:
         """Answer a request ahead of all others."""
         self._loop.answer_now(connection, message)
 
@@ -262,7 +262,7 @@ class Dispatcher:
         process = self._vm.process
         return process.main_loop_running and process.exit_code is None
 
-    def _write(self, connection: Connection, line: Line) -> None:
+    def _write(self, connection: QmpConnection, line: Line) -> None:
         if self.hooks is not None:
             self.hooks.output(connection, line)
         else:
@@ -275,7 +275,7 @@ class Dispatcher:
 
     # -- a request ---------------------------------------------------------------------------
 
-    def _request(self, connection: Connection, message: Message) -> Any:
+    def _request(self, connection: QmpConnection, message: Message) -> Any:
         session = connection.session
         if isinstance(message, ParseError):
             self._vm.journal.note("protocol", "input", desc=message.text)
@@ -290,7 +290,7 @@ class Dispatcher:
             return proceed()
         return self.hooks.command(connection, request, proceed)
 
-    def _carry_out(self, connection: Connection, request: Request, sent: Any) -> Any:
+    def _carry_out(self, connection: QmpConnection, request: Request, sent: Any) -> Any:
         session = connection.session
         if request.name == NEGOTIATE:
             self._find(NEGOTIATE, request.oob)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from fakeqemu.qmp.connection import Connection
+    from fakeqemu.qmp.connection import QmpConnection
     from fakeqemu.qmp.request import Request
     from fakeqemu.qmp.session import Line
 
@@ -22,17 +22,17 @@ class Hooks(Protocol):
     """What stands there."""
 
     def command(
-        self, connection: Connection, request: Request, proceed: Callable[[], Any]
+        self, connection: QmpConnection, request: Request, proceed: Callable[[], Any]
     ) -> Any:
         """A well-formed request; `proceed()` carries it out. A value or a Deferred.
 
         Raises QapiError to refuse it.
         """
 
-    def output(self, connection: Connection, line: Line) -> None:
+    def output(self, connection: QmpConnection, line: Line) -> None:
         """A line for a client; send it with `connection.transport.write`."""
 
     def input(
-        self, connection: Connection, data: bytes, fds: Sequence[int], take: TakeInput
+        self, connection: QmpConnection, data: bytes, fds: Sequence[int], take: TakeInput
     ) -> None:
         """Bytes from a client; hand them on with `take`."""

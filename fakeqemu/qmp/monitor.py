@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fakeqemu.qmp.connection import Connection
+from fakeqemu.qmp.connection import QmpConnection
 from fakeqemu.qmp.dispatch import Dispatcher
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class QmpMonitor:
         self.chardev = chardev
         self.pretty = pretty
         #: the client that is there; None between two
-        self.connection: Connection | None = None
+        self.connection: QmpConnection | None = None
         self._dispatcher = dispatcher
         chardev.attach(self)
 
@@ -45,7 +45,7 @@ class QmpMonitor:
         """A client connected: parser, line count and capabilities are reset."""
         self.chr_closed()
         session = self._dispatcher.session(pretty=self.pretty)
-        self.connection = Connection(session, self.chardev, monitor=self)
+        self.connection = QmpConnection(session, self.chardev, monitor=self)
         self._dispatcher.connect(self.connection)
 
     def chr_received(self, data: bytes, fds: Sequence[int]) -> None:

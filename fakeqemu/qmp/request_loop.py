@@ -22,7 +22,7 @@ from fakeqemu.qmp.session import Line, Reading
 
 if TYPE_CHECKING:
     from fakeqemu.guard import Guard
-    from fakeqemu.qmp.connection import Connection
+    from fakeqemu.qmp.connection import QmpConnection
 
 
 class HostTurns(Protocol):
@@ -36,10 +36,10 @@ class HostTurns(Protocol):
 
 
 #: carries out a request: a value or a Deferred; raises QapiError
-CarryOut = Callable[["Connection", Message], Any]
+CarryOut = Callable[["QmpConnection", Message], Any]
 
 
-def write_to_transport(connection: Connection, line: Line) -> None:
+def write_to_transport(connection: QmpConnection, line: Line) -> None:
     """Send a line as it is."""
     connection.transport.write(line.data)
 
@@ -54,7 +54,7 @@ class RequestLoop:
         carry_out: CarryOut,
         *,
         ready: Callable[[], bool] = lambda: True,
-        write: Callable[[Connection, Line], None] = write_to_transport,
+        write: Callable[[QmpConnection, Line], None] = write_to_transport,
     ) -> None:
         """`ready`: whether in-band requests are carried out yet, and still."""
         self._guard = guard
@@ -62,42 +62,42 @@ class RequestLoop:
         self._carry_out = carry_out
         self._ready = ready
         self._write_line = write
-        self._connections: list[Connection] = []
+        self._connections: list[QmpConnection] = []
         #: the same ones, whoever was served longest ago first
-        self._in_turn: list[Connection] = []
+        self._in_turn: list[QmpConnection] = []
         #: the client whose in-band request is under way
-        self._pending: Connection | None = None
+        self._pending: QmpConnection | None = None
         #: a request was carried out in this turn of the process; the next one waits for another
         self._turn_used = False
         #: `run` is at work
         self._running = False
 
     @property
-    def connections(self) -> tuple[Connection, ...]:
+    def connections(self) -> tuple[QmpConnection, ...]:
         """All clients, and those that have gone but are not done with."""
         return tuple(self._connections)
 
     # -- what happens to a client ------------------------------------------------------------
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: QmpConnection) -> None:
         """A client is there: greet it."""
         self._connections.append(connection)
         self._in_turn.append(connection)
         connection.session.start()
         self._write(connection)
 
-    def received(self, connection: Connection, data: bytes, fds: Sequence[int] = ()) -> None:
+    def received(self, connection: QmpConnection, data: bytes, fds: Sequence[int] = ()) -> None:
         """Input came, and with it descriptors, which the session now owns."""
         connection.session.receive(data, fds)
         self.run()
 
-    def hung_up(self, connection: Connection) -> None:
+    def hung_up(self, connection: QmpConnection) -> None:
         """The client has gone."""
         connection.close()
         self.run()
 
     def send(
-        self, connection: Connection, message: dict[str, Any], command: str | None = None
+        self, connection: QmpConnection, message: dict[str, Any], command: str | None = None
     ) -> None:
         """Send an event, or the reply to an out-of-band request, behind what is under way."""
         self._queue(connection, partial(connection.session.send, message, command))
@@ -145,7 +145,7 @@ class RequestLoop:
                 return True
         return False
 
-    def _read(self, connection: Connection) -> bool:
+    def _read(self, connection: QmpConnection) -> bool:
         session = connection.session
         found, error = self._guard.attempt(session.read)
         for fd in session.unwanted_fds():
@@ -161,11 +161,11 @@ class RequestLoop:
             connection.turn_asked = self._host.yield_turn(turn)
         return True
 
-    def _next_reading(self, connection: Connection) -> None:
+    def _next_reading(self, connection: QmpConnection) -> None:
         connection.turn_asked = False
         self.run()
 
-    def _remove(self, connection: Connection) -> None:
+    def _remove(self, connection: QmpConnection) -> None:
         while (fd := connection.session.take_fd()) is not None:
             self._host.close_fd(fd)
         self._connections.remove(connection)
@@ -173,11 +173,11 @@ class RequestLoop:
 
     # -- one request -------------------------------------------------------------------------
 
-    def answer_now(self, connection: Connection, message: Value) -> None:
+    def answer_now(self, connection: QmpConnection, message: Value) -> None:
         """Answer an out-of-band request; nobody waits for it and it waits for nobody."""
         self._perform(connection, message, partial(self.send, connection))
 
-    def _answer(self, connection: Connection, message: Message) -> None:
+    def _answer(self, connection: QmpConnection, message: Message) -> None:
         self._pending = connection
 
         def answered(reply: dict[str, Any], command: str | None) -> None:
@@ -189,7 +189,7 @@ class RequestLoop:
 
     def _perform(
         self,
-        connection: Connection,
+        connection: QmpConnection,
         message: Message,
         answered: Callable[[dict[str, Any], str | None], None],
     ) -> None:
@@ -221,13 +221,13 @@ class RequestLoop:
 
     # -- output ------------------------------------------------------------------------------
 
-    def _queue(self, connection: Connection, send: Callable[[], None]) -> None:
+    def _queue(self, connection: QmpConnection, send: Callable[[], None]) -> None:
         under_way = connection.session.unsent
         send()
         if not under_way:
             self._write(connection)
 
-    def _write(self, connection: Connection) -> None:
+    def _write(self, connection: QmpConnection) -> None:
         """Write what is to be sent, a long message in several turns.
 
         What cannot be written as JSON is a bug like any other.
@@ -242,7 +242,7 @@ class RequestLoop:
             elif self._host.yield_turn(partial(self._write_on, connection)):
                 return
 
-    def _write_on(self, connection: Connection) -> None:
+    def _write_on(self, connection: QmpConnection) -> None:
         self._write(connection)
         if not connection.session.unsent:
             self.run()

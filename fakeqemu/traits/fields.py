@@ -390,7 +390,7 @@ class Traits(ProposedTraits):
     #: a destination without devices that ask for it sends the ack of switchover-ack (10.0)
     switchover_ack_from_destination: bool = False
     #: a destination that fails reports it on the return path (10.0 on)
-    failed_load_is_told: bool = True
+    reports_failed_load: bool = True
     #: a bad return path message is shown by query-migrate, not only logged (10.0 on)
     return_path_error_recorded: bool = True
     #: info migrate in blocks with units, globals only on demand (11.1)

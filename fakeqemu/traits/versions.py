@@ -196,7 +196,7 @@ TRAITS: dict[str, Traits] = {
         postcopy_shows_downtime=False,
         migrate_pause_error="",
         preempt_channel_at_setup=True,
-        failed_load_is_told=False,
+        reports_failed_load=False,
         return_path_error_recorded=False,
     ),
     "10.0": replace(

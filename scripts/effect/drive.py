@@ -22,7 +22,7 @@ from fakeqemu.boot.requests import WaitForClient, WaitForCprState
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands.hmp.registry import HmpMonitor, run_hmp
-from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host import OsHost
 from fakeqemu.io.loop import Loop
 from fakeqemu.model.host import CprChannel
 from fakeqemu.profile import Profile
@@ -56,7 +56,7 @@ class Driven:
 
     def __init__(self, argv: Sequence[str], profile: Profile) -> None:
         self._loop = asyncio.new_event_loop()
-        self._host = LoopHost(Loop(self._loop), stderr=io.StringIO())
+        self._host = OsHost(Loop(self._loop), stderr=io.StringIO())
         self._clock = VirtualClock()
         self._human = HmpMonitor()
         self._caller = Caller()

@@ -14,7 +14,7 @@ from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
-from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host import OsHost
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.process.error_prefix import report, write_lines
 from fakeqemu.model.machine import Machine
@@ -175,7 +175,7 @@ def start(machine: str, options: str, version: str = "7.2") -> tuple[Machine | N
     """The machine, None if it refuses to start, and what was printed."""
     loop = asyncio.new_event_loop()
     stderr = io.StringIO()
-    host = LoopHost(Loop(loop), program="QEMU", stderr=stderr)
+    host = OsHost(Loop(loop), program="QEMU", stderr=stderr)
     profile = Profile.load(version)
     argv = ["-display", "none", "-nodefaults", "-S", "-machine", machine, *shlex.split(options)]
     boot = None

@@ -14,7 +14,7 @@ import pytest
 from fakeqemu.clock import VirtualClock
 from fakeqemu.configuration import Configuration
 from fakeqemu.io.addresses import remove_file
-from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host import OsHost
 from fakeqemu.io.loop import Loop
 from fakeqemu.model.chardev.chardev import (
     Chardev,
@@ -51,7 +51,7 @@ class Echo:
 
 @pytest.fixture
 async def vm(tmp_path: Path) -> AsyncIterator[Machine]:
-    host = LoopHost(Loop(asyncio.get_running_loop()))
+    host = OsHost(Loop(asyncio.get_running_loop()))
     machine = Machine(Profile.load("10.0"), Configuration(), VirtualClock(), host)
     host.serve(machine)
     yield machine

@@ -12,7 +12,7 @@ import pytest
 
 from fakeqemu.io.files import output
 from fakeqemu.io.files.image_files import RealFiles
-from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host import OsHost
 from fakeqemu.testing import FakeQemu
 
 ARGV = ("-machine", "pc", "-m", "4", "-S", "-display", "none", "-nodefaults")
@@ -88,10 +88,10 @@ async def test_each_part_of_a_compressed_dump_fails_with_its_own_text(
 async def test_saved_memory_does_not_go_to_a_set_of_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    def open_path(_host: LoopHost, _path: str, flags: int, mode: int) -> int:
+    def open_path(_host: OsHost, _path: str, flags: int, mode: int) -> int:
         return os.open(tmp_path / "of-the-set", flags, mode)
 
-    monkeypatch.setattr(LoopHost, "_open_path", open_path)
+    monkeypatch.setattr(OsHost, "_open_path", open_path)
     async with FakeQemu(*ARGV, profile="10.0") as vm:
         said = await refusal(vm, command, val=0, size=4096, filename="/dev/fdset/1")
         assert said == "Could not open '/dev/fdset/1': No such file or directory"

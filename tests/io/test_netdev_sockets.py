@@ -15,7 +15,7 @@ from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import MILLISECOND, SECOND, VirtualClock
 from fakeqemu.commands.hmp.registry import HmpMonitor, run_hmp
-from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host import OsHost
 from fakeqemu.io.loop import Loop
 from fakeqemu.model.events import Event
 from fakeqemu.model.net.announce import rarp_frame
@@ -40,7 +40,7 @@ class Joined:
             ["-nodefaults", "-display", "none", "-accel", "tcg", *argv], self.profile
         )
         self.clock = VirtualClock()
-        self.host = LoopHost(loop)
+        self.host = OsHost(loop)
         self.boot = Boot.of(configuration, self.profile, self.clock, self.host)
         self.vm = self.boot.vm
         self.host.serve(self.vm)

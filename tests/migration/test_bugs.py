@@ -70,7 +70,7 @@ def test_the_destination_fails_and_stays(make, clock, monkeypatch, bugs, version
     dst = make(version, inmigrate=True, machine_type="q35")
     dst.command("migrate-incoming", uri="unix:/m")
     src = make(version, machine_type="q35")
-    monkeypatch.setattr("fakeqemu.migration.incoming.loadvm.Loading.feed", broken)
+    monkeypatch.setattr("fakeqemu.migration.incoming.loadvm.LoadVm.feed", broken)
     src.command("migrate", uri="unix:/m")
     clock.run_until_idle()
     assert dst.migration.incoming.status == "failed"

@@ -17,7 +17,7 @@ from fakeqemu.model.machine import Machine
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import DeviceNotFoundError
-from fakeqemu.qmp.connection import Connection
+from fakeqemu.qmp.connection import QmpConnection
 from fakeqemu.qmp.dispatch import dispatcher_of
 
 
@@ -32,7 +32,7 @@ class Client:
         self._unread = unread
         self._dispatcher = dispatcher_of(vm)
         self.session = self._dispatcher.session(offers_oob=offers_oob)
-        self.connection = Connection(self.session, self)
+        self.connection = QmpConnection(self.session, self)
         self._dispatcher.connect(self.connection)
         self.greeting = self.take()[0]
 

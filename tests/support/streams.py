@@ -6,7 +6,7 @@ from fakeqemu.formats.migration_stream import events
 from fakeqemu.formats.migration_stream.load_context import LoadContext, LocalBlock
 from fakeqemu.formats.migration_stream.reader import StreamReader
 from fakeqemu.formats.migration_stream.source import DeviceSection, Source, SourceBlock
-from fakeqemu.formats.migration_stream.vmstate.vmstate_fields import Field, Layout
+from fakeqemu.formats.migration_stream.vmstate.vmstate_fields import VmState, VmStateField
 from fakeqemu.formats.migration_stream.writer import StreamWriter
 from fakeqemu.traits import TRAITS, Traits
 
@@ -20,7 +20,7 @@ VERSIONS = tuple(CAPABILITIES)
 RAM = SourceBlock("ram", 1 << 20)
 #: a device whose state holds what looks like the beginning of its own footer
 AWKWARD = DeviceSection(
-    Layout("slirp", 4, (Field("data", "buffer", 24),), old_style=True),
+    VmState("slirp", 4, (VmStateField("data", "buffer", 24),), old_style=True),
     b"\x7e\0\0\0\x10\xff" + b"\x7e\0\0\0" + b"\x7e\0\0\0\x10\x7e\0\0\0\x10\xff\xff\xff\xff",
 )
 

@@ -351,7 +351,7 @@ class StreamReader:
             oldest = fixed.minimum_version
             raise LoadError(EINVAL, f"{text} {oldest}", modern=f"{text}{oldest}")
 
-    def _fields(self, pull: ByteReader, fixed: layout.Layout) -> Parser:
+    def _fields(self, pull: ByteReader, fixed: layout.VmState) -> Parser:
         values: dict[str, bytes] = {}
         for field in fixed.fields:
             values[field.name] = yield from pull.get(field.size)

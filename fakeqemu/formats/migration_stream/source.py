@@ -30,7 +30,7 @@ class SourceBlock:
 class DeviceSection:
     """The state of a device to be sent: a layout and the bytes of it."""
 
-    layout: layout.Layout
+    layout: layout.VmState
     data: bytes
     instance_id: int = 0
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 from fakeqemu.formats.nbd import wire
-from fakeqemu.formats.nbd.client_handshake import Export, ProtocolError, negotiate
+from fakeqemu.formats.nbd.client_handshake import ExportInfo, ProtocolError, negotiate
 
 _CUT_OFF = "Unexpected end-of-file before all bytes were read"
 
@@ -63,7 +63,7 @@ class Client:
         self._send = send
         self._done: Callable[[str], None] | None = done
         self._lost = lost
-        self.export = Export(name, context)
+        self.export = ExportInfo(name, context)
         self._buffer = bytearray()
         self._receiving = False
         self._reader: Generator[int, bytes, None] = self._read_all()

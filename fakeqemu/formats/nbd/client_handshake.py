@@ -39,7 +39,7 @@ class ProtocolError(Exception):
 
 
 @dataclass(slots=True)
-class Export:
+class ExportInfo:
     """What is wanted of a server, and what it has said."""
 
     name: str
@@ -59,7 +59,7 @@ class Export:
     reads: str = "initial magic"
 
 
-def negotiate(export: Export, send: Callable[[bytes], None]) -> Reading:
+def negotiate(export: ExportInfo, send: Callable[[bytes], None]) -> Reading:
     """Until requests can be made. Raises ProtocolError."""
     magic = yield 8
     if magic != wire.INIT_MAGIC:
@@ -95,7 +95,7 @@ def negotiate(export: Export, send: Callable[[bytes], None]) -> Reading:
     export.reads = "reply magic"
 
 
-def _old_style(export: Export) -> Reading:
+def _old_style(export: ExportInfo) -> Reading:
     if export.name:
         raise ProtocolError("Server does not support non-empty export names")
     export.reads = "export length"
@@ -110,7 +110,7 @@ def _old_style(export: Export) -> Reading:
     export.reads = "reply magic"
 
 
-def _sized(export: Export, data: bytes) -> None:
+def _sized(export: ExportInfo, data: bytes) -> None:
     export.size = int.from_bytes(data, "big")
     if export.size > _LARGEST_SIZE:
         raise ProtocolError("File too large")
@@ -119,7 +119,7 @@ def _sized(export: Export, data: bytes) -> None:
 class _Options:
     """Options, and the server's replies to them."""
 
-    def __init__(self, export: Export, send: Callable[[bytes], None]) -> None:
+    def __init__(self, export: ExportInfo, send: Callable[[bytes], None]) -> None:
         self._export, self._send = export, send
         self._kind = self._length = 0
 

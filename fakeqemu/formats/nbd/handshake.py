@@ -14,7 +14,7 @@ from fakeqemu.formats.nbd import wire
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.formats.nbd.server import Target
+    from fakeqemu.formats.nbd.server import ServedExport
 
 _LONGEST_SHOWN = 80
 
@@ -82,7 +82,7 @@ class Handshake:
 
     def __init__(
         self,
-        exports: Callable[[], dict[str, Target]],
+        exports: Callable[[], dict[str, ServedExport]],
         send: Callable[[bytes], None],
         *,
         extended: bool,
@@ -94,9 +94,9 @@ class Handshake:
         self._no_zeroes = False
         self._option = 0
         #: the export that `contexts` belong to
-        self._contexts_of: Target | None = None
+        self._contexts_of: ServedExport | None = None
         self.mode = Mode.EXPORT_NAME
-        self.chosen: Target | None = None
+        self.chosen: ServedExport | None = None
         #: numbers of the contexts of block status that the client wants
         self.contexts: tuple[int, ...] = ()
         self.ended = False
@@ -219,10 +219,10 @@ class Handshake:
 
     # -- choosing an export ------------------------------------------------------------------------
 
-    def _look_up(self, name: bytes) -> Target | None:
+    def _look_up(self, name: bytes) -> ServedExport | None:
         return next((t for t in self._exports().values() if c_bytes(t.name) == name), None)
 
-    def _find(self, name: bytes) -> Target:
+    def _find(self, name: bytes) -> ServedExport:
         target = self._look_up(name)
         if target is None:
             shown = name if len(name) < _LONGEST_SHOWN else name[:_LONGEST_SHOWN] + b"..."
@@ -230,12 +230,12 @@ class Handshake:
             raise _RefusedError(wire.REP_ERR_UNKNOWN, words)
         return target
 
-    def _choose(self, target: Target) -> None:
+    def _choose(self, target: ServedExport) -> None:
         if self._contexts_of is not target:
             self.contexts = ()
         self.chosen = target
 
-    def _flags(self, target: Target) -> int:
+    def _flags(self, target: ServedExport) -> int:
         flags = wire.HAS_FLAGS | wire.SEND_FLUSH | wire.SEND_FUA | wire.SEND_CACHE
         if target.multi_conn:
             flags |= wire.MULTI_CONN

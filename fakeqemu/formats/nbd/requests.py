@@ -18,14 +18,14 @@ from fakeqemu.qapi.errors import QapiError
 from fakeqemu.traits import Traits
 
 if TYPE_CHECKING:
-    from fakeqemu.formats.nbd.server import Access, Target
+    from fakeqemu.formats.nbd.server import ExportAccess, ServedExport
 
 #: as many extents as a reply holds
 _MOST_EXTENTS = (1 << 20) // 8
 
 
 @dataclass(slots=True)
-class _Request:
+class _RequestHeader:
     magic: int
     flags: int
     kind: int
@@ -54,7 +54,7 @@ class Transmission:
 
     def __init__(
         self,
-        target: Target,
+        target: ServedExport,
         mode: Mode,
         contexts: tuple[int, ...],
         send: Callable[[bytes], None],
@@ -77,7 +77,7 @@ class Transmission:
         self.ended = False
         #: what is wrong with a client that has to go, as standard error has it
         self.complaint = ""
-        self._actions: dict[int, Callable[[_Request, bytes], None]] = {
+        self._actions: dict[int, Callable[[_RequestHeader, bytes], None]] = {
             wire.CMD_READ: self._read,
             wire.CMD_WRITE: lambda request, data: target.write(request.offset, data),
             wire.CMD_FLUSH: lambda _request, _data: target.flush(),
@@ -92,7 +92,7 @@ class Transmission:
             return False
         if len(buffer) < self._head.size:
             return False
-        request = _Request(*self._head.unpack(bytes(buffer[: self._head.size])))
+        request = _RequestHeader(*self._head.unpack(bytes(buffer[: self._head.size])))
         if request.magic != self._magic:
             if self._traits.nbd_answers_bad_magic:
                 self._fail(request, errno.EINVAL, f"invalid magic (got {request.magic:#x})")
@@ -118,7 +118,7 @@ class Transmission:
 
     # -- waiting -----------------------------------------------------------------------------------
 
-    def _begin(self, request: _Request, data: bytes) -> None:
+    def _begin(self, request: _RequestHeader, data: bytes) -> None:
         """Serve a request, now or when throttling lets it."""
         access = self._target.access(lambda: self._go_on(access, request, data))
         moves = request.kind in (wire.CMD_READ, wire.CMD_WRITE, wire.CMD_ZEROES)
@@ -130,7 +130,7 @@ class Transmission:
         if not self.waiting:
             self._try(access, request, data)
 
-    def _go_on(self, access: Access, request: _Request, data: bytes) -> None:
+    def _go_on(self, access: ExportAccess, request: _RequestHeader, data: bytes) -> None:
         """What the request waits for may have come."""
         if self.ended or not self.waiting:
             return
@@ -138,7 +138,7 @@ class Transmission:
         if not self.waiting:
             self._resumed()
 
-    def _try(self, access: Access, request: _Request, data: bytes) -> None:
+    def _try(self, access: ExportAccess, request: _RequestHeader, data: bytes) -> None:
         """Serve a request, or find that it has to wait: nothing of its answer is sent then."""
         whole = (request.flags, request.length)
         try:
@@ -165,12 +165,12 @@ class Transmission:
         for data in out:
             self._send_now(data)
 
-    def _payload(self, request: _Request) -> int:
+    def _payload(self, request: _RequestHeader) -> int:
         """How many bytes follow the request."""
         announced = self._extended and request.flags & wire.FLAG_PAYLOAD
         return request.length if request.kind == wire.CMD_WRITE or announced else 0
 
-    def _serve(self, request: _Request, data: bytes) -> None:
+    def _serve(self, request: _RequestHeader, data: bytes) -> None:
         target = self._target
         contexts = self._contexts
         try:
@@ -203,7 +203,7 @@ class Transmission:
         if request.kind != wire.CMD_READ:
             self._done(request)
 
-    def _check(self, request: _Request) -> None:
+    def _check(self, request: _RequestHeader) -> None:
         """Raise _InvalidError for what cannot be asked (see nbd_co_receive_request())."""
         target, size = self._target, self._target.size()
         if request.kind in _HAVE_BUFFER and request.length > wire.LARGEST:
@@ -223,12 +223,14 @@ class Transmission:
             name = wire.command_name(request.kind)
             raise _InvalidError(f"unsupported flags for command {name} (got {request.flags:#x})")
 
-    def _too_long(self, request: _Request) -> str:
+    def _too_long(self, request: _RequestHeader) -> str:
         return self._traits.nbd_too_long_text.format(length=request.length, most=wire.LARGEST)
 
     # -- answers -----------------------------------------------------------------------------------
 
-    def _chunk(self, request: _Request, kind: int, data: bytes = b"", *, done: bool = True) -> None:
+    def _chunk(
+        self, request: _RequestHeader, kind: int, data: bytes = b"", *, done: bool = True
+    ) -> None:
         flags = wire.CHUNK_DONE if done else 0
         if self._extended:
             head = struct.pack(
@@ -241,16 +243,16 @@ class Transmission:
             )
         self._send(head + data)
 
-    def _simple(self, request: _Request, error: int = 0, data: bytes = b"") -> None:
+    def _simple(self, request: _RequestHeader, error: int = 0, data: bytes = b"") -> None:
         self._send(struct.pack(">IIQ", wire.SIMPLE_MAGIC, error, request.cookie) + data)
 
-    def _done(self, request: _Request) -> None:
+    def _done(self, request: _RequestHeader) -> None:
         if self._extended:
             self._chunk(request, wire.CHUNK_NONE)
         else:
             self._simple(request)
 
-    def _fail(self, request: _Request, error: int, text: str) -> None:
+    def _fail(self, request: _RequestHeader, error: int, text: str) -> None:
         if self._mode < Mode.STRUCTURED:
             self._simple(request, error)
             return
@@ -259,11 +261,11 @@ class Transmission:
 
     # -- requests ----------------------------------------------------------------------------------
 
-    def _zero(self, request: _Request, _data: bytes) -> None:
+    def _zero(self, request: _RequestHeader, _data: bytes) -> None:
         fast = bool(request.flags & wire.FLAG_FAST_ZERO)
         self._target.zero(request.offset, request.length, fast=fast)
 
-    def _read(self, request: _Request, _data: bytes) -> None:
+    def _read(self, request: _RequestHeader, _data: bytes) -> None:
         offset, count = request.offset, request.length
         if self._mode < Mode.STRUCTURED:
             self._simple(request, 0, self._target.read(offset, count))
@@ -275,7 +277,7 @@ class Transmission:
         else:
             self._sparse_read(request)
 
-    def _sparse_read(self, request: _Request) -> None:
+    def _sparse_read(self, request: _RequestHeader) -> None:
         """Data and holes in chunks of their own; a read that fails ends the connection.
 
         See nbd/server.c: nbd_co_send_sparse_read().
@@ -303,7 +305,7 @@ class Transmission:
 
     # -- block status ------------------------------------------------------------------------------
 
-    def _chosen_contexts(self, request: _Request, data: bytes) -> tuple[int, ...]:
+    def _chosen_contexts(self, request: _RequestHeader, data: bytes) -> tuple[int, ...]:
         """Those that a request names itself; none if it names them badly.
 
         See nbd/server.c: nbd_co_block_status_payload_read().
@@ -317,7 +319,7 @@ class Transmission:
         request.length = length
         return tuple(sorted(found))
 
-    def _status(self, request: _Request, contexts: tuple[int, ...]) -> None:
+    def _status(self, request: _RequestHeader, contexts: tuple[int, ...]) -> None:
         if not contexts:
             lacking = "payload not valid" if self._contexts else "not negotiated"
             self._fail(request, errno.EINVAL, f"CMD_BLOCK_STATUS {lacking}")
@@ -342,7 +344,7 @@ class Transmission:
                 out += b"".join(struct.pack(">II", *each) for each in extents)
                 self._chunk(request, wire.CHUNK_STATUS, out, done=last)
 
-    def _extents(self, request: _Request, context: int) -> list[tuple[int, int]]:
+    def _extents(self, request: _RequestHeader, context: int) -> list[tuple[int, int]]:
         """Neighbours that are alike put together, as many as a reply holds."""
         most = 1 if request.flags & wire.FLAG_REQ_ONE else _MOST_EXTENTS
         end = request.offset + request.length

@@ -18,7 +18,7 @@ from fakeqemu.formats.nbd.requests import Transmission
 from fakeqemu.traits import Traits
 
 
-class Access(Protocol):
+class ExportAccess(Protocol):
     """One access to an export; attempts at it raise MustWaitError."""
 
     def attempt(self) -> AbstractContextManager[None]:
@@ -28,7 +28,7 @@ class Access(Protocol):
         """It is over."""
 
 
-class Target(Protocol):
+class ServedExport(Protocol):
     """One export, as a connection uses it."""
 
     name: str
@@ -73,14 +73,14 @@ class Target(Protocol):
     def status(self, context: int, offset: int, end: int) -> Iterator[tuple[int, int]]:
         """Lengths and flags of the extents, as a context has them."""
 
-    def access(self, resume: Callable[[], None]) -> Access:
+    def access(self, resume: Callable[[], None]) -> ExportAccess:
         """One access; `resume` is called when what it has to wait for may have come."""
 
     def throttled(self, count: int, *, writes: bool, then: Callable[[], None]) -> bool:
         """Whether an access to `count` bytes may not be made now; `then` is called when it may."""
 
 
-class Connection:
+class NbdServerClient:
     """One client. `send` takes bytes for it, `close` ends it.
 
     While `is_full` no request is looked at: what is asked in a few bytes may be answered by
@@ -89,7 +89,7 @@ class Connection:
 
     def __init__(
         self,
-        exports: Callable[[], dict[str, Target]],
+        exports: Callable[[], dict[str, ServedExport]],
         send: Callable[[bytes], None],
         close: Callable[[], None],
         traits: Traits,
@@ -104,7 +104,7 @@ class Connection:
         self._ended = False
         #: what was wrong with the client, as standard error has it
         self.complaint = ""
-        self.target: Target | None = None
+        self.target: ServedExport | None = None
 
     def start(self) -> None:
         """Greet the client."""

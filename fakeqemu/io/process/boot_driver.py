@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from fakeqemu.boot.requests import Request
-from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host import OsHost
 from fakeqemu.qapi.errors import FakeQemuError, QapiError
 
 
@@ -16,7 +16,7 @@ class BootDriver:
     def __init__(
         self,
         requests: Generator[Request, Any, None],
-        host: LoopHost,
+        host: OsHost,
         finished: Callable[[BaseException | None], None],
     ) -> None:
         self._requests = requests

@@ -23,7 +23,7 @@ from fakeqemu.clock import Clock
 from fakeqemu.commands import load_all
 from fakeqemu.guard import allow_deep_input, describe
 from fakeqemu.io.chardev.stdio import occupy_closed
-from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host import OsHost
 from fakeqemu.io.host_memory import KernelMemory
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.process.boot_driver import BootDriver
@@ -126,7 +126,7 @@ class _Process:
 
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
-        host = LoopHost(Loop(loop), program=self._options.program)
+        host = OsHost(Loop(loop), program=self._options.program)
         host.own_process = True
         host.memory = KernelMemory()
         host.on_setup_post = lambda: self._setup_post(configuration)
@@ -153,7 +153,7 @@ class _Process:
         if self._daemon is not None:
             self._daemon.started()
 
-    async def _serve(self, boot: Boot, host: LoopHost, over: asyncio.Future[None]) -> int:
+    async def _serve(self, boot: Boot, host: OsHost, over: asyncio.Future[None]) -> int:
         """Boot and serve until the machine ends, then close `host`; the exit status."""
         vm = boot.vm
         try:
@@ -182,7 +182,7 @@ class _Process:
         host.close()
         return vm.process.exit_code or 0
 
-    async def _boot(self, boot: Boot, host: LoopHost, over: asyncio.Future[None]) -> None:
+    async def _boot(self, boot: Boot, host: OsHost, over: asyncio.Future[None]) -> None:
         """Go through the steps. Returns early if the machine ends. Raises FakeQemuError."""
         booted: asyncio.Future[None] = over.get_loop().create_future()
         BootDriver(boot.run(), host, lambda error: _finish(booted, error)).start()
@@ -218,7 +218,7 @@ def _finish(future: asyncio.Future[None], error: BaseException | None = None) ->
         future.set_exception(error)
 
 
-async def _close_failed(host: LoopHost, code: int) -> int:
+async def _close_failed(host: OsHost, code: int) -> int:
     """Clients that came in time are greeted and see the end; socket files stay."""
     import asyncio
 
@@ -228,7 +228,7 @@ async def _close_failed(host: LoopHost, code: int) -> int:
     return code
 
 
-def _signalled(vm: Machine, host: LoopHost, number: int, sender: int) -> None:
+def _signalled(vm: Machine, host: OsHost, number: int, sender: int) -> None:
     """A signal ends the machine whatever -no-shutdown says."""
     if host.heeds_signal is not None and not host.heeds_signal(number):
         return

@@ -25,7 +25,7 @@ from fakeqemu.migration.channels.fds import incoming_fd_address, rdma_error
 from fakeqemu.migration.incoming.connection import IncomingConnection
 from fakeqemu.migration.incoming.incoming_channels import FurtherChannels
 from fakeqemu.migration.incoming.load_phase import load
-from fakeqemu.migration.incoming.loadvm import ENDS, Loading
+from fakeqemu.migration.incoming.loadvm import ENDS, LoadVm
 from fakeqemu.migration.incoming.phase import Closed, FurtherConnected, MainChannel, Received
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.phases.driver import PhaseDriver
@@ -70,7 +70,7 @@ class Incoming:
         #: those whose purpose is not known yet, and multifd channels
         self._connections: list[IncomingConnection] = []
         self._driver = PhaseDriver(vm.guard, vm.process, self)
-        self._loading: Loading | None = None
+        self._loading: LoadVm | None = None
         #: the main channel is a file that is read here, and where in it the stream begins
         self._file_offset: int | None = None
         #: the main channel is a socket, so there can be a return path
@@ -312,9 +312,9 @@ class Incoming:
         channel.on_close = lambda _: self._driver.post(Closed())
         channel.on_data = (lambda data: self._driver.post(Received(data))) if reads else None
 
-    def begin_load(self) -> Loading:
+    def begin_load(self) -> LoadVm:
         """Enter `active`."""
-        self._loading = Loading(
+        self._loading = LoadVm(
             self.vm, self.migration, self.state, self._answer, file_offset=self._file_offset or 0
         )
         self.state.move("active")

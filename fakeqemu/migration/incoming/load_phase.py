@@ -10,7 +10,7 @@ from collections.abc import Generator
 from typing import Any, Protocol
 
 from fakeqemu.migration.incoming.incoming_channels import FurtherChannels
-from fakeqemu.migration.incoming.loadvm import Loading
+from fakeqemu.migration.incoming.loadvm import LoadVm
 from fakeqemu.migration.incoming.phase import (
     Closed,
     MainChannel,
@@ -44,7 +44,7 @@ class LoadOwner(Protocol):
     def use_main(self, channel: Stream, *, reads: bool = True) -> None:
         """Use the channel as the main one; `reads`: its input is wanted now."""
 
-    def begin_load(self) -> Loading:
+    def begin_load(self) -> LoadVm:
         """Enter `active`."""
 
     def pause_postcopy(self) -> None:
@@ -88,7 +88,7 @@ def _first_input(owner: LoadOwner) -> Generator[Wait, Any, Received | Closed]:
 
 
 def _load(
-    owner: LoadOwner, loading: Loading, event: Received | Closed
+    owner: LoadOwner, loading: LoadVm, event: Received | Closed
 ) -> Generator[Wait, Any, bool]:
     """Load to the end: true. False: the channel broke while the guest runs here."""
     while not owner.over:
@@ -106,14 +106,14 @@ def _load(
     return True
 
 
-def _skip(owner: LoadOwner, loading: Loading) -> None:
+def _skip(owner: LoadOwner, loading: LoadVm) -> None:
     """Pass by what has no effect without reading it, where that can be done."""
     while (file := owner.file) is not None and (size := loading.skippable):
         file.skip(size)
         loading.skip(size)
 
 
-def _reconnected(owner: LoadOwner, loading: Loading) -> Generator[Wait, Any, Received]:
+def _reconnected(owner: LoadOwner, loading: LoadVm) -> Generator[Wait, Any, Received]:
     """Wait for the main channel of a recovery."""
     while not isinstance(event := (yield Wait()), MainChannel):
         pass

@@ -46,7 +46,7 @@ _INVALID = "load of migration failed: Invalid argument"
 ENDS = ("completed", "failed")
 
 
-class Loading:
+class LoadVm:
     """One incoming stream, from its first byte to the end, across channel reconnections."""
 
     def __init__(
@@ -144,7 +144,7 @@ class Loading:
             case events.PostcopyRun():
                 if state.current == "postcopy-device":
                     state.move("postcopy-active")
-                self._take_images(live=True)
+                self._activate_disks(live=True)
                 self._start_guest(live=True)
             case events.PostcopyResume():
                 self._answer(returnpath.resume_ack())
@@ -197,7 +197,7 @@ class Loading:
         else:
             runstate.set("paused")
 
-    def _take_images(self, *, live: bool) -> None:
+    def _activate_disks(self, *, live: bool) -> None:
         """Activate the disks, unless late-block-activate defers that until `cont`."""
         late = self._traits.disks_taken_late or self._migration.capabilities(
             "late-block-activate"
@@ -221,7 +221,7 @@ class Loading:
                 if self._runstate == "suspended":
                     self._vm.lifecycle.was_suspended = True
             alive = self._runstate in live
-            self._take_images(live=alive)
+            self._activate_disks(live=alive)
             self._start_guest(live=alive)
         self._state.move("completed")
         self._answer(returnpath.shut())
@@ -250,6 +250,6 @@ class Loading:
     def _fail(self, reports: list[str], text: str) -> None:
         for line in reports:
             self._vm.host.warn(line)
-        if self._traits.failed_load_is_told:
+        if self._traits.reports_failed_load:
             self._answer(returnpath.shut(1))
         raise LoadFailedError(text)

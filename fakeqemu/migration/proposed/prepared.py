@@ -35,7 +35,7 @@ PREPARED = "A migration has been prepared already"
 Channels = list[dict[str, Any]]
 
 
-class Prepared:
+class PreparedMigration:
     """The migration of one machine that was prepared and does not run yet."""
 
     def __init__(self, vm: Machine, migration: MigrationObject) -> None:

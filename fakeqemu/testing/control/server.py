@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu import __version__
-from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host import OsHost
 from fakeqemu.io.link import Link, SocketEnd
 from fakeqemu.io.loop import Loop
 from fakeqemu.profile import Profile
@@ -22,7 +22,7 @@ from fakeqemu.profile.facts import Version
 from fakeqemu.qapi.errors import CommandNotFoundError, QapiError, StartupError
 from fakeqemu.qapi.json.streamer import Message, ParseError
 from fakeqemu.qapi.texts import EXPECTING_CAPABILITIES
-from fakeqemu.qmp.connection import Connection
+from fakeqemu.qmp.connection import QmpConnection
 from fakeqemu.qmp.request import parse_request
 from fakeqemu.qmp.request_loop import RequestLoop
 from fakeqemu.qmp.session import QmpSession
@@ -77,7 +77,7 @@ class _Client:
         self._loop = RequestLoop(server.control.guard, _LoopTurns(loop), self._carry_out)
         self._link = Link(loop, SocketEnd(sock), self._input, self._ended)
         session = QmpSession(server.version, server.traits, offers_oob=False)
-        self._connection = Connection(session, _LinkTransport(self._link))
+        self._connection = QmpConnection(session, _LinkTransport(self._link))
         self._loop.add(self._connection)
         self._link.set_reading(True)
 
@@ -86,7 +86,7 @@ class _Client:
         self._loop.hung_up(self._connection)
         self._link.close()
 
-    def _carry_out(self, connection: Connection, message: Message) -> Any:
+    def _carry_out(self, connection: QmpConnection, message: Message) -> Any:
         if isinstance(message, ParseError):
             raise QapiError(message.text)
         session = connection.session
@@ -169,7 +169,7 @@ def serve_control(address: str, name: str = "machine") -> Callable[[Machine], No
     path = control_path(address)
 
     def prepare(vm: Machine) -> None:
-        assert isinstance(vm.host, LoopHost)
+        assert isinstance(vm.host, OsHost)
         try:
             server = ControlServer(vm.host.loop, path, {name: vm})
         except OSError as error:

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, ref
 
 from fakeqemu.clock import Timer, VirtualClock
 from fakeqemu.commands.registry import Deferred
-from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host import OsHost
 from fakeqemu.model.chardev.chardev import Chardev
 from fakeqemu.qapi.errors import StartupError, error_of_class
 from fakeqemu.qmp.dispatch import dispatcher_of
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from fakeqemu.journal import JournalEntry
     from fakeqemu.model.host import Stream
     from fakeqemu.model.machine import Machine
-    from fakeqemu.qmp.connection import Connection
+    from fakeqemu.qmp.connection import QmpConnection
     from fakeqemu.qmp.hooks import TakeInput
     from fakeqemu.qmp.request import Request
     from fakeqemu.qmp.session import Line
@@ -63,14 +63,14 @@ class Faults:
         self.process = StoppedProcess(vm.host, self._journal, self._resumed)
         self._active: list[Active] = []
         self._added = 0
-        self._outputs: WeakKeyDictionary[Connection, ConnectionOutput] = WeakKeyDictionary()
+        self._outputs: WeakKeyDictionary[QmpConnection, ConnectionOutput] = WeakKeyDictionary()
         self._streams: list[FaultyStream] = []
         self._held = HeldCommands(vm, self.soon)
         #: what happens once the handle's client is there
         self._awaiting: list[Callable[[], None]] = []
         dispatcher_of(vm).hooks = self
         host = vm.host
-        if isinstance(host, LoopHost):
+        if isinstance(host, OsHost):
             host.on_open_chardev = self._opening
             host.wrap_stream = self._wrap
             host.heeds_signal = self._heeds
@@ -218,7 +218,7 @@ class Faults:
     # -- Hooks -------------------------------------------------------------------------------
 
     def command(
-        self, connection: Connection, request: Request, proceed: Callable[[], Any]
+        self, connection: QmpConnection, request: Request, proceed: Callable[[], Any]
     ) -> Any:
         """See `qmp.hooks`."""
         name = request.name
@@ -262,7 +262,7 @@ class Faults:
                     return Deferred()
         return proceed()
 
-    def output(self, connection: Connection, line: Line) -> None:
+    def output(self, connection: QmpConnection, line: Line) -> None:
         """See `qmp.hooks`."""
         own = connection.name is None  # the tester's own
         if own or self._loop is None or arriving(connection, line.command):
@@ -274,7 +274,7 @@ class Faults:
         self._send(connection, line)
 
     def input(
-        self, connection: Connection, data: bytes, fds: Sequence[int], take: TakeInput
+        self, connection: QmpConnection, data: bytes, fds: Sequence[int], take: TakeInput
     ) -> None:
         """See `qmp.hooks`."""
         if connection.name is None or arriving(connection):
@@ -324,7 +324,7 @@ class Faults:
         for call in awaiting:
             self._when_served(call)
 
-    def _send(self, connection: Connection, line: Line) -> None:
+    def _send(self, connection: QmpConnection, line: Line) -> None:
         chardev, session = connection.transport, connection.session
         assert isinstance(chardev, Chardev)
         out = self._outputs.get(connection)
@@ -357,7 +357,7 @@ class Faults:
 
     def _feed(
         self,
-        connection: Connection,
+        connection: QmpConnection,
         data: bytes,
         fds: Sequence[int],
         fault: SlowReading,

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host import OsHost
 from fakeqemu.testing.faults.model import ExitFault
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardev import Chardev
     from fakeqemu.model.host import Host
     from fakeqemu.model.machine import Machine
-    from fakeqemu.qmp.connection import Connection
+    from fakeqemu.qmp.connection import QmpConnection
 
 
 def exit_status(exit: ExitFault) -> int:
@@ -39,13 +39,13 @@ class StoppedProcess:
         self._note = note
         self._resumed = resumed
         self._waiting: list[Callable[[], None]] = []
-        self._connections: list[Connection] = []
+        self._connections: list[QmpConnection] = []
 
     def stop(self, seconds: float | None) -> None:
         """Stop; a process of the machine's own really, at the loop's next turn."""
         host = self._host
         self.stopped = True
-        if not isinstance(host, LoopHost):
+        if not isinstance(host, OsHost):
             return
         if not host.own_process:
             if seconds is not None:
@@ -79,7 +79,7 @@ class StoppedProcess:
         """Call when it goes on."""
         self._waiting.append(call)
 
-    def hold(self, connection: Connection) -> None:
+    def hold(self, connection: QmpConnection) -> None:
         """Take nothing from the client until it goes on."""
         connection.hold(True)
         self._connections.append(connection)
@@ -106,7 +106,7 @@ def remove_sockets(vm: Machine) -> Iterator[Chardev]:
                 Path(address["path"]).unlink()
 
 
-def arriving(connection: Connection, command: str | None = None) -> bool:
+def arriving(connection: QmpConnection, command: str | None = None) -> bool:
     """Whether it is the handle's own client, which introduces itself: that always goes well.
 
     `command`: the one that a line replies to.

@@ -117,11 +117,11 @@ class MachineStubs:
         if stub.kind == "value":
             return self._said(stub, stub.value)
         if stub.kind == "call":
-            return self._told(stub, self._call(stub.number, arguments, None))
+            return self._checked(stub, self._call(stub.number, arguments, None))
         value = model()
         if not isinstance(value, Deferred):
             value = {} if value is None else value
-            return self._told(stub, self._call(stub.number, arguments, value))
+            return self._checked(stub, self._call(stub.number, arguments, value))
         outer = Deferred()
 
         def modelled(done: Deferred) -> None:
@@ -129,11 +129,11 @@ class MachineStubs:
                 outer.fail(done.error)
                 return
             try:
-                told = self._told(stub, self._call(stub.number, arguments, done.value))
+                checked = self._checked(stub, self._call(stub.number, arguments, done.value))
             except QapiError as error:
                 outer.fail(error)
                 return
-            outer.follow(told)
+            outer.follow(checked)
 
         value.then(modelled)
         return outer
@@ -150,18 +150,18 @@ class MachineStubs:
             return stub
         return mine[-1] if mine else None
 
-    def _told(self, stub: Stub, value: Any) -> Any:
+    def _checked(self, stub: Stub, value: Any) -> Any:
         if not isinstance(value, Deferred):
             return self._said(stub, value)
         outer = Deferred()
 
-        def told(done: Deferred) -> None:
+        def checked(done: Deferred) -> None:
             if done.error is not None:
                 outer.fail(done.error)
             else:
                 outer.resolve(self._said(stub, done.value))
 
-        value.then(told)
+        value.then(checked)
         return outer
 
     def _said(self, stub: Stub, value: Any) -> Any:

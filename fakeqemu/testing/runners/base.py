@@ -15,7 +15,7 @@ from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import Clock, VirtualClock
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.guard import allow_deep_input
-from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host import OsHost
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.process.boot_driver import BootDriver
 from fakeqemu.io.process.clock import LoopClock
@@ -120,7 +120,7 @@ class InProcessRunner:
         self._spec = spec
         self._loop: asyncio.AbstractEventLoop | None = None
         self._controller: MachineController | None = None
-        self._host: LoopHost | None = None
+        self._host: OsHost | None = None
         self._monitor: SocketpairMonitor | None = None
         self._stopped = False
         self._waiting: set[asyncio.Future[Any]] = set()
@@ -133,7 +133,7 @@ class InProcessRunner:
         configuration = parse_command_line(list(spec.options), spec.profile)
         configuration.as_posted = spec.as_posted
         adapter = Loop(loop)
-        host = self._host = LoopHost(adapter, stderr=self.stderr)
+        host = self._host = OsHost(adapter, stderr=self.stderr)
         boot = Boot.of(configuration, spec.profile, self._clock(adapter), host)
         vm = self.vm = boot.vm
         self.journal = vm.journal

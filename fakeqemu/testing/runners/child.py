@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fakeqemu.commands.registry import Deferred
-from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host import OsHost
 from fakeqemu.io.host_memory import PretendedMemory
 from fakeqemu.io.link import Link, SocketEnd
 from fakeqemu.journal import JournalEntry
@@ -32,7 +32,7 @@ def attach(channel: int, client: int | None, *, check: bool = True) -> Callable[
     """
 
     def prepare(vm: Machine) -> None:
-        assert isinstance(vm.host, LoopHost)
+        assert isinstance(vm.host, OsHost)
         vm.host.memory = PretendedMemory()
         Agent(vm, vm.host, _socket_of(channel), check)
         if client is not None:
@@ -52,7 +52,7 @@ def _socket_of(fd: int) -> socket.socket:
 class Agent:
     """One tester's hand on one machine."""
 
-    def __init__(self, vm: Machine, host: LoopHost, sock: socket.socket, check: bool) -> None:
+    def __init__(self, vm: Machine, host: OsHost, sock: socket.socket, check: bool) -> None:
         self._vm = vm
         self._buffer = b""
         self._calls: dict[int, Deferred] = {}

@@ -33,7 +33,7 @@ from fakeqemu.testing.runners.errors import from_plain
 _LEAVE = 5.0
 
 
-class Process(Protocol):
+class ChildProcess(Protocol):
     """A child: `subprocess.Popen` and the fork server's children."""
 
     pid: int
@@ -49,10 +49,10 @@ class Process(Protocol):
 
 
 #: arguments of `fakeqemu`, descriptors to hand over, where standard error goes -> the child
-Launch = Callable[[list[str], list[int], int], Process]
+Launch = Callable[[list[str], list[int], int], ChildProcess]
 
 
-def launch_process(arguments: list[str], fds: list[int], stderr: int) -> Process:
+def launch_process(arguments: list[str], fds: list[int], stderr: int) -> ChildProcess:
     """A fresh interpreter."""
     root = Path(__file__).parents[3]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
@@ -87,7 +87,7 @@ class SubprocessRunner:
         self.journal = Journal.from_lines(())
         self.stderr = ErrorFile(spec.directory / "stderr")
         self.client_side: socket.socket | None = None
-        self.process: Process | None = None
+        self.process: ChildProcess | None = None
         self._spec = spec
         self._launch = launch
         self._sock: socket.socket | None = None

@@ -12,14 +12,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.commands.registry import Deferred
-from fakeqemu.io.host import LoopHost
+from fakeqemu.io.host import OsHost
 from fakeqemu.model.guest.verbs import do
 from fakeqemu.model.guest.workload import Workload
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.json.streamer import Value
 from fakeqemu.qapi.validate import SchemaViolation
 from fakeqemu.qmp.checks import check_everything
-from fakeqemu.qmp.connection import Connection
+from fakeqemu.qmp.connection import QmpConnection
 from fakeqemu.qmp.dispatch import dispatcher_of
 from fakeqemu.testing.clock.timekeeper import Timekeeper
 from fakeqemu.testing.faults.injector import Faults
@@ -185,7 +185,7 @@ class MachineController:
     @cached_property
     def _time(self) -> Timekeeper:
         host = self.vm.host
-        assert isinstance(host, LoopHost)
+        assert isinstance(host, OsHost)
         return Timekeeper(host.loop, self.vm.clock)
 
     def now(self) -> int:
@@ -242,7 +242,7 @@ class TesterSession:
         self._dispatcher = dispatcher_of(vm)
         self._replies: dict[int, Deferred] = {}
         self._last_id = 0
-        self._connection = Connection(self._dispatcher.session(), self)
+        self._connection = QmpConnection(self._dispatcher.session(), self)
         self._dispatcher.connect(self._connection)
 
     def send(self, message: dict[str, Any], *, ahead: bool = False) -> Deferred:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
-from fakeqemu.formats.migration_stream.vmstate.vmstate_fields import Field, Layout
+from fakeqemu.formats.migration_stream.vmstate.vmstate_fields import VmState, VmStateField
 
 #: nesting believed in a description
 _DEPTH_LIMIT = 32
@@ -61,11 +61,11 @@ def _objects(described: dict[str, Any], member: str) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _fields(fields: Iterable[Field]) -> list[dict[str, Any]]:
+def _fields(fields: Iterable[VmStateField]) -> list[dict[str, Any]]:
     return [{"name": field.name, "type": field.type, "size": field.size} for field in fields]
 
 
-def describe_section(layout: Layout, instance_id: int) -> dict[str, Any]:
+def describe_section(layout: VmState, instance_id: int) -> dict[str, Any]:
     """The entry of `devices` for one section."""
     entry: dict[str, Any] = {"name": layout.name, "instance_id": instance_id}
     if layout.old_style:
@@ -87,7 +87,10 @@ def describe_configuration(
         "vmsd_name": "configuration",
         "version": 1,
         "fields": _fields(
-            (Field("len", "uint32", 4), Field("name", "buffer", len(machine.encode())))
+            (
+                VmStateField("len", "uint32", 4),
+                VmStateField("name", "buffer", len(machine.encode())),
+            )
         ),
     }
     subsections: list[dict[str, Any]] = []

@@ -16,7 +16,7 @@ from fakeqemu.traits import Traits
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class VmStateField:
     """One field of a section."""
 
     name: str
@@ -27,12 +27,12 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class VmState:
     """A section as a list of fields."""
 
     name: str
     version_id: int
-    fields: tuple[Field, ...]
+    fields: tuple[VmStateField, ...]
     #: oldest version that is loaded
     minimum_version: int = 1
     #: `data` only: QEMU knows the section as one buffer, without a name of its own
@@ -44,37 +44,37 @@ class Layout:
         return sum(field.size for field in self.fields)
 
 
-TIMER = Layout(
+TIMER = VmState(
     "timer",
     2,
     (
-        Field("cpu_ticks_offset", "int64", 8),
-        Field("unused", "unused_buffer", 8),
-        Field("cpu_clock_offset", "int64", 8),
+        VmStateField("cpu_ticks_offset", "int64", 8),
+        VmStateField("unused", "unused_buffer", 8),
+        VmStateField("cpu_clock_offset", "int64", 8),
     ),
 )
 
-_GLOBAL_STATE_PLAIN = Layout(
-    "globalstate", 1, (Field("size", "uint32", 4), Field("runstate", "buffer", 100))
+_GLOBAL_STATE_PLAIN = VmState(
+    "globalstate", 1, (VmStateField("size", "uint32", 4), VmStateField("runstate", "buffer", 100))
 )
-_GLOBAL_STATE_SUSPEND = Layout(
+_GLOBAL_STATE_SUSPEND = VmState(
     "globalstate",
     1,
     (
-        Field("size", "uint32", 4),
-        Field("runstate", "buffer", 32),
-        Field("has_vm_was_suspended", "uint8", 1),
-        Field("vm_was_suspended", "uint8", 1),
-        Field("unused", "buffer", 66),
+        VmStateField("size", "uint32", 4),
+        VmStateField("runstate", "buffer", 32),
+        VmStateField("has_vm_was_suspended", "uint8", 1),
+        VmStateField("vm_was_suspended", "uint8", 1),
+        VmStateField("unused", "buffer", 66),
     ),
 )
 
 
-def global_state(traits: Traits) -> Layout:
+def global_state(traits: Traits) -> VmState:
     """The run state's section in a version."""
     return _GLOBAL_STATE_SUSPEND if traits.stream_global_state_suspend else _GLOBAL_STATE_PLAIN
 
 
-def known(name: str, traits: Traits) -> Layout | None:
+def known(name: str, traits: Traits) -> VmState | None:
     """The layout of a section by its name; None for all but those above."""
     return {"timer": TIMER, "globalstate": global_state(traits)}.get(name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.clock import SECOND, Timer
 from fakeqemu.formats.nbd import server as nbd, wire as nbdwire
 from fakeqemu.model.block.backends.backend import Backend
-from fakeqemu.model.block.backends.nbd_export import Export
+from fakeqemu.model.block.backends.nbd_export import NbdExport
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms
 from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.node import Node
@@ -36,13 +36,13 @@ class Exports:
 
     def __init__(self, block: BlockLayer) -> None:
         self.block = block
-        self.all: list[Export] = []
+        self.all: list[NbdExport] = []
         self._listener: NetListener | None = None
-        self._streams: dict[nbd.Connection, GuardedStream] = {}
+        self._streams: dict[nbd.NbdServerClient, GuardedStream] = {}
         #: clients that have connected while there were as many as there may be, oldest first
         self._waiting: list[Stream] = []
         #: ends of the time for a handshake
-        self._handshakes: dict[nbd.Connection, Timer] = {}
+        self._handshakes: dict[nbd.NbdServerClient, Timer] = {}
         self._most_clients, self._handshake_seconds = _MOST_CLIENTS, _HANDSHAKE_SECONDS
 
     # -- the server --------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class Exports:
             self._waiting.append(stream)
             stream.on_close = lambda _error: self._waiting.remove(stream)
             return
-        connection = nbd.Connection(
+        connection = nbd.NbdServerClient(
             lambda: {e.name: e for e in reversed(self.all) if not e.shutting_down},
             stream.write,
             lambda: self._end(connection),
@@ -130,35 +130,35 @@ class Exports:
             )
         connection.start()
 
-    def _received(self, connection: nbd.Connection, data: bytes) -> None:
+    def _received(self, connection: nbd.NbdServerClient, data: bytes) -> None:
         connection.receive(data)
         target = connection.target
-        if not isinstance(target, Export) or connection in target.clients:
+        if not isinstance(target, NbdExport) or connection in target.clients:
             return
         if connection in self._streams:
             self._handshakes.pop(connection, _NO_TIMER).cancel()
             target.clients.append(connection)
 
-    def _closed(self, connection: nbd.Connection) -> None:
+    def _closed(self, connection: nbd.NbdServerClient) -> None:
         self._handshakes.pop(connection, _NO_TIMER).cancel()
         was_there = self._streams.pop(connection, None) is not None
-        if isinstance(connection.target, Export) and connection in connection.target.clients:
+        if isinstance(connection.target, NbdExport) and connection in connection.target.clients:
             connection.target.clients.remove(connection)
         if was_there and self._waiting and self._listener is not None:
             self._accept(self._waiting.pop(0))
 
-    def _cut_off(self, connection: nbd.Connection) -> None:
+    def _cut_off(self, connection: nbd.NbdServerClient) -> None:
         """The client has gone, or takes too long."""
         connection.hung_up()
         self._end(connection)
 
-    def _end(self, connection: nbd.Connection) -> None:
+    def _end(self, connection: nbd.NbdServerClient) -> None:
         """The connection is over, if by a fault of the client's, then standard error has it."""
         if connection.complaint:
             self.block.process.host.warn(connection.complaint)
         self._hang_up(connection)
 
-    def _hang_up(self, connection: nbd.Connection) -> None:
+    def _hang_up(self, connection: nbd.NbdServerClient) -> None:
         stream = self._streams.get(connection)
         self._closed(connection)
         if stream is not None:
@@ -166,18 +166,18 @@ class Exports:
 
     # -- exports -----------------------------------------------------------------------------------
 
-    def find(self, id: str) -> Export | None:
+    def find(self, id: str) -> NbdExport | None:
         """The export called `id`."""
         return next((e for e in self.all if e.id == id), None)
 
-    def get(self, id: str) -> Export:
+    def get(self, id: str) -> NbdExport:
         """The same. Raises QapiError."""
         found = self.find(id)
         if found is None:
             raise QapiError(f"Export '{id}' is not found")
         return found
 
-    def add(self, arguments: Json) -> Export:
+    def add(self, arguments: Json) -> NbdExport:
         """block-export-add. Raises QapiError.
 
         See block/export/export.c: blk_exp_add() and nbd/server.c: nbd_export_create().
@@ -209,7 +209,7 @@ class Exports:
         except QapiError:
             self._let_go(backend)
             raise
-        export = Export(id, backend, found, arguments, multi_conn=self._most_clients != 1)
+        export = NbdExport(id, backend, found, arguments, multi_conn=self._most_clients != 1)
         self.all.insert(0, export)
         return export
 
@@ -270,15 +270,15 @@ class Exports:
                 return bitmap
         raise QapiError(f"Bitmap '{name}' is not found")
 
-    def follow(self, export: Export, backend: Backend) -> None:
+    def follow(self, export: NbdExport, backend: Backend) -> None:
         """The export goes when `backend` loses its medium."""
         backend.on_removed.append(lambda: self._ejected(export))
 
-    def _ejected(self, export: Export) -> None:
+    def _ejected(self, export: NbdExport) -> None:
         if export in self.all:
             self._shut_down(export)
 
-    def remove(self, export: Export, mode: str) -> None:
+    def remove(self, export: NbdExport, mode: str) -> None:
         """block-export-del. Raises QapiError."""
         if export.shutting_down:
             raise QapiError(f"Export '{export.id}' is already shutting down")
@@ -294,11 +294,11 @@ class Exports:
             self._hang_up(connection)
         self.block.process.clock.call_later(0, lambda: self._gone(export))
 
-    def _gone(self, export: Export) -> None:
+    def _gone(self, export: NbdExport) -> None:
         if export in self.all:
             self._delete(export)
 
-    def _shut_down(self, *exports: Export) -> None:
+    def _shut_down(self, *exports: NbdExport) -> None:
         """Exports and their clients go; those that had none are announced first."""
         if not self.block.process.profile.traits.exports_end_newest_first:
             exports = exports[::-1]
@@ -319,7 +319,7 @@ class Exports:
             self.block.jobs.graph_changed()
         self.block.backends.drop(backend)
 
-    def _delete(self, export: Export) -> None:
+    def _delete(self, export: NbdExport) -> None:
         """BLOCK_EXPORT_DELETED. See block/export/export.c: blk_exp_delete_bh()."""
         self.all.remove(export)
         export.release()

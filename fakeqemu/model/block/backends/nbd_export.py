@@ -18,10 +18,10 @@ from fakeqemu.model.block.drivers.protocol import NullCo
 from fakeqemu.model.block.graph import allocation
 from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.node import Node
-from fakeqemu.model.block.graph.waiting import Access
+from fakeqemu.model.block.graph.waiting import RetriedAccess
 
 if TYPE_CHECKING:
-    from fakeqemu.formats.nbd.server import Connection
+    from fakeqemu.formats.nbd.server import NbdServerClient
     from fakeqemu.model.block.backends.backend import Backend
 
 Json = dict[str, Any]
@@ -30,7 +30,7 @@ _SECTOR = 512
 _ALLOCATION, _DEPTH, _FIRST_BITMAP = 0, 1, 2
 
 
-class Export:
+class NbdExport:
     """One export of a node over NBD."""
 
     type = "nbd"
@@ -51,7 +51,7 @@ class Export:
         self.writable: bool = arguments.get("writable", False)
         self.multi_conn = multi_conn
         self.shutting_down = False
-        self.clients: list[Connection] = []
+        self.clients: list[NbdServerClient] = []
         self.bitmaps = bitmaps
         depth = "qemu:allocation-depth" if arguments.get("allocation-depth") else ""
         names = [f"qemu:dirty-bitmap:{bitmap.name}" for bitmap in bitmaps]
@@ -104,9 +104,9 @@ class Export:
         """Whether another process has the image."""
         return self.node.inactive
 
-    def access(self, resume: Callable[[], None]) -> Access:
+    def access(self, resume: Callable[[], None]) -> RetriedAccess:
         """One access to the node."""
-        return Access(self.node.driver.graph.waiting, resume)
+        return RetriedAccess(self.node.driver.graph.waiting, resume)
 
     def throttled(self, count: int, *, writes: bool, then: Callable[[], None]) -> bool:
         """Whether throttle nodes hold it back."""

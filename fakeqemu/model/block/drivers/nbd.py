@@ -14,7 +14,7 @@ from fakeqemu.formats.extents import DATA, HOLE, ZERO, BlockIoError, Range
 from fakeqemu.formats.nbd import wire
 from fakeqemu.formats.nbd.client import Answer, text_of
 from fakeqemu.model.block.drivers.driver import Driver, driver
-from fakeqemu.model.block.drivers.nbd_connection import Connection
+from fakeqemu.model.block.drivers.nbd_connection import NbdClientConnection
 from fakeqemu.model.block.drivers.nbd_options import (
     parse_filename,
     refuse_beside_filename,
@@ -44,7 +44,7 @@ class NbdDriver(Driver):
     first_child = None
     strong = ("path", "host", "port", "export", "tls-creds", "tls-hostname")
 
-    connection: Connection
+    connection: NbdClientConnection
 
     def open(self, node: Node, options: dict[str, Any]) -> None:
         """Take the connection that was made for these options, or make one now."""

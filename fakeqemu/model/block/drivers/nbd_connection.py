@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND, Timer
 from fakeqemu.formats.nbd.client import LOST, Answer, Client
-from fakeqemu.formats.nbd.client_handshake import Export
+from fakeqemu.formats.nbd.client_handshake import ExportInfo
 from fakeqemu.model.guarded_stream import GuardedStream
 from fakeqemu.model.host import Stream
 from fakeqemu.qapi.errors import QapiError
@@ -30,7 +30,7 @@ Answered = Callable[[Answer], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ExportAddress:
     """A server's export, and how patient its client is."""
 
     #: flat SocketAddress
@@ -59,17 +59,17 @@ class _Asked:
     answered: Answered
 
 
-class Connection:
+class NbdClientConnection:
     """A client's connection to one export, over and over again."""
 
-    def __init__(self, target: Target, process: Process) -> None:
+    def __init__(self, target: ExportAddress, process: Process) -> None:
         self.target = target
         self._process = process
         self._host, self._clock, self._guard = process.host, process.clock, process.guard
         self._stream: GuardedStream | None = None
         self._client: Client | None = None
         #: what the server has said of the export, the last time that a connection came about
-        self.export = Export(target.export, target.context)
+        self.export = ExportInfo(target.export, target.context)
         #: under way, in order
         self._asked: list[_Asked] = []
         #: while there is no connection and `reconnect_delay` has not passed

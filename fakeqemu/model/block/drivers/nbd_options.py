@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from fakeqemu.formats.nbd import wire
-from fakeqemu.model.block.drivers.nbd_connection import Connection, Target
+from fakeqemu.model.block.drivers.nbd_connection import ExportAddress, NbdClientConnection
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
@@ -23,7 +23,7 @@ _DEFAULT_PORT = "10809"
 _NO_SERVER = "NBD server address missing"
 
 
-def target_of(options: dict[str, Any]) -> Target:
+def target_of(options: dict[str, Any]) -> ExportAddress:
     """The server and the export that options name. Raises QapiError.
 
     See block/nbd.c: nbd_process_options().
@@ -34,7 +34,7 @@ def target_of(options: dict[str, Any]) -> Target:
         raise QapiError("export name too long to send to server")
     if context is not None and len(c_bytes(context)) > wire.LONGEST_NAME:
         raise QapiError("x-dirty-bitmap query too long to send to server")
-    return Target(
+    return ExportAddress(
         server,
         export,
         context or "base:allocation",
@@ -111,20 +111,20 @@ def _parse_uri(filename: str) -> dict[str, Any]:
 # -- connecting ahead ----------------------------------------------------------------------------
 
 
-def take_connection(graph: Graph, target: Target) -> Connection:
+def take_connection(graph: Graph, target: ExportAddress) -> NbdClientConnection:
     """The one that was made ahead, or one that is made now. Raises QapiError."""
     made = graph.connections.pop(_key(target), None)
     if made is None:
-        made = Connection(target, graph.process)
+        made = NbdClientConnection(target, graph.process)
         made.connect_now()
     return made
 
 
-def _key(target: Target) -> str:
+def _key(target: ExportAddress) -> str:
     return repr((sorted(target.server.items()), target.export, target.context))
 
 
-def wanted(options: Any, traits: InetTraits) -> Iterator[Target]:
+def wanted(options: Any, traits: InetTraits) -> Iterator[ExportAddress]:
     """The exports that options name, at any depth; what cannot be read is left to who opens it."""
     if isinstance(options, str):
         if options.startswith("nbd"):
@@ -152,7 +152,7 @@ def _parsed(filename: str, traits: InetTraits) -> dict[str, Any]:
         return {}
 
 
-def _named(read: Callable[[], Target]) -> Iterator[Target]:
+def _named(read: Callable[[], ExportAddress]) -> Iterator[ExportAddress]:
     try:
         yield read()
     except QapiError:
@@ -175,13 +175,13 @@ def connect_all(
 
 
 def _connect(
-    graph: Graph, targets: list[Target], done: Callable[[QapiError | None], None]
+    graph: Graph, targets: list[ExportAddress], done: Callable[[QapiError | None], None]
 ) -> None:
     if not targets:
         done(None)
         return
     first, *rest = targets
-    made = Connection(first, graph.process)
+    made = NbdClientConnection(first, graph.process)
 
     def connected(error: QapiError | None) -> None:
         if error is not None:

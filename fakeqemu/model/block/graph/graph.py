@@ -24,7 +24,7 @@ from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.drivers.nbd_connection import Connection
+    from fakeqemu.model.block.drivers.nbd_connection import NbdClientConnection
     from fakeqemu.model.fds.fdset import Fdsets
     from fakeqemu.model.process import Process
     from fakeqemu.model.qom.user_creatable import Objects
@@ -69,7 +69,7 @@ class Graph:
         self.nodes: dict[str, Node] = {}
         self._automatic = 0
         #: connections to NBD servers that wait for the node that wants them
-        self.connections: dict[str, Connection] = {}
+        self.connections: dict[str, NbdClientConnection] = {}
         #: how throttle groups hold requests back
         self.throttling = ThrottleGroups(process, objects)
         #: how accesses wait for servers

@@ -22,7 +22,7 @@ class Waiting:
 
     def __init__(self) -> None:
         #: what is begun anew where it has to wait; None: everything else waits with it
-        self.access: Access | None = None
+        self.access: RetriedAccess | None = None
         #: whether writes do not wait for a server's answers
         self.sends_ahead = False
 
@@ -46,7 +46,7 @@ class Waiting:
             self.sends_ahead = before
 
 
-class Access:
+class RetriedAccess:
     """One access that can be begun anew; `resume` is called when an answer has come."""
 
     def __init__(self, waiting: Waiting, resume: Callable[[], None]) -> None:

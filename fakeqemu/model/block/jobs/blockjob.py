@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import BlockIoError, MustWaitError
 from fakeqemu.model.block.graph.node import Node
-from fakeqemu.model.block.graph.waiting import Access, Waiting
+from fakeqemu.model.block.graph.waiting import RetriedAccess, Waiting
 from fakeqemu.model.block.jobs.copy_range import wait_for
 from fakeqemu.model.block.jobs.holdback import delay_below
 from fakeqemu.model.block.jobs.job import RETRY, WAIT, Job, Work
@@ -128,7 +128,7 @@ class BlockJob(Job):
 
     def _act(self, act: Callable[[], None]) -> Work:
         """Begin `act`, anew whenever an answer has come that it has to wait for."""
-        access = Access(self.waiting, self.kick)
+        access = RetriedAccess(self.waiting, self.kick)
         try:
             while True:
                 try:

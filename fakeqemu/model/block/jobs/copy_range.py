@@ -13,7 +13,7 @@ from fakeqemu.formats.extents import DATA, MustWaitError, Range
 from fakeqemu.formats.intervals import Intervals
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.graph.node import Node
-from fakeqemu.model.block.graph.waiting import Access, Waiting
+from fakeqemu.model.block.graph.waiting import RetriedAccess, Waiting
 from fakeqemu.model.block.jobs.job import WAIT
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Ranges:
 
     def next(self) -> Waits[Range | None]:
         """The next one; None at the end."""
-        access = Access(self._job.waiting, self._job.kick)
+        access = RetriedAccess(self._job.waiting, self._job.kick)
         try:
             while True:
                 try:
