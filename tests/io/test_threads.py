@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
 
 from fakeqemu.io.process.threads import ParkedThreads
 from fakeqemu.testing import FakeQemu
+from tests.support.waiting import until_elsewhere
 
 
 def tasks() -> list[str]:
     """The threads of this process."""
     return [path.name for path in Path("/proc/self/task").iterdir()]
+
+
+def iothreads(folder: Path) -> set[str]:
+    """The names of a process's threads that belong to iothreads."""
+    names = set()
+    for task in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            names.add((task / "comm").read_text().strip())
+    return {name for name in names if name.startswith("IO")}
 
 
 Q35 = ("-machine", "q35", "-nodefaults", "-display", "none", "-smp", "2,maxcpus=3")
@@ -57,9 +68,11 @@ async def test_an_iothread_has_its_thread_before_anybody_asks(tmp_path: Path) ->
         await vm.qmp("object-add", {"qom-type": "iothread", "id": "io2"})
         await vm.qmp("object-add", {"qom-type": "iothread", "id": "io3"})
         await vm.qmp("object-del", {"id": "io3"})
-        tasks = Path(f"/proc/{pid_file.read_text().strip()}/task").iterdir()
-        names = {(task / "comm").read_text().strip() for task in tasks}
-        assert {name for name in names if name.startswith("IO")} == {"IO io1", "IO io2"}
+        folder = Path(f"/proc/{pid_file.read_text().strip()}/task")
+        # the one that was let go ends when the kernel comes to it
+        await until_elsewhere(
+            lambda: iothreads(folder) == {"IO io1", "IO io2"}, "the threads of two iothreads"
+        )
 
 
 async def test_machines_that_share_a_process_have_none() -> None:
