@@ -45,12 +45,12 @@ def _check(type: Type, value: Any, path: str) -> None:
         _check_object(type, value, path)
     elif isinstance(type, ArrayType):
         if not isinstance(value, list):
-            raise SchemaViolation(f"{path} is no array: {value!r}")
+            raise SchemaViolation(f"{path} is no array: {_shown(value)}")
         for index, each in enumerate(value):
             _check(type.element, each, f"{path}[{index}]")
     elif isinstance(type, EnumType):
         if value not in type.values:
-            raise SchemaViolation(f"{path} is no value of {type.name}: {value!r}")
+            raise SchemaViolation(f"{path} is no value of {type.name}: {_shown(value)}")
     elif isinstance(type, AlternateType):
         _check_alternate(type, value, path)
     else:
@@ -72,7 +72,17 @@ def _check_builtin(type: BuiltinType, value: Any, path: str) -> None:
             "value": True,
         }[kind]
     if not good:
-        raise SchemaViolation(f"{path} is no {type.name}: {value!r}")
+        raise SchemaViolation(f"{path} is no {type.name}: {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON, for whoever sent it; what JSON does not know as Python shows it."""
+    from json import dumps
+
+    try:
+        return dumps(value)
+    except (TypeError, ValueError):
+        return repr(value)
 
 
 def _check_alternate(type: AlternateType, value: Any, path: str) -> None:
@@ -89,7 +99,7 @@ def _check_alternate(type: AlternateType, value: Any, path: str) -> None:
 
 def _check_object(type: ObjectType, value: Any, path: str) -> None:
     if not isinstance(value, dict):
-        raise SchemaViolation(f"{path} is no object: {value!r}")
+        raise SchemaViolation(f"{path} is no object: {_shown(value)}")
     members = {member.name: member for member in type.members}
     if type.tag is not None:
         variant = type.variant(value.get(type.tag, ""))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.clock import SECOND
 from fakeqemu.model.guest.guest import CHOICES
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
@@ -31,6 +32,9 @@ class GuestAction:
     parameters: Mapping[str, str] = field(default_factory=dict)
     needed: tuple[str, ...] = ()
 
+
+#: seconds or a share: what a clock can count
+_LARGEST_NUMBER = (1 << 63) // SECOND
 
 _MANNERS = {name: "number" if choices is None else "text" for name, choices in CHOICES.items()}
 
@@ -150,7 +154,9 @@ def _checked(name: str, value: Any, kind: str) -> Any:
     right = {
         "text": isinstance(value, str),
         "bytes": isinstance(value, bytes),
-        "number": isinstance(value, int | float) and not isinstance(value, bool),
+        "number": isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= _LARGEST_NUMBER,
     }
     if not right.get(kind, isinstance(value, int) and not isinstance(value, bool)):
         raise ValueError(f"'{name}' is no {kind}: {value!r}")

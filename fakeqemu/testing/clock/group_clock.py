@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from fakeqemu.clock import SECOND
+from fakeqemu.testing.clock.duration import is_duration
 from fakeqemu.testing.clock.timekeeper import ClockError
 
 #: rounds in which nobody has anything to do, after which all are taken to be quiet
@@ -60,6 +61,8 @@ class GroupClock:
         """Move on, running on the way what is due; the time in nanoseconds. Raises ClockError."""
         if seconds < 0:
             raise ClockError(f"time does not go back ({seconds} s)")
+        if not is_duration(seconds):
+            raise ClockError(f"a clock cannot count {seconds} s")
         end = self._now + round(seconds * SECOND)
         await self._settle()
         while (due := await self._next()) is not None and due <= end:

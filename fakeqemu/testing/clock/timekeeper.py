@@ -13,6 +13,7 @@ from fakeqemu.clock import SECOND, Clock, VirtualClock
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.io.loop import Loop
 from fakeqemu.qapi.errors import FakeQemuError
+from fakeqemu.testing.clock.duration import is_duration
 
 #: turns without any traffic after which the world is taken to be quiet
 QUIET_TURNS = 3
@@ -44,6 +45,8 @@ class Timekeeper:
         """Move on; resolves to the time. Raises ClockError."""
         if seconds < 0:
             raise ClockError(f"time does not go back ({seconds} s)")
+        if not is_duration(seconds):
+            raise ClockError(f"a clock cannot count {seconds} s")
         return self.catch_up(self.clock.now() + round(seconds * SECOND))
 
     def catch_up(self, to: int) -> Deferred:

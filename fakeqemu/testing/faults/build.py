@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.testing.clock.duration import is_countable
 from fakeqemu.testing.faults.model import FAULTS, PLACES, POINTS, ExitFault, Fault
 from fakeqemu.testing.names import check_name
 from fakeqemu.testing.scenarios.catalog import SCENARIOS
@@ -76,6 +77,8 @@ def _check_type(name: str, key: str, wanted: str, value: Any) -> None:
         return
     if not isinstance(value, _KINDS[plain]) or (plain != "bool" and isinstance(value, bool)):
         raise ValueError(f"{key} of fault {name!r} must be {plain}, not {value!r}")
+    if plain == "float" and not is_countable(value):
+        raise ValueError(f"{key} of fault {name!r} is more than a clock counts: {value!r}")
 
 
 def _check(fault: Fault, profile: Profile) -> None:

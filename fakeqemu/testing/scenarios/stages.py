@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.testing.clock.duration import LONGEST, is_duration
 from fakeqemu.testing.names import check_name
 from fakeqemu.testing.verbs.table import VERBS, Prepared, prepare
 
@@ -96,10 +97,8 @@ def _check_trigger(when: Mapping[str, Any], profile: Profile) -> None:
         check_name("migration status", value, schema.enum_values("MigrationStatus"))
     elif trigger == "runstate":
         check_name("run state", value, schema.enum_values("RunState"))
-    elif trigger in ("time", "migration-pass") and (
-        not isinstance(value, int | float) or isinstance(value, bool) or value < 0
-    ):
-        raise ValueError(f"{trigger} takes a number, not {value!r}")
+    elif trigger in ("time", "migration-pass") and not is_duration(value):
+        raise ValueError(f"{trigger} takes a number from 0 to {LONGEST}, not {value!r}")
 
 
 def _action(action: Any, profile: Profile) -> Prepared:

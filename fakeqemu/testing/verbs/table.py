@@ -18,6 +18,7 @@ from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.plainschema import plain_schema
 from fakeqemu.qapi.validate import check_event
 from fakeqemu.qapi.visitor import check_arguments
+from fakeqemu.testing.clock.duration import is_countable
 from fakeqemu.testing.faults.build import build_fault, build_faults
 from fakeqemu.testing.machine.guest import check_verb
 from fakeqemu.testing.machine.stubs import build_stub
@@ -71,6 +72,9 @@ def prepare(verb: str, arguments: Mapping[str, Any], profile: Profile) -> Prepar
         checked = check_arguments(_SCHEMA, verb, given)
     except QapiError as error:
         raise ValueError(error.desc) from None
+    for name, kind in VERBS[verb].arguments.items():
+        if kind.startswith("number") and name in checked and not is_countable(checked[name]):
+            raise ValueError(f"{name} is more than a clock counts: {checked[name]}")
     return Prepared(verb, VERBS[verb].build(profile, checked))
 
 
