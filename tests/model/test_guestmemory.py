@@ -66,6 +66,10 @@ def test_a_vga_adapter_covers_its_window(start):
     assert covered.read(0xB8000, 4) == bytes(4)
     assert covered.is_readable(0xB8000, 4)
     assert not covered.is_mapped(0xB8000, 4)
+    # through the window and on, up to the end of the memory
+    assert covered.readable(0x9F000, 0x30000) == 0x30000
+    assert covered.readable(0xB8000, 1 << 40) == (64 << 20) - 0xB8000
+    assert covered.readable(64 << 20, 1) == 0
 
 
 def test_content_is_told_in_pieces(start):

@@ -21,11 +21,9 @@ def _save(vm: Machine, address: int, size: int, filename: str, *, checked: bool)
     if size < 0:
         raise QapiError(f"Invalid addr {address & _MASK:#018x}/size {size} specified")
     memory = vm.guest_memory
-    readable = size
-    if checked and not memory.is_readable(address, size):
-        good = (memory.is_readable(address + at, min(_STEP, size - at))
-                for at in range(0, size, _STEP))
-        readable = next((n * _STEP for n, fine in enumerate(good) if not fine), size)
+    readable = memory.readable(address, size) if checked else size
+    if readable < size:
+        readable -= readable % _STEP
     try:
         output = vm.host.create_output(filename, fdsets=False)
     except OSError as error:

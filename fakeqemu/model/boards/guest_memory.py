@@ -87,12 +87,19 @@ class GuestMemory:
 
     def is_readable(self, address: int, size: int = 1) -> bool:
         """Whether all of those bytes are memory, or a display adapter's."""
-        end = address + size
+        return self.readable(address, size) == size
+
+    def readable(self, address: int, size: int) -> int:
+        """How many of those bytes can be read, up to the first that cannot."""
+        stretches = [(region.start, region.end) for region in self.regions()]
         low, high = _VGA_WINDOW
-        if address >= high or end <= low or not _has_vga(self._state):
-            return self.is_mapped(address, size)
-        before, after = max(low - address, 0), max(end - high, 0)
-        return self.is_mapped(address, before) and self.is_mapped(high, after)
+        if address < high and address + size > low and _has_vga(self._state):
+            stretches.append(_VGA_WINDOW)
+        at = address
+        for start, end in sorted(stretches):
+            if start <= at < end:
+                at = end
+        return min(at - address, size)
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes from guest-physical `address` on."""
