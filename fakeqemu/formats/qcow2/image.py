@@ -303,8 +303,11 @@ class Qcow2:
     # -- data ----------------------------------------------------------------------------------
 
     def status(self, start: int, end: int) -> Iterator[Range]:
-        """What the range is in this image, neighbours of one kind put together."""
-        kind, first, at = "", start, start
+        """What the range is in this image: parts of one kind that lie together in the file.
+
+        See block/qcow2-cluster.c: qcow2_get_host_offset() and count_contiguous_subclusters().
+        """
+        kind, first, at, next_host = "", start, start, 0
         covered = self.cluster * self.l2_entries
         while at < end:
             index, inside = divmod(at, covered)
@@ -312,13 +315,16 @@ class Qcow2:
             if table_at:
                 table = self.l2_table(table_at)
                 step = self.cluster - at % self.cluster
-                now = self._kind(table.entry(inside // self.cluster), table_at, inside)
+                entry = table.entry(inside // self.cluster)
+                now = self._kind(entry, table_at, inside)
+                host = -1 if entry & COMPRESSED else entry & OFFSET
             else:
-                step, now = covered - inside, HOLE
-            if now != kind and at > first:
+                step, now, host = covered - inside, HOLE, 0
+            if (now != kind or host != next_host) and at > first:
                 yield Range(first, at - first, kind)
                 first = at
-            kind = now
+            # a compressed cluster stands alone
+            kind, next_host = now, host + self.cluster if host > 0 else 0
             at = min(at + step, end)
         if at > first:
             yield Range(first, at - first, kind)

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fakeqemu.formats.intervals import Intervals
+
 _PAGE = 4096
 
 
@@ -173,8 +175,9 @@ class MemoryFile:
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Offset and length of what is not a hole."""
         end = min(end, self._content.size)
-        for page in sorted(self._content.pages):
-            first, last = max(page * _PAGE, start), min((page + 1) * _PAGE, end)
+        pages = Intervals((page, page + 1) for page in sorted(self._content.pages))
+        for page, behind in pages:
+            first, last = max(page * _PAGE, start), min(behind * _PAGE, end)
             if first < last:
                 yield first, last - first
 
