@@ -230,6 +230,8 @@ class Traits(ProposedTraits):
     # -- block -----------------------------------------------------------------------------
     #: a mirror's dirty bitmap is on its filter node, not on the source (10.0 on)
     mirror_bitmap_on_filter: bool = True
+    #: so is the bitmap of what a backup has still to copy (10.0 on)
+    copy_bitmap_on_filter: bool = True
     #: a transaction's last action takes effect first (10.0 on)
     transaction_commits_backwards: bool = True
     #: persistent bitmaps of a read-only or inactive node are left alone by name (11.1)

@@ -83,6 +83,7 @@ TRAITS: dict[str, Traits] = {
         hmp_gdbserver_failure=("{0}", "Could not open gdbserver on device '{1}'"),
         transaction_property="Transaction property",
         mirror_bitmap_on_filter=False,
+        copy_bitmap_on_filter=False,
         transaction_commits_backwards=False,
         hmp_snapshot_long_clock=False,
         backup_block_size_warning=(

@@ -74,8 +74,8 @@ def test_finalize_and_dismiss_by_hand(machine: Any) -> None:
 
 
 def test_speed_takes_time(machine: Any) -> None:
-    machine.add("null-co", "a", size=MB)
-    machine.add("null-co", "b", size=MB)
+    machine.add("null-co", "a", size=2 * MB)
+    machine.add("null-co", "b", size=2 * MB)
     machine.ask(
         "blockdev-backup", job_id="k", device="a", target="b", sync="full", speed=MB // 4,
         work=False,
@@ -256,7 +256,7 @@ def test_a_transaction_is_all_or_nothing(machine: Any) -> None:
 
 def test_grouped_jobs_end_together(machine: Any) -> None:
     for name in "abcd":
-        machine.add("null-co", name, size=MB)
+        machine.add("null-co", name, size=2 * MB)
     actions = [
         {"type": "blockdev-backup",
          "data": {"job-id": f"j{s}", "device": s, "target": t, "sync": "full", "speed": speed}}
@@ -328,7 +328,7 @@ def test_a_bug_in_a_step_fails_the_job_and_its_transaction_alone(
     machine: Any, monkeypatch: Any, bugs: list[Any], error: Exception
 ) -> None:
     for name in "abcdef":
-        machine.add("null-co", name, size=MB)
+        machine.add("null-co", name, size=2 * MB)
     machine.ask(
         "blockdev-backup", job_id="other", device="e", target="f", sync="full", speed=MB // 4,
         work=False,
@@ -359,8 +359,8 @@ def test_a_bug_in_a_step_fails_the_job_and_its_transaction_alone(
 
 
 def test_a_bug_while_a_job_ends_fails_it(machine: Any, monkeypatch: Any, bugs: list[Any]) -> None:
-    machine.add("null-co", "a", size=MB)
-    machine.add("null-co", "b", size=MB)
+    machine.add("null-co", "a", size=2 * MB)
+    machine.add("null-co", "b", size=2 * MB)
     machine.ask(
         "blockdev-backup", job_id="k", device="a", target="b", sync="full", speed=MB,
         auto_dismiss=False, work=False,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
 from fakeqemu.formats.extents import Range
-from fakeqemu.formats.intervals import Intervals
+from fakeqemu.model.block.block_copy import BlockCopy, copying_unit
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import Driver, driver
 from fakeqemu.model.block.drivers.filters import FilterDriver
@@ -21,31 +21,7 @@ from fakeqemu.model.block.graph.filenames import exact_filename
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.graph.graph import Graph
     from fakeqemu.model.block.graph.node import Edge, Node
-
-#: bytes that are copied together at least
-_UNIT = 65536
-_INT64_MAX = (1 << 63) - 1
-
-
-def copying_unit(graph: Graph, target: Node, smallest: int = 0) -> int:
-    """Bytes that are copied together into `target`, at least `smallest`. Raises QapiError.
-
-    See block/block-copy.c: block_copy_state_new() and block_copy_calculate_cluster_size().
-    """
-    if smallest > _INT64_MAX:
-        raise QapiError(f"min-cluster-size too large: {smallest} > {_INT64_MAX}")
-    if smallest & smallest - 1:
-        raise QapiError(
-            "Cannot create block-copy-state: min-cluster-size needs to be a power of 2"
-        )
-    least = max(smallest, _UNIT)
-    if not target.driver.knows_info(target) and target.backing_chain_next() is None:
-        traits, host = graph.process.profile.traits, graph.process.host
-        tell = host.warn if traits.command_warnings_name_program else host.say
-        tell(f"warning: {traits.backup_block_size_warning % least}")
-    return max(least, target.driver.cluster_size(target))
 
 
 @driver
@@ -53,22 +29,15 @@ class CopyBeforeWrite(FilterDriver):
     """What is about to be overwritten is kept in another node. See block/copy-before-write.c."""
 
     name = "copy-before-write"
-    #: what has been kept, in units of `cluster`
-    kept: Intervals
-    cluster = _UNIT
-    #: told how many bytes were kept by a write; a job counts them
-    on_kept: Callable[[int], None] | None = None
-
-    def __init__(self, graph: Graph) -> None:
-        super().__init__(graph)
-        self.kept = Intervals()
-        #: units that somebody wants; None: all but those in `_dropped`
-        self._wanted: Intervals | None = None
-        #: units that the reader has no use for any more
-        self._dropped = Intervals()
-        self._breaks_snapshot = False
-        #: keeping has gone wrong, and there is no old state to be read any more
-        self._broken = False
+    #: copies what is about to be overwritten; a job has it copy the rest as well
+    block_copy: BlockCopy
+    #: what is read from the target
+    _done: Bitmap
+    #: what can be read
+    _access: Bitmap
+    _breaks_snapshot = False
+    #: keeping has gone wrong, and there is no old state to be read any more
+    _broken = False
 
     def open(self, node: Node, options: dict[str, Any]) -> None:
         """Open the target. Raises QapiError."""
@@ -85,24 +54,39 @@ class CopyBeforeWrite(FilterDriver):
         options.pop("cbw-timeout", None)
         smallest = options.pop("min-cluster-size", 0)
         super().open(node, options)
-        self.cluster = copying_unit(self.graph, target, smallest)
+        cluster = copying_unit(target, smallest)
+        self.begin(node, cluster, bitmap)
+
+    def begin(self, node: Node, cluster: int, bitmap: Bitmap | None = None) -> None:
+        """Keep what is written from now on, or of that only what `bitmap` calls dirty.
+
+        Raises QapiError.
+        """
+        source, target = self._below(node), node.children["target"].node
+        self.block_copy = BlockCopy(source, target, node, cluster)
         if bitmap is not None:
-            self._take_bitmap(node, bitmap)
+            self._take(bitmap)
+        self._done = bitmaps.create(node, None, cluster)
+        self._access = bitmaps.create(node, None, cluster)
+        self._done.enabled = self._access.enabled = False
+        self._access.merge(self.block_copy.bitmap)
 
-    def _take_bitmap(self, node: Node, bitmap: Bitmap) -> None:
-        """Only what the bitmap calls dirty now is kept and can be read."""
-        if bitmap.size != base.length(node):
-            raise QapiError(
-                f"Bitmaps are of different sizes (destination size is {base.length(node)},"
-                f" source size is {bitmap.size}) and can't be merged"
-            )
-        self._wanted = Intervals()
-        for offset, count in bitmap.ranges():
-            units = self._units(offset, offset + count)
-            self._wanted.add(units.start, units.stop)
+    def _take(self, bitmap: Bitmap) -> None:
+        try:
+            bitmaps.check_mergeable(self.block_copy.bitmap, bitmap)
+        except QapiError as error:
+            self.block_copy.close()
+            raise error.prefixed(
+                "Cannot create block-copy-state: "
+                f"Failed to merge bitmap '{bitmap.name}' to internal copy-bitmap: "
+            ) from None
+        self.block_copy.only(bitmap)
 
-    def _units(self, offset: int, end: int) -> range:
-        return range(offset // self.cluster, -(-end // self.cluster))
+    def close(self, node: Node) -> None:
+        """Nothing is kept any more."""
+        if hasattr(self, "block_copy"):  # it could be opened
+            self.block_copy.close()
+        super().close(node)
 
     def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:
         """Nothing can be changed: an option is the same or missing. Raises QapiError."""
@@ -116,9 +100,6 @@ class CopyBeforeWrite(FilterDriver):
         return exact_filename(self._below(node))
 
     # -- the guest's side ------------------------------------------------------------------------
-
-    def _accessible(self, unit: int) -> bool:
-        return unit not in self._dropped and (self._wanted is None or unit in self._wanted)
 
     def keep(self, node: Node, offset: int, count: int) -> None:
         """Copy what is about to be overwritten, once.
@@ -137,20 +118,15 @@ class CopyBeforeWrite(FilterDriver):
             self._broken = True
 
     def _keep(self, node: Node, offset: int, count: int) -> None:
-        from fakeqemu.model.block.jobs import copy_range as copying
-
-        source, target = self._below(node), node.children["target"].node
-        size = base.length(source)
-        for unit in self._units(offset, min(offset + count, size)):
-            if unit in self.kept or not self._accessible(unit):
-                continue
-            at = unit * self.cluster
-            end = min(at + self.cluster, size)
-            for piece in base.status_above(source, None, at, end):
-                copying.copy(source, target, piece)
-            self.kept.add(unit, unit + 1)
-            if self.on_kept is not None:
-                self.on_kept(end - at)
+        cluster = self._done.granularity
+        first = offset // cluster * cluster
+        end = min(-(-(offset + count) // cluster) * cluster, base.length(node))
+        at = first
+        while (task := self.block_copy.next_task(at, end)) is not None:
+            self.block_copy.run(task)
+            at = task.end
+        if first < end:
+            self._done.add(first, end - first)
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Keep, then pass on."""
@@ -177,21 +153,28 @@ class CopyBeforeWrite(FilterDriver):
     def snapshot_parts(self, node: Node, offset: int, end: int) -> Iterator[tuple[Node, Range]]:
         """Where the state at the time when the filter came is now. Raises BlockIoError."""
         source, target = self._below(node), node.children["target"].node
-        units = self._units(offset, end)
-        if self._broken or not all(self._accessible(unit) for unit in units):
+        whole = offset, end - offset
+        if self._broken or (offset < end and self._access.next_dirty_area(offset, end) != whole):
             raise extents.BlockIoError("Permission denied")
-        for unit in units:
-            first, last = max(offset, unit * self.cluster), min(end, (unit + 1) * self.cluster)
-            yield target if unit in self.kept else source, Range(first, last - first, extents.DATA)
+        while offset < end:
+            done = self._done.next_dirty_area(offset, end)
+            if done is not None and done[0] == offset:
+                where, last = target, offset + done[1]
+            else:
+                where, last = source, done[0] if done is not None else end
+            yield where, Range(offset, last - offset, extents.DATA)
+            offset = last
 
     def drop(self, node: Node, offset: int, count: int) -> None:
         """The reader has no use for whole units of this any more."""
-        first, end = -(-offset // self.cluster), (offset + count) // self.cluster
+        cluster = self._access.granularity
+        first, end = -(-offset // cluster), (offset + count) // cluster
         if first >= end:
             return
-        self._dropped.add(first, end)
+        self._access.remove(first, end)
+        self.block_copy.bitmap.remove(first, end)
         target = node.children["target"].node
-        base.discard(target, first * self.cluster, (end - first) * self.cluster)
+        base.discard(target, first * cluster, (end - first) * cluster)
 
     def child_permissions(
         self, node: Node, edge: Edge, perm: int, shared: int

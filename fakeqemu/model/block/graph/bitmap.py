@@ -28,6 +28,8 @@ class Bitmap:
         self.size = size
         self.persistent = False
         self.enabled = True
+        #: records instead while a backup uses it
+        self.successor: Bitmap | None = None
         #: in use by a job or an export
         self.busy = False
         self.inconsistent = False
@@ -44,12 +46,8 @@ class Bitmap:
 
     @property
     def count(self) -> int:
-        """Dirty bytes."""
-        total = self._grains.total * self.granularity
-        last = (self.size - 1) // self.granularity if self.size else -1
-        if last in self._grains and self.size % self.granularity:
-            total -= self.granularity - self.size % self.granularity
-        return total
+        """Dirty bytes, in whole grains: util/hbitmap.c: hbitmap_count()."""
+        return self._grains.total * self.granularity
 
     def mark(self, offset: int, count: int) -> None:
         """The range was written."""
@@ -94,6 +92,18 @@ class Bitmap:
             begin = max(first * grain, offset)
             yield begin, min(last * grain, end) - begin
 
+    def next_dirty_area(self, offset: int, end: int) -> tuple[int, int] | None:
+        """Offset and length of the first part that is dirty from `offset` to below `end`.
+
+        See block/dirty-bitmap.c: bdrv_dirty_bitmap_next_dirty_area().
+        """
+        end, grain = min(end, self.size), self.granularity
+        found = next(self._grains.within(offset // grain, -(-end // grain)), None)
+        if found is None:
+            return None
+        begin = max(found[0] * grain, offset)
+        return begin, min(found[1] * grain, end) - begin
+
     def merge(self, other: Bitmap) -> None:
         """Make dirty what is dirty in `other`."""
         if other.granularity == self.granularity:
@@ -129,7 +139,7 @@ class Bitmap:
             {
                 "granularity": self.granularity,
                 "count": self.count,
-                "recording": self.enabled,
+                "recording": (self.successor or self).enabled,
                 "busy": self.busy,
                 "persistent": self.persistent and not self.skip_store,
             }

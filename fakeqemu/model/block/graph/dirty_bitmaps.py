@@ -100,6 +100,43 @@ def add(
     return bitmap
 
 
+def create_successor(bitmap: Bitmap) -> None:
+    """Keep a bitmap as it is, and busy; another one records. Raises QapiError.
+
+    See block/dirty-bitmap.c: bdrv_dirty_bitmap_create_successor().
+    """
+    bitmap.check(inconsistent=False, ro=False)
+    successor = create(bitmap.node, None, bitmap.granularity)
+    successor.enabled, bitmap.enabled = bitmap.enabled, False
+    bitmap.successor, bitmap.busy = successor, True
+
+
+def abdicate(bitmap: Bitmap) -> Bitmap:
+    """A bitmap's successor takes its name and place; gives the successor.
+
+    See block/dirty-bitmap.c: bdrv_dirty_bitmap_abdicate().
+    """
+    successor = bitmap.successor
+    assert successor is not None
+    successor.name, bitmap.name = bitmap.name, None
+    successor.persistent, successor.stored = bitmap.persistent, bitmap.stored
+    remove(bitmap)
+    return successor
+
+
+def reclaim(bitmap: Bitmap) -> Bitmap:
+    """A bitmap gets what its successor has recorded, and records itself; gives the bitmap.
+
+    See block/dirty-bitmap.c: bdrv_reclaim_dirty_bitmap().
+    """
+    successor, bitmap.successor = bitmap.successor, None
+    assert successor is not None
+    bitmap.merge(successor)
+    bitmap.enabled, bitmap.busy = successor.enabled, False
+    remove(successor)
+    return bitmap
+
+
 def check_removable(bitmap: Bitmap) -> None:
     """Raise QapiError if the bitmap has to stay."""
     node = bitmap.node
@@ -117,6 +154,16 @@ def remove(bitmap: Bitmap) -> None:
     bitmap.node.bitmaps.remove(bitmap)
 
 
+def check_mergeable(target: Bitmap, source: Bitmap) -> None:
+    """Raise QapiError if `target` cannot take what is dirty in `source`."""
+    source.check(ro=False)
+    if source.size != target.size:
+        raise QapiError(
+            f"Bitmaps are of different sizes (destination size is {target.size},"
+            f" source size is {source.size}) and can't be merged"
+        )
+
+
 def merge(
     graph: Graph, target: Bitmap, sources: list[str | dict[str, str]], node_name: str
 ) -> Intervals:
@@ -131,12 +178,7 @@ def merge(
                 raise QapiError(f"Dirty bitmap '{source}' not found")
         else:
             bitmap = lookup(graph, source["node"], source["name"])
-        bitmap.check(ro=False)
-        if bitmap.size != target.size:
-            raise QapiError(
-                f"Bitmaps are of different sizes (destination size is {target.size},"
-                f" source size is {bitmap.size}) and can't be merged"
-            )
+        check_mergeable(target, bitmap)
         found.append(bitmap)
     for bitmap in found:
         target.merge(bitmap)

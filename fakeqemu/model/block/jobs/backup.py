@@ -1,20 +1,21 @@
 """Backup: the state of now into another node, whatever the guest writes meanwhile.
 
-See block/backup.c: backup_job_create(), backup_run() and backup_loop().
+See block/backup.c: backup_job_create(), backup_run(), backup_loop() and
+backup_cleanup_sync_bitmap().
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.formats import extents
-from fakeqemu.formats.extents import CHUNK, DATA, HOLE, BlockIoError, Range
-from fakeqemu.formats.intervals import Intervals
+from fakeqemu.formats.extents import HOLE, BlockIoError, Range
+from fakeqemu.model.block.block_copy import copying_unit
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.copy_before_write import CopyBeforeWrite, copying_unit
-from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.drivers.copy_before_write import CopyBeforeWrite
+from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms
 from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.jobs import copy_range as copying
@@ -64,69 +65,70 @@ class BackupJob(BlockJob):
         _check_perf(max_workers, max_chunk)
         if bitmap is not None:
             bitmap.check(ro=bitmap_mode != "never")
-        size = base.length(source)
-        if size != base.length(target):
+        self.size = base.length(source)
+        if self.size != base.length(target):
             raise QapiError("Source and target image have different sizes")
-        self.size = size
-        self.compress = compress
-        self.cluster = self._unit(block, smallest)
-        if 0 < max_chunk < self.cluster:
+        cluster = self._unit(smallest)
+        if 0 < max_chunk < cluster:
             raise QapiError(
-                f"Required max-chunk ({max_chunk}) is less than backup cluster size"
-                f" ({self.cluster})"
+                f"Required max-chunk ({max_chunk}) is less than backup cluster size ({cluster})"
             )
-        #: the longest request, in bytes
-        self.chunk = max(self.cluster, CHUNK)
-        if max_chunk:
-            self.chunk = min(self.chunk, max_chunk // self.cluster * self.cluster)
-        self.filter: Node | None = self._insert_filter(block, filter_name)
-        try:
+        with contextlib.ExitStack() as undo:
+            if bitmap is not None:
+                bitmaps.create_successor(bitmap)
+                undo.callback(bitmaps.reclaim, bitmap)
+            filter_driver = CopyBeforeWrite(block.graph)
+            self.filter: Node | None = self._insert_filter(
+                block, filter_driver, cluster, filter_name
+            )
+            undo.callback(self._remove_filter, block)
+            self.block_copy = filter_driver.block_copy
             super().__init__(block, id, source, **more)
-        except QapiError:
-            self._remove_filter(block)
-            raise
-        try:
+            undo.callback(self._give_up, block)
             self.take(self.filter, 0, perms.ALL, speed=speed)
             self.use("target", target, 0, perms.ALL)
-        except QapiError:
-            self.release()
-            self._remove_filter(block)
-            if self in block.jobs.all:
-                self.give_up()
-            raise
-        self._bits = Intervals()
-        if bitmap is not None:
-            self._bits = bitmap.copy_bits()
-            bitmap.busy = True
+            undo.pop_all()
+        self.block_copy.compress = compress
+        self.block_copy.on_progress = self._copied
+        if max_chunk:
+            self.block_copy.chunk = min(self.block_copy.chunk, max_chunk // cluster * cluster)
         target.block(self, f"block device is in use by block job: {self.type}")
 
-    def _unit(self, block: BlockLayer, smallest: int) -> int:
+    def _give_up(self, block: BlockLayer) -> None:
+        if self in block.jobs.all:
+            self.give_up()
+
+    def _unit(self, smallest: int) -> int:
         try:
-            return copying_unit(block.graph, self.target, smallest)
+            return copying_unit(self.target, smallest)
         except QapiError as error:
             if smallest >> 63:
                 raise
             # the filter refuses it
             raise error.prefixed("Could not create node: ") from None
 
-    def _insert_filter(self, block: BlockLayer, name: str | None) -> Node:
-        filter_driver = CopyBeforeWrite(block.graph)
-        filter_driver.cluster = self.cluster
-        filter_driver.on_kept = self._kept
-        node = block.make_filter(filter_driver, self.source, name)
+    def _insert_filter(
+        self, block: BlockLayer, driver: CopyBeforeWrite, cluster: int, name: str | None
+    ) -> Node:
+        node = block.make_filter(driver, self.source, name)
         with block.graph.referenced(node):
             block.graph.attach(node, "target", self.target, frozenset({perms.DATA}))
             block.graph.append(
                 node, self.source, "file", frozenset({perms.FILTERED, perms.PRIMARY})
             )
+            driver.begin(node, cluster)
             if not node.parents:
                 node.refs += 1
         return node
 
-    def _kept(self, count: int) -> None:
-        """The guest was about to write, and the filter copied first."""
+    def _copied(self, count: int) -> None:
+        """The job, or a guest's write before it, has copied so many bytes."""
         self.done += count
-        self.total = max(self.total, self.done)
+
+    def set_speed(self, speed: int) -> None:
+        """Copy so many bytes a second. Raises QapiError."""
+        super().set_speed(speed)
+        self.block_copy.speed = speed
 
     def _remove_filter(self, block: BlockLayer) -> None:
         if self.filter is not None:
@@ -143,28 +145,27 @@ class BackupJob(BlockJob):
     def work(self) -> Work:
         """Copy what the mode asks for."""
         yield 0
+        yield from self._init_bitmap()
+        self.total = self.done + self.block_copy.bitmap.count
         if self.sync == "none":
-            self.total = self.size
             while True:
                 yield WAIT
-        wanted = yield from copying.Ranges(self, self._wanted).all()
-        self.total = sum(piece.length for piece in wanted)
         while True:
-            flight = InFlight(self.max_workers)
-            for piece in copying.pieces(self, iter(wanted), self.chunk):
-                if not self._lacks(piece):
-                    continue
+            flight, at = InFlight(self.max_workers), 0
+            while (task := (yield from self._next_task(at))) is not None:
+                at = task.end
                 try:
-                    yield from self.request(functools.partial(self._copy, piece), self.target)
+                    run = functools.partial(self.block_copy.run, task)
+                    yield from self.request(run, self.target)
                 except BlockIoError as error:
                     flight.failed(error)
                 if flight.over():
                     break
                 if flight.failure is not None:
-                    if self._limited(piece.length):
+                    if self._limited(task.length):
                         break
                     continue  # what was sent already ends before the job reacts
-                yield piece.length
+                yield task.length
             if flight.failure is None:
                 return
             action = self.react(flight.failure)
@@ -172,87 +173,34 @@ class BackupJob(BlockJob):
                 raise flight.failure
             yield 0 if action == "stop" else RETRY
 
-    def _lacks(self, piece: Range) -> bool:
-        """Whether some of it has not been copied yet, by the job or before a guest's write."""
-        assert self.filter is not None
-        kept = self.filter.driver
-        assert isinstance(kept, CopyBeforeWrite)
-        return not kept.kept.covers(piece.offset // self.cluster, -(-piece.end // self.cluster))
+    def _delay(self, counted: int) -> int:
+        """The speed delays what is still to be copied, the nodes below each request."""
+        limited = self._limited(counted)
+        more = self.block_copy.bitmap.next_dirty_area(0, self.size) is not None
+        return max(limited if more else 0, self._below(counted))
 
-    def _copy(self, piece: Range) -> None:
-        """Copy what the filter has not yet; nothing of it counts if that goes wrong."""
-        assert self.filter is not None
-        kept = self.filter.driver
-        assert isinstance(kept, CopyBeforeWrite)
-        units = piece.offset // self.cluster, -(-piece.end // self.cluster)
-        before, done = list(kept.kept.within(*units)), self.done
-        try:
-            self._copy_units(piece, kept)
-        except BlockIoError:
-            if not self.compress:  # what is compressed cannot be written once more
-                kept.kept.remove(*units)
-                for each in before:
-                    kept.kept.add(*each)
-                self.done = done
-            raise
-
-    def _copy_units(self, piece: Range, kept: CopyBeforeWrite) -> None:
-        for unit in range(piece.offset // self.cluster, -(-piece.end // self.cluster)):
-            if unit in kept.kept:
-                continue
-            first = max(unit * self.cluster, piece.offset)
-            end = min((unit + 1) * self.cluster, piece.end)
-            whole = end % self.cluster == 0 or end == self.size
-            if self.compress and whole:
-                self._compress(unit * self.cluster, end)
-            elif not self.compress:
-                for part in self._parts(first, end):
-                    copying.copy(self.source, self.target, part)
-            if whole:
-                kept.kept.add(unit, unit + 1)
-            self.done += end - first
-
-    def _parts(self, first: int, end: int) -> Iterator[Range]:
-        """What is to be read, or is zeros; a protocol that does not tell is read."""
-        lowest = [*self.source.chain()][-1].skip_filters()
-        for part in base.status_above(self.source, None, first, end, holes=True):
-            if part.kind != HOLE:
-                yield part
-            else:
-                told = lowest.driver.supports_backing
-                yield Range(part.offset, part.length, extents.ZERO if told else DATA)
-
-    def _compress(self, first: int, end: int) -> None:
-        parts = list(base.status_above(self.source, None, first, end))
-        if any(part.kind == DATA for part in parts):
-            data = copying.read(self.source, first, end - first)
-            with self.block.graph.waiting.sending_ahead():
-                base.write_compressed(self.target, first, data)
-        else:
-            with self.block.graph.waiting.sending_ahead():
-                base.zero(self.target, first, end - first)
-
-    def _wanted(self, start: int) -> Iterator[Range]:
-        """What is to be copied, from `start` on."""
+    def _init_bitmap(self) -> Work:
+        """See block/backup.c: backup_init_bcs_bitmap(); until then all is to be copied."""
         if self.bitmap is not None and self.sync in ("bitmap", "incremental"):
-            for offset, count in self._clusters(self.bitmap.ranges()):
-                yield Range(offset, count, DATA)
-            return
-        if self.sync == "top":
-            for piece in base.status(self.source.skip_filters(), start, self.size):
-                if piece.kind != HOLE:
-                    yield piece
-            return
-        yield from base.status_above(self.source, None, start, self.size)
+            self.block_copy.only(self.bitmap)
+        elif self.sync == "top":
+            node = self.source.skip_filters()
+            found = yield from copying.Ranges(
+                self, lambda at: base.status(node, at, self.size)
+            ).all()
+            own = (piece for piece in found if piece.kind != HOLE)
+            self.block_copy.keep_clusters(
+                copying.dirty_grains(own, self.block_copy.bitmap.granularity, self.size)
+            )
 
-    def _clusters(self, ranges: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-        """Ranges made of whole clusters."""
-        end = 0
-        for offset, count in ranges:
-            first = max(end, offset // self.cluster * self.cluster)
-            end = min(-(-(offset + count) // self.cluster) * self.cluster, self.size)
-            if first < end:
-                yield first, end - first
+    def _next_task(self, at: int) -> copying.Waits[Range | None]:
+        """The first piece from `at` on that is still to be copied, cut to one request."""
+        return copying.Ranges(self, self._tasks, at).next()
+
+    def _tasks(self, at: int) -> Iterator[Range]:
+        task = self.block_copy.next_task(at, self.size)
+        if task is not None:
+            yield task
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -265,14 +213,15 @@ class BackupJob(BlockJob):
         self._settle_bitmap(failed=True)
 
     def _settle_bitmap(self, *, failed: bool) -> None:
-        bitmap = self.bitmap
-        if bitmap is None:
+        if self.bitmap is None:
             return
-        bitmap.busy = False
-        if self.bitmap_mode == "never" or (failed and self.bitmap_mode == "on-success"):
-            return
-        written_since = bitmap.copy_bits() - self._bits
-        bitmap.restore(written_since)
+        always = self.bitmap_mode == "always"
+        if always or (self.bitmap_mode == "on-success" and not failed):
+            left = bitmaps.abdicate(self.bitmap)
+        else:
+            left = bitmaps.reclaim(self.bitmap)
+        if failed and always:
+            left.merge(self.block_copy.bitmap)
 
     def clean(self) -> None:
         """Take the filter out."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
 from fakeqemu.formats.extents import HOLE
+from fakeqemu.model.block import block_copy
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import CommitTop
 from fakeqemu.model.block.graph import permissions as perms, reopen
@@ -109,7 +110,7 @@ class CommitJob(BlockJob):
         while (piece := (yield from pieces.next())) is not None:
             if piece.kind != HOLE:
                 yield from self.attempt(
-                    functools.partial(copying.copy, self.top, self.target, piece), self.target
+                    functools.partial(block_copy.copy, self.top, self.target, piece), self.target
                 )
             self.done += piece.length
             yield piece.length if piece.kind == extents.DATA else 0

@@ -1,6 +1,6 @@
-"""Copying between nodes as jobs do it: piece by piece, zeros as zeros.
+"""What jobs copy, piece by piece, waiting where a server has to answer first.
 
-See block/block-copy.c: block_copy(); block/block-backend.c: blk_co_copy_range().
+See block/mirror.c: mirror_dirty_init() and mirror_iteration().
 """
 
 from __future__ import annotations
@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import Protocol, TypeVar
 
-from fakeqemu.formats import extents
 from fakeqemu.formats.extents import DATA, MustWaitError, Range
 from fakeqemu.formats.intervals import Intervals
-from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.waiting import RetriedAccess, Waiting
 from fakeqemu.model.block.jobs.job import WAIT
@@ -94,46 +92,6 @@ def pieces(job: Copier, ranges: Iterator[Range], chunk: int) -> Iterator[Range]:
                 start += chunk
     if start < end:
         yield Range(start, end - start, kind)
-
-
-def whole_grains(ranges: Iterator[Range], grain: int, end: int) -> Iterator[Range]:
-    """Ranges cut at multiples of `grain`; one of which parts differ is data.
-
-    See block/mirror.c: mirror_iteration().
-    """
-    at = -1
-    for each in ranges:
-        at = each.offset if at < 0 else at
-        length = each.end - at if each.end == end else (each.end - at) // grain * grain
-        if length > 0:
-            yield Range(at, length, each.kind)
-            at += length
-        if at < each.end:
-            length = min(grain, end - at)
-            yield Range(at, length, DATA)
-            at += length
-
-
-def read(source: Node, offset: int, count: int) -> bytes:
-    """Read; a failure says that it was one. Raises BlockIoError."""
-    try:
-        return base.read(source, offset, count)
-    except extents.BlockIoError as error:
-        error.operation = "read"
-        raise
-
-
-def copy(source: Node, target: Node, piece: Range) -> None:
-    """Make `target` read like `source` in a piece."""
-    count = min(piece.length, base.length(target) - piece.offset)
-    if count <= 0:
-        return
-    data = read(source, piece.offset, count) if piece.kind == DATA else None
-    with target.driver.graph.waiting.sending_ahead():
-        if data is not None:
-            base.write(target, piece.offset, data)
-        else:
-            base.zero(target, piece.offset, count)
 
 
 def dirty_grains(ranges: Iterator[Range], granularity: int, size: int) -> Intervals:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.formats import extents
 from fakeqemu.formats.extents import CHUNK, DATA, HOLE, BlockIoError, Range
 from fakeqemu.formats.intervals import Intervals
+from fakeqemu.model.block import block_copy
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import MirrorTop
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms, reopen
@@ -192,7 +193,7 @@ class MirrorJob(BlockJob):
         assert self.bitmap is not None
         try:
             yield from self.request(
-                functools.partial(copying.copy, self.source, self.target, piece), self.target
+                functools.partial(block_copy.copy, self.source, self.target, piece), self.target
             )
         except BlockIoError as error:
             self.bitmap.add(piece.offset, piece.length)
@@ -282,7 +283,7 @@ class MirrorJob(BlockJob):
         self.bitmap.remove(at // grain, -(-end // grain))
         chunk = min(max(self.buf_size // MAX_IN_FLIGHT, CHUNK), self.buf_size)
         ranges = base.status_above(self.source, bound, at, end)
-        whole = copying.whole_grains(ranges, grain, end)
+        whole = block_copy.whole_grains(ranges, grain, end)
         yield from copying.pieces(self, whole, -(-chunk // grain) * grain)
 
     def _send(self, batch: list[Range], skipped: set[str]) -> Work:

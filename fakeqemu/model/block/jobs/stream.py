@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
 from fakeqemu.formats.extents import HOLE, BlockIoError, Range
+from fakeqemu.model.block import block_copy
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import CopyOnRead
 from fakeqemu.model.block.graph import permissions as perms, reopen
@@ -127,7 +128,7 @@ class StreamJob(BlockJob):
         """Copy a piece up; gives what went wrong, which is a read's whatever it was."""
         try:
             yield from self.request(
-                functools.partial(copying.copy, self.image, self.image, piece), self.image
+                functools.partial(block_copy.copy, self.image, self.image, piece), self.image
             )
         except BlockIoError as error:
             error.operation = "read"
