@@ -26,11 +26,11 @@ class TraceEvents:
         """`patterns`: of the events that are on from the start, of others with `-` before."""
         self._profile = profile
         self._cpus = cpus
-        #: (name, CPU it is on for or _EVERY)
-        self._on: set[tuple[str, int]] = set()
+        #: name -> CPUs it is on for, or _EVERY
+        self._on: dict[str, set[int]] = {}
         for text in patterns:
-            names = {(name, _EVERY) for name in matching(profile, text.removeprefix("-"))}
-            self._on = self._on - names if text.startswith("-") else self._on | names
+            for name in matching(profile, text.removeprefix("-")):
+                self._switch(name, _EVERY, not text.startswith("-"))
 
     def get(self, pattern: str, vcpu: int | None = None) -> list[tuple[str, bool, bool]]:
         """(name, whether it is of single CPUs, whether it is on). Raises QapiError."""
@@ -41,20 +41,20 @@ class TraceEvents:
 
     def set(self, pattern: str, enable: bool, vcpu: int | None = None) -> None:
         """Switch events. Raises QapiError."""
-        changed = {(n, _EVERY if vcpu is None else vcpu) for n in self._find(pattern, vcpu)}
+        for name in self._find(pattern, vcpu):
+            self._switch(name, _EVERY if vcpu is None else vcpu, enable)
+
+    def _switch(self, name: str, cpu: int, enable: bool) -> None:
         if enable:
-            self._on |= changed
-        else:
-            names = {name for name, _ in changed}
-            self._on = {
-                entry for entry in self._on
-                if entry[0] not in names or (vcpu is not None and entry[1] != vcpu)
-            }
+            self._on.setdefault(name, set()).add(cpu)
+        elif cpu == _EVERY:
+            self._on.pop(name, None)
+        elif name in self._on:
+            self._on[name].discard(cpu)
 
     def _is_on(self, name: str, vcpu: int | None) -> bool:
-        if vcpu is None:
-            return any(each == name for each, _ in self._on)
-        return bool(self._on & {(name, vcpu), (name, _EVERY)})
+        on = self._on.get(name, set())
+        return bool(on) if vcpu is None else not on.isdisjoint((vcpu, _EVERY))
 
     def _find(self, pattern: str, vcpu: int | None) -> list[str]:
         if vcpu is not None and self._cpus.get(vcpu) is None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from fuzzing.machine import Gone, Late, Machine, strings
+from fuzzing.machine import DEADLINE, Gone, Late, Machine, strings
 
 #: processor time that one input may take before others are held up, in seconds
 HOLD = 2.0
@@ -67,7 +67,7 @@ def stderr_text(machine: Machine, seen: int = 0) -> Finding | None:
 def lost(machine: Machine, error: Gone | Late, what: str) -> Finding:
     """A machine that has not answered: it has died, or it does something else for ever."""
     if isinstance(error, Gone):
-        machine.process.wait(10)
+        machine.process.wait(DEADLINE)
     if (found := stderr_text(machine)) is not None:
         return found
     tail = machine.stderr[-1500:]

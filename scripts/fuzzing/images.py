@@ -15,7 +15,7 @@ from fuzzing.mutate import changed, changes
 
 _CLUSTER = 4096
 _SIZE = 2 << 20
-_IMAGES = 12
+_IMAGES = 40
 _NAME = "x.qcow2"
 
 
@@ -68,7 +68,7 @@ class Images(Campaign):
 
     def play(self, steps: Sequence[Step]) -> Finding | None:
         """All images on one machine."""
-        with Machine(self.profile, CONFIGS["none"], qmp=1) as machine:
+        with Machine(self.profile, CONFIGS["none"], qmp=1, forked=True) as machine:
             try:
                 client = machine.client()
             except (Gone, Late) as error:
@@ -107,7 +107,7 @@ def _use(machine: Machine, client: Client) -> Finding | None:
 
 
 def _make(profile: str) -> bytes:
-    with Machine(profile, CONFIGS["none"], qmp=1) as machine:
+    with Machine(profile, CONFIGS["none"], qmp=1, forked=True) as machine:
         client = machine.client()
 
         def must(command: str, arguments: Any) -> None:

@@ -33,7 +33,7 @@ class _Requests(Campaign):
     def play(self, steps: Sequence[Step]) -> Finding | None:
         """On the configuration named by the first step; anything else counts as `none`."""
         config = steps[0] if isinstance(steps[0], str) else "none"
-        with Machine(self.profile, CONFIGS[config], files=FILES) as machine:
+        with Machine(self.profile, CONFIGS[config], files=FILES, forked=True) as machine:
             try:
                 client = machine.client()
             except (Gone, Late) as error:

@@ -34,7 +34,7 @@ class Streams(Campaign):
     def good(self) -> bytes:
         """A stream that a machine of the profile has sent."""
         if not self._good:
-            with Machine(self.profile, _MACHINE, qmp=1) as machine:
+            with Machine(self.profile, _MACHINE, qmp=1, forked=True) as machine:
                 client = machine.client()
                 client.ask("migrate", {"uri": self._uri(outgoing=True)})
                 if (status := _wait(client)) != "completed":
@@ -64,7 +64,7 @@ class Streams(Campaign):
 
     def _one(self, stream: bytes) -> Finding | None:
         argv = (*_MACHINE, "-incoming", "defer")
-        with Machine(self.profile, argv, qmp=1, files={"stream": stream}) as machine:
+        with Machine(self.profile, argv, qmp=1, files={"stream": stream}, forked=True) as machine:
             try:
                 client = machine.client()
                 memory, busy = machine.memory(), machine.cpu()
@@ -76,7 +76,7 @@ class Streams(Campaign):
                 info = client.ask("query-migrate")
             except Gone as error:
                 # 7.2 ends with a stream that it cannot load
-                machine.process.wait(10)
+                machine.process.wait(DEADLINE)
                 if machine.process.returncode == 1:
                     return stderr_text(machine)
                 return lost(machine, error, "stream")

@@ -29,7 +29,7 @@ _IDS: list[Any] = [
     None, True, 0, -1, 1.5, 1e308, "", "x" * 5000, [], {}, [[[]]], {"a": {"b": []}}, 1 << 63,
     -(1 << 63), (1 << 64) - 1, "\u0000", "\ud800",
 ]  # fmt: skip
-_CONNECTIONS = 12
+_CONNECTIONS = 60
 _PATIENCE = 0.02
 #: seconds in which a machine is to see that the last client has gone
 _SETTLING = 10.0
@@ -45,7 +45,7 @@ class _Bytes(Campaign):
 
     def play(self, steps: Sequence[Step]) -> Finding | None:
         """All connections, another client asking after each whether the machine answers."""
-        with Machine(self.profile, self.config) as machine:
+        with Machine(self.profile, self.config, forked=True) as machine:
             try:
                 control = machine.client()
                 machine.connect(self.socket_name).close()
