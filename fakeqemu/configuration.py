@@ -233,7 +233,7 @@ class Configuration:
     #: early parameters of options other than -incoming, in order
     early_parameters: list[OptionString] = field(default_factory=list)
     #: -migrate-prepare: migrate_prepare's arguments, checked; None without it
-    prepare: dict[str, Any] | None = None
+    prepare: OptionString | None = None
     loadvm: str | None = None
     only_migratable: bool = False
     snapshot: bool = False

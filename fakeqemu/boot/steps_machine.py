@@ -64,11 +64,12 @@ def create_migration_object(boot: BootState) -> None:
         migration.incoming_mode = implied
     prepare = boot.configuration.prepare
     if prepare is not None:
-        migration.prepared.begin(
-            prepare.get("uri"),
-            prepare.get("channels"),
-            exit_on_error=prepare.get("exit-on-error", True),
-        )
+        with error_location(prepare.location):
+            migration.prepared.begin(
+                prepare.values.get("uri"),
+                prepare.values.get("channels"),
+                exit_on_error=prepare.values.get("exit-on-error", True),
+            )
 
 
 def choose_cpu_model(boot: BootState) -> None:

@@ -112,14 +112,14 @@ class MigrationObject(MigrationSettings):
         super().announce(status)
         if status in ENDED:
             self.prepared.ended(status, self.outgoing.error or self.incoming.error)
-            if self.mode != cpr.EXEC:
+            # what was sent in mode cpr-exec is only over when the program could not be executed
+            if status != "completed" or self.mode != cpr.EXEC:
                 inline.end(self)
 
     # -- commands ----------------------------------------------------------------------------
 
     def set_parameters(self, changes: Mapping[str, Any]) -> None:
         """What migrate-set-parameters does with checked types. Raises QapiError."""
-        self.check_settable(changes)
         self.change(changes, {}, Layer.QMP)
 
     def query_parameters(self) -> dict[str, Any]:
@@ -127,8 +127,8 @@ class MigrationObject(MigrationSettings):
         states = self.capabilities.states() if self.traits.capabilities_are_parameters else {}
         return {**self.parameters.reply(), **states}
 
-    def check_settable(self, changes: Mapping[str, Any]) -> None:
-        """Raise QapiError if one of these may not be changed now, whatever its value."""
+    def _check_settable(self, changes: Mapping[str, Any]) -> None:
+        """Raise QapiError if one of these may not be changed now."""
         self.prepared.check_free()
         if (
             any(name in self.capabilities.names for name in changes)
@@ -136,8 +136,7 @@ class MigrationObject(MigrationSettings):
             and not self.traits.capabilities_in_running_migration
         ):
             raise QapiError("There's a migration process in progress")
-        if self.traits.local_immutable_while_incoming and "local" in changes:
-            self._vm.taps.check_immutable(bool(changes["local"]))
+        check_local(self._vm, changes)
 
     def change(
         self, parameters: Mapping[str, Any], states: Mapping[str, bool], layer: Layer
@@ -146,6 +145,7 @@ class MigrationObject(MigrationSettings):
 
         Raises QapiError with the first error of the whole merged set.
         """
+        self._check_settable(parameters)
         values = {n: v for n, v in parameters.items() if n not in self.capabilities.names}
         states = {**{n: v for n, v in parameters.items() if n not in values}, **states}
         capability: Callable[[str], bool] = self.capabilities
@@ -173,6 +173,12 @@ def current_migration(vm: Machine) -> MigrationObject | None:
     found = vm.migration.object
     assert found is None or isinstance(found, MigrationObject)
     return found
+
+
+def check_local(vm: Machine, changes: Mapping[str, Any]) -> None:
+    """Raise QapiError if `local` is among the changes and a TAP has read it for good."""
+    if vm.profile.traits.local_immutable_while_incoming and "local" in changes:
+        vm.taps.check_immutable(bool(changes["local"]))
 
 
 def _printed(value: Any) -> str:

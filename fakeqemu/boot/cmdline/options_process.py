@@ -75,7 +75,8 @@ def _migrate_incoming(line: CommandLine, text: str) -> None:
 
 @option("migrate-prepare")
 def _migrate_prepare(line: CommandLine, text: str) -> None:
-    line.configuration.prepare = _incoming_command(line, text, "migrate_prepare")
+    values = _incoming_command(line, text, "migrate_prepare")
+    line.configuration.prepare = line.record(text, values)
 
 
 def _incoming_command(line: CommandLine, text: str, command: str) -> dict[str, Any]:
@@ -86,8 +87,8 @@ def _incoming_command(line: CommandLine, text: str, command: str) -> dict[str, A
     incoming = line.configuration.incoming
     if any(each.option == line.option for each in incoming):
         line.fail(f"Only one -{line.option} is allowed.")
-    if line.configuration.main_incoming is not None:
-        line.fail(f"-{line.option} and a main channel by -incoming are mutually exclusive")
+    if (other := line.configuration.main_incoming) is not None:
+        line.fail(f"-{line.option} and a main channel by -{other.option} are mutually exclusive")
     try:
         parsed, arguments = parse_command(command, text, line.profile)
     except QapiError as exc:

@@ -44,6 +44,7 @@ def _resume(job: Job) -> None:
 
 def _cancel(job: Job, *, force: bool) -> None:
     job.state.check("cancel", job.id)
+    job.prepare_cancel()
     job.cancel(force=force)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from fakeqemu.commands.registry import actions, command, commands, refused
 from fakeqemu.migration.info import migration_info
 from fakeqemu.migration.migrate import migrate_away
-from fakeqemu.migration.object import MigrationObject, current_migration
+from fakeqemu.migration.object import MigrationObject, check_local, current_migration
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.parameters.early import EarlyParameters
 from fakeqemu.migration.parameters.parameters import Layer
@@ -40,6 +40,7 @@ def migrate_set_parameters(vm: Machine, **arguments: Any) -> None:
     members = {name.replace("-", "_"): name for name in types}
     changes = {members[key]: value for key, value in arguments.items()}
     if (early := _early_parameters(vm)) is not None:
+        check_local(vm, changes)
         early.add_config(changes, Layer.QMP)
         return
     migration_of(vm).set_parameters(changes)
@@ -100,6 +101,8 @@ def migrate(
 ) -> None:
     """Migrate away."""
     migration = migration_of(vm)
+    if resume and (config is not None or capabilities is not None):
+        raise QapiError("'config' and 'capabilities' cannot be given with 'resume'")
     migration.prepared.check_free(PREPARED)
 
     def start() -> None:
@@ -117,18 +120,21 @@ def migrate_incoming(
     uri: str | None = None,
     channels: list[dict[str, Any]] | None = None,
     *,
-    exit_on_error: bool = True,
+    exit_on_error: bool | None = None,
     config: dict[str, Any] | None = None,
     capabilities: list[dict[str, Any]] | None = None,
 ) -> None:
     """Start the incoming migration that `-incoming defer` put off."""
     migration = migration_of(vm)
     migration.prepared.check_free(PREPARED)
+    # -migrate-incoming may have said it without an address
+    option = vm.configuration.main_incoming
+    exits = (option is None or option.exit_on_error) if exit_on_error is None else exit_on_error
 
     def start() -> None:
         if not migration.incoming.started and vm.runstate.check("inmigrate"):
             vm.taps.check_before_incoming(bool(migration.parameters.get("local", False)))
-        migration.incoming.start(monitor, uri, channels, exit_on_error=exit_on_error)
+        migration.incoming.start(monitor, uri, channels, exit_on_error=exits)
 
     if migration.incoming.started:
         start()  # which refuses: the values are not for the migration under way

@@ -1,15 +1,14 @@
-"""Early parameters: what `-incoming config:...` says before there is a migration object.
+"""Early parameters: what is said of parameters before there is a migration object.
 
 The object that owns migration parameters is made late in the boot, after net backends: it
 needs the accelerator and the machine type first, because their compatibility properties are
 layers below the user's. What has to be known earlier (is this a CPR start; may a TAP open its
 device) is therefore kept here, for a while: the step that makes the object lays it on top of
-`-global` and empties the store.
+`-global` and empties the store. Which options and commands fill it is a matter of proposals.
 
 Reading early is opt-in, name by name. There are no defaults yet, and a value that could
 still change under the reader is a trap, so reading any other name is a bug of the caller and
-raises `EarlyReadError`. Only the incoming side can fill the store; the outgoing side reads
-the same parameters later, from the object.
+raises `EarlyReadError`.
 
 Two modes: by default the option does what it is meant to do. With `as_posted` the store
 behaves as the patches did: any `-incoming` makes the machine wait for one, a lone `config:`
@@ -42,7 +41,6 @@ class EarlyParameters:
         self.as_posted = as_posted
         self._defaults = dict(defaults or {})
         self._given: dict[Layer, dict[str, Any]] = {}
-        self._implied_mode: str | None = None
         self._gone = False
 
     @property
@@ -54,14 +52,18 @@ class EarlyParameters:
         """Keep checked parameters; where only one may say some, the option parser sees to it."""
         self._given[layer] = {**self._given.get(layer, {}), **values}
 
+    def forget(self, layer: Layer) -> None:
+        """Keep nothing of what a layer said."""
+        self._given.pop(layer, None)
+
     @property
     def implied_mode(self) -> str | None:
         """The mode that a cpr channel implies; None without one."""
-        return self._implied_mode
+        return self._given.get(Layer.IMPLIED, {}).get("mode")
 
     def imply_mode(self, mode: str) -> None:
-        """A cpr channel, or state left by exec, says which mode this is: it overrules config."""
-        self._implied_mode = mode
+        """A cpr channel, or state left by exec, says which mode this is: it overrules options."""
+        self.add_config({"mode": mode}, Layer.IMPLIED)
 
     def read(self, name: str) -> Any:
         """The early value of `name`; None if unset (or its default, if the store has them).
@@ -79,17 +81,14 @@ class EarlyParameters:
         return self._defaults.get(name, "normal" if name == "mode" else None)
 
     def values(self) -> dict[str, Any]:
-        """Everything that was said, the implied mode included."""
-        implied = {} if self._implied_mode is None else {"mode": self._implied_mode}
+        """Everything that was said, of a name what the highest layer says."""
         merged: dict[str, Any] = {}
         for layer in Layer:
             merged.update(self._given.get(layer, {}))
-        return {**merged, **implied}
+        return merged
 
     def take(self) -> dict[Layer, dict[str, Any]]:
         """Hand everything to the migration object, by layer, and forget it."""
-        implied = {} if self._implied_mode is None else {"mode": self._implied_mode}
-        layers = {layer: self._given.get(layer, {}) for layer in Layer}
-        layers[Layer.IMPLIED] = implied
-        self._given, self._implied_mode, self._gone = {}, None, True
-        return {layer: values for layer, values in layers.items() if values}
+        given = {layer: self._given[layer] for layer in Layer if layer in self._given}
+        self._given, self._gone = {}, True
+        return given

@@ -3,9 +3,11 @@
 Names, types and defaults come from the profile; limits are in `parameter_rules`. A parameter's
 value is that of the highest layer that says something about it:
 
-    default < accelerator compat < machine compat < -global < -incoming config < implied < QMP
+    default < accelerator compat < machine compat < -global < -object < -incoming config
+    < early option < implied < QMP < inline
 
-Implied is the mode that a cpr channel, or state left by an exec, brings with it.
+Implied is the mode that a cpr channel, or state left by an exec, brings with it. Only proposals
+have the layers -object, early option and inline.
 
 Changes are all or nothing: the merged set is checked as a whole, then laid down.
 

@@ -189,7 +189,7 @@ class MigrationSettings:
         by themselves, and QEMU aborts where it refuses (util/error.c: error_handle()).
         """
         as_posted, implied = early.as_posted, early.implied_mode
-        given, changes = early.given or implied is not None, early.values()
+        given, changes = early.given, early.values()
         layers = early.take()
         if not self._process.profile.traits.early_parameters:
             # real versions know the mode of a cpr channel, but never show it

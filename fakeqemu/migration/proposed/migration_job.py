@@ -1,4 +1,4 @@
-"""A prepared migration as a job: ready, running again, concluded until it is dismissed.
+"""A prepared migration as a job: ready until it is over, concluded until it is dismissed.
 
 Proposed; how jobs behave is as in job.c: job_create() and job_complete_locked().
 """
@@ -24,12 +24,20 @@ class MigrationJob(Job):
     completable = True
 
     def __init__(
-        self, jobs: Jobs, run: Callable[[], None], call_off: Callable[[], None]
+        self,
+        jobs: Jobs,
+        run: Callable[[], None],
+        call_off: Callable[[], None],
+        cancel_migration: Callable[[], None],
     ) -> None:
-        """`run` starts the migration, `call_off` forgets a prepared one. Raises QapiError."""
+        """`run` starts the migration, `call_off` forgets a prepared one. Raises QapiError.
+
+        `cancel_migration` is for one that runs, and raises QapiError where that cannot be.
+        """
         super().__init__(jobs, ID, auto_dismiss=False)
         self._run = run
         self._call_off = call_off
+        self._cancel_migration = cancel_migration
         #: whether the migration was started
         self.runs = False
         #: whether it has ended, and why badly
@@ -53,6 +61,11 @@ class MigrationJob(Job):
         """Completing runs the migration. Raises QapiError."""
         if not self.runs:
             self._run()
+
+    def prepare_cancel(self) -> None:
+        """Cancelling cancels the migration that runs. Raises QapiError."""
+        if self.runs and not self.over:
+            self._cancel_migration()
 
     def abort(self) -> None:
         """Cancelled before it ran: the preparations are forgotten."""

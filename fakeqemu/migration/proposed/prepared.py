@@ -79,24 +79,27 @@ class PreparedMigration:
         try:
             states = {each["capability"]: each["state"] for each in capabilities}
             migration.change(config or {}, states, Layer.QMP)
-            self._check_address(uri, channels)
+            self.begin(uri, channels, exit_on_error=exit_on_error)
         except QapiError:
             migration.parameters.restore(before[0])
             migration.capabilities.restore(before[1])
             raise
-        self.begin(uri, channels, exit_on_error=exit_on_error)
 
     def begin(
         self, uri: str | None, channels: Channels | None, *, exit_on_error: bool = True
     ) -> None:
-        """The preparations are made, by QMP or on the command line."""
+        """The values are set, by QMP or on the command line. Raises QapiError."""
+        self._check_address(uri, channels)
+        if self._migration.traits.prepare_jobs:
+            self._job = MigrationJob(
+                self._vm.block.jobs, self._run_prepared, self._forget, self._cancel_running
+            )
         self.active = True
         self._uri, self._channels = uri, channels
         self._exit_on_error = exit_on_error
         self._vm.journal.note("migration", STATUS, side="prepare", old="none")
         self._migration.announce(STATUS)
-        if self._migration.traits.prepare_jobs:
-            self._job = MigrationJob(self._vm.block.jobs, self._run_prepared, self._forget)
+        if self._job is not None:
             self._job.start()
 
     def run(
@@ -138,12 +141,19 @@ class PreparedMigration:
     def _check_address(self, uri: str | None, channels: Channels | None) -> None:
         if self._migration.traits.prepare_takes_address and (uri is None) == (not channels):
             raise QapiError("need either 'uri' or 'channels' argument")
+        addresses = [each["addr"] for each in channels or () if each["channel-type"] == "main"]
         if uri is not None:
-            address = parse_uri(uri, self._migration.traits)
+            addresses.append(parse_uri(uri, self._migration.traits))
+        for address in addresses:
             check_transport(address, self._migration.capabilities, self._migration.parameters)
 
     def _run_prepared(self) -> None:
         self.run(None)
+
+    def _cancel_running(self) -> None:
+        if not self._migration.running:
+            raise QapiError("An incoming migration cannot be cancelled")
+        self._migration.outgoing.cancel()
 
     def _start(self, monitor: Any, uri: str | None, channels: Channels | None) -> None:
         vm, migration = self._vm, self._migration

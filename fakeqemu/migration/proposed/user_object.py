@@ -4,7 +4,7 @@ What one is made with before the machine has its migration object is kept early 
 over -global, below what other options say: the accelerator's compatibility properties come too
 late for it. Afterwards it is the migration object: what qom-get and qom-set do is what
 query-migrate-parameters and migrate-set-parameters do. Of two, one is current; the other keeps
-its values to itself.
+its values to itself, so the current one begins without what the other was given, by QMP too.
 
 Proposed; properties are those of migration/options.c: migration_properties, by the names that
 migrate-set-parameters and migrate-set-capabilities have for them.
@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.migration.object import current_migration
+from fakeqemu.migration.object import check_local, current_migration
 from fakeqemu.migration.parameters import schema_info as schemainfo
-from fakeqemu.migration.parameters.parameters import Layer
+from fakeqemu.migration.parameters.parameters import Layer, Layers
 from fakeqemu.model.qom.user_object import UserObject
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
+    from fakeqemu.migration.parameters.capabilities import Capabilities
     from fakeqemu.migration.parameters.reader import ParameterReader
     from fakeqemu.model.machine import Machine
     from fakeqemu.qapi.schema import Schema
@@ -72,12 +73,11 @@ class UserMigrationObjects:
         if self.current is not None and not self.profile.traits.second_migration_object_current:
             raise QapiError(f"there is a migration object already: '{self.current.name}'")
         made = UserMigrationObject(self, id, dict(given))
-        before, self.current = self.current, made
-        try:
+        if self.current is None:
             self._put(given)
-        except QapiError:
-            self.current = before
-            raise
+        else:
+            self._replace(self.current, given)
+        self.current = made
         return made
 
     def value(self, obj: UserMigrationObject, name: str) -> Any:
@@ -96,6 +96,32 @@ class UserMigrationObjects:
             self._put(values)
         obj.options.update(values)
 
+    def _replace(self, old: UserMigrationObject, given: dict[str, Any]) -> None:
+        """Begin anew with `given`, in place of what `old` had. Raises QapiError."""
+        migration = current_migration(self._vm)
+        if migration is None:
+            self._parameters.early.forget(Layer.OBJECT)
+            self._put(given)
+            return
+        if migration.running or migration.incoming.started:
+            raise QapiError("There's a migration process in progress")
+        had = {name: self.value(old, name) for name in self.shapes}
+        settings: tuple[Layers | Capabilities, ...] = (
+            migration.parameters, migration.capabilities, migration.properties,
+        )  # fmt: skip
+        before = [each.snapshot() for each in settings]
+        for each in settings:
+            each.clear(Layer.OBJECT)
+            each.clear(Layer.QMP)
+        try:
+            self._put(given)
+            check_local(self._vm, {"local": migration.parameters.get("local")})
+        except QapiError:
+            for each, layers in zip(settings, before, strict=True):
+                each.restore(layers)
+            raise
+        old.options = had
+
     def _put(self, values: dict[str, Any]) -> None:
         migration = current_migration(self._vm)
         if migration is None:
@@ -103,7 +129,6 @@ class UserMigrationObjects:
             return
         options = {n: v for n, v in values.items() if n in migration.properties}
         rest = {n: v for n, v in values.items() if n not in options}
-        migration.check_settable(rest)
         migration.change(rest, {}, Layer.QMP)
         for name, value in options.items():
             migration.properties.lay(Layer.QMP, name, value)

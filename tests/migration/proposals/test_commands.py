@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from fakeqemu.migration.parameters.early import EarlyParameters
 from fakeqemu.migration.parameters.parameters import Layer
 from fakeqemu.testing import FakeQemu, QmpError
 
@@ -48,6 +49,18 @@ async def test_41_without_an_address_it_waits_for_the_command(boot):
     assert await vm.qmp("migrate-incoming", uri=vm.machine.migration_uri) == {}
 
 
+async def test_41_exit_on_error_without_an_address_is_for_the_command(boot):
+    design = "migrate-incoming-option,config-argument"
+    for given, command, exits in (
+        ('{"exit-on-error": false}', {}, False),
+        ('{"exit-on-error": false}', {"exit-on-error": True}, True),
+        ("{}", {}, True),
+    ):
+        vm = await boot(design, "-migrate-incoming", given)
+        assert await vm.qmp("migrate-incoming", uri=vm.machine.migration_uri, **command) == {}
+        assert vm.vm.migration.object.incoming.exit_on_error is exits
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -64,6 +77,16 @@ async def test_41_what_is_refused(boot, options, text):
     assert text in vm.error.message
     vm = await boot("config-argument", "-migrate-incoming", *options)
     assert vm.error.message == "-migrate-incoming: invalid option"
+
+
+async def test_41_42_a_command_on_the_command_line_comes_alone(boot):
+    both = "migrate-incoming-option,config-argument,prepare-run"
+    options = ["-migrate-incoming", "-migrate-prepare"]
+    for first, second in (options, reversed(options)):
+        vm = await boot(both, first, "{}", second, "{}")
+        assert vm.error.message == (
+            f"{second} {{}}: {second} and a main channel by {first} are mutually exclusive"
+        )
 
 
 # -- migrate_prepare, migrate_run ----------------------------------------------------------------
@@ -124,6 +147,22 @@ async def test_42_the_address_may_be_part_of_the_preparations(boot):
     assert (await vm.qmp("query-migrate"))["status"] == "setup"
 
 
+async def test_42_an_address_on_the_command_line_is_judged_as_by_qmp(boot):
+    design = "prepare-run:address=prepare"
+    states = [{"capability": "multifd", "state": True}]
+    main = {"channel-type": "main", "addr": {"transport": "exec", "args": ["/bin/true"]}}
+    for given, text in (
+        ({}, "need either 'uri' or 'channels' argument"),
+        ({"uri": "exec:true", "capabilities": states}, "Migration requires multi-channel URIs"),
+        ({"channels": [main], "capabilities": states}, "Migration requires multi-channel URIs"),
+    ):
+        vm = await boot(design, "-migrate-prepare", json.dumps(given))
+        assert vm.error.message.startswith(f"-migrate-prepare {json.dumps(given)}: {text}")
+        vm = await boot(design, *DEFER)
+        assert text in await vm.qmp("migrate_prepare", **given)
+        assert await vm.qmp("query-migrate") == {}
+
+
 async def test_42_on_the_command_line(boot):
     vm = await boot(
         "prepare-run,local", "-migrate-prepare", '{"config": {"local": true}}', "-netdev", TAP
@@ -164,6 +203,34 @@ async def test_42_a_job_that_is_called_off(boot):
     assert await vm.qmp("migrate_cancel") == {}
     assert await jobs(vm) == [("migration", "concluded")]
     assert await vm.qmp("query-migrate") == {}
+
+
+async def test_42_what_cannot_be_a_job_is_not_prepared(boot):
+    vm = await boot("prepare-run:jobs=on", *DEFER)
+    assert await vm.qmp("migrate_prepare") == {}
+    assert await vm.qmp("migrate_cancel") == {}
+    # the job of the one that was called off is not dismissed yet
+    refused = await vm.qmp("migrate_prepare", config={"multifd-channels": 7})
+    assert refused == "Job ID 'migration' already in use"
+    assert await vm.qmp("query-migrate") == {}
+    assert await vm.parameters("multifd-channels") == 2
+
+
+async def test_42_cancelling_the_job_cancels_the_migration(boot):
+    design = "prepare-run:jobs=on"
+    vm = await boot(design, "-machine", "q35", "-nodefaults", clock="virtual")
+    assert await vm.qmp("migrate_prepare", config={"max-bandwidth": 1}) == {}
+    assert await vm.qmp("migrate_run", uri="exec:cat >/dev/null") == {}
+    assert await vm.qmp("job-cancel", id="migration") == {}
+    assert await jobs(vm) == [("migration", "concluded")]
+    assert (await vm.qmp("query-migrate"))["status"] in ("cancelling", "cancelled")
+    # nothing can cancel an incoming one
+    vm = await boot(design, *DEFER)
+    assert await vm.qmp("migrate_prepare") == {}
+    assert await vm.qmp("migrate_run", uri=vm.machine.migration_uri) == {}
+    refused = await vm.qmp("job-cancel", id="migration")
+    assert refused == "An incoming migration cannot be cancelled"
+    assert await jobs(vm) == [("migration", "ready")]
 
 
 async def test_missed_09_preparing_resets_the_mode(boot, tmp_path):
@@ -207,6 +274,14 @@ async def test_43_what_qmp_sets_is_seen_by_backends(boot):
     assert "only after machine initialization" in await vm.qmp(
         "migrate-set-parameters", local=True
     )
+
+
+async def test_43_qmp_overrules_the_mode_of_a_cpr_channel_early_as_later():
+    early = EarlyParameters()
+    early.imply_mode("cpr-transfer")
+    early.add_config({"mode": "normal"}, Layer.QMP)
+    assert early.read("mode") == "normal"
+    assert early.implied_mode == "cpr-transfer"
 
 
 async def test_43_what_is_illegal_ends_the_process_when_the_rest_is_made(boot):

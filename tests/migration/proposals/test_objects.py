@@ -52,6 +52,55 @@ async def test_34_of_two_one_is_current(boot, choice, channels):
     assert await vm.parameters("multifd-channels") == (9 if channels == 4 else 8)
 
 
+async def test_34_a_second_one_begins_without_what_the_first_was_given(boot):
+    design, bandwidth = "migration-object:second=current", ("multifd-channels", "max-bandwidth")
+    first = {"multifd-channels": 4, "multifd": True}
+    early = await boot(design, "-object", f"{M0},multifd-channels=4,multifd=on",
+                       "-object", "migration,id=m1,max-bandwidth=1")  # fmt: skip
+    late = await boot(design, "-object", json.dumps({"qom-type": "migration", "id": "m0", **first}))
+    await late.qmp("migrate-set-parameters", **{"downtime-limit": 1})
+    second = {"qom-type": "migration", "id": "m1", "max-bandwidth": 1}
+    # what cannot be leaves the first one as it was
+    refused = await late.qmp("object-add", **{**second, "multifd-channels": 0})
+    assert "Option multifd-channels expects" in refused
+    assert await late.parameters(*bandwidth, "downtime-limit") == [4, 134217728, 1]
+    assert late.vm.migration.object.capabilities("multifd")
+    assert await late.qmp("object-add", **second) == {}
+    for vm in (early, late):
+        assert await vm.parameters(*bandwidth, "downtime-limit") == [2, 1, 300]
+        assert not vm.vm.migration.object.capabilities("multifd")
+        assert await vm.qmp("qom-get", **prop("multifd-channels")) == 4
+        assert await vm.qmp("qom-get", **prop("multifd")) is True
+    assert await late.qmp("qom-get", **prop("downtime-limit")) == 1
+
+
+async def test_34_a_second_one_does_not_come_while_a_migration_goes_on(boot):
+    design = "migration-object:second=current"
+    second = {"qom-type": "migration", "id": "m1"}
+    source = await boot(design, "-machine", "q35", "-nodefaults", "-object", M0, clock="virtual")
+    assert await source.qmp("qom-set", **prop("max-bandwidth", value=1)) == {}
+    assert await source.qmp("migrate", uri="exec:cat >/dev/null") == {}
+    target = await boot(design, "-incoming", "defer", "-object", M0)
+    assert await target.qmp("migrate-incoming", uri=target.machine.migration_uri) == {}
+    for vm in (source, target):
+        refused = await vm.qmp("object-add", **second)
+        assert refused == "There's a migration process in progress"
+    assert await source.parameters("max-bandwidth") == 1
+
+
+async def test_34_48_a_second_one_does_not_change_what_a_tap_has_read(boot):
+    vm = await boot(
+        "migration-object:second=current,local,immutable-local", "-incoming", "defer",
+        *("-object", f"{M0},local=on", "-netdev", TAP),
+    )  # fmt: skip
+    second = {"qom-type": "migration", "id": "m1"}
+    refused = await vm.qmp("object-add", **second)
+    assert refused.startswith("you can not change 'local' parameter value")
+    assert await vm.parameters("local") is True
+    assert await vm.qmp("object-add", **second, local=True) == {}
+    assert await vm.parameters("local") is True
+
+
 async def test_missed_02_an_early_object_is_only_partly_made(boot):
     # it is there before the backends, over machine compat and -global; what is illegal only
     # shows when the rest of it is made

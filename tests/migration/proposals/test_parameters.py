@@ -119,6 +119,24 @@ async def test_45_whether_inline_values_are_stored(boot, choice, after):
     assert vm.machine.parameters.get("max-bandwidth") == after
 
 
+async def test_40_nothing_inline_when_a_migration_is_resumed(boot):
+    vm = await boot("config-argument")
+    for inline in ({"config": {}}, {"capabilities": []}):
+        refused = await vm.qmp("migrate", uri="exec:true", resume=True, **inline)
+        assert refused == "'config' and 'capabilities' cannot be given with 'resume'"
+    assert "resume" in await vm.qmp("migrate", uri="exec:true", resume=True)
+
+
+async def test_45_inline_values_end_with_a_cpr_exec_that_fails(boot):
+    command = ["/nosuch"]
+    vm = await boot("config-argument", "-machine", "pc", "-nodefaults")
+    inline = {"mode": "cpr-exec", "cpr-exec-command": command}
+    reply = await vm.qmp("migrate", uri=f"file:{vm.machine.directory}/f", config=inline)
+    assert reply == {}
+    await vm.machine.wait_for("migration", "failed")
+    assert vm.machine.parameters.get("mode") == "normal"
+
+
 async def test_44_inline_against_a_global_local_is_illegal(boot):
     design = "config-argument,local,incoming-config"
     vm = await boot(design, *DEFER, "-incoming", "config:local=on")
@@ -219,6 +237,16 @@ async def test_48_local_cannot_be_changed_while_incoming_is_awaited(boot):
     assert await vm.qmp("migrate-set-parameters", local=True) == {}
     vm = await boot("local,immutable-local", "-netdev", TAP)
     assert await vm.qmp("migrate-set-parameters", local=True) == {}
+    # by whatever way
+    vm = await boot("local,immutable-local,prepare-run", *DEFER, "-netdev", TAP)
+    assert await vm.qmp("migrate_prepare", config={"local": True}) == text
+    vm = await boot("local,immutable-local,config-argument", *DEFER, "-netdev", TAP)
+    uri = vm.machine.migration_uri
+    assert await vm.qmp("migrate-incoming", uri=uri, config={"local": True}) == text
+    added = {"type": "tap", "id": "n0", "ifname": "tap0", "script": "no"}
+    vm = await boot("local,immutable-local,qmp-first", "-preconfig", *DEFER)
+    assert await vm.qmp("netdev_add", **added) == {}
+    assert await vm.qmp("migrate-set-parameters", local=True) == text
     vm = await boot("local", *DEFER, "-netdev", TAP)
     assert await vm.qmp("migrate-set-parameters", local=True) == {}
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import Timer
 from fakeqemu.model.block.jobs.rate_limit import SLICE, RateLimit
-from fakeqemu.model.block.jobs.states import COMPLETED, READY, JobState
+from fakeqemu.model.block.jobs.states import READY, JobState
 from fakeqemu.model.block.jobs.txn import CANCELED, Transaction, fail, fail_by_bug
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.scalars import is_identifier
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.graph.node import Edge
@@ -49,8 +50,6 @@ class Job:
         transaction: Transaction | None = None,
         internal: bool = False,
     ) -> None:
-        from fakeqemu.qapi.readers.scalars import is_identifier
-
         self.jobs = jobs
         self.edges: list[Edge] = []
         self.internal = internal
@@ -403,6 +402,9 @@ class Job:
     def prepare_complete(self) -> None:
         """Whether it can. Raises QapiError."""
 
+    def prepare_cancel(self) -> None:
+        """A client is about to cancel it. Raises QapiError where that cannot be."""
+
     def fail(self, text: str) -> None:
         """For testers: let the next step go wrong with `text`."""
         self.injected = text
@@ -442,8 +444,3 @@ class Job:
         if self.error and (self.finished or self.state.current == "aborting"):
             found["error"] = self.error
         return found
-
-    @property
-    def completed(self) -> bool:
-        """Whether the work is over."""
-        return self.state.current in COMPLETED

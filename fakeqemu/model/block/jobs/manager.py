@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.jobs.states import COMPLETED
 from fakeqemu.qapi.errors import DeviceNotActiveError, QapiError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Jobs:
     def cancel_all(self) -> None:
         """The machine ends."""
         for job in list(self.all):
-            if job.state.current != "concluded" and not job.completed:
+            if job.state.current not in COMPLETED:
                 job.cancel(force=True)
                 if not job.finished:
                     job.step()
