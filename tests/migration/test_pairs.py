@@ -416,3 +416,93 @@ def test_a_late_clock_does_not_make_the_guest_write_after_it_was_stopped(make, c
         clock.run_until_idle()
         passes = [e[1] for e in vm.events if e[0] == "MIGRATION_PASS"]
         assert passes == ([2] if version == "11.1" else [1, 2])
+
+
+# -- recovery on a channel that is not listened for ----------------------------------------------
+
+
+class Monitor:
+    """Whoever gave a descriptor its name."""
+
+
+def paused(pair, version: str):
+    both = in_postcopy(pair, version)
+    both.src.command("migrate-pause")
+    both.run(1)
+    both.src.set(max_postcopy_bandwidth=0)
+    both.forget()
+    return both
+
+
+def opened(both, uri: str):
+    """What the destination opens for `migrate-recover`."""
+    both.dst.command("migrate-recover", uri=uri)
+    both.run(1)
+    return both.dst.host.streams[-1]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("other", [False, True])
+def test_a_descriptor_is_recovered_to_with_its_first_byte(pair, version, other):
+    both = paused(pair, version)
+    end = opened(both, "fd:7")
+    if other:
+        both.dst.command("migrate-recover", uri="unix:/other")
+    both.run(1)
+    assert both.dst.status == "postcopy-paused"
+    both.src.host.world["/fd"] = lambda peer: join(end, peer)
+    both.src.command("migrate", uri="unix:/fd", resume=True)
+    both.run()
+    assert both.statuses == ("completed", "completed")
+    assert [e for e in told(both.dst) if e != "setup"] == [
+        "postcopy-recover", "postcopy-active", "completed",
+    ]  # fmt: skip
+
+
+def join(end, peer) -> None:
+    """Let `end`, which the destination has opened, be the peer of the source's stream."""
+    source = peer.peer
+    source.peer, end.peer, peer.peer = end, source, None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("uri", ["fd:7", "fd:8", "exec:false"])
+def test_only_a_socket_that_closes_without_a_byte_is_noticed(pair, version, uri):
+    both = paused(pair, version)
+    both.dst.host.kinds[8] = "pipe"
+    opened(both, uri).end()
+    both.run(1)
+    noticed = ["postcopy-recover", "postcopy-paused"] if uri == "fd:7" else []
+    assert [e for e in told(both.dst) if e != "setup"] == noticed
+    both.dst.command("migrate-recover", uri="unix:/r")
+    both.src.command("migrate", uri="unix:/r", resume=True)
+    both.run()
+    assert both.statuses == ("completed", "completed")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_second_descriptor_comes_too_late(pair, version):
+    both = paused(pair, version)
+    first, second = opened(both, "fd:7"), opened(both, "fd:8")
+    for end in (first, second):
+        end._arrived += b"\x08"
+        end._deliver()
+    both.run(1)
+    assert (first.closed, second.closed) == (False, True)
+    assert both.dst.status == "postcopy-recover"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_source_that_cannot_read_answers_pauses_again(pair, version):
+    both = paused(pair, version)
+    both.src.host.kinds[9] = "pipe"
+    monitor = Monitor()
+    both.src.machine.named_fds.of(monitor).add("s", 9)
+    both.src.command("migrate", monitor, uri="fd:s", resume=True)
+    both.run(1)
+    setup = [] if version == "7.2" else ["postcopy-recover-setup"]
+    assert told(both.src) == [*setup, "postcopy-recover", "postcopy-paused"]
+    if version != "7.2":
+        assert both.src.command("query-migrate")["error-desc"] == (
+            "Unable to read from file: Bad file descriptor"
+        )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.migration import FakeStream
+
 
 def credentials(vm, id: str, **options) -> None:
     vm.machine.objects.add({"qom-type": "tls-creds-anon", "id": id, **options})
@@ -38,3 +40,20 @@ def test_both_sides_need_it(make, clock, both):
     clock.run_until_idle()
     assert dst.status == ("completed" if both else "failed")
     assert dst.machine.process.exit_code == (None if both else 1)
+
+
+def test_a_client_that_shakes_no_hands_keeps_nobody_out(make, clock):
+    dst = make("10.0", inmigrate=True)
+    credentials(dst, "t", endpoint="server")
+    dst.set(tls_creds="t")
+    dst.command("migrate-incoming", uri="unix:/m")
+    silent = FakeStream(clock)
+    dst.host.world["/m"](silent)
+    src = make("10.0")
+    credentials(src, "t", endpoint="client")
+    src.set(tls_creds="t")
+    src.command("migrate", uri="unix:/m")
+    clock.run_until_idle()
+    assert (src.status, dst.status) == ("completed", "completed")
+    # QEMU would begin a second migration with it, in a machine that runs
+    assert silent.closed

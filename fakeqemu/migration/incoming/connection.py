@@ -19,6 +19,7 @@ from fakeqemu.migration.channels.tls import HELLO, check_credentials
 from fakeqemu.migration.incoming.incoming_channels import FurtherChannels
 from fakeqemu.migration.incoming.phase import (
     ChannelClosedError,
+    ChannelFeatures,
     Closed,
     DroppedError,
     Phase,
@@ -60,14 +61,14 @@ class ConnectionOwner(Protocol):
     def loading_begun(self) -> bool:
         """Whether loading has begun."""
 
-    def claim_main(self, channel: Stream) -> None:
+    def claim_main(self, channel: Stream, features: ChannelFeatures) -> None:
         """The channel will be the main one unless its first bytes are none of a stream."""
 
-    def main_connected(self, channel: Stream, begun: bytes, *, waits: bool) -> None:
-        """The channel is the main one; see `phase.MainChannel`."""
+    def main_connected(self, begun: bytes, *, waits: bool) -> None:
+        """The channel that was claimed is the main one; see `phase.MainChannel`."""
 
-    def recovery_connected(self, channel: Stream, begun: bytes) -> None:
-        """The channel is the main one after a postcopy pause, if it still waits for one."""
+    def recovery_connected(self, begun: bytes, *, closed: bool) -> None:
+        """As `main_connected`, after a postcopy pause; `closed`: by the other side already."""
 
     def further_connected(self) -> None:
         """One more of the further channels is connected."""
@@ -86,12 +87,18 @@ class IncomingConnection:
     """One connection. `accept` or `open` begin its phase."""
 
     def __init__(
-        self, vm: Machine, migration: MigrationSettings, owner: ConnectionOwner, channel: Stream
+        self,
+        vm: Machine,
+        migration: MigrationSettings,
+        owner: ConnectionOwner,
+        channel: Stream,
+        features: ChannelFeatures,
     ) -> None:
         self._vm = vm
         self._migration = migration
         self._owner = owner
         self._channel = channel
+        self._features = features
         self._driver = PhaseDriver(vm.guard, vm.process, self)
         #: nobody else closes the channel
         self._owned = True
@@ -116,29 +123,53 @@ class IncomingConnection:
 
     def _accepted(self) -> Phase:
         owner, further = self._owner, self._owner.further
+        if not (owner.awaits_recovery or self._has_purpose):
+            raise DroppedError(EXTRA_CONNECTION)
+        # another connection may become what this one could have been meanwhile
+        yield from self._greet()
         if owner.awaits_recovery:
-            yield from self._greet()
-            owner.recovery_connected(self._handed_over(), self._begun)
+            self._recovers()
         elif further.by_first_bytes and not owner.loading_begun:
-            yield from self._greet()
             yield from self._identify()
         elif not owner.has_main_channel:
-            owner.claim_main(self._channel)
-            self._owned = False
-            yield from self._greet()
+            self._claim_main()
             yield from self._check_first()
         elif further.takes_preempt:
-            yield from self._greet()
-            further.take_preempt(self._handed_over())
+            self._owned = False
+            further.take_preempt(self._channel)
             owner.further_connected()
         else:
             raise DroppedError(EXTRA_CONNECTION)
 
+    @property
+    def _has_purpose(self) -> bool:
+        """Whether another channel is wanted. See migration_has_all_channels()."""
+        owner, further = self._owner, self._owner.further
+        unidentified = further.by_first_bytes and not owner.loading_begun
+        return unidentified or not owner.has_main_channel or further.takes_preempt
+
     def _opened(self, delay: int) -> Phase:
+        owner = self._owner
         if delay:
             yield Sleep(delay)
-        yield from self._greet()
-        self._owner.main_connected(self._handed_over(), self._begun, waits=False)
+        if not owner.awaits_recovery:
+            yield from self._greet()
+            self._claim_main()
+            owner.main_connected(self._begun, waits=False)
+            return
+        # it is noticed with its first byte; until then another one may be
+        closed = False
+        try:
+            yield from self._gather(1)
+        except ChannelClosedError:
+            if self._features.silent_hangup:
+                return
+            closed = True
+        else:
+            yield from self._greet()
+        if not owner.awaits_recovery:
+            raise DroppedError(EXTRA_CONNECTION)
+        self._recovers(closed=closed)
 
     def _greet(self) -> Phase:
         """Take the handshake, where there are TLS credentials."""
@@ -168,7 +199,8 @@ class IncomingConnection:
         elif self._checks and (text := _unknown(self._begun)):
             owner.stranger(text)
         elif not owner.has_main_channel:
-            owner.main_connected(self._handed_over(), self._begun, waits=True)
+            self._claim_main()
+            owner.main_connected(self._begun, waits=True)
 
     def _check_first(self) -> Phase:
         """The first connection: the main channel, unless its first bytes are no magic number."""
@@ -182,7 +214,7 @@ class IncomingConnection:
             if text := _unknown(self._begun):
                 owner.stranger(text)
                 return
-        owner.main_connected(self._handed_over(), self._begun, waits=True)
+        owner.main_connected(self._begun, waits=True)
 
     def _multifd(self) -> Phase:
         given = self._vm.configuration.uuid
@@ -211,10 +243,14 @@ class IncomingConnection:
         self._channel.on_close = lambda _: self._driver.post(Closed())
         self._channel.on_data = lambda data: self._driver.post(Received(data))
 
-    def _handed_over(self) -> Stream:
-        """The channel, which somebody else closes from now on."""
+    def _claim_main(self) -> None:
+        """Hand the channel over: the owner closes it from now on."""
         self._owned = False
-        return self._channel
+        self._owner.claim_main(self._channel, self._features)
+
+    def _recovers(self, *, closed: bool = False) -> None:
+        self._claim_main()
+        self._owner.recovery_connected(self._begun, closed=closed)
 
     @property
     def _checks(self) -> bool:

@@ -26,7 +26,13 @@ from fakeqemu.migration.incoming.connection import IncomingConnection
 from fakeqemu.migration.incoming.incoming_channels import FurtherChannels
 from fakeqemu.migration.incoming.load_phase import load
 from fakeqemu.migration.incoming.loadvm import ENDS, LoadVm
-from fakeqemu.migration.incoming.phase import Closed, FurtherConnected, MainChannel, Received
+from fakeqemu.migration.incoming.phase import (
+    ChannelFeatures,
+    Closed,
+    FurtherConnected,
+    MainChannel,
+    Received,
+)
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.phases.driver import PhaseDriver
 from fakeqemu.migration.phases.requests import PhaseError
@@ -66,16 +72,12 @@ class Incoming:
         self._listener: NetListener | None = None
         #: the main channel; None between two, and while none is claimed
         self._stream: Stream | None = None
+        self._features = ChannelFeatures()
         self._further = FurtherChannels(migration, self._traits)
         #: those whose purpose is not known yet, and multifd channels
         self._connections: list[IncomingConnection] = []
         self._driver = PhaseDriver(vm.guard, vm.process, self)
         self._loading: LoadVm | None = None
-        #: the main channel is a file that is read here, and where in it the stream begins
-        self._file_offset: int | None = None
-        #: the main channel is a socket, so there can be a return path
-        self._is_socket = False
-        self._silent_hangup = False
 
     # -- what others see ---------------------------------------------------------------------
 
@@ -154,7 +156,7 @@ class Incoming:
 
     def yank(self) -> None:
         """Break the channel as the command `yank` does; it knows only sockets."""
-        if self._stream is not None and self._is_socket:
+        if self._stream is not None and self._features.is_socket:
             self._shut_down()
 
     # -- starting ----------------------------------------------------------------------------
@@ -194,7 +196,6 @@ class Incoming:
                     raise QapiError(f"RDMA and {text} can't be used together")
             raise rdma_error(self.vm, "RDMA ERROR: could not create rdma event channel")
         if transport == "socket" and address["type"] != "fd":
-            self._is_socket = True
             self._listener = self.vm.host.listen(address, self._accept_guarded)
             self._wait_for_channel()
             bound = self._listener.address
@@ -208,18 +209,16 @@ class Incoming:
             kind = self.vm.host.fd_kind(int(address["str"]))
             if kind == "closed":
                 return  # QEMU waits for it for ever
-            self._silent_hangup = kind == "pipe"
-            self._is_socket = kind == "socket"
+            features = ChannelFeatures(kind == "socket", silent_hangup=kind == "pipe")
+        elif transport == "file":
+            features = ChannelFeatures(is_socket=False, file_offset=int(address.get("offset", 0)))
         else:
-            self._silent_hangup = transport == "exec"
-            self._is_socket = False
-        if transport == "file":
-            self._file_offset = int(address.get("offset", 0))
+            features = ChannelFeatures(is_socket=False, silent_hangup=True)
         channel = self._guarded(self.vm.host.open_incoming(address))
         self._wait_for_channel()
         # the file may be complete already, but QEMU takes a while to read it: clients that wait
         # for the machine see the state `active`
-        self._connection(channel).open(delay=_READ_TIME if self._at_boot else 0)
+        self._connection(channel, features).open(delay=_READ_TIME if self._at_boot else 0)
         cpr.listening(self.vm)
 
     def _wait_for_channel(self) -> None:
@@ -230,11 +229,11 @@ class Incoming:
         return GuardedStream(channel, self.vm.guard, self.fail_by_bug)
 
     def _accept_guarded(self, channel: Stream) -> None:
-        connection = self._connection(self._guarded(channel))
+        connection = self._connection(self._guarded(channel), ChannelFeatures())
         self.vm.guard.call(connection.accept, failed=self.fail_by_bug)
 
-    def _connection(self, channel: Stream) -> IncomingConnection:
-        connection = IncomingConnection(self.vm, self.migration, self, channel)
+    def _connection(self, channel: Stream, features: ChannelFeatures) -> IncomingConnection:
+        connection = IncomingConnection(self.vm, self.migration, self, channel, features)
         self._connections.append(connection)
         return connection
 
@@ -260,29 +259,29 @@ class Incoming:
         """Whether loading has begun."""
         return self._loading is not None
 
-    def claim_main(self, channel: Stream) -> None:
+    def claim_main(self, channel: Stream, features: ChannelFeatures) -> None:
         """The channel will be the main one unless its first bytes are none of a stream."""
-        self._stream = channel
+        self._stream, self._features = channel, features
 
-    def main_connected(self, channel: Stream, begun: bytes, *, waits: bool) -> None:
-        """The channel is the main one; see `phase.MainChannel`."""
-        self._stream = channel
-        self._driver.post(MainChannel(channel, begun, waits))
+    def main_connected(self, begun: bytes, *, waits: bool) -> None:
+        """The channel that was claimed is the main one; see `phase.MainChannel`."""
+        assert self._stream is not None
+        self._driver.post(MainChannel(self._stream, begun, waits))
 
-    def recovery_connected(self, channel: Stream, begun: bytes) -> None:
-        """The channel is the main one after a postcopy pause, if one is still waited for."""
-        if self.status == "postcopy-paused":
-            self.main_connected(channel, begun, waits=False)
-        else:
-            channel.close()
+    def recovery_connected(self, begun: bytes, *, closed: bool) -> None:
+        """As `main_connected`, after a postcopy pause; `closed`: by the other side already."""
+        self.main_connected(begun, waits=False)
+        if closed:
+            self._driver.post(Closed())
 
     def further_connected(self) -> None:
         """One more of the further channels is connected."""
         self._driver.wake(FurtherConnected())
 
     def stranger(self, text: str) -> None:
-        """A connection that is no migration channel: it is dropped, and the state stays."""
-        self.state.move("failed")
+        """A connection is no migration channel: the migration has failed, others may still come."""
+        if self.state.can("failed"):
+            self.state.move("failed")
         self.vm.host.warn(text)
         if self.exit_on_error:
             self.vm.process.exit(1)
@@ -299,12 +298,12 @@ class Incoming:
     @property
     def silent_hangup(self) -> bool:
         """Whether nobody notices a main channel that is closed without a byte (a pipe)."""
-        return self._silent_hangup
+        return self._features.silent_hangup
 
     @property
     def file(self) -> Stream | None:
         """The main channel if it is a file, in which bytes can be skipped."""
-        return self._stream if self._file_offset is not None else None
+        return self._stream if self._features.file_offset is not None else None
 
     def use_main(self, channel: Stream, *, reads: bool = True) -> None:
         """Use the channel as the main one; `reads`: its input is wanted now."""
@@ -315,7 +314,11 @@ class Incoming:
     def begin_load(self) -> LoadVm:
         """Enter `active`."""
         self._loading = LoadVm(
-            self.vm, self.migration, self.state, self._answer, file_offset=self._file_offset or 0
+            self.vm,
+            self.migration,
+            self.state,
+            self._answer,
+            file_offset=self._features.file_offset or 0,
         )
         self.state.move("active")
         return self._loading
@@ -334,7 +337,7 @@ class Incoming:
 
     def _answer(self, message: bytes) -> None:
         """Send a message on the return path, if there is one."""
-        if self._stream is not None and self._is_socket:
+        if self._stream is not None and self._features.is_socket:
             self._stream.write(message)
 
     def _shut_down(self) -> None:

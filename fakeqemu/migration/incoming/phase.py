@@ -30,6 +30,18 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelFeatures:
+    """What a channel can do that others cannot."""
+
+    #: there can be a return path, and `yank` ends it
+    is_socket: bool = True
+    #: nobody notices it when the channel is closed without a byte: a pipe has no input then
+    silent_hangup: bool = False
+    #: of a file that is read here: where in it the stream begins
+    file_offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MainChannel:
     """A channel turned out to be the main one."""
 

@@ -106,6 +106,11 @@ class OutgoingChannel:
         return not is_fd or self._vm.host.fd_kind(int(self._address["str"])) == "socket"
 
     @property
+    def _write_only(self) -> bool:
+        """Whether the main channel is a descriptor that is open for writing only."""
+        return not self.is_socket and not self.is_pipe
+
+    @property
     def uses_tls(self) -> bool:
         """Whether all channels are encrypted."""
         return bool(self._migration.parameters.get("tls-creds"))
@@ -253,12 +258,11 @@ class OutgoingChannel:
             # other transports are only read for the return path: a command may close its output
             channel.on_data = self._answered
         channel.on_close = self.broken
-        if self.return_path and self._address["transport"] == "file":
-            # the descriptor is open for writing only
-            self._events.channel_answered(Broken(_UNREADABLE))
         self._greet(channel)
         if not self._closed:
             self._events.channel_opened()
+        if self.return_path and self._write_only and not self._closed:
+            self._events.channel_answered(Broken(_UNREADABLE))
 
     def _further_channels_refusal(self) -> str:
         """The error if the transport does not support additional channels; else empty."""

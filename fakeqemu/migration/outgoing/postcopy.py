@@ -153,7 +153,8 @@ class Postcopy:
     def _resume(self, text: str) -> Steps:
         """Pause, wait for a new channel, request the received bitmaps, and continue.
 
-        See postcopy_pause() and postcopy_do_resume().
+        An error of the return path is one of the channel, until the destination has agreed. See
+        postcopy_pause(), postcopy_do_resume() and migration_rp_wait().
         """
         run = self._run
         run.record(text)
@@ -166,6 +167,8 @@ class Postcopy:
         if not missing:
             yield from self._ask_to_resume()
         while not isinstance((event := (yield from self._event())), ResumeAck):
+            if run.return_path.succeeded is False:
+                raise ChannelBrokenError("", clean=False, by_return_path=True)
             if isinstance(event, ReceivedBitmap):
                 run.save_vm.has(event.block, event.numbers())
                 missing -= 1
