@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fakeqemu.boot import board
+from fakeqemu.boot.board import board
+from fakeqemu.boot.board.drives import create_drives
 from fakeqemu.boot.chardevs import (
     chardev_options,
     check_stdio,
@@ -28,7 +29,6 @@ from fakeqemu.boot.checks.backends import (
 )
 from fakeqemu.boot.checks.firmware_tables import acpi_tables, check_smbios
 from fakeqemu.boot.default_devices import add_default_devices
-from fakeqemu.boot.drives import create_drives
 from fakeqemu.boot.requests import (
     AttachMonitor,
     WaitForClient,
@@ -44,7 +44,7 @@ from fakeqemu.migration.parameters.early import EarlyParameters
 from fakeqemu.migration.parameters.parameters import Layer
 from fakeqemu.migration.proposed.user_object import TYPE, UserMigrationObjects
 from fakeqemu.model.boards import pc_dimm as memorydevices
-from fakeqemu.model.boards.onboard_ports import Port
+from fakeqemu.model.boards.machine_state import Port
 from fakeqemu.model.chardev.chardev import ChardevOptions
 from fakeqemu.model.host_files import is_file
 from fakeqemu.qapi import reads

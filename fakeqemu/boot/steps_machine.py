@@ -9,17 +9,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fakeqemu.boot import board
+from fakeqemu.boot.board import board
+from fakeqemu.boot.board.drives import check_orphans
+from fakeqemu.boot.board.nics import create_nic_backends
+from fakeqemu.boot.board.usb import create_usb_devices
+from fakeqemu.boot.board.vga import warn_of_unused_vga
 from fakeqemu.boot.chardevs import open_legacy_chardev
 from fakeqemu.boot.checks import options as checks
 from fakeqemu.boot.checks.backends import check_fw_cfg, check_tpmdev, netdev_arguments
 from fakeqemu.boot.checks.board import check_board
 from fakeqemu.boot.checks.firmware_files import check_fw_cfg_item, load_firmware
-from fakeqemu.boot.drives import attach_board_drives, check_orphans
-from fakeqemu.boot.nics import create_board_nics, create_nic_backends
 from fakeqemu.boot.requests import SetupPost, Work
 from fakeqemu.boot.state import error_location
-from fakeqemu.boot.vga import warn_of_unused_vga
 from fakeqemu.migration import cpr
 from fakeqemu.migration.incoming.incoming_option import start_from_command_line
 from fakeqemu.migration.object import MigrationObject, current_migration
@@ -131,8 +132,6 @@ def create_board(boot: BootState) -> None:
         checks.check_cpu_features(model, boot.vm.state.accelerator, boot.profile)
     cpr.check_memory(boot.vm)
     board.create_board(boot.vm)
-    attach_board_drives(boot.vm)
-    create_board_nics(boot)
     if machine.default_cpu_type is not None:
         # a board with a CPU has the ports that were asked for
         for port in boot.vm.ports:
@@ -141,7 +140,7 @@ def create_board(boot: BootState) -> None:
 
 
 def create_devices(boot: BootState) -> None:
-    """-device: all of key=value form first, then those in JSON."""
+    """-usbdevice, then -device: all of key=value form first, then those in JSON."""
     boot.read(devices=[entry.text for entry in boot.configuration.devices])
     machine = boot.vm.state.type
     assert machine is not None
@@ -149,6 +148,7 @@ def create_devices(boot: BootState) -> None:
     for entry in boot.configuration.fw_cfg:
         check_fw_cfg(entry, machine, boot.messages)
         check_fw_cfg_item(boot, entry, taken)
+    create_usb_devices(boot)
     for entry in boot.configuration.devices:
         try:
             with error_location(entry.location):
@@ -160,7 +160,7 @@ def create_devices(boot: BootState) -> None:
 
 def machine_done(boot: BootState) -> None:
     """Drives, net clients and -global that nobody took: an error and warnings."""
-    check_orphans(boot.vm)
+    check_orphans(boot)
     configuration = boot.configuration
     test = boot.vm.state.accelerator == checks.TEST_ACCELERATOR
     if not configuration.defaults.net and (not test or configuration.has_defaults):

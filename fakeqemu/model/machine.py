@@ -39,7 +39,7 @@ from fakeqemu.model.yank import Yank
 if TYPE_CHECKING:
     from fakeqemu.configuration import Configuration
     from fakeqemu.model.block.layer import BlockLayer
-    from fakeqemu.model.boards.onboard_ports import Port
+    from fakeqemu.model.boards.machine_state import Port
     from fakeqemu.model.dump.dump import Dump
     from fakeqemu.model.guest.guest import Guest
     from fakeqemu.model.guest.workload import Workload

@@ -153,6 +153,12 @@ class Traits(ProposedTraits):
     netdev_stream_states: bool = True
     #: a board refuses to start for a NIC model it does not know (7.2)
     unknown_nic_model_refused: bool = False
+    #: the port of VMware's mouse is refused without a keyboard controller
+    vmport_needs_i8042: bool = True
+    #: a board puts a NIC at the addr= of -net nic (7.2); others read it and forget it
+    net_nic_addr_used: bool = False
+    #: ISA NICs of -nic and -net are made before all others
+    isa_nics_first: bool = True
     #: netdev user's ipv6-net with a length that is no number
     ipv6_net_length_text: str = "parameter 'ipv6-net' expects a number after '/'"
     #: netdev socket looks at the kind of a descriptor before it uses it (10.0 on)

@@ -10,7 +10,7 @@ import pytest
 
 import fakeqemu.commands.hmp.migration.migration
 import fakeqemu.commands.migration  # noqa: F401
-from fakeqemu.boot import board
+from fakeqemu.boot.board import board
 from fakeqemu.clock import VirtualClock
 from fakeqemu.commands.hmp.registry import run_hmp
 from fakeqemu.commands.registry import COMMANDS, keyword_of

@@ -5,7 +5,7 @@ See include/hw/boards.h: struct MachineState.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fakeqemu.model.boards.memory import Memory
 
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from fakeqemu.model.process import Process
     from fakeqemu.model.qom.tree import Qom
     from fakeqemu.profile import MachineType
+
+
+class Port(NamedTuple):
+    """One -serial, -parallel or -debugcon that leads somewhere."""
+
+    #: the option
+    kind: str
+    #: id of the character device
+    chardev: str
+    #: how many ports of this kind come before it, with and without a character device
+    number: int
 
 
 class MachineState:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fakeqemu.profile import Profile
 
 _FUNCTIONS = 8
+_MSIX_BAR = 1
 
 
 def query(state: MachineState, all_buses: Buses) -> list[dict[str, Any]]:
@@ -58,5 +59,8 @@ def _entry(profile: Profile, device: DeviceObject, number: int) -> dict[str, Any
     recorded = about(profile, device.type)["pci"]
     entry: dict[str, Any] = copy.deepcopy(recorded)
     slot, function = divmod(devfn_of(device), _FUNCTIONS)
+    if profile.is_a(device.type, "virtio-pci") and device.values.get("vectors") == 0:
+        # no MSI-X, no region for its table: hw/virtio/virtio-pci.c: virtio_pci_device_plugged()
+        entry["regions"] = [each for each in entry["regions"] if each["bar"] != _MSIX_BAR]
     entry.update(bus=number, slot=slot, function=function, qdev_id=device.id or "")
     return entry

@@ -12,7 +12,7 @@ from fakeqemu.model.qdev.device import DeviceObject, user_devices
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.boards.onboard_ports import Port
+    from fakeqemu.model.boards.machine_state import Port
     from fakeqemu.model.chardev.chardev import Chardev
     from fakeqemu.model.chardev.chardevs import Chardevs
     from fakeqemu.model.events import Events

@@ -8,8 +8,9 @@ See system/qdev-monitor.c: qbus_find(), qbus_find_recursive() and qdev_device_ad
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qdev.recorded import alias_of
@@ -29,6 +30,7 @@ _LIMITS = {
     "sd-bus": 1,
     "ccid-bus": 1,
 }
+_ONBOARD = re.compile(r"/machine/unattached/device\[(\d+)\]")
 _SYSTEM = "/machine/unattached/sysbus"
 
 
@@ -36,7 +38,8 @@ class Bus:
     """One bus: a view made for each query of the object, which is what persists."""
 
     def __init__(self, buses: Buses, obj: QomObject) -> None:
-        self._buses = buses
+        #: all buses of the machine
+        self.buses = buses
         self.object = obj
 
     @property
@@ -51,14 +54,14 @@ class Bus:
 
     def is_a(self, kind: str) -> bool:
         """Whether devices for buses of `kind` fit."""
-        return self._buses.profile.is_a(self.object.type, kind)
+        return self.buses.profile.is_a(self.object.type, kind)
 
     @property
     def devices(self) -> list[DeviceObject]:
         """The devices on it, the one added last first."""
         links = [name for name in self.object.shapes if name.startswith("child[")]
         links.sort(key=lambda name: int(name[6:-1]), reverse=True)
-        found = (self._buses.qom.at(self.object.get(name)) for name in links)
+        found = (self.buses.qom.at(self.object.get(name)) for name in links)
         return [device for device in found if isinstance(device, DeviceObject)]
 
     @property
@@ -75,13 +78,13 @@ class Bus:
             return False
         if self.object.type == "PCIE":
             parent = self.object.parent
-            return parent is not None and self._buses.profile.is_a(parent.type, "pcie-slot")
+            return parent is not None and self.buses.profile.is_a(parent.type, "pcie-slot")
         return True
 
     def add(self, device: DeviceObject) -> None:
         """Put `device` on the bus."""
         taken = [int(n[6:-1]) for n in self.object.shapes if n.startswith("child[")]
-        number = self._buses.next_child(self.object, max(taken, default=-1) + 1)
+        number = self.buses.next_child(self.object, max(taken, default=-1) + 1)
         name = f"child[{number}]"
         self.object.shapes[name] = f"link<{device.type}>"
         self.object.values[name] = lambda: device.path
@@ -93,6 +96,29 @@ class Bus:
             if self.object.get(name) == device.path:
                 del self.object.shapes[name], self.object.values[name]
 
+    def put_in_order(self) -> None:
+        """Number the links to the board's devices in the order of these, without gaps."""
+        obj = self.object
+        links = [name for name in obj.shapes if name.startswith("child[")]
+        found = [(name, obj.shapes.pop(name), obj.values.pop(name)) for name in sorted(
+            links, key=lambda name: int(name[6:-1])
+        )]  # fmt: skip
+        ordered: list[tuple[int, str, Any]] = []
+        for _, shape, value in found:
+            path = value() if callable(value) else value
+            if self.buses.qom.at(path) is None:
+                continue
+            own = _ONBOARD.match(path)
+            number = int(own[1]) if own is not None else -1
+            at = next(
+                (n for n, (other, _, _) in enumerate(ordered) if other > number >= 0), len(ordered)
+            )
+            ordered.insert(at, (number, shape, value))
+        for index, (_, shape, value) in enumerate(ordered):
+            obj.shapes[f"child[{index}]"] = shape
+            obj.values[f"child[{index}]"] = value
+        self.buses.forget_counts(obj)
+
 
 class Buses:
     """The buses of one machine."""
@@ -102,12 +128,45 @@ class Buses:
         self.profile = profile
         #: bus object -> number its next child link gets
         self._counts: dict[QomObject, int] = {}
+        #: QOM type of buses -> number that the next automatic name gets
+        self._automatic: dict[str, int] = {}
 
     def next_child(self, bus: QomObject, least: int) -> int:
         """The number of the next link from a bus to a device on it, `least` or more."""
         number = max(self._counts.get(bus, 0), least)
         self._counts[bus] = number + 1
         return number
+
+    def forget_counts(self, bus: QomObject) -> None:
+        """The next link from a bus gets the first free number."""
+        self._counts.pop(bus, None)
+
+    def automatic_name(self, kind: str) -> str:
+        """The name of a new bus of that QOM type on a device without an id.
+
+        See hw/core/bus.c: qbus_init_internal().
+        """
+        if kind not in self._automatic:
+            own = re.compile(re.escape(kind.lower()) + r"\.(\d+)")
+            numbers = [
+                int(found[1]) for bus in self.all()
+                if bus.type == kind and (found := own.fullmatch(bus.name))
+                # the root bus of a host bridge is named by the board
+                and not self.profile.is_a(getattr(bus.object.parent, "type", ""), "pci-host-bridge")
+            ]  # fmt: skip
+            self._automatic[kind] = max(numbers, default=-1) + 1
+        number = self._automatic[kind]
+        self._automatic[kind] += 1
+        return f"{kind.lower()}.{number}"
+
+    def give_back_name(self, kind: str) -> None:
+        """The last automatic name of that QOM type is not used after all."""
+        self._automatic[kind] -= 1
+
+    def put_in_order(self) -> None:
+        """Links to the board's devices are numbered in the order in which these were made."""
+        for bus in list(self.all()):
+            bus.put_in_order()
 
     def at(self, obj: QomObject) -> Bus:
         """The bus that an object is."""

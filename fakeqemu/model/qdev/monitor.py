@@ -10,7 +10,7 @@ qmp_device_del().
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,7 +21,7 @@ from fakeqemu.model.qdev.device import DeviceObject, find_device, user_devices
 from fakeqemu.model.qdev.properties import Properties, alias_inner
 from fakeqemu.model.qdev.realize import Realizer
 from fakeqemu.model.qdev.realize_checks import RealizeChecks
-from fakeqemu.model.qdev.recorded import about
+from fakeqemu.model.qdev.recorded import about, cannot_hotplug
 from fakeqemu.model.qdev.usb_ports import HUB, UsbPorts
 from fakeqemu.model.qom.tree import QomObject, from_recorded, node_of
 from fakeqemu.qapi import qdict, reads, texts
@@ -176,7 +176,7 @@ class Devices:
         return found
 
     def _check_hotplug(self, driver: str, facts: dict[str, Any], bus: Bus | None) -> None:
-        never = f"Device '{driver}' does not support hotplugging"
+        never = cannot_hotplug(driver)
         if facts.get("hotplug") == never:
             raise QapiError(never)
         self._check_bus(bus)
@@ -230,13 +230,14 @@ class Devices:
         if facts.get("tree") is None:
             raise NotModelledError(f"device {driver}")
         box: list[DeviceObject] = []
+        tree = node_of(facts["tree"])
+        names = dict(self._bus_names(tree, id))
 
         def rename(text: str) -> str:
             if text.startswith(_PROBE):
-                return box[0].path + text[len(_PROBE) :]
-            if text == "probe" or text.startswith("probe."):
-                return (id if id is not None else self._automatic(driver)) + text[5:]
-            return text
+                below = text[len(_PROBE) :].split("/")
+                return box[0].path + "/".join(names.get(name, name) for name in below)
+            return names.get(text, text)
 
         def make(type: str) -> QomObject:
             device = self._profile.is_a(type, "device")
@@ -245,7 +246,7 @@ class Devices:
                 box.append(obj)
             return obj
 
-        device = lazily(node_of(facts["tree"]), rename, make)
+        device = lazily(tree, rename, make)
         assert isinstance(device, DeviceObject)
         device.id = id
         alias_inner(self._profile, device)
@@ -290,9 +291,15 @@ class Devices:
         self._cpus.add(Cpu(index, cpu, boot=False))
         return cpu
 
-    def _automatic(self, driver: str) -> str:
-        """The start of a bus's name when its device has no id."""
-        return driver
+    def _bus_names(self, node: TreeObject, id: str | None) -> Iterator[tuple[str, str]]:
+        """What buses were called on the recorded device and below, and are to be called."""
+        for name, child in node.children.items():
+            if name == "probe" or name.startswith("probe."):
+                bus = id is None and self._profile.is_a(child.type, "bus")
+                yield name, (
+                    self._buses.automatic_name(child.type) if bus else (id or "") + name[5:]
+                )
+            yield from self._bus_names(child, id)
 
     def enter(self, device: DeviceObject, id: str | None) -> None:
         """Put `device` into the tree where users' devices are."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fakeqemu.model.qdev.recorded import is_hotpluggable
+
 if TYPE_CHECKING:
     from fakeqemu.model.process import Process
     from fakeqemu.model.qdev.backends import DeviceBackends
@@ -58,6 +60,10 @@ class Realizer:
             if bus is not None:
                 self._leave(device, bus)
             raise
+        if bus is not None and "hotpluggable" in device.values:
+            device.values["hotpluggable"] = bus.hotpluggable and is_hotpluggable(
+                self._process.profile, device.type
+            )
 
     def unrealize(self, device: DeviceObject) -> None:
         """Give back what `realize` took."""
@@ -68,11 +74,14 @@ class Realizer:
     def _take_place(self, device: DeviceObject, bus: Bus) -> None:
         # a machine without devices needs neither
         from fakeqemu.model.qdev import addresses, virtio_serial
+        from fakeqemu.model.qdev.usb_ports import be_companion
 
         profile = self._process.profile
         if bus.is_a("PCI"):
             addresses.take_slot(self._process, device, bus)
             addresses.take_chassis(self._qom, profile, device)
+            if device.values.get("masterbus"):
+                be_companion(device, bus.buses)
             if "disable-legacy" in device.values and "disable-legacy" not in device.given:
                 addresses.be_modern(profile, device, bus)
         elif bus.is_a("usb-bus"):

@@ -22,6 +22,16 @@ def about(profile: Profile, driver: str) -> dict[str, Any]:
     return facts
 
 
+def is_hotpluggable(profile: Profile, driver: str) -> bool:
+    """Whether devices of that type can come and go, given a bus that allows it."""
+    return bool(about(profile, driver).get("hotplug") != cannot_hotplug(driver))
+
+
+def cannot_hotplug(driver: str) -> str:
+    """What is said of devices of a type that can never be hot-plugged."""
+    return f"Device '{driver}' does not support hotplugging"
+
+
 def alias_of(profile: Profile, driver: str) -> str | None:
     """The short name of a device type."""
     try:

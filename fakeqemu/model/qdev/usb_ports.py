@@ -16,7 +16,7 @@ from fakeqemu.qapi.errors import QapiError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fakeqemu.model.qdev.bus import Bus
+    from fakeqemu.model.qdev.bus import Bus, Buses
     from fakeqemu.model.qom.tree import QomObject
     from fakeqemu.profile import Profile
 
@@ -25,6 +25,7 @@ HUB = "usb-hub"
 _PORT_PROPERTIES = ("p2", "ports", "num-ports", "maxframes")
 _PORTS_ELSE = {"maxframes": 2}
 _EHCI_PORTS = 6
+_UHCI_PORTS = 2
 _HUB_PORTS = 8
 
 LOW, FULL, HIGH, SUPER = "low", "full", "high", "super"
@@ -85,7 +86,8 @@ def _port_speeds(profile: Profile, bus: Bus, port: str) -> frozenset[str]:
     if profile.is_a(kind, "pci-uhci-usb") or "ohci" in kind:
         return _SLOW
     if "ehci" in kind:
-        return frozenset({HIGH})
+        taken = any(int(port) in ports for ports in _companions(bus).values())
+        return frozenset({HIGH}) | (_SLOW if taken else frozenset())
     found: set[str] = set()
     for name, speeds in (("p2", (LOW, FULL, HIGH)), ("p3", (SUPER,))):
         count = _owner_value(bus, name)
@@ -112,17 +114,64 @@ def ports_of(bus: Bus) -> int:
     controller = bus.object.parent
     if controller is None:
         return 0
+    if "ehci" in controller.type:
+        return _EHCI_PORTS
     while controller.parent is not None and not any(
         controller.has(name) for name in _PORT_PROPERTIES
     ):
         controller = controller.parent
-        if controller.name in ("peripheral", "peripheral-anon", "unattached"):
-            return _EHCI_PORTS
     name = next(n for n in _PORT_PROPERTIES if controller.has(n))
     if name == "p2":
         numbers = [v for n in ("p2", "p3") if isinstance(v := controller.values.get(n), int)]
         return max(numbers, default=0)
     return _PORTS_ELSE.get(name) or int(controller.values.get(name, 0))
+
+
+def be_companion(device: DeviceObject, buses: Buses) -> None:
+    """Let a controller serve slow devices on ports of its `masterbus`. Raises QapiError.
+
+    See hw/usb/bus.c: usb_register_companion(); hw/usb/hcd-ehci.c: ehci_register_companion().
+    """
+    master = device.values["masterbus"]
+    bus = next(
+        (each for each in buses.all() if each.is_a("usb-bus") and each.name == master), None
+    )
+    if bus is None:
+        raise QapiError(f"USB bus '{master}' not found")
+    if bus.object.parent is None or "ehci" not in bus.object.parent.type:
+        raise QapiError(
+            f"Can't use USB bus '{master}' as masterbus, it doesn't support companion controllers"
+        )
+    ports = _companion_ports(device)
+    if ports.stop - 1 > _EHCI_PORTS:
+        raise QapiError(f"firstport must be between 0 and {_EHCI_PORTS - len(ports)}")
+    for taken in _companions(bus).values():
+        both = set(ports) & set(taken)
+        if both:
+            first = ports.start - 1
+            raise QapiError(
+                f"firstport {first} asks for ports {first}-{first + len(ports) - 1},"
+                f" but port {min(both) - 1} has a companion assigned already"
+            )
+    for name, child in list(device.children.items()):
+        if child.type == "usb-bus":
+            device.forget_child(name)
+            if device.id is None:
+                buses.give_back_name(child.type)
+
+
+def _companions(bus: Bus) -> dict[DeviceObject, range]:
+    """The controllers that serve ports of a bus, and the numbers of these."""
+    return {
+        device: _companion_ports(device)
+        for each in bus.buses.all() if each.is_a("PCI")
+        for device in each.devices if device.values.get("masterbus") == bus.name
+    }  # fmt: skip
+
+
+def _companion_ports(device: DeviceObject) -> range:
+    first = int(device.values.get("firstport", 0)) + 1
+    return range(first, first + int(device.values.get("num-ports", _UHCI_PORTS)))
 
 
 def _names(speeds: frozenset[str]) -> str:

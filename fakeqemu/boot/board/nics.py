@@ -6,28 +6,29 @@ NICs. See net/net.c: net_init_clients(), net_param_nic(), net_init_nic().
 
 from __future__ import annotations
 
-import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.boot.board.onboard import new_onboard
 from fakeqemu.boot.checks.backends import net_arguments, nic_arguments, parse_mac
 from fakeqemu.boot.state import error_location
 from fakeqemu.configuration import OptionString
 from fakeqemu.model.net.check import NicConfig
-from fakeqemu.model.qdev.bus import Bus
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qdev.properties import owner
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 
 if TYPE_CHECKING:
+    from fakeqemu.boot.board.numbering import Numbering
     from fakeqemu.boot.state import BootState
     from fakeqemu.model.machine import Machine
     from fakeqemu.model.net.client import NetClient
+    from fakeqemu.profile import TreeObject
 
 _MAX_NICS = 8
 #: short names that boards know besides QOM types (hw/pci/pci.c: pci_init_nic_devices())
 _ALIASES = {"virtio": "virtio-net-pci"}
 _ISA_NIC = "ne2k_isa"
-_DEVICE = re.compile(r"device\[(\d+)\]")
 _HELP = ("help", "?")
 
 
@@ -58,7 +59,10 @@ def _create_nic(boot: BootState, entry: OptionString) -> None:
     arguments["id"] = entry.id or net.generate_id()
     mac = net.macs.take(mac)
     client = net.add(arguments, generated=entry.id is None)
-    net.nic_configs.append(NicConfig(None, model, mac, client.name))
+    config = NicConfig(None, model, mac, client.name)
+    # it is zeroed, which asks for no MSI-X: net/net.c: net_param_nic()
+    config.vectors = 0
+    net.nic_configs.append(config)
 
 
 def _create_net(boot: BootState, entry: OptionString) -> None:
@@ -123,78 +127,75 @@ def _mac(text: str | None, multicast: str) -> str:
 # -- the board's half --------------------------------------------------------------------------
 
 
-def create_board_nics(boot: BootState) -> None:
-    """Make the NICs that are asked for, as far as the board can. Raises StartupError."""
-    vm = boot.vm
-    recorded = _recorded_nics(vm, vm.qom.container("/machine/unattached").children.values())
-    default = recorded[0].type if recorded else _default_model(boot)
-    for config in vm.net.nic_configs:
-        type = _ALIASES.get(config.model or "", config.model) or default
-        bus = None if type is None or default is None else _bus_for(boot, type)
-        if bus is None or type is None:
+def add_nics(vm: Machine, numbering: Numbering) -> None:
+    """Have the NICs made that are asked for, as far as the board can. Raises StartupError.
+
+    See hw/i386/pc.c: pc_nic_init().
+    """
+    recorded = numbering.find(_is_nic)
+    usual = next((obj.type for obj in numbering.usual.values() if _is_nic(obj)), None)
+    place = numbering.place_of(_is_nic)
+    wanted = [] if place is None or usual is None else [
+        (_ALIASES.get(config.model or "", config.model) or usual, config)
+        for config in vm.net.nic_configs
+    ]
+    if vm.profile.traits.isa_nics_first:
+        wanted.sort(key=lambda each: each[0] != _ISA_NIC)
+    for type, config in wanted:
+        if not _fits(vm, type, numbering):
             continue
-        found = next((device for device in recorded if device.type == type), None)
-        if found is not None:
-            recorded.remove(found)
-            # what was recorded before it may be gone, and its slot with it
-            bus.drop(found)
-        else:
-            found = _new_device(vm, type)
-        try:
-            _plug(vm, found, bus, config)
-        except QapiError as exc:
-            raise StartupError(exc.desc, hint=exc.hint) from exc
         config.made = True
-    for device in recorded:
-        for bus in vm.buses.all():
-            bus.drop(device)
-        device.remove()
+        if recorded and numbering.recorded[recorded[0]].type == type:
+            place = recorded.pop(0)
+            numbering.keep(place, partial(_replug, vm, config))
+        else:
+            assert place is not None
+            numbering.add(place, partial(_create, vm, type, config))
+    for number in recorded:
+        numbering.leave_out(number)
 
 
-def _recorded_nics(vm: Machine, objects: Any) -> list[DeviceObject]:
-    return [
-        each for each in objects
-        if isinstance(each, DeviceObject)
-        and owner(vm.profile, each, "netdev").has("netdev")
-    ]  # fmt: skip
+def _is_nic(obj: TreeObject) -> bool:
+    return any(name == "netdev" for name, _ in obj.properties)
 
 
-def _default_model(boot: BootState) -> str | None:
-    """The type of NIC that the board has by default; None for a board without."""
-    if not boot.vm.net.nic_configs or boot.vm.state.type is None:
-        return None
-    tree = boot.profile.object_tree(boot.vm.state.type.name, defaults=True)
-    for node in tree.at("machine").at("unattached").children.values():
-        if any(name == "netdev" for name, _ in node.properties):
-            return node.type
-    return None
-
-
-def _bus_for(boot: BootState, type: str) -> Bus | None:
-    """Where a NIC of that type goes; None if the board has no such bus. Raises StartupError."""
-    vm = boot.vm
-    kind = "ISA" if type == _ISA_NIC else "PCI"
-    known = type in vm.profile.qom_types and vm.profile.is_a(
-        type, "isa-device" if type == _ISA_NIC else "pci-device"
-    )
+def _fits(vm: Machine, type: str, numbering: Numbering) -> bool:
+    """Whether the board has a bus for a NIC of that type. Raises StartupError."""
+    bus = "isa-device" if type == _ISA_NIC else "pci-device"
+    known = type in vm.profile.qom_types and vm.profile.is_a(type, bus)
     if not known and vm.profile.traits.unknown_nic_model_refused:
         raise StartupError(f"Unsupported NIC model: {type}")
-    return vm.buses.find_by_kind(kind) if known else None
+    return known and bool(
+        numbering.find(lambda obj: vm.profile.is_a(obj.type, bus))
+    )
 
 
-def _new_device(vm: Machine, type: str) -> DeviceObject:
-    """A NIC among the board's devices; it gets the next number."""
-    device = vm.devices.bare(type)
-    container = vm.qom.container("/machine/unattached")
-    numbers = [int(m[1]) for name in container.children if (m := _DEVICE.fullmatch(name))]
-    container.add_child(f"device[{max(numbers, default=-1) + 1}]", device)
-    vm.devices.properties.apply_defaults(device)
-    return device
+def _create(vm: Machine, type: str, config: NicConfig, number: int) -> None:
+    """Make a NIC among the board's devices. Raises StartupError."""
+    try:
+        _plug(vm, new_onboard(vm, type, number), config)
+    except QapiError as exc:
+        raise StartupError(exc.desc, hint=exc.hint) from exc
 
 
-def _plug(vm: Machine, device: DeviceObject, bus: Bus, config: NicConfig) -> None:
+def _replug(vm: Machine, config: NicConfig, number: int) -> None:
+    """Give the recorded NIC of that number its backend, and its place. Raises StartupError."""
+    device = vm.qom.container("/machine/unattached").child(f"device[{number}]")
+    assert isinstance(device, DeviceObject)
+    # what was recorded before it may be gone, and its slot with it
+    for bus in vm.buses.all():
+        bus.drop(device)
+    try:
+        _plug(vm, device, config)
+    except QapiError as exc:
+        raise StartupError(exc.desc, hint=exc.hint) from exc
+
+
+def _plug(vm: Machine, device: DeviceObject, config: NicConfig) -> None:
     """Put a NIC on its bus. Raises QapiError."""
-    if config.address is not None:
+    bus = vm.buses.find_by_kind("ISA" if device.type == _ISA_NIC else "PCI")
+    assert bus is not None, "its board has one"
+    if config.address is not None and vm.profile.traits.net_nic_addr_used:
         vm.devices.properties.set(device, "addr", config.address, typed=False)
     if config.vectors is not None and device.has("vectors"):
         vm.devices.properties.set(device, "vectors", str(config.vectors), typed=False)

@@ -9,15 +9,15 @@ hw/pci/pci.c: pci_vga_init(); hw/isa/isa-bus.c: isa_vga_init().
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from fakeqemu.boot.board.numbering import numbered
+from fakeqemu.boot.board.onboard import create_onboard
 from fakeqemu.model.boards.guest_memory import is_vga
-from fakeqemu.model.boards.numbering import DisplayPlace
-from fakeqemu.model.boards.onboard_ports import numbered
-from fakeqemu.model.qdev.device import DeviceObject
-from fakeqemu.qapi.errors import QapiError, StartupError
 
 if TYPE_CHECKING:
+    from fakeqemu.boot.board.numbering import Numbering
     from fakeqemu.boot.state import BootState
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import TreeObject
@@ -42,31 +42,26 @@ _UNUSED = (
 )
 
 
-def place(vm: Machine, recorded: TreeObject) -> DisplayPlace | None:
-    """Where the board's adapter is to be changed; None if the board is right as it was recorded.
-
-    `recorded` is the container of unattached devices that this machine is made from.
-    """
-    machine, configuration = vm.state.type, vm.configuration
-    assert machine is not None
+def add_vga(vm: Machine, numbering: Numbering) -> None:
+    """Have the adapter made that is asked for, if the board is not right as it was recorded."""
+    configuration = vm.configuration
     if configuration.vga is None and configuration.defaults.vga == configuration.has_defaults:
-        return None
-    tree = vm.profile.object_tree(machine.name, defaults=True)
-    default = numbered(tree.at("machine/unattached"))
-    usual = next((n for n, obj in default.items() if is_vga(vm.profile, obj.type)), None)
-    if usual is None:
-        return None
-    numbers = numbered(recorded)
-    here = next((n for n, obj in numbers.items() if is_vga(vm.profile, obj.type)), None)
-    wanted = _wanted(vm, default[usual].type)
-    if here is not None:
-        return DisplayPlace(here, numbers[here].type, wanted)
-    before = [obj.type for number, obj in sorted(default.items()) if number < usual]
-    number = 0
-    for type in before:
-        if number in numbers and numbers[number].type == type:
-            number += 1
-    return DisplayPlace(number, None, wanted)
+        return
+
+    def is_adapter(obj: TreeObject) -> bool:
+        return is_vga(vm.profile, obj.type)
+
+    place = numbering.place_of(is_adapter)
+    if place is None:
+        return
+    usual = next(obj.type for obj in numbering.usual.values() if is_adapter(obj))
+    wanted = _wanted(vm, usual)
+    for number in numbering.find(is_adapter):
+        if numbering.recorded[number].type == wanted:
+            return
+        numbering.leave_out(number)
+    if wanted is not None:
+        numbering.add(place, partial(_create, vm, wanted))
 
 
 def _wanted(vm: Machine, usual: str) -> str | None:
@@ -78,32 +73,12 @@ def _wanted(vm: Machine, usual: str) -> str | None:
     return on_isa if vm.profile.is_a(usual, "isa-device") else on_pci
 
 
-def replace(vm: Machine, display: DisplayPlace, number: int) -> None:
-    """Put the adapter that is asked for in the place of the recorded one, at `number`.
-
-    Raises StartupError.
-    """
-    unattached = vm.qom.container(_UNATTACHED)
-    if display.wanted == display.recorded:
-        return
-    if display.removed is not None:
-        old = unattached.child(display.set_aside)
-        assert isinstance(old, DeviceObject)
-        for bus in vm.buses.all():
-            bus.drop(old)
-        old.remove()
-    if display.wanted is None:
-        return
-    kind = "ISA" if vm.profile.is_a(display.wanted, "isa-device") else "PCI"
-    parent = vm.buses.find_by_kind(kind)
-    assert parent is not None, "the recorded board has an adapter on such a bus"
-    device = vm.devices.bare(display.wanted)
-    unattached.add_child(f"device[{number}]", device)
-    vm.devices.properties.apply_defaults(device)
-    try:
-        vm.devices.realize(device, parent)
-    except QapiError as error:
-        raise StartupError(error.desc, hint=error.hint) from error
+def _create(vm: Machine, type: str, number: int) -> None:
+    """Make the adapter. Raises StartupError."""
+    kind = "ISA" if vm.profile.is_a(type, "isa-device") else "PCI"
+    bus = vm.buses.find_by_kind(kind)
+    assert bus is not None, "the recorded board has an adapter on such a bus"
+    create_onboard(vm, type, bus, number)
 
 
 def warn_of_unused_vga(boot: BootState) -> None:

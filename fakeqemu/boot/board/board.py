@@ -10,10 +10,13 @@ pc_q35_init(); qom/object.c: object_apply_global_props().
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.boot import vga
-from fakeqemu.model.boards import onboard_ports
+from fakeqemu.boot.board import drives, nics, switches, usb
+from fakeqemu.boot.board.numbering import Numbering
+from fakeqemu.boot.board.ports import add_ports
+from fakeqemu.boot.board.vga import add_vga
 from fakeqemu.model.boards.board import (
     MachineObject,
     cpu_object,
@@ -22,17 +25,16 @@ from fakeqemu.model.boards.board import (
     recorded_tree,
 )
 from fakeqemu.model.boards.cpus import Cpu
-from fakeqemu.model.boards.numbering import Numbering
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qom.tree import QomObject, from_recorded
 from fakeqemu.qapi.errors import DeviceNotFoundError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.boards.onboard_ports import OnboardPlace
     from fakeqemu.model.chardev.chardevs import Chardevs
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import MachineType, Profile, TreeObject
 
+_SOUTH_BRIDGE = "PIIX3"
 _CONTAINERS = ("peripheral", "peripheral-anon", "unattached")
 
 
@@ -106,9 +108,8 @@ def create_board(vm: Machine) -> None:
         cpu_type = node.at(first).type
     vm.cpus.type = vm.cpus.type or cpu_type or ""
     extra = vm.cpus.topology.cpus - 1 if facts["cpus"] else 0
-    ports = onboard_ports.place(vm.state, vm.ports, node.at("unattached"))
-    display = vga.place(vm, node.at("unattached"))
-    numbering = Numbering(inserted_at(node), extra, ports, display)
+    numbering = Numbering(node.at("unattached"), _usual(vm, machine).at("machine/unattached"))
+    _plan(vm, node, numbering, extra)
     rename = numbering.rename
     obj = vm.qom.container("/machine")
     whole = from_recorded(node, rename=rename, make=maker(vm.profile))
@@ -123,14 +124,51 @@ def create_board(vm: Machine) -> None:
                 _move(grandchild, obj.children[name], below)
         else:
             _move(child, obj, name)
-    if facts["cpus"]:
-        _create_cpus(vm, node, rename)
-    if ports is not None:
-        _create_ports(vm, ports, numbering)
-    apply_globals(vm)
-    if display is not None:
-        vga.replace(vm, display, numbering.adapter)
+    for name in numbering.left_out():
+        obj.children["unattached"].forget_child(name)
+    apply_globals(vm, obj)
+    for number, make in numbering.makers():
+        make(number)
+    vm.buses.put_in_order()
     vm.lifecycle.wakeup_support = facts["current-machine"]["wakeup-suspend-support"]
+
+
+def _usual(vm: Machine, machine: MachineType) -> TreeObject:
+    """The recorded tree of such a machine with its default devices, or without if that is all."""
+    try:
+        return vm.profile.object_tree(machine.name, defaults=True)
+    except KeyError:
+        return recorded_tree(vm.state, machine)
+
+
+def _plan(vm: Machine, node: TreeObject, numbering: Numbering, more_cpus: int) -> None:
+    """What the board makes, and leaves out, besides what was recorded.
+
+    Where the board makes several at one place they come in the order of these calls.
+    """
+    properties = vm.qom.container("/machine").values
+    switches.leave_out(
+        properties,
+        vm.configuration.machine_options,
+        numbering,
+        checked=vm.profile.traits.vmport_needs_i8042,
+    )
+    if properties.get("acpi") in switches.OFF:
+        for number in numbering.find(lambda obj: obj.type == _SOUTH_BRIDGE):
+            numbering.keep(number, partial(_remove_pm, vm))
+    if vm.cpus.type and numbering.recorded:
+        recorded = node.at("unattached/device[0]")
+        numbering.keep(0, partial(_create_cpu, vm, recorded, 0, numbering.rename))
+        for index in range(1, more_cpus + 1):
+            make = partial(_create_cpu, vm, recorded, index, numbering.rename)
+            numbering.add(inserted_at(node) - 1, make)
+    if properties.get("isa-serial", True):
+        add_ports(vm.state, vm.ports, numbering, partial(_create_port, vm))
+    drives.add_floppies(vm, numbering)
+    add_vga(vm, numbering)
+    drives.add_disks(vm, numbering)
+    usb.add_controllers(vm, numbering)
+    nics.add_nics(vm, numbering)
 
 
 def _chardev_container(vm: Machine) -> QomObject:
@@ -140,11 +178,11 @@ def _chardev_container(vm: Machine) -> QomObject:
     return container
 
 
-def apply_globals(vm: Machine) -> None:
-    """What -global says about the devices that the board brought along. Raises StartupError."""
+def apply_globals(vm: Machine, objects: QomObject) -> None:
+    """What -global says about devices of the board, `objects` and below. Raises StartupError."""
     if all(given.driver == "migration" for given in vm.configuration.globals):
         return
-    for obj in vm.qom.container("/machine").walk():
+    for obj in objects.walk():
         if isinstance(obj, DeviceObject):
             vm.devices.properties.apply_globals(obj)
 
@@ -188,28 +226,41 @@ def _follow_model(vm: Machine, obj: MachineObject) -> None:
     obj.computed.update({name: get for name, get in computed.items() if name in obj.shapes})
 
 
-def _create_cpus(vm: Machine, node: TreeObject, rename: Callable[[str], str]) -> None:
-    """Make the first CPU what was asked for, and add the others."""
+def _create_cpu(
+    vm: Machine, recorded: TreeObject, index: int, rename: Callable[[str], str], number: int
+) -> None:
+    """Make a CPU of the model that was asked for."""
     unattached = vm.qom.container("/machine/unattached")
-    recorded = node.at("unattached/device[0]")
-    start = inserted_at(node)
-    for index in range(vm.cpus.topology.cpus):
-        number = 0 if index == 0 else start + index - 1
-        old = unattached.child(f"device[{number}]")
-        if old is not None:
-            old.remove()
-        obj = cpu_object(vm.cpus, vm.profile, recorded, index, rename)
-        unattached.add_child(f"device[{number}]", obj)
-        vm.cpus.add(Cpu(index, obj))
+    unattached.forget_child(f"device[{number}]")
+    obj = cpu_object(vm.cpus, vm.profile, recorded, index, rename)
+    unattached.add_child(f"device[{number}]", obj)
+    apply_globals(vm, obj)
+    vm.cpus.add(Cpu(index, obj))
 
 
-def _create_ports(vm: Machine, ports: OnboardPlace, numbering: Numbering) -> None:
-    """Replace the recorded ports by those that are asked for."""
-    unattached = vm.qom.container("/machine/unattached")
-    for number in range(ports.start, ports.start + ports.recorded):
-        unattached.forget_child(f"port[{number}]")
-    for index, (model, properties) in enumerate(ports.wanted):
-        obj = from_recorded(model, make=maker(vm.profile))
-        obj.values.update({name: v for name, v in properties.items() if name in obj.shapes})
-        obj.values["parent_bus"] = numbering.rename(ports.bus)
-        unattached.add_child(f"device[{numbering.first_port + index}]", obj)
+def _remove_pm(vm: Machine, number: int) -> None:
+    """Without ACPI the south bridge has no power management, which plugs PCI devices."""
+    south = vm.qom.container("/machine/unattached").child(f"device[{number}]")
+    assert south is not None
+    pm = south.child("pm")
+    if pm is None:
+        return
+    for bus in vm.buses.all():
+        if bus.object.values.get("hotplug-handler") == pm.path:
+            bus.object.values["hotplug-handler"] = ""
+    south.values["has-acpi"] = False
+    pm.remove()
+
+
+def _create_port(
+    vm: Machine, model: TreeObject, properties: dict[str, int | str], number: int
+) -> None:
+    """Make a port like a recorded one."""
+    obj = from_recorded(model, make=maker(vm.profile))
+    assert isinstance(obj, DeviceObject)
+    obj.values.update({name: v for name, v in properties.items() if name in obj.shapes})
+    vm.qom.container("/machine/unattached").add_child(f"device[{number}]", obj)
+    bus = vm.buses.find_by_kind("ISA")
+    assert bus is not None, "a recorded board with ports has such a bus"
+    bus.add(obj)
+    apply_globals(vm, obj)

@@ -1,0 +1,1 @@
+"""What a board brings along: made in QEMU's order, as the command line asks for it."""
