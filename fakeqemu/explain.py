@@ -68,7 +68,7 @@ def explain_boot(
         "exit": 0,
     }
     host = NullHost()
-    host.files = ReadOnlyFiles()
+    host.files = files = ReadOnlyFiles()
     vm: Machine | None = None
     try:
         configuration = parse_command_line(argv, profile)
@@ -83,6 +83,8 @@ def explain_boot(
         account["messages"] += leave.earlier
         account["error"] = "prints help and leaves, no machine is made"
         account["exit"] = leave.code
+    finally:
+        files.close()
     account["messages"] += host.warnings
     if vm is not None:
         machine = vm.state.type

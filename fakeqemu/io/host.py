@@ -423,6 +423,7 @@ class OsHost:
                 flush(FLUSH_TIME)
             getattr(channel, "abort", channel.close)()
         self._channels.clear()
+        self.files.close()
         while self._cleanups:
             self._cleanups.pop()()
 

@@ -32,3 +32,18 @@ def test_holes_stay_holes(tmp_path: Path) -> None:
     file.zero(0, 1 << 20)
     assert file.read(500000, 4096) == bytes(4096)
     file.close()
+
+
+def test_the_end_of_a_machine_closes_its_files_once(tmp_path: Path) -> None:
+    files = RealFiles()
+    kept = files.open(str(tmp_path / "kept"), writable=True, create=True)
+    given_back = files.open(str(tmp_path / "back"), writable=True, create=True)
+    given_back.close()
+    files.close()
+    again = RealFiles().open(str(tmp_path / "kept"), writable=True)
+    again.lock(2, 2 | 8)
+    # the descriptor may be another's by now
+    kept.close()
+    given_back.close()
+    assert again.size() == 0
+    again.close()

@@ -13,6 +13,7 @@ import pytest
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.validate import SchemaViolation
 from fakeqemu.testing import FakeQemu, QmpError, StrictnessError, SyncFakeQemu, UnknownNameError
+from tests.support.snapshots import image_with_snapshot
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 RUNNERS = ("loop", "thread", "process", "fork")
@@ -164,6 +165,16 @@ async def test_deadlines_help(make: Make) -> None:
         with pytest.raises(TimeoutError, match=r"event POWERDOWN .* never came .* the machine did"):
             await vm.wait_event("POWERDOWN")
         vm.deadline = 10
+
+
+async def test_the_next_machine_can_have_its_images(make: Make, tmp_path: Path) -> None:
+    disk = await image_with_snapshot(tmp_path / "d", *NONE)
+    for _ in range(2):
+        async with make(*disk) as vm:
+            assert len(await vm.qmp("query-block")) == 1
+            # meanwhile it is this one's
+            with pytest.raises(StartupError, match='Failed to get "write" lock'):
+                await FakeQemu(*NONE, *disk).start()
 
 
 async def test_nothing_is_left_behind(make: Make) -> None:

@@ -35,11 +35,14 @@ def _byte_lock(fd: int, kind: int, offset: int, *, test: bool = False) -> int:
 class RealFile:
     """One open of one real file."""
 
-    def __init__(self, fd: int, writable: bool) -> None:
+    def __init__(self, fd: int, writable: bool, opened: set[RealFile]) -> None:
+        """`opened`: those of the machine that are not closed yet."""
         self._fd = fd
         self._writable = writable
+        self._opened = opened
         self._held = 0
         self._unshared = 0
+        opened.add(self)
 
     @property
     def writable(self) -> bool:
@@ -159,9 +162,12 @@ class RealFile:
                     raise ImageLocked(bit, shared=shared)
 
     def close(self) -> None:
-        """Give it and its locks back."""
-        with contextlib.suppress(OSError):
-            os.close(self._fd)
+        """Give it and its locks back; again does nothing."""
+        if self in self._opened:
+            self._opened.remove(self)
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+            self._fd = -1
 
 
 class ReadOnlyFile(RealFile):
@@ -186,13 +192,21 @@ class ReadOnlyFile(RealFile):
 class RealFiles:
     """The machine's own file system."""
 
+    def __init__(self) -> None:
+        self._opened: set[RealFile] = set()
+
+    def close(self) -> None:
+        """Close what is open, as the end of a process does: others may have the images then."""
+        for file in tuple(self._opened):
+            file.close()
+
     def open(self, path: str, *, writable: bool, create: bool = False) -> BlockFile:
         """Open a file. Raises OSError."""
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         if create:
             flags |= os.O_CREAT
         fd = os.open(path, flags, 0o644)
-        file = RealFile(fd, writable)
+        file = RealFile(fd, writable, self._opened)
         if create:
             try:
                 file.lock(2 | 8, 8)
@@ -207,7 +221,7 @@ class RealFiles:
         mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
         if mode != (os.O_RDWR if writable else os.O_RDONLY):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-        return RealFile(os.dup(fd), writable)
+        return RealFile(os.dup(fd), writable, self._opened)
 
     def kind(self, path: str) -> str:
         """What is at `path`. Raises OSError."""
@@ -244,6 +258,7 @@ class ReadOnlyFiles(RealFiles):
     """The machine's file system for those who only look: nothing is made, changed or locked."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._made = MemoryFiles()
 
     def remove(self, path: str) -> None:
@@ -254,4 +269,6 @@ class ReadOnlyFiles(RealFiles):
         """Open a file for reading, whatever is asked for; make one in memory. Raises OSError."""
         if create or path in self._made.names():
             return self._made.open(path, writable=writable, create=create)
-        return ReadOnlyFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC), writable)
+        return ReadOnlyFile(
+            os.open(path, os.O_RDONLY | os.O_CLOEXEC), writable, self._opened
+        )
