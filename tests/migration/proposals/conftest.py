@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing import FakeQemu, QmpError
+from tests.support.processes import fake
 
 
 class Design:
@@ -64,3 +69,38 @@ async def boot() -> AsyncIterator[Callable[..., Any]]:
     yield start
     for machine in machines:
         await machine.stop()
+
+
+@dataclass
+class Ended:
+    """A process that did not start."""
+
+    code: int
+    #: what a client saw that was connected before it started
+    messages: list[dict[str, Any]]
+    #: its last line on standard error, without the program's name
+    said: str
+
+
+@pytest.fixture
+def process() -> Callable[..., Ended]:
+    """`process("11.1+local", "-incoming", "bogus")`: a start that fails, with a QMP client."""
+
+    def run(profile: str, *options: str) -> Ended:
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                chardev = f"socket,id=q,fd={theirs.fileno()}"
+                argv = ["-machine", "none", "-chardev", chardev, "-mon", "chardev=q,mode=control"]
+                done = subprocess.run(
+                    [*fake(profile), *argv, *options],
+                    capture_output=True, text=True, timeout=60, check=False,
+                    pass_fds=[theirs.fileno()],
+                )  # fmt: skip
+            ours.settimeout(10)
+            with ours.makefile("rb") as said:
+                messages = [json.loads(line) for line in said]
+        last = done.stderr.splitlines()[-1].removeprefix("qemu-system-x86_64: ")
+        return Ended(done.returncode, messages, last)
+
+    return run

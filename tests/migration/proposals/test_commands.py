@@ -19,7 +19,7 @@ DEFER = ("-incoming", "defer")
 # -- -migrate-incoming ---------------------------------------------------------------------------
 
 
-async def test_41_migrate_incoming_is_an_option(boot, tmp_path):
+async def test_item_41_migrate_incoming_is_an_option(boot, tmp_path):
     arguments = {
         "uri": f"unix:{tmp_path / 'main'}",
         "config": {"multifd-channels": 4, "local": True},
@@ -39,7 +39,7 @@ async def test_41_migrate_incoming_is_an_option(boot, tmp_path):
     assert vm.vm.migration.object.incoming.exit_on_error is False
 
 
-async def test_41_without_an_address_it_waits_for_the_command(boot):
+async def test_item_41_without_an_address_it_waits_for_the_command(boot):
     vm = await boot(
         "migrate-incoming-option,config-argument", "-migrate-incoming", "config.multifd-channels=4"
     )
@@ -49,7 +49,7 @@ async def test_41_without_an_address_it_waits_for_the_command(boot):
     assert await vm.qmp("migrate-incoming", uri=vm.machine.migration_uri) == {}
 
 
-async def test_41_exit_on_error_without_an_address_is_for_the_command(boot):
+async def test_item_41_exit_on_error_without_an_address_is_for_the_command(boot):
     design = "migrate-incoming-option,config-argument"
     for given, command, exits in (
         ('{"exit-on-error": false}', {}, False),
@@ -72,14 +72,14 @@ async def test_41_exit_on_error_without_an_address_is_for_the_command(boot):
         (["nosuch=1"], "Parameter 'nosuch' is unexpected"),
     ],
 )
-async def test_41_what_is_refused(boot, options, text):
+async def test_item_41_what_is_refused(boot, options, text):
     vm = await boot("migrate-incoming-option,config-argument", "-migrate-incoming", *options)
     assert text in vm.error.message
     vm = await boot("config-argument", "-migrate-incoming", *options)
     assert vm.error.message == "-migrate-incoming: invalid option"
 
 
-async def test_41_42_a_command_on_the_command_line_comes_alone(boot):
+async def test_item_41_42_a_command_on_the_command_line_comes_alone(boot):
     both = "migrate-incoming-option,config-argument,prepare-run"
     options = ["-migrate-incoming", "-migrate-prepare"]
     for first, second in (options, reversed(options)):
@@ -92,7 +92,7 @@ async def test_41_42_a_command_on_the_command_line_comes_alone(boot):
 # -- migrate_prepare, migrate_run ----------------------------------------------------------------
 
 
-async def test_42_prepare_sets_and_run_starts(boot):
+async def test_item_42_prepare_sets_and_run_starts(boot):
     vm = await boot("prepare-run", *DEFER)
     uri = vm.machine.migration_uri
     assert await vm.qmp("migrate_run", uri=uri) == "No migration has been prepared"
@@ -120,7 +120,7 @@ async def test_42_prepare_sets_and_run_starts(boot):
     assert "has not been found" in await vm.qmp("migrate_prepare")
 
 
-async def test_42_a_prepared_one_is_called_off(boot):
+async def test_item_42_a_prepared_one_is_called_off(boot):
     vm = await boot("prepare-run")
     assert await vm.qmp("migrate_prepare") == {}
     assert await vm.qmp("migrate_cancel") == {}
@@ -128,7 +128,7 @@ async def test_42_a_prepared_one_is_called_off(boot):
     assert await vm.qmp("migrate-set-parameters", **{"multifd-channels": 5}) == {}
 
 
-async def test_42_an_outgoing_one(boot):
+async def test_item_42_an_outgoing_one(boot):
     vm = await boot("prepare-run", "-machine", "q35", "-nodefaults")
     assert await vm.qmp("migrate_prepare", config={"max-bandwidth": 1 << 40}) == {}
     assert await vm.qmp("migrate", uri="exec:true") == "A migration has been prepared already"
@@ -138,7 +138,7 @@ async def test_42_an_outgoing_one(boot):
     assert "was not specified" in await vm.qmp("migrate_prepare")
 
 
-async def test_42_the_address_may_be_part_of_the_preparations(boot):
+async def test_item_42_the_address_may_be_part_of_the_preparations(boot):
     vm = await boot("prepare-run:address=prepare", *DEFER)
     assert "need either" in await vm.qmp("migrate_prepare")
     assert await vm.qmp("migrate_prepare", uri=vm.machine.migration_uri) == {}
@@ -147,7 +147,7 @@ async def test_42_the_address_may_be_part_of_the_preparations(boot):
     assert (await vm.qmp("query-migrate"))["status"] == "setup"
 
 
-async def test_42_an_address_on_the_command_line_is_judged_as_by_qmp(boot):
+async def test_item_42_an_address_on_the_command_line_is_judged_as_by_qmp(boot):
     design = "prepare-run:address=prepare"
     states = [{"capability": "multifd", "state": True}]
     main = {"channel-type": "main", "addr": {"transport": "exec", "args": ["/bin/true"]}}
@@ -163,7 +163,7 @@ async def test_42_an_address_on_the_command_line_is_judged_as_by_qmp(boot):
         assert await vm.qmp("query-migrate") == {}
 
 
-async def test_42_on_the_command_line(boot):
+async def test_item_42_on_the_command_line(boot):
     vm = await boot(
         "prepare-run,local", "-migrate-prepare", '{"config": {"local": true}}', "-netdev", TAP
     )
@@ -178,7 +178,7 @@ async def jobs(vm):
     return [(job["type"], job["status"]) for job in await vm.qmp("query-jobs")]
 
 
-async def test_42_as_a_job(boot):
+async def test_item_42_as_a_job(boot):
     vm = await boot("prepare-run:jobs=on:address=prepare", "-machine", "q35", "-nodefaults")
     assert await vm.qmp("migrate_prepare", uri="exec:cat >/dev/null") == {}
     assert await jobs(vm) == [("migration", "ready")]
@@ -190,7 +190,7 @@ async def test_42_as_a_job(boot):
     assert await jobs(vm) == []
 
 
-async def test_42_a_job_that_is_called_off(boot):
+async def test_item_42_a_job_that_is_called_off(boot):
     vm = await boot("prepare-run:jobs=on", *DEFER)
     assert await vm.qmp("migrate_prepare") == {}
     # it cannot run without an address
@@ -205,7 +205,7 @@ async def test_42_a_job_that_is_called_off(boot):
     assert await vm.qmp("query-migrate") == {}
 
 
-async def test_42_what_cannot_be_a_job_is_not_prepared(boot):
+async def test_item_42_what_cannot_be_a_job_is_not_prepared(boot):
     vm = await boot("prepare-run:jobs=on", *DEFER)
     assert await vm.qmp("migrate_prepare") == {}
     assert await vm.qmp("migrate_cancel") == {}
@@ -216,7 +216,7 @@ async def test_42_what_cannot_be_a_job_is_not_prepared(boot):
     assert await vm.parameters("multifd-channels") == 2
 
 
-async def test_42_cancelling_the_job_cancels_the_migration(boot):
+async def test_item_42_cancelling_the_job_cancels_the_migration(boot):
     design = "prepare-run:jobs=on"
     vm = await boot(design, "-machine", "q35", "-nodefaults", clock="virtual")
     assert await vm.qmp("migrate_prepare", config={"max-bandwidth": 1}) == {}
@@ -244,7 +244,7 @@ async def test_missed_09_preparing_resets_the_mode(boot, tmp_path):
 # -- qmp-first -----------------------------------------------------------------------------------
 
 
-async def test_43_a_start_by_qmp_alone(boot, tmp_path):
+async def test_item_43_a_start_by_qmp_alone(boot, tmp_path):
     machine = FakeQemu(profile="11.1", proposals=["qmp-first,local"])
     async with machine as vm:
         # FakeQemu gives it one -qmp and nothing else
@@ -260,7 +260,7 @@ async def test_43_a_start_by_qmp_alone(boot, tmp_path):
         assert vm.parameters.explain("multifd-channels").winner is Layer.QMP
 
 
-async def test_43_what_qmp_sets_is_seen_by_backends(boot):
+async def test_item_43_what_qmp_sets_is_seen_by_backends(boot):
     vm = await boot("qmp-first:query=given,local", "-preconfig", *DEFER, "-netdev", TAP)
     assert await vm.qmp("query-migrate-parameters") == {}
     assert await vm.qmp("migrate-set-parameters", local=True) == {}
@@ -276,7 +276,7 @@ async def test_43_what_qmp_sets_is_seen_by_backends(boot):
     )
 
 
-async def test_43_qmp_overrules_the_mode_of_a_cpr_channel_early_as_later():
+async def test_item_43_qmp_overrules_the_mode_of_a_cpr_channel_early_as_later():
     early = EarlyParameters()
     early.imply_mode("cpr-transfer")
     early.add_config({"mode": "normal"}, Layer.QMP)
@@ -284,7 +284,7 @@ async def test_43_qmp_overrules_the_mode_of_a_cpr_channel_early_as_later():
     assert early.implied_mode == "cpr-transfer"
 
 
-async def test_43_what_is_illegal_ends_the_process_when_the_rest_is_made(boot):
+async def test_item_43_what_is_illegal_ends_the_process_when_the_rest_is_made(boot):
     vm = await boot("qmp-first", "-preconfig")
     assert await vm.qmp("migrate-set-parameters", **{"max-cpu-throttle": 1}) == {}
     await vm.qmp("x-exit-preconfig")

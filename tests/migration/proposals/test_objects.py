@@ -16,7 +16,7 @@ def prop(name, **value):
     return {"path": "/objects/m0", "property": name, **value}
 
 
-async def test_34_the_migration_object_is_user_creatable(boot):
+async def test_item_34_the_migration_object_is_user_creatable(boot):
     vm = await boot("migration-object", "-object", f"{M0},multifd-channels=4,postcopy-ram=on")
     assert await vm.parameters("multifd-channels") == 4
     assert vm.vm.migration.object.capabilities("postcopy-ram")
@@ -32,7 +32,7 @@ async def test_34_the_migration_object_is_user_creatable(boot):
     assert "does not accept value 'migration'" in vm.error.text
 
 
-async def test_34_by_object_add(boot):
+async def test_item_34_by_object_add(boot):
     vm = await boot("migration-object")
     assert await vm.qmp("object-add", id="m0", **{"qom-type": "migration", "multifd": True}) == {}
     assert vm.vm.migration.object.capabilities("multifd")
@@ -41,7 +41,7 @@ async def test_34_by_object_add(boot):
 
 
 @pytest.mark.parametrize(("choice", "channels"), [("refused", 4), ("current", 8)])
-async def test_34_of_two_one_is_current(boot, choice, channels):
+async def test_item_34_of_two_one_is_current(boot, choice, channels):
     vm = await boot(f"migration-object:second={choice}", "-object", f"{M0},multifd-channels=4")
     added = {"qom-type": "migration", "id": "m1", "multifd-channels": 8}
     reply = await vm.qmp("object-add", **added)
@@ -52,7 +52,7 @@ async def test_34_of_two_one_is_current(boot, choice, channels):
     assert await vm.parameters("multifd-channels") == (9 if channels == 4 else 8)
 
 
-async def test_34_a_second_one_begins_without_what_the_first_was_given(boot):
+async def test_item_34_a_second_one_begins_without_what_the_first_was_given(boot):
     design, bandwidth = "migration-object:second=current", ("multifd-channels", "max-bandwidth")
     first = {"multifd-channels": 4, "multifd": True}
     early = await boot(design, "-object", f"{M0},multifd-channels=4,multifd=on",
@@ -74,7 +74,7 @@ async def test_34_a_second_one_begins_without_what_the_first_was_given(boot):
     assert await late.qmp("qom-get", **prop("downtime-limit")) == 1
 
 
-async def test_34_a_second_one_does_not_come_while_a_migration_goes_on(boot):
+async def test_item_34_a_second_one_does_not_come_while_a_migration_goes_on(boot):
     design = "migration-object:second=current"
     second = {"qom-type": "migration", "id": "m1"}
     source = await boot(design, "-machine", "q35", "-nodefaults", "-object", M0, clock="virtual")
@@ -88,7 +88,7 @@ async def test_34_a_second_one_does_not_come_while_a_migration_goes_on(boot):
     assert await source.parameters("max-bandwidth") == 1
 
 
-async def test_34_48_a_second_one_does_not_change_what_a_tap_has_read(boot):
+async def test_item_34_48_a_second_one_does_not_change_what_a_tap_has_read(boot):
     vm = await boot(
         "migration-object:second=current,local,immutable-local", "-incoming", "defer",
         *("-object", f"{M0},local=on", "-netdev", TAP),
@@ -124,7 +124,7 @@ async def test_missed_07_one_object_has_parameters_and_compat_options(boot):
     assert {"send-configuration", "multifd", "multifd-channels", "store-global-state"} <= names
 
 
-async def test_33_missed_01_parameters_leave_the_migration_object(boot):
+async def test_item_33_missed_01_parameters_leave_the_migration_object(boot):
     channels = ("-global", "migration.multifd-channels=4")
     vm = await boot("parameters-object", *channels)
     assert vm.error.text == (
@@ -145,7 +145,7 @@ async def test_33_missed_01_parameters_leave_the_migration_object(boot):
     assert "multifd-channels" not in names
 
 
-async def test_33_missed_01_an_object_of_another_type_has_them(boot):
+async def test_item_33_missed_01_an_object_of_another_type_has_them(boot):
     design = "parameters-object:type=migration-parameters"
     vm = await boot(design, "-global", "migration-parameters.multifd-channels=4")
     assert await vm.parameters("multifd-channels") == 4

@@ -7,12 +7,14 @@ import json
 
 import pytest
 
+from fakeqemu.proposals import NAMES, proposal_of
+
 TAP = "tap,id=n0,ifname=tap0,script=no"
 ADDRESS = '{"transport": "socket", "type": "inet", "host": "127.0.0.1", "port": "0"}'
 MAIN = f'"channel-type": "main", "addr": {ADDRESS}'
 
 
-async def test_08_json_without_prefix(boot):
+async def test_item_08_json_without_prefix(boot):
     vm = await boot("incoming-json", "-incoming", '{"multifd-channels": 4}')
     assert await vm.parameters("multifd-channels") == 4
     assert await vm.status() == "running"
@@ -22,20 +24,20 @@ async def test_08_json_without_prefix(boot):
     assert vm.error.text == "Parameter 'channel-type' is missing"
 
 
-async def test_08_a_channel_stays_one(boot):
+async def test_item_08_a_channel_stays_one(boot):
     vm = await boot("incoming-json", "-incoming", f"{{{MAIN}}}")
     assert (await vm.qmp("query-migrate"))["status"] == "setup"
     vm = await boot("incoming-json", "-incoming", f'{{"addr": {ADDRESS}}}')
     assert vm.error.text == "Parameter 'channel-type' is missing"
 
 
-async def test_08_only_one(boot):
+async def test_item_08_only_one(boot):
     vm = await boot("incoming-json", "-incoming", "{}", "-incoming", "{}")
     assert vm.error.message == "-incoming {}: Only one -incoming with parameters is allowed."
 
 
 @pytest.mark.parametrize(("choice", "state"), [("runs", "running"), ("waits", "inmigrate")])
-async def test_08_whether_alone_it_means_incoming(boot, choice, state):
+async def test_item_08_whether_alone_it_means_incoming(boot, choice, state):
     vm = await boot(f"incoming-json:alone={choice}", "-incoming", "{}")
     assert await vm.status() == state
 
@@ -66,7 +68,7 @@ async def test_missed_05_legacy_text_or_one_json_with_address_and_parameters(boo
     assert "unknown migration protocol" in vm.error.text
 
 
-async def test_22_an_option_of_its_own(boot):
+async def test_item_22_an_option_of_its_own(boot):
     vm = await boot("own-option", "-migration-parameters", "multifd-channels=4")
     assert await vm.parameters("multifd-channels") == 4
     assert await vm.status() == "running"
@@ -107,3 +109,24 @@ async def test_missed_10_a_cpr_channel_implies_no_mode(boot, tmp_path):
         await source.qmp("migrate_cancel")
         await source.machine.wait_for("migration", "cancelled")
         path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_item_39_no_design_makes_incoming_obsolete(boot, tmp_path, name):
+    proposal = proposal_of(name)
+    needed = ["own-option"] * (proposal.needs is not None)
+    vm = await boot(
+        ",".join([*proposal.requires, *needed, name]),
+        *("-compat", "deprecated-input=reject", "-incoming", f"unix:{tmp_path / 'main'}"),
+    )
+    assert vm.error is None
+    assert (await vm.qmp("query-migrate"))["status"] == "setup"
+    assert "deprecated" not in vm.machine.stderr.getvalue()
+
+
+async def test_item_39_a_new_option_has_no_legacy_text(boot):
+    design = "migrate-incoming-option,config-argument"
+    vm = await boot(design, "-migrate-incoming", "unix:/m")
+    assert vm.error.text == "Invalid parameter 'unix:/m'"
+    vm = await boot(design, "-migrate-incoming", "uri=defer")
+    assert vm.error.text == "unknown migration protocol: defer"

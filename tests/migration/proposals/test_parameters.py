@@ -1,7 +1,6 @@
 """Ideas about parameters: merged with capabilities, inline, early, and what a TAP sees of them.
 
-The numbers are those of docs/early-parameters.md; `missed` are those of docs/proposals.md that
-the first list had not.
+The numbers are those of docs/proposals-ideas.md.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def early_reads(design, name):
 # -- capabilities are parameters -----------------------------------------------------------------
 
 
-async def test_38_capabilities_are_parameters(boot):
+async def test_item_38_capabilities_are_parameters(boot):
     vm = await boot("merged-options,incoming-config", "-incoming", "config:postcopy-ram=on")
     assert await vm.parameters("postcopy-ram", "multifd") == [True, False]
     states = {c["capability"]: c["state"] for c in await vm.qmp("query-migrate-capabilities")}
@@ -35,7 +34,7 @@ async def test_38_capabilities_are_parameters(boot):
     assert await vm.parameters("multifd") is False
 
 
-async def test_38_the_rules_are_the_same_and_all_or_nothing(boot):
+async def test_item_38_the_rules_are_the_same_and_all_or_nothing(boot):
     vm = await boot("merged-options")
     refused = await vm.qmp(
         "migrate-set-parameters",
@@ -52,7 +51,7 @@ async def test_38_the_rules_are_the_same_and_all_or_nothing(boot):
     assert await vm.parameters("zero-copy-send", "multifd-compression") == [False, "none"]
 
 
-async def test_38_their_own_commands_are_deprecated(boot):
+async def test_item_38_their_own_commands_are_deprecated(boot):
     vm = await boot("merged-options", "-compat", "deprecated-input=reject")
     for command in ("query-migrate-capabilities", "migrate-set-capabilities"):
         assert "disabled by policy" in await vm.qmp(command)
@@ -67,7 +66,7 @@ async def test_38_their_own_commands_are_deprecated(boot):
     ("choice", "reply"),
     [("refused", "There's a migration process in progress"), ("allowed", {})],
 )
-async def test_38_while_a_migration_runs(boot, choice, reply):
+async def test_item_38_while_a_migration_runs(boot, choice, reply):
     vm = await boot(
         f"merged-options:running={choice}", "-machine", "q35", "-nodefaults", clock="virtual"
     )
@@ -80,7 +79,7 @@ async def test_38_while_a_migration_runs(boot, choice, reply):
 # -- inline --------------------------------------------------------------------------------------
 
 
-async def test_40_inline_values_are_for_one_migration(boot):
+async def test_item_40_inline_values_are_for_one_migration(boot):
     vm = await boot("config-argument", *DEFER)
     reply = await vm.qmp(
         "migrate-incoming",
@@ -94,7 +93,7 @@ async def test_40_inline_values_are_for_one_migration(boot):
     assert await vm.parameters("multifd-channels") == 2
 
 
-async def test_40_what_is_illegal_changes_nothing(boot):
+async def test_item_40_what_is_illegal_changes_nothing(boot):
     vm = await boot("config-argument", *DEFER)
     uri = vm.machine.migration_uri
     for arguments, text in (
@@ -111,7 +110,7 @@ async def test_40_what_is_illegal_changes_nothing(boot):
 
 
 @pytest.mark.parametrize(("choice", "after"), [("off", 134217728), ("on", 1 << 30)])
-async def test_45_whether_inline_values_are_stored(boot, choice, after):
+async def test_item_45_whether_inline_values_are_stored(boot, choice, after):
     vm = await boot(f"config-argument:stored={choice}", *("-machine", "q35", "-nodefaults"))
     await vm.qmp("migrate", uri="exec:cat >/dev/null", config={"max-bandwidth": 1 << 30})
     await vm.machine.wait_for("migration", "completed")
@@ -119,7 +118,7 @@ async def test_45_whether_inline_values_are_stored(boot, choice, after):
     assert vm.machine.parameters.get("max-bandwidth") == after
 
 
-async def test_40_nothing_inline_when_a_migration_is_resumed(boot):
+async def test_item_40_nothing_inline_when_a_migration_is_resumed(boot):
     vm = await boot("config-argument")
     for inline in ({"config": {}}, {"capabilities": []}):
         refused = await vm.qmp("migrate", uri="exec:true", resume=True, **inline)
@@ -127,7 +126,7 @@ async def test_40_nothing_inline_when_a_migration_is_resumed(boot):
     assert "resume" in await vm.qmp("migrate", uri="exec:true", resume=True)
 
 
-async def test_45_inline_values_end_with_a_cpr_exec_that_fails(boot):
+async def test_item_45_inline_values_end_with_a_cpr_exec_that_fails(boot):
     command = ["/nosuch"]
     vm = await boot("config-argument", "-machine", "pc", "-nodefaults")
     inline = {"mode": "cpr-exec", "cpr-exec-command": command}
@@ -137,7 +136,7 @@ async def test_45_inline_values_end_with_a_cpr_exec_that_fails(boot):
     assert vm.machine.parameters.get("mode") == "normal"
 
 
-async def test_44_inline_against_a_global_local_is_illegal(boot):
+async def test_item_44_inline_against_a_global_local_is_illegal(boot):
     design = "config-argument,local,incoming-config"
     vm = await boot(design, *DEFER, "-incoming", "config:local=on")
     uri = vm.machine.migration_uri
@@ -166,7 +165,7 @@ async def test_missed_13_what_modules_read_is_global(boot):
     ("unset", "local", "channels"),
     [("null", None, None), ("zeroed", False, 0), ("defaults", False, 2)],
 )
-async def test_25_what_an_unset_parameter_reads_as(boot, unset, local, channels):
+async def test_item_25_what_an_unset_parameter_reads_as(boot, unset, local, channels):
     seen = []
 
     def look(vm):
@@ -226,7 +225,7 @@ async def test_missed_11_mode_by_qmp_makes_a_deferred_target_a_cpr_one(boot):
 # -- local ---------------------------------------------------------------------------------------
 
 
-async def test_48_local_cannot_be_changed_while_incoming_is_awaited(boot):
+async def test_item_48_local_cannot_be_changed_while_incoming_is_awaited(boot):
     text = "you can not change 'local' parameter value after TAP device initialization"
     vm = await boot("local,immutable-local", *DEFER, "-netdev", TAP)
     assert await vm.qmp("migrate-set-parameters", local=True, **{"multifd-channels": 4}) == text
@@ -251,7 +250,7 @@ async def test_48_local_cannot_be_changed_while_incoming_is_awaited(boot):
     assert await vm.qmp("migrate-set-parameters", local=True) == {}
 
 
-async def test_56_local_in_preconfig_is_seen_by_netdev_add(boot):
+async def test_item_56_local_in_preconfig_is_seen_by_netdev_add(boot):
     vm = await boot("qmp-preconfig,local", "-preconfig", *DEFER)
     assert await vm.qmp("migrate-set-parameters", local=True) == {}
     added = {"type": "tap", "id": "n0", "ifname": "tap0", "script": "no"}
@@ -276,7 +275,7 @@ async def test_missed_14_local_is_experimental(boot):
 
 
 @pytest.mark.parametrize(("flag", "opened"), [("on", False), ("off", True)])
-async def test_53_each_device_says_whether_it_takes_part(boot, flag, opened):
+async def test_item_53_each_device_says_whether_it_takes_part(boot, flag, opened):
     vm = await boot(
         "local,incoming-config", *DEFER, "-incoming", "config:local=on",
         *("-netdev", f"{TAP},local-migration-supported={flag}"),
