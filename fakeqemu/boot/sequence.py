@@ -86,11 +86,11 @@ BOARD_STEPS = (
     BootStep("incoming", machine.start_incoming),
     BootStep("autostart", machine.start_guest),
 )
-#: steps up to where -preconfig waits when the monitors come before other backends
-_MONITOR_FIRST = frozenset(
+#: steps that -preconfig puts off too when the monitors come before late backends
+_AFTER_MONITOR = frozenset(
     {
-        *("early parameters", "fd sets", "pid file", "machine object", "cpr state"),
-        *("default devices", "chardevs", "monitors"),
+        *("qtest", "net backends", "late objects", "tpm", "serial ports", "migration object"),
+        *("memory", "numa", "displays"),
     }
 )
 _LAST = (
@@ -109,8 +109,8 @@ def steps_of(profile: Profile, *, preconfig: bool) -> tuple[BootStep, ...]:
     else:
         middle = (*late, _MIGRATION_OBJECT)
     if preconfig and traits.monitor_before_backends:
-        everything = (first, *_BEFORE_LATE_BACKENDS, *middle)
-        return (*(step for step in everything if step.name in _MONITOR_FIRST), _LAST[-1])
+        everything = (first, *_BEFORE_LATE_BACKENDS, *middle, *_BEFORE_BOARD, *_LAST)
+        return tuple(step for step in everything if step.name not in _AFTER_MONITOR)
     board = () if preconfig else BOARD_STEPS
     return (first, *_BEFORE_LATE_BACKENDS, *middle, *_BEFORE_BOARD, *board, *_LAST)
 
