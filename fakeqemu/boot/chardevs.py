@@ -213,6 +213,8 @@ def _common(entry: OptionString) -> dict[str, Any]:
     if "logfile" in entry.values:
         common["logfile"] = entry.values["logfile"]
     common["logappend"] = _flag(entry, "logappend")
+    if "logtimestamp" in entry.values:
+        common["logtimestamp"] = _flag(entry, "logtimestamp")
     return common
 
 

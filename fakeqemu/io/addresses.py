@@ -23,6 +23,13 @@ from fakeqemu.qapi.readers.scalars import c_int, digits
 
 _PATH_LIMIT = 107
 
+#: (member of an address, option of a TCP socket, its name in errors), in the order they are set
+_KEEP_ALIVE = (
+    ("keep-alive-count", socket.TCP_KEEPCNT, "TCP keep-alive count"),
+    ("keep-alive-idle", socket.TCP_KEEPIDLE, "TCP keep-alive idle"),
+    ("keep-alive-interval", socket.TCP_KEEPINTVL, "TCP keep-alive interval"),
+)
+
 
 def error_text(error: OSError) -> str:
     """The system's words for `error`, as QEMU appends them."""
@@ -127,8 +134,10 @@ def start_connect(address: dict[str, Any]) -> tuple[socket.socket, bool]:
         family, target = resolve(address, passive=False)[0]
     inet = address["type"] == "inet"
     failure = f"Failed to create socket family {family:d}" if inet else "Failed to create socket"
-    sock = new_socket(family, failure=failure)
+    sock = new_socket(family, failure=failure, protocol=_protocol(address))
     sock.setblocking(False)
+    if inet:
+        _keep_alive(sock, address)
     try:
         sock.connect(target)
     except (BlockingIOError, InterruptedError):
@@ -189,13 +198,45 @@ def _vsock_number(address: dict[str, Any], member: str) -> int:
 
 
 def new_socket(
-    family: int, kind: int = socket.SOCK_STREAM, failure: str = "Failed to create socket"
+    family: int,
+    kind: int = socket.SOCK_STREAM,
+    failure: str = "Failed to create socket",
+    *,
+    protocol: int = 0,
 ) -> socket.socket:
     """A socket. Raises QapiError, beginning with `failure`, where the host gives none."""
     try:
-        return socket.socket(family, kind)
+        return socket.socket(family, kind, protocol)
     except OSError as error:
         raise QapiError(f"{failure}: {error_text(error)}") from None
+
+
+def _protocol(address: dict[str, Any]) -> int:
+    """What an address asks for beyond its family: multipath TCP, or what is usual."""
+    return socket.IPPROTO_MPTCP if address.get("mptcp") else 0
+
+
+def _keep_alive(sock: socket.socket, address: dict[str, Any]) -> None:
+    """Have connections looked after by the kernel, as the address asks.
+
+    A listening socket hands it on to those it accepts, as since 10.1; before, the resolver left
+    the members out (io/dns-resolver.c: qio_dns_resolver_lookup_sync_inet()). Closes the socket and
+    raises QapiError where the kernel does not take a value.
+    """
+    if not address.get("keep-alive"):
+        return
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1, "keep-alive")]
+    for member, option, name in _KEEP_ALIVE:
+        if value := address.get(member):
+            options.append((socket.IPPROTO_TCP, option, value, name))
+    for level, option, value, name in options:
+        try:
+            sock.setsockopt(level, option, c_int(value))
+        except OSError as error:
+            sock.close()
+            raise QapiError(
+                f"Unable to set {name} option on socket: {error_text(error)}"
+            ) from None
 
 
 def resolve(address: dict[str, Any], *, passive: bool) -> list[tuple[int, Any]]:
@@ -207,6 +248,9 @@ def resolve(address: dict[str, Any], *, passive: bool) -> list[tuple[int, Any]]:
         host = c_bytes(host)  # as it is: names need not be good ones
     family = _family(address)
     flags = socket.AI_PASSIVE if passive else socket.AI_V4MAPPED | socket.AI_ADDRCONFIG
+    if passive and address.get("numeric"):
+        # who connects looks names up all the same (inet_parse_connect_saddr())
+        flags |= socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     try:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, flags)
     except socket.gaierror as error:
@@ -275,7 +319,7 @@ def _listen_inet(address: dict[str, Any], backlog: int) -> socket.socket:
     for family, target in resolve(address, passive=True):
         for port in range(target[1], (last or target[1]) + 1):
             try:
-                sock = socket.socket(family, socket.SOCK_STREAM)
+                sock = socket.socket(family, socket.SOCK_STREAM, _protocol(address))
             except OSError as caught:
                 # the host may have nothing of this family, and something of another
                 error = caught
@@ -293,6 +337,7 @@ def _listen_inet(address: dict[str, Any], backlog: int) -> socket.socket:
                 if caught.errno != errno.EADDRINUSE:
                     raise QapiError(f"Failed to bind socket: {error_text(caught)}") from None
                 continue
+            _keep_alive(sock, address)
             return sock
     assert error is not None
     raise QapiError(f"{failure}: {error_text(error)}")

@@ -89,8 +89,8 @@ class OsHost:
         self.vm = vm
         self.loop = self.loop.guarded(vm.guard)
         vm.guard.listeners.append(lambda entry: self.warn(line_of_bug(entry)))
-        vm.objects.make_monitor = lambda name, human, pretty: make_monitor(
-            vm, vm.chardevs[name], human=human, pretty=pretty
+        vm.objects.make_monitor = lambda name, **options: make_monitor(
+            vm, vm.chardevs[name], **options
         )
         vm.objects.make_qtest = lambda name, log: make_qtest(self, vm, vm.chardevs[name], log)
         vm.objects.serve_gdb = serve_gdb(vm)
@@ -110,7 +110,8 @@ class OsHost:
         """Give `chardev` its transport. Raises QapiError."""
         if self.on_open_chardev is not None:
             self.on_open_chardev(chardev)
-        open_log(chardev, self._open_path)
+        assert self.vm is not None
+        open_log(chardev, self._open_path, self.vm.process.clock.realtime)
         try:
             self._open_backend(chardev)
         except BaseException:

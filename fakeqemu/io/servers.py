@@ -23,6 +23,8 @@ from fakeqemu.io.loop import Loop
 from fakeqemu.io.migration.channels import LinkStream
 from fakeqemu.qapi.errors import QapiError
 
+#: what each address of a name has of the name's own
+_KEPT = ("to", "mptcp")
 Accept = Callable[[LinkStream, dict[str, Any]], None]
 
 
@@ -121,6 +123,6 @@ def _numeric(address: dict[str, Any]) -> list[dict[str, Any]]:
     found = []
     for family, target in resolve(address, passive=True):
         kind = {"ipv6": True} if family == socket.AF_INET6 else {"ipv4": True}
-        rest = {key: address[key] for key in ("to",) if key in address}
+        rest = {key: value for key, value in address.items() if key in _KEPT or "keep" in key}
         found.append({"type": "inet", "host": target[0], "port": str(target[1]), **kind, **rest})
     return found

@@ -5,7 +5,7 @@ See monitor/qmp.c: monitor_qmp_event() and monitor_init_qmp().
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fakeqemu.qmp.connection import QmpConnection
@@ -27,12 +27,14 @@ class QmpMonitor:
         self.pretty = pretty
         #: the client that is there; None between two
         self.connection: QmpConnection | None = None
+        #: called when a client has hung up, and not when the monitor leaves its device
+        self.on_client_gone: list[Callable[[], None]] = []
         self._dispatcher = dispatcher
         chardev.attach(self)
 
     def detach(self) -> None:
         """Leave the device; a client that is there hears no more."""
-        self.chr_closed()
+        self._forget_client()
         self.chardev.detach()
 
     def take_fd(self) -> int | None:
@@ -43,7 +45,7 @@ class QmpMonitor:
 
     def chr_opened(self) -> None:
         """A client connected: parser, line count and capabilities are reset."""
-        self.chr_closed()
+        self._forget_client()
         session = self._dispatcher.session(pretty=self.pretty)
         self.connection = QmpConnection(session, self.chardev, monitor=self)
         self._dispatcher.connect(self.connection)
@@ -59,6 +61,11 @@ class QmpMonitor:
 
     def chr_closed(self) -> None:
         """The client has gone; what it asked for is still carried out."""
+        self._forget_client()
+        for call in tuple(self.on_client_gone):
+            call()
+
+    def _forget_client(self) -> None:
         connection, self.connection = self.connection, None
         if connection is not None:
             self._dispatcher.hung_up(connection)

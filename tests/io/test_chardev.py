@@ -336,6 +336,46 @@ async def test_files_and_logs(vm: Machine, tmp_path: Path) -> None:
     assert out.read_bytes() == log.read_bytes() == b"text"
 
 
+async def test_each_line_of_a_log_has_its_time(vm: Machine, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    chardev = vm.chardevs.add(
+        ChardevOptions("n", "null", {"logfile": str(log), "logtimestamp": True})
+    )
+    chardev.write(b"one\r\ntw")
+    chardev.write(b"o\n\n")
+    stamp = "2023-11-14T22:13:20.000000Z "  # where a virtual clock begins
+    assert log.read_bytes().decode() == f"{stamp}one\r\n{stamp}two\n{stamp}\n"
+
+
+async def test_addresses_have_the_kernel_look_after_connections(vm: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        inet = {"host": "127.0.0.1", "port": port, "keep-alive": True, "keep-alive-idle": 77}
+        address = {"type": "inet", "data": inet}
+        vm.chardevs.add(ChardevOptions("c", "socket", {"addr": address, "server": False}))
+        theirs, _ = server.accept()
+        # a row: slot, local and remote address, state, queues, timer and when it fires (1/100 s)
+        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()]
+        remote = f":{int(port):04X}"
+        (timer,) = [row[5] for row in rows if row[2].endswith(remote) and row[3] == "01"]
+        assert timer.startswith("02:")
+        assert 7000 < int(timer[3:], 16) <= 7700
+        theirs.close()
+    inet.update({"port": "0", "keep-alive-idle": 99999})
+    text = "Unable to set TCP keep-alive idle option on socket: Invalid argument"
+    with pytest.raises(QapiError, match=text):
+        vm.chardevs.add(ChardevOptions("d", "socket", {"addr": address, "server": True}))
+
+
+async def test_numeric_addresses_are_not_looked_up(vm: Machine) -> None:
+    inet = {"host": "localhost", "port": "0", "numeric": True}
+    address = {"type": "inet", "data": inet}
+    with pytest.raises(QapiError, match="for localhost:0: Name or service not known"):
+        vm.chardevs.add(ChardevOptions("c", "socket", {"addr": address, "server": True}))
+    inet["host"] = "127.0.0.1"
+    vm.chardevs.add(ChardevOptions("c", "socket", {"addr": address, "server": True}))
+
+
 async def test_a_removed_device_leaves_no_descriptor(vm: Machine, tmp_path: Path) -> None:
     log = {"logfile": str(tmp_path / "log")}
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208

@@ -20,10 +20,17 @@ from fakeqemu.qapi.schema import BuiltinType, EnumType, Schema, Type
 from fakeqemu.qapi.visitor import JsonScalars, Path, Scalars, Visitor, check_range
 
 _JSON_TYPES = {"bool": "boolean", "str": "string", "number": "number"}
-_INTEGERS = frozenset(
-    f"{sign}int{width}" for sign in ("", "u") for width in (8, 16, 32, 64)
-) | {"int", "size"}
-_ALIASES = {"string": "str", "uint64_t": "uint64", "uint32_t": "uint32", "double": "number"}
+_INTEGERS = frozenset(f"{sign}int{width}" for sign in ("", "u") for width in (8, 16, 32, 64)) | {
+    "int",
+    "size",
+}
+_ALIASES = {
+    "string": "str",
+    "uint64_t": "uint64",
+    "uint32_t": "uint32",
+    "int32_t": "int32",
+    "double": "number",
+}
 
 
 def type_of(schema: Schema, shape: str, description: str = "") -> Type | None:

@@ -43,9 +43,9 @@ class Objects:
         #: Raises QapiError.
         self.makers: dict[str, Callable[[str, dict[str, Any]], UserObject]] = {}
         #: makes the monitor of a monitor object; set by whoever runs the process.
-        #: Called with chardev id, whether it is a human monitor, and pretty; gives what has
-        #: `detach()`.
-        self.make_monitor: Callable[[str, bool, bool], Any] | None = None
+        #: Called with the chardev's id, `human=` and what options the object has; gives what has
+        #: `detach()` and, for QMP, the callbacks `on_client_gone`.
+        self.make_monitor: Callable[..., Any] | None = None
         #: the same for the qtest server: chardev and log (None: standard error)
         self.make_qtest: Callable[[str, str | None], Any] | None = None
         #: puts gdb's server on a chardev, or takes it off the one it is on (None)

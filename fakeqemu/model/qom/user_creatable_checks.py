@@ -159,6 +159,13 @@ def _change_freely(process: Process, obj: UserObject, name: str, value: Any) -> 
     obj.values[name] = value
 
 
+def _change_monitor(process: Process, obj: UserObject, name: str, value: Any) -> None:
+    """The device and its editing are looked at once; `close-action` when the client goes."""
+    if name == "pretty" and value != obj.values[name]:
+        raise NotModelledError(f"qom-set {obj.type}.{name}")
+    _change_freely(process, obj, name, value)
+
+
 #: a check that returns True has kept the value itself
 def _set_thread_context(
     process: Process, obj: UserObject, name: str, value: Any
@@ -199,6 +206,8 @@ _CHANGE: dict[str, Callable[[Any, Any, str, Any], None]] = {
     "authz-simple": _change_freely,
     "authz-list": _change_freely,
     "secret": _change_freely,
+    "monitor-qmp": _change_monitor,
+    "monitor-hmp": _change_monitor,
 }
 
 
@@ -295,10 +304,18 @@ def _complete_monitor(objects: Objects, obj: UserObject) -> None:
         raise QapiError(f"chardev '{name}' is already in use")
     if objects.make_monitor is None:
         raise NotModelledError(f"object {obj.type}")
-    monitor = objects.make_monitor(
-        name, obj.type == "monitor-hmp", bool(obj.values.get("pretty", False))
-    )
+    options = {key: obj.values[key] for key in ("pretty", "readline") if key in obj.values}
+    monitor = objects.make_monitor(name, human=obj.type == "monitor-hmp", **options)
     obj.on_delete.append(monitor.detach)
+    if obj.type == "monitor-qmp":
+        monitor.on_client_gone.append(lambda: _client_gone(objects, obj, name))
+
+
+def _client_gone(objects: Objects, obj: UserObject, chardev: str) -> None:
+    """`close-action`; see monitor/qmp.c: monitor_qmp_self_delete_bh(), of 11.1."""
+    if obj.values.get("close-action") == "delete":
+        objects.drop(obj)
+        objects.chardevs.remove(chardev)
 
 
 def _complete_qtest(objects: Objects, obj: UserObject) -> None:

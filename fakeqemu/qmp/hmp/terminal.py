@@ -29,8 +29,10 @@ class HmpTerminal:
 
     can_hotswap = False
 
-    def __init__(self, vm: Machine, chardev: Chardev) -> None:
+    def __init__(self, vm: Machine, chardev: Chardev, *, readline: bool = True) -> None:
+        """`readline`: lines are edited and echoed; without, keys are no commands at all."""
         self._vm = vm
+        self._edits = readline
         self._chardev = chardev
         self._monitor: HmpMonitor | None = None
         self._fds: list[int] = []
@@ -121,7 +123,7 @@ class HmpTerminal:
 
     def _prompt(self) -> None:
         self._prompt_waits = not self._vm.process.main_loop_running
-        if self._suspended or not self._focused or self._prompt_waits:
+        if self._suspended or not self._focused or self._prompt_waits or not self._edits:
             return
         if self._vm.process.exit_code is None:
             self._line.show_prompt()
@@ -139,13 +141,20 @@ class HmpTerminal:
         keys = 0
         while self._reads:
             lines = self._lines
-            self._vm.guard.call(self._line.feed, self._waiting.pop(0))
+            self._vm.guard.call(self._key, self._waiting.pop(0))
             keys += 1
             if self._waiting and (keys == _KEYS or self._lines != lines):
                 self._turn_asked = self._vm.host.yield_turn(self._next_turn)
                 self._chardev.pause(self._turn_asked)
                 keys = 0
         self._working = False
+
+    def _key(self, byte: int) -> None:
+        if self._edits:
+            self._line.feed(byte)
+        elif byte:
+            # a command would be one read that ends with NUL, and reads are of one byte
+            self._print("corrupted command\n")
 
     @property
     def _reads(self) -> bool:
