@@ -374,3 +374,22 @@ def test_a_bug_while_a_job_ends_fails_it(machine: Any, monkeypatch: Any, bugs: l
     (job,) = machine.ask("query-jobs")
     assert (job["status"], job["error"]) == ("concluded", "internal error of fakeqemu")
     bugs.clear()
+
+
+def test_a_commit_uses_the_node_it_was_asked_of(machine: Any) -> None:
+    for name in ("base", "middle", "top"):
+        machine.image(name)
+    for name, below in (("middle", "base"), ("top", "middle")):
+        machine.ask("blockdev-snapshot", node=below, overlay=name)
+    machine.ask("block-commit", work=False, job_id="c", device="top", top_node="middle",
+                base_node="base", speed=1)  # fmt: skip
+    text = "Node 'top' is busy: block device is in use by block job: commit"
+    assert machine.desc("blockdev-del", node_name="top") == text
+
+
+def test_a_mirror_sends_no_more_than_its_buffer(machine: Any) -> None:
+    for name in ("a", "b"):
+        machine.add("null-co", name, size=1 << 20)
+    machine.ask("blockdev-mirror", work=False, job_id="m", device="a", target="b", sync="full",
+                speed=1 << 16, buf_size=1 << 16)  # fmt: skip
+    assert machine.ask("query-block-jobs", work=False)[0]["offset"] <= 1 << 16

@@ -9,6 +9,7 @@ See qemu-io-cmds.c: read_cmd, qemuio_command() and parse_pattern().
 from __future__ import annotations
 
 import contextlib
+import getopt
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -128,17 +129,14 @@ def run(block: BlockLayer, backend: Backend, text: str) -> None:
     if backend.node is None:
         line.say("no file open, try 'help open'")
         return
-    rest = iter(words[1:])
-    for word in rest:
-        if not word.startswith("-") or len(word) < 2:
-            line.values.append(word)
-            continue
-        for letter in word[1:]:
-            takes = f"{letter}:" in verb.letters
-            if letter not in verb.letters:
-                line.say(f"{words[0]}: invalid option -- '{letter}'")
-                return
-            line.options[letter] = next(rest, "") if takes else ""
+    try:
+        options, line.values = getopt.gnu_getopt(words[1:], verb.letters)
+    except getopt.GetoptError as error:
+        lacks = f"{error.opt}:" in verb.letters
+        why = "option requires an argument" if lacks else "invalid option"
+        line.say(f"{words[0]}: {why} -- '{error.opt}'")
+        return
+    line.options = {option[1:]: value for option, value in options}
     if not line.has_pattern():
         return
     if verb.perm & ~backend.perm:

@@ -185,8 +185,8 @@ class Drives:
             for key in ("invalid", "failed")
         }
         writeback = _bool(options, "cache.writeback", default=True)
-        aio = options.pop("aio", None)
-        if aio not in (None, "threads", "native", "io_uring"):
+        aio = options.pop("aio", "threads")
+        if aio not in ("threads", "native", "io_uring"):
             raise QapiError("invalid aio option")
         limits, group = _throttling(options)
         detect_zeroes = options.get("detect-zeroes", "off")
@@ -219,10 +219,8 @@ class Drives:
             if not file and not plain:
                 backend.root_state = RootState(read_only, {}, detect_zeroes)
             else:
-                if aio is not None and file:
-                    rest["file.aio"] = aio
                 self._insert(
-                    backend, rest, file,
+                    backend, rest, file, aio=aio,
                     read_only=read_only, snapshot=snapshot, copy_on_read=copy_on_read,
                 )  # fmt: skip
                 assert backend.node is not None
@@ -251,8 +249,8 @@ class Drives:
         backends.named[name] = backend
 
     def _insert(
-        self, backend: Backend, rest: dict[str, str], file: str, *, read_only: bool,
-        snapshot: bool, copy_on_read: bool,
+        self, backend: Backend, rest: dict[str, str], file: str, *, aio: str,
+        read_only: bool, snapshot: bool, copy_on_read: bool,
     ) -> None:  # fmt: skip
         graph = self.block.graph
         options = _nested(rest)
@@ -262,7 +260,9 @@ class Drives:
         ):
             raise QapiError(f"Unknown driver '{driver}'")
         if file:
-            if (driver in DRIVERS and DRIVERS[driver].is_protocol) or file.startswith("json:"):
+            kind = DRIVERS.get(driver) if driver is not None else None
+            protocol = kind is not None and (kind.is_protocol or kind.in_file_names)
+            if protocol or file.startswith("json:"):
                 options["filename"] = file
             else:
                 inner = options.setdefault("file", {})
@@ -278,7 +278,7 @@ class Drives:
             typed["discard"] = _DISCARD[typed["discard"]]
         typed.setdefault("read-only", read_only)
         typed.setdefault("auto-read-only", True)
-        node = open_node(graph, typed, strict=True)
+        node = open_node(graph, typed, strict=True, aio=aio)
         with graph.referenced(node):
             if snapshot:
                 node = self._temporary(node)

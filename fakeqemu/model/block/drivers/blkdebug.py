@@ -64,8 +64,12 @@ class Blkdebug(FilterDriver):
     role = FILTER_ROLE
     takes_events = True
     in_file_names = True
+    parses_filename = True
     ignored = ("config", "align", *_LIMITS, "inject-error", "set-state")
-    strong = ("config", "inject-error", "set-state")
+    strong = (
+        "config", "inject-error", "set-state", "align", "max-transfer", "opt-write-zero",
+        "max-write-zero", "opt-discard", "max-discard",
+    )  # fmt: skip
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
@@ -274,13 +278,15 @@ class Blkdebug(FilterDriver):
     def exact_filename(self, node: Node) -> str | None:
         """`blkdebug:CONFIG:FILE` where nothing else was given."""
         edge = node.children["image"]
-        if any(key in node.options for key in ("inject-error", "set-state")):
+        if not node.options.keys() <= {"config", "image"}:
             return ""
         below = exact_filename(edge.node)
         return f"blkdebug:{node.options.get('config', '')}:{below}" if below else ""
 
     def parse_filename(self, filename: str, others: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        """`blkdebug:CONFIG:FILE`. Raises QapiError."""
+        """`blkdebug:CONFIG:FILE`, or a name alone. Raises QapiError."""
+        if not filename.startswith("blkdebug:"):
+            return {"image": {"filename": filename}}
         rest = filename.removeprefix("blkdebug:")
         config, colon, image = rest.partition(":")
         if not colon:

@@ -27,6 +27,7 @@ class Blkverify(FilterDriver):
 
     name = "blkverify"
     in_file_names = True
+    parses_filename = True
     first_child = "raw"
     role = FILTER_ROLE
 
@@ -36,13 +37,27 @@ class Blkverify(FilterDriver):
 
         if "raw" not in node.children:
             raise QapiError('A block device must be specified for "raw"')
-        test = open_node(self.graph, options.pop("test"), parent=node)
-        self.graph.attach(node, "test", test, frozenset({perms.DATA}))
+        role = frozenset({perms.DATA})
+        test = open_node(self.graph, options.pop("test"), parent=node, role=role)
+        self.graph.attach(node, "test", test, role)
+
+    def parse_filename(self, filename: str, others: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """`blkverify:RAW:TEST`, or the name under test alone. Raises QapiError."""
+        if not filename.startswith("blkverify:"):
+            return {"test": {"filename": filename}}
+        raw, colon, test = filename.removeprefix("blkverify:").partition(":")
+        if not colon:
+            raise QapiError("blkverify requires raw copy and original image path")
+        return {"raw": {"filename": raw}, "test": {"filename": test}}
 
     def exact_filename(self, node: Node) -> str | None:
         """`blkverify:RAW:TEST`."""
         names = [exact_filename(self._below(node)), exact_filename(node.children["test"].node)]
         return ":".join(("blkverify", *names)) if all(names) else ""
+
+    def allocated(self, node: Node) -> int | None:  # noqa: ARG002
+        """A protocol driver that does not say."""
+        return None
 
     def length(self, node: Node) -> int:
         """That of the image under test."""

@@ -103,7 +103,7 @@ class FileDriver(Driver):
     def open(self, node: Node, options: dict[str, Any]) -> None:
         """Open the file. Raises QapiError."""
         self.path = options.pop("filename", "")
-        aio = options.pop("aio", "threads")
+        aio = options.pop("aio", node.aio)
         self.locking = options.pop("locking", "auto")
         for name in ("x-check-cache-dropped", "drop-cache", "pr-manager", "aio-max-batch"):
             options.pop(name, None)

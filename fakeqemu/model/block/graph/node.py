@@ -89,6 +89,8 @@ class Node:
         self.turning_read_only = False
         self.auto_read_only = False
         self.cache_direct = False
+        #: how files are read where their options do not say: BDRV_O_NATIVE_AIO, BDRV_O_IO_URING
+        self.aio = "threads"
         self.cache_no_flush = False
         self.detect_zeroes = "off"
         self.discard = "ignore"

@@ -57,11 +57,13 @@ def open_node(
     parent: Node | None = None,
     role: frozenset[str] = frozenset(),
     strict: bool = False,
+    aio: str = "threads",
 ) -> Node:
     """Open what `options` (a reference, or BlockdevOptions) say. Raises QapiError.
 
     The node is referenced by nobody: link it, or `collect` takes it away. `strict`: options that
-    the driver does not know are refused, as where they come from a command line.
+    the driver does not know are refused, as where they come from a command line. `aio`: how files
+    under a node without a parent are read where their own options do not say.
     """
     if isinstance(options, str):
         return graph.lookup(options, options)
@@ -71,6 +73,7 @@ def open_node(
     driver = make_driver(graph, name)
     given = {key: value for key, value in options.items() if not isinstance(value, dict)}
     node = Node(driver, {})
+    node.aio = parent.aio if parent is not None else aio
     node.probed = not had_driver and not driver.is_protocol
     if driver.first_child not in (None, "file"):
         # QEMU's driver opens such a child itself, when the node has its name already
@@ -291,7 +294,7 @@ def _with_driver(
         rest = {k: v for k, v in options.items() if k != "filename"}
         return {**rest, **kind(graph).parse_filename(filename, rest)}
     read_only = perms.COW in role or bool(options.get("read-only"))
-    if parent is not None and perms.COW not in role:
+    if parent is not None and not _looked_into(parent, role):
         return _protocol(graph, options)
     if "filename" in options:
         rest = {k: v for k, v in options.items() if k != "filename"}
@@ -299,6 +302,14 @@ def _with_driver(
     if "file" not in options:
         raise QapiError("Must specify either driver or file")
     return _probed(graph, options, read_only)
+
+
+def _looked_into(parent: Node, role: frozenset[str]) -> bool:
+    """Whether a child's format is what its data look like: backing images, a filter's other data.
+
+    See block.c: bdrv_inherited_options() on BDRV_O_PROTOCOL.
+    """
+    return perms.COW in role or (parent.driver.is_filter and role == {perms.DATA})
 
 
 def _nested(options: dict[str, Any]) -> dict[str, Any]:

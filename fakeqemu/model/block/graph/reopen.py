@@ -68,7 +68,7 @@ def blockdev_reopen(graph: Graph, options: list[dict[str, Any]]) -> None:
             if node is None:
                 raise QapiError(f"Failed to find node with node-name='{name}'")
             nodes.append(node)
-            commits.append(_prepare(graph, node, dict(each), undo))
+            commits += _prepare(graph, node, dict(each), undo)
         Update(nodes).run()
     except QapiError:
         for call in reversed(undo):
@@ -86,8 +86,13 @@ def blockdev_reopen(graph: Graph, options: list[dict[str, Any]]) -> None:
 
 def _prepare(
     graph: Graph, node: Node, options: dict[str, Any], undo: list[Callable[[], None]]
-) -> Callable[[], None]:
-    options.pop("node-name")
+) -> list[Callable[[], None]]:
+    """Check a node's new options and take them up; what is to be done when all are checked.
+
+    Children that were opened with the node have their own in it. Raises QapiError.
+    """
+    if options.pop("node-name", node.name) != node.name:
+        raise QapiError("Cannot change the option 'node-name'")
     driver = options.pop("driver", node.driver.name)
     for name, _ in qdict.items(node.options):
         if name not in options and name not in node.driver.mutable and name not in _GENERIC:
@@ -95,11 +100,31 @@ def _prepare(
     if driver != node.driver.name:
         raise QapiError("Cannot change the option 'driver'")
     _set_flags(node, options, undo)
+    commits: list[Callable[[], None]] = []
     for name in [n for n in node.children if n in options or n == "backing"]:
-        _change_child(graph, node, name, options, undo)
+        child, below = options.get(name), node.children[name].node
+        if isinstance(child, dict) and below.inherits_from is node:
+            del options[name]
+            commits += _prepare(graph, below, _with_defaults(child, node, below), undo)
+        else:
+            _change_child(graph, node, name, options, undo)
     if node.driver.supports_backing and "backing" in options:
         _change_child(graph, node, "backing", options, undo)
-    return node.driver.prepare_reopen(node, options)
+    return [*commits, node.driver.prepare_reopen(node, options)]
+
+
+def _with_defaults(options: dict[str, Any], parent: Node, node: Node) -> dict[str, Any]:
+    """A child's options, with what it follows its parent in where they do not say."""
+    cow = any(edge.node is node and perms.COW in edge.role for edge in parent.children.values())
+    cache = {"direct": parent.cache_direct, "no-flush": parent.cache_no_flush}
+    return {
+        "read-only": cow or parent.read_only,
+        "auto-read-only": not cow and parent.auto_read_only,
+        "discard": "ignore" if cow else "unmap",
+        "force-share": parent.force_share,
+        **options,
+        "cache": {**cache, **(options.get("cache") or {})},
+    }
 
 
 def _set_flags(
@@ -154,12 +179,9 @@ def _change_child(
             raise QapiError(f"backing is missing for '{node.name}'")
         return
     wanted = options.pop(name)
-    current = edge.node if edge is not None else None
     if isinstance(wanted, dict):
-        child = wanted.get("node-name")
-        if current is None or child != current.name:
-            raise QapiError(f"Cannot change the option '{name}'")
-        return
+        raise QapiError(f"Cannot change the option '{name}.{next(iter(wanted), 'driver')}'")
+    current = edge.node if edge is not None else None
     new = graph.lookup(wanted, wanted) if wanted is not None else None
     if new is current:
         return

@@ -50,12 +50,13 @@ class CommitJob(BlockJob):
         if top.skip_filters() is target:
             raise QapiError("Invalid files for merge: top and base are the same")
         super().__init__(block, id, active, **more)
+        self.take(active, 0, perms.ALL, speed=speed)
         self._read_only_before = target.read_only
         self._target_backend: Backend | None = None
         self._frozen: list[Edge] = []
         self.filter: Node | None = None
         try:
-            self._set_up(speed, filter_name)
+            self._set_up(filter_name)
         except QapiError:
             self._drop_backend()
             self.release()
@@ -65,15 +66,12 @@ class CommitJob(BlockJob):
             self.give_up()
             raise
 
-    def _set_up(self, speed: int, filter_name: str | None) -> None:
-        if speed:
-            self.set_speed(speed)
+    def _set_up(self, filter_name: str | None) -> None:
         if self._read_only_before:
             reopen.set_read_only(self.block.graph, self.target, read_only=False)
         self.filter = self.block.insert_filter(
             CommitTop(self.block.graph), self.top, filter_name
         )
-        self.use("main node", self.filter, 0, perms.ALL)
         for node in self._between():
             shared = perms.WRITE_UNCHANGED | perms.WRITE
             self.use("intermediate node", node, 0, shared)

@@ -18,6 +18,7 @@ from fakeqemu.model.block.drivers.filters import MirrorTop
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms, reopen
 from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.node import Edge, Node
+from fakeqemu.model.block.graph.open import open_backing
 from fakeqemu.model.block.graph.permission_update import Update
 from fakeqemu.model.block.jobs import copy_range as copying
 from fakeqemu.model.block.jobs.blockjob import BlockJob
@@ -278,7 +279,7 @@ class MirrorJob(BlockJob):
         grain = self.granularity
         end = min(limit, stop)
         first = next(base.status_above(self.source, bound, at, stop), None)
-        if first is not None and first.kind != DATA:
+        if first is not None and first.kind != DATA and self._can_unmap():
             end = max(end, stop if first.end == stop else first.end // grain * grain)
         self.bitmap.remove(at // grain, -(-end // grain))
         chunk = min(max(self.buf_size // MAX_IN_FLIGHT, CHUNK), self.buf_size)
@@ -293,7 +294,8 @@ class MirrorJob(BlockJob):
         for piece in batch:
             if piece.kind in skipped or (yield from self._copied(piece, flight)):
                 self.done += piece.length
-            count = piece.length if piece.kind == DATA else 0
+            # zeros that the target can be given without writing them cost nothing
+            count = piece.length if piece.kind == DATA or not self._can_unmap() else 0
             sent += count
             if flight.failure is None:  # what was sent already ends before the job stands still
                 self._sent = sent if piece is batch[-1] else 0
@@ -361,12 +363,24 @@ class MirrorJob(BlockJob):
             backing = self.source if self.sync == "none" else self.source.cow
             if self.sync != "full" and self.target.cow is not backing:
                 graph.set_backing(self.target, backing)
+        elif self.backing_mode == "open":
+            self._open_backing()
         if self.target.read_only != replaced.read_only:
             reopen.set_read_only(graph, self.target, read_only=replaced.read_only)
         if replaced is self.source:
             graph.redirect(list(self.filter.parents), self.target)
         else:
             graph.replace(replaced, self.target)
+
+    def _open_backing(self) -> None:
+        """Open what the target's header names; a failure is only told, and the job succeeds."""
+        target = self.target.skip_filters()
+        if not target.driver.supports_backing or target.cow is not None:
+            return
+        try:
+            open_backing(self.block.graph, target, "")
+        except QapiError as error:
+            self.block.process.host.warn(error.desc)
 
     def _drop_target(self) -> None:
         if self.target_backend is not None:
