@@ -26,6 +26,7 @@ from fakeqemu.cli_options import (
 
 if TYPE_CHECKING:
     from fakeqemu.clock import Clock
+    from fakeqemu.io.net_taps import TapInterfaces
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import Profile
     from fakeqemu.testing.scenarios.file import ScenarioFile
@@ -64,6 +65,9 @@ options:
   --control ADDRESS  serve a control socket at unix:PATH: QMP with commands of our own for
                      faults, events, time, the guest, stubs and the journal; also
                      FAKEQEMU_CONTROL=ADDRESS
+  --tap-directory DIR
+                     see TAP interfaces that other machines have open, by a lock file for each in
+                     DIR, which exists; also FAKEQEMU_TAP_DIRECTORY=DIR
   --journal COUNT    keep the last COUNT entries of the journal (default: 2000; 0: all)
   --check-replies    check every reply and event against the schema and stop at the first
                      that does not match; also FAKEQEMU_CHECK_REPLIES=1
@@ -164,6 +168,7 @@ def _run(arguments: list[str]) -> int:
         qemu,
         profile,
         ProcessOptions(
+            interfaces=_interfaces(own.get("--tap-directory")),
             program=own.get("--program", "qemu-system-x86_64"),
             speed=speed_of(own.get("--speed", "1")),
             clock=_clock(own.get("--clock", "real")),
@@ -179,7 +184,11 @@ def _from_environment(own: dict[str, str]) -> None:
     """Options for those who cannot change the command line but the environment."""
     import os
 
-    for option, name in (("--scenario", "FAKEQEMU_SCENARIO"), ("--control", "FAKEQEMU_CONTROL")):
+    for option, name in (
+        ("--scenario", "FAKEQEMU_SCENARIO"),
+        ("--control", "FAKEQEMU_CONTROL"),
+        ("--tap-directory", "FAKEQEMU_TAP_DIRECTORY"),
+    ):
         if os.environ.get(name):
             own.setdefault(option, os.environ[name])
 
@@ -194,6 +203,17 @@ def _scenario(path: str | None, seed: str | None) -> ScenarioFile | None:
         return ScenarioFile.load(path).seeded(number)
     except ScenarioError as error:
         raise UsageError(str(error)) from None
+
+
+def _interfaces(folder: str | None) -> TapInterfaces | None:
+    if folder is None:
+        return None
+    from fakeqemu.io.net_taps import TapInterfaces
+
+    try:
+        return TapInterfaces(folder)
+    except OSError as error:
+        raise UsageError(f"--tap-directory: {_described(error)}") from None
 
 
 def _clock(kind: str) -> Clock | None:
@@ -326,8 +346,9 @@ def _emulator(arguments: list[str]) -> int:
     profile = load_profile(own.get("--profile"), own.get("--proposal"))
     name = own.get("--name", "qemu-system-x86_64")
     extra: list[str] = [flag for flag in FLAGS if flag in own]
-    if "--speed" in own:
-        extra += ["--speed", own["--speed"]]
+    for option in ("--speed", "--tap-directory"):
+        if option in own:
+            extra += [option, own[option]]
     try:
         path = write_launcher(rest[0], name, profile.name, extra)
     except OSError as error:

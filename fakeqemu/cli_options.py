@@ -16,7 +16,7 @@ DEFAULT_PROFILE = "next"
 #: options of `run` with a value, and those without
 _VALUED = (
     *("--profile", "--proposal", "--program", "--speed", "--clock"),
-    *("--private-channel", "--scenario", "--seed", "--control", "--journal"),
+    *("--private-channel", "--scenario", "--seed", "--control", "--journal", "--tap-directory"),
 )
 FLAGS = ("--as-posted", "--check-replies")
 #: what stands between the values of an option that was given more than once

@@ -20,12 +20,13 @@ from fakeqemu.boot.requests import (
     WritePidFile,
 )
 from fakeqemu.guard import line_of_bug
-from fakeqemu.io import host_facts as hostfacts, host_memory as hostmemory
+from fakeqemu.io import host_memory as hostmemory
 from fakeqemu.io.chardev.log import close_log, open_log
 from fakeqemu.io.files.fdset_open import open_path
 from fakeqemu.io.files.image_files import RealFiles
 from fakeqemu.io.files.output import FdOutput, create_output
 from fakeqemu.io.frontends import make_qtest, serve_gdb
+from fakeqemu.io.host_facts import HostFacts
 from fakeqemu.io.link import finished
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.process.error_prefix import report, write_lines
@@ -33,12 +34,13 @@ from fakeqemu.io.process.pidfile import PidFile
 from fakeqemu.model.chardev.chardev import Chardev, open_in_model
 from fakeqemu.model.dump.output import DumpOutput
 from fakeqemu.model.fds.fdset import Fdsets
-from fakeqemu.model.host import CprLink, HostMemory, NetListener, Stream
+from fakeqemu.model.host import CprLink, HostMemory, NetListener, Stream, TapInterface
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qmp.frontends import make_monitor
 
 if TYPE_CHECKING:
     from fakeqemu.io.net_sockets import LoopSockets
+    from fakeqemu.io.net_taps import TapInterfaces
     from fakeqemu.io.process.threads import ParkedThreads
     from fakeqemu.model.machine import Machine
 
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 FLUSH_TIME = 0.5
 
 
-class OsHost:
+class OsHost(HostFacts):
     """A `Host` on an event loop."""
 
     def __init__(
@@ -71,6 +73,8 @@ class OsHost:
         self.files = RealFiles()
         #: whose memory guests get
         self.memory: HostMemory = hostmemory.PretendedMemory()
+        #: which TAP interfaces other machines have open; None: nobody looks
+        self.interfaces: TapInterfaces | None = None
         #: what to do at the end, newest first; run by `close`
         self._cleanups: list[Callable[[], None]] = []
         #: whether the process is this machine's alone: it may become another, have been one
@@ -212,9 +216,11 @@ class OsHost:
         with contextlib.suppress(OSError):
             os.close(fd)
 
-    def fd_kind(self, fd: int) -> str:
-        """What `fd` is: "socket", "pipe", "file" (anything else) or "closed"."""
-        return hostfacts.fd_kind(fd)
+    def open_tap(self, ifname: str, *, multi_queue: bool, given: bool) -> TapInterface:
+        """Open a TAP interface of the host. Raises QapiError."""
+        if self.interfaces is None:
+            return TapInterface()
+        return self.interfaces.open(ifname, multi_queue=multi_queue, given=given)
 
     def dup_fd(self, fd: int) -> int:
         """A second descriptor for the same file. Raises QapiError."""
@@ -309,34 +315,6 @@ class OsHost:
         """A file's content."""
         with open(path, "rb") as file:  # noqa: PTH123 - to pathlib an empty name is a folder
             return file.read()
-
-    def file_error(self, path: str) -> str | None:
-        """Why a file cannot be read."""
-        try:
-            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError as error:
-            return error.strerror
-        return None
-
-    def fd_error(self, fd: int) -> str | None:
-        """Why a descriptor cannot be used."""
-        try:
-            os.fstat(fd)
-        except OSError as error:
-            return error.strerror
-        return None
-
-    def tap_error(self, fd: int) -> str | None:
-        """Why a descriptor is no TAP device."""
-        return hostfacts.tap_error(fd)
-
-    def kvm_usable(self) -> bool:
-        """Whether `/dev/kvm` can be opened."""
-        return hostfacts.kvm_usable()
-
-    def processors(self, node: int | None = None) -> frozenset[int]:
-        """The host's processors, or those of one NUMA node."""
-        return hostfacts.processors(node)
 
     def monotonic_thread_id(self) -> int:
         """This process's main thread, as the kernel numbers it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -13,47 +14,71 @@ _IFREQ_SIZE = 40
 _NODES = Path("/sys/devices/system/node")
 
 
-def processors(node: int | None) -> frozenset[int]:
-    """Those that are online; those of `node`, if one is named, none if it is not there.
+class HostFacts:
+    """The part of an `OsHost` that only looks."""
 
-    A host that tells of no nodes has all of them in node 0, as libnuma sees it.
-    """
-    if node is None or (node == 0 and not _NODES.is_dir()):
-        return frozenset(range(os.sysconf("SC_NPROCESSORS_ONLN")))
-    try:
-        text = (_NODES / f"node{node}" / "cpulist").read_text("ascii").strip()
-    except OSError:
-        return frozenset()
-    ranges = (each.split("-") for each in text.split(",") if each)
-    return frozenset(cpu for ends in ranges for cpu in range(int(ends[0]), int(ends[-1]) + 1))
+    def processors(self, node: int | None = None) -> frozenset[int]:
+        """Those that are online; those of `node`, if one is named, none if it is not there.
 
+        A host that tells of no nodes has all of them in node 0, as libnuma sees it.
+        """
+        if node is None or (node == 0 and not _NODES.is_dir()):
+            return frozenset(range(os.sysconf("SC_NPROCESSORS_ONLN")))
+        try:
+            text = (_NODES / f"node{node}" / "cpulist").read_text("ascii").strip()
+        except OSError:
+            return frozenset()
+        ranges = (each.split("-") for each in text.split(",") if each)
+        return frozenset(cpu for ends in ranges for cpu in range(int(ends[0]), int(ends[-1]) + 1))
 
-def kvm_usable() -> bool:
-    """Whether `/dev/kvm` can be opened."""
-    try:
-        fd = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    usable = stat.S_ISCHR(os.fstat(fd).st_mode)
-    os.close(fd)
-    return usable
+    def kvm_usable(self) -> bool:
+        """Whether `/dev/kvm` can be opened."""
+        try:
+            fd = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        usable = stat.S_ISCHR(os.fstat(fd).st_mode)
+        os.close(fd)
+        return usable
 
+    def fd_kind(self, fd: int) -> str:
+        """What `fd` is: "socket", "pipe", "file" (anything else) or "closed"."""
+        try:
+            mode = os.fstat(fd).st_mode
+        except OSError:
+            return "closed"
+        if stat.S_ISSOCK(mode):
+            return "socket"
+        return "pipe" if stat.S_ISFIFO(mode) else "file"
 
-def fd_kind(fd: int) -> str:
-    """What `fd` is: "socket", "pipe", "file" (anything else) or "closed"."""
-    try:
-        mode = os.fstat(fd).st_mode
-    except OSError:
-        return "closed"
-    if stat.S_ISSOCK(mode):
-        return "socket"
-    return "pipe" if stat.S_ISFIFO(mode) else "file"
+    def is_unix_socket(self, fd: int) -> bool:
+        """Whether `fd` is a UNIX domain socket. See migration/fd.c: migration_fd_valid()."""
+        try:
+            with socket.socket(fileno=os.dup(fd)) as sock:
+                return sock.family == socket.AF_UNIX
+        except OSError:
+            return False
 
+    def tap_error(self, fd: int) -> str | None:
+        """Why `fd` is no open TAP device, in the system's words; None if it is one."""
+        try:
+            fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ_SIZE))
+        except OSError as error:
+            return error.strerror
+        return None
 
-def tap_error(fd: int) -> str | None:
-    """Why `fd` is no open TAP device, in the system's words; None if it is one."""
-    try:
-        fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ_SIZE))
-    except OSError as error:
-        return error.strerror
-    return None
+    def fd_error(self, fd: int) -> str | None:
+        """Why a descriptor cannot be used, in the system's words; None if it can."""
+        try:
+            os.fstat(fd)
+        except OSError as error:
+            return error.strerror
+        return None
+
+    def file_error(self, path: str) -> str | None:
+        """Why a file cannot be read, in the system's words; None if it can."""
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            return error.strerror
+        return None

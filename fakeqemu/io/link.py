@@ -12,7 +12,7 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fakeqemu.io.addresses import error_text
@@ -30,6 +30,8 @@ class _End(Protocol):
     def read(self) -> tuple[bytes, list[int]]: ...
 
     def write(self, data: bytes | memoryview) -> int: ...
+
+    def write_fds(self, data: bytes | memoryview, fds: Sequence[int]) -> int: ...
 
     def close(self) -> None: ...
 
@@ -63,6 +65,10 @@ class SocketEnd:
         """Send; the number of bytes taken."""
         return self._sock.send(data)
 
+    def write_fds(self, data: bytes | memoryview, fds: Sequence[int]) -> int:
+        """Send, with descriptors along with the first byte; the number of bytes taken."""
+        return socket.send_fds(self._sock, [data], list(fds))
+
     def close(self) -> None:
         """Close both directions."""
         self._sock.close()
@@ -94,6 +100,10 @@ class FileEnd:
     def write(self, data: bytes | memoryview) -> int:
         """Send; the number of bytes taken."""
         return os.write(self._out, data) if self._out >= 0 else len(data)
+
+    def write_fds(self, data: bytes | memoryview, fds: Sequence[int]) -> int:
+        """Only sockets take descriptors."""
+        raise RuntimeError(f"{len(fds)} descriptors and {len(data)} bytes for what is no socket")
 
     def close(self) -> None:
         """Close what is ours, leave to others what is theirs."""
@@ -132,6 +142,8 @@ class Link:
         self._on_end = on_end
         self._reading = False
         self._queue = bytearray()
+        #: copies of descriptors, and behind how many of the bytes to be sent each lot goes along
+        self._attached: list[tuple[int, list[int]]] = []
         self._writing = False
         self._closing = False
         #: called when everything queued has gone out
@@ -171,7 +183,7 @@ class Link:
             return
         if not self._queue:
             try:
-                sent = self._end.write(data)
+                sent = self._send(data)
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
@@ -183,6 +195,24 @@ class Link:
             data = data[sent:]
         self._queue += data
         self._set_writing(True)
+
+    def attach(self, fds: Sequence[int]) -> None:
+        """Send copies of descriptors along with the next byte that is written."""
+        if self.open:
+            self._attached.append((len(self._queue), [os.dup(fd) for fd in fds]))
+
+    def _send(self, data: bytes) -> int:
+        """Send some of `data`, which comes next; the number of bytes taken."""
+        assert self._end is not None
+        if not self._attached:
+            return self._end.write(data)
+        ahead, fds = self._attached[0]
+        sent = self._end.write(data[:ahead]) if ahead else self._end.write_fds(data, fds)
+        if not ahead and sent:
+            del self._attached[0]
+            _close_all(fds)
+        self._attached = [(at - sent, each) for at, each in self._attached]
+        return sent
 
     def flush(self, timeout: float) -> None:
         """Send what is queued, waiting for the other side up to `timeout` seconds."""
@@ -267,7 +297,7 @@ class Link:
         if self._end is None:
             return
         try:
-            sent = self._end.write(bytes(self._queue[:_CHUNK]))
+            sent = self._send(bytes(self._queue[:_CHUNK]))
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -318,6 +348,9 @@ class Link:
         if end is None:
             return
         self._watch_hangup(False)
+        for _, fds in self._attached:
+            _close_all(fds)
+        self._attached.clear()
         if self._reading:
             self._loop.remove_reader(end.fileno())
         if self._writing:
@@ -325,6 +358,11 @@ class Link:
             self._loop.remove_writer(out())
         self._reading = self._writing = False
         end.close()
+
+
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 class HangupWatch:

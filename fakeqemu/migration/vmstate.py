@@ -14,14 +14,16 @@ from uuid import UUID
 
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
 from fakeqemu.formats.migration_stream.load_context import LoadContext, LocalBlock
-from fakeqemu.formats.migration_stream.source import Source, SourceBlock
+from fakeqemu.formats.migration_stream.source import DeviceSection, Source, SourceBlock
 from fakeqemu.formats.migration_stream.vmstate import vmstate_fields as layout
 from fakeqemu.migration import cpr
+from fakeqemu.migration.channels.address import requires_unix_socket
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.transfer.data import PAGE, Limits
 from fakeqemu.model.boards import pci_info as pci
 from fakeqemu.model.boards.ramblocks import RamBlock, blocks_of
 from fakeqemu.model.guest.workload import Workload
+from fakeqemu.model.net.tap import TapBackend, tap_section
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qdev.devpath import device_path, section_name
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 _PCI_SECTION = re.compile(r"([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f:.]*[0-9a-f]{2}\.[0-7])/")
 
+
+#: version of the section of a TAP
+_TAP_VERSION = 1
 
 #: bytes of memory that are not zero before and after the firmware of a PC has run
 _FIRMWARE_FRESH = 50 * PAGE
@@ -64,11 +69,14 @@ def source(vm: Machine, migration: MigrationSettings) -> Source:
     """The machine as the stream writer's `Source`."""
     properties = migration.properties
     on = frozenset(name for name, state in _states(migration).items() if state)
+    taps = vm.taps.to_send() if requires_unix_socket(migration.parameters) else []
     return Source(
         machine_name(vm),
         tuple(SourceBlock(block.name, block.size) for block in blocks_of(vm.state, vm.numa)),
         on,
         _uuid(vm),
+        tuple(_tap_section(tap) for tap in taps),
+        descriptors=tuple(vm.taps.descriptor(tap) for tap in taps),
         configuration=bool(properties["send-configuration"]),
         footers=bool(properties["send-section-footer"]),
         flush_each_section=_property(migration, "multifd-flush-after-each-section"),
@@ -114,6 +122,12 @@ def expectation(
     )
 
 
+def _tap_section(tap: TapBackend) -> DeviceSection:
+    """The section that an open device goes along with: a byte for its descriptor."""
+    fields = (layout.VmStateField("fd", "fd", 1),)
+    return DeviceSection(layout.VmState(tap_section(tap.id), _TAP_VERSION, fields), b"\0")
+
+
 def _content(vm: Machine, migration: MigrationSettings) -> Callable[[str], Mapping[int, bytes]]:
     """Content of pages by block name; empty for memory that CPR shares."""
     ignored = migration.capabilities("x-ignore-shared")
@@ -132,6 +146,8 @@ def _section_version(vm: Machine, name: str, instance: int) -> int | None:
     fixed = layout.known(name, vm.profile.traits)
     if fixed is not None:
         return fixed.version_id
+    if name.startswith(tap_section("")):
+        return _TAP_VERSION if vm.taps.awaits(name) and not instance else None
     return None if lacks_section(vm, name, instance) else 0xFFFF_FFFF
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fakeqemu.guard import Failed, Guard
@@ -72,6 +72,23 @@ class GuardedStream:
         call = self._bound(self._input) if self._on_data is not None and not full else None
         if (self._stream.on_data is None) != (call is None):
             self._stream.on_data = call
+
+    @property
+    def takes_fds(self) -> bool:
+        """Whether descriptors that come along are kept."""
+        return self._stream.takes_fds
+
+    @takes_fds.setter
+    def takes_fds(self, takes: bool) -> None:
+        self._stream.takes_fds = takes
+
+    def send_fds(self, fds: Sequence[int]) -> None:
+        """Send copies of descriptors along with the next byte."""
+        self._stream.send_fds(fds)
+
+    def received_fds(self) -> list[int]:
+        """The descriptors that came along since the last call."""
+        return self._stream.received_fds()
 
     def write(self, data: bytes) -> None:
         """Queue `data`."""

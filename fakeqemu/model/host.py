@@ -32,8 +32,17 @@ class Stream(Protocol):
     #: called once, with None at a clean end of file or the text of the error
     on_close: Callable[[str | None], None] | None
 
+    #: whether descriptors that come along are kept; else they are closed
+    takes_fds: bool
+
     def write(self, data: bytes) -> None:
         """Queue `data`; what cannot be sent ends in `on_close`."""
+
+    def send_fds(self, fds: Sequence[int]) -> None:
+        """Send copies of descriptors along with the next byte. Only UNIX sockets can do that."""
+
+    def received_fds(self) -> list[int]:
+        """The descriptors that came along since the last call; the caller has them now."""
 
     def skip(self, size: int) -> None:
         """Leave out `size` bytes: read or write on behind them. Only files can do that."""
@@ -70,6 +79,16 @@ class CprChannel:
     error: QapiError | None = None
     #: lines for standard error before that
     complaints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TapInterface:
+    """A TAP interface of the host that a machine has opened."""
+
+    #: stands for the open device, and keeps others out; None where nothing has to
+    fd: int | None = None
+    #: others have it open as well
+    shared: bool = False
 
 
 class CprLink(Protocol):
@@ -168,11 +187,20 @@ class Host(Protocol):
     def open_incoming(self, address: dict[str, object]) -> Stream:
         """Open an incoming channel that needs no listening: exec, fd, file."""
 
+    def open_tap(self, ifname: str, *, multi_queue: bool, given: bool) -> TapInterface:
+        """Open a TAP interface of the host, or find out whether others have it open (`given`).
+
+        Raises QapiError if the kernel would refuse it.
+        """
+
     def close_fd(self, fd: int) -> None:
         """Close a descriptor that a client handed over."""
 
     def fd_kind(self, fd: int) -> str:
         """What `fd` is: "socket", "pipe", "file" (anything else) or "closed"."""
+
+    def is_unix_socket(self, fd: int) -> bool:
+        """Whether `fd` is a UNIX domain socket, which takes descriptors along."""
 
     def dup_fd(self, fd: int) -> int:
         """A second descriptor for the same file. Raises QapiError."""

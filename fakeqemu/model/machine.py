@@ -78,9 +78,9 @@ class Machine:
         self.saved_fds = SavedFds()
         self.fdsets = Fdsets()
         self.named_fds = MonitorFds()
-        self.taps = Taps(self.runstate, self.journal, self.migration)
         self.qom = Qom()
         self.state = MachineState(process, configuration, self.qom)
+        self.taps = Taps(process, self.runstate, self.state, self.migration)
         self.cpus = Cpus(process, self.lifecycle, self.state)
         self.objects = Objects(process, self.qom, self.chardevs)
         self.net = Net(

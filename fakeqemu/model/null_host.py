@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block.files import FileSystem, MemoryFiles
 from fakeqemu.model.dump.output import DumpOutput, MemoryOutput, NoOutput
-from fakeqemu.model.host import CprLink, HostMemory, NetListener, Stream
+from fakeqemu.model.host import CprLink, HostMemory, NetListener, Stream, TapInterface
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -92,6 +92,12 @@ class NullHost:
         """A stream on which nothing ever comes."""
         return _NullStream()
 
+    def open_tap(
+        self, ifname: str, *, multi_queue: bool, given: bool  # noqa: ARG002
+    ) -> TapInterface:
+        """Nobody else has it."""
+        return TapInterface()
+
     def close_fd(self, fd: int) -> None:
         """Do nothing."""
 
@@ -163,6 +169,10 @@ class NullHost:
         """Always a socket."""
         return "socket"
 
+    def is_unix_socket(self, fd: int) -> bool:  # noqa: ARG002
+        """Every descriptor is one."""
+        return True
+
     def fd_error(self, fd: int) -> str | None:  # noqa: ARG002
         """It can be used."""
         return None
@@ -209,8 +219,16 @@ class _NullListener:
 
 class _NullStream:
     def __init__(self) -> None:
+        self.takes_fds = False
         self.on_data: Callable[[bytes], None] | None = None
         self.on_close: Callable[[str | None], None] | None = None
+
+    def send_fds(self, fds: Sequence[int]) -> None:
+        """Do nothing."""
+
+    def received_fds(self) -> list[int]:
+        """Nothing comes."""
+        return []
 
     def write(self, data: bytes) -> None:
         pass

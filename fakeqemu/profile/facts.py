@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,8 @@ class Version:
             "qemu": {"micro": self.micro, "minor": self.minor, "major": self.major},
             "package": self.package,
         }
+
+_VERSIONED = re.compile(r"-(\d+)\.(\d+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,12 @@ class MachineType:
     def typename(self) -> str:
         """Its QOM type."""
         return f"{self.name}-machine"
+
+    @property
+    def version(self) -> tuple[int, int] | None:
+        """The version in its name, which says what it is compatible with; None if it has none."""
+        found = _VERSIONED.search(self.name)
+        return None if found is None else (int(found[1]), int(found[2]))
 
     def option_names(self) -> list[str]:
         """What may be set with `-machine NAME,OPTION=...`."""

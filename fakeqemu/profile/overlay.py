@@ -8,6 +8,9 @@ from one that was. `overlay.json`:
          "at": [{"name": "migrate-set-parameters"}, "->arg-type", "members"],
          "append": {"name": "local", "type": "bool", "default": null}}, ...]}
 
+`machine-types` names those that it adds, and the recorded one that each is like (see
+`machine_types`).
+
 `at` walks from the part's root; a step is
 
 * a string: that member of an object, `*` every member;
@@ -58,6 +61,8 @@ class Overlay:
     base: str
     proposals: tuple[str, ...]
     rules: list[OverlayRule]
+    #: name of a machine type that it adds -> the recorded one that it is like
+    machine_types: dict[str, str]
 
 
 def read_overlay(path: Path) -> Overlay:
@@ -71,7 +76,10 @@ def read_overlay(path: Path) -> Overlay:
             raise OverlayError("base has to be a profile's name")
         if not isinstance(proposals, list) or not all(isinstance(each, str) for each in proposals):
             raise OverlayError("proposals has to be a list of names")
-        return Overlay(base, tuple(proposals), parse_rules(described.get("rules", [])))
+        types = described.get("machine-types", {})
+        if not isinstance(types, dict) or not all(isinstance(each, str) for each in types.values()):
+            raise OverlayError("machine-types has to be an object of names")
+        return Overlay(base, tuple(proposals), parse_rules(described.get("rules", [])), types)
     except OSError as error:
         raise OverlayError(f"{path}: {error.strerror}") from None
     except ValueError as error:  # OverlayError, and those of JSON and UTF-8

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fakeqemu import proposals
-from fakeqemu.profile import overlay, store
+from fakeqemu.profile import machine_types, overlay, store
 from fakeqemu.profile.facts import (
     MachineType,
     MigrationDefaults,
@@ -52,8 +52,10 @@ class Profile:
         self._base: Profile | None = None
         self._rules: list[overlay.OverlayRule] = []
         self._own: tuple[proposals.Chosen, ...] = ()
+        self._added: machine_types.Added = {}
         if base is not None:
             self._base = base
+            self._added = base._added
             self.proposals = proposals.combine((*base.proposals, *chosen))
             self._own = tuple(each for each in self.proposals if each not in base.proposals)
             for each in self._own:
@@ -63,6 +65,7 @@ class Profile:
             described = overlay.read_overlay(folder / store.OVERLAY)
             self._base = Profile.load(described.base, described.proposals)
             self._rules = described.rules
+            self._added = described.machine_types
             self.proposals = self._base.proposals
 
     @staticmethod
@@ -177,7 +180,7 @@ class Profile:
     def help(self, request: str) -> str:
         """What QEMU prints for `request`, such as `-machine help`; KeyError if not recorded."""
         text: str = self.part("help")[request]
-        return text
+        return machine_types.help_with_added(text, self._added) if self._added else text
 
     # -- machines --------------------------------------------------------------------------
 
@@ -186,8 +189,10 @@ class Profile:
         """Every machine type, in the order of `query-machines`."""
         packed: Packed = self.part("machines")
         about = packed.get("about")
-        return tuple(_machine(entry, about.get(entry["name"], {}))
-                     for entry in packed.get("entries"))
+        recorded = [
+            _machine(entry, about.get(entry["name"], {})) for entry in packed.get("entries")
+        ]
+        return tuple(machine_types.with_added(recorded, self._added))
 
     def machine(self, name: str) -> MachineType:
         """The machine type of that name or alias; KeyError if there is none."""
@@ -201,6 +206,10 @@ class Profile:
         """What runs when the command line names no machine."""
         return next((m for m in self.machines if m.is_default), None)
 
+    def recorded_machine(self, name: str) -> str:
+        """The name under which parts have what was recorded of machine type `name`."""
+        return self._added.get(name, name)
+
     def per_machine(self, name: str) -> dict[str, Any]:
         """What was seen on a fresh machine of type `name` (not an alias), `-S -nodefaults`.
 
@@ -210,7 +219,7 @@ class Profile:
         migration object that only `info migrate` shows; `warnings`, lines on standard error.
         KeyError for a machine that could not be started.
         """
-        data: dict[str, Any] = self.part("machine-data").get(name)
+        data: dict[str, Any] = self.part("machine-data").get(self.recorded_machine(name))
         return data
 
     def object_tree(self, machine: str, *, defaults: bool) -> TreeObject:
@@ -222,7 +231,9 @@ class Profile:
         path = ("defaults" if defaults else "nodefaults", machine)
         if path not in self._trees:
             packed: Packed = self.part("trees")
-            self._trees[path] = _tree(packed.get(*path))
+            like = self.recorded_machine(machine)
+            root = machine_types.tree_renamed(packed.get(path[0], like), machine, like)
+            self._trees[path] = _tree(root)
         return self._trees[path]
 
     # -- types -----------------------------------------------------------------------------
@@ -230,23 +241,26 @@ class Profile:
     @cached_property
     def qom_types(self) -> dict[str, QomType]:
         """Every QOM type, in the order of `qom-list-types` with `abstract`."""
-        return {
+        recorded = {
             name: QomType(name, parent, abstract)
             for name, parent, abstract in self.part("types")["types"]
         }
+        like = {name: machine_types.typename_like(name, self._added)
+                for name in machine_types.types_with_added(recorded, self._added)}
+        return {name: replace(recorded[old], name=name) for name, old in like.items()}
 
     def implementors(self, name: str) -> list[str]:
         """The types that are, descend from or implement type or interface `name`, in order."""
         recorded = self.part("types")["interfaces"].get(name)
         if recorded is not None:
-            return list(recorded)
+            return machine_types.types_with_added(recorded, self._added)
         return [t for t in self.qom_types if self.is_a(t, name)]
 
     def is_a(self, name: str, ancestor: str) -> bool:
         """Whether type `name` is, descends from or implements `ancestor`."""
         interface = self.part("types")["interfaces"].get(ancestor)
         if interface is not None:
-            return name in interface
+            return machine_types.typename_like(name, self._added) in interface
         here: str | None = name
         while here is not None and here != ancestor:
             known = self.qom_types.get(here)
@@ -278,7 +292,9 @@ class Profile:
 
     def qom_properties(self, typename: str) -> list[dict[str, Any]]:
         """`qom-list-properties` of any type; KeyError if it was not recorded."""
-        properties: list[dict[str, Any]] = self.part("properties").get("qom", typename)
+        properties: list[dict[str, Any]] = self.part("properties").get(
+            "qom", machine_types.typename_like(typename, self._added)
+        )
         return properties
 
     def machine_properties(self, machine: MachineType) -> list[dict[str, Any]]:

@@ -29,6 +29,8 @@ class ProposedTraits:
     cpr_channel_implies_mode: bool = True
     #: `local` cannot be changed while incoming is awaited once a TAP has read it
     local_immutable_while_incoming: bool = False
+    #: the version from which on a machine type's TAPs take part in local migration by default
+    tap_local_since: tuple[int, int] = (0, 0)
     #: capabilities are parameters too
     capabilities_are_parameters: bool = False
     #: they may be set while a migration runs

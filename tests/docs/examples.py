@@ -113,6 +113,8 @@ class Run:
                 settings["profile"] = words.pop(0)
             elif word == "--proposal":
                 settings["proposals"] = [words.pop(0)]
+            elif word == "--tap-directory":
+                settings["tap_directory"] = words.pop(0)
             elif word == "--as-posted":
                 settings["as_posted"] = True
         if (last := self.machines.pop(name, None)) is not None:

@@ -39,13 +39,34 @@ def test_option_groups(ask, name):
     assert len(ask(name, "query-command-line-options")) > 30
 
 
-@pytest.mark.parametrize("name", ["10.0", "11.1", "next"])
+@pytest.mark.parametrize("name", ["10.0", "11.1"])
 def test_machines(ask, name):
     plain = ask(name, "query-machines")
     full = ask(name, "query-machines", compat_props=True)
     assert [{k: v for k, v in m.items() if k != "compat-props"} for m in full] == plain
     assert full == Profile.load(name).part("machines").get("entries")
     assert all("compat-props" not in machine for machine in plain)
+
+
+def test_machine_types_that_are_added_are_like_the_newest_recorded_ones(ask):
+    before = {machine["name"]: machine for machine in ask("11.1", "query-machines")}
+    now = {machine["name"]: machine for machine in ask("next", "query-machines")}
+    for name, like in (("pc-q35-11.2", "pc-q35-11.1"), ("pc-i440fx-11.2", "pc-i440fx-11.1")):
+        assert now.pop(name) == {**before[like], "name": name}
+        only_newest = ("alias", "is-default")
+        assert now[like] == {k: v for k, v in before[like].items() if k not in only_newest}
+        before[like] = now[like]
+    assert now == before
+    types = {entry["name"] for entry in ask("next", "qom-list-types")}
+    assert {"pc-q35-11.2-machine", "pc-q35-11.1-machine"} <= types
+    ours = {"name": "pc-q35-11.2-machine", "parent": "generic-pc-machine"}
+    for kind in ("machine", "nmi", "hotplug-handler"):
+        assert ours in ask("next", "qom-list-types", implements=kind)
+    newest, like = (
+        ask(name, "qom-list-properties", typename=typename)
+        for name, typename in (("next", "pc-q35-11.2-machine"), ("11.1", "pc-q35-11.1-machine"))
+    )
+    assert newest == like
 
 
 def test_machines_without_compat(ask):

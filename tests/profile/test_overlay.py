@@ -136,7 +136,10 @@ def test_next_is_its_base_and_the_rules():
     assert following.version.package == ""
     assert "11.1.50" in following.help("-version")
     assert following.query("query-version")["return"] == following.version.reply()
-    assert following.machines == base.machines
+    newest = {"pc-i440fx-11.2", "pc-q35-11.2"}
+    assert {machine.name for machine in following.machines} - newest == {
+        machine.name for machine in base.machines
+    }
     assert following.commands == base.commands
     for command, which in (
         ("migrate-set-parameters", "arg-type"),

@@ -63,7 +63,9 @@ def test_what_may_run_early(profile):
 
 
 def test_machine_names_aliases_and_defaults(profile):
-    newest = f"{profile.version.major}.{profile.version.minor}"
+    version = profile.version
+    # a development version has the machine types of the release to come
+    newest = f"{version.major}.{version.minor + (version.micro == 50)}"
     assert profile.machine("q35").name == f"pc-q35-{newest}"
     assert profile.machine("pc") is profile.default_machine
     assert profile.default_machine.name == f"pc-i440fx-{newest}"

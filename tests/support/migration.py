@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,9 @@ class FakeStream:
         self.written = b""
         self.closed = False
         self.queued = 0
+        self.takes_fds = False
+        #: descriptors that have come
+        self.fds: list[int] = []
         #: bytes written after which the connection breaks; None: never
         self.cut_at: int | None = None
         self._arrived = bytearray()
@@ -71,6 +74,14 @@ class FakeStream:
         if self.peer is not None and data:
             self.peer._arrived += data
             self._clock.call_later(0, self.peer._deliver)
+
+    def send_fds(self, fds: Sequence[int]) -> None:
+        if self.peer is not None and self.peer.takes_fds:
+            self.peer.fds += fds
+
+    def received_fds(self) -> list[int]:
+        received, self.fds = self.fds, []
+        return received
 
     def skip(self, size: int) -> None:
         self.written += bytes(size)
@@ -168,7 +179,11 @@ class FakeHost(NullHost):
         return stream
 
     def fd_kind(self, fd: int) -> str:
-        return self.kinds.get(fd, "socket")
+        kind = self.kinds.get(fd, "socket")
+        return "socket" if kind == "tcp" else kind
+
+    def is_unix_socket(self, fd: int) -> bool:
+        return self.kinds.get(fd, "socket") == "socket"
 
 
 class Vm:

@@ -47,6 +47,8 @@ class Source:
     #: given by -uuid; sent with validate-uuid
     uuid: UUID | None = None
     devices: tuple[DeviceSection, ...] = ()
+    #: descriptors that go along with the states of devices
+    descriptors: tuple[int, ...] = ()
     #: sizes of host pages of all RAM, or-ed
     page_size_summary: int = PAGE_SIZE
     #: migration properties send-configuration and send-section-footer

@@ -15,7 +15,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fakeqemu.io.addresses import (
@@ -37,6 +37,8 @@ from fakeqemu.qapi.readers.scalars import c_int, digits
 
 Done = Callable[[Stream | None, str], None]
 _FILE_CHUNK = 1 << 20
+#: of descriptors that came and nobody has asked for, so many are kept
+_MOST_FDS = 256
 #: seconds between two attempts to connect
 _RETRY = 1.0
 
@@ -46,6 +48,8 @@ class LinkStream:
 
     def __init__(self, loop: Loop, end: Any, kind: str) -> None:
         self._kind = kind
+        self.takes_fds = False
+        self._received: list[int] = []
         self._on_data: Callable[[bytes], None] | None = None
         self.on_close: Callable[[str | None], None] | None = None
         self._link = Link(loop, end, self._input, self._ended)
@@ -78,6 +82,15 @@ class LinkStream:
         """Queue `data`."""
         self._link.write(data)
 
+    def send_fds(self, fds: Sequence[int]) -> None:
+        """Send copies of descriptors along with the next byte."""
+        self._link.attach(fds)
+
+    def received_fds(self) -> list[int]:
+        """The descriptors that came along since the last call."""
+        received, self._received = self._received, []
+        return received
+
     def skip(self, size: int) -> None:
         """Only files have holes."""
         raise RuntimeError(f"{size} bytes cannot be left out of a {self._kind}")
@@ -89,11 +102,13 @@ class LinkStream:
     def close(self) -> None:
         """Send what is queued, then close."""
         self.on_close = None
+        self._close_received()
         self._link.close()
 
     def abort(self) -> None:
         """Close at once."""
         self.on_close = None
+        self._close_received()
         self._link.abort()
 
     def wait(self, seconds: float, done: Callable[[], bool]) -> bool:
@@ -105,10 +120,15 @@ class LinkStream:
         self._link.flush(timeout)
 
     def _input(self, data: bytes, fds: list[int]) -> None:
-        for fd in fds:
-            os.close(fd)
+        self._received += fds
+        if not self.takes_fds or len(self._received) > _MOST_FDS:
+            self._close_received()
         if self._on_data is not None:
             self._on_data(data)
+
+    def _close_received(self) -> None:
+        for fd in self.received_fds():
+            os.close(fd)
 
     def _ended(self, error: str | None) -> None:
         if self.on_close is not None:
@@ -121,6 +141,7 @@ class FileStream:
     def __init__(self, loop: Loop, fd: int) -> None:
         self._loop = loop
         self._fd = fd
+        self.takes_fds = False
         self._on_data: Callable[[bytes], None] | None = None
         self.on_close: Callable[[str | None], None] | None = None
         self._turn: Handle | None = None
@@ -143,6 +164,14 @@ class FileStream:
                 data = data[os.write(self._fd, data) :]
         except OSError as error:
             self._finish(f"Unable to write to file: {error_text(error)}")
+
+    def send_fds(self, fds: Sequence[int]) -> None:
+        """Only UNIX sockets take them."""
+        raise RuntimeError(f"{len(fds)} descriptors cannot go along with a file")
+
+    def received_fds(self) -> list[int]:
+        """None ever comes."""
+        return []
 
     def skip(self, size: int) -> None:
         """Leave a hole."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from fakeqemu.configuration import Configuration
+    from fakeqemu.io.net_taps import TapInterfaces
     from fakeqemu.model.machine import Machine
 
 
@@ -64,6 +65,8 @@ class ProcessOptions:
     clock: Clock | None = None
     #: how many entries of the journal are kept; 0: all
     journal: int = DEFAULT_JOURNAL
+    #: which TAP interfaces other machines have open; None: nobody looks
+    interfaces: TapInterfaces | None = None
     #: called with the machine before it boots
     before_boot: Sequence[Callable[[Machine], None]] = field(default=())
 
@@ -129,6 +132,7 @@ class _Process:
         host = OsHost(Loop(loop), program=self._options.program)
         host.own_process = True
         host.memory = KernelMemory()
+        host.interfaces = self._options.interfaces
         host.on_setup_post = lambda: self._setup_post(configuration)
         clock = self._options.clock or LoopClock(host.loop, self._options.speed)
         boot = Boot.of(configuration, self._profile, clock, host)

@@ -25,6 +25,9 @@ Address = dict[str, Any]
 #: socket types that may be connected to several times
 MULTI_CHANNEL_SOCKETS = frozenset({"inet", "unix", "vsock"})
 
+UNIX_SOCKET_REQUIRED = "local migration requires a UNIX domain socket channel"
+
+
 def looks_like_uri(text: str) -> bool:
     """Whether an `-incoming` argument is taken for a URI: letters, then a colon."""
     return re.match(r"[A-Za-z]*:", text) is not None
@@ -99,8 +102,9 @@ def supports_multi_channel(address: Address, mapped_ram: bool = False) -> bool:
     return address["transport"] == "file" and mapped_ram
 
 
-def _is_unix(address: Address) -> bool:
-    return bool(address["transport"] == "socket" and address["type"] == "unix")
+def requires_unix_socket(parameters: Parameters) -> bool:
+    """Whether descriptors go along with the stream, in migration parameter `local`."""
+    return bool(parameters.get("local")) and parameters.get("mode") != "cpr-exec"
 
 
 def check_transport(
@@ -116,8 +120,8 @@ def check_transport(
         raise QapiError("Migration requires multi-channel URIs (e.g. tcp)")
     if capability("multifd") and parameters.get("direct-io") and not is_file:
         raise QapiError("Migration requires a transport that allows for extra fds (e.g. file)")
-    if parameters.get("local") and parameters.get("mode") != "cpr-exec" and not _is_unix(address):
-        raise QapiError("local migration requires a UNIX domain socket channel")
+    if requires_unix_socket(parameters) and address.get("type") not in ("unix", "fd"):
+        raise QapiError(UNIX_SOCKET_REQUIRED)
     if parameters.get("mode") == "cpr-transfer" and is_file:
         raise QapiError("Migration requires streamable transport (eg unix)")
 

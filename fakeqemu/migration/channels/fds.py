@@ -1,41 +1,50 @@
 """Channels that need more than an address: descriptors by name or number, and RDMA.
 
-See migration/fd.c: fd_start_outgoing_migration(); monitor/fds.c: monitor_fd_param();
-migration/rdma.c: rdma_start_outgoing_migration().
+See migration/fd.c: fd_start_outgoing_migration() and migration_fd_valid(); monitor/fds.c:
+monitor_fd_param(); migration/rdma.c: rdma_start_outgoing_migration().
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.migration.channels.address import Address
+from fakeqemu.migration.channels.address import (
+    UNIX_SOCKET_REQUIRED,
+    Address,
+    requires_unix_socket,
+)
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.scalars import c_int, digits
 
 if TYPE_CHECKING:
+    from fakeqemu.migration.parameters.parameters import Parameters
     from fakeqemu.model.machine import Machine
 
 FILE_REFUSED = "fd: migration to a file is not supported. Use file: instead."
 _FILE_WARNING = "warning: fd: migration to a file is deprecated. Use file: instead."
 
 
-def named_fd_address(vm: Machine, monitor: Any, address: Address) -> Address:
+def named_fd_address(
+    vm: Machine, parameters: Parameters, monitor: Any, address: Address
+) -> Address:
     """The address of an outgoing `fd:NAME`; the monitor must know the name. Raises QapiError."""
     name = address["str"]
     if monitor is None:
         raise QapiError(f"File descriptor named '{name}' has not been found")
-    return _checked(vm, address, vm.named_fds.of(monitor).take(name))
+    return _checked(vm, parameters, address, vm.named_fds.of(monitor).take(name))
 
 
-def incoming_fd_address(vm: Machine, monitor: Any, address: Address) -> Address:
+def incoming_fd_address(
+    vm: Machine, parameters: Parameters, monitor: Any, address: Address
+) -> Address:
     """The address of an incoming `fd:`: a number, or a name the monitor knows. Raises QapiError."""
     name = address["str"]
     if monitor is not None and not name[:1].isdigit():
-        return _checked(vm, address, vm.named_fds.of(monitor).take(name))
+        return _checked(vm, parameters, address, vm.named_fds.of(monitor).take(name))
     fd = digits(name)
     if fd is None or c_int(fd) != fd:
         raise QapiError(f"Invalid file descriptor number '{name}'")
-    return _checked(vm, address, fd)
+    return _checked(vm, parameters, address, fd)
 
 
 def rdma_error(vm: Machine, text: str) -> QapiError:
@@ -45,8 +54,11 @@ def rdma_error(vm: Machine, text: str) -> QapiError:
     return QapiError(text)
 
 
-def _checked(vm: Machine, address: Address, fd: int) -> Address:
-    if vm.host.fd_kind(fd) not in ("socket", "pipe"):
+def _checked(vm: Machine, parameters: Parameters, address: Address, fd: int) -> Address:
+    if requires_unix_socket(parameters):
+        if not vm.host.is_unix_socket(fd):
+            raise QapiError(UNIX_SOCKET_REQUIRED)
+    elif vm.host.fd_kind(fd) not in ("socket", "pipe"):
         treatment = vm.profile.traits.fd_to_file
         if treatment == "refuse":
             raise QapiError(FILE_REFUSED)

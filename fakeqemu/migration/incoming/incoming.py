@@ -205,7 +205,8 @@ class Incoming:
             cpr.listening(self.vm)
             return
         if transport == "socket":
-            address = incoming_fd_address(self.vm, monitor, address)
+            parameters = self.migration.parameters
+            address = incoming_fd_address(self.vm, parameters, monitor, address)
             kind = self.vm.host.fd_kind(int(address["str"]))
             if kind == "closed":
                 return  # QEMU waits for it for ever
@@ -233,6 +234,7 @@ class Incoming:
         self.vm.guard.call(connection.accept, failed=self.fail_by_bug)
 
     def _connection(self, channel: Stream, features: ChannelFeatures) -> IncomingConnection:
+        channel.takes_fds = bool(self.vm.taps.waiting)
         connection = IncomingConnection(self.vm, self.migration, self, channel, features)
         self._connections.append(connection)
         return connection
@@ -318,6 +320,7 @@ class Incoming:
             self.migration,
             self.state,
             self._answer,
+            self._received_fds,
             file_offset=self._features.file_offset or 0,
         )
         self.state.move("active")
@@ -334,6 +337,10 @@ class Incoming:
     def begin_recovery(self) -> None:
         """There is another channel."""
         self.state.move("postcopy-recover")
+
+    def _received_fds(self) -> list[int]:
+        """The descriptors that have come on the main channel."""
+        return [] if self._stream is None else self._stream.received_fds()
 
     def _answer(self, message: bytes) -> None:
         """Send a message on the return path, if there is one."""

@@ -40,6 +40,7 @@ _BITMAPS_LOST_HINT = (
     " but any migrated dirty bitmaps are valid."
 )
 _INVALID = "load of migration failed: Invalid argument"
+_NO_DEVICE = "netdev '{}' waits for its device, which the source has not sent"
 
 
 #: states in which nothing more is loaded
@@ -55,14 +56,21 @@ class LoadVm:
         migration: MigrationSettings,
         state: Status,
         answer: Callable[[bytes], None],
+        received_fds: Callable[[], list[int]],
         *,
         file_offset: int = 0,
     ) -> None:
-        """`state`: the destination's; `answer`: sends on the return path, if there is one."""
+        """`state`: the destination's; `answer`: sends on the return path, if there is one.
+
+        `received_fds`: takes the descriptors that have come along with the stream.
+        """
         self._vm = vm
         self._migration = migration
         self._state = state
         self._send = answer
+        self._received_fds = received_fds
+        #: those that have come and belong to no device yet
+        self._fds: list[int] = []
         self._traits = vm.profile.traits
         self._bitmaps = IncomingBitmaps(vm, lambda: mapping_of(migration))
         expected = guest.expectation(vm, migration, file_offset, self._bitmaps)
@@ -121,6 +129,9 @@ class LoadVm:
                     self._runstate = runstate
                     if suspended and self._traits.suspend_survives_stop:
                         self._vm.lifecycle.was_suspended = True
+                case events.DeviceState(name=name) if self._vm.taps.awaits(name):
+                    self._fds += self._received_fds()
+                    self._vm.taps.received(name, self._fds)
                 case events.Description():
                     self._compare_devices(event)
                 case events.RecvBitmap(block):
@@ -142,6 +153,7 @@ class LoadVm:
                 device = self._traits.postcopy_device_state and memory_follows
                 state.move("postcopy-device" if device else "postcopy-active")
             case events.PostcopyRun():
+                self._check_taps()
                 if state.current == "postcopy-device":
                     state.move("postcopy-active")
                 self._activate_disks(live=True)
@@ -211,7 +223,10 @@ class LoadVm:
             self._vm.lifecycle.autostart = False
 
     def _loaded(self) -> None:
+        for fd in self._fds:
+            self._vm.host.close_fd(fd)
         if not self.in_postcopy:
+            self._check_taps()
             migration = self._migration
             if (migration.incoming_mode or migration.mode) in cpr.SHARING:
                 cpr.take_memory(self._vm)
@@ -225,6 +240,14 @@ class LoadVm:
             self._start_guest(live=alive)
         self._state.move("completed")
         self._answer(returnpath.shut())
+
+    def _check_taps(self) -> None:
+        """Fail if the device of a TAP has not come. In mode cpr-exec no descriptors travel."""
+        if (self._migration.incoming_mode or self._migration.mode) == cpr.EXEC:
+            self._vm.taps.reopen()
+            return
+        for tap in self._vm.taps.waiting:
+            self._fail([], f"{_INVALID}: {_NO_DEVICE.format(tap.id)}")
 
     def _failed(self, event: events.Failed) -> None:
         if event.postcopy_running:

@@ -9,7 +9,7 @@ can affect a new one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -135,7 +135,7 @@ class OutgoingChannel:
     def open(self, monitor: Any, address: Address) -> None:
         """Begin to connect. Raises QapiError for an address that is refused at once."""
         if address["transport"] == "socket" and address["type"] == "fd":
-            address = named_fd_address(self._vm, monitor, address)
+            address = named_fd_address(self._vm, self._migration.parameters, monitor, address)
         if address["transport"] == "rdma":
             raise rdma_error(self._vm, "RDMA ERROR: could not create CM channel")
         self._address = address
@@ -162,9 +162,11 @@ class OutgoingChannel:
         else:
             self._connect(self._connected_preempt)
 
-    def write(self, data: bytes) -> None:
-        """Send on the main channel."""
+    def write(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Send on the main channel, with copies of descriptors."""
         if self._main is not None:
+            if fds:
+                self._main.send_fds(fds)
             self._main.write(data)
 
     def skip(self, size: int) -> None:

@@ -125,8 +125,8 @@ class OutgoingDriver(PhaseDriver):
         match request:
             case CheckError():
                 return None, self._take_error()
-            case Write(data) if channel is not None:
-                channel.write(data)
+            case Write(data, fds) if channel is not None:
+                channel.write(data, fds)
             case WriteAt(offset, data) if channel is not None:
                 channel.write_at(offset, data)
             case Skip(size) if channel is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.clock import MILLISECOND, Timer
 from fakeqemu.migration import cpr, state, vmstate as guest
 from fakeqemu.migration.block_dirty_bitmaps import OutgoingBitmaps, mapping_of
-from fakeqemu.migration.channels.address import Address
+from fakeqemu.migration.channels.address import Address, requires_unix_socket
 from fakeqemu.migration.outgoing.background_snapshot import BackgroundSnapshot
 from fakeqemu.migration.outgoing.channel_errors import report_broken_channel
 from fakeqemu.migration.outgoing.channels import OutgoingChannel
@@ -343,6 +343,8 @@ class Outgoing:
         self._ended = self.now
         self.vm_stop.end_downtime()
         self.state.move("completed")
+        if requires_unix_socket(self.migration.parameters):
+            self.vm.taps.handed_over()
         self.vm.runstate.set(runstate)
         self._finish()
         if self.migration.mode == cpr.EXEC:

@@ -24,6 +24,8 @@ class Write:
     """Send on the main channel."""
 
     data: bytes
+    #: copies of these go along with it
+    fds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,9 @@ class SaveVm:
         writer = self._writer
         yield from self._end_bitmaps()
         states = writer.device_states(runstate, clock=clock)
-        yield from self._write(self._footer() + states + writer.end())
+        yield from self._write(
+            self._footer() + states + writer.end(), self.source.descriptors
+        )
 
     # -- postcopy ----------------------------------------------------------------------------
 
@@ -134,7 +136,8 @@ class SaveVm:
 
     def package(self, runstate: str, clock: int) -> Pieces:
         """The package with device states and the commands that start postcopy."""
-        yield from self._write(self._writer.package(runstate, clock=clock))
+        package = self._writer.package(runstate, clock=clock)
+        yield from self._write(package, self.source.descriptors)
         if "postcopy-ram" in self.source.capabilities:
             yield from self._write(self._writer.ping(4))
 
@@ -190,9 +193,9 @@ class SaveVm:
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _write(self, data: bytes) -> Pieces:
+    def _write(self, data: bytes, fds: tuple[int, ...] = ()) -> Pieces:
         self._offset += len(data)
-        yield Write(data)
+        yield Write(data, fds)
 
     def _put_content(self) -> Pieces:
         """mapped-ram: write the pages that are not zero at their places in the file."""

@@ -123,7 +123,9 @@ def _recorded_of_machine(state: MachineState) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     kind = "full" if state.configuration.has_defaults else "bare"
-    facts: dict[str, Any] = machines.get(state.type.name, {}).get(kind, {})
+    facts: dict[str, Any] = machines.get(
+        state.profile.recorded_machine(state.type.name), {}
+    ).get(kind, {})
     return facts
 
 

@@ -77,7 +77,7 @@ class PciConfig(IoPortDevice):
             part = state.profile.part("pci-config")
         except FileNotFoundError:
             return {}
-        board = part["machines"].get(state.type.name, {})
+        board = part["machines"].get(state.profile.recorded_machine(state.type.name), {})
         found: dict[int, tuple[bytes, bytes]] = {}
         kind = "full" if state.configuration.has_defaults else "bare"
         for place, texts in board.get(kind, {}).items():

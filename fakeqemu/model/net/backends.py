@@ -23,6 +23,7 @@ from fakeqemu.qapi.errors import NotModelledError, QapiError
 if TYPE_CHECKING:
     from fakeqemu.model.host import Host
     from fakeqemu.model.net.net import Net
+    from fakeqemu.model.net.tap import TapBackend
     from fakeqemu.model.process import Process
     from fakeqemu.profile import Profile
 
@@ -120,17 +121,23 @@ def _create_tap(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
     if not net.descriptors.inherits(id, options):
         client.info = _tap(net, options, monitor)
     fd = str(options.get("fd", ""))
-    ifname = "" if fd else str(options.get("ifname", ""))
-    net.taps.create(
-        id, ifname, supports_local=options.get("local-migration-supported", True)
-    )
+    _open_tap(net, options)
     if fd.isdigit() and net.descriptors.saved.find(id) is None:
         net.descriptors.saved.save(id, int(fd))
     return client
 
 
-#: room enough for the file that stands for an open TAP device
-_TAP_FILE = 4096
+def _open_tap(net: Net, options: dict[str, Any], *, inherited: bool = False) -> TapBackend:
+    """Have the interface of these options, unless an old process opened it. Raises QapiError."""
+    given = "fd" in options or "fds" in options
+    return net.taps.create(
+        options["id"],
+        "" if given else str(options.get("ifname", "")),
+        supports_local=options.get("local-migration-supported"),
+        multi_queue=options.get("queues", 1) > 1,
+        inherited=inherited,
+        given=given,
+    )
 
 
 def _create_preserved_tap(
@@ -138,7 +145,7 @@ def _create_preserved_tap(
 ) -> None:
     """A TAP where `cpr=on` says that its descriptor goes along in the CPR modes.
 
-    The host's device is not opened in the model, so a file stands for it. A TAP without it
+    A file stands for the host's open device. A TAP without `cpr`
     opens its device again in the new process. Raises QapiError.
     """
     id, cpr, saved = options["id"], options.get("cpr", False), net.descriptors.saved
@@ -148,16 +155,9 @@ def _create_preserved_tap(
         saved.take(id, fd or id)
     else:
         client.info = _tap(net, options, monitor)
-    ifname = "" if fd else str(options.get("ifname", ""))
-    net.taps.create(
-        id,
-        ifname,
-        supports_local=options.get("local-migration-supported", True),
-        inherited=inherits,
-    )
+    tap = _open_tap(net, options, inherited=inherits)
     if cpr and not inherits and saved.find(id) is None:
-        made = int(fd) if fd.isdigit() else net.process.host.create_memory(id, _TAP_FILE)
-        saved.save(id, made)
+        saved.save(id, int(fd) if fd.isdigit() else net.taps.descriptor(tap))
 
 
 def _tap(net: Net, options: dict[str, Any], monitor: Any) -> str:

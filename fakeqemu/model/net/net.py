@@ -175,6 +175,7 @@ class Net:
         for client in self.clients:
             client.cleanup()
         self.clients.clear()
+        self.taps.close()
 
     # -- NICs ------------------------------------------------------------------------------
 

@@ -8,4 +8,5 @@ PROPOSAL = Proposal(
     "local",
     "parameter local, and local-migration-supported of a TAP",
     "posted",
+    traits=lambda _: {"tap_local_since": (11, 2)},
 )

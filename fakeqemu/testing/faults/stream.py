@@ -58,6 +58,15 @@ class FaultyStream:
         self._stream.on_close = None if call is None else self._ended
 
     @property
+    def takes_fds(self) -> bool:
+        """Whether descriptors that come along are kept."""
+        return bool(self._stream.takes_fds)
+
+    @takes_fds.setter
+    def takes_fds(self, takes: bool) -> None:
+        self._stream.takes_fds = takes
+
+    @property
     def queued(self) -> int:
         """Bytes that have not gone out."""
         return int(getattr(self._stream, "queued", 0)) + sum(map(len, self._waiting))

@@ -52,10 +52,10 @@ class FakeQemu:
     `runner` is where it runs: "loop" (the test's own), "thread", "process" or "fork" (of a warm
     server). `clock` is "virtual", a `VirtualClock` that the test moves or a `GroupClock` for
     several machines, or None for real time; `speed` makes real time run faster. `guest` is what
-    a migration has to carry (see `testing.machine.guest`). With `check_replies` every reply
-    and event must match the schema; without `client` there is no `client`. `scenario` is a
-    scenario file, or the name of a scenario (see docs/scenarios). With `strict`, `stop` raises
-    StrictnessError for mistakes that were kept quiet, but those that `allow` names.
+    a migration has to carry (see `testing.machine.guest`). With `check_replies` every reply and
+    event must match the schema; without `client` there is no `client`. `scenario` is a scenario
+    file or a scenario's name (see docs/scenarios). Machines with one `tap_directory` see each
+    other's TAPs. With `strict`, `stop` raises StrictnessError for what was kept quiet, but `allow`.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class FakeQemu:
         socket: bool = True,
         check_replies: bool = True,
         as_posted: bool = False,
+        tap_directory: str | Path = "",
         client: bool = True,
         deadline: float = 10.0,
         guest: dict[str, Any] | None = None,
@@ -116,6 +117,7 @@ class FakeQemu:
             "speed": speed,
             "check": check_replies,
             "as_posted": as_posted,
+            "tap_directory": str(tap_directory),
             "client": client,
             "deadline": deadline,
             "before_boot": before_boot,

@@ -29,6 +29,7 @@ KINDS = (
     "expectation",
     "unused",
     "bug",
+    "shared-tap",
 )
 #: journal lines shown with a complaint
 _LAST_LINES = 12
@@ -112,6 +113,8 @@ class Verifier:
         elif entry.kind == "bug":
             said = str(data["trace"]).strip().rsplit("\n", 1)[-1]
             self._add("bug", entry.name, f"{said} at {data.get('place', 'an unknown place')}")
+        elif entry.kind == "tap-shared":
+            self._add("shared-tap", entry.name, f"interface {data['ifname']}: {data['what']}")
         elif entry.kind == "not-modelled":
             self._add("not-modelled", entry.name, data.get("desc", "in the human monitor"))
         elif entry.kind == "error" and "fault" in data:

@@ -17,6 +17,7 @@ from fakeqemu.commands.registry import Deferred
 from fakeqemu.guard import allow_deep_input
 from fakeqemu.io.host import OsHost
 from fakeqemu.io.loop import Loop
+from fakeqemu.io.net_taps import TapInterfaces
 from fakeqemu.io.process.boot_driver import BootDriver
 from fakeqemu.io.process.clock import LoopClock
 from fakeqemu.journal import Journal, JournalEntry
@@ -64,6 +65,8 @@ class Spec:
     speed: float = 1.0
     check: bool = True
     as_posted: bool = False
+    #: where machines on one host see each other's TAP interfaces; empty: nowhere
+    tap_directory: str = ""
     #: whether a monitor for a client is wanted
     client: bool = True
     deadline: float = 10.0
@@ -134,6 +137,8 @@ class InProcessRunner:
         configuration.as_posted = spec.as_posted
         adapter = Loop(loop)
         host = self._host = OsHost(adapter, stderr=self.stderr)
+        if spec.tap_directory:
+            host.interfaces = TapInterfaces(spec.tap_directory)
         boot = Boot.of(configuration, spec.profile, self._clock(adapter), host)
         vm = self.vm = boot.vm
         self.journal = vm.journal

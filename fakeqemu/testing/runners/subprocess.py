@@ -195,6 +195,8 @@ class SubprocessRunner:
         arguments += ["--private-channel", ",".join(map(str, fds))]
         if spec.scenario:
             arguments += ["--scenario", spec.scenario, "--seed", str(spec.seed)]
+        if spec.tap_directory:
+            arguments += ["--tap-directory", spec.tap_directory]
         if spec.as_posted:
             arguments.append("--as-posted")
         if spec.check:
