@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,14 +34,28 @@ def _succeeds(*argv: str) -> str:
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Path]:
-    """An emulator for libvirt: the fake as a QEMU of the version that Debian 12 has too.
+    """An emulator for libvirt: the fake as a QEMU of the version that Debian 12 has too."""
+    yield from _emulator("7.2")
 
-    It lies where every user can get at it, which pytest's own directories do not.
+
+@pytest.fixture(scope="session")
+def local_emulator() -> Iterator[Path]:
+    """The same with the parameter `local`: the QEMU to come, if this libvirt can talk to it.
+
+    Older ones give `migrate` an argument that 11.1 has no more.
     """
+    said = subprocess.run(["libvirtd", "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"(\d+)\.\d+", said.stdout)
+    knows_next = found is not None and int(found[1]) >= 12
+    yield from _emulator("next" if knows_next else "10.0+incoming-config+local")
+
+
+def _emulator(profile: str) -> Iterator[Path]:
+    """It lies where every user can get at it, which pytest's own directories do not."""
     with tempfile.TemporaryDirectory(prefix="fakeqemu-emulator-") as made:
         directory = Path(made)
         directory.chmod(0o755)
-        command = [sys.executable, "-m", "fakeqemu", "emulator", made, "--profile", "7.2"]
+        command = [sys.executable, "-m", "fakeqemu", "emulator", made, "--profile", profile]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
         yield directory / "qemu-system-x86_64"
 

@@ -30,6 +30,7 @@ FLOWS = (
     "migrate_slow",
     "migrate_broken",
     "save",
+    "local",
     "block",
     "stress",
 )
