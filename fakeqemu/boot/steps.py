@@ -130,8 +130,7 @@ def take_early_parameters(boot: BootState) -> None:
     boot.parameters.early = early
     if traits.migration_object_creatable:
         boot.vm.objects.makers[TYPE] = UserMigrationObjects(boot.vm, boot.parameters).make
-    boot.parameters.sees_cpr = traits.early_parameters or traits.tap_cpr
-    if boot.parameters.sees_cpr or "local" in schemainfo.parameter_types(boot.profile):
+    if traits.iommufd_saved or traits.early_parameters or traits.tap_cpr or traits.tap_has_local:
         boot.vm.migration.parameters = boot.parameters
     # As posted, any -incoming at all makes the machine wait; meant is: one with a channel.
     lone_waits = early.as_posted or traits.lone_parameters_wait

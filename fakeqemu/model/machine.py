@@ -20,6 +20,7 @@ from fakeqemu.model.boards.pc_dimm import is_mapped
 from fakeqemu.model.chardev.chardevs import Chardevs
 from fakeqemu.model.fds.cpr_fds import SavedFds
 from fakeqemu.model.fds.fdset import Fdsets, MonitorFds
+from fakeqemu.model.fds.iommufd import IommuBackends
 from fakeqemu.model.host import CprChannel, Host
 from fakeqemu.model.lifecycle import Lifecycle
 from fakeqemu.model.migration import CurrentMigration
@@ -83,13 +84,18 @@ class Machine:
         self.taps = Taps(process, self.runstate, self.state, self.migration)
         self.cpus = Cpus(process, self.lifecycle, self.state)
         self.objects = Objects(process, self.qom, self.chardevs)
+        descriptors = BackendDescriptors(
+            *(self.named_fds, self.saved_fds, self.migration),
+            reads_early=profile.traits.early_parameters,
+        )
+        self.iommus = IommuBackends(process, self.objects, descriptors)
         self.net = Net(
             process,
             self.runstate,
             self.chardevs,
             objects=self.objects,
             taps=self.taps,
-            descriptors=BackendDescriptors(self.named_fds, self.saved_fds, self.migration),
+            descriptors=descriptors,
         )
         self.numa = Numa(self.state, self.cpus, self.objects)
         #: what is in the guest's memory

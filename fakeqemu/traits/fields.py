@@ -364,6 +364,8 @@ class Traits(ProposedTraits):
     cpr_service_byte_always: bool = True
     #: what a part of CPR state that is not known is refused with; its name, and whose it is
     cpr_unknown_subsection: str = "VM subsection '{}' in '{}' does not exist"
+    #: the descriptor of an iommufd object is handed to the next process (11.1)
+    iommufd_saved: bool = True
     #: a cpr channel may be a socket by its descriptor (11.1)
     cpr_channel_by_fd: bool = True
     #: a process reads CPR state left by one that executed it (11.1)

@@ -12,6 +12,11 @@ from dataclasses import dataclass
 class ProposedTraits:
     """Behaviour that no released version has."""
 
+    @property
+    def tap_has_local(self) -> bool:
+        """Whether TAPs take part in local migration, and read `local`."""
+        return self.tap_local_since is not None
+
     #: there is a store of parameters that are read before the migration object exists
     early_parameters: bool = False
     #: `-incoming config:...` fills it
@@ -29,8 +34,9 @@ class ProposedTraits:
     cpr_channel_implies_mode: bool = True
     #: `local` cannot be changed while incoming is awaited once a TAP has read it
     local_immutable_while_incoming: bool = False
-    #: the version from which on a machine type's TAPs take part in local migration by default
-    tap_local_since: tuple[int, int] = (0, 0)
+    #: the version from which on a machine type's TAPs take part in local migration by default;
+    #: None: there is no such thing
+    tap_local_since: tuple[int, int] | None = None
     #: capabilities are parameters too
     capabilities_are_parameters: bool = False
     #: they may be set while a migration runs

@@ -212,6 +212,7 @@ TRAITS: dict[str, Traits] = {
         cpr_state_has_vfio=False,
         cpr_service_byte_always=False,
         cpr_unknown_subsection="vmstate_load_state error -2",
+        iommufd_saved=False,
         cpr_channel_by_fd=False,
         yankable_while_cpr_waits=False,
         cpr_channel_missed_last=False,

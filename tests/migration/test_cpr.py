@@ -218,3 +218,77 @@ async def test_an_exec_that_fails_goes_on_as_before(options, after, tmp_path):
         end = ["completed", "failed", "RESUME"] if after == "running" else ["completed", "failed"]
         assert states(vm)[-len(end) :] == end
         assert (tmp_path / "f").stat().st_size
+
+
+# -- descriptors that users gave ------------------------------------------------------------------
+
+
+def iommu_descriptor(vm):
+    return vm.vm.iommus.descriptor("iommu0")
+
+
+@pytest.mark.parametrize(("profile", "saved"), [("10.0", False), ("11.1", True), ("next", True)])
+async def test_item_30_the_descriptor_of_an_iommufd_is_handed_over(profile, saved, tmp_path):
+    file = os.open(tmp_path / "iommu", os.O_RDWR | os.O_CREAT)
+    given = ("-object", f"iommufd,id=iommu0,fd={file}")
+    # the number means nothing to the process that takes over
+    taken = ("-object", "iommufd,id=iommu0,fd=1000000")
+    target = machine(
+        *SHARED, *taken, "-incoming", "defer", "-incoming", cpr_option(tmp_path / "cpr"),
+        profile=profile,
+    )  # fmt: skip
+    starting = asyncio.create_task(target.start())
+    await wait_for_state(tmp_path / "cpr", starting)
+    async with machine(*SHARED, *given, profile=profile) as source:
+        assert iommu_descriptor(source) == file
+        await source.qmp("migrate-set-parameters", mode="cpr-transfer")
+        await source.qmp("migrate", channels=channels(tmp_path))
+        await starting
+        assert ("iommu0" in {each.name for each in target.vm.saved_fds}) is saved
+        if saved:
+            assert os.path.samestat(os.fstat(iommu_descriptor(target)), os.fstat(file))
+        else:
+            assert iommu_descriptor(target) == 1000000
+        await source.qmp("migrate_cancel")
+    await target.stop()
+    os.close(file)
+
+
+async def test_item_30_an_iommufd_that_finds_nothing_saved_says_nothing():
+    """As in QEMU, which looks and does not check."""
+    options = ("-incoming", "defer", "-incoming", "config:mode=cpr-transfer")
+    async with machine("-machine", "none", *options, "-object", "iommufd,id=iommu0,fd=0") as vm:
+        assert iommu_descriptor(vm) is None
+
+
+async def test_an_iommufd_takes_a_number_or_a_name_that_the_monitor_knows():
+    async with machine("-machine", "none", profile="11.1") as vm:
+        add = {"qom-type": "iommufd", "id": "iommu0"}
+        with pytest.raises(QmpError, match="/dev/iommu does not exist"):
+            await vm.qmp("object-add", add)
+        with pytest.raises(QmpError) as caught:
+            await vm.qmp("object-add", {**add, "fd": "nope"})
+        assert caught.value.desc == (
+            "Could not parse remote object fd nope:"
+            "File descriptor named 'nope' has not been found"
+        )
+        await vm.qmp("object-add", {**add, "fd": "0"})
+        await vm.qmp("object-del", id="iommu0")
+        assert iommu_descriptor(vm) is None
+
+
+async def test_item_30_no_tap_of_a_released_version_looks_for_a_saved_descriptor(tmp_path):
+    target = machine(
+        "-netdev", "tap,id=n0,fd=1000000",
+        *(*SHARED, "-incoming", "defer", "-incoming", cpr_option(tmp_path / "cpr")),
+        profile="11.1",
+    )  # fmt: skip
+    starting = asyncio.create_task(target.start())
+    await wait_for_state(tmp_path / "cpr", starting)
+    async with machine(*SHARED, profile="11.1") as source:
+        await source.qmp("migrate-set-parameters", mode="cpr-transfer")
+        await source.qmp("migrate", channels=channels(tmp_path))
+        with pytest.raises(StartupError) as caught:
+            await starting
+    assert "saved value" not in caught.value.message
+    assert "Bad file descriptor" in caught.value.message

@@ -80,4 +80,8 @@ def query_iothreads(vm: Machine) -> list[Json]:
 
 actions({"object-del": lambda vm, id, monitor=None: vm.objects.delete(id, monitor)}, monitor=True)
 
-actions({"object-add": lambda vm, arguments: vm.objects.add(arguments)}, raw=True)
+actions(
+    {"object-add": lambda vm, arguments, monitor=None: vm.objects.add(arguments, monitor)},
+    monitor=True,
+    raw=True,
+)

@@ -23,8 +23,6 @@ class ParameterReader:
         self._runstate = runstate
         self._journal = journal
         self.early = early
-        #: whether backends can learn at all that this process takes over from an older one
-        self.sees_cpr = True
         #: set by the boot step that makes it; None before
         self.object: MigrationSettings | None = None
 
@@ -42,7 +40,7 @@ class ParameterReader:
         That is: it waits for an incoming migration in one of the CPR modes. False again once the
         incoming migration is over, although the mode stays.
         """
-        if not self.sees_cpr or not self._runstate.check("inmigrate"):
+        if not self._runstate.check("inmigrate"):
             return False
         if self.object is not None and self.object.incoming_mode is not None:
             return self.object.incoming_mode in CPR_INCOMING_MODES

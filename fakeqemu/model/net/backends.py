@@ -122,7 +122,7 @@ def _create_tap(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
         client.info = _tap(net, options, monitor)
     fd = str(options.get("fd", ""))
     _open_tap(net, options)
-    if fd.isdigit() and net.descriptors.saved.find(id) is None:
+    if fd.isdigit() and net.descriptors.reads_early and net.descriptors.saved.find(id) is None:
         net.descriptors.saved.save(id, int(fd))
     return client
 

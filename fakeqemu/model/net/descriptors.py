@@ -19,8 +19,17 @@ if TYPE_CHECKING:
 class BackendDescriptors:
     """Where backends of one machine find theirs."""
 
-    def __init__(self, named: MonitorFds, saved: SavedFds, migration: CurrentMigration) -> None:
+    def __init__(
+        self,
+        named: MonitorFds,
+        saved: SavedFds,
+        migration: CurrentMigration,
+        *,
+        reads_early: bool,
+    ) -> None:
+        """`reads_early`: there are parameters for those who are made before the object."""
         self.saved = saved
+        self.reads_early = reads_early
         self._named = named
         self._migration = migration
 
@@ -39,9 +48,12 @@ class BackendDescriptors:
         return self._migration.parameters.cpr_is_incoming()
 
     def inherits(self, id: str, options: dict[str, Any]) -> bool:
-        """Whether a TAP's descriptor comes from an old process. Raises QapiError."""
+        """Whether a TAP's descriptor comes from an old process. Raises QapiError.
+
+        No released QEMU looks for one: it is what a TAP that reads `mode` early would do.
+        """
         fd = options.get("fd")
-        if fd is None or not self.cpr_is_incoming:
+        if fd is None or not self.reads_early or not self.cpr_is_incoming:
             return False
         self.saved.take(id, fd)
         return True

@@ -88,8 +88,9 @@ class Taps:
     @property
     def support_local(self) -> bool:
         """Whether TAPs take part in local migration where they do not say so themselves."""
+        since = self._process.profile.traits.tap_local_since
         version = None if self._state.type is None else self._state.type.version
-        return version is None or version >= self._process.profile.traits.tap_local_since
+        return since is not None and (version is None or version >= since)
 
     def create(
         self,
@@ -107,7 +108,8 @@ class Taps:
         gave its descriptor.
         """
         supports = self.support_local if supports_local is None else supports_local
-        local = bool(self._migration.parameters.read("local")) and supports
+        reads = self._process.profile.traits.tap_has_local
+        local = reads and bool(self._migration.parameters.read("local")) and supports
         waits = inherited or (local and self._runstate.check("inmigrate"))
         tap = TapBackend(
             *(id, ifname, local, supports),

@@ -37,6 +37,11 @@ class Objects:
         #: type -> what its owner checks and does when an object of that type is complete; may
         #: raise QapiError. Owners of what an object is for add theirs here and below
         self.completers: dict[str, Callable[[UserObject], None]] = {}
+        #: type -> what else its owner does with the options an object is made with, and with the
+        #: monitor that they come from; may raise QapiError
+        self.option_setters: dict[
+            str, Callable[[UserObject, str, dict[str, Any], Any], None]
+        ] = {}
         #: type -> tells whether the object of that type and of a name is in use
         self.users: dict[str, Callable[[str], bool]] = {}
         #: type -> makes its object of id and checked options; of types that others implement.
@@ -59,8 +64,8 @@ class Objects:
         """The object called `id`."""
         return self.qom.container("/objects").child(id)
 
-    def add(self, options: Mapping[str, Any]) -> UserObject:
-        """Make an object from checked ObjectOptions. Raises QapiError."""
+    def add(self, options: Mapping[str, Any], monitor: Any = None) -> UserObject:
+        """Make an object from checked ObjectOptions, given by `monitor`. Raises QapiError."""
         from fakeqemu.qapi.readers.qemu_opts import check_identifier
 
         type, id = options["qom-type"], options["id"]
@@ -75,6 +80,8 @@ class Objects:
         obj = self._make(type, facts, id)
         obj.options = dict(given)
         objectchecks.set_all(self.process, obj, given)
+        if type in self.option_setters:
+            self.option_setters[type](obj, id, given, monitor)
         self.insert(id, obj)
         try:
             objectchecks.complete(self, obj)
