@@ -129,13 +129,13 @@ def test_item_55_the_file_of_the_socket_stays_after_a_late_error(
 
 async def test_item_57_a_lone_cpr_channel_leaves_the_machine_waiting(boot, tmp_path):
     cpr = json.dumps({"channel-type": "cpr", "addr": unix(tmp_path / "cpr")})
-    target = asyncio.create_task(boot("local", "-incoming", cpr))
-    await until((tmp_path / "cpr").exists, "the CPR channel")
-    source = await boot("local")
     channels = [
         {"channel-type": kind, "addr": unix(tmp_path / kind)} for kind in ("main", "cpr")
     ]
+    source = await boot("local")
     await source.qmp("migrate-set-parameters", mode="cpr-transfer")
+    target = asyncio.create_task(boot("local", "-incoming", cpr))
+    await until((tmp_path / "cpr").exists, "the CPR channel")
     assert await source.qmp("migrate", channels=channels) == {}
     vm = await target
     assert (await vm.status(), await vm.qmp("query-migrate")) == ("inmigrate", {})
