@@ -264,6 +264,10 @@ class Configuration:
     log_file: str | None = None
     trace: list[OptionString] = field(default_factory=list)
     #: patterns of trace events, by -trace and -d, in order; one that starts with "-" switches off
+    #: what was done with the command line before there was a machine, in order
+    passes: list[str] = field(default_factory=list)
+    #: -d tid: each thread has a log file of its own
+    log_per_thread: bool = False
     trace_patterns: list[str] = field(default_factory=list)
     qtest: str | None = None
     qtest_log: str | None = None
@@ -306,8 +310,8 @@ class Configuration:
     drives: list[OptionString] = field(default_factory=list)
     audiodevs: list[OptionString] = field(default_factory=list)
     fw_cfg: list[OptionString] = field(default_factory=list)
-    smbios: list[OptionString] = field(default_factory=list)
-    acpi_tables: list[OptionString] = field(default_factory=list)
+    #: what each -acpitable gives
+    acpi_tables: list[bytes] = field(default_factory=list)
     option_roms: list[OptionString] = field(default_factory=list)
     tpmdevs: list[OptionString] = field(default_factory=list)
     fsdevs: list[OptionString] = field(default_factory=list)

@@ -70,8 +70,9 @@ def explain_boot(
     host = NullHost()
     host.files = files = ReadOnlyFiles()
     vm: Machine | None = None
+    passes: list[str] = []
     try:
-        configuration = parse_command_line(argv, profile)
+        configuration = parse_command_line(argv, profile, passes=passes)
         configuration.as_posted = as_posted
         boot = Boot.of(configuration, profile, VirtualClock(), host)
         vm = boot.vm
@@ -86,7 +87,9 @@ def explain_boot(
     finally:
         files.close()
     account["messages"] += host.warnings
-    if vm is not None:
+    if vm is None:
+        account["steps"] = [_step(name, {}, [], []) for name in passes]
+    else:
         machine = vm.state.type
         account["machine"] = None if machine is None else machine.name
         account["steps"] = _steps(vm)
@@ -153,15 +156,7 @@ def _steps(vm: Machine) -> list[dict[str, Any]]:
     early: list[dict[str, Any]] = []
     for entry in vm.journal:
         if entry.kind == "boot":
-            steps.append(
-                {
-                    "step": entry.name,
-                    "reads": entry.data,
-                    "phase": None,
-                    "events": events,
-                    "early-reads": early,
-                }
-            )
+            steps.append(_step(entry.name, entry.data, events, early))
             events, early = [], []
         elif entry.kind == "early-read":
             early.append({"name": entry.name, "value": entry.data["value"]})
@@ -170,6 +165,12 @@ def _steps(vm: Machine) -> list[dict[str, Any]]:
         elif entry.kind == "event":
             events.append(entry.name)
     return steps
+
+
+def _step(
+    name: str, read: dict[str, Any], events: list[str], early: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return {"step": name, "reads": read, "phase": None, "events": events, "early-reads": early}
 
 
 def _layers(found: Explanation) -> dict[str, Any]:

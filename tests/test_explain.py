@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fakeqemu.boot.cmdline.options import PASSES
 from fakeqemu.explain import explain, explain_boot, render
 from fakeqemu.profile import Profile
 
@@ -81,8 +82,24 @@ def test_only_steps_and_phases_of_the_version_are_named(
     profile: str, first: str, late: bool
 ) -> None:
     steps = account("-machine", "none", profile=profile)["steps"]
-    assert steps[0]["step"] == first
+    assert steps[len(PASSES)]["step"] == first
     assert ("late-backends-created" in [step["phase"] for step in steps]) is late
+
+
+def test_a_fault_in_an_option_has_the_passes_walked_until_then() -> None:
+    assert [each["step"] for each in account("-m", "x")["steps"]] == ["option names", "options"]
+    assert [each["step"] for each in account("-append", "x")["steps"]][-1] == "option validation"
+
+
+@pytest.mark.parametrize(("profile", "waits"), [("7.2", False), ("10.0", True)])
+def test_only_versions_that_wait_for_preallocation_have_the_step(
+    profile: str, waits: bool
+) -> None:
+    steps = [each["step"] for each in account("-machine", "none", profile=profile)["steps"]]
+    assert ("memory preallocation" in steps) is waits
+    between = ["display options", "early objects", "spice", "chardevs"]
+    at = steps.index(between[0])
+    assert steps[at : at + len(between)] == between
 
 
 def test_the_text_and_the_json_say_the_same() -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fakeqemu.boot import steps, steps_machine as machine
+from fakeqemu.boot.board.vga import warn_of_unused_vga
+from fakeqemu.boot.checks.log_options import open_trace_file
 from fakeqemu.boot.gdbserver import start_gdb_servers
 from fakeqemu.boot.qtest import create_qtest
 from fakeqemu.boot.requests import Request, Work
@@ -47,27 +49,37 @@ _EARLY_PARAMETERS = BootStep("early parameters", steps.take_early_parameters)
 _BEFORE_LATE_BACKENDS = (
     BootStep("fd sets", steps.fill_fd_sets),
     BootStep("pid file", steps.write_pid_file),
+    BootStep("trace", open_trace_file),
+    BootStep("replay", steps.configure_replay),
+    BootStep("clock", steps.configure_clock),
+    BootStep("memory options", steps.merge_memory_options),
     BootStep("machine object", steps.create_machine),
     BootStep("cpr state", steps.load_cpr_state),
+    BootStep("display", steps.set_up_display),
     BootStep("default devices", steps.add_defaults),
+    BootStep("display options", steps.check_display_suboptions),
     BootStep("early objects", steps.create_early_objects),
+    BootStep("spice", steps.start_spice),
     BootStep("chardevs", steps.create_chardevs),
     BootStep("file systems", steps.create_file_systems),
     BootStep("block devices", steps.create_block_devices),
+    BootStep("audio", steps.create_audio),
     BootStep("machine options", steps.apply_machine_options, "machine-created"),
     BootStep("accelerator", steps.choose_accelerator, "accel-created"),
     BootStep("machine deprecation", machine.warn_of_deprecation),
 )
 _MIGRATION_OBJECT = BootStep("migration object", machine.create_migration_object)
-_LATE_BACKENDS = (
+_PREALLOCATION = BootStep("memory preallocation", steps.finish_preallocation)
+_LATE_BACKENDS: tuple[BootStep, ...] = (
     BootStep("qtest", create_qtest),
     BootStep("net backends", machine.create_net_backends),
     BootStep("late objects", steps.create_late_objects),
+    _PREALLOCATION,
     BootStep("tpm", machine.create_tpm),
     BootStep("monitors", steps.attach_monitors),
     BootStep("serial ports", steps.create_serials),
 )
-_LATE_BACKENDS_CREATED = (
+_LATE_BACKENDS_CREATED: tuple[BootStep, ...] = (
     *_LATE_BACKENDS[:-1],
     replace(_LATE_BACKENDS[-1], phase="late-backends-created"),
 )
@@ -78,10 +90,16 @@ _BEFORE_BOARD = (
 )
 #: what -preconfig puts off until x-exit-preconfig
 BOARD_STEPS = (
+    BootStep("plugins", machine.load_plugins),
     BootStep("board", machine.create_board, "machine-initialized"),
+    BootStep("orphaned drives", machine.find_orphaned_drives),
+    BootStep("fw_cfg items", machine.add_fw_cfg_items),
+    BootStep("usb devices", machine.plug_usb_devices),
     BootStep("devices", machine.create_devices),
-    BootStep("machine done", machine.machine_done, "machine-ready"),
+    BootStep("net clients", machine.warn_of_unused_net_clients),
+    BootStep("unused globals", machine.warn_of_unused_globals, "machine-ready"),
     BootStep("gdb server", start_gdb_servers),
+    BootStep("unused vga", warn_of_unused_vga),
     BootStep("snapshot", machine.load_snapshot),
     BootStep("incoming", machine.start_incoming),
     BootStep("autostart", machine.start_guest),
@@ -90,7 +108,7 @@ BOARD_STEPS = (
 _AFTER_MONITOR = frozenset(
     {
         *("qtest", "net backends", "late objects", "tpm", "serial ports", "migration object"),
-        *("memory", "numa", "displays"),
+        *("memory preallocation", "memory", "numa", "displays"),
     }
 )
 _LAST = (
@@ -104,6 +122,8 @@ def steps_of(profile: Profile, *, preconfig: bool) -> tuple[BootStep, ...]:
     traits = profile.traits
     first = _EARLY_PARAMETERS if traits.early_parameters else _INCOMING_OPTION
     late = _LATE_BACKENDS_CREATED if traits.late_backends_phase else _LATE_BACKENDS
+    if not traits.prealloc_wait:
+        late = tuple(step for step in late if step is not _PREALLOCATION)
     if traits.migration_object_before_late_backends:
         middle = (_MIGRATION_OBJECT, *late)
     else:
@@ -144,6 +164,8 @@ class Boot(BootState):
         for warning in self.configuration.warnings:
             self.vm.host.warn(warning)
         preconfig = self.configuration.preconfig
+        for name in self.configuration.passes:
+            self.vm.journal.note("boot", name)
         for step in steps_of(self.profile, preconfig=preconfig):
             yield from self._walk(step)
         if preconfig:

@@ -26,8 +26,9 @@ from fakeqemu.boot.checks.backends import (
     check_display_options,
     check_fsdev,
     check_icount,
+    check_replay,
 )
-from fakeqemu.boot.checks.firmware_tables import acpi_tables, check_smbios
+from fakeqemu.boot.checks.firmware_tables import acpi_blob
 from fakeqemu.boot.default_devices import add_default_devices
 from fakeqemu.boot.requests import (
     AttachMonitor,
@@ -46,7 +47,6 @@ from fakeqemu.migration.proposed.user_object import TYPE, UserMigrationObjects
 from fakeqemu.model.boards import pc_dimm as memorydevices
 from fakeqemu.model.boards.machine_state import Port
 from fakeqemu.model.chardev.chardev import ChardevOptions
-from fakeqemu.model.host_files import is_file
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 from fakeqemu.qapi.readers.qemu_opts import parse_number
@@ -138,33 +138,31 @@ def take_early_parameters(boot: BootState) -> None:
         boot.vm.runstate.set("inmigrate")
 
 
-def _read_firmware_tables(boot: BootState) -> None:
-    """-acpitable and -smbios: QEMU reads their files while it reads its options."""
-    boot.vm.state.acpi_tables = acpi_tables(boot)
-    for entry in boot.configuration.smbios:
-        check_smbios(boot, entry)
+def configure_replay(boot: BootState) -> None:
+    """-icount rr=: a guest's run as a record in a file."""
+    entry = boot.configuration.icount
+    boot.read(icount=entry.text if entry is not None else None)
+    if entry is not None:
+        check_replay(entry, boot.vm.host)
 
 
-def _load_plugins(boot: BootState) -> None:
-    """-plugin: a library of the host's, which cannot be run here. Raises StartupError."""
-    for entry in boot.configuration.plugins:
-        name = entry.values["file"]
-        if boot.vm.host.file_error(name) is None and "/" in name:
-            raise NotModelledError("-plugin")
-        # the name that the loader tries last; see GLib's g_module_open()
-        library = name if is_file(boot.vm.host, name) or name.endswith(".so") else f"{name}.so"
-        raise StartupError(
-            f"Could not load plugin {name}: {library}: cannot open shared object file: "
-            "No such file or directory"
-        )
+def configure_clock(boot: BootState) -> None:
+    """-rtc."""
+    boot.read(rtc=boot.configuration.rtc)
+    checks.check_clock(boot.configuration)
+
+
+def merge_memory_options(boot: BootState) -> None:
+    """-m becomes a part of the machine's options."""
+    memory = boot.configuration.memory
+    boot.read(memory=memory.text if memory is not None else None)
+    checks.merge_memory(boot.configuration, boot.profile)
 
 
 def create_machine(boot: BootState) -> None:
-    """The machine object of the type asked for, and the devices QEMU adds by itself."""
+    """The machine object of the type asked for."""
     configuration = boot.configuration
-    _read_firmware_tables(boot)
-    checks.check_clock(configuration)
-    checks.merge_memory(configuration, boot.profile)
+    boot.vm.state.acpi_tables = acpi_blob(configuration.acpi_tables)
     machine = checks.select_machine(configuration, boot.profile)
     boot.read(asked=configuration.machine_type, machine=machine.name)
     board.create_machine(boot.vm, machine)
@@ -192,23 +190,39 @@ def load_cpr_state(boot: BootState) -> Work:
     vm.cpr_channel = channel
 
 
-def add_defaults(boot: BootState) -> None:
-    """The display, and what QEMU adds where neither an option nor -nodefaults forbids it."""
-    assert boot.vm.state.type is not None
+def set_up_display(boot: BootState) -> None:
+    """-display: whether there is such a one here."""
+    boot.read(display=boot.configuration.display.get("type"))
     check_display(boot.configuration, boot.profile)
+
+
+def add_defaults(boot: BootState) -> None:
+    """What QEMU adds where neither an option nor -nodefaults forbids it."""
+    assert boot.vm.state.type is not None
     add_default_devices(boot.configuration, boot.profile, boot.vm.state.type)
     boot.read(has_defaults=boot.configuration.has_defaults)
 
 
+def check_display_suboptions(boot: BootState) -> None:
+    """-display: what the one that was chosen cannot do."""
+    boot.read(display=boot.configuration.display)
+    check_display_options(boot.configuration, boot.profile, boot.messages)
+
+
 def create_early_objects(boot: BootState) -> None:
     """Those -object that nothing has to be there for."""
-    check_display_options(boot.configuration, boot.profile, boot.messages)
     _create_objects(boot, early=True)
 
 
 def create_late_objects(boot: BootState) -> None:
     """Memory backends, and those -object that name a backend."""
     _create_objects(boot, early=False)
+
+
+def finish_preallocation(boot: BootState) -> None:
+    """Memory that -object reserved in the background is there: here it was at once."""
+    wanted = [o for o in boot.configuration.objects if o.values.get("prealloc")]
+    boot.read(objects=[entry.values["id"] for entry in wanted])
 
 
 def _create_objects(boot: BootState, *, early: bool) -> None:
@@ -224,6 +238,13 @@ def _create_objects(boot: BootState, *, early: bool) -> None:
 def _is_early(entry: OptionString) -> bool:
     kind: str = entry.values["qom-type"]
     return kind not in _LATE_OBJECTS and not kind.startswith("memory-backend-")
+
+
+def start_spice(boot: BootState) -> None:
+    """-spice: its server is not modelled."""
+    boot.read(spice=[entry.text for entry in boot.configuration.spice])
+    if boot.configuration.spice:
+        raise NotModelledError("-spice")
 
 
 def create_chardevs(boot: BootState) -> Work:
@@ -256,6 +277,11 @@ def create_block_devices(boot: BootState) -> None:
     create_drives(boot.vm)
 
 
+def create_audio(boot: BootState) -> None:
+    """-audiodev: which there are was settled with the options; here the host would be asked."""
+    boot.read(audiodevs=[entry.id for entry in boot.configuration.audiodevs])
+
+
 def _create_chardev(boot: BootState, options: ChardevOptions) -> Work:
     vm = boot.vm
     if options.id in vm.chardevs:
@@ -284,12 +310,11 @@ def apply_machine_options(boot: BootState) -> None:
     if _MODULES in machine.values:
         machine.values[_MODULES] = memorydevices.region_size(vm.state)
     boot.read(properties=sorted(settings.properties), ram_size=settings.ram_size)
-    _load_plugins(boot)
 
 
 def choose_accelerator(boot: BootState) -> None:
     """The first of -accel, or of -machine accel=, that works here."""
-    check_icount(boot.configuration, boot.vm.host)
+    check_icount(boot.configuration)
     chosen = checks.choose_accelerator(
         boot.configuration,
         boot.profile,

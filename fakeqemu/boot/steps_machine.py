@@ -13,7 +13,6 @@ from fakeqemu.boot.board import board
 from fakeqemu.boot.board.drives import check_orphans
 from fakeqemu.boot.board.nics import create_nic_backends
 from fakeqemu.boot.board.usb import create_usb_devices
-from fakeqemu.boot.board.vga import warn_of_unused_vga
 from fakeqemu.boot.chardevs import open_legacy_chardev
 from fakeqemu.boot.checks import options as checks
 from fakeqemu.boot.checks.backends import check_fw_cfg, check_tpmdev, netdev_arguments
@@ -26,9 +25,10 @@ from fakeqemu.migration.incoming.incoming_option import start_from_command_line
 from fakeqemu.migration.object import MigrationObject, current_migration
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.model.block.operations import savevm as vmsnapshots
+from fakeqemu.model.host_files import is_file
 from fakeqemu.model.net.check import warnings as net_warnings
 from fakeqemu.model.qdev.backends import DeviceFrontend
-from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 
 if TYPE_CHECKING:
     from fakeqemu.boot.state import BootState
@@ -121,6 +121,21 @@ def create_tpm(boot: BootState) -> None:
         check_tpmdev(entry)
 
 
+def load_plugins(boot: BootState) -> None:
+    """-plugin: a library of the host's, which cannot be run here. Raises StartupError."""
+    boot.read(plugins=[entry.values["file"] for entry in boot.configuration.plugins])
+    for entry in boot.configuration.plugins:
+        name = entry.values["file"]
+        if boot.vm.host.file_error(name) is None and "/" in name:
+            raise NotModelledError("-plugin")
+        # the name that the loader tries last; see GLib's g_module_open()
+        library = name if is_file(boot.vm.host, name) or name.endswith(".so") else f"{name}.so"
+        raise StartupError(
+            f"Could not load plugin {name}: {library}: cannot open shared object file: "
+            "No such file or directory"
+        )
+
+
 def create_board(boot: BootState) -> None:
     """CPUs, chips, buses and memory of the machine."""
     machine, model = boot.vm.state.type, boot.cpu_model
@@ -139,16 +154,32 @@ def create_board(boot: BootState) -> None:
     boot.read(cpus=len(boot.vm.cpus))
 
 
-def create_devices(boot: BootState) -> None:
-    """-usbdevice, then -device: all of key=value form first, then those in JSON."""
-    boot.read(devices=[entry.text for entry in boot.configuration.devices])
+def find_orphaned_drives(boot: BootState) -> None:
+    """-drive that the board has no place for: those of boards without devices of users."""
+    boot.read(drives=[entry.text for entry in boot.configuration.drives])
+    check_orphans(boot)
+
+
+def add_fw_cfg_items(boot: BootState) -> None:
+    """-fw_cfg."""
+    boot.read(items=[entry.text for entry in boot.configuration.fw_cfg])
     machine = boot.vm.state.type
     assert machine is not None
     taken: set[str] = set()
     for entry in boot.configuration.fw_cfg:
         check_fw_cfg(entry, machine, boot.messages)
         check_fw_cfg_item(boot, entry, taken)
+
+
+def plug_usb_devices(boot: BootState) -> None:
+    """-usbdevice."""
+    boot.read(devices=[entry.text for entry in boot.configuration.usb_devices])
     create_usb_devices(boot)
+
+
+def create_devices(boot: BootState) -> None:
+    """-device: all of key=value form first, then those in JSON."""
+    boot.read(devices=[entry.text for entry in boot.configuration.devices])
     for entry in boot.configuration.devices:
         try:
             with error_location(entry.location):
@@ -158,19 +189,22 @@ def create_devices(boot: BootState) -> None:
             raise
 
 
-def machine_done(boot: BootState) -> None:
-    """Drives, net clients and -global that nobody took: an error and warnings."""
-    check_orphans(boot)
+def warn_of_unused_net_clients(boot: BootState) -> None:
+    """Net clients that nobody took are worth a warning."""
     configuration = boot.configuration
     test = boot.vm.state.accelerator == checks.TEST_ACCELERATOR
     if not configuration.defaults.net and (not test or configuration.has_defaults):
         net = boot.vm.net
         for warning in net_warnings(net.hubs, net.clients, net.nic_configs, test=test):
             boot.warn(warning)
+
+
+def warn_of_unused_globals(boot: BootState) -> None:
+    """-global that concerned nothing."""
+    boot.read(globals=[f"{each.driver}.{each.property}" for each in boot.configuration.globals])
     used = boot.vm.devices.properties.used_globals
     for warning in checks.unused_globals(boot.configuration, boot.profile, used):
         boot.warn(warning)
-    warn_of_unused_vga(boot)
 
 
 def load_snapshot(boot: BootState) -> None:

@@ -9,7 +9,7 @@ ui/input.c: qmp_input_send_event().
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from fakeqemu.commands.registry import actions, command, commands
 from fakeqemu.formats.image import png, ppm
@@ -28,10 +28,8 @@ from fakeqemu.qapi.readers.scalars import parse_uint64
 Json = dict[str, Any]
 
 
-def _needs_spice(vm: Machine, name: str) -> None:
-    """SPICE is never in use, unless it was asked for. Raises QapiError."""
-    if vm.configuration.spice:
-        raise NotModelledError(name)
+def _needs_spice() -> NoReturn:
+    """SPICE is never in use. Raises QapiError."""
     raise DeviceNotActiveError("SPICE is not in use")
 
 
@@ -69,7 +67,7 @@ def set_password(
 ) -> None:
     """Change a display's password."""
     if protocol == "spice":
-        _needs_spice(vm, "set_password")
+        _needs_spice()
     if connected != "keep":
         raise QapiError(vm.profile.traits.vnc_connected_text)
     set_vnc_password(vm, display, password)
@@ -88,7 +86,7 @@ def expire_password(
     if vm.profile.traits.expire_time_checked and time not in ("now", "never") and expires is None:
         raise QapiError(f"Parameter 'time' doesn't take value '{time}'")
     if protocol == "spice":
-        _needs_spice(vm, "expire_password")
+        _needs_spice()
     found = vm.vnc.find(display)
     if found is None:
         raise QapiError("Could not set password expire time")
@@ -97,11 +95,11 @@ def expire_password(
 
 
 @command("client_migrate_info")
-def client_migrate_info(vm: Machine, protocol: str, **_: Any) -> None:
+def client_migrate_info(vm: Machine, protocol: str, **_: Any) -> None:  # noqa: ARG001
     """Tell SPICE clients where to go."""
     if protocol != "spice":
         raise QapiError(texts.parameter_expects("protocol", "'spice'"))
-    _needs_spice(vm, "client_migrate_info")
+    _needs_spice()
 
 
 @command("add_client", monitor=True)
@@ -119,7 +117,7 @@ def add_client(
         if vm.profile.traits.client_must_be_socket and vm.host.fd_kind(fd) != "socket":
             raise QapiError("parameter @fdname must name a socket")
         if protocol == "spice":
-            _needs_spice(vm, "add_client")
+            _needs_spice()
         if protocol == "@dbus-display":
             raise NotModelledError("add_client @dbus-display")
         if protocol != "vnc":

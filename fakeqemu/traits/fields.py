@@ -157,6 +157,14 @@ class Traits(ProposedTraits):
     vmport_needs_i8042: bool = True
     #: a board puts a NIC at the addr= of -net nic (7.2); others read it and forget it
     net_nic_addr_used: bool = False
+    #: a board with PCI makes one NIC of each model to see what it is, which -global concerns
+    nic_models_made: bool = True
+    #: -acpitable: a file that cannot be opened
+    acpi_file_text: str = "Could not open '{}': {}"
+    #: -fsdev, -virtfs: a folder that cannot be opened
+    fsdev_open_text: str = "Could not open '{}': {}"
+    #: -object that preallocates memory is waited for once net backends are made
+    prealloc_wait: bool = True
     #: ISA NICs of -nic and -net are made before all others
     isa_nics_first: bool = True
     #: netdev user's ipv6-net with a length that is no number

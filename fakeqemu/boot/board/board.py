@@ -27,7 +27,7 @@ from fakeqemu.model.boards.board import (
 from fakeqemu.model.boards.cpus import Cpu
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qom.tree import QomObject, from_recorded
-from fakeqemu.qapi.errors import DeviceNotFoundError
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardevs import Chardevs
@@ -129,6 +129,7 @@ def create_board(vm: Machine) -> None:
     apply_globals(vm, obj)
     for number, make in numbering.makers():
         make(number)
+    nics.apply_globals_to_nics(vm)
     vm.buses.put_in_order()
     vm.lifecycle.wakeup_support = facts["current-machine"]["wakeup-suspend-support"]
 
@@ -207,7 +208,7 @@ def resolve_memory(vm: Machine, backend: str | None) -> None:
         return
     obj = vm.objects.get(backend)
     if obj is None:
-        raise DeviceNotFoundError(f"Device '{backend}' not found")
+        raise QapiError(f"Memory backend '{backend}' not found")
     machine.values["memory-backend"] = obj.path
 
 

@@ -6,6 +6,7 @@ NICs. See net/net.c: net_init_clients(), net_param_nic(), net_init_nic().
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from fakeqemu.boot.state import BootState
     from fakeqemu.model.machine import Machine
     from fakeqemu.model.net.client import NetClient
-    from fakeqemu.profile import TreeObject
+    from fakeqemu.profile import Profile, TreeObject
 
 _MAX_NICS = 8
 #: short names that boards know besides QOM types (hw/pci/pci.c: pci_init_nic_devices())
@@ -153,6 +154,27 @@ def add_nics(vm: Machine, numbering: Numbering) -> None:
             numbering.add(place, partial(_create, vm, type, config))
     for number in recorded:
         numbering.leave_out(number)
+
+
+def apply_globals_to_nics(vm: Machine) -> None:
+    """-global for a NIC that nobody asked for: a board with PCI makes one of each model.
+
+    Raises StartupError. See net/net.c: qemu_get_nic_models().
+    """
+    given = [each.driver for each in vm.configuration.globals]
+    if not given or not vm.profile.traits.nic_models_made or vm.buses.find_by_kind("PCI") is None:
+        return
+    for type in sorted(_network_devices(vm.profile)):
+        if vm.profile.is_a(type, "pci-device"):
+            for obj in vm.devices.bare(type).walk():
+                if isinstance(obj, DeviceObject):
+                    vm.devices.properties.apply_globals(obj)
+
+
+def _network_devices(profile: Profile) -> list[str]:
+    """The types of that category; see system/qdev-monitor.c: qdev_print_devinfos()."""
+    _, _, rest = profile.help("-device help").partition("Network devices:\n")
+    return re.findall(r'^name "([^"]+)"', rest.partition("\n\n")[0], re.MULTILINE)
 
 
 def _is_nic(obj: TreeObject) -> bool:

@@ -86,6 +86,7 @@ def warn_of_unused_vga(boot: BootState) -> None:
 
     See system/vl.c: qemu_machine_creation_done(); hw/isa/isa-bus.c: isa_vga_init().
     """
+    boot.read(vga=boot.configuration.vga)
     vm, asked = boot.vm, (boot.configuration.vga or "none").partition(",")[0]
     machine = vm.state.type
     if asked == "none" or machine is None:

@@ -217,7 +217,7 @@ def check_fw_cfg(
                       entry.location)
 
 
-def _check_replay(entry: OptionString, host: Host) -> None:
+def check_replay(entry: OptionString, host: Host) -> None:
     """A guest's run as a record in a file. See replay/replay.c: replay_configure()."""
     mode, path = entry.values.get("rr"), entry.values.get("rrfile")
     if mode is None:
@@ -231,12 +231,11 @@ def _check_replay(entry: OptionString, host: Host) -> None:
     raise NotModelledError(f"-icount rr={mode}")
 
 
-def check_icount(configuration: Configuration, host: Host) -> None:
+def check_icount(configuration: Configuration) -> None:
     """-icount, before the accelerator is chosen. Raises StartupError."""
     entry = configuration.icount
     if entry is None:
         return
-    _check_replay(entry, host)
     shift = entry.values.get("shift")
     align = entry.values.get("align", "off") in ("on", "yes", "true", "y")
     sleep = entry.values.get("sleep", "on") in ("on", "yes", "true", "y")

@@ -1,4 +1,4 @@
-"""-acpitable and -smbios: tables that a board hands to firmware, read from files and judged.
+"""-acpitable and -smbios: tables that a board hands to firmware, judged while options are parsed.
 
 ACPI tables can be read by the guest as the fw_cfg item that holds them; SMBIOS tables, which a
 board builds around what is given, are not built.
@@ -18,8 +18,9 @@ from fakeqemu.qapi.readers.qemu_opts import check_typed
 from fakeqemu.qapi.readers.scalars import parse_uint64
 
 if TYPE_CHECKING:
-    from fakeqemu.boot.state import BootState
-    from fakeqemu.model.machine import Machine
+    from collections.abc import Sequence
+
+    from fakeqemu.boot.cmdline.commandline import CommandLine
 
 #: signature, length, revision, checksum, OEM id, OEM table id, OEM revision, compiler, its version
 _HEADER = struct.Struct("<4sIBB6s8sI4sI")
@@ -30,27 +31,24 @@ _NUMBERS = {"rev": "uint8", "oem_rev": "uint32", "asl_compiler_rev": "uint32"}
 _LARGEST = {"uint8": 0xFF, "uint32": 0xFFFFFFFF}
 
 
-def acpi_tables(boot: BootState) -> bytes:
-    """Every -acpitable, as fw_cfg holds them: their number, and each after its length.
+def acpi_blob(tables: Sequence[bytes]) -> bytes:
+    """Tables as fw_cfg holds them: their number, and each after its length.
 
-    Raises StartupError. See hw/acpi/core.c: acpi_table_add().
+    See hw/acpi/core.c: acpi_table_install().
     """
-    blob = b""
-    entries = boot.configuration.acpi_tables
-    for entry in entries:
-        table = _acpi_table(boot, entry)
-        blob += struct.pack("<H", len(table)) + table
-    return struct.pack("<H", len(entries)) + blob if entries else b""
+    parts = b"".join(struct.pack("<H", len(table)) + table for table in tables)
+    return struct.pack("<H", len(tables)) + parts if tables else b""
 
 
-def _acpi_table(boot: BootState, entry: OptionString) -> bytes:
+def acpi_table(line: CommandLine, entry: OptionString) -> bytes:
+    """What one -acpitable gives. Raises StartupError. See hw/acpi/core.c: acpi_table_add()."""
     values = entry.values
     given = {key: _header_field(entry, key, text) for key, text in values.items()}
     whole = "file" in values
     names = [name for name in (values.get("file") or values.get("data", "")).split(":") if name]
     if not names:
         raise StartupError("'-acpitable' requires at least one pathname", location=entry.location)
-    content = b"".join(_read(boot.vm, name, entry) for name in names)
+    content = b"".join(_read(line, name, entry) for name in names)
     if whole and len(content) < _HEADER.size:
         raise StartupError(
             "ACPI table claiming to have header is too short, available: "
@@ -71,12 +69,12 @@ def _acpi_table(boot: BootState, entry: OptionString) -> bytes:
             header[index] = given[key]
             changed = True
     if whole and header[1] != size:
-        boot.messages.warn(
+        line.messages.warn(
             f"ACPI table has wrong length, header says {header[1]}, actual size {size} bytes",
             entry.location,
         )
     elif not whole and not changed:
-        boot.messages.warn("ACPI table: no headers are specified", entry.location)
+        line.messages.warn("ACPI table: no headers are specified", entry.location)
     header[1], header[3] = size, 0
     table = bytearray(_HEADER.pack(*header) + body)
     table[9] = -sum(table) & 0xFF
@@ -104,15 +102,15 @@ def _header_field(entry: OptionString, key: str, text: str) -> bytes | int:
     return number
 
 
-def _read(vm: Machine, name: str, entry: OptionString) -> bytes:
+def _read(line: CommandLine, name: str, entry: OptionString) -> bytes:
     try:
-        return vm.host.read_file(name)
+        return line.files.read_bytes(name)
     except IsADirectoryError as error:
         raise StartupError(f"can't read file {name}: {error.strerror}",
                            location=entry.location) from None
     except OSError as error:
-        raise StartupError(f"can't open file {name}: {error.strerror}",
-                           location=entry.location) from None
+        text = line.profile.traits.acpi_file_text.format(name, error.strerror)
+        raise StartupError(text, location=entry.location) from None
 
 
 # -- SMBIOS ----------------------------------------------------------------------------------
@@ -163,20 +161,20 @@ _STRUCTURE_HEADER = 4
 _LARGEST_SPEED = 65535
 
 
-def check_smbios(boot: BootState, entry: OptionString) -> None:
+def check_smbios(line: CommandLine, entry: OptionString) -> None:
     """One -smbios. Raises StartupError. See hw/smbios/smbios.c: smbios_entry_add()."""
     values = entry.values
     if "file" in values:
         path = values["file"]
         try:
-            size = len(boot.vm.host.read_file(path))
+            size = len(line.files.read_bytes(path))
         except OSError:
             size = -1
         if size < _STRUCTURE_HEADER:
             raise StartupError(f"Cannot read SMBIOS file {path}", location=entry.location)
         return
     number = parse_uint64(values["type"])
-    traits = boot.profile.traits
+    traits = line.profile.traits
     keys = _SMBIOS.get(number)
     if keys is None or (number == _SLOTS and not traits.smbios_slots):
         raise StartupError(f"Don't know how to build fields for SMBIOS type {number}",
@@ -191,10 +189,10 @@ def check_smbios(boot: BootState, entry: OptionString) -> None:
             check_typed(key, kind, text, traits)
         except QapiError as error:
             raise StartupError(error.desc, location=entry.location, hint=error.hint) from None
-    _check_values(boot, entry, number)
+    _check_values(line, entry, number)
 
 
-def _check_values(boot: BootState, entry: OptionString, number: int) -> None:
+def _check_values(line: CommandLine, entry: OptionString, number: int) -> None:
     values = entry.values
     if number == 1 and "uuid" in values:
         try:
@@ -209,6 +207,6 @@ def _check_values(boot: BootState, entry: OptionString, number: int) -> None:
                            location=entry.location)
     if number == 11:
         for key, path in entry.pairs:
-            why = boot.vm.host.file_error(path) if key == "path" else None
+            why = line.files.open_error(path) if key == "path" else None
             if why is not None:
                 raise StartupError(f"Could not open '{path}': {why}", location=entry.location)

@@ -7,7 +7,8 @@ util/log.c: qemu_set_log_internal(); trace/control.c: trace_opt_parse().
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from fakeqemu.boot.cmdline.commandline import CommandLine
 from fakeqemu.boot.cmdline.error_report import EarlyExit
@@ -15,7 +16,10 @@ from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.configuration import OptionString
 from fakeqemu.model.trace import matching, recorded
 from fakeqemu.profile import Profile
-from fakeqemu.qapi.errors import FilePlace
+from fakeqemu.qapi.errors import FilePlace, StartupError
+
+if TYPE_CHECKING:
+    from fakeqemu.boot.state import BootState
 
 #: an item that is a pattern of trace events
 _TRACE = "trace:"
@@ -64,17 +68,29 @@ def _enable(line: CommandLine, text: str, location: str) -> None:
 
 
 def open_logs(line: CommandLine) -> None:
-    """-d and -D, then -trace file=. Raises StartupError, Exit."""
-    items = _items(line)
+    """-d and -D. Raises StartupError, Exit."""
+    per_thread = _PER_THREAD in _items(line)
+    line.configuration.log_per_thread = per_thread
     path = line.configuration.log_file
-    if path is not None or _PER_THREAD in items:
-        _open(line, path, per_thread=_PER_THREAD in items)
-    if line.configuration.trace:
-        path = line.configuration.trace[-1].values.get("file")
-        if path is not None:
-            if _PER_THREAD in items:
-                line.fail("Cannot change log filename after setting 'tid'")
-            _open(line, path, per_thread=False)
+    if path is None and not per_thread:
+        return
+    name = _file_name(path, line.files.process_id(), per_thread=per_thread)
+    # each thread makes its own with the first line that it logs
+    if not per_thread:
+        _create(name, line.files.create)
+
+
+def open_trace_file(boot: BootState) -> None:
+    """-trace file=. Raises StartupError. See trace/control.c: trace_init_file()."""
+    configuration, host = boot.configuration, boot.vm.host
+    path = configuration.trace[-1].values.get("file") if configuration.trace else None
+    boot.read(events=configuration.trace_patterns, file=path)
+    if path is None:
+        return
+    if configuration.log_per_thread:
+        raise StartupError("Cannot change log filename after setting 'tid'")
+    name = _file_name(path, host.monotonic_thread_id(), per_thread=False)
+    _create(name, lambda name: host.create_output(name).close())
 
 
 def _items(line: CommandLine) -> list[str]:
@@ -100,18 +116,18 @@ def log_usage(profile: Profile) -> str:
     return "\n".join(lines).replace('"log trace:help"', '"-d trace:help"')
 
 
-def _open(line: CommandLine, path: str | None, *, per_thread: bool) -> None:
-    """Make the log file. See util/log.c: qemu_set_log_internal()."""
+def _file_name(path: str | None, process: int, *, per_thread: bool) -> str:
+    """What a log file is called. Raises StartupError. See util/log.c: qemu_set_log_internal()."""
     before, mark, after = (path or "").partition("%")
     if mark and (not after.startswith("d") or "%" in after):
-        line.fail(f"Bad logfile template: {path}")
-    if per_thread:
-        if not mark:
-            line.fail("Filename template with '%d' required for 'tid'")
-        # each thread makes its own with the first line that it logs
-        return
-    name = f"{before}{line.files.process_id()}{after[1:]}" if mark else before
+        raise StartupError(f"Bad logfile template: {path}")
+    if per_thread and not mark:
+        raise StartupError("Filename template with '%d' required for 'tid'")
+    return f"{before}{process}{after[1:]}" if mark else before
+
+
+def _create(name: str, create: Callable[[str], None]) -> None:
     try:
-        line.files.create(name)
+        create(name)
     except OSError as error:
-        line.fail(f"Error opening logfile {name}: {error.strerror}")
+        raise StartupError(f"Error opening logfile {name}: {error.strerror}") from None

@@ -33,6 +33,12 @@ class Files(Protocol):
     def read(self, path: str) -> str:
         """The text of a configuration file."""
 
+    def read_bytes(self, path: str) -> bytes:
+        """The content of a file."""
+
+    def open_error(self, path: str) -> str | None:
+        """Why a file cannot be opened; None if it can."""
+
     def create(self, path: str) -> None:
         """Make a file, or empty one that is there."""
 
@@ -61,6 +67,21 @@ class HostFiles:
     def read(self, path: str) -> str:
         """The text of the file."""
         return Path(path).read_text("utf-8", "surrogateescape")
+
+    def read_bytes(self, path: str) -> bytes:
+        """All of it."""
+        with open(path, "rb") as file:  # noqa: PTH123 - a Path of "" would be the folder
+            return file.read()
+
+    def open_error(self, path: str) -> str | None:
+        """Ask the kernel."""
+        import os
+
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            return error.strerror
+        return None
 
     def create(self, path: str) -> None:
         """As C's fopen() with mode "w"."""

@@ -103,11 +103,20 @@ class Groups:
 
     def __init__(self, profile: Profile, messages: Messages) -> None:
         self.traits = profile.traits
+        self._profile = profile
         self._messages = messages
         self._recorded: Mapping[str, list[dict[str, Any]]] = {
             entry["option"]: entry["parameters"] for entry in profile.option_groups
         }
         self._groups: dict[str, Group] = {}
+
+    def _hidden(self) -> Mapping[str, list[dict[str, Any]]]:
+        """Groups of modules, which introspection shows only once these are loaded.
+
+        See ui/spice-core.c: qemu_spice_opts.
+        """
+        shown: Mapping[str, list[dict[str, Any]]] = self._profile.overlay_data("module-options")
+        return shown
 
     def __contains__(self, name: str) -> bool:
         return name in self._recorded
@@ -116,7 +125,7 @@ class Groups:
         """The group called `name`; one that introspection hides takes any key."""
         if name not in self._groups:
             use = USES.get(name, Use())
-            keys = self._recorded.get(name, [])
+            keys = self._recorded.get(name) or self._hidden().get(name, [])
             types = {key["name"]: key["type"] for key in keys}
             texts = {key["name"]: key["help"] for key in keys if "help" in key}
             known = None if use.any_key or not types else types

@@ -10,7 +10,7 @@ See system/vl.c: qemu_init() and lookup_opt().
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from fakeqemu.boot.cmdline import (  # noqa: F401
@@ -45,30 +45,25 @@ def parse_command_line(
     profile: Profile,
     program: str = "qemu-system-x86_64",
     files: Files | None = None,
+    passes: list[str] | None = None,
 ) -> Configuration:
     """Everything `argv` (without the program's name) says.
 
-    `program` is argv[0]. Raises StartupError for what QEMU refuses before it makes a machine,
-    Exit for help and the like; what went to standard error before is in their `earlier`, and
-    in `Configuration.warnings` otherwise.
+    `program` is argv[0]. `passes` gets the names of what was done, up to the one that failed.
+    Raises StartupError for what QEMU refuses before it makes a machine, Exit for help and the
+    like; what went to standard error before is in their `earlier`, and in
+    `Configuration.warnings` otherwise.
     """
     messages = Messages()
     configuration = Configuration(
-        argv=list(argv), program=PurePosixPath(program).name, warnings=messages.lines
+        argv=list(argv), program=PurePosixPath(program).name, warnings=messages.lines,
+        passes=[] if passes is None else passes,
     )
     line = CommandLine(profile, configuration, messages, files or HostFiles())
     try:
-        for _ in _walk(line, argv):
-            pass
-        for name, text in _walk(line, argv):
-            _process(line, name, text)
-        if profile.traits.monitor_before_backends and {n for n, _ in _walk(line, argv)} == {"qmp"}:
-            configuration.preconfig = True  # the whole rest of the start is QMP's
-        line.option = line.location = ""
-        _collect(line)
-        validate_options(line)
-        process_early_options(line)
-        process_help_options(line)
+        for name, work in PASSES:
+            configuration.passes.append(name)
+            work(line)
     except EarlyExit as exc:
         exc.earlier = tuple(messages.lines)
         raise
@@ -144,8 +139,6 @@ def _collect(line: CommandLine) -> None:
     configuration.nets = given("net")
     configuration.drives = given("drive")
     configuration.fw_cfg = given("fw_cfg")
-    configuration.smbios = given("smbios")
-    configuration.acpi_tables = given("acpi")
     configuration.option_roms = given("option-rom")
     configuration.tpmdevs = given("tpmdev")
     configuration.fsdevs = given("fsdev")
@@ -156,3 +149,31 @@ def _collect(line: CommandLine) -> None:
     configuration.name.debug_threads = parse_bool(
         "debug-threads", name.get("debug-threads", "off")
     )
+
+
+def _find_options(line: CommandLine) -> None:
+    """Every option is one, and has its argument. Raises StartupError."""
+    for _ in _walk(line, line.configuration.argv):
+        pass
+
+
+def _process_options(line: CommandLine) -> None:
+    """Each option does its part. Raises StartupError, Exit."""
+    names = set()
+    for name, text in _walk(line, line.configuration.argv):
+        names.add(name)
+        _process(line, name, text)
+    if line.profile.traits.monitor_before_backends and names == {"qmp"}:
+        line.configuration.preconfig = True  # the whole rest of the start is QMP's
+    line.option = line.location = ""
+    _collect(line)
+
+
+#: what is done with the command line before there is a machine, in order
+PASSES: tuple[tuple[str, Callable[[CommandLine], None]], ...] = (
+    ("option names", _find_options),
+    ("options", _process_options),
+    ("option validation", validate_options),
+    ("early options", process_early_options),
+    ("help options", process_help_options),
+)

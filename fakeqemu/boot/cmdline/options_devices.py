@@ -9,6 +9,7 @@ from typing import Any
 
 from fakeqemu.boot.chardevs import legacy_chardev
 from fakeqemu.boot.checks.backends import TPM_HELP
+from fakeqemu.boot.checks.firmware_tables import check_smbios
 from fakeqemu.boot.cmdline.commandline import (
     CommandLine,
     ToConfiguration,
@@ -19,10 +20,11 @@ from fakeqemu.boot.cmdline.commandline import (
 from fakeqemu.boot.cmdline.help import group_help, property_help
 from fakeqemu.boot.cmdline.schema_values import HELP, typed_argument
 from fakeqemu.configuration import OptionString
+from fakeqemu.profile import Profile
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.json.streamer import parse_json
-from fakeqemu.qapi.readers.keyval import check_keyval, parse_keyval
+from fakeqemu.qapi.readers.keyval import check_keyval
 from fakeqemu.qapi.readers.opts_visitor import visit_options
 from fakeqemu.qapi.readers.qemu_opts import pairs_of
 from fakeqemu.qapi.schema import ArrayType, ObjectType, Type
@@ -273,12 +275,14 @@ def _full_screen(line: CommandLine, _text: str) -> None:
 # -- audio ---------------------------------------------------------------------------------------
 
 
-def _audiodev_type(line: CommandLine) -> Type | None:
-    commands = line.profile.schema.commands
-    if "query-audiodevs" not in commands:
-        return None
-    array = commands["query-audiodevs"].ret_type
-    return array.element if isinstance(array, ArrayType) else None
+def _audiodev_type(line: CommandLine) -> Type:
+    """The type of -audiodev; where the schema does not show it that of the next version."""
+    shown = (line.profile, *(Profile.load(name) for name in Profile.names()))
+    for profile in shown:
+        found = profile.schema.commands.get("query-audiodevs")
+        if found is not None and isinstance(found.ret_type, ArrayType):
+            return found.ret_type.element
+    raise NotModelledError("-audiodev")
 
 
 @option("audiodev")
@@ -290,32 +294,17 @@ def _audiodev(line: CommandLine, text: str) -> None:
 
 
 def _add_audiodev(line: CommandLine, text: str, implied: dict[str, Any]) -> None:
-    kind = _audiodev_type(line)
     try:
-        if kind is None:
-            values = implied or _unchecked_audiodev(line, text)
-        elif implied:
+        kind = _audiodev_type(line)
+        if implied:
             values = check_keyval(kind, implied, line.profile.traits)
         else:
             values = typed_argument(text, kind, "driver", line.profile, "-audiodev")
+        if values["driver"] not in line.profile.help("-audio help").split():
+            raise QapiError(texts.value_not_accepted("driver", values["driver"]))
     except QapiError as exc:
         line.fail_with(exc)
     line.configuration.audiodevs.append(line.record(text, values, json=True))
-
-
-def _unchecked_audiodev(line: CommandLine, text: str) -> dict[str, Any]:
-    """An audiodev where the schema does not show its type: only what every one needs."""
-    if text.startswith("{"):
-        parsed = parse_json(text, line.profile.traits)
-        values = parsed if isinstance(parsed, dict) else {}
-    else:
-        values = parse_keyval(text, "driver")
-    for name in ("id", "driver"):
-        if name not in values:
-            raise QapiError(texts.missing_parameter(name))
-    if values["driver"] not in line.profile.help("-audio help").split():
-        raise QapiError(texts.value_not_accepted("driver", values["driver"]))
-    return values
 
 
 @option("audio")
@@ -337,11 +326,13 @@ def _audio(line: CommandLine, text: str) -> None:
 
 @option("smbios")
 def _smbios(line: CommandLine, text: str) -> None:
-    values = line.opts("smbios", text, implied=False).values
+    entry = line.opts("smbios", text, implied=False)
+    values = entry.values
     if "file" not in values and "type" not in values:
         line.fail("Must specify type= or file=")
     if "type" in values and not values["type"].isdigit():
         line.fail("Parameter 'type' expects a number")
+    check_smbios(line, entry)
 
 
 @option("tpmdev")

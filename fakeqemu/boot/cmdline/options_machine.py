@@ -5,6 +5,7 @@ See system/vl.c: qemu_init(); qemu-options.hx.
 
 from __future__ import annotations
 
+from fakeqemu.boot.checks.firmware_tables import acpi_table
 from fakeqemu.boot.cmdline.commandline import (
     CommandLine,
     ToConfiguration,
@@ -87,6 +88,7 @@ def _acpitable(line: CommandLine, text: str) -> None:
     entry = line.opts("acpi", text)
     if ("data" in entry.values) == ("file" in entry.values):
         line.fail("'-acpitable' requires one of 'data' or 'file'")
+    line.configuration.acpi_tables.append(acpi_table(line, entry))
 
 
 @option("semihosting", "semihosting-config", "prom-env", "old-param", "g", "xen-attach",

@@ -107,7 +107,8 @@ def _check_shared_folder(checks: RealizeChecks, device: DeviceObject) -> None:
     except OSError as error:
         why = error.strerror or ""
     if why:
-        raise QapiError(f"cannot initialize fsdev '{name}': failed to open '{path}': {why}")
+        opened = checks.profile.traits.fsdev_open_text.format(path, why)
+        raise QapiError(f"cannot initialize fsdev '{name}': {opened}")
 
 
 def _check_rom(checks: RealizeChecks, device: DeviceObject) -> None:

@@ -1,0 +1,119 @@
+"""Which of two faults on one command line is reported: the one that QEMU meets first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fakeqemu.boot.cmdline.options import parse_command_line
+from fakeqemu.profile import Profile
+from fakeqemu.qapi.errors import StartupError
+from fakeqemu.testing import FakeQemu
+
+FAULTS = {
+    "acpitable": (("-acpitable", "file=/nosuch"), "acpitable"),
+    "audiodev": (("-audiodev", "none,id=a,foo=1"), "Parameter 'foo' is unexpected"),
+    "device": (("-device", "nosuch"), "is not a valid device model name"),
+    "display": (("-display", "nosuch"), "-display nosuch"),
+    "drive": (("-drive", "if=sd"), "machine type does not support if=sd"),
+    "fw_cfg": (("-fw_cfg", "name=opt/a,file=/nosuch"), "can't load /nosuch"),
+    "gdb": (("-gdb", "unix:/nowhere/g,server=on,wait=off"), "/nowhere/g"),
+    "icount": (("-icount", "shift=3,rr=replay,rrfile=/nosuch"), "Replay: open /nosuch"),
+    "machine": (("-machine", "nosuch"), "unsupported machine type"),
+    "memory": (("-m", "64,slots=x"), "slots"),
+    "object": (("-object", "rng-random,id=r,filename=/nosuch"), "Could not open '/nosuch'"),
+    "pidfile": (("-pidfile", "/nowhere/p"), "cannot create PID file"),
+    "plugin": (("-plugin", "file=/nosuch.so"), "Could not load plugin"),
+    "qtest": (("-qtest", "unix:/nowhere/q"), "Failed to initialize device for qtest"),
+    "rtc": (("-rtc", "base=nosuch"), "invalid datetime format"),
+    "smbios": (("-smbios", "file=/nosuch"), "Cannot read SMBIOS file"),
+    "smp": (("-smp", "0"), "CPU topology"),
+    "trace": (("-trace", "file=/nowhere/t"), "Error opening logfile /nowhere/t"),
+}
+
+
+# seen with real ones of 7.2, 10.0 and 11.1
+@pytest.mark.parametrize("profile", ["7.2", "10.0", "11.1"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("machine", "qtest"),
+        ("drive", "device"),
+        ("drive", "fw_cfg"),
+        ("fw_cfg", "device"),
+        ("device", "gdb"),
+        ("plugin", "drive"),
+        ("qtest", "plugin"),
+        ("acpitable", "machine"),
+        ("smbios", "rtc"),
+        ("audiodev", "pidfile"),
+        ("pidfile", "trace"),
+        ("trace", "icount"),
+        ("icount", "rtc"),
+        ("rtc", "machine"),
+        ("machine", "object"),
+        ("object", "qtest"),
+    ],
+)
+async def test_the_first_of_two_is_reported(profile: str, first: str, second: str) -> None:
+    said = await refusal(*FAULTS[second][0], *FAULTS[first][0], profile=profile)
+    assert FAULTS[first][1] in said
+    # each alone is one
+    for name in (first, second):
+        assert FAULTS[name][1] in await refusal(*FAULTS[name][0], profile=profile)
+
+
+# both are judged while options are read, from left to right
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("acpitable", "display"), ("display", "acpitable"), ("smbios", "audiodev")],
+)
+def test_files_of_tables_are_read_with_the_options(first: str, second: str) -> None:
+    argv = [*FAULTS[first][0], *FAULTS[second][0]]
+    with pytest.raises(StartupError) as caught:
+        parse_command_line(argv, Profile.load("10.0"))
+    assert FAULTS[first][1] in caught.value.message
+
+
+async def refusal(*argv: str, profile: str) -> str:
+    machine = FakeQemu("-machine", "pc", "-nodefaults", *argv, profile=profile)
+    with pytest.raises(StartupError) as caught:
+        async with machine:
+            pass
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("profile", "given", "said"),
+    [
+        ("7.2", "e1000.mac=x", None),
+        ("10.0", "e1000.mac=x", "can't apply global e1000.mac=x"),
+        ("10.0", "virtio-net-device.mac=x", "can't apply global virtio-net-device.mac=x"),
+        ("10.0", "ne2k_isa.mac=x", None),
+        ("10.0", "usb-net.mac=x", None),
+    ],
+)
+async def test_a_global_for_a_nic_that_nobody_asked_for(
+    profile: str, given: str, said: str | None
+) -> None:
+    machine = FakeQemu("-machine", "pc", "-nodefaults", "-global", given, profile=profile)
+    if said is None:
+        async with machine:
+            assert machine.stderr.getvalue() == ""
+        return
+    with pytest.raises(StartupError, match=said):
+        async with machine:
+            pass
+
+
+async def test_the_server_of_spice_is_not_modelled() -> None:
+    said = await refusal("-spice", "port=0", profile="7.2")
+    assert said == "fakeqemu does not model '-spice'"
+    assert "expects a number" in await refusal("-spice", "port=x", profile="7.2")
+
+
+async def test_a_trace_file_is_made(tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    async with FakeQemu("-machine", "none", "-trace", f"file={file}"):
+        assert file.read_bytes() == b""
