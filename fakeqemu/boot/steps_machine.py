@@ -16,7 +16,7 @@ from fakeqemu.boot.board.usb import create_usb_devices
 from fakeqemu.boot.chardevs import open_legacy_chardev
 from fakeqemu.boot.checks import options as checks
 from fakeqemu.boot.checks.backends import check_fw_cfg, check_tpmdev, netdev_arguments
-from fakeqemu.boot.checks.board import check_board
+from fakeqemu.boot.checks.board import check_board, check_ram
 from fakeqemu.boot.checks.firmware_files import check_fw_cfg_item, load_firmware
 from fakeqemu.boot.requests import SetupPost, Work
 from fakeqemu.boot.state import error_location
@@ -140,11 +140,12 @@ def create_board(boot: BootState) -> None:
     """CPUs, chips, buses and memory of the machine."""
     machine, model = boot.vm.state.type, boot.cpu_model
     assert machine is not None
-    check_board(boot.vm.host, boot.configuration, machine, boot.settings)
-    if machine.default_cpu_type is not None:
-        load_firmware(boot)
+    check_ram(boot.vm.host, machine, boot.settings)
     if model is not None:
         checks.check_cpu_features(model, boot.vm.state.accelerator, boot.profile)
+    check_board(boot.configuration, machine, boot.settings)
+    if machine.default_cpu_type is not None:
+        load_firmware(boot)
     cpr.check_memory(boot.vm)
     board.create_board(boot.vm)
     if machine.default_cpu_type is not None:

@@ -14,6 +14,8 @@ from fakeqemu.testing import FakeQemu
 FAULTS = {
     "acpitable": (("-acpitable", "file=/nosuch"), "acpitable"),
     "audiodev": (("-audiodev", "none,id=a,foo=1"), "Parameter 'foo' is unexpected"),
+    "bios": (("-bios", "nosuch"), "could not load PC BIOS"),
+    "cpu": (("-cpu", "qemu64,+nosuch"), "Property 'qemu64-x86_64-cpu.nosuch' not found"),
     "device": (("-device", "nosuch"), "is not a valid device model name"),
     "display": (("-display", "nosuch"), "-display nosuch"),
     "drive": (("-drive", "if=sd"), "machine type does not support if=sd"),
@@ -45,6 +47,8 @@ FAULTS = {
         ("device", "gdb"),
         ("plugin", "drive"),
         ("qtest", "plugin"),
+        ("cpu", "bios"),
+        ("bios", "drive"),
         ("acpitable", "machine"),
         ("smbios", "rtc"),
         ("audiodev", "pidfile"),

@@ -19,14 +19,18 @@ _LARGEST_SLOTS = 256
 _LARGEST_16_BIT = 65535
 
 
-def check_board(
-    host: Host, configuration: Configuration, machine: MachineType, settings: MachineSettings
-) -> None:
-    """Raise StartupError for what only the board refuses, or the host for it."""
+def check_ram(host: Host, machine: MachineType, settings: MachineSettings) -> None:
+    """Raise StartupError for memory that the host does not have."""
     if settings.memory_backend is None and (number := host.memory.map_error(settings.ram_size)):
         raise StartupError(
             f"cannot set up guest memory '{machine.default_ram_id}': {os.strerror(number)}"
         )
+
+
+def check_board(
+    configuration: Configuration, machine: MachineType, settings: MachineSettings
+) -> None:
+    """Raise StartupError for what only the board refuses, once it has CPUs."""
     kernel = configuration.machine_options.get("kernel")
     if machine.default_cpu_type is None:
         if kernel is not None:
