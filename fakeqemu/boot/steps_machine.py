@@ -238,7 +238,7 @@ def start_incoming(boot: BootState) -> None:
             )
         except QapiError as exc:
             location = f"-{incoming.option} {incoming.text}"
-            raise StartupError(exc.desc, location=location) from exc
+            raise StartupError(exc.desc, location=location, hint=exc.hint) from exc
 
 
 def start_guest(boot: BootState) -> None:

@@ -165,6 +165,12 @@ class Traits(ProposedTraits):
     fsdev_open_text: str = "Could not open '{}': {}"
     #: -object that preallocates memory is waited for once net backends are made
     prealloc_wait: bool = True
+    #: -cpu family=, model= or stepping= out of range: name, value, largest
+    cpu_version_text: str = "parameter '{0}' can be at most {2}"
+    #: what those take
+    cpu_version_type: str = "uint64"
+    #: -cpu vendor= of another length
+    cpu_vendor_text: str = "value of property 'vendor' must consist of exactly 12 characters"
     #: ISA NICs of -nic and -net are made before all others
     isa_nics_first: bool = True
     #: netdev user's ipv6-net with a length that is no number

@@ -121,3 +121,35 @@ async def test_a_trace_file_is_made(tmp_path: Path) -> None:
     file = tmp_path / "trace"
     async with FakeQemu("-machine", "none", "-trace", f"file={file}"):
         assert file.read_bytes() == b""
+
+
+# as real ones say it
+@pytest.mark.parametrize(
+    ("profile", "cpu", "said"),
+    [
+        ("7.2", "qemu64,family=271",
+         "family=271: Property .family doesn't take value 271 (minimum: 0, maximum: 270)"),
+        ("10.0", "qemu64,+foo,model=256", "model=256: parameter 'model' can be at most 255"),
+        ("10.0", "qemu64,stepping=-1", "stepping=-1: parameter 'stepping' can be at most 15"),
+        ("7.2", "qemu64,model=x", "model=x: Parameter 'model' expects int64"),
+        ("10.0", "qemu64,model=x", "model=x: Parameter 'model' expects uint64"),
+        ("7.2", "qemu64,vendor=x", "vendor=x: Property '.vendor' doesn't take value 'x'"),
+        ("11.1", "qemu64,vendor=x",
+         "vendor=x: value of property 'vendor' must consist of exactly 12 characters"),
+        ("10.0", "host,foo=on", "foo=on: Property 'host-x86_64-cpu.foo' not found"),
+        ("10.0", "host,+foo", "CPU model 'host' requires KVM or HVF"),
+    ],
+)  # fmt: skip
+async def test_what_a_cpu_cannot_be(profile: str, cpu: str, said: str) -> None:
+    assert (await refusal("-cpu", cpu, profile=profile)).endswith(said)
+
+
+async def test_the_largest_version_of_a_cpu_is_one() -> None:
+    cpu = "qemu64,family=270,model=255,stepping=15,vendor=AuthenticAMD"
+    async with FakeQemu("-machine", "pc", "-cpu", cpu) as machine:
+        assert (await machine.qmp("query-cpus-fast"))[0]["cpu-index"] == 0
+
+
+async def test_why_the_address_of_incoming_is_refused() -> None:
+    said = await refusal("-incoming", "unix:" + "y" * 120, profile="10.0")
+    assert said.endswith("is too long\nPath must be less than 108 bytes")

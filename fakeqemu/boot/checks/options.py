@@ -24,10 +24,12 @@ from fakeqemu.configuration import Configuration, GlobalProperty, OptionString
 from fakeqemu.model.boards.cpus import Topology
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
+from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.readers.keyval import merge
 from fakeqemu.qapi.readers.opts_visitor import visit_options
 from fakeqemu.qapi.readers.qemu_opts import parse_size
+from fakeqemu.qapi.readers.scalars import parse_int64
 from fakeqemu.qapi.schema import ObjectType
 
 MIB = 1 << 20
@@ -38,6 +40,11 @@ _DEFAULT_RAM = 128 * MIB
 _DATE = re.compile(r"\s*[+-]?\d+-\s*[+-]?\d+-\s*[+-]?\d+(T\s*\d+:\s*\d+:\s*\d+)?")
 _RTC_CLOCKS = ("host", "rt", "vm")
 _DRIFT_FIXES = ("slew", "none")
+
+#: what CPUID leaf 1 has room for
+_LARGEST_VERSION = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF}
+#: characters of a vendor
+_VENDOR = 12
 
 #: machine options that are no properties: they go to the accelerator
 _ACCELERATOR_OPTIONS = ("igd-passthru", "kvm-shadow-mem", "kernel-irqchip")
@@ -312,8 +319,6 @@ def check_cpu_features(
     """The features as typed property values, as the first CPU takes them. Raises QapiError."""
     from fakeqemu.qapi.readers.string_input import parse_string
 
-    if model.type.startswith("host-") and accelerator not in ("kvm", "hvf"):
-        raise QapiError("CPU model 'host' requires KVM or HVF")
     types = {p["name"]: p["type"] for p in profile.device_properties(model.type)}
     values: dict[str, Any] = {}
     for each in model.globals:
@@ -323,13 +328,34 @@ def check_cpu_features(
             raise QapiError(f"{prefix}Property '{model.type}.{name}' not found")
         try:
             values[name] = parse_string(types[name], each.value, name, profile.traits)
+            _check_version(name, each.value, profile)
         except QapiError as exc:
             raise exc.prefixed(prefix) from None
+    if model.type.startswith("host-") and accelerator not in ("kvm", "hvf"):
+        raise QapiError("CPU model 'host' requires KVM or HVF")
     for name, value in [(n, True) for n in model.plus] + [(n, False) for n in model.minus]:
         if name not in types:
             raise QapiError(f"Property '{model.type}.{name}' not found")
         values[name] = value
     return values
+
+
+def _check_version(name: str, value: str, profile: Profile) -> None:
+    """Raise QapiError for what CPUID cannot say of a CPU.
+
+    See target/i386/cpu.c: x86_cpuid_version_set_family() and x86_cpuid_set_vendor().
+    """
+    largest = _LARGEST_VERSION.get(name)
+    if largest is not None:
+        try:
+            number = parse_int64(value)
+        except ValueError:
+            expected = profile.traits.cpu_version_type
+            raise QapiError(texts.parameter_expects(name, expected)) from None
+        if not 0 <= number <= largest:
+            raise QapiError(profile.traits.cpu_version_text.format(name, number, largest))
+    if name == "vendor" and len(value.encode()) != _VENDOR:
+        raise QapiError(profile.traits.cpu_vendor_text.format(value))
 
 
 #: beside the other judges of arguments, for the steps
