@@ -188,6 +188,10 @@ async def test_item_51_machines_without_a_directory_do_not_see_each_other():
 async def test_item_51_one_with_several_queues_breaks_the_other_and_nobody_says_so(tmp_path: Path):
     async with machine(tap_directory=tmp_path) as running:
         await running.qmp("netdev_add", {**TAP, "queues": 2})
+        async with machine(tap_directory=tmp_path) as single:
+            assert await refused(single, "netdev_add", **TAP) == (
+                "could not configure /dev/net/tun (tap0): Invalid argument"
+            )
         target = machine(tap_directory=tmp_path, strict=True)
         await target.start()
         await target.qmp("netdev_add", {**TAP, "queues": 2})
