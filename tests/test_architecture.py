@@ -21,6 +21,7 @@ LAYERS = {
     "__init__": 0,
     "clock": 1,
     "journal": 1,
+    "spare_fd": 1,
     "guard": 3,
     "traits": 1,
     "proposals": 2,
@@ -202,6 +203,7 @@ FOLLOW_NOTHING = {
     "io/loop.py",
     "io/process/boot_driver.py",
     "io/process/exit_status.py",
+    "io/process/late_imports.py",
     "io/process/launcher.py",
     "migration/parameters/early.py",  # of a version to come
     "migration/transfer/data.py",

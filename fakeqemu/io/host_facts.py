@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -82,3 +83,11 @@ class HostFacts:
         except OSError as error:
             return error.strerror
         return None
+
+    def access_error(self, path: str) -> str | None:
+        """Why a file must not be read or is not there, in the system's words: access(2)."""
+        try:
+            Path(path).stat()
+        except OSError as error:
+            return error.strerror
+        return None if os.access(path, os.R_OK) else os.strerror(errno.EACCES)

@@ -136,7 +136,6 @@ class Link:
         self._input_over = False
         self._mute = False
         self._watches_hangup = False
-        self._hangup: HangupWatch | None = None
         self._end: _End | None = end
         self._on_input = on_input
         self._on_end = on_end
@@ -314,15 +313,17 @@ class Link:
 
     def watch_hangup(self) -> None:
         """Notice the other side's going even while nothing is read."""
-        self._watches_hangup = True
-        self._watch_hangup(not self._reading)
+        if not self._watches_hangup and self._end is not None:
+            self._watches_hangup = True
+            self._loop.hangups.join()
+            self._watch_hangup(not self._reading)
 
     def _watch_hangup(self, watch: bool) -> None:
-        if self._hangup is not None:
-            self._hangup.close()
-            self._hangup = None
-        if watch and self._watches_hangup and self._end is not None:
-            self._hangup = HangupWatch(self._loop, self._end.fileno(), self._hung_up)
+        if not self._watches_hangup or self._end is None:
+            return
+        self._loop.hangups.forget(self._end.fileno())
+        if watch:
+            self._loop.hangups.watch(self._end.fileno(), self._hung_up)
 
     def _hung_up(self) -> None:
         self._drop()
@@ -344,10 +345,13 @@ class Link:
             self._loop.call_soon(self._on_end, error_text(error))
 
     def _drop(self) -> None:
+        if self._watches_hangup:
+            self._watch_hangup(False)
+            self._watches_hangup = False
+            self._loop.hangups.leave()
         end, self._end = self._end, None
         if end is None:
             return
-        self._watch_hangup(False)
         for _, fds in self._attached:
             _close_all(fds)
         self._attached.clear()
@@ -363,32 +367,6 @@ class Link:
 def _close_all(fds: Sequence[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-class HangupWatch:
-    """Calls back when a descriptor hangs up, and for nothing else.
-
-    An event loop knows only "can be read", which is also true of input nobody wants yet; so the
-    descriptor is put into an epoll of its own that asks for no input.
-    """
-
-    def __init__(self, loop: Loop, fd: int, callback: Callable[[], None]) -> None:
-        self._loop = loop
-        self._callback = callback
-        self._epoll = select.epoll()
-        self._epoll.register(fd, select.EPOLLHUP)
-        loop.add_reader(self._epoll.fileno(), self._ready)
-
-    def close(self) -> None:
-        """Watch no longer."""
-        if not self._epoll.closed:
-            self._loop.remove_reader(self._epoll.fileno())
-            self._epoll.close()
-
-    def _ready(self) -> None:
-        if not self._epoll.closed and self._epoll.poll(0):
-            self.close()
-            self._callback()
 
 
 def finished(channel: object) -> bool:

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fakeqemu.io.hangups import Hangups
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -40,6 +42,8 @@ class Loop:
         self._guard = guard
         self._readers: dict[int, _EachTurn] = {}
         self._writers: dict[int, _EachTurn] = {}
+        #: what goes while nobody reads
+        self.hangups = Hangups(self)
 
     def guarded(self, guard: Guard) -> Loop:
         """The same loop for one machine, whose `guard` every callback goes through."""

@@ -165,6 +165,10 @@ class NullHost:
         """It can be read."""
         return None
 
+    def access_error(self, path: str) -> str | None:  # noqa: ARG002
+        """It can be read."""
+        return None
+
     def fd_kind(self, fd: int) -> str:  # noqa: ARG002
         """Always a socket."""
         return "socket"

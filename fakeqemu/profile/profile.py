@@ -6,7 +6,6 @@ object for the same name and every value handed out is to be treated as read-onl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache, cached_property
@@ -128,8 +127,7 @@ class Profile:
 
         That of the base where it has none of its own; {} where nothing is known.
         """
-        file = store.schemas_dir() / "overlays" / f"{name}.json"
-        by_version = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        by_version = store.read_overlay_data(name)
         profile: Profile | None = self
         while profile is not None:
             if profile.name in by_version:

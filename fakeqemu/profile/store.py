@@ -17,6 +17,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fakeqemu import spare_fd
 from fakeqemu.profile.packing import Packed, pack
 
 #: parts stored as one packed value; all others are plain JSON
@@ -56,10 +57,18 @@ def is_profile(folder: Path) -> bool:
 
 def read_proposal(name: str) -> dict[str, Any]:
     """What proposal `name` lays over a profile: `rules`, none where it has no file."""
-    file = schemas_dir() / "proposals" / f"{name}.json"
+    return _read_json(schemas_dir() / "proposals" / f"{name}.json", {"rules": []})
+
+
+def read_overlay_data(name: str) -> dict[str, Any]:
+    """Hand-made or scripted data `schemas/overlays/NAME.json`; {} where there is none."""
+    return _read_json(schemas_dir() / "overlays" / f"{name}.json", {})
+
+
+def _read_json(file: Path, missing: dict[str, Any]) -> dict[str, Any]:
     if not file.is_file():
-        return {"rules": []}
-    described: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        return missing
+    described: dict[str, Any] = json.loads(spare_fd.reading(file.read_bytes))
     return described
 
 
@@ -70,8 +79,8 @@ def part_path(folder: Path, part: str) -> Path:
 
 def read_part(folder: Path, part: str) -> Any:
     """The value of one part: JSON, or `Packed` for the parts named in PACKED."""
-    with gzip.open(part_path(folder, part), "rb") as file:
-        value = json.load(file)
+    packed = spare_fd.reading(part_path(folder, part).read_bytes)
+    value = json.loads(gzip.decompress(packed))
     return Packed(value) if part in PACKED else value
 
 

@@ -9,7 +9,6 @@ See monitor/monitor.c: monitor_qapi_event_queue_no_reenter() and monitor_qapi_ev
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,9 +45,7 @@ class Limit:
 
 @lru_cache(maxsize=1)
 def _data() -> dict[str, Any]:
-    file = store.schemas_dir() / "overlays" / "event-limits.json"
-    data: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    return data
+    return store.read_overlay_data("event-limits")
 
 
 def limits_of(profile: Profile | None) -> Mapping[str, Limit]:

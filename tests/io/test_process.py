@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -409,3 +410,27 @@ async def test_clients_that_come_and_go_leave_nothing_behind() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "200 connections" in done.stdout
+
+
+async def test_without_descriptors_only_what_needs_one_fails(start: Start, short: Path) -> None:
+    process = await start("-qmp", f"unix:{short}/q,server=on,wait=off")
+    client = await connect(short / "q")
+    with pytest.raises(ExecuteError, match="File descriptor named 'x' not found"):
+        await client.execute("closefd", {"fdname": "x"})
+    used = {int(each.name) for each in Path(f"/proc/{process.pid}/fd").iterdir()}
+    free = next(number for number in range(len(used) + 1) if number not in used)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (free, free + 1))
+    # modules and recorded data that were not needed before
+    text = await client.execute("human-monitor-command", {"command-line": "help info"})
+    assert "info version" in text
+    create = {"job-id": "j", "options": {"driver": "file", "filename": f"{short}/x", "size": 0}}
+    await client.execute("blockdev-create", create)
+    (job,) = await client.execute("query-jobs")
+    assert job["error"] == f"Could not create '{short}/x': Too many open files"
+    # a client that does not wait for its answers is not read from, its going is seen all the same
+    for _ in range(20):
+        await client.execute("query-status")
+    process.terminate()
+    _, error = await process.communicate()
+    assert b"internal error" not in error
+    await hang_up(client)

@@ -31,6 +31,7 @@ from fakeqemu.io.process.clock import LoopClock
 from fakeqemu.io.process.daemonize import Daemon
 from fakeqemu.io.process.error_prefix import print_text, report, write_lines
 from fakeqemu.io.process.exit_status import leave
+from fakeqemu.io.process.late_imports import allow_late_imports
 from fakeqemu.io.process.privileges import become, prepare
 from fakeqemu.io.process.signals import default_signals, report_text, watch_signals
 from fakeqemu.profile import Profile
@@ -168,6 +169,7 @@ class _Process:
             gc.freeze()
             gc.enable()
             boot.finish()
+            allow_late_imports()
             # while a client that has just been greeted thinks of its first command
             host.loop.call_soon(load_all)
             await over

@@ -290,7 +290,7 @@ def _complete_tls(objects: Objects, obj: UserObject) -> None:
     may_lack = obj.type != "tls-creds-x509" and obj.values.get("endpoint") == "server"
     missing = os.strerror(errno.ENOENT)
     for name in ["dh-params.pem"] * may_lack + [wanted] * (wanted is not None):
-        trouble = objects.process.host.file_error(f"{directory}/{name}")
+        trouble = objects.process.host.access_error(f"{directory}/{name}")
         if trouble is not None and (name == wanted or trouble != missing):
             raise QapiError(f"Unable to access credentials {directory}/{name}: {trouble}")
 
