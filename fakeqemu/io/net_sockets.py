@@ -15,6 +15,7 @@ from fakeqemu.io.addresses import error_text, listen_on, local_name, new_socket,
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.migration.channels import LinkStream, connect
 from fakeqemu.io.servers import Server, stream_of
+from fakeqemu.io.tap import Tap
 from fakeqemu.model.net.sockets.host_sockets import (
     DatagramEnds,
     MulticastGroup,
@@ -104,6 +105,10 @@ class LoopSockets:
     ) -> Datagrams:
         """A datagram socket. Raises QapiError."""
         return _open_datagrams(self._loop, ends, received)
+
+    def open_tap(self, ifname: str, *, vnet_hdr: bool) -> Tap:
+        """Open a TAP device. Raises QapiError."""
+        return Tap(ifname, vnet_hdr=vnet_hdr)
 
     def resolve_ipv4(self, name: str) -> str | None:
         """A host's IPv4 address; None if it has none."""

@@ -9,9 +9,10 @@ net_init_vhost_user().
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.net.client import NetClient
@@ -23,6 +24,7 @@ from fakeqemu.qapi.errors import NotModelledError, QapiError
 if TYPE_CHECKING:
     from fakeqemu.model.host import Host
     from fakeqemu.model.net.net import Net
+    from fakeqemu.model.net.sockets.host_sockets import TapDevice
     from fakeqemu.model.net.tap import TapBackend
     from fakeqemu.model.process import Process
     from fakeqemu.profile import Profile
@@ -103,9 +105,62 @@ def _dgram(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
 
 
 class TapClient(NetClient):
-    """A TAP device of the host, as far as it is seen from outside: frames end here."""
+    """A TAP device of the host, as far as it is seen from outside: frames end here.
+
+    It is really opened where a script is to work on it. See net/tap.c: net_tap_init(),
+    tap_exit_notify() and tap_cleanup().
+    """
 
     type = "tap"
+    _device: TapDevice | None = None
+    _down_script = ""
+
+    def __init__(self, net: Net, name: str) -> None:
+        super().__init__(net, name)
+        self._host = net.process.host
+
+    def open(self, options: dict[str, Any]) -> None:
+        """Open the device and set it up, if a script is named. Raises QapiError."""
+        scripts = [str(options.get(key, "no")) for key in ("script", "downscript")]
+        up, self._down_script = ("" if each == "no" else each for each in scripts)
+        if not up and not self._down_script:
+            return
+        ifname, vnet_hdr = options.get("ifname", ""), options.get("vnet_hdr", True)
+        device = self._host.sockets.open_tap(ifname, vnet_hdr=vnet_hdr)
+        if up:
+            try:
+                device.run_script(up)
+            except QapiError:
+                device.close()
+                raise
+        self._device = device
+
+    @contextlib.contextmanager
+    def undone_if_refused(self) -> Iterator[None]:
+        """Close the device again if what is done here is refused."""
+        try:
+            yield
+        except QapiError:
+            self.cleanup()
+            raise
+
+    @property
+    def ifname(self) -> str:
+        """The interface of the device that was opened; empty if none was."""
+        return "" if self._device is None else self._device.ifname
+
+    def cleanup(self) -> None:
+        """Let a script undo what another has set up."""
+        super().cleanup()
+        device, self._device = self._device, None
+        if device is None:
+            return
+        try:
+            if self._down_script:
+                device.run_script(self._down_script)
+        except QapiError as error:
+            self._host.warn(str(error))
+        device.close()
 
     def receive(self, frame: bytes) -> int:
         """The host takes it."""
@@ -119,25 +174,28 @@ def _create_tap(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
         _create_preserved_tap(net, client, options, monitor)
         return client
     if not net.descriptors.inherits(id, options):
-        client.info = _tap(net, options, monitor)
+        client.info = _tap(net, client, options, monitor)
     fd = str(options.get("fd", ""))
-    _open_tap(net, options)
+    _open_tap(net, client, options)
     if fd.isdigit() and net.descriptors.reads_early and net.descriptors.saved.find(id) is None:
         net.descriptors.saved.save(id, int(fd))
     return client
 
 
-def _open_tap(net: Net, options: dict[str, Any], *, inherited: bool = False) -> TapBackend:
+def _open_tap(
+    net: Net, client: TapClient, options: dict[str, Any], *, inherited: bool = False
+) -> TapBackend:
     """Have the interface of these options, unless an old process opened it. Raises QapiError."""
     given = "fd" in options or "fds" in options
-    return net.taps.create(
-        options["id"],
-        "" if given else str(options.get("ifname", "")),
-        supports_local=options.get("local-migration-supported"),
-        multi_queue=options.get("queues", 1) > 1,
-        inherited=inherited,
-        given=given,
-    )
+    with client.undone_if_refused():
+        return net.taps.create(
+            options["id"],
+            "" if given else client.ifname or str(options.get("ifname", "")),
+            supports_local=options.get("local-migration-supported"),
+            multi_queue=options.get("queues", 1) > 1,
+            inherited=inherited,
+            given=given,
+        )
 
 
 def _create_preserved_tap(
@@ -154,13 +212,13 @@ def _create_preserved_tap(
     if inherits:
         saved.take(id, fd or id)
     else:
-        client.info = _tap(net, options, monitor)
-    tap = _open_tap(net, options, inherited=inherits)
+        client.info = _tap(net, client, options, monitor)
+    tap = _open_tap(net, client, options, inherited=inherits)
     if cpr and not inherits and saved.find(id) is None:
         saved.save(id, int(fd) if fd.isdigit() else net.taps.descriptor(tap))
 
 
-def _tap(net: Net, options: dict[str, Any], monitor: Any) -> str:
+def _tap(net: Net, client: TapClient, options: dict[str, Any], monitor: Any) -> str:
     if net.process.profile.traits.tap_exclusive_text:
         _tap_exclusive(options)
     else:
@@ -177,8 +235,10 @@ def _tap(net: Net, options: dict[str, Any], monitor: Any) -> str:
         return f"fd={options.get('fd', options.get('fds'))}"
     if "helper" in options:
         raise NotModelledError("netdev tap,helper=")
+    client.open(options)
+    ifname = client.ifname or options.get("ifname", "tap0")
     return (
-        f"ifname={options.get('ifname', 'tap0')},script={options.get('script', '/etc/qemu-ifup')},"
+        f"ifname={ifname},script={options.get('script', '/etc/qemu-ifup')},"
         f"downscript={options.get('downscript', '/etc/qemu-ifdown')}"
     )
 

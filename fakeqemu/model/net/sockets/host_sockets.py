@@ -38,6 +38,19 @@ class ClientListener(Protocol):
         """Stop listening and remove a UNIX socket's file."""
 
 
+class TapDevice(Protocol):
+    """An open TAP device of the host."""
+
+    #: name of its interface
+    ifname: str
+
+    def run_script(self, script: str) -> None:
+        """Run a program on the interface and wait for it. Raises QapiError if it fails."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 class DatagramSocket(Protocol):
     """A socket whose datagrams are frames; it reads from the beginning."""
 
@@ -128,6 +141,9 @@ class NetSockets(Protocol):
     ) -> DatagramSocket:
         """A datagram socket; `received` gets each datagram. Raises QapiError."""
 
+    def open_tap(self, ifname: str, *, vnet_hdr: bool) -> TapDevice:
+        """Open a TAP device; the kernel chooses a name if `ifname` is empty. Raises QapiError."""
+
     def resolve_ipv4(self, name: str) -> str | None:
         """The IPv4 address of a host, in dotted form; None if it has none."""
 
@@ -188,6 +204,10 @@ class NullSockets:
         shown = {"type": "inet", "host": host, "port": str(port)}
         return _NullSocket(shown, lambda: self._ports.discard(taken))
 
+    def open_tap(self, ifname: str, *, vnet_hdr: bool) -> TapDevice:  # noqa: ARG002
+        """Pretend to have one."""
+        return _NullTap(ifname or "tap0")
+
     def resolve_ipv4(self, name: str) -> str | None:  # noqa: ARG002
         """No name is known."""
         return None
@@ -218,3 +238,16 @@ class _NullSocket:
 
     def close(self) -> None:
         self._closed()
+
+
+class _NullTap:
+    """A device that no script has to set up."""
+
+    def __init__(self, ifname: str) -> None:
+        self.ifname = ifname
+
+    def run_script(self, script: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
