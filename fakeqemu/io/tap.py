@@ -54,8 +54,8 @@ class Tap:
     def run_script(self, script: str) -> None:
         """Run a program on the interface and wait for it. Raises QapiError if it fails."""
         path = script.partition("\0")[0]
-        passed = [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable() if fd > 2]
-        passed.append((os.POSIX_SPAWN_DUP2, self.fd, self.fd))
+        passed: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, self.fd, self.fd)]
+        passed += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable() if fd > 2]
         try:
             child = os.posix_spawn(path, [path, self.ifname], os.environ, file_actions=passed)
             _, status = os.waitpid(child, 0)

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2 import check as qcow2check, snapshots as qcow2snapshots
+from fakeqemu.formats.qcow2.creation import create_empty
 from fakeqemu.formats.qcow2.header import BITMAPS, CORRUPT, DIRTY, EXT_BITMAPS, Header, parse_header
 from fakeqemu.formats.qcow2.image import Qcow2
 from fakeqemu.formats.qcow2.snapshots import QCowSnapshot
@@ -38,7 +39,7 @@ FIELDS = {
 def fresh(**header: Any) -> tuple[Store, Qcow2]:
     """An image with some data and a snapshot."""
     store = Store(MemoryFiles().open("/x", writable=True, create=True))
-    image = Qcow2.create(store, Header(size=SIZE, cluster_bits=12, **header))
+    image = create_empty(store, Header(size=SIZE, cluster_bits=12, **header))
     image.write(0, b"a" * 3 * CLUSTER, zeros)
     qcow2snapshots.take(image, QCowSnapshot("1", "s1", 1, 2, 3))
     image.write(0, b"b" * CLUSTER, zeros)
@@ -141,8 +142,8 @@ def test_each_limit_of_a_header(fields: dict[str, int], text: str) -> None:
 
 def test_what_an_image_calls_a_feature_we_lack() -> None:
     store, _ = fresh()
-    # the first entry of the table of names, which is about bit 0
-    store.write(120, struct.pack(">BB46s", 0, 40, b"teleportation"))
+    # a table of names, which images with clusters so small have not
+    store.write(112, struct.pack(">IIBB46s", 0x6803F857, 48, 0, 40, b"teleportation"))
     damage(store, incompatible=3 << 40)
     with pytest.raises(QapiError, match=r"\(s\): teleportation, Unknown incompatible.*: 20{10}$"):
         opened(store)
@@ -326,7 +327,7 @@ def test_a_small_image_whose_bitmap_is_all_dirty(start: Any, files: MemoryFiles)
     """256 entries that say `all ones` for 512 byte grains are four thousand million bits."""
     cluster = 2 << 20
     size = 256 * cluster * 8 * 512
-    image = Qcow2.create(
+    image = create_empty(
         Store(files.open("/x.qcow2", writable=True, create=True)),
         Header(size=size, cluster_bits=21),
     )
@@ -353,7 +354,7 @@ def test_a_small_image_whose_bitmap_is_all_dirty(start: Any, files: MemoryFiles)
 def test_bits_that_take_turns_cost_too_much(start: Any, files: MemoryFiles) -> None:
     """Each entry of the table may lead to the same cluster, and each other bit be set there."""
     cluster = 2 << 20
-    image = Qcow2.create(
+    image = create_empty(
         Store(files.open("/x.qcow2", writable=True, create=True)),
         Header(size=4 * cluster * 8 * 512, cluster_bits=21),
     )

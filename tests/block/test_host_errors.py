@@ -211,3 +211,25 @@ def test_a_file_is_not_made_in_a_set_of_descriptors_that_is_not_there(machine):
     assert job["error"] == (
         "Could not dup FD for /dev/fdset/7 flags 42: No such file or directory"
     )
+
+
+@pytest.mark.parametrize(
+    ("mode", "text"),
+    [
+        ("falloc", "Could not preallocate new data"),
+        ("full", "Could not write zeros for preallocation"),
+    ],
+)
+def test_an_image_that_cannot_be_preallocated_is_empty(machine, full, mode, text):
+    full(6 << 16)
+    machine.vm.host.files.put("/full", b"")
+    machine.add("file", "f", filename="/full")
+    options = {"driver": "qcow2", "file": "f", "size": 1 << 20, "preallocation": mode}
+    machine.ask("blockdev-create", job_id="j", options=options)
+    (job,) = machine.ask("query-jobs")
+    assert job["error"] == (
+        f"Could not resize image: Failed to resize underlying file: {text}:"
+        " No space left on device"
+    )
+    machine.add("qcow2", "q", file="f")
+    assert machine.node("q")["image"]["virtual-size"] == 0

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from fakeqemu.formats.qcow2 import snapshots as qcow2snapshots
+from fakeqemu.formats.qcow2.creation import create_empty
 from fakeqemu.formats.qcow2.header import Header, parse_header
 from fakeqemu.formats.qcow2.image import Qcow2
 from fakeqemu.formats.qcow2.snapshots import QCowSnapshot
@@ -36,7 +37,7 @@ class Store:
     def zero(self, offset: int, count: int) -> None:
         self._file.zero(offset, count)
 
-    def truncate(self, size: int) -> None:
+    def truncate(self, size: int, prealloc: str = "off") -> None:
         self._file.truncate(size)
 
 
@@ -83,7 +84,7 @@ def test_what_was_written_is_read_again(cluster_bits: int, order: int, version: 
     header = Header(
         version=version, size=SIZE, cluster_bits=cluster_bits, refcount_order=order
     )
-    seen = churn(Qcow2.create(store, header), snapshots=True)
+    seen = churn(create_empty(store, header), snapshots=True)
     assert Qcow2(store).read(0, SIZE, zeros) == seen
 
 
@@ -91,7 +92,7 @@ def test_header_keeps_backing_file_and_unknown_extensions() -> None:
     store = memory_store()
     header = Header(size=SIZE, backing_file="/base", backing_format="raw")
     header.extensions.append((0x12345678, b"kept"))
-    image = Qcow2.create(store, header)
+    image = create_empty(store, header)
     image.set_backing("/other", "qcow2")
     again = parse_header(store)
     assert (again.backing_file, again.backing_format) == ("/other", "qcow2")
@@ -106,13 +107,13 @@ def test_not_an_image() -> None:
 
 
 def test_reads_through_to_the_backing_image() -> None:
-    image = Qcow2.create(memory_store(), Header(size=SIZE))
+    image = create_empty(memory_store(), Header(size=SIZE))
     image.write(10, b"own", lambda _at, count: b"b" * count)
     assert image.read(8, 7, lambda _at, count: b"x" * count) == b"bbownbb"
 
 
 def test_growing_and_shrinking() -> None:
-    image = Qcow2.create(memory_store(), Header(size=SIZE, cluster_bits=9))
+    image = create_empty(memory_store(), Header(size=SIZE, cluster_bits=9))
     image.write(SIZE - 5, b"12345", zeros)
     image.truncate(SIZE * 8)
     assert image.read(SIZE - 5, 10, zeros) == b"12345" + bytes(5)

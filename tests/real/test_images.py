@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fakeqemu.formats.qcow2.creation import create_empty
 from fakeqemu.formats.qcow2.header import Header
 from fakeqemu.formats.qcow2.image import Qcow2
 from fakeqemu.io.files.image_files import RealFiles
@@ -94,7 +95,7 @@ def test_qemu_img_finds_no_fault(
     header = Header(
         version=version, size=SIZE, cluster_bits=cluster_bits, refcount_order=order
     )
-    seen = churn(Qcow2.create(Store(file), header), snapshots=order >= 3)
+    seen = churn(create_empty(Store(file), header), snapshots=order >= 3)
     file.close()
     subprocess.run([qemu_img, "check", "-q", path], check=True)
     subprocess.run([qemu_img, "convert", "-O", "raw", path, tmp_path / "raw"], check=True)

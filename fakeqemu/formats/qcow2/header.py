@@ -37,6 +37,8 @@ _FEATURE_NAMES = (
     (2, 0, "bitmaps"), (2, 1, "raw external data"),
 )  # fmt: skip
 _FEATURE = struct.Struct(">BB46s")
+#: the largest cluster for which features are not named
+_LARGEST_WITHOUT_NAMES = 4096
 _HEADER = struct.Struct(">IIQIIQIIQQIIQ")
 _HEADER_3 = struct.Struct(">QQQII")
 _LENGTH_2, _LENGTH_3 = 72, 112
@@ -68,7 +70,7 @@ class Store(Protocol):
     def zero(self, offset: int, count: int) -> None:
         """Zeros, without disk space where that can be."""
 
-    def truncate(self, size: int) -> None:
+    def truncate(self, size: int, prealloc: str = "off") -> None:
         """Change its size."""
 
 
@@ -124,7 +126,8 @@ class Header:
             tail += _extension(_EXT_BACKING_FORMAT, c_bytes(self.backing_format))
         if self.data_file:
             tail += _extension(_EXT_DATA_FILE, c_bytes(self.data_file))
-        if self.version >= 3:
+        # there would be no room left beside it; see block/qcow2.c: qcow2_update_header()
+        if self.version >= 3 and self.cluster > _LARGEST_WITHOUT_NAMES:
             names = b"".join(
                 _FEATURE.pack(kind, bit, name.encode()) for kind, bit, name in _FEATURE_NAMES
             )

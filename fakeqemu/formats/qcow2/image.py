@@ -20,14 +20,13 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from fakeqemu.formats.extents import DATA, HOLE, ZERO, BlockIoError, Range, check_length
+from fakeqemu.formats.extents import DATA, HOLE, ZERO, BlockIoError, Range
 from fakeqemu.formats.qcow2.header import (
     CORRUPT,
     DIRTY,
     EXT_BITMAPS,
     EXTENDED_L2,
     LAZY_REFCOUNTS,
-    Header,
     Store,
     read_backing,
     read_extensions,
@@ -57,7 +56,7 @@ Fill = Callable[[int, int], bytes]
 
 
 @contextlib.contextmanager
-def _blaming(step: str) -> Iterator[None]:
+def blaming(step: str) -> Iterator[None]:
     """Say in which step of qcow2_co_create() or qcow2_co_truncate() something went wrong."""
     try:
         yield
@@ -139,37 +138,6 @@ class Qcow2:
                 number, _, size, offset = struct.unpack(">IIQQ", data)
                 return number, size, offset
         return None
-
-    # -- creation ------------------------------------------------------------------------------
-
-    @classmethod
-    def create(cls, store: Store, header: Header) -> Qcow2:
-        """Write an empty image of `header`'s size into an empty store. Raises QapiError.
-
-        See block/qcow2.c: qcow2_co_create().
-        """
-        cluster = header.cluster
-        header.refcount_table_offset, header.refcount_table_clusters = cluster, 1
-        size, header.size = header.size, 0
-        header.l1_size, header.l1_offset = 0, 3 * cluster
-        with _blaming("Could not write qcow2 header"):
-            store.truncate(0)
-            store.write(0, header.pack().ljust(cluster, b"\0"))
-        with _blaming("Could not write refcount table"):
-            store.write(cluster, struct.pack(">Q", 2 * cluster).ljust(2 * cluster, b"\0"))
-        image = cls(store)
-        with _blaming("Could not allocate clusters for qcow2 header and refcount table"):
-            image.refcounts.update(0, 3 * cluster, 1)
-        with _blaming("Could not resize image"):
-            check_length(size)
-            with _blaming("Failed to grow the L1 table"):
-                image.writer.grow_l1(-(-size // (cluster * image.l2_entries)), first=True)
-            image.header.size = size
-            image.header.backing_file = header.backing_file
-            with _blaming("Failed to update the image size"):
-                image.write_header()
-            image.flush()
-        return image
 
     # -- damage --------------------------------------------------------------------------------
 
@@ -432,10 +400,10 @@ class Qcow2:
             first = -(-size // self.cluster) * self.cluster
             self.discard(first, -(-self.header.size // self.cluster) * self.cluster)
         else:
-            with _blaming("Failed to grow the L1 table"):
+            with blaming("Failed to grow the L1 table"):
                 self.writer.grow_l1(-(-size // (self.cluster * self.l2_entries)), exact=True)
         self.header.size = size
-        with _blaming("Failed to update the image size"):
+        with blaming("Failed to update the image size"):
             self.write_header()
         self.settle()
 

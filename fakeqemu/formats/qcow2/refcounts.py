@@ -236,21 +236,36 @@ class Refcounts:
             self.table[number] = new
         else:
             used = -(-max(index + 1, where + 1) // self.per_block)
-            self._grow(used * self.per_block * image.cluster, number, new)
+            self._grow(used * self.per_block * image.cluster, number=number, block_at=new)
         raise _SearchAgain
 
-    def _grow(self, start: int, number: int, block_at: int) -> None:
-        """A longer table from file offset `start` on, beyond which nothing is."""
+    def reserve(self, start: int, clusters: int) -> int:
+        """Have all blocks of counts that so many clusters from file offset `start` on need.
+
+        Gives the offset behind them. Beyond `start` nothing is.
+        """
+        return self._grow(start, clusters, exact=True)
+
+    def _grow(
+        self, start: int, clusters: int = 0, number: int = 0, block_at: int = 0,
+        *, exact: bool = False,
+    ) -> int:  # fmt: skip
+        """Another table from file offset `start` on, beyond which nothing is; where it ends.
+
+        It counts `clusters` more, with room to grow unless it is to be `exact`; `block_at` is
+        where block `number` is already. See block/qcow2-refcount.c: qcow2_refcount_area().
+        """
         image = self._image
-        blocks = self._blocks_for(start // image.cluster)
-        entries = blocks + -(-blocks // 2)
+        blocks = self._blocks_for(start // image.cluster + clusters, exact=exact)
+        entries = blocks if exact else blocks + -(-blocks // 2)
         per_cluster = image.cluster // 8
         entries = -(-entries // per_cluster) * per_cluster
         if entries * 8 > LARGEST_REFTABLE * 8:
             raise failure(errno.EFBIG)
         table = self.table[:entries]
         table.extend([0] * (entries - len(table)))
-        table[number] = block_at
+        if block_at:
+            table[number] = block_at
         area = start // image.cluster // self.per_block
         missing = [each for each in range(area, blocks) if not table[each]]
         table_at = start + len(missing) * image.cluster
@@ -273,15 +288,20 @@ class Refcounts:
         image.header.refcount_table_offset = table_at
         image.header.refcount_table_clusters = clusters
         self.free(*old, "other")
+        return end * image.cluster
 
-    def _blocks_for(self, clusters: int) -> int:
-        """Blocks that count so many clusters, themselves and their table, with room to grow."""
+    def _blocks_for(self, clusters: int, *, exact: bool) -> int:
+        """Blocks that count so many clusters, themselves and their table.
+
+        See block/qcow2.c: qcow2_refcount_metadata_size().
+        """
         per_cluster = self._image.cluster // 8
         blocks = table = 0
         while True:
-            total = clusters + blocks + table
-            wanted = -(-total // self.per_block)
-            wide = -(-(wanted + -(-wanted // 2)) // per_cluster)
+            wanted = -(-(clusters + blocks + table) // self.per_block)
+            wide = -(-wanted // per_cluster)
+            if not exact:
+                wide = -(-3 * wide // 2)
             if (wanted, wide) == (blocks, table):
                 return blocks
             blocks, table = wanted, wide

@@ -54,15 +54,15 @@ class Writer:
 
     # -- tables --------------------------------------------------------------------------------
 
-    def grow_l1(self, entries: int, *, exact: bool = False, first: bool = False) -> None:
+    def grow_l1(self, entries: int, *, exact: bool = False) -> None:
         """Make the first-level table longer: qcow2_grow_l1_table()."""
         image = self._image
         size = len(image.l1)
-        if entries <= size and not first:
+        if entries <= size:
             return
         if entries > _INT_MAX // 8:
             raise failure(errno.EFBIG)
-        if not exact and not first:
+        if not exact:
             size = size or 1
             while entries > size:
                 size = -(-size * 3 // 2)
@@ -70,11 +70,11 @@ class Writer:
         if entries > LARGEST_L1 // 8:
             raise failure(errno.EFBIG)
         table = image.l1 + array("Q", [0]) * (entries - len(image.l1))
-        length = max(entries * 8, 1)
+        length = entries * 8
         at = image.refcounts.allocate(length)
         try:
             image.refcounts.cache.flush()
-            image.check_write(at, entries * 8)
+            image.check_write(at, length)
             image.write_table(at, table)
             image.store.write(_L1_FIELDS, struct.pack(">IQ", entries, at))
         except BlockIoError:
@@ -83,8 +83,7 @@ class Writer:
         old_at, old_size = image.header.l1_offset, len(image.l1)
         image.use_l1(table)
         image.header.l1_offset, image.header.l1_size = at, entries
-        if not first:
-            image.refcounts.free(old_at, old_size * 8, "other")
+        image.refcounts.free(old_at, old_size * 8, "other")
 
     def write_l1_entry(self, index: int) -> None:
         """Write an entry of the first-level table as it is in memory."""
@@ -156,6 +155,28 @@ class Writer:
                 self._abort(links)
                 raise
             done += count
+
+    def allocate_all(self, size: int) -> int:
+        """Take clusters for everything up to `size`; where the last ends in the file.
+
+        See block/qcow2.c: preallocate_co(). Raises QapiError.
+        """
+        done = end = 0
+        while done < size:
+            links: list[_Link] = []
+            try:
+                step = "Allocating clusters failed"
+                host, count = self._allocate(done, min(size - done, _INT_MAX), links)
+                step = "Mapping clusters failed"
+                self._copy_rest(links, lambda _at, length: bytes(length))
+                while links:
+                    self._link(links[-1])
+                    links.pop()
+            except BlockIoError as error:
+                self._abort(links)
+                raise error.prefixed(f"{step}: ") from None
+            done, end = done + count, host + count
+        return end
 
     def _abort(self, links: list[_Link]) -> None:
         for link in links:

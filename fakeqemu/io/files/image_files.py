@@ -213,7 +213,6 @@ class RealFiles:
             except ImageLocked:
                 file.close()
                 raise
-            file.truncate(0)
         return file
 
     def open_fd(self, fd: int, *, writable: bool) -> BlockFile:

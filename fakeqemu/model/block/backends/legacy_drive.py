@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.formats.qcow2.creation import create_empty
 from fakeqemu.formats.qcow2.header import Header
-from fakeqemu.formats.qcow2.image import Qcow2
 from fakeqemu.model.block.backends.backend import Backend, RootState
 from fakeqemu.model.block.drivers.driver import DRIVERS
 from fakeqemu.model.block.graph import permissions as perms
@@ -293,7 +293,7 @@ class Drives:
         path = f"/var/tmp/vl.{number:06}"
         file = graph.temporary.open(path, writable=True, create=True)
         header = Header(size=below.driver.length(below), backing_file=filename(below))
-        Qcow2.create(_MemoryStore(file), header)
+        create_empty(_MemoryStore(file), header)
         options = {"driver": "qcow2", "file": {"driver": "file", "filename": path},
                    "backing": None, "read-only": False}  # fmt: skip
         node = open_node(graph, options)
@@ -350,7 +350,7 @@ class _MemoryStore:
     def zero(self, offset: int, count: int) -> None:
         self._file.zero(offset, count)
 
-    def truncate(self, size: int) -> None:
+    def truncate(self, size: int, prealloc: str = "off") -> None:  # noqa: ARG002
         self._file.truncate(size)
 
 

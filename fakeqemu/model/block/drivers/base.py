@@ -51,10 +51,13 @@ def zero(node: Node, offset: int, count: int) -> None:
     _written(node, offset, count)
 
 
-def truncate(node: Node, size: int) -> None:
-    """Change a node's size. See block/io.c: bdrv_co_truncate(). Raises QapiError."""
+def truncate(node: Node, size: int, prealloc: str = "off") -> None:
+    """Change a node's size. See block/io.c: bdrv_co_truncate(). Raises QapiError.
+
+    `prealloc`: a PreallocMode, of what is new.
+    """
     check_length(size)
-    node.driver.truncate(node, size)
+    node.driver.truncate(node, size, prealloc)
 
 
 def write_compressed(node: Node, offset: int, data: bytes) -> None:

@@ -154,13 +154,13 @@ class Driver:
         below = self._below(node)
         return below.driver.status(below, start, end)
 
-    def truncate(self, node: Node, size: int) -> None:
+    def truncate(self, node: Node, size: int, prealloc: str = "off") -> None:
         """Change its size. Raises QapiError."""
         if not self.is_filter:
             raise QapiError("Image format driver does not support resize")
         check_length(size)
         below = self._below(node)
-        below.driver.truncate(below, size)
+        below.driver.truncate(below, size, prealloc)
 
     def flush(self, node: Node) -> None:
         """Write what is kept back of the image's own tables, then below. Raises BlockIoError."""
@@ -291,7 +291,7 @@ class NoMedium(Driver):
         """Nothing to look at."""
         raise BlockIoError("No medium found")
 
-    def truncate(self, node: Node, size: int) -> None:  # noqa: ARG002
+    def truncate(self, node: Node, size: int, prealloc: str = "off") -> None:  # noqa: ARG002
         """Nothing to resize."""
         raise QapiError("No medium inserted")
 

@@ -233,7 +233,7 @@ class NbdDriver(Driver):
         bare = flags & wire.STATE_HOLE and self._target.context != "base:allocation"
         return HOLE if bare else DATA
 
-    def truncate(self, node: Node, size: int) -> None:  # noqa: ARG002
+    def truncate(self, node: Node, size: int, prealloc: str = "off") -> None:  # noqa: ARG002
         """See block/nbd.c: nbd_co_truncate()."""
         if size != self.connection.export.size:
             raise QapiError("Cannot resize NBD nodes")

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.formats.extents import DATA, HOLE, ZERO, BlockIoError, Range
+from fakeqemu.formats.extents import CHUNK, DATA, HOLE, ZERO, BlockIoError, Range
 from fakeqemu.model.block.drivers.driver import Driver, driver
 from fakeqemu.model.block.files import BlockFile, ImageLocked
 from fakeqemu.model.block.graph import permissions as perms
@@ -76,6 +76,36 @@ def open_failure(path: str, flags: int, error: OSError) -> str:
             return f"Could not parse fdset {path}"
         return f"Could not dup FD for {path} flags {flags:x}: {reason}"
     return f"Could not {'create' if flags & os.O_CREAT else 'open'} '{path}': {reason}"
+
+
+def resize(file: BlockFile, size: int, mode: str = "off") -> None:
+    """Change a file's size and preallocate what is new. Raises QapiError.
+
+    What could not be preallocated is given back. See block/file-posix.c: handle_aiocb_truncate().
+    """
+    before, step = 0, "Could not resize file"
+    with contextlib.suppress(OSError):  # a pipe has none
+        before = file.size()
+    if before > size and mode != "off":
+        raise QapiError("Cannot use preallocation for shrinking files")
+    if mode == "metadata" and size != before:
+        raise QapiError(f"Unsupported preallocation mode: {mode}")
+    try:
+        if mode == "falloc":
+            step = "Could not preallocate new data"
+            file.allocate(before, size - before)
+            return
+        file.truncate(size)
+        if mode == "full":
+            step = "Could not write zeros for preallocation"
+            for at in range(before, size, CHUNK):
+                file.write(at, bytes(min(CHUNK, size - at)))
+    except OSError as error:
+        if mode != "off":
+            with contextlib.suppress(OSError):
+                file.truncate(before)
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise QapiError(f"{step}: {reason}") from None
 
 
 @driver
@@ -243,13 +273,9 @@ class FileDriver(Driver):
         if start < end:
             yield Range(start, end - start, ZERO)
 
-    def truncate(self, node: Node, size: int) -> None:  # noqa: ARG002
+    def truncate(self, node: Node, size: int, prealloc: str = "off") -> None:  # noqa: ARG002
         """Change the file's size. Raises QapiError."""
-        try:
-            self.file.truncate(size)
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise QapiError(f"Could not resize file: {reason}") from None
+        resize(self.file, size, prealloc)
 
     # -- what it shows ---------------------------------------------------------------------------
 

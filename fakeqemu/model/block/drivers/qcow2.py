@@ -79,9 +79,9 @@ class NodeStore:
         except OSError as error:
             raise extents.BlockIoError(os.strerror(error.errno or errno.EIO)) from None
 
-    def truncate(self, size: int) -> None:
+    def truncate(self, size: int, prealloc: str = "off") -> None:
         """Change its size."""
-        base.truncate(self._node, size)
+        base.truncate(self._node, size, prealloc)
 
 
 @driver
@@ -296,8 +296,8 @@ class Qcow2Driver(Driver):
             else:
                 yield piece
 
-    def truncate(self, node: Node, size: int) -> None:
-        """Another size for the guest. Raises QapiError."""
+    def truncate(self, node: Node, size: int, prealloc: str = "off") -> None:  # noqa: ARG002
+        """Another size for the guest; no command preallocates it. Raises QapiError."""
         grown = size > self.image.header.size
         before = self.image.header.size
         self.image.truncate(size)

@@ -119,12 +119,12 @@ class Raw(Driver):
         for piece in super().status(node, start + self.offset, end + self.offset):
             yield Range(piece.offset - self.offset, piece.length, piece.kind)
 
-    def truncate(self, node: Node, size: int) -> None:
+    def truncate(self, node: Node, size: int, prealloc: str = "off") -> None:
         """Change the file's size. Raises QapiError."""
         if self.size is not None:
             raise QapiError("Cannot resize fixed-size raw disks")
         assert node.file is not None
-        base.truncate(node.file, size + self.offset)
+        base.truncate(node.file, size + self.offset, prealloc)
 
     def knows_info(self, node: Node) -> bool:
         """If the file does."""

@@ -5,19 +5,15 @@ See block/create.c: qmp_blockdev_create(); block.c: bdrv_img_create() and bdrv_c
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.formats.extents import CHUNK
+from fakeqemu.formats.qcow2.creation import create_empty
 from fakeqemu.formats.qcow2.header import COMPRESSION, EXTENDED_L2, LAZY_REFCOUNTS, Header
-from fakeqemu.formats.qcow2.image import Qcow2
-from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import DRIVERS
-from fakeqemu.model.block.drivers.protocol import lock_error, of_fdset, open_failure
+from fakeqemu.model.block.drivers.protocol import lock_error, of_fdset, open_failure, resize
 from fakeqemu.model.block.drivers.qcow2 import NodeStore
-from fakeqemu.model.block.files import BlockFile, ImageLocked
+from fakeqemu.model.block.files import ImageLocked
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.filenames import filename as filename_of
 from fakeqemu.model.block.graph.node import Node
@@ -106,7 +102,6 @@ def create_file(graph: Graph, options: dict[str, Any]) -> None:
     try:
         if path.startswith("/dev/fdset/"):
             file = of_fdset(graph, path, writable=True)
-            file.truncate(0)
         else:
             file = graph.files.open(path, writable=True, create=True)
     except ImageLocked as locked:
@@ -114,33 +109,10 @@ def create_file(graph: Graph, options: dict[str, Any]) -> None:
     except OSError as error:
         raise QapiError(open_failure(path, os.O_RDWR | os.O_CREAT, error)) from None
     try:
-        _preallocate(file, size, options.get("preallocation", "off"))
+        resize(file, 0)
+        resize(file, size, options.get("preallocation", "off"))
     finally:
         file.close()
-
-
-def _preallocate(file: BlockFile, size: int, mode: str) -> None:
-    """Give a new file its size. See block/file-posix.c: raw_regular_truncate(). Raises QapiError.
-
-    What could not be preallocated is given back.
-    """
-    step = "Could not resize file"
-    try:
-        if mode == "metadata" and size:
-            raise QapiError(f"Unsupported preallocation mode: {mode}")
-        if mode == "falloc":
-            step = "Could not preallocate new data"
-            file.allocate(0, size)
-            return
-        file.truncate(size)
-        if mode == "full":
-            step = "Could not write zeros for preallocation"
-            for at in range(0, size, CHUNK):
-                file.write(at, bytes(min(CHUNK, size - at)))
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            file.truncate(0)
-        raise QapiError(f"{step}: {os.strerror(error.errno or errno.EIO)}") from None
 
 
 def header_of(options: dict[str, Any]) -> Header:
@@ -213,9 +185,7 @@ def create_qcow2(block: BlockLayer, options: dict[str, Any]) -> None:
         backend.perm, backend.shared = perms.WRITE | perms.RESIZE, perms.ALL
         try:
             backend.insert(node)
-            Qcow2.create(NodeStore(node), header)
-            if options.get("preallocation", "off") in ("falloc", "full"):
-                base.truncate(node, base.length(node) + header.size)
+            create_empty(NodeStore(node), header, options.get("preallocation", "off"))
         finally:
             block.backends.drop(backend)
 

@@ -1,0 +1,74 @@
+"""Images whose clusters, or whose room in the file, are there before anything is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fakeqemu.model.block.drivers import base
+
+MB = 1 << 20
+CLUSTER = 1 << 16
+
+
+def create(machine: Any, mode: str, size: int = MB, **more: Any) -> str | None:
+    """Make an image in node `f`; what went wrong."""
+    machine.vm.host.files.put("/f", b"")
+    machine.add("file", "f", filename="/f")
+    more = {key.replace("_", "-"): value for key, value in more.items()}
+    options = {"driver": "qcow2", "file": "f", "size": size, "preallocation": mode, **more}
+    machine.ask("blockdev-create", job_id="j", options=options)
+    (job,) = machine.ask("query-jobs")
+    machine.ask("job-dismiss", id="j")
+    error: str | None = job.get("error")
+    return error
+
+
+def length(machine: Any) -> int:
+    size: int = machine.vm.host.files.open("/f", writable=False).size()
+    return size
+
+
+@pytest.mark.parametrize(
+    ("mode", "clusters"),
+    [("off", 3), ("metadata", 21), ("falloc", 21), ("full", 21)],
+)  # header, refcount table and block, L1 table; L2 table or the new refcount table; data
+def test_clusters_are_there(machine: Any, mode: str, clusters: int) -> None:
+    assert create(machine, mode) is None
+    before = length(machine)
+    assert -(-before // CLUSTER) == clusters + (mode == "off")
+    machine.add("qcow2", "q", file="f")
+    kinds = {piece.kind for piece in machine.vm.block.graph.nodes["q"].driver.image.status(0, MB)}
+    assert kinds == ({"hole"} if mode == "off" else {"data"})
+    machine.vm.block.write("q", MB - 512, b"x" * 512)
+    assert (length(machine) == before) is (mode != "off")
+    assert base.read(machine.vm.block.graph.nodes["q"], 0, 512) == bytes(512)
+
+
+@pytest.mark.parametrize("cluster", [512, 4096, 1 << 21])
+@pytest.mark.parametrize("mode", ["metadata", "falloc"])
+def test_counts_are_right_for_clusters_of_any_size(machine: Any, mode: str, cluster: int) -> None:
+    assert create(machine, mode, 3 * MB + 512, cluster_size=cluster) is None
+    machine.add("qcow2", "q", file="f")
+    image = machine.vm.block.graph.nodes["q"].driver.image
+    end = -(-length(machine) // cluster)
+    led_to = [entry for n in range(-(-image.header.size // cluster))
+              if (entry := image.entry(n * cluster))]  # fmt: skip
+    places = [(entry & (1 << 56) - 1) // cluster for entry in led_to]
+    assert len(set(places)) == len(places) == -(-image.header.size // cluster)
+    assert all(image.refcounts.get(place) == 1 for place in places)
+    assert max(places) < end
+
+
+@pytest.mark.parametrize(("size", "mode"), [(0, "metadata"), (0, "falloc"), (MB, "off")])
+def test_nothing_to_preallocate(machine: Any, size: int, mode: str) -> None:
+    assert create(machine, mode, size) is None
+    machine.add("qcow2", "q", file="f")
+    assert machine.node("q")["image"]["virtual-size"] == size
+
+
+def test_lazy_counts_are_right_in_the_end(machine: Any) -> None:
+    assert create(machine, "metadata", lazy_refcounts=True) is None
+    data = machine.vm.host.files.open("/f", writable=False).read(72, 8)
+    assert data == bytes(8)  # no incompatible feature: not dirty
