@@ -77,7 +77,7 @@ def start(vm: Machine, device: str, location: str = "") -> Chardev | None:
         except QapiError as error:
             missed = vm.profile.traits.gdb_chardev_missed
             reason = "gdbstub: couldn't create chardev" if missed else ""
-            raise GdbServerError(reason, (error.desc,) if error.desc else ()) from None
+            raise GdbServerError(reason, (error.with_hint,) if error.desc else ()) from None
     if vm.objects.serve_gdb is not None:
         vm.objects.serve_gdb(chardev.id if chardev is not None else None)
     if _MONITOR.id not in vm.chardevs:

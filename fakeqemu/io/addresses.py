@@ -127,7 +127,8 @@ def start_connect(address: dict[str, Any]) -> tuple[socket.socket, bool]:
         return sock, True
     family: int = socket.AF_UNIX
     if address["type"] == "unix":
-        target: Any = unix_target(address)
+        # QEMU hands over all of a struct sockaddr_un, in which no path is an abstract name
+        target: Any = unix_target(address) or bytes(_PATH_LIMIT + 1)
     elif address["type"] == "vsock":
         family, target = socket.AF_VSOCK, vsock_target(address)
     else:

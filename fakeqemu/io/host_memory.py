@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import stat
 from collections.abc import Callable
 
 _FARTHEST = (1 << 63) - 1
@@ -59,6 +60,21 @@ class KernelMemory:
             os.close(fd)
         return 0
 
+    def device_error(self, path: str) -> int:
+        """The errno of mapping a pipe, socket or device; 0 if that can be, or it is none."""
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return 0  # whoever opens it is told
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                mmap.mmap(fd, mmap.PAGESIZE).close()
+        except OSError as error:
+            return error.errno or errno.ENODEV
+        finally:
+            os.close(fd)
+        return 0
+
 
 class PretendedMemory(KernelMemory):
     """As much memory as an address space holds, whatever the host has.
@@ -85,8 +101,9 @@ def create_file(path: str, size: int, say: Callable[[str], None]) -> int:
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        found = os.fstat(fd).st_size
-        if not found:
+        info = os.fstat(fd)
+        found = info.st_size
+        if not found and not stat.S_ISFIFO(info.st_mode):
             os.ftruncate(fd, size)
     except (OSError, OverflowError) as error:
         number = getattr(error, "errno", 0) or errno.EINVAL

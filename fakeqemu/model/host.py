@@ -111,6 +111,9 @@ class HostMemory(Protocol):
     def shared_error(self, size: int) -> int:
         """The errno of making a shared memory file of `size` bytes; 0 if that can be."""
 
+    def device_error(self, path: str) -> int:
+        """The errno of mapping a pipe, socket or device; 0 if that can be, or it is none."""
+
 
 class Host(Protocol):
     """The world outside, as one machine sees it."""

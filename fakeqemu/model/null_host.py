@@ -30,6 +30,10 @@ class NullMemory:
         """EINVAL for what no file can be of."""
         return errno.EINVAL if size >= 1 << 63 else 0
 
+    def device_error(self, path: str) -> int:  # noqa: ARG002
+        """There is none."""
+        return 0
+
 
 class NullHost:
     """No world at all: opens nothing, answers politely. For explain and model tests."""

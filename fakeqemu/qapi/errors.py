@@ -32,6 +32,11 @@ class QapiError(FakeQemuError):
         self.desc = desc
         self.hint = hint
 
+    @property
+    def with_hint(self) -> str:
+        """The text as error_report_err() prints it."""
+        return f"{self.desc}\n{self.hint}" if self.hint else self.desc
+
     def prefixed(self, prefix: str) -> QapiError:
         """The same error with `prefix` before its text."""
         return type(self)(prefix + self.desc, self.hint)

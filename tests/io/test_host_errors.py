@@ -13,8 +13,9 @@ import pytest
 from fakeqemu.io.files import output
 from fakeqemu.io.files.image_files import RealFiles
 from fakeqemu.io.host import OsHost
-from fakeqemu.testing import FakeQemu
+from fakeqemu.testing import FakeQemu, QmpError
 
+NOT_LONGER = "ftruncate: Invalid argument"
 ARGV = ("-machine", "pc", "-m", "4", "-S", "-display", "none", "-nodefaults")
 
 
@@ -107,7 +108,7 @@ async def test_saved_memory_does_not_go_to_a_set_of_descriptors(
         ("dir/x/", {}, "can't open backing store {} for guest RAM: Is a directory"),
         (
             "dir", {"readonly": True},
-            "unable to map backing store for guest RAM: No such device",
+            "can't open backing store {} for guest RAM: Is a directory",
         ),
         (
             "full", {"share": True, "prealloc": True},
@@ -174,3 +175,49 @@ async def test_a_socket_whose_name_cannot_be_freed(
         said = await refusal(vm, "nbd-server-start", addr=address)
         monkeypatch.undo()
     assert said == f"Failed to unlink socket {tmp_path}/s: Read-only file system"
+
+
+async def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p")
+    async with FakeQemu("-machine", "none", profile="10.0") as vm:
+        options = {"driver": "file", "filename": f"{tmp_path}/p", "size": 512}
+        await vm.qmp("blockdev-create", {"job-id": "j", "options": options})
+        await vm.wait_event("JOB_STATUS_CHANGE", status="concluded")
+        (job,) = await vm.qmp("query-jobs")
+        assert job["error"] == "Could not resize file: Invalid argument"
+
+
+@pytest.mark.parametrize(("name", "said"), [("p", ""), ("/dev/null", NOT_LONGER)])
+async def test_memory_in_what_cannot_be_mapped(tmp_path: Path, name: str, said: str) -> None:
+    os.mkfifo(tmp_path / "p")
+    async with FakeQemu("-machine", "none", profile="10.0") as vm:
+        memory = {"qom-type": "memory-backend-file", "id": "m", "size": 1 << 20}
+        with pytest.raises(QmpError, match="to map backing store for guest RAM: No such device"):
+            await vm.qmp("object-add", {**memory, "mem-path": str(tmp_path / name)})
+        assert vm.stderr.getvalue().splitlines() == ([said] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("version", "text"),
+    [("7.2", "unable to map .*: No such device"), ("10.0", "can't open .*: Is a directory")],
+)
+async def test_memory_that_is_read_from_a_folder(tmp_path: Path, version: str, text: str) -> None:
+    async with FakeQemu("-machine", "none", profile=version) as vm:
+        memory = {"qom-type": "memory-backend-file", "id": "m", "size": 1 << 20, "readonly": True}
+        with pytest.raises(QmpError, match=text):
+            await vm.qmp("object-add", {**memory, "mem-path": str(tmp_path)})
+
+
+async def test_a_socket_without_a_name() -> None:
+    async with FakeQemu("-machine", "none", profile="7.2") as vm:
+        address = {"type": "unix", "data": {"path": ""}}
+        backend = {"type": "socket", "data": {"addr": address, "server": False}}
+        with pytest.raises(QmpError, match="Failed to connect to '': Connection refused"):
+            await vm.qmp("chardev-add", {"id": "c", "backend": backend})
+
+
+async def test_how_long_a_path_of_gdbs_server_may_be() -> None:
+    async with FakeQemu("-machine", "pc", profile="10.0") as vm:
+        line = f"gdbserver unix:{'n' * 200}"
+        text = await vm.qmp("human-monitor-command", {"command-line": line})
+        assert text.splitlines()[1] == "Path must be less than 108 bytes"

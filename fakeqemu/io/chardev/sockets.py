@@ -234,7 +234,9 @@ class ConnectingTransport(SocketTransport):
 
     def _failed(self, error: QapiError) -> None:
         if self.on_failure is not None and not self._complained:
-            self.on_failure(f"Unable to connect character device {self._chardev.id}: {error.desc}")
+            self.on_failure(
+                f"Unable to connect character device {self._chardev.id}: {error.with_hint}"
+            )
         self._complained = True
         self._again()
 

@@ -318,7 +318,7 @@ def connect(
     try:
         sock, connected = start_connect(address)
     except QapiError as error:
-        done(None, f"{error.desc}\n{error.hint}" if error.hint else error.desc)
+        done(None, error.with_hint)
         return
 
     def settled() -> None:

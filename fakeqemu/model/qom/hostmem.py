@@ -66,7 +66,7 @@ def complete(process: Process, obj: UserObject) -> None:
         raise QapiError(f"alignment 0x{align:x} must be multiples of page size 0x{_PAGE:x}")
     if "mem-path" in obj.shapes:
         _check_length(process, obj, _open_backing_store(process, obj))
-        _map_file(process, obj)
+        _map_file(process, obj, process.host.memory.device_error(obj.values["mem-path"]))
         if obj.values.get("prealloc") and obj.values.get("share"):
             _preallocate(process, obj)
     elif obj.type in _NAMELESS:
@@ -131,8 +131,11 @@ def _huge_page(obj: UserObject) -> int:
     return found
 
 
-def _map_file(process: Process, obj: UserObject) -> None:
-    """Map what holds the memory. Raises QapiError. See system/physmem.c: file_ram_alloc()."""
+def _map_file(process: Process, obj: UserObject, refused: int = 0) -> None:
+    """Map what holds the memory. Raises QapiError. See system/physmem.c: file_ram_alloc().
+
+    `refused`: the errno that the kernel has for whatever is mapped.
+    """
     size = obj.values["size"]
     whole = _whole_pages(size)
     if whole < _PAGE:
@@ -146,7 +149,7 @@ def _map_file(process: Process, obj: UserObject) -> None:
     if whole > _SIZE_MASK - _HUGE_PAGE:
         number = errno.EINVAL
     else:
-        number = process.host.memory.map_error(whole, reserve=reserve, page=page)
+        number = refused or process.host.memory.map_error(whole, reserve=reserve, page=page)
     if number:
         raise QapiError(f"unable to map backing store for guest RAM: {os.strerror(number)}")
     if size % _PAGE and process.profile.traits.memory_file_size_checked:
@@ -189,6 +192,10 @@ def _open_backing_store(process: Process, obj: UserObject) -> int:
         raise QapiError("mem-path property not set")
     found, why = 0, None
     if obj.values.get("readonly"):
+        made = process.profile.traits.readonly_memory_file_made
+        if _is_folder(process, path) and not made:
+            why = os.strerror(errno.EISDIR)
+            raise QapiError(f"can't open backing store {path} for guest RAM: {why}")
         if _is_folder(process, path):  # that can be opened
             reason = os.strerror(errno.ENODEV)
             raise QapiError(f"unable to map backing store for guest RAM: {reason}")
@@ -196,7 +203,7 @@ def _open_backing_store(process: Process, obj: UserObject) -> int:
         if existing is not None:
             return existing
         why = process.host.file_error(path)
-        if process.profile.traits.readonly_memory_file_made and why == os.strerror(errno.ENOENT):
+        if made and why == os.strerror(errno.ENOENT):
             why = None
     if why is None:
         try:
