@@ -139,6 +139,12 @@ class Intervals:
         return bytes(found)
 
 
+def runs_of_bits(data: bytes) -> int:
+    """How many stretches of set bits there are: what `append_bits` makes of them."""
+    bits = int.from_bytes(data, "little")
+    return (bits ^ bits << 1).bit_count() // 2
+
+
 def _combined(one: Intervals, other: Intervals, keep: Callable[[int, int], int]) -> Intervals:
     """What `keep` says of being in `one` and in `other`, each 0 or 1; not of being in none."""
     result = Intervals()

@@ -12,7 +12,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from fakeqemu.formats.extents import BlockIoError
-from fakeqemu.formats.intervals import Intervals
+from fakeqemu.formats.intervals import Intervals, runs_of_bits
 from fakeqemu.formats.qcow2.bitmap_directory import (
     AUTO,
     IN_USE,
@@ -94,12 +94,14 @@ def _read_bits(image: Qcow2, entry: BitmapEntry, bitmap: Bitmap) -> None:
             if not value:
                 continue
             first = index * covered
-            if at:
-                grains.append_bits(first, image.store.read(at, image.cluster))
-            else:
+            if not at:
                 grains.add(first, min(first + covered, total))
-            if grains.pieces > _MOST_INTERVALS:
+                continue
+            data = image.store.read(at, image.cluster)
+            # before they are taken apart, which costs time
+            if grains.pieces + runs_of_bits(data) > _MOST_INTERVALS:
                 raise NotModelledError(f"bitmaps with more than {_MOST_INTERVALS} dirty parts")
+            grains.append_bits(first, data)
     except BlockIoError as error:
         raise error.prefixed(f"Could not read bitmap '{entry.name}' from image: ") from None
     bitmap.restore(grains)
