@@ -115,7 +115,8 @@ class OsHost(HostFacts):
         if self.on_open_chardev is not None:
             self.on_open_chardev(chardev)
         assert self.vm is not None
-        open_log(chardev, self._open_path, self.vm.process.clock.realtime)
+        traits, clock = self.vm.profile.traits, self.vm.process.clock
+        open_log(chardev, self._open_path, clock.realtime, steps_named=traits.fdset_failures_named)
         try:
             self._open_backend(chardev)
         except BaseException:

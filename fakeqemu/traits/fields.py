@@ -258,6 +258,8 @@ class Traits(ProposedTraits):
     bitmaps_need_writable_node: bool = True
     #: what the human monitor says of a drive that cannot be begins with `Error:` (11.1)
     hmp_drive_errors_marked: bool = True
+    #: it is said in which step a descriptor of a set could not be had (10.0 on)
+    fdset_failures_named: bool = True
     #: a warning that a command causes names the program (11.1)
     command_warnings_name_program: bool = True
     #: what block_resize says of a node that a job uses; None: who uses it (7.2)

@@ -84,6 +84,7 @@ TRAITS: dict[str, Traits] = {
         gdb_chardev_missed=False,
         hmp_gdbserver_failure=("{0}", "Could not open gdbserver on device '{1}'"),
         transaction_property="Transaction property",
+        fdset_failures_named=False,
         mirror_bitmap_on_filter=False,
         copy_bitmap_on_filter=False,
         transaction_commits_backwards=False,

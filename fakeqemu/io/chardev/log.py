@@ -10,8 +10,10 @@ import os
 import time
 from collections.abc import Callable
 
-from fakeqemu.io.files.fdset_open import Opener, open_with_reason
+from fakeqemu.io.files.fdset_open import Opener
 from fakeqemu.model.chardev.chardev import Chardev
+from fakeqemu.model.fds.fdset import open_failure
+from fakeqemu.qapi.errors import QapiError
 
 
 class LogFile:
@@ -49,16 +51,23 @@ def _stamp(nanoseconds: int) -> bytes:
     return f"{text}.{rest // 1000:06}Z ".encode()
 
 
-def open_log(chardev: Chardev, opener: Opener, now: Callable[[], int]) -> None:
+def open_log(
+    chardev: Chardev, opener: Opener, now: Callable[[], int], *, steps_named: bool
+) -> None:
     """Open the log that the device's options ask for, if any. Raises QapiError.
 
-    `now`: nanoseconds since 1970.
+    `now`: nanoseconds since 1970. `steps_named`: trait fdset_failures_named.
     """
     path = chardev.options.get("logfile")
     if path is None:
         return
     how = os.O_APPEND if chardev.options.get("logappend") else os.O_TRUNC
-    fd = open_with_reason(opener, path, os.O_WRONLY | os.O_CREAT | how)
+    flags = os.O_WRONLY | os.O_CREAT | how
+    try:
+        fd = opener(path, flags | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        why = open_failure(path, flags, error, steps_named=steps_named)
+        raise QapiError(why) from None
     chardev.log = LogFile(fd, now if chardev.options.get("logtimestamp") else None)
 
 

@@ -10,28 +10,13 @@ import fcntl
 import os
 from collections.abc import Callable
 
-from fakeqemu.io.addresses import error_text
 from fakeqemu.model.fds.fdset import Fdsets
-from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.scalars import digits
 
 #: (path, flags, mode) -> descriptor; raises OSError
 Opener = Callable[[str, int, int], int]
 
 _PREFIX = "/dev/fdset/"
-
-
-def open_with_reason(opener: Opener, path: str, flags: int, mode: int = 0o666) -> int:
-    """Open or create `path`. Raises QapiError. See util/osdep.c: qemu_open_internal()."""
-    try:
-        return opener(path, flags | os.O_CLOEXEC, mode)
-    except OSError as error:
-        reason = error_text(error)
-    if path.startswith(_PREFIX):
-        if digits(path.removeprefix(_PREFIX)) is None:
-            raise QapiError(f"Could not parse fdset {path}")
-        raise QapiError(f"Could not dup FD for {path} flags {flags:x}: {reason}")
-    raise QapiError(f"Could not {'create' if flags & os.O_CREAT else 'open'} '{path}': {reason}")
 
 
 def open_path(fdsets: Fdsets, path: str, flags: int, mode: int = 0o666) -> int:

@@ -357,7 +357,7 @@ def _open_file(name: str, offset: int, opener: Opener, *, outgoing: bool) -> int
     if offset:
         flags &= ~os.O_TRUNC
     try:
-        fd = opener(name, flags | os.O_CLOEXEC, 0o660)
+        fd = opener(name, flags | os.O_CLOEXEC, 0o600)
     except OSError as error:
         action = "create" if outgoing else "open"
         raise QapiError(f"Could not {action} '{name}': {error_text(error)}") from None

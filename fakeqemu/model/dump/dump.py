@@ -8,12 +8,14 @@ See dump/dump.c: qmp_dump_guest_memory(), dump_init() and dump_process().
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.boards.guest_memory import PAGE
 from fakeqemu.model.dump import elf as dumpelf, kdump as dumpkdump
 from fakeqemu.model.dump.output import DumpOutput, Piece
+from fakeqemu.model.fds.fdset import open_failure
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
 
@@ -138,6 +140,9 @@ class Dump:
         try:
             return self._process.host.create_output(path, 0o400)
         except OSError as error:
+            if self._traits.fdset_failures_named:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+                raise QapiError(open_failure(path, flags, error, steps_named=True)) from None
             verb = self._traits.dump_open_verb
             raise QapiError(f"Could not {verb} '{path}': {error.strerror}") from None
 

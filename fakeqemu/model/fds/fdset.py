@@ -9,12 +9,36 @@ See monitor/fds.c: monitor_fdset_add_fd(), monitor_get_fd() and monitor_fdset_du
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.scalars import digits
+
+_PREFIX = "/dev/fdset/"
+
+
+def open_failure(path: str, flags: int, error: OSError, *, steps_named: bool) -> str:
+    """Why `path`, or a descriptor of the set it names, cannot be opened.
+
+    `steps_named`: trait fdset_failures_named. See util/osdep.c: qemu_open_internal();
+    monitor/fds.c: monitor_fdset_dup_fd_add().
+    """
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if not path.startswith(_PREFIX):
+        return f"Could not {'create' if flags & os.O_CREAT else 'open'} '{path}': {reason}"
+    number = digits(path.removeprefix(_PREFIX))
+    if number is None:
+        return f"Could not parse fdset {path}"
+    if steps_named and error.errno == errno.ENOENT:
+        return f"Failed to find fdset {_PREFIX}{number}"
+    if steps_named and error.errno == errno.EACCES:
+        return f"Failed to find file descriptor with matching flags=0x{flags:x}"
+    return f"Could not dup FD for {path} flags {flags:x}: {reason}"
 
 
 @dataclass(slots=True)

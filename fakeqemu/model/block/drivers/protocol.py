@@ -15,6 +15,7 @@ from fakeqemu.formats.extents import CHUNK, DATA, HOLE, ZERO, BlockIoError, Rang
 from fakeqemu.model.block.drivers.driver import Driver, driver
 from fakeqemu.model.block.files import BlockFile, ImageLocked
 from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.fds.fdset import open_failure
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.scalars import digits
 
@@ -66,16 +67,6 @@ def of_fdset(graph: Graph, path: str, *, writable: bool) -> BlockFile:
         else:
             return file
     raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def open_failure(path: str, flags: int, error: OSError) -> str:
-    """Why an image cannot be opened or made. See util/osdep.c: qemu_open_internal()."""
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    if path.startswith(_FDSET):
-        if digits(path.removeprefix(_FDSET)) is None:
-            return f"Could not parse fdset {path}"
-        return f"Could not dup FD for {path} flags {flags:x}: {reason}"
-    return f"Could not {'create' if flags & os.O_CREAT else 'open'} '{path}': {reason}"
 
 
 def resize(file: BlockFile, size: int, mode: str = "off") -> None:
@@ -171,7 +162,8 @@ class FileDriver(Driver):
         flags = self.open_flags | (os.O_RDWR if writable else os.O_RDONLY)
         if node.cache_direct:
             flags |= os.O_DIRECT
-        return QapiError(open_failure(self.path, flags, error))
+        named = self.graph.process.profile.traits.fdset_failures_named
+        return QapiError(open_failure(self.path, flags, error, steps_named=named))
 
     def _handle(self, *, writable: bool) -> BlockFile:
         files = self.graph.files

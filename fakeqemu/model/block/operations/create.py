@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.formats.qcow2.creation import create_empty
 from fakeqemu.formats.qcow2.header import COMPRESSION, EXTENDED_L2, LAZY_REFCOUNTS, Header
 from fakeqemu.model.block.drivers.driver import DRIVERS
-from fakeqemu.model.block.drivers.protocol import lock_error, of_fdset, open_failure, resize
+from fakeqemu.model.block.drivers.protocol import lock_error, of_fdset, resize
 from fakeqemu.model.block.drivers.qcow2 import NodeStore
 from fakeqemu.model.block.files import ImageLocked
 from fakeqemu.model.block.graph import permissions as perms
@@ -19,6 +19,7 @@ from fakeqemu.model.block.graph.filenames import filename as filename_of
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.open import open_node
 from fakeqemu.model.block.jobs.job import Job, Work
+from fakeqemu.model.fds.fdset import open_failure
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.schema import ObjectType
 
@@ -107,7 +108,9 @@ def create_file(graph: Graph, options: dict[str, Any]) -> None:
     except ImageLocked as locked:
         raise lock_error(locked, path) from None
     except OSError as error:
-        raise QapiError(open_failure(path, os.O_RDWR | os.O_CREAT, error)) from None
+        named = graph.process.profile.traits.fdset_failures_named
+        why = open_failure(path, os.O_RDWR | os.O_CREAT, error, steps_named=named)
+        raise QapiError(why) from None
     try:
         resize(file, 0)
         resize(file, size, options.get("preallocation", "off"))
