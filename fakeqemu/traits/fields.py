@@ -439,3 +439,5 @@ class Traits(ProposedTraits):
     nbd_too_long_text: str = "len ({length}) is larger than max len ({most})"
     #: an NBD request without its magic is answered before the client has to go (7.2)
     nbd_answers_bad_magic: bool = False
+    #: -drive if=xen stands for a -device, as if=virtio does (10.0 on)
+    xen_drive_is_device: bool = True

@@ -107,6 +107,7 @@ TRAITS: dict[str, Traits] = {
         hmp_sync_profile_refusal="Invalid parameter '{}'",
         smbios_slots=False,
         option_rom_error_plain=True,
+        xen_drive_is_device=False,
         spice_group_missing=False,
         chardev_aliases={"parport": "parallel", "tty": "serial"},
         pty_takes_path=False,

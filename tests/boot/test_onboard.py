@@ -111,3 +111,23 @@ async def test_every_drive_without_a_place_is_named() -> None:
         "if=floppy,bus=0,unit=0",
         "if=ide,bus=0,unit=1",
     ]
+
+
+async def test_a_virtio_drive_has_the_place_of_its_device() -> None:
+    async with FakeQemu("-machine", "pc", "-drive", "if=virtio,id=d,file=null-co://") as machine:
+        (block,) = [b for b in await machine.qmp("query-block") if b["device"] == "d"]
+        assert block["qdev"] == "/machine/peripheral-anon/device[0]/virtio-backend"
+
+
+@pytest.mark.parametrize(
+    ("profile", "text"),
+    [
+        ("7.2", "machine type does not support if=xen,bus=0,unit=0"),
+        ("10.0", "No 'xen-bus' bus found for device 'xen-disk'"),
+    ],
+)
+async def test_a_xen_drive_is_one_of_the_board_or_a_device(profile: str, text: str) -> None:
+    machine = FakeQemu("-machine", "pc", "-drive", "if=xen,file=null-co://", profile=profile)
+    with pytest.raises(StartupError, match=text):
+        async with machine:
+            pass

@@ -68,8 +68,13 @@ def _create(vm: Machine, drives: Drives, entry: OptionString) -> None:
         raise StartupError(exc.desc, location=entry.location, hint=exc.hint) from exc
     backend.legacy["location"] = entry.location
     place = drives.place(backend)
-    if place is not None and place.interface in ("virtio", "xen"):
+    if place is not None and place.interface in drive_interfaces_with_device(vm):
         _ask_for_device(vm, backend, entry, place)
+
+
+def drive_interfaces_with_device(vm: Machine) -> tuple[str, ...]:
+    """Interfaces whose drives stand for a -device: blockdev.c: drive_new()."""
+    return ("virtio", "xen") if vm.profile.traits.xen_drive_is_device else ("virtio",)
 
 
 def _ask_for_device(
@@ -226,11 +231,13 @@ def check_orphans(boot: BootState) -> None:
     vm, reports = boot.vm, []
     if not vm.configuration.drives:
         return
+    # those of -device are refused, or not, where that is made
+    placed_elsewhere = {"none", *drive_interfaces_with_device(vm), *_TAKEN_BY_BOARD}
     for backend in vm.block.backends.all:
         place = vm.block.drives.place(backend)
-        if place is None or place.interface == "none" or backend.legacy.get("default"):
+        if place is None or backend.legacy.get("default"):
             continue
-        if backend.device is None and place.interface not in _TAKEN_BY_BOARD:
+        if backend.device is None and place.interface not in placed_elsewhere:
             text = (
                 f"machine type does not support if={place.interface},"
                 f"bus={place.bus},unit={place.unit}"
