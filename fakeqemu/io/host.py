@@ -36,6 +36,7 @@ from fakeqemu.model.dump.output import DumpOutput
 from fakeqemu.model.fds.fdset import Fdsets
 from fakeqemu.model.host import CprLink, HostMemory, NetListener, Stream, TapInterface
 from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.readers.scalars import digits
 from fakeqemu.qmp.frontends import make_monitor
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class OsHost(HostFacts):
         if chardev.backend == "socket":
             from fakeqemu.io.chardev.sockets import open_socket
 
+            self._check_passed(chardev.address)
             open_socket(self.loop, chardev, self.warn)
             return
         from fakeqemu.io.chardev.files import announce_pty, open_file_like
@@ -136,6 +138,12 @@ class OsHost(HostFacts):
         open_file_like(self.loop, chardev, self._open_path)
         if chardev.backend == "pty" and chardev.location:
             announce_pty(chardev)
+
+    def _check_passed(self, address: dict[str, Any]) -> None:
+        """Refuse a descriptor that is named by a number and is the process's own."""
+        fd = digits(str(address["str"])) if address["type"] == "fd" else None
+        if fd is not None and "number" not in address and self.passed_fd(fd) < 0:
+            raise QapiError(f"File descriptor '{fd}' is not a socket")
 
     def _open_path(self, path: str, flags: int, mode: int) -> int:
         return open_path(self.vm.fdsets if self.vm is not None else Fdsets(), path, flags, mode)
@@ -260,6 +268,14 @@ class OsHost(HostFacts):
     def write_memory(self, fd: int, offset: int, data: bytes) -> None:
         """Write into memory."""
         os.pwrite(fd, data, offset)
+
+    def passed_fd(self, fd: int) -> int:
+        """In a process of its own: what came through exec; else whatever the caller names."""
+        try:
+            passed = not self.own_process or os.get_inheritable(fd)
+        except (OSError, OverflowError):
+            passed = False
+        return fd if passed else -1
 
     def fd_size(self, fd: int) -> int | None:
         """Bytes in a file or memory."""

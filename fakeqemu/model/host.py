@@ -202,6 +202,12 @@ class Host(Protocol):
     def fd_kind(self, fd: int) -> str:
         """What `fd` is: "socket", "pipe", "file" (anything else) or "closed"."""
 
+    def passed_fd(self, fd: int) -> int:
+        """A descriptor that somebody names by its number; -1 if the process did not get it.
+
+        What the process has opened itself is nobody else's to name.
+        """
+
     def is_unix_socket(self, fd: int) -> bool:
         """Whether `fd` is a UNIX domain socket, which takes descriptors along."""
 

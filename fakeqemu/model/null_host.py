@@ -177,6 +177,10 @@ class NullHost:
         """Always a socket."""
         return "socket"
 
+    def passed_fd(self, fd: int) -> int:
+        """It was passed."""
+        return fd
+
     def is_unix_socket(self, fd: int) -> bool:  # noqa: ARG002
         """Every descriptor is one."""
         return True

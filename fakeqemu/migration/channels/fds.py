@@ -44,7 +44,7 @@ def incoming_fd_address(
     fd = digits(name)
     if fd is None or c_int(fd) != fd:
         raise QapiError(f"Invalid file descriptor number '{name}'")
-    return _checked(vm, parameters, address, fd)
+    return _checked(vm, parameters, address, vm.host.passed_fd(fd))
 
 
 def rdma_error(vm: Machine, text: str) -> QapiError:
