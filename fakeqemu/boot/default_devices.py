@@ -10,8 +10,8 @@ default_driver_check().
 from __future__ import annotations
 
 from fakeqemu.boot.cmdline.commandline import CommandLine, HostFiles
-from fakeqemu.boot.cmdline.error_report import EarlyExit, Messages
 from fakeqemu.boot.cmdline.options_devices import legacy_monitor
+from fakeqemu.boot.error_report import EarlyExit, Messages
 from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType

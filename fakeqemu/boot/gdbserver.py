@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.boot.chardevs import chardev_options, legacy_chardev
-from fakeqemu.boot.cmdline.error_report import Messages
 from fakeqemu.boot.cmdline.option_groups import Groups
+from fakeqemu.boot.error_report import Messages
 from fakeqemu.boot.requests import WaitForClient, Work
 from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
 from fakeqemu.qapi.errors import QapiError, StartupError

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.checks.options import CpuModel, MachineSettings
-from fakeqemu.boot.cmdline.error_report import Messages
+from fakeqemu.boot.error_report import Messages
 from fakeqemu.configuration import Configuration
 from fakeqemu.migration.parameters.early import EarlyParameters
 from fakeqemu.migration.parameters.reader import ParameterReader

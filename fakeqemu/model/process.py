@@ -1,9 +1,9 @@
-"""The emulated QEMU process: which version it is, its time, its host, and how it ends.
+"""The emulated QEMU process: which version it is, its time, its host, its phases, and its end.
 
 This is what nearly every part of a machine needs besides the few others that it works with, so
 parts take it whole. It knows nothing of any part.
 
-See system/runstate.c: main_loop_should_exit().
+See system/runstate.c: main_loop_should_exit(); hw/core/qdev.c: phase_advance(), phase_check().
 """
 
 from __future__ import annotations
@@ -15,11 +15,49 @@ from fakeqemu.clock import Clock, Timer
 from fakeqemu.guard import Failed, Guard
 from fakeqemu.journal import Journal
 from fakeqemu.model.events import Events
-from fakeqemu.model.phases import Phases
 
 if TYPE_CHECKING:
     from fakeqemu.model.host import Host
     from fakeqemu.profile import Profile
+
+#: each reached once and in this order
+PHASES = (
+    "no-machine",
+    "machine-created",
+    "accel-created",
+    "late-backends-created",
+    "machine-initialized",
+    "machine-ready",
+)
+
+
+class Phases:
+    """How far a start has come; what may be asked for depends on it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._current = PHASES[0]
+
+    @property
+    def current(self) -> str:
+        """The phase last reached, one of PHASES."""
+        return self._current
+
+    def enter(self, phase: str) -> None:
+        """The boot has come to `phase`."""
+        if PHASES.index(phase) < PHASES.index(self._current):
+            raise RuntimeError(f"phase {phase} after {self._current}")
+        self._current = phase
+        self._journal.note("phase", phase)
+
+    def reached(self, phase: str) -> bool:
+        """Whether the boot has come to `phase` or past it."""
+        return PHASES.index(self._current) >= PHASES.index(phase)
+
+    @property
+    def ready(self) -> bool:
+        """Whether machine initialization has completed."""
+        return self.reached("machine-ready")
 
 
 class Process:

@@ -6,9 +6,9 @@ import pytest
 
 from fakeqemu.boot.chardevs import chardev_options, legacy_device, monitor_options
 from fakeqemu.boot.checks import backends as backendchecks, board as boardchecks, options as checks
-from fakeqemu.boot.cmdline.error_report import Messages
 from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.default_devices import add_default_devices
+from fakeqemu.boot.error_report import Messages
 from fakeqemu.configuration import Configuration
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.options import parse_command_line
+from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
 from fakeqemu.io.host import OsHost

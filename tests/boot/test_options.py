@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fakeqemu.boot.cmdline.commandline import HANDLERS
-from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.options import parse_command_line
+from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import StartupError
 

@@ -37,6 +37,17 @@ def test_precopy_of_a_running_guest(make, clock, version, events):
 
 
 @pytest.mark.parametrize("version", ["7.2", "10.0", "11.1"])
+def test_a_guest_left_behind_by_a_failed_loadvm_can_be_migrated(make, clock, version):
+    vm = make(version, machine_type="q35")
+    vm.machine.lifecycle.cont()
+    vm.machine.lifecycle.vm_stop("restore-vm")
+    vm.command("migrate", uri="exec:cat >/dev/null")
+    clock.run_until_idle()
+    assert vm.status == "completed"
+    assert vm.machine.runstate.current == "restore-vm"  # a real one aborts
+
+
+@pytest.mark.parametrize("version", ["7.2", "10.0", "11.1"])
 @pytest.mark.parametrize(
     ("source", "options", "end"),
     [

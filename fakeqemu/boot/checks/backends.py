@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.boot.cmdline.error_report import EarlyExit, Messages
 from fakeqemu.boot.cmdline.schema_values import HELP
+from fakeqemu.boot.error_report import EarlyExit, Messages
 from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.model.net.slirp.options import expand_ipv6_net
 from fakeqemu.model.net.sockets.addresses import c_integer

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from fakeqemu.boot.cmdline.commandline import CommandLine
-from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.schema_values import HELP
+from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.configuration import OptionString
 from fakeqemu.model.trace import matching, recorded
 from fakeqemu.profile import Profile

@@ -19,7 +19,7 @@ from typing import Any
 from fakeqemu.boot.checks import backends as backendchecks
 from fakeqemu.boot.checks.machine_properties import check_memory, set_machine_properties
 from fakeqemu.boot.checks.smp import topology
-from fakeqemu.boot.cmdline.error_report import Messages
+from fakeqemu.boot.error_report import Messages
 from fakeqemu.configuration import Configuration, GlobalProperty, OptionString
 from fakeqemu.model.boards.cpus import Topology
 from fakeqemu.profile import Profile

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fakeqemu.boot.checks.machine_properties import machine_version
-from fakeqemu.boot.cmdline.error_report import Messages
+from fakeqemu.boot.error_report import Messages
 from fakeqemu.model.boards.cpus import Topology, work_out
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType

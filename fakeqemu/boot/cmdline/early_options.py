@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from fakeqemu.boot.checks.log_options import open_logs
 from fakeqemu.boot.cmdline.commandline import CommandLine
-from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.help import property_help
 from fakeqemu.boot.cmdline.schema_values import HELP
+from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.configuration import OptionString
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import QapiError

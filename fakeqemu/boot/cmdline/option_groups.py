@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fakeqemu.boot.cmdline.error_report import EarlyExit, Messages
+from fakeqemu.boot.error_report import EarlyExit, Messages
 from fakeqemu.configuration import OptionString
 from fakeqemu.profile import Profile
 from fakeqemu.qapi import reads

@@ -26,9 +26,9 @@ from fakeqemu.boot.cmdline.early_options import (
     process_help_options,
     validate_options,
 )
-from fakeqemu.boot.cmdline.error_report import EarlyExit, Messages
 from fakeqemu.boot.cmdline.help import program_help, version
 from fakeqemu.boot.cmdline.options_devices import add_image
+from fakeqemu.boot.error_report import EarlyExit, Messages
 from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import NotModelledError

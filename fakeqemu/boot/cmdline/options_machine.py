@@ -14,9 +14,9 @@ from fakeqemu.boot.cmdline.commandline import (
     option,
     options,
 )
-from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.help import accel_help, machine_help
 from fakeqemu.boot.cmdline.option_groups import help_text
+from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.readers.keyval import merge
 

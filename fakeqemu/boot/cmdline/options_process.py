@@ -17,9 +17,9 @@ from fakeqemu.boot.cmdline.commandline import (
     option,
     options,
 )
-from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.readconfig import NOT_LISTS, read_config_file
 from fakeqemu.boot.cmdline.schema_values import HELP, checked_members
+from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.configuration import GlobalProperty, IncomingOption
 from fakeqemu.migration.incoming.incoming_option import (
     CONFIG_PREFIX,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fakeqemu.boot.cmdline.error_report import EarlyExit, Messages
 from fakeqemu.boot.cmdline.option_groups import Groups
+from fakeqemu.boot.error_report import EarlyExit, Messages
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError
 from fakeqemu.configuration import OptionString
 from fakeqemu.qapi.errors import StartupError

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fakeqemu.boot.cmdline.error_report import EarlyExit
 from fakeqemu.boot.cmdline.options import parse_command_line
+from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import Clock
 from fakeqemu.commands import load_all

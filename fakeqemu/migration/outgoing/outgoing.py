@@ -345,7 +345,7 @@ class Outgoing:
         self.state.move("completed")
         if requires_unix_socket(self.migration.parameters):
             self.vm.taps.handed_over()
-        self.vm.runstate.set(runstate)
+        self.vm_stop.enter(runstate)
         self._finish()
         if self.migration.mode == cpr.EXEC:
             self._execute()
@@ -407,7 +407,7 @@ class Outgoing:
 
     def _cancelled(self) -> None:
         if self.postcopy.started:
-            self.vm.runstate.set("postmigrate")
+            self.vm_stop.enter("postmigrate")
         else:
             self.vm_stop.restore()
         if self.error:

@@ -38,6 +38,11 @@ class VmStop:
             if self._vm.runstate.can(runstate):
                 self._vm.lifecycle.vm_stop_force_state(runstate)
 
+    def enter(self, runstate: str) -> None:
+        """Go on to `runstate`, if the state that the VM was stopped in leads there."""
+        if self._vm.runstate.can(runstate):
+            self._vm.runstate.set(runstate)
+
     def end_downtime(self) -> None:
         """The downtime ends: the destination runs, or may run. See migration_downtime_end()."""
         if not self.downtime and self.vm_old_state is not None:

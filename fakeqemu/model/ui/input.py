@@ -11,7 +11,7 @@ from fakeqemu.model.qdev.device import user_devices
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.phases import Phases
+    from fakeqemu.model.process import Phases
     from fakeqemu.model.qom.tree import Qom, QomObject
 
 #: QOM type -> (name in query-mice, absolute)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.chardevs import chardev_options
-from fakeqemu.boot.cmdline.error_report import EarlyExit
+from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.commands import char as chardev_commands, ui
 from fakeqemu.commands.control import misc
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError
