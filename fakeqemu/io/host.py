@@ -29,7 +29,7 @@ from fakeqemu.io.frontends import make_qtest, serve_gdb
 from fakeqemu.io.host_facts import HostFacts
 from fakeqemu.io.link import finished
 from fakeqemu.io.loop import Loop
-from fakeqemu.io.process.error_prefix import report, write_lines
+from fakeqemu.io.process.error_prefix import print_text, report, write_lines
 from fakeqemu.io.process.pidfile import PidFile
 from fakeqemu.model.chardev.chardev import Chardev, open_in_model
 from fakeqemu.model.dump.output import DumpOutput
@@ -359,6 +359,10 @@ class OsHost(HostFacts):
     def say(self, text: str) -> None:
         """Lines on standard error as they are."""
         write_lines(text, self._stderr)
+
+    def print(self, text: str) -> None:
+        """Lines on standard output, at once."""
+        print_text(f"{text}\n")
 
     # -- what the boot asks for --------------------------------------------------------------
 

@@ -301,3 +301,6 @@ class Host(Protocol):
 
     def say(self, text: str) -> None:
         """Lines on standard error as they are."""
+
+    def print(self, text: str) -> None:
+        """Lines on standard output."""

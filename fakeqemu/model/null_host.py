@@ -42,6 +42,7 @@ class NullHost:
         from fakeqemu.model.net.sockets.host_sockets import NullSockets
 
         self.warnings: list[str] = []
+        self.printed: list[str] = []
         self.files: FileSystem = MemoryFiles()
         self.sockets: NetSockets = NullSockets()
         self.memory: HostMemory = NullMemory()
@@ -219,6 +220,10 @@ class NullHost:
     def say(self, text: str) -> None:
         """Remember the lines in `warnings`."""
         self.warnings.append(text)
+
+    def print(self, text: str) -> None:
+        """Remember the lines in `printed`."""
+        self.printed.append(text)
 
 
 class _NullListener:

@@ -429,6 +429,12 @@ class Traits(ProposedTraits):
     hmp_parameter_rest_of_line: bool = True
     #: the NBD server offers extended headers (8.2 on)
     nbd_extended_headers: bool = True
+    #: qemu-io takes -r, which has the buffers of a request registered (10.0 on)
+    qemu_io_registered_buffers: bool = True
+    #: the monitor prints all that qemu-io's info says of the format, its heading too (10.0 on)
+    qemu_io_info_whole: bool = True
+    #: qemu-io knows zones, and discards asynchronously (10.0 on)
+    qemu_io_zones: bool = True
     #: what a blkdebug without its file of rules says, before the reason; `{}` is the path (11.1)
     blkdebug_no_config: str = "Could not open '{}'"
     #: every job stands still for a moment when the graph of nodes changes (10.0 on)

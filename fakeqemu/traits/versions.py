@@ -73,6 +73,9 @@ _UP_TO_10_0 = replace(
 TRAITS: dict[str, Traits] = {
     "7.2": replace(
         _UP_TO_10_0,
+        qemu_io_registered_buffers=False,
+        qemu_io_zones=False,
+        qemu_io_info_whole=False,
         resize_in_use="Device '{}' is in use",
         gdb_registers_need_features=True,
         gdb_stop_reply_awaited=False,

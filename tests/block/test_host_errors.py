@@ -141,7 +141,7 @@ def test_writes_that_failed_are_reported(machine, full):
     machine.add("raw", "target", file={"driver": "file", "filename": "/full"})
     full(0)
     machine.hmp('qemu-io target "write 0 4k"')
-    assert "write failed: No space left on device" in machine.vm.host.warnings
+    assert "write failed: No space left on device" in machine.vm.host.printed
 
 
 LONGEST = 9223372035781033984

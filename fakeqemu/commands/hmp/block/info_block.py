@@ -13,6 +13,7 @@ from fakeqemu.commands.block import block_core as block_commands, job as job_com
 from fakeqemu.commands.hmp.registry import hmp
 from fakeqemu.formats.qcow2.snapshots import QCowSnapshot
 from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
+from fakeqemu.model.block.image_info import specific_text
 from fakeqemu.model.block.operations import savevm as vmsnapshots
 from fakeqemu.model.machine import Machine
 
@@ -133,24 +134,14 @@ def image_text(image: Json) -> str:
         )  # fmt: skip
     specific = image.get("format-specific", {}).get("data")
     if specific:
-        out += "Format specific information:\n" + "".join(
-            f"    {name.replace('-', ' ')}: {_plain(specific[name])}\n"
-            for name in _SPECIFIC_ORDER if name in specific
-        )  # fmt: skip
+        out += f"Format specific information:\n{specific_text(specific)}"
     return out
 
 
-_SPECIFIC_ORDER = (
-    "compat", "compression-type", "lazy-refcounts", "refcount-bits", "corrupt", "extended-l2",
-)  # fmt: skip
 _LIMIT_ORDER = (
     "write-zeroes-alignment", "request-alignment", "min-mem-alignment", "discard-alignment",
     "opt-mem-alignment", "max-iov",
 )  # fmt: skip
-
-
-def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @hmp("info blockstats")

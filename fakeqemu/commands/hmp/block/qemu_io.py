@@ -6,8 +6,8 @@ See block/monitor/block-hmp-cmds.c: hmp_qemu_io().
 from __future__ import annotations
 
 from fakeqemu.commands.hmp.registry import hmp
-from fakeqemu.model.block import qemu_io as qemuio
 from fakeqemu.model.block.backends.backend import Backend
+from fakeqemu.model.block.qemu_io import run
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
@@ -33,9 +33,8 @@ def qemu_io(vm: Machine, device: str, command: str, qdev: bool = False) -> str:
 
 def _run(vm: Machine, backend: Backend, command: str) -> str:
     try:
-        qemuio.run(vm.block, backend, command)
+        return run(vm.block, backend, command)
     except NotModelledError:
         raise
     except QapiError as error:
         return f"{error.desc}\n"
-    return ""

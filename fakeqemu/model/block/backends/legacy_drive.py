@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
 _MAX_UNITS = {"ide": 2, "scsi": 7}
 _ERROR_BUSES = {"ide", "scsi", "virtio", "none"}
-_CACHE_MODES = {
+CACHE_MODES = {
     "off": (True, False, False), "none": (True, False, False),
     "directsync": (True, False, True), "writeback": (False, False, False),
     "unsafe": (False, True, False), "writethrough": (False, False, True),
@@ -369,9 +369,9 @@ def _cache_mode(options: dict[str, str]) -> None:
     mode = options.pop("cache", None)
     if mode is None:
         return
-    if mode not in _CACHE_MODES:
+    if mode not in CACHE_MODES:
         raise QapiError("invalid cache option")
-    direct, no_flush, writethrough = _CACHE_MODES[mode]
+    direct, no_flush, writethrough = CACHE_MODES[mode]
     options.setdefault("cache.writeback", "off" if writethrough else "on")
     options.setdefault("cache.direct", "on" if direct else "off")
     options.setdefault("cache.no-flush", "on" if no_flush else "off")

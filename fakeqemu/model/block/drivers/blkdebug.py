@@ -18,7 +18,7 @@ from fakeqemu.model.block.graph.filenames import exact_filename
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fakeqemu.formats.extents import Range
     from fakeqemu.model.block.graph.graph import Graph
@@ -79,6 +79,12 @@ class Blkdebug(FilterDriver):
         self._transitions: dict[str, list[dict[str, Any]]] = {}
         #: those that an event has switched on, first come first served
         self._active: list[dict[str, Any]] = []
+        #: breakpoints, newest first: events and tags
+        self._breakpoints: list[tuple[str, str]] = []
+        #: how many have held a request
+        self._held = 0
+        #: requests held at them, newest first: tags, and what goes on with each
+        self._suspended: list[tuple[str, Callable[[], None]]] = []
         self._limits: dict[str, int] = {}
         self._take, self._unshare = 0, 0
 
@@ -147,6 +153,56 @@ class Blkdebug(FilterDriver):
             if self._applies(rule):
                 self._state = rule["new_state"]
                 break
+        for place in [each for each in self._breakpoints if each[0] == name]:
+            self._suspend(place)
+
+    # -- breakpoints -----------------------------------------------------------------------------
+
+    def add_breakpoint(self, event: str, tag: str) -> bool:
+        """Hold the next request that comes to an event; False if there is no such event.
+
+        See block/blkdebug.c: blkdebug_debug_breakpoint().
+        """
+        if event not in self.graph.process.profile.schema.enum_values("BlkdebugEvent"):
+            return False
+        if event not in EVENTS:
+            raise NotModelledError(f"blkdebug event {event}")
+        self._breakpoints.insert(0, (event, tag))
+        return True
+
+    def remove_breakpoint(self, tag: str) -> bool:
+        """Forget breakpoints of that tag and resume what they hold; False if there are none."""
+        found = [each for each in self._breakpoints if each[1] == tag]
+        self._breakpoints[:] = [each for each in self._breakpoints if each[1] != tag]
+        while self.resume(tag):
+            found.append(("", tag))
+        return bool(found)
+
+    def suspends(self, tag: str) -> bool:
+        """Whether a request is held at a breakpoint of that tag."""
+        return any(each == tag for each, _ in self._suspended)
+
+    def resume(self, tag: str) -> bool:
+        """Let the newest request held at a breakpoint of that tag go on; False if there is none."""
+        for held in self._suspended:
+            if held[0] == tag:
+                self._suspended.remove(held)
+                held[1]()
+                return True
+        return False
+
+    def _suspend(self, place: tuple[str, str]) -> None:
+        """Hold the request that has come to a breakpoint. Raises MustWaitError."""
+        request = self.graph.waiting.suspendable
+        if request is None:
+            raise NotModelledError("blkdebug suspending other requests than qemu-io's aio_*")
+        self._breakpoints.remove(place)
+        self._held += 1
+        tag = place[1]
+        request.answer(
+            (self, self._held),
+            lambda answered: self._suspended.insert(0, (tag, lambda: answered(True))),
+        )
 
     def _applies(self, rule: dict[str, Any]) -> bool:
         return rule.get("state", 0) in (0, self._state)

@@ -311,6 +311,14 @@ class Qcow2Driver(Driver):
         """The header's."""
         return self.image.cluster
 
+    def vm_state_offset(self) -> int:
+        """Where the machine's state begins: after what the first-level table needs for the disk.
+
+        See block/qcow2.h: qcow2_vm_state_offset().
+        """
+        covered = self.image.cluster * self.image.l2_entries
+        return -(-self.image.header.size // covered) * covered
+
     def specific(self, node: Node) -> dict[str, Any] | None:
         """ImageInfoSpecificQCow2."""
         header = self.image.header

@@ -25,6 +25,8 @@ class Waiting:
         self.access: RetriedAccess | None = None
         #: whether writes do not wait for a server's answers
         self.sends_ahead = False
+        #: a request that a breakpoint of a blkdebug may hold; None: none can be held now
+        self.suspendable: RetriedAccess | None = None
 
     @contextmanager
     def in_one_go(self) -> Iterator[None]:
@@ -34,6 +36,15 @@ class Waiting:
             yield
         finally:
             self.access = before
+
+    @contextmanager
+    def holding(self, access: RetriedAccess) -> Iterator[None]:
+        """What is done inside may be held at a breakpoint, and is begun anew when resumed."""
+        before, self.suspendable = self.suspendable, access
+        try:
+            yield
+        finally:
+            self.suspendable = before
 
     @contextmanager
     def sending_ahead(self) -> Iterator[None]:
