@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fakeqemu.qapi.json.utf8 import c_bytes
 
@@ -50,6 +50,21 @@ def items(members: Mapping[str, V]) -> list[tuple[str, V]]:
     if len(newest_first) < 2:
         return newest_first
     return sorted(newest_first, key=lambda item: bucket(item[0]))
+
+
+def flattened(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Objects and arrays in objects as members `a.b` and `a.0`: qdict_flatten()."""
+    flat: dict[str, Any] = {}
+    waiting = deque([("", member) for member in members.items()])
+    while waiting:
+        prefix, (key, value) = waiting.popleft()
+        if isinstance(value, Mapping) and value:
+            waiting.extend((f"{prefix}{key}.", member) for member in value.items())
+        elif isinstance(value, list) and value:
+            waiting.extend((f"{prefix}{key}.", (str(i), each)) for i, each in enumerate(value))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def first_unvisited(

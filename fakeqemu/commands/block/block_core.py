@@ -12,8 +12,8 @@ from fakeqemu.commands.registry import Deferred, actions, command
 from fakeqemu.model.block import query as info
 from fakeqemu.model.block.backends.acct_stats import Histogram
 from fakeqemu.model.block.drivers import nbd_options as nbdclient
-from fakeqemu.model.block.graph import open as opener, reopen
-from fakeqemu.model.block.operations import backing_chain as chains
+from fakeqemu.model.block.graph import open as opener
+from fakeqemu.model.block.operations import backing_chain as chains, reopen
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError

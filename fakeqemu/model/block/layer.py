@@ -292,7 +292,7 @@ class BlockLayer:
     def commit_all_of(self, node: Node) -> str:
         """Write what `node` has into the image below it; why not, in the system's words."""
         from fakeqemu.model.block.drivers import base
-        from fakeqemu.model.block.graph import reopen
+        from fakeqemu.model.block.operations import reopen
 
         top = node.skip_filters()
         below = top.cow

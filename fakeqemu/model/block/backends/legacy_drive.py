@@ -20,6 +20,7 @@ from fakeqemu.model.block.drivers.driver import DRIVERS
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.filenames import SpelledInt, filename
 from fakeqemu.model.block.graph.open import open_node
+from fakeqemu.model.block.operations import relinking
 from fakeqemu.model.qom.throttle_limits import check_limits
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.readers import qemu_opts
@@ -298,7 +299,7 @@ class Drives:
                    "backing": None, "read-only": False}  # fmt: skip
         node = open_node(graph, options)
         with graph.referenced(node):
-            graph.set_backing(node, below)
+            relinking.set_backing(graph, node, below)
             node.refs += 1
         node.refs -= 1
         return node

@@ -61,6 +61,7 @@ class Blkdebug(FilterDriver):
 
     name = "blkdebug"
     first_child = "image"
+    reopens = True
     role = FILTER_ROLE
     takes_events = True
     in_file_names = True

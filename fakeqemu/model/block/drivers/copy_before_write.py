@@ -6,7 +6,7 @@ cbw_co_snapshot_block_status().
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
@@ -87,13 +87,6 @@ class CopyBeforeWrite(FilterDriver):
         if hasattr(self, "block_copy"):  # it could be opened
             self.block_copy.close()
         super().close(node)
-
-    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:
-        """Nothing can be changed: an option is the same or missing. Raises QapiError."""
-        for name in ("bitmap", "on-cbw-error", "cbw-timeout", "min-cluster-size"):
-            if options.pop(name, node.options.get(name)) != node.options.get(name):
-                raise QapiError(f"Cannot change the option '{name}'")
-        return lambda: None
 
     def exact_filename(self, node: Node) -> str | None:
         """That of what is below."""

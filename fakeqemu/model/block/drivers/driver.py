@@ -9,6 +9,7 @@ See include/block/block_int-common.h: BlockDriver.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fakeqemu.formats.extents import BlockIoError, Range, check_length
@@ -24,6 +25,14 @@ _PASSED_ON = (
     "request-alignment", "min-mem-alignment", "opt-mem-alignment", "max-iov", "max-transfer",
     "opt-transfer",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Reopening:
+    """What a driver does once nothing refuses a reopen any more, or if something does."""
+
+    commit: Callable[[], None] = lambda: None
+    abort: Callable[[], None] = lambda: None
 
 
 class Driver:
@@ -56,6 +65,8 @@ class Driver:
     role: frozenset[str] = perms.IMAGE
     #: options that decide what the guest sees, so that a file name has to carry them
     strong: tuple[str, ...] = ()
+    #: whether blockdev-reopen can name it
+    reopens = False
     #: options that blockdev-reopen may leave out, and so set back
     mutable: tuple[str, ...] = ()
     #: the throttle group that the node has joined; empty: none
@@ -81,12 +92,12 @@ class Driver:
     def activated(self, node: Node) -> None:
         """The image is ours; another process may have written to it until now."""
 
-    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:  # noqa: ARG002
-        """Check new options; the call that makes them so. Raises QapiError."""
-        raise QapiError(
-            f"Block format '{self.name}' used by node '{node.device_or_name}'"
-            " does not support reopening files"
-        )
+    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Reopening:  # noqa: ARG002
+        """Check new options, and take those out that can be other ones. Raises QapiError.
+
+        The node's flags are the new ones already; what is left has to be as before.
+        """
+        return Reopening()
 
     # -- permissions -------------------------------------------------------------------------
 

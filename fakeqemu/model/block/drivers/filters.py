@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.formats import extents
 from fakeqemu.formats.extents import Range
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.driver import Driver, driver
+from fakeqemu.model.block.drivers.driver import Driver, Reopening, driver
 from fakeqemu.model.block.graph import allocation, permissions as perms
 from fakeqemu.model.block.graph.filenames import exact_filename, filename
 from fakeqemu.qapi.errors import QapiError
@@ -37,12 +37,6 @@ class FilterDriver(Driver):
         super().open(node, options)
         for name in self.ignored:
             options.pop(name, None)
-
-    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:  # noqa: ARG002
-        """Nothing to change."""
-        for name in self.ignored:
-            options.pop(name, None)
-        return lambda: None
 
     def read(self, node: Node, offset: int, count: int) -> bytes:
         """Bytes of the child. Raises BlockIoError."""
@@ -71,6 +65,7 @@ class Throttle(FilterDriver):
 
     name = "throttle"
     strong = ("throttle-group",)
+    reopens = True
 
     def open(self, node: Node, options: dict[str, Any]) -> None:
         """Join the group. Raises QapiError."""
@@ -89,16 +84,15 @@ class Throttle(FilterDriver):
         """As the group's buckets have it once the request has passed."""
         return self.graph.throttling.pass_through(self.throttle_group, count, writes=writes)
 
-    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:
+    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Reopening:  # noqa: ARG002
         """Another group."""
-        group = options.pop("throttle-group", self.throttle_group)
+        group = options.pop("throttle-group")
         self._check(group)
 
         def commit() -> None:
             self.throttle_group = group
-            node.options["throttle-group"] = group
 
-        return commit
+        return Reopening(commit)
 
 
 @driver
@@ -207,7 +201,15 @@ class Preallocate(FilterDriver):
     """Files grow ahead of writes."""
 
     name = "preallocate"
+    reopens = True
+    mutable = ("prealloc-align", "prealloc-size")
     ignored = ("prealloc-align", "prealloc-size")
+
+    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Reopening:  # noqa: ARG002
+        """Other sizes."""
+        for name in self.mutable:
+            options.pop(name, None)
+        return Reopening()
 
 
 class JobFilter(FilterDriver):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.formats.extents import DATA, HOLE, ZERO, BlockIoError, Range
 from fakeqemu.formats.nbd import wire
 from fakeqemu.formats.nbd.client import Answer, text_of
-from fakeqemu.model.block.drivers.driver import Driver, driver
+from fakeqemu.model.block.drivers.driver import Driver, Reopening, driver
 from fakeqemu.model.block.drivers.nbd_connection import NbdClientConnection
 from fakeqemu.model.block.drivers.nbd_options import (
     parse_filename,
@@ -42,6 +42,7 @@ class NbdDriver(Driver):
     in_file_names = True
     parses_filename = True
     first_child = None
+    reopens = True
     strong = ("path", "host", "port", "export", "tls-creds", "tls-hostname")
 
     connection: NbdClientConnection
@@ -62,6 +63,12 @@ class NbdDriver(Driver):
             made.close()
             raise
         self.graph.yank.register(self._instance(node), made.yank)
+
+    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Reopening:  # noqa: ARG002
+        """Writable only if the server lets clients write. Raises QapiError."""
+        if not node.read_only and self.connection.export.flags & wire.READ_ONLY:
+            raise QapiError("Can't reopen read-only NBD mount as read/write")
+        return Reopening()
 
     def _check_tls(self, credentials: str) -> None:
         """See block/nbd.c: nbd_get_tls_creds()."""

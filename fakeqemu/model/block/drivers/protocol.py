@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import CHUNK, DATA, HOLE, ZERO, BlockIoError, Range
-from fakeqemu.model.block.drivers.driver import Driver, driver
+from fakeqemu.model.block.drivers.driver import Driver, Reopening, driver
 from fakeqemu.model.block.files import BlockFile, ImageLocked
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.fds.fdset import open_failure
@@ -117,6 +117,7 @@ class FileDriver(Driver):
 
     file: BlockFile
     path = ""
+    reopens = True
     mutable = ("x-check-cache-dropped",)
     #: what other users of the image were last told
     _locks = (0, 0)
@@ -177,16 +178,11 @@ class FileDriver(Driver):
         """Give the file and its locks back."""
         self.file.close()
 
-    def prepare_reopen(
-        self, node: Node, options: dict[str, Any]  # noqa: ARG002
-    ) -> Callable[[], None]:
+    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Reopening:  # noqa: ARG002
         """Other flags; the file stays the same."""
-        for name in ("aio", "locking", "x-check-cache-dropped", "drop-cache", "aio-max-batch"):
+        for name in ("x-check-cache-dropped", "drop-cache"):
             options.pop(name, None)
-        filename = options.pop("filename", self.path)
-        if filename != self.path:
-            raise QapiError("Cannot change the option 'filename'")
-        return lambda: None
+        return Reopening()
 
     def make_writable(self, node: Node) -> None:
         """The node is to be writable from now on. Raises QapiError."""
@@ -330,6 +326,7 @@ class NullCo(Driver):
     name = "null-co"
     is_protocol = True
     first_child = None
+    reopens = True
     strong = ("size", "read-zeroes")
 
     size = _DEFAULT_NULL_SIZE
@@ -346,13 +343,6 @@ class NullCo(Driver):
         self.latency = options.pop("latency-ns", 0)
         if self.latency >= 1 << 63:
             raise QapiError("latency-ns is invalid")
-
-    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:
-        """Flags only."""
-        for name in ("size", "read-zeroes", "latency-ns"):
-            if name in options and options.pop(name) != node.options.get(name):
-                raise QapiError(f"Cannot change the option '{name}'")
-        return lambda: None
 
     def length(self, node: Node) -> int:  # noqa: ARG002
         """As asked for."""

@@ -31,10 +31,12 @@ from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import (
     Driver,
     NoMedium,
+    Reopening,
     debug_event,
     driver,
     listener_below,
 )
+from fakeqemu.model.block.graph import persistent_bitmaps as persistent
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -42,10 +44,14 @@ if TYPE_CHECKING:
 
 
 class NodeStore:
-    """The file of a qcow2 node, as the format's tables see it."""
+    """A file, as the format's tables see it."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
+        self._given = node
+
+    @property
+    def _node(self) -> Node:
+        return self._given
 
     def size(self) -> int:
         """Bytes in it."""
@@ -84,6 +90,16 @@ class NodeStore:
         base.truncate(self._node, size, prealloc)
 
 
+class ImageStore(NodeStore):
+    """The file that a qcow2 node has now: it may be replaced."""
+
+    @property
+    def _node(self) -> Node:
+        file = self._given.file
+        assert file is not None
+        return file
+
+
 @driver
 class Qcow2Driver(Driver):
     """QEMU's own format."""
@@ -94,6 +110,7 @@ class Qcow2Driver(Driver):
     supports_snapshots = True
     packs = True
     has_info = True
+    reopens = True
     mutable = qcow2options.NAMES
 
     image: Qcow2
@@ -114,15 +131,13 @@ class Qcow2Driver(Driver):
         node.backing_format = self.image.header.backing_format
 
     def _open_image(self, node: Node, options: dict[str, Any]) -> None:
-        from fakeqemu.model.block.graph.persistent_bitmaps import load_bitmaps
-
         assert node.file is not None
         writable = not node.read_only
 
         def prepare(image: Qcow2) -> None:
             qcow2options.take(image, options, unmap=node.discard == "unmap")
 
-        self.image = image = Qcow2(NodeStore(node.file), writable=writable, prepare=prepare)
+        self.image = image = Qcow2(ImageStore(node), writable=writable, prepare=prepare)
         image.say = self.graph.process.host.say
         image.on_corrupt = functools.partial(self._corrupt, node)
         header = image.header
@@ -141,7 +156,7 @@ class Qcow2Driver(Driver):
         if stale and writable:
             header.autoclear &= BITMAPS | RAW_DATA
         if not node.inactive:
-            load_bitmaps(node, image)
+            persistent.load_bitmaps(node, image)
         try:
             if stale and mine:
                 image.write_header()
@@ -205,21 +220,35 @@ class Qcow2Driver(Driver):
 
     def store_bitmaps(self, node: Node) -> None:
         """Write persistent bitmaps, if the image can be written."""
-        from fakeqemu.model.block.graph.persistent_bitmaps import store_bitmaps
-
         if not node.read_only and not node.inactive:
-            store_bitmaps(node, self.image)
+            persistent.store_bitmaps(node, self.image)
 
-    def prepare_reopen(
-        self, node: Node, options: dict[str, Any]
-    ) -> Callable[[], None]:
-        """Tuning only."""
+    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Reopening:
+        """Tuning; what the image is to hold is written before it may not be any more."""
         image = self.image
-        before = image.lazy
+        lazy, was_writable = image.lazy, image.writable
         qcow2options.take(image, options, unmap=node.discard == "unmap")
-        if before and not image.lazy:
+        if lazy and not image.lazy and was_writable:
             image.mark_clean()
-        return lambda: None
+        stored = node.read_only and was_writable and not node.inactive
+        if stored:
+            image.flush()
+            persistent.reopen_read_only(node, image)
+            image.flush()
+            image.mark_clean()
+
+        def commit() -> None:
+            image.writable = not node.read_only
+            image.l2_cache.clear()
+            image.refcounts.cache.clear()
+            if image.writable and not node.inactive:
+                persistent.reopen_writable(node, image)
+
+        def abort() -> None:
+            if stored:
+                persistent.reopen_writable(node, image)
+
+        return Reopening(commit, abort)
 
     # -- data ----------------------------------------------------------------------------------
 

@@ -5,12 +5,12 @@ See block/raw-format.c: raw_read_options() and raw_apply_options().
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import Range
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.driver import Driver, driver, merged_limits
+from fakeqemu.model.block.drivers.driver import Driver, Reopening, driver, merged_limits
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.qapi.errors import QapiError
 
@@ -30,6 +30,7 @@ class Raw(Driver):
     has_info = True
     role = frozenset({perms.FILTERED, perms.PRIMARY})
     strong = ("offset", "size")
+    reopens = True
     mutable = ("offset", "size")
 
     offset = 0
@@ -68,24 +69,22 @@ class Raw(Driver):
         if size is None:
             self.size = -(-(real - offset) // _SECTOR) * _SECTOR if offset else None
 
-    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Callable[[], None]:
+    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Reopening:
         """Another window."""
         offset, size = options.pop("offset", None), options.pop("size", None)
+        before = self.offset, self.size
 
-        def commit() -> None:
-            self.offset, self.size = 0, None
-            if offset is not None or size is not None:
-                self._window(node, offset or 0, size)
-            for name, value in (("offset", offset), ("size", size)):
-                node.options.pop(name, None)
-                if value is not None:
-                    node.options[name] = value
-
-        if offset is not None or size is not None:
-            before = self.offset, self.size
-            self._window(node, offset or 0, size)
+        def abort() -> None:
             self.offset, self.size = before
-        return commit
+
+        self.offset, self.size = 0, None
+        if offset is not None or size is not None:
+            try:
+                self._window(node, offset or 0, size)
+            except QapiError:
+                abort()
+                raise
+        return Reopening(abort=abort)
 
     def child_permissions(
         self, node: Node, edge: Edge, perm: int, shared: int

@@ -166,16 +166,18 @@ class Graph:
         self.check_cycle(parent, name, node)
         edge = Edge(parent, name, node, role=role)
         attempt(
-            lambda: self._link(edge), lambda: self._unlink(edge), [parent, node]
+            lambda: self.link(edge), lambda: self.unlink(edge), [parent, node]
         )
         return edge
 
-    def _link(self, edge: Edge) -> None:
+    def link(self, edge: Edge) -> None:
+        """Enter an edge, permissions left for later."""
         if isinstance(edge.parent, Node):
             edge.parent.children[edge.name] = edge
         edge.node.parents.append(edge)
 
-    def _unlink(self, edge: Edge) -> None:
+    def unlink(self, edge: Edge) -> None:
+        """Take an edge out, permissions left for later."""
         if isinstance(edge.parent, Node):
             del edge.parent.children[edge.name]
         edge.node.parents.remove(edge)
@@ -192,7 +194,7 @@ class Graph:
     ) -> Edge:
         """An edge from what is no node; `stays` when the node is replaced. Raises QapiError."""
         edge = Edge(user, name, node, perm=perm, shared=shared, stays=stays)
-        attempt(lambda: self._link(edge), lambda: self._unlink(edge), [node])
+        attempt(lambda: self.link(edge), lambda: self.unlink(edge), [node])
         return edge
 
     def set_permissions(self, edge: Edge, perm: int, shared: int) -> None:
@@ -208,7 +210,7 @@ class Graph:
         """Take an edge away; what nobody uses then goes."""
         if edge not in edge.node.parents:
             return
-        self._unlink(edge)
+        self.unlink(edge)
         roots = [edge.node]
         if isinstance(edge.parent, Node):
             roots.append(edge.parent)
@@ -253,14 +255,14 @@ class Graph:
         edge = Edge(new, name, old, role=role)
 
         def change() -> None:
-            self._link(edge)
+            self.link(edge)
             for each in edges:
                 old.parents.remove(each)
                 each.node = new
                 new.parents.append(each)
 
         def take_back() -> None:
-            self._unlink(edge)
+            self.unlink(edge)
             for each in edges:
                 new.parents.remove(each)
                 each.node = old
@@ -280,7 +282,7 @@ class Graph:
         below, users = child.node, list(node.parents)
 
         def change() -> None:
-            self._unlink(child)
+            self.unlink(child)
             for each in users:
                 node.parents.remove(each)
                 each.node = below
@@ -291,43 +293,9 @@ class Graph:
                 below.parents.remove(each)
                 each.node = node
                 node.parents.append(each)
-            self._link(child)
+            self.link(child)
 
         attempt(change, take_back, [node, below])
-
-    def set_backing(self, node: Node, backing: Node | None) -> None:
-        """Put another image under `node`. Raises QapiError."""
-        edge = node.children.get("backing")
-        if edge is not None and edge.frozen:
-            raise QapiError(
-                f"Cannot change frozen 'backing' link from '{node.name}' to '{edge.node.name}'"
-            )
-        if backing is not None:
-            self.check_cycle(node, "backing", backing)
-        new = None
-        if backing is not None:
-            role = perms.FILTERED if node.driver.is_filter else perms.COW
-            primary = {perms.PRIMARY} if node.driver.is_filter else set()
-            new = Edge(node, "backing", backing, role=frozenset({role, *primary}))
-
-        def change() -> None:
-            if edge is not None:
-                self._unlink(edge)
-            if new is not None:
-                self._link(new)
-
-        def take_back() -> None:
-            if new is not None:
-                self._unlink(new)
-            if edge is not None:
-                self._link(edge)
-
-        roots = [node] + ([edge.node] if edge is not None else [])
-        attempt(change, take_back, roots)
-        if edge is not None:
-            edge.node.unblock(edge)
-        self.backing_changed(node)
-        self.collect()
 
     def backing_changed(self, node: Node) -> None:
         """What lies under `node` is now in use as its backing image."""
@@ -373,7 +341,8 @@ class Graph:
         node.driver.close(node)
         for edge in edges:
             edge.node.unblock(edge)
-            self._unlink(edge)
+            node.leave_alone(edge)
+            self.unlink(edge)
         del self.nodes[node.name]
         Update([edge.node for edge in edges], follow=True).run()
         for call in tuple(self.on_closed):

@@ -72,8 +72,12 @@ class Node:
 
     def __init__(self, driver: Driver, options: dict[str, Any]) -> None:
         self.driver = driver
-        #: as given, children's options left out
+        #: the driver's own plain options
         self.options = options
+        #: what it was opened with, as a flat object with children left out; and that with what
+        #: it has from its parent and by default
+        self.explicit_options: dict[str, Any] = {}
+        self.all_options: dict[str, Any] = {}
         self.name = ""
         self.children: dict[str, Edge] = {}
         #: oldest first
@@ -213,6 +217,30 @@ class Node:
                 if id(edge.node) not in seen:
                     seen.add(id(edge.node))
                     waiting.append(edge.node)
+
+    # -- whose options it follows --------------------------------------------------------------
+
+    def follows(self, above: Node) -> bool:
+        """Whether it was opened with `above`, or with what was opened with that."""
+        here: Node | None = self
+        while here is not None and here is not above:
+            here = here.inherits_from
+        return here is not None
+
+    def leave_alone(self, edge: Edge) -> list[Node]:
+        """Let nothing below a child that goes follow this node any more; which did.
+
+        See block.c: bdrv_unset_inherits_from().
+        """
+        elsewhere = {id(each.node) for each in self.children.values() if each is not edge}
+        found = [
+            node
+            for node in edge.node.subtree()
+            if node.inherits_from is self and id(node) not in elsewhere
+        ]
+        for node in found:
+            node.inherits_from = None
+        return found
 
     # -- operations that may be refused --------------------------------------------------------
 

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.formats import extents
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import DRIVERS, Driver
-from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph import node_options, permissions as perms
 from fakeqemu.model.block.graph.filenames import exact_filename, filename
 from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.graph.node_options import GENERIC
 from fakeqemu.model.block.graph.permission_update import Update
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -29,12 +30,6 @@ if TYPE_CHECKING:
     from fakeqemu.model.block.graph.graph import Graph
 
 _PROTOCOL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.\-]*):")
-#: options every node takes
-GENERIC = (
-    "node-name", "driver", "cache", "read-only", "auto-read-only", "detect-zeroes",
-    "force-share", "discard", "active",
-)  # fmt: skip
-
 #: first bytes -> format
 _MAGICS = (
     (b"QFI\xfb", "qcow2"), (b"QED\0", "qed"), (b"KDMV", "vmdk"), (b"COWD", "vmdk"),
@@ -72,6 +67,7 @@ def open_node(
     name = options["driver"]
     driver = make_driver(graph, name)
     given = {key: value for key, value in options.items() if not isinstance(value, dict)}
+    flat = qdict.flattened(options)
     node = Node(driver, {})
     node.aio = parent.aio if parent is not None else aio
     node.probed = not had_driver and not driver.is_protocol
@@ -81,6 +77,7 @@ def open_node(
     first = _open_first_child(graph, node, options, _ParentRole(parent, role, strict))
     try:
         _flags(node, options, parent, role)
+        node_options.record(node, flat)
         if driver.is_protocol and "filename" in driver.strong and not options.get("filename"):
             raise QapiError(f"The '{name}' block driver requires a file name")
         graph.enter(node, options.pop("node-name", None))
@@ -178,6 +175,7 @@ def _finish(graph: Graph, node: Node, given: _OpenOptions, first: Node | None) -
         if driver.is_protocol:
             raise QapiError(f"Block protocol '{driver.name}' doesn't support the option '{name}'")
         raise QapiError(f"Block format '{driver.name}' does not support the option '{name}'")
+    node_options.leave_out_children(node)
     Update([node], follow=True).run()
 
 
@@ -264,11 +262,7 @@ def _flags(
         raise QapiError("force-share=on can only be used with read-only images")
     node.discard = options.pop("discard", "unmap" if parent is not None and not cow else "ignore")
     node.detect_zeroes = options.pop("detect-zeroes", "off")
-    if node.detect_zeroes == "unmap" and node.discard != "unmap":
-        raise QapiError(
-            "setting detect-zeroes to unmap is not allowed"
-            " without setting discard operation to unmap"
-        )
+    node_options.check_detect_zeroes(node)
 
 
 def _with_driver(

@@ -139,6 +139,37 @@ def store_bitmaps(node: Node, image: Qcow2) -> None:
     image.write_header()
 
 
+def reopen_read_only(node: Node, image: Qcow2) -> None:
+    """Write the bitmaps, which do not change from now on. Raises QapiError."""
+    store_bitmaps(node, image)
+    for bitmap in node.bitmaps:
+        if bitmap.persistent:
+            bitmap.read_only = True
+
+
+def reopen_writable(node: Node, image: Qcow2) -> None:
+    """Let bitmaps change that could not, and say in the image that its own are old.
+
+    What goes wrong is printed: the node is open already. See qcow2_reopen_bitmaps_rw().
+    """
+    say = node.driver.graph.process.host.say
+    still = [b for b in node.bitmaps if b.persistent and b.read_only]
+    if not still:
+        return
+    try:
+        entries = read_directory(image)
+        if any(not entry.flags & IN_USE for entry in entries):
+            mark_in_use(image, entries)
+    except QapiError as error:
+        say(
+            f"qemu-system-x86_64: {node.driver.name}: Failed to make dirty bitmaps writable:"
+            f" Cannot update bitmap directory: {error.desc}"
+        )
+        return
+    for bitmap in still:
+        bitmap.read_only = False
+
+
 def _write_bits(image: Qcow2, bitmap: Bitmap) -> tuple[int, int]:
     """Offset and size of the bitmap's table."""
     covered = image.cluster * 8

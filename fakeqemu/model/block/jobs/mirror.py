@@ -15,7 +15,7 @@ from fakeqemu.formats.intervals import Intervals
 from fakeqemu.model.block import block_copy
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import MirrorTop
-from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms, reopen
+from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms
 from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.node import Edge, Node
 from fakeqemu.model.block.graph.open import open_backing
@@ -24,6 +24,7 @@ from fakeqemu.model.block.jobs import copy_range as copying
 from fakeqemu.model.block.jobs.blockjob import BlockJob
 from fakeqemu.model.block.jobs.in_flight import MAX_IN_FLIGHT, InFlight
 from fakeqemu.model.block.jobs.job import RETRY, WAIT, Work
+from fakeqemu.model.block.operations import relinking, reopen
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -362,7 +363,7 @@ class MirrorJob(BlockJob):
         if self.backing_mode == "source" and self.target.driver.supports_backing:
             backing = self.source if self.sync == "none" else self.source.cow
             if self.sync != "full" and self.target.cow is not backing:
-                graph.set_backing(self.target, backing)
+                relinking.set_backing(graph, self.target, backing)
         elif self.backing_mode == "open":
             self._open_backing()
         if self.target.read_only != replaced.read_only:

@@ -14,12 +14,13 @@ from fakeqemu.formats.extents import HOLE, BlockIoError, Range
 from fakeqemu.model.block import block_copy
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import CopyOnRead
-from fakeqemu.model.block.graph import permissions as perms, reopen
+from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.filenames import filename
 from fakeqemu.model.block.graph.node import Edge, Node
 from fakeqemu.model.block.jobs import copy_range as copying
 from fakeqemu.model.block.jobs.blockjob import BlockJob
 from fakeqemu.model.block.jobs.job import Work
+from fakeqemu.model.block.operations import relinking, reopen
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class StreamJob(BlockJob):
                         name = self.backing_file
                 if image.driver.supports_backing:
                     image.driver.write_backing(image, name, format)
-                graph.set_backing(image, self.base_node)
+                relinking.set_backing(graph, image, self.base_node)
 
     def abort(self) -> None:
         """Leave the chain as it was."""

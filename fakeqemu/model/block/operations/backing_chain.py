@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fakeqemu.model.block.graph import reopen
 from fakeqemu.model.block.graph.filenames import exact_filename, filename
 from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.operations import relinking, reopen
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.graph.graph import Graph
@@ -69,7 +69,7 @@ def drop_intermediate(graph: Graph, top: Node, base: Node, file: str | None) -> 
         if parent.driver.is_filter:
             graph.redirect([edge], base)
         else:
-            graph.set_backing(parent, base)
+            relinking.set_backing(graph, parent, base)
     if others:
         graph.redirect(others, base)
 

@@ -15,7 +15,6 @@ from fakeqemu.model.block.graph import (
     dirty_bitmaps as bitmaps,
     open as opener,
     permissions as perms,
-    reopen,
 )
 from fakeqemu.model.block.graph.filenames import filename
 from fakeqemu.model.block.graph.node import Node
@@ -26,7 +25,7 @@ from fakeqemu.model.block.jobs.commit import CommitJob
 from fakeqemu.model.block.jobs.mirror import ActiveCommitJob, MirrorJob
 from fakeqemu.model.block.jobs.stream import StreamJob
 from fakeqemu.model.block.jobs.txn import Transaction
-from fakeqemu.model.block.operations import backing_chain as chains
+from fakeqemu.model.block.operations import backing_chain as chains, relinking, reopen
 from fakeqemu.model.block.operations.create import create_image
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
@@ -282,7 +281,7 @@ def drive_backup(
     target = _open_target(block, arguments["target"], format, source)
     with graph.referenced(target):
         if below is not None and target.driver.supports_backing:
-            graph.set_backing(target, below)
+            relinking.set_backing(graph, target, below)
         return _backup(block, source, target, {**arguments, "sync": sync}, transaction)
 
 

@@ -16,9 +16,10 @@ from fakeqemu.formats.qcow2.snapshots import QCowSnapshot
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import inserted
 from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
-from fakeqemu.model.block.graph import permissions as perms, reopen
+from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.open import open_node
+from fakeqemu.model.block.operations import reopen
 from fakeqemu.model.block.operations.create import create_image
 from fakeqemu.qapi.errors import QapiError
 
