@@ -300,3 +300,22 @@ def test_images_that_differ_end_the_process(machine: Any) -> None:
     assert machine.vm.process.exit_code == 1
     said = machine.vm.host.warnings[-1]
     assert said == "blkverify: read offset=96 bytes=16 contents mismatch at offset 102"
+
+
+@pytest.mark.parametrize("top", ["over", "mid"])
+def test_commit_into_an_image_under_a_throttle_filter(machine: Any, top: str) -> None:
+    machine.ask("object-add", qom_type="throttle-group", id="tg")
+    for name in ("base", "mid", "over"):
+        machine.image(name)
+        machine.ask("blockdev-del", node_name=name)
+    machine.add("qcow2", "base", file="base-file", read_only=True)
+    machine.add("throttle", "slow", file="base", throttle_group="tg", read_only=True)
+    machine.add("qcow2", "mid", file="mid-file", backing="slow")
+    machine.add("qcow2", "over", file="over-file", backing="mid")
+    machine.ask("block-commit", device="over", top_node=top, job_id="j")
+    if top == "over":
+        machine.ask("job-complete", id="j")
+    assert ("BLOCK_JOB_COMPLETED", "commit") in [
+        (name, data.get("type")) for name, data in machine.events
+    ]
+    assert [data["error"] for _name, data in machine.events if "error" in data] == []

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import BlockIoError, MustWaitError
+from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.waiting import RetriedAccess, Waiting
 from fakeqemu.model.block.jobs.copy_range import wait_for
@@ -71,6 +72,17 @@ class BlockJob(Job):
         edge = self.block.graph.use(self, name, node, perm, shared, stays=True)
         self.edges.append(edge)
         node.block(self, f"block device is in use by block job: {self.type}")
+
+    def use_intermediate(self, nodes: list[Node], target: Node) -> None:
+        """Use what lies between what is committed and the target. Raises QapiError.
+
+        Nobody may read there what changes below, but through filters of the target itself.
+        """
+        for node in nodes:
+            shared = perms.WRITE_UNCHANGED | perms.WRITE
+            if node.skip_filters() is target:
+                shared |= perms.CONSISTENT_READ
+            self.use("intermediate node", node, 0, shared)
 
     @property
     def instant(self) -> bool:

@@ -72,9 +72,7 @@ class CommitJob(BlockJob):
         self.filter = self.block.insert_filter(
             CommitTop(self.block.graph), self.top, filter_name
         )
-        for node in self._between():
-            shared = perms.WRITE_UNCHANGED | perms.WRITE
-            self.use("intermediate node", node, 0, shared)
+        self.use_intermediate(self._between(), self.target)
         for node in [self.filter, *self._between()]:
             edge = node.chain_edge
             if edge is not None:
@@ -83,7 +81,9 @@ class CommitJob(BlockJob):
         self.use("base", self.target, 0, perms.ALL)
         backend = self.block.backends.create()
         self._target_backend = backend
-        backend.perm = perms.CONSISTENT_READ | perms.WRITE | perms.RESIZE
+        backend.perm = perms.CONSISTENT_READ | perms.WRITE
+        if base.length(self.target) < base.length(self.top):
+            backend.perm |= perms.RESIZE
         backend.shared = perms.CONSISTENT_READ | perms.WRITE_UNCHANGED
         backend.insert(self.target)
 

@@ -122,8 +122,7 @@ class MirrorJob(BlockJob):
         self.use("source", self.source, 0, _STEADY)
         self.use("target", self.target, 0, perms.ALL)
         if self.is_commit:
-            for node in self._between():
-                self.use("intermediate node", node, 0, perms.WRITE_UNCHANGED | perms.WRITE)
+            self.use_intermediate(self._between(), self.target)
             for node in [self.filter, self.source, *self._between()]:
                 edge = node.chain_edge
                 if edge is not None:
