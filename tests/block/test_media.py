@@ -115,3 +115,24 @@ def test_drives_that_are_refused(
         start(*(part for option in options for part in ("-drive", option)))
     assert refused.value.text == text
     assert refused.value.location == f"-drive {options[-1]}"
+
+
+@pytest.mark.parametrize(
+    ("property", "writeback"),
+    [
+        ("", True),
+        (",write-cache=auto", True),
+        (",write-cache=on", True),
+        (",write-cache=off", False),
+    ],
+)
+def test_a_device_chooses_the_write_cache_of_its_drive(
+    start: Callable[..., Any], files: MemoryFiles, property: str, writeback: bool
+) -> None:
+    files.put("/d", size=512)
+    machine = start(
+        "-drive", "if=none,id=d,file=/d,format=raw",
+        "-device", f"virtio-blk-pci,drive=d{property}",
+    )  # fmt: skip
+    (shown,) = machine.ask("query-block")
+    assert shown["inserted"]["cache"]["writeback"] is writeback

@@ -183,7 +183,7 @@ class Backends:
         if device.values.get("share-rw"):
             shared |= perms.WRITE
         backend.set_permissions(perm, shared)
-        guest_io.take_actions(backend, device.values)
+        guest_io.take_options(backend, device.values)
         backend.realized = True
 
     def unrealize(self, device: DeviceObject) -> None:

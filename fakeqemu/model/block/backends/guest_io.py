@@ -190,8 +190,8 @@ def check_actions(backend: Backend, kind: BlockDeviceProfile) -> None:
                 raise QapiError(f"{kind.refuses_actions} doesn't support drive option {option}")
 
 
-def take_actions(backend: Backend, values: Mapping[str, object]) -> None:
-    """Follow a device's own `rerror` and `werror` from now on, unless they are auto.
+def take_options(backend: Backend, values: Mapping[str, object]) -> None:
+    """Follow a device's own `rerror`, `werror` and `write-cache` from now on, unless auto.
 
     See hw/block/block.c: blkconf_apply_backend_options().
     """
@@ -199,4 +199,7 @@ def take_actions(backend: Backend, values: Mapping[str, object]) -> None:
         action = values.get(name, "auto")
         if isinstance(action, str) and action != "auto":
             backend.on_error[operation] = action
+    write_cache = values.get("write-cache", "auto")
+    if write_cache != "auto":
+        backend.writeback = write_cache in ("on", True)
     backend.io_status = "ok"
