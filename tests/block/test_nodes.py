@@ -12,6 +12,7 @@ from fakeqemu.model.block import query as info
 from fakeqemu.model.block.drivers import raw
 from fakeqemu.model.block.files import ImageLocked, MemoryFiles
 from fakeqemu.model.block.graph import permission_update
+from fakeqemu.qapi import qdict
 from fakeqemu.qapi.json.writer import encode
 
 MB = 1 << 20
@@ -240,3 +241,43 @@ def test_a_snapshot_stands_though_the_image_below_stays_writable(machine: Any) -
     nodes = {each["node-name"]: each for each in machine.ask("query-named-block-nodes")}
     assert nodes["q"]["backing_file_depth"] == 1
     assert not nodes["q-file"]["ro"]
+
+
+def test_a_snapshot_says_which_image_it_makes(machine: Any) -> None:
+    machine.image("a")
+    size = machine.vm.block.graph.lookup("a", "a").driver.length(None)
+    host = machine.vm.process.host
+    host.printed.clear()
+    machine.ask(
+        "blockdev-snapshot-sync",
+        **{"node-name": "a", "snapshot-file": "/snap,1", "snapshot-node-name": "b"},
+    )
+    (line,) = host.printed
+    assert line.startswith(
+        "Formatting '/snap,1', fmt=qcow2 cluster_size=65536 extended_l2=off compression_type=zlib"
+        f" size={size} backing_file="
+    )
+    assert line.endswith(" backing_fmt=qcow2 lazy_refcounts=off refcount_bits=16")
+
+
+def test_members_in_one_bucket_are_put_in_the_schemas_order(machine: Any) -> None:
+    machine.image("a")
+    machine.image("b")
+    machine.ask("blockdev-snapshot", node="a", overlay="b")
+    (shown,) = [n for n in machine.ask("query-named-block-nodes") if n["node-name"] == "b"]
+    names = [name for name, _ in qdict.items(shown)]
+    assert names.index("backing_file") == names.index("write_threshold") + 1
+
+
+def test_options_of_a_backing_image_alone_are_for_the_one_in_the_header(
+    start: Any, machine: Any
+) -> None:
+    machine.image("a")
+    machine.ask(
+        "blockdev-snapshot-sync",
+        **{"node-name": "a", "snapshot-file": "/snap", "snapshot-node-name": "b"},
+    )
+    machine.vm.block.close()
+    other = start("-drive", "if=none,file=/snap,backing.node-name=int")
+    names = {each["node-name"] for each in other.ask("query-named-block-nodes")}
+    assert "int" in names

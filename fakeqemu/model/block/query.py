@@ -176,6 +176,12 @@ def device_info(node: Node, backend: Backend | None, survey: Survey, *, flat: bo
         "node-name": node.name,
         "ro": node.read_only,
         "drv": node.driver.name,
+    }
+    # members in the order of the schema, which decides which of two in one bucket comes first
+    cow = node.cow
+    if cow is not None:
+        info["backing_file"] = survey.names.filename(cow.skip_implicit())
+    info |= {
         "encrypted": False,
         "active": not node.inactive,
         "cache": {
@@ -191,9 +197,6 @@ def device_info(node: Node, backend: Backend | None, survey: Survey, *, flat: bo
         ],
         **throttle_info(backend),
     }
-    cow = node.cow
-    if cow is not None:
-        info["backing_file"] = survey.names.filename(cow.skip_implicit())
     if node.bitmaps:
         info["dirty-bitmaps"] = [bitmap.info() for bitmap in node.bitmaps]
     depth = 0

@@ -197,13 +197,15 @@ def open_backing(graph: Graph, node: Node, backing: Any, strict: bool = False) -
         return
     named = isinstance(backing, dict | str) and backing != ""
     options: Any = backing
-    if not named:
-        if not node.auto_backing_file:
-            return
+    # options that do not say which image are for the one in the header
+    partial = isinstance(backing, dict) and not backing.keys() & {"driver", "file", "filename"}
+    if not named and not node.auto_backing_file:
+        return
+    if not named or (partial and node.auto_backing_file):
         options = {"filename": combined(node)}
         if node.backing_format:
             options["driver"] = node.backing_format
-        options = as_format(options)
+        options = {**as_format(options), **(backing if partial else {})}
     role = frozenset({perms.COW})
     try:
         below = open_node(graph, options, parent=node, role=role, strict=strict)

@@ -217,6 +217,7 @@ def create_image(
         raise QapiError(
             "Error: Trying to create an image with the same filename as the backing file"
         )
+    block.process.host.print(_formatting(filename, format, size, backing_file, backing_format))
     path = filename.removeprefix("file:")
     plain = format in ("raw", "file")
     create_file(block.graph, {"filename": path, "size": size if plain else 0})
@@ -234,3 +235,21 @@ def create_image(
         # half an image is of no use to anybody; see block/qcow2.c: qcow2_co_create_opts()
         block.graph.files.remove(path)
         raise
+
+
+def _formatting(
+    filename: str, format: str, size: int, backing_file: str, backing_format: str
+) -> str:
+    """The line that is printed of an image about to be made, with the options in force.
+
+    See block.c: bdrv_img_create(), util/qemu-option.c: qemu_opts_print().
+    """
+    options = {"size": str(size)}
+    if backing_file:
+        options["backing_file"] = backing_file.replace(",", ",,")
+        options["backing_fmt"] = backing_format
+    if format == "qcow2":
+        before = {"cluster_size": "65536", "extended_l2": "off", "compression_type": "zlib"}
+        options = {**before, **options, "lazy_refcounts": "off", "refcount_bits": "16"}
+    shown = " ".join(f"{name}={value}" for name, value in options.items())
+    return f"Formatting '{filename}', fmt={format} {shown}"
