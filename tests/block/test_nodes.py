@@ -281,3 +281,68 @@ def test_options_of_a_backing_image_alone_are_for_the_one_in_the_header(
     other = start("-drive", "if=none,file=/snap,backing.node-name=int")
     names = {each["node-name"] for each in other.ask("query-named-block-nodes")}
     assert "int" in names
+
+
+# -- threads of nodes ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads(start: Callable[..., Any]) -> Any:
+    """Nodes `n` over `n-file` and `m`, two I/O threads and two slots."""
+    ports = (("-device", f"pcie-root-port,id=p{n},chassis={n}") for n in (1, 2))
+    machine = start(*(word for port in ports for word in port))
+    for name in ("io0", "io1"):
+        machine.ask("object-add", qom_type="iothread", id=name)
+    machine.image("n")
+    machine.add("null-co", "m")
+    return machine
+
+
+def test_a_node_and_what_it_is_linked_to_have_one_thread(threads: Any) -> None:
+    threads.ask("x-blockdev-set-iothread", node_name="n-file", iothread="io0")
+    nodes = threads.vm.block.graph.nodes
+    assert [nodes[name].iothread for name in ("n", "n-file", "m")] == ["io0", "io0", None]
+    threads.add("raw", "r", file="n")
+    assert {nodes[name].iothread for name in ("r", "n", "n-file")} == {None}
+    threads.ask("x-blockdev-set-iothread", node_name="n", iothread=None)
+    assert nodes["n-file"].iothread is None
+
+
+@pytest.mark.parametrize(
+    ("node", "iothread", "text"),
+    [
+        ("x", "io0", "Failed to find node with node-name='x'"),
+        ("n", "io7", "Cannot find iothread io7"),
+        ("n", "m", "Cannot find iothread m"),
+    ],
+)
+def test_no_such_thread(threads: Any, node: str, iothread: str, text: str) -> None:
+    assert threads.desc("x-blockdev-set-iothread", node_name=node, iothread=iothread) == text
+
+
+def test_a_node_in_use_is_moved_by_force_unless_a_device_has_it(threads: Any) -> None:
+    threads.ask("device_add", driver="virtio-blk-pci", bus="p1", drive="n", id="d")
+    text = threads.desc("x-blockdev-set-iothread", node_name="n", iothread="io0")
+    assert text == (
+        "Node n is associated with a BlockBackend and could be in use"
+        " (use force=true to override this check)"
+    )
+    text = threads.desc("x-blockdev-set-iothread", node_name="n", iothread="io0", force=True)
+    assert text == "Cannot change iothread of active block backend"
+
+
+def test_nodes_in_other_threads_are_linked_if_one_can_move(threads: Any) -> None:
+    threads.image("over")
+    own = {"driver": "qcow2", "node-name": "over", "file": "over-file"}
+    threads.ask("x-blockdev-set-iothread", node_name="over", iothread="io0")
+    threads.ask(
+        "device_add", driver="virtio-blk-pci", bus="p1", drive="n", id="d", share_rw=True
+    )
+    # the one below has a device, and the one above none
+    threads.ask("blockdev-reopen", options=[{**own, "backing": "n"}])
+    assert threads.vm.block.graph.nodes["over"].iothread is None
+    threads.ask("blockdev-reopen", options=[{**own, "backing": None}])
+    threads.ask("x-blockdev-set-iothread", node_name="over", iothread="io1")
+    threads.ask("device_add", driver="virtio-blk-pci", bus="p2", drive="over", id="e")
+    text = threads.desc("blockdev-reopen", options=[{**own, "backing": "n"}])
+    assert text == "Cannot change iothread of active block backend"

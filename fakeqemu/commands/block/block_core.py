@@ -11,6 +11,7 @@ from typing import Any
 from fakeqemu.commands.registry import Deferred, actions, command
 from fakeqemu.model.block import query as info
 from fakeqemu.model.block.backends.acct_stats import Histogram
+from fakeqemu.model.block.backends.backend import Backend
 from fakeqemu.model.block.drivers import nbd_options as nbdclient
 from fakeqemu.model.block.graph import open as opener
 from fakeqemu.model.block.operations import backing_chain as chains, reopen
@@ -272,6 +273,26 @@ def block_set_io_throttle(vm: Machine, arguments: Json) -> None:
         backends.set_throttle(backend, None, "")
         return
     backends.set_throttle(backend, limits, arguments.get("group") or device or id or "")
+
+
+@command("x-blockdev-set-iothread")
+def x_blockdev_set_iothread(
+    vm: Machine, node_name: str, iothread: str | None, force: bool = False
+) -> None:
+    """Let another thread do a node's I/O. See blockdev.c: qmp_x_blockdev_set_iothread()."""
+    node = vm.block.graph.find(node_name)
+    if node is None:
+        raise QapiError(f"Failed to find node with node-name='{node_name}'")
+    if not force and any(isinstance(edge.parent, Backend) for edge in node.parents):
+        raise QapiError(
+            f"Node {node_name} is associated with a BlockBackend and could be in use"
+            " (use force=true to override this check)"
+        )
+    if iothread is not None:
+        found = vm.objects.get(iothread)
+        if found is None or found.type != "iothread":
+            raise QapiError(f"Cannot find iothread {iothread}")
+    node.move_to(iothread)
 
 
 @command("block-set-write-threshold")

@@ -51,6 +51,8 @@ class Backend:
         self.realized = False
         self.tray_open = False
         self.locked = False
+        #: whether its user goes where its node goes
+        self.follows_iothread = False
         #: last I/O error kept: ok, failed, nospace
         self.io_status = "ok"
         self.root_state = RootState()
@@ -87,6 +89,11 @@ class Backend:
     def device_name(self) -> str:
         """The name that its node goes by; empty for none."""
         return self.name
+
+    @property
+    def keeps_iothread(self) -> bool:
+        """A device's, and one without a name, unless its user follows."""
+        return not self.follows_iothread and (not self.name or self.device is not None)
 
     @property
     def qdev(self) -> str:

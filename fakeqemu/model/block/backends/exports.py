@@ -194,10 +194,18 @@ class Exports:
         node = self.block.graph.lookup(None, arguments["node-name"])
         if arguments.get("writable") and node.read_only:
             raise QapiError("Cannot export read-only node as writable")
-        self._check_iothread(node, arguments)
+        moves = self._check_iothread(arguments)
         if node.inactive and not arguments.get("allow-inactive"):
             self.block.activate_node(node)
+        fixed = arguments.get("fixed-iothread", False)
+        if moves:
+            try:
+                node.move_to(arguments["iothread"])
+            except QapiError:
+                if fixed:
+                    raise
         backend = self.block.backends.create()
+        backend.follows_iothread = not fixed
         perm = perms.CONSISTENT_READ | (perms.WRITE if arguments.get("writable") else 0)
         backend.set_permissions(perm, perms.ALL)
         try:
@@ -213,10 +221,11 @@ class Exports:
         self.all.insert(0, export)
         return export
 
-    def _check_iothread(self, node: Node, arguments: Json) -> None:
+    def _check_iothread(self, arguments: Json) -> bool:
+        """Whether the node is to have the I/O thread that is named. Raises QapiError."""
         name = arguments.get("iothread")
         if name is None:
-            return
+            return False
         several = isinstance(name, list)
         if several and arguments.get("fixed-iothread"):
             raise QapiError("Cannot use fixed-iothread for a multi-threaded export")
@@ -228,14 +237,7 @@ class Exports:
                 raise QapiError(f'iothread "{each}" not found')
         if several:
             raise QapiError("NBD export does not support multi-threading")
-        if not arguments.get("fixed-iothread"):
-            return
-        for edge in node.parents:
-            user = edge.parent
-            if isinstance(user, Backend) and user.device is not None:
-                there = user.device.values.get("iothread")
-                if there != name:
-                    raise QapiError("Cannot change iothread of active block backend")
+        return True
 
     def _check_names(self, arguments: Json) -> None:
         if not self.running:

@@ -164,6 +164,7 @@ class Graph:
     def attach(self, parent: Node, name: str, node: Node, role: frozenset[str]) -> Edge:
         """Make `node` a child of `parent`. Raises QapiError."""
         self.check_cycle(parent, name, node)
+        node.join_iothread(parent)
         edge = Edge(parent, name, node, role=role)
         attempt(
             lambda: self.link(edge), lambda: self.unlink(edge), [parent, node]
@@ -250,6 +251,7 @@ class Graph:
     def append(self, new: Node, old: Node, name: str, role: frozenset[str]) -> None:
         """Put `new` on top of `old`, for all who use `old`. Raises QapiError."""
         self.check_cycle(new, name, old)
+        new.join_iothread(old)
         inside = {id(node) for node in new.subtree()}
         edges = [e for e in old.parents if id(e.parent) not in inside and not e.stays]
         edge = Edge(new, name, old, role=role)

@@ -27,6 +27,10 @@ class User(Protocol):
     def device_name(self) -> str:
         """The name that its node goes by; empty for none."""
 
+    @property
+    def keeps_iothread(self) -> bool:
+        """Whether what it uses has to stay in its I/O thread."""
+
 
 class Edge:
     """One use of a node."""
@@ -108,6 +112,8 @@ class Node:
         self.monitor_owned = False
         #: the node whose options this one follows
         self.inherits_from: Node | None = None
+        #: the iothread object whose thread does its I/O; None: the main loop's
+        self.iothread: str | None = None
         self.bitmaps: list[Bitmap] = []
         #: offset beyond which a write is an event; 0: none
         self.write_threshold = 0
@@ -217,6 +223,43 @@ class Node:
                 if id(edge.node) not in seen:
                     seen.add(id(edge.node))
                     waiting.append(edge.node)
+
+    # -- which thread does its I/O -------------------------------------------------------------
+
+    def move_to(self, iothread: str | None) -> None:
+        """Let another thread do the I/O of it and of all that is linked to it. Raises QapiError.
+
+        See block.c: bdrv_try_change_aio_context(); block/block-backend.c:
+        blk_root_change_aio_ctx().
+        """
+        found: dict[int, Node] = {}
+        waiting = [self]
+        while waiting:
+            node = waiting.pop()
+            if id(node) in found or node.iothread == iothread:
+                continue
+            found[id(node)] = node
+            for edge in node.parents:
+                if isinstance(edge.parent, Node):
+                    waiting.append(edge.parent)
+                elif edge.parent.keeps_iothread:
+                    raise QapiError("Cannot change iothread of active block backend")
+            waiting.extend(edge.node for edge in node.children.values())
+        for node in found.values():
+            node.iothread = iothread
+
+    def join_iothread(self, parent: Node) -> None:
+        """Be in one thread with who is about to use it, in either's. Raises QapiError.
+
+        See block.c: bdrv_attach_child_common().
+        """
+        try:
+            self.move_to(parent.iothread)
+        except QapiError as error:
+            try:
+                parent.move_to(self.iothread)
+            except QapiError:
+                raise error from None
 
     # -- whose options it follows --------------------------------------------------------------
 

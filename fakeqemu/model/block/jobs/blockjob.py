@@ -53,6 +53,11 @@ class BlockJob(Job):
         return ""
 
     @property
+    def keeps_iothread(self) -> bool:
+        """It goes where its nodes go: blockjob.c: child_job_change_aio_ctx()."""
+        return False
+
+    @property
     def description(self) -> str:
         """How a permission conflict names it."""
         return f"{self.type} job '{self.id}'"

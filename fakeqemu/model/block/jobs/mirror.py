@@ -117,6 +117,7 @@ class MirrorJob(BlockJob):
                 wanted |= perms.RESIZE
         backend = self.block.backends.create()
         self.target_backend = backend
+        backend.follows_iothread = True
         backend.perm, backend.shared = wanted, shared
         backend.insert(self.target)
         self.use("source", self.source, 0, _STEADY)

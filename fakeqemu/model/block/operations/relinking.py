@@ -32,6 +32,7 @@ def set_child(graph: Graph, node: Node, name: str, child: Node | None) -> Callab
         )
     if child is not None:
         graph.check_cycle(node, name, child)
+        child.join_iothread(node)
     new = None
     if child is not None:
         new = Edge(node, name, child, role=_role(node, name, edge))
