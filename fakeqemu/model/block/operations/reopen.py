@@ -36,8 +36,16 @@ _COMMON = (
 
 def set_read_only(graph: Graph, node: Node, *, read_only: bool) -> None:
     """Make a node, and what follows it, read-only or writable. Raises QapiError."""
+    reopen_keeping(graph, node, {"read-only": read_only})
+
+
+def reopen_keeping(graph: Graph, node: Node, options: dict[str, Any]) -> None:
+    """Give a node other options, the rest as before. Raises QapiError.
+
+    See block.c: bdrv_reopen() with keep_old_opts.
+    """
     queue: list[_Reopened] = []
-    _enqueue(queue, node, {"read-only": read_only}, keep_old=True)
+    _enqueue(queue, node, qdict.flattened(options), keep_old=True)
     _reopen(graph, queue)
 
 
@@ -233,4 +241,4 @@ def _change_child(graph: Graph, entry: _Reopened, name: str, wanted: str | None)
         entry.left.append(old)
 
 
-__all__ = ["blockdev_reopen", "set_read_only"]
+__all__ = ["blockdev_reopen", "reopen_keeping", "set_read_only"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block.backends.legacy_drive import CACHE_MODES
 from fakeqemu.model.block.graph import permissions as perms
-from fakeqemu.model.block.graph.reopen import blockdev_reopen
+from fakeqemu.model.block.operations.reopen import reopen_keeping
 from fakeqemu.model.block.qemu_io.command import CmdInfo, QemuIoLine, register
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.qemu_opts import pairs_of
@@ -53,39 +53,31 @@ def _reopen(line: QemuIoLine) -> None:
         backend.set_permissions(backend.perm & ~_WRITES, backend.shared)
     if mode and options.keys() & {"cache.direct", "cache.no-flush"}:
         raise QapiError("Cannot set both -c and the cache options")
-    wanted = _kept(line.block.drives, node, options)
+    wanted = _typed(line.block.drives, node, options)
     if "read-only" not in options:
         wanted["read-only"] = target
     if not options.keys() & {"cache.direct", "cache.no-flush"}:
         wanted["cache"] = {"direct": direct, "no-flush": no_flush}
-    blockdev_reopen(line.block.graph, [wanted])
+    reopen_keeping(line.block.graph, node, wanted)
     backend.writeback = not writethrough
 
 
-def _kept(drives: Drives, node: Node, options: dict[str, str]) -> dict[str, Any]:
-    """A node's options as they are, with what is in `options`, its children's among them."""
-    found: dict[str, Any] = {
-        **node.options,
-        "node-name": node.name,
-        "driver": node.driver.name,
-        "read-only": node.read_only,
-        "auto-read-only": node.auto_read_only,
-        "force-share": node.force_share,
-        "discard": node.discard,
-        "detect-zeroes": node.detect_zeroes,
-        "cache": {"direct": node.cache_direct, "no-flush": node.cache_no_flush},
-    }
+def _typed(drives: Drives, node: Node, options: dict[str, str]) -> dict[str, Any]:
+    """The options with their types, those of children in objects of their own."""
+    found: dict[str, Any] = {}
     for name, edge in node.children.items():
         inner = {
             key.removeprefix(f"{name}."): value
             for key, value in options.items()
             if key.startswith(f"{name}.")
         }
-        found[name] = _kept(drives, edge.node, inner) if inner else edge.node.name
-    own = {k: v for k, v in options.items() if k.partition(".")[0] not in node.children}
-    typed = drives.typed({**own, "driver": node.driver.name})
-    cache = typed.pop("cache", {})
-    return {**found, **typed, "cache": {**found["cache"], **cache}}
+        if inner:
+            found[name] = _typed(drives, edge.node, inner)
+    own = {k: v for k, v in options.items() if k.partition(".")[0] not in found}
+    typed = drives.typed({"driver": node.driver.name, **own})
+    if "driver" not in own:
+        del typed["driver"]
+    return {**typed, **found}
 
 
 register(
