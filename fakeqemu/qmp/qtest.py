@@ -60,10 +60,13 @@ class QtestServer:
         if not vm.process.main_loop_running:
             chardev.pause(True)
             vm.process.on_main_loop.append(lambda: chardev.pause(False))
+        # character devices close as QEMU ends; see chardev/char-socket.c: char_socket_finalize()
+        vm.process.on_exit.append(lambda _code: self.chr_closed())
 
     def detach(self) -> None:
         """Let go of the character device."""
         self._chardev.detach()
+        self._opened = None
 
     # -- the character device ----------------------------------------------------------------
 
@@ -102,6 +105,8 @@ class QtestServer:
 
     def chr_closed(self) -> None:
         """The test program has gone; the machine goes on."""
+        if self._opened is None:
+            return
         self._note(f"[I +{self._elapsed:.6f}] CLOSED")
         self._opened = None
 

@@ -127,10 +127,14 @@ async def test_the_protocol(tmp_path: Path) -> None:
             assert await server.play(PC) == PC
             assert (await vm.qmp("query-status"))["status"] == "running"
             assert vm.journal.of("unclaimed-memory", "0x100000000")
+            await vm.qmp("quit")
     lines = log.read_text().splitlines()
     assert re.fullmatch(r"\[I 0\.\d{6}\] OPENED", lines[0])
     assert re.fullmatch(r"\[R \+\d+\.\d{6}\] endianness", lines[1])
     assert re.fullmatch(r"\[S \+\d+\.\d{6}\] OK little", lines[2])
+    # the character device closes as the process ends
+    closed = [re.fullmatch(r"\[I \+\d+\.\d{6}\] CLOSED", each) is not None for each in lines[-2:]]
+    assert closed == [False, True]
 
 
 async def test_the_machine_lives_in_its_own_time(tmp_path: Path) -> None:
