@@ -14,13 +14,13 @@ from fakeqemu.formats.extents import DATA, HOLE, ZERO, BlockIoError, Range
 from fakeqemu.formats.nbd import wire
 from fakeqemu.formats.nbd.client import Answer, text_of
 from fakeqemu.model.block.drivers.driver import Driver, Reopening, driver
-from fakeqemu.model.block.drivers.nbd_connection import NbdClientConnection
 from fakeqemu.model.block.drivers.nbd_options import (
     parse_filename,
     refuse_beside_filename,
     take_connection,
     target_of,
 )
+from fakeqemu.model.block.nbd_connection import NbdClientConnection
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:

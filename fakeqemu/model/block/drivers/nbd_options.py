@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from fakeqemu.formats.nbd import wire
-from fakeqemu.model.block.drivers.nbd_connection import ExportAddress, NbdClientConnection
+from fakeqemu.model.block.nbd_connection import ExportAddress, NbdClientConnection
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes

@@ -18,13 +18,13 @@ from fakeqemu.model.block.files import FileSystem, MemoryFiles
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Edge, Node, User
 from fakeqemu.model.block.graph.permission_update import Update, attempt
-from fakeqemu.model.block.graph.throttling import ThrottleGroups
 from fakeqemu.model.block.graph.waiting import Waiting
+from fakeqemu.model.block.throttling import ThrottleGroups
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
-    from fakeqemu.model.block.drivers.nbd_connection import NbdClientConnection
+    from fakeqemu.model.block.nbd_connection import NbdClientConnection
     from fakeqemu.model.fds.fdset import Fdsets
     from fakeqemu.model.process import Process
     from fakeqemu.model.qom.user_creatable import Objects

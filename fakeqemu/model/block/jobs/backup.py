@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import HOLE, BlockIoError, Range
+from fakeqemu.model.block import copy_range as copying
 from fakeqemu.model.block.block_copy import copying_unit
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.copy_before_write import CopyBeforeWrite
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms
 from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.node import Node
-from fakeqemu.model.block.jobs import copy_range as copying
 from fakeqemu.model.block.jobs.blockjob import BlockJob
 from fakeqemu.model.block.jobs.in_flight import InFlight
 from fakeqemu.model.block.jobs.job import RETRY, WAIT, Work

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import BlockIoError, MustWaitError
+from fakeqemu.model.block.copy_range import wait_for
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.waiting import RetriedAccess, Waiting
-from fakeqemu.model.block.jobs.copy_range import wait_for
 from fakeqemu.model.block.jobs.holdback import delay_below
 from fakeqemu.model.block.jobs.job import RETRY, WAIT, Job, Work
 from fakeqemu.qapi.errors import QapiError

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
 from fakeqemu.formats.extents import HOLE
-from fakeqemu.model.block import block_copy
+from fakeqemu.model.block import block_copy, copy_range as copying
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import CommitTop
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Edge, Node
-from fakeqemu.model.block.jobs import copy_range as copying
 from fakeqemu.model.block.jobs.blockjob import BlockJob
 from fakeqemu.model.block.jobs.job import Work
 from fakeqemu.model.block.operations import backing_chain as chains, reopen

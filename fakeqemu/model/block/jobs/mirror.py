@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.formats import extents
 from fakeqemu.formats.extents import CHUNK, DATA, HOLE, BlockIoError, Range
 from fakeqemu.formats.intervals import Intervals
-from fakeqemu.model.block import block_copy
+from fakeqemu.model.block import block_copy, copy_range as copying
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import MirrorTop
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms
@@ -20,7 +20,6 @@ from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.node import Edge, Node
 from fakeqemu.model.block.graph.open import open_backing
 from fakeqemu.model.block.graph.permission_update import Update
-from fakeqemu.model.block.jobs import copy_range as copying
 from fakeqemu.model.block.jobs.blockjob import BlockJob
 from fakeqemu.model.block.jobs.in_flight import MAX_IN_FLIGHT, InFlight
 from fakeqemu.model.block.jobs.job import RETRY, WAIT, Work
