@@ -11,6 +11,9 @@ _NAMED = 8
 #: option -> the option group that its argument belongs to, where they are called differently
 _GROUPS = {"acpitable": "acpi", "m": "memory"}
 
+#: options that are read, and whose step then refuses what they ask for
+_REFUSED_LATER = frozenset({"spice"})
+
 _DEVICES = """
 ## Device types
 
@@ -72,6 +75,8 @@ class EffectPages:
             versions = [version for version, options in have.items() if name in options]
             group = _GROUPS.get(name, name)
             effect = "none" if f"-{name}" in self._account.members else self.of(f"-{group}")
+            if name in _REFUSED_LATER:
+                effect = "none: refused as not modelled"
             lines.append(f"| `-{name}` | {self._span(versions)} | {effect} |")
         return lines
 

@@ -35,7 +35,7 @@ _GROUPS = {
     "accel": "accelerators", "memory": "memory", "numa": "numa", "rtc": "rtc", "icount": "icount",
     "action": "action", "sandbox": "sandbox", "add-fd": "add_fd", "chardev": "chardevs",
     "mon": "monitors", "device": "devices", "netdev": "netdevs", "nic": "nics", "net": "nets",
-    "drive": "drives", "fw_cfg": "fw_cfg", "smbios": "smbios", "tpmdev": "tpmdevs",
+    "drive": "drives", "fw_cfg": "fw_cfg", "tpmdev": "tpmdevs",
     "fsdev": "fsdevs", "vnc": "vnc", "name": "name", "option-rom": "option_roms",
     "acpi": "acpi_tables",
 }  # fmt: skip

@@ -324,7 +324,7 @@ def _audio(line: CommandLine, text: str) -> None:
 # -- the rest ------------------------------------------------------------------------------------
 
 
-@option("smbios")
+@option("smbios", judged=True)
 def _smbios(line: CommandLine, text: str) -> None:
     entry = line.opts("smbios", text, implied=False)
     values = entry.values
