@@ -15,8 +15,10 @@ from fuzzing.pools import INTEGERS, MEMBERS, POOL, WRONG
 
 T = TypeVar("T")
 
-#: commands that end a machine, which is no finding
-ENDING = frozenset({"quit", "x-exit-preconfig"})
+#: commands that end a machine, or have a later one end it, which is no finding
+ENDING = frozenset({"quit", "x-exit-preconfig", "set-action"})
+#: members for how long everybody waits, a real one's other clients too, and what they may be
+_WAITS = {"open-timeout": [0, 1]}
 #: shares of commands that are valid, nearly valid and wrong, with how likely a fault is in each
 _MOODS = ((0.4, 0.0), (0.8, 0.03), (1.0, 0.15))
 _DEEP, _DEEPEST = 4, 8
@@ -116,6 +118,8 @@ class CommandGenerator:
     def _builtin(self, kind: str, member: str) -> Any:
         if kind == "string":
             return self._text(member)
+        if kind == "int" and member in _WAITS:
+            return self._pick(_WAITS[member])
         if kind == "int":
             known = self._rng.random() < 0.7
             return self._pick(INTEGERS) if known else self._rng.randrange(1 << 16)

@@ -67,17 +67,20 @@ class _Bytes(Campaign):
             return stderr_text(machine)
 
     def _one(self, machine: Machine, control: Client, step: Step) -> Finding | None:
-        busy, seen = machine.cpu(), len(machine.stderr)
+        seen = len(machine.stderr)
         out = b""
         try:
             with machine.connect(self.socket_name) as client:
                 out = talk(client, step)
+            # what somebody sends may be much work, as long as others have their turns in between
+            busy = machine.cpu()
             control.ask("query-status")
+            taken = machine.cpu() - busy
             # once more, so that the hang-up has been seen
             control.ask("query-status")
         except (Gone, Late) as error:
             return lost(machine, error, "bytes")
-        if (taken := machine.cpu() - busy) > HOLD:
+        if taken > HOLD:
             return Finding("hold", "bytes", f"{taken:.1f} s of processor time")
         if b"internal error" in out or b"Traceback" in out:
             return Finding("python-text", "bytes", out[-1000:].decode("latin-1"))
