@@ -196,3 +196,9 @@ def test_a_breakpoint_that_goes_lets_go_what_it_holds(held: Any) -> None:
 def test_a_held_request_of_others_is_not_modelled(held: Any) -> None:
     io(held, "break pwritev A", "d")
     assert "does not model" in io(held, "write 0 512", "d")
+
+
+def test_zeros_without_a_fallback_are_whole_clusters(machine: Any) -> None:
+    assert printed(machine, "write -q -z -n 64k 64k") == []
+    for line in ("write -z -n 0 4k", "write -z -n 4k 64k"):
+        assert "does not model 'qemu-io write -n of parts of clusters'" in io(machine, line)

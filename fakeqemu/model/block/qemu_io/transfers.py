@@ -164,6 +164,8 @@ def _write(line: QemuIoLine) -> None:
         raise line.refuse(f"length cannot exceed {REQUEST_MAX} without -n, given {line.values[1]}")
     if request.flags & {"b", "c"}:
         request.aligned()
+    if "n" in request.flags:
+        _check_fallback(request)
     if request.flags >= {"z", "r"}:
         raise line.refuse("cannot combine zero write with registered I/O buffer")
     if "b" in request.flags:
@@ -171,6 +173,15 @@ def _write(line: QemuIoLine) -> None:
     data = _of_file(request, source) if source is not None else None
     request.perform(lambda: _store(request, data, counted=False), "write")
     request.done("wrote")
+
+
+def _check_fallback(request: _Transfer) -> None:
+    """Raise NotModelledError where BDRV_REQ_NO_FALLBACK may count: zeros for parts of clusters."""
+    node = request.line.backend.node
+    assert node is not None
+    cluster = node.driver.cluster_size(node) or 1
+    if request.offset % cluster or request.count % cluster:
+        raise NotModelledError("qemu-io write -n of parts of clusters")
 
 
 def _check_write(request: _Transfer, *, named: bool) -> None:
