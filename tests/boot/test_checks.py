@@ -10,7 +10,6 @@ from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.default_devices import add_default_devices
 from fakeqemu.boot.error_report import Messages
 from fakeqemu.configuration import Configuration
-from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError, StartupError
 
@@ -341,7 +340,5 @@ def test_board() -> None:
         configuration = configuration_of(arguments)
         machine = checks.select_machine(configuration, profile)
         with pytest.raises(StartupError) as caught:
-            boardchecks.check_board(
-                NullHost(), configuration, machine, settings_of(arguments)
-            )
+            boardchecks.check_board(configuration, machine, settings_of(arguments))
         assert caught.value.message == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +30,8 @@ class Channel:
         self.written: list[bytes] = []
         self.on_write: Any = None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        assert not fds
         self.written.append(data)
         if self.on_write is not None:
             self.on_write()

@@ -42,6 +42,8 @@ class ParameterReader:
         """
         if not self._runstate.check("inmigrate"):
             return False
-        if self.object is not None and self.object.incoming_mode is not None:
+        if self.object is not None and (
+            self.object.incoming_mode is not None or not self.object.mode_makes_cpr
+        ):
             return self.object.incoming_mode in CPR_INCOMING_MODES
         return self.read("mode") in CPR_INCOMING_MODES

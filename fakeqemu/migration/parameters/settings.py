@@ -140,6 +140,15 @@ class MigrationSettings:
             raise StartupError(error.desc, hint=error.hint) from error
 
     @property
+    def mode_makes_cpr(self) -> bool:
+        """Whether parameter `mode` makes an incoming migration one of CPR, as designs have it.
+
+        For a real one only its cpr channel, or the state that exec left, does; see migration/cpr.c:
+        cpr_set_incoming_mode().
+        """
+        return self.traits.early_parameters or self.traits.tap_cpr
+
+    @property
     def mode(self) -> str:
         """The MigMode that a migration started now has."""
         mode: str = self.parameters.get("mode", "normal")
