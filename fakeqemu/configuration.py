@@ -232,7 +232,7 @@ class Configuration:
     incoming: list[IncomingOption] = field(default_factory=list)
     #: early parameters of options other than -incoming, in order
     early_parameters: list[OptionString] = field(default_factory=list)
-    #: -migrate-prepare: migrate_prepare's arguments, checked; None without it
+    #: -migrate-prepare: migrate_prepare's arguments, as given; None without it
     prepare: OptionString | None = None
     loadvm: str | None = None
     only_migratable: bool = False
@@ -263,11 +263,11 @@ class Configuration:
     #: -D
     log_file: str | None = None
     trace: list[OptionString] = field(default_factory=list)
-    #: patterns of trace events, by -trace and -d, in order; one that starts with "-" switches off
     #: what was done with the command line before there was a machine, in order
     passes: list[str] = field(default_factory=list)
     #: -d tid: each thread has a log file of its own
     log_per_thread: bool = False
+    #: patterns of trace events, by -trace and -d, in order; one that starts with "-" switches off
     trace_patterns: list[str] = field(default_factory=list)
     qtest: str | None = None
     qtest_log: str | None = None

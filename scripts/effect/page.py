@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from effect.account import Account, Reasons
+from effect.static import refused_options
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.schema import EnumType
 
@@ -10,9 +11,6 @@ from fakeqemu.qapi.schema import EnumType
 _NAMED = 8
 #: option -> the option group that its argument belongs to, where they are called differently
 _GROUPS = {"acpitable": "acpi", "m": "memory"}
-
-#: options that are read, and whose step then refuses what they ask for
-_REFUSED_LATER = frozenset({"spice"})
 
 _DEVICES = """
 ## Device types
@@ -69,13 +67,14 @@ class EffectPages:
             profile.name: {option.name for option in profile.command_line_options}
             for profile in self._profiles
         }
+        refused = refused_options()
         lines = ["", "## Command-line options", "",
                  "| option | versions | effect |", "| --- | --- | --- |"]
         for name in sorted(set().union(*have.values())):
             versions = [version for version, options in have.items() if name in options]
             group = _GROUPS.get(name, name)
             effect = "none" if f"-{name}" in self._account.members else self.of(f"-{group}")
-            if name in _REFUSED_LATER:
+            if name in refused:
                 effect = "none: refused as not modelled"
             lines.append(f"| `-{name}` | {self._span(versions)} | {effect} |")
         return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dis
 import inspect
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -119,6 +120,19 @@ def _group_names(call: ast.Call, function: Callable[..., Any]) -> Iterator[str]:
         yield str(first.value)
     elif isinstance(first, ast.Attribute) and first.attr == "option":
         yield from (name for name, handler in HANDLERS.items() if handler is function)
+
+
+def refused_options() -> frozenset[str]:
+    """The options that are read, judged, and then refused as not modelled."""
+    found: set[str] = set()
+    for tree in _trees().values():
+        for call in ast.walk(tree):
+            if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "NotModelledError":
+                continue
+            what = call.args[0]
+            if isinstance(what, ast.Constant) and isinstance(what.value, str):
+                found.update(re.findall(r"\A-([A-Za-z][\w-]*)\Z", what.value))
+    return frozenset(found)
 
 
 def unread_options(profile: Profile) -> dict[str, str]:

@@ -15,8 +15,8 @@ from fuzzing.pools import INTEGERS, MEMBERS, POOL, WRONG
 
 T = TypeVar("T")
 
-#: commands that end a machine, or have a later one end it, which is no finding
-ENDING = frozenset({"quit", "x-exit-preconfig", "set-action"})
+#: commands that end a machine, which is no finding
+ENDING = frozenset({"quit", "x-exit-preconfig"})
 #: members for how long everybody waits, a real one's other clients too, and what they may be
 _WAITS = {"open-timeout": [0, 1]}
 #: shares of commands that are valid, nearly valid and wrong, with how likely a fault is in each
@@ -170,4 +170,7 @@ def is_harmless(name: str, arguments: Any) -> bool:
     text = json.dumps(arguments)
     if name in ENDING or "exec" in text:
         return False
+    if name == "set-action" and isinstance(arguments, dict):
+        # a later reset, shutdown or panic would end it
+        return arguments.get("shutdown") != "poweroff"
     return name != "human-monitor-command"

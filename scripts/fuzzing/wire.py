@@ -6,7 +6,7 @@ import json
 import random
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fuzzing.campaign import Campaign, Step
@@ -30,6 +30,8 @@ _IDS: list[Any] = [
     -(1 << 63), (1 << 64) - 1, "\u0000", "\ud800",
 ]  # fmt: skip
 _CONNECTIONS = 60
+#: digits of a piece that may be much work
+_LARGE = 1 << 14
 _PATIENCE = 0.02
 #: seconds in which a machine is to see that the last client has gone
 _SETTLING = 10.0
@@ -67,15 +69,20 @@ class _Bytes(Campaign):
             return stderr_text(machine)
 
     def _one(self, machine: Machine, control: Client, step: Step) -> Finding | None:
-        seen = len(machine.stderr)
+        seen, taken = len(machine.stderr), 0.0
         out = b""
-        try:
-            with machine.connect(self.socket_name) as client:
-                out = talk(client, step)
-            # what somebody sends may be much work, as long as others have their turns in between
+
+        def waited() -> None:
+            """What somebody sends may be much work, if others have their turns in between."""
+            nonlocal taken
             busy = machine.cpu()
             control.ask("query-status")
-            taken = machine.cpu() - busy
+            taken = max(taken, machine.cpu() - busy)
+
+        try:
+            with machine.connect(self.socket_name) as client:
+                out = talk(client, step, waited)
+            waited()
             # once more, so that the hang-up has been seen
             control.ask("query-status")
         except (Gone, Late) as error:
@@ -105,14 +112,18 @@ def _still_open(machine: Machine, before: int) -> int:
     return machine.descriptors() - before
 
 
-def talk(client: socket.socket, step: Step) -> bytes:
-    """What comes back for pieces of bytes and a way to end."""
+def talk(
+    client: socket.socket, step: Step, waited: Callable[[], None] = lambda: None
+) -> bytes:
+    """What comes back for pieces of bytes and a way to end; `waited` after each large piece."""
     pieces, end = step
     reader = Client(client)
     out = b""
     try:
         for piece in pieces:
             reader.send(bytes.fromhex(piece))
+            if len(piece) > _LARGE:
+                waited()
         if end == "half":
             client.shutdown(socket.SHUT_WR)
     except (Gone, OSError):

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from effect.account import Account, Reasons, measured  # noqa: E402
-from effect.static import unnamed_arguments, unread_options  # noqa: E402
+from effect.static import refused_options, unnamed_arguments, unread_options  # noqa: E402
 
 from fakeqemu.profile import Profile  # noqa: E402
 from fakeqemu.qapi.reads import CLASSES, EFFECT  # noqa: E402
@@ -82,3 +82,7 @@ def test_arguments_that_no_function_names_are_listed(version):
 
     assert [name for name in unnamed_arguments(Profile.load(version))
             if reasons.of(name, "none") is None] == []
+
+
+def test_options_that_are_judged_and_then_refused_are_found():
+    assert refused_options() == {"chroot", "dump-vmstate", "plugin", "spice"}

@@ -282,7 +282,7 @@ def _audiodev_type(line: CommandLine) -> Type:
         found = profile.schema.commands.get("query-audiodevs")
         if found is not None and isinstance(found.ret_type, ArrayType):
             return found.ret_type.element
-    raise NotModelledError("-audiodev")
+    raise NotModelledError("the type of -audiodev")
 
 
 @option("audiodev")

@@ -20,10 +20,9 @@ from fakeqemu.qapi.schema import BuiltinType, EnumType, Schema, Type
 from fakeqemu.qapi.visitor import JsonScalars, Path, Scalars, Visitor, check_range
 
 _JSON_TYPES = {"bool": "boolean", "str": "string", "number": "number"}
-_INTEGERS = frozenset(f"{sign}int{width}" for sign in ("", "u") for width in (8, 16, 32, 64)) | {
-    "int",
-    "size",
-}
+_INTEGERS = frozenset(
+    f"{sign}int{width}" for sign in ("", "u") for width in (8, 16, 32, 64)
+) | {"int", "size"}
 _ALIASES = {
     "string": "str",
     "uint64_t": "uint64",
