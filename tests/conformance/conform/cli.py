@@ -18,6 +18,7 @@ import json
 import re
 import shlex
 import subprocess
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,15 @@ async def record(path: Path, qemu: list[str], out: Path, times: int) -> bool:
     return good
 
 
-async def check(path: Path, qemu: list[str], launch: Any = None) -> dict[str, Any]:
-    """Play the record at `path` against `qemu`; which steps conform, and why others do not."""
+async def check(
+    path: Path, qemu: list[str], launch: Any = None, *, holds_time: bool = False
+) -> dict[str, Any]:
+    """Play the record at `path` against `qemu`; which steps conform, and why others do not.
+
+    `holds_time`: see `Play`.
+    """
     scenario = json.loads(path.read_text())
-    observed = await Play(scenario, qemu, launch).run()
+    observed = await Play(scenario, qemu, launch, holds_time=holds_time).run()
     failed: list[dict[str, Any]] = []
     for index, step in enumerate(scenario["steps"]):
         got = observed[index] if index < len(observed) else StepError("not reached")
@@ -81,11 +87,17 @@ async def check(path: Path, qemu: list[str], launch: Any = None) -> dict[str, An
 
 
 async def check_all(
-    paths: list[Path], qemu: list[str], jobs: int = 4, *, fork_server: bool = False
+    paths: list[Path],
+    qemu: list[str],
+    jobs: int = 4,
+    *,
+    fork_server: bool = False,
+    held: Container[str] = (),
 ) -> list[dict[str, Any]]:
     """`check` for every path, `jobs` scenarios at a time; the reports in the order of `paths`.
 
-    With `fork_server`, `qemu` is a fakeqemu and its processes are forks of a warm one.
+    With `fork_server`, `qemu` is a fakeqemu and its processes are forks of a warm one. `held`:
+    names of scenarios in which a fakeqemu's time passes only while a step waits.
     """
     places = asyncio.Semaphore(jobs)
     launch = None
@@ -94,7 +106,7 @@ async def check_all(
 
     async def one(path: Path) -> dict[str, Any]:
         async with places:
-            return await check(path, qemu, launch)
+            return await check(path, qemu, launch, holds_time=path.stem in held)
 
     return await asyncio.gather(*map(one, paths))
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from .held_time import HeldTime
 from .session import STEP_TIMEOUT, Session, StepError, pause
 
 FIRST_FD = 100  # number, in the emulator, of the first of a start step's "fds"
@@ -29,12 +30,21 @@ _PASSING: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDi
 class Play:
     """One run of one scenario against one emulator command."""
 
-    def __init__(self, scenario: dict[str, Any], qemu: list[str], launch: Any = None) -> None:
+    def __init__(
+        self,
+        scenario: dict[str, Any],
+        qemu: list[str],
+        launch: Any = None,
+        *,
+        holds_time: bool = False,
+    ) -> None:
+        """`holds_time`: the emulator is a fakeqemu, whose time passes only in steps that wait."""
         self.scenario = scenario
         self.qemu = qemu
         #: starts the emulator in place of a new process; see `forked.launch`
         self.launch = launch
         self.dir = Path(tempfile.mkdtemp(prefix="conform-"))
+        self.time = HeldTime(self.dir) if holds_time else None
         self.variables: dict[str, str] = {"dir": str(self.dir)}
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.stderr: dict[str, asyncio.Task[bytes]] = {}
@@ -97,7 +107,7 @@ class Play:
             for step in self.scenario["steps"]:
                 try:
                     async with asyncio.timeout(step.get("timeout", STEP_TIMEOUT) + 5):
-                        observed.append(self.unfill(await self.step(self.fill(step))))
+                        observed.append(self.unfill(await self.timed_step(self.fill(step))))
                 except (
                     StepError,
                     TimeoutError,
@@ -115,6 +125,12 @@ class Play:
         finally:
             await self.cleanup()
         return observed
+
+    async def timed_step(self, step: dict[str, Any]) -> Any:
+        if self.time is None:
+            return await self.step(step)
+        async with self.time.during(step):
+            return await self.step(step)
 
     async def step(self, step: dict[str, Any]) -> Any:
         if "start" in step:
@@ -242,6 +258,9 @@ class Play:
     async def start(self, step: dict[str, Any]) -> Any:
         name = step["start"]
         argv = [*self.qemu, *step.get("argv", [])]
+        if self.time is not None:
+            before = self.qemu.index("--")
+            argv[before:before] = self.time.options(name)
         if step.get("qmp", True):
             argv += ["-qmp", f"unix:{self.dir}/{name}.qmp,server=on,wait=off"]
         stdin: Any = asyncio.subprocess.DEVNULL
@@ -373,6 +392,8 @@ class Play:
         return [event for event in events if event["event"] not in ignore]
 
     async def cleanup(self) -> None:
+        if self.time is not None:
+            self.time.close()
         for session in self.sessions.values():
             session.close()
         for sock in [*self.listeners.values(), *self.stdio.values(), *self.pairs.values()]:
