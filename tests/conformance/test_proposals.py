@@ -6,30 +6,14 @@ allowed pair in them. `scripts/conform_proposals` plays all.
 
 from __future__ import annotations
 
-import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
 from fakeqemu.proposals import NAMES
+from tests.support.scripts import load_script
 
-_SCRIPT = Path(__file__).parents[2] / "scripts" / "conform_proposals"
-
-
-def _load():
-    spec = spec_from_loader(
-        "conform_proposals", SourceFileLoader("conform_proposals", str(_SCRIPT))
-    )
-    module = module_from_spec(spec)
-    sys.modules["conform_proposals"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-conform = _load()
+conform = load_script("conform_proposals")
 DESIGNS = [*conform.alone(), *conform.sets()]
 SAMPLE = conform.sample(
     [

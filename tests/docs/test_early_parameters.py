@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.docs import examples
+
 _HERE = Path(__file__).parent
 _PAGE = _HERE.parents[1] / "docs" / "early-parameters.md"
-
-
-def _load():
-    spec = importlib.util.spec_from_file_location("examples", _HERE / "examples.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["examples"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-examples = _load()
 
 
 @pytest.mark.parametrize("text", examples.examples(_PAGE), ids=lambda t: t.splitlines()[0][:70])

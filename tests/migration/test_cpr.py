@@ -261,6 +261,17 @@ async def test_item_30_an_iommufd_that_finds_nothing_saved_says_nothing():
         assert iommu_descriptor(vm) is None
 
 
+@pytest.mark.parametrize(
+    ("profile", "own"), [("10.0", True), ("11.1", True), ("11.1+tap-cpr", False), ("next", False)]
+)
+async def test_item_30_whether_the_mode_of_a_deferred_target_makes_it_one_of_cpr(profile, own):
+    """A released version goes by its cpr channel alone: the object uses the descriptor it got."""
+    async with machine("-machine", "none", "-incoming", "defer", profile=profile) as vm:
+        await vm.qmp("migrate-set-parameters", mode="cpr-transfer")
+        await vm.qmp("object-add", {"qom-type": "iommufd", "id": "iommu0", "fd": "0"})
+        assert iommu_descriptor(vm) == (0 if own else None)
+
+
 async def test_an_iommufd_takes_a_number_or_a_name_that_the_monitor_knows():
     async with machine("-machine", "none", profile="11.1") as vm:
         add = {"qom-type": "iommufd", "id": "iommu0"}

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from fuzzing.generate import CommandGenerator, is_harmless  # noqa: E402
 from fakeqemu.profile import Profile  # noqa: E402
 from fakeqemu.qapi.errors import QapiError  # noqa: E402
 from fakeqemu.qapi.visitor import check_arguments  # noqa: E402
+from tests.support.scripts import load_script  # noqa: E402
 
 #: a fakeqemu in which some commands are broken
 BROKEN = """
@@ -184,7 +184,7 @@ def _seed_with(command: str) -> str:
 
 
 def test_figures_of_reports() -> None:
-    page = _script("make_reliability")
+    page = load_script("make_reliability")
     report = {"campaign": "gdb", "profile": "7.2", "seed": "s1", "sessions": 2, "inputs": 5,
               "seconds": 90.0, "findings": []}  # fmt: skip
     rows = page.table([report, {**report, "seed": "s2"}])
@@ -199,20 +199,8 @@ def test_the_page_names_all_campaigns_and_parts() -> None:
     from fuzzing.endure import PARTS
 
     text = (ROOT / "docs" / "reliability.md").read_text()
-    names = [*_script("fuzz").CAMPAIGNS, *PARTS]
+    names = [*load_script("fuzz").CAMPAIGNS, *PARTS]
     assert [name for name in names if f"| `{name}` |" not in text] == []
-
-
-def _script(name: str) -> ModuleType:
-    import importlib.util
-    from importlib.machinery import SourceFileLoader
-
-    loader = SourceFileLoader(f"script_{name}", str(ROOT / "scripts" / name))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
 
 
 def test_nothing_is_played_without_time() -> None:

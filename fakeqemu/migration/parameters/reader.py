@@ -42,8 +42,12 @@ class ParameterReader:
         """
         if not self._runstate.check("inmigrate"):
             return False
-        if self.object is not None and (
-            self.object.incoming_mode is not None or not self.object.mode_makes_cpr
-        ):
-            return self.object.incoming_mode in CPR_INCOMING_MODES
-        return self.read("mode") in CPR_INCOMING_MODES
+        migration = self.object
+        if migration is None:
+            mode = self.read("mode")
+        else:
+            # what the cpr channel implies; else a design may go by the parameter
+            mode = migration.incoming_mode
+            if mode is None and migration.mode_makes_cpr:
+                mode = self.read("mode")
+        return mode in CPR_INCOMING_MODES

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
 
 import pytest
 
-_SCRIPT = Path(__file__).parents[3] / "scripts" / "make_ideas"
+from tests.support.scripts import load_script
 
-
-def _load():
-    spec = spec_from_loader("make_ideas", SourceFileLoader("make_ideas", str(_SCRIPT)))
-    module = module_from_spec(spec)
-    sys.modules["make_ideas"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-ideas = _load()
+ideas = load_script("make_ideas")
 
 
 def test_the_page_is_up_to_date():

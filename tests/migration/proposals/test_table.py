@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
-
 import pytest
 
 from fakeqemu.proposals import NAMES
+from tests.support.scripts import load_script
 
-_SCRIPT = Path(__file__).parents[3] / "scripts" / "make_proposals"
-
-
-def _load():
-    spec = spec_from_loader("make_proposals", SourceFileLoader("make_proposals", str(_SCRIPT)))
-    module = module_from_spec(spec)
-    sys.modules["make_proposals"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-table = _load()
+table = load_script("make_proposals")
 WRITTEN = table.read_page(table.PAGE.read_text("utf-8"))
 
 
