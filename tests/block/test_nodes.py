@@ -346,3 +346,54 @@ def test_nodes_in_other_threads_are_linked_if_one_can_move(threads: Any) -> None
     threads.ask("device_add", driver="virtio-blk-pci", bus="p2", drive="over", id="e")
     text = threads.desc("blockdev-reopen", options=[{**own, "backing": "n"}])
     assert text == "Cannot change iothread of active block backend"
+
+
+def test_a_child_that_goes_does_not_hold_its_parent_in_a_thread(threads: Any) -> None:
+    nodes = threads.vm.block.graph.nodes
+    threads.image("over")
+    own = {"driver": "qcow2", "node-name": "over", "file": "over-file"}
+    threads.ask("blockdev-reopen", options=[{**own, "backing": "m"}])
+    threads.ask("x-blockdev-set-iothread", node_name="over", iothread="io0")
+    for bus, drive in (("p1", "m"), ("p2", "n")):
+        driver = {"driver": "virtio-blk-pci", "share-rw": True}
+        threads.ask("device_add", **driver, bus=bus, drive=drive, id=f"d{drive}")
+    threads.ask("blockdev-reopen", options=[{**own, "backing": "n"}])
+    assert [nodes[name].iothread for name in ("m", "over", "n")] == ["io0", None, None]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "text"),
+    [
+        (
+            "blockdev-add",
+            {"driver": "qcow2", "node-name": "second", "file": "over"},
+            "Permission conflict on node 'over'",
+        ),
+        (
+            "blockdev-reopen",
+            {"options": [
+                {"driver": "qcow2", "node-name": "over", "file": "over-file", "backing": "n"}
+            ]},
+            "Permission conflict on node 'n'",
+        ),
+        ("blockdev-snapshot", {"node": "n", "overlay": "sealed"}, "Block node is read-only"),
+    ],
+)  # fmt: skip
+def test_a_link_that_is_refused_leaves_nodes_in_their_threads(
+    threads: Any, command: str, arguments: dict[str, Any], text: str
+) -> None:
+    nodes = threads.vm.block.graph.nodes
+    threads.image("over")
+    threads.image("sealed", read_only=True)
+    # a filter with a user, which lets nobody else write to what is below
+    threads.add("null-co", "target", size=1 << 20)
+    threads.add("copy-before-write", "filter", file="over", target="target")
+    threads.add("raw", "first", file="filter")
+    threads.ask("device_add", driver="virtio-blk-pci", bus="p1", drive="n", id="d")
+    for name in ("over", "sealed"):
+        threads.ask("x-blockdev-set-iothread", node_name=name, iothread="io0")
+    before = {name: node.iothread for name, node in nodes.items()}
+    assert before["first"] == before["sealed-file"] == "io0"
+    assert before["n"] is None
+    assert text in threads.desc(command, **arguments)
+    assert {name: node.iothread for name, node in nodes.items()} == before

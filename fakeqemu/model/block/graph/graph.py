@@ -164,11 +164,14 @@ class Graph:
     def attach(self, parent: Node, name: str, node: Node, role: frozenset[str]) -> Edge:
         """Make `node` a child of `parent`. Raises QapiError."""
         self.check_cycle(parent, name, node)
-        node.join_iothread(parent)
+        leave_iothread = node.join_iothread(parent)
         edge = Edge(parent, name, node, role=role)
-        attempt(
-            lambda: self.link(edge), lambda: self.unlink(edge), [parent, node]
-        )
+
+        def take_back() -> None:
+            self.unlink(edge)
+            leave_iothread()
+
+        attempt(lambda: self.link(edge), take_back, [parent, node])
         return edge
 
     def link(self, edge: Edge) -> None:
@@ -251,7 +254,6 @@ class Graph:
     def append(self, new: Node, old: Node, name: str, role: frozenset[str]) -> None:
         """Put `new` on top of `old`, for all who use `old`. Raises QapiError."""
         self.check_cycle(new, name, old)
-        new.join_iothread(old)
         inside = {id(node) for node in new.subtree()}
         edges = [e for e in old.parents if id(e.parent) not in inside and not e.stays]
         edge = Edge(new, name, old, role=role)
@@ -269,6 +271,7 @@ class Graph:
                 new.parents.remove(each)
                 each.node = old
                 old.parents.append(each)
+            leave_iothread()
 
         for each in edges:
             if each.frozen:
@@ -276,6 +279,7 @@ class Graph:
                     f"Cannot change frozen '{each.name}' link from '{each.user_name}'"
                     f" to '{old.name}'"
                 )
+        leave_iothread = new.join_iothread(old)
         attempt(change, take_back, [new])
         self.backing_changed(new)
 

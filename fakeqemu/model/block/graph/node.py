@@ -5,7 +5,7 @@ See include/block/block_int-common.h: BlockDriverState and BdrvChild.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fakeqemu.model.block.graph import permissions as perms
@@ -226,8 +226,10 @@ class Node:
 
     # -- which thread does its I/O -------------------------------------------------------------
 
-    def move_to(self, iothread: str | None) -> None:
-        """Let another thread do the I/O of it and of all that is linked to it. Raises QapiError.
+    def move_to(self, iothread: str | None) -> Callable[[], None]:
+        """Let another thread do the I/O of it and of all that is linked to it; what undoes it.
+
+        Raises QapiError.
 
         See block.c: bdrv_try_change_aio_context(); block/block-backend.c:
         blk_root_change_aio_ctx().
@@ -245,19 +247,27 @@ class Node:
                 elif edge.parent.keeps_iothread:
                     raise QapiError("Cannot change iothread of active block backend")
             waiting.extend(edge.node for edge in node.children.values())
+        before = [(node, node.iothread) for node in found.values()]
         for node in found.values():
             node.iothread = iothread
 
-    def join_iothread(self, parent: Node) -> None:
-        """Be in one thread with who is about to use it, in either's. Raises QapiError.
+        def take_back() -> None:
+            for node, old in before:
+                node.iothread = old
 
-        See block.c: bdrv_attach_child_common().
+        return take_back
+
+    def join_iothread(self, parent: Node) -> Callable[[], None]:
+        """Be in one thread with who is about to use it, in either's; what undoes it.
+
+        Raises QapiError. See block.c: bdrv_attach_child_common() and
+        bdrv_attach_child_common_abort().
         """
         try:
-            self.move_to(parent.iothread)
+            return self.move_to(parent.iothread)
         except QapiError as error:
             try:
-                parent.move_to(self.iothread)
+                return parent.move_to(self.iothread)
             except QapiError:
                 raise error from None
 

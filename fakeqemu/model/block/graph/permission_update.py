@@ -152,6 +152,11 @@ def _pairs(parents: list[Edge]) -> Iterator[tuple[Edge, Edge]]:
 def attempt(change: Callable[[], None], take_back: Callable[[], None], roots: list[Node]) -> None:
     """Make a change and add up from `roots`; take it back if that fails. Raises QapiError."""
     change()
+    confirm(take_back, roots)
+
+
+def confirm(take_back: Callable[[], None], roots: list[Node]) -> None:
+    """Add up from `roots` after a change; take it back if that fails. Raises QapiError."""
     try:
         Update(roots, follow=True).run()
     except QapiError:

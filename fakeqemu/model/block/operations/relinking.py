@@ -8,11 +8,12 @@ See block.c: bdrv_set_file_or_backing_noperm() and bdrv_unset_inherits_from().
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Edge, Node
-from fakeqemu.model.block.graph.permission_update import Update
+from fakeqemu.model.block.graph.permission_update import confirm
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def set_child(graph: Graph, node: Node, name: str, child: Node | None) -> Callable[[], None]:
-    """Let the child `name` (`file` or `backing`) be another; what undoes it. Raises QapiError."""
+    """Let the child `name` (`file` or `backing`) be another; what undoes it.
+
+    Raises QapiError, with everything as it was.
+    """
     edge = node.children.get(name)
     if edge is not None and edge.frozen:
         raise QapiError(
@@ -30,41 +34,53 @@ def set_child(graph: Graph, node: Node, name: str, child: Node | None) -> Callab
         raise QapiError(
             f"Driver '{node.driver.name}' of node '{node.name}' does not support backing files"
         )
-    if child is not None:
-        graph.check_cycle(node, name, child)
-        child.join_iothread(node)
-    new = None
-    if child is not None:
-        new = Edge(node, name, child, role=_role(node, name, edge))
-    order = dict(node.children)
-    index = edge.node.parents.index(edge) if edge is not None else 0
+    role = _role(node, name, edge)
     follows = child is not None and child.follows(node)
-    left: list[Node] = []
-    if edge is not None:
-        left = node.leave_alone(edge)
-        graph.unlink(edge)
-        edge.node.unblock(edge)
-    if new is not None:
-        graph.link(new)
-        # where the one before had its place
-        names = list(order) if name in order else [*order, name]
-        node.children = {each: node.children[each] for each in names}
-    before = child.inherits_from if child is not None else None
-    if child is not None and follows:
-        child.inherits_from = node
+    places = list(node.children)
+    with ExitStack() as undo:
+        undo.callback(graph.backing_changed, node)
+        if edge is not None:
+            undo.callback(_remove(graph, node, edge))
+        if child is not None:
+            undo.callback(_attach(graph, Edge(node, name, child, role=role), node, places))
+            undo.callback(setattr, child, "inherits_from", child.inherits_from)
+            if follows:
+                child.inherits_from = node
+        return undo.pop_all().close
+
+
+def _remove(graph: Graph, node: Node, edge: Edge) -> Callable[[], None]:
+    """Take a child away; what undoes it."""
+    children, place = dict(node.children), edge.node.parents.index(edge)
+    left = node.leave_alone(edge)
+    graph.unlink(edge)
+    edge.node.unblock(edge)
 
     def take_back() -> None:
-        if child is not None:
-            child.inherits_from = before
+        edge.node.parents.insert(place, edge)
+        node.children = children
         for each in left:
             each.inherits_from = node
-        if new is not None:
-            graph.unlink(new)
-            new.node.unblock(new)
-        if edge is not None:
-            edge.node.parents.insert(index, edge)
-        node.children = order
-        graph.backing_changed(node)
+
+    return take_back
+
+
+def _attach(graph: Graph, edge: Edge, node: Node, places: list[str]) -> Callable[[], None]:
+    """Give `node` a child, in the place by that name if there is one; what undoes it.
+
+    Raises QapiError. See block.c: bdrv_attach_child_noperm().
+    """
+    child = edge.node
+    graph.check_cycle(node, edge.name, child)
+    leave_iothread = child.join_iothread(node)
+    graph.link(edge)
+    if edge.name in places:
+        node.children = {each: node.children[each] for each in places}
+
+    def take_back() -> None:
+        graph.unlink(edge)
+        child.unblock(edge)
+        leave_iothread()
 
     return take_back
 
@@ -83,12 +99,6 @@ def set_backing(graph: Graph, node: Node, backing: Node | None) -> None:
     """Put another image under `node`. Raises QapiError."""
     edge = node.children.get("backing")
     take_back = set_child(graph, node, "backing", backing)
-    roots = [node] + ([edge.node] if edge is not None else [])
-    try:
-        Update(roots, follow=True).run()
-    except QapiError:
-        take_back()
-        Update(roots, follow=True).run()
-        raise
+    confirm(take_back, [node] + ([edge.node] if edge is not None else []))
     graph.backing_changed(node)
     graph.collect()
