@@ -167,7 +167,13 @@ def _abort(_line: QemuIoLine) -> None:
     raise NotModelledError("qemu-io abort")
 
 
-_RANGE = "offset len"
+#: names, short names and what `help` says
+_ZONE_CHANGES = (
+    ("zone_open", "zo", "explicit open a range of zones in zone block device"),
+    ("zone_close", "zc", "close a range of zones in zone block device"),
+    ("zone_finish", "zf", "finish a range of zones in zone block device"),
+    ("zone_reset", "zrs", "reset a zone write pointer in zone block device"),
+)
 
 register(
     CmdInfo(
@@ -185,21 +191,9 @@ register(
         "zone_report", _zone_report, "zrp", 2, 2, "offset number",
         oneline="report zone information", trait="qemu_io_zones",
     ),
-    CmdInfo(
-        "zone_open", _zone_change, "zo", 2, 2, _RANGE, None,
-        "explicit open a range of zones in zone block device", trait="qemu_io_zones",
-    ),
-    CmdInfo(
-        "zone_close", _zone_change, "zc", 2, 2, _RANGE, None,
-        "close a range of zones in zone block device", trait="qemu_io_zones",
-    ),
-    CmdInfo(
-        "zone_finish", _zone_change, "zf", 2, 2, _RANGE, None,
-        "finish a range of zones in zone block device", trait="qemu_io_zones",
-    ),
-    CmdInfo(
-        "zone_reset", _zone_change, "zrs", 2, 2, _RANGE, None,
-        "reset a zone write pointer in zone block device", trait="qemu_io_zones",
+    *(
+        CmdInfo(name, _zone_change, alias, 2, 2, "offset len", None, oneline, trait="qemu_io_zones")
+        for name, alias, oneline in _ZONE_CHANGES
     ),
     CmdInfo(
         "zone_append", _zone_append, "zap", 3, 4, "offset len [len..]", None,
