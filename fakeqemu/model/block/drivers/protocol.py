@@ -227,9 +227,9 @@ class FileDriver(Driver):
     # -- data ----------------------------------------------------------------------------------
 
     def length(self, node: Node) -> int:  # noqa: ARG002
-        """The file's size. Raises BlockIoError."""
+        """The file's size in whole sectors: block.c: bdrv_co_getlength(). Raises BlockIoError."""
         with _host_errors("read"):
-            return self.file.size()
+            return -(-self.file.size() // _SECTOR) * _SECTOR
 
     def read(self, node: Node, offset: int, count: int) -> bytes:  # noqa: ARG002
         """Beyond the end there are zeros. Raises BlockIoError."""
@@ -248,6 +248,16 @@ class FileDriver(Driver):
             self.file.zero(offset, count)
             if self.file.size() < offset + count:
                 self.file.truncate(offset + count)
+
+    def discard(self, node: Node, offset: int, count: int) -> None:  # noqa: ARG002
+        """A hole; the file is no longer for it. See block/file-posix.c: handle_aiocb_discard().
+
+        Raises BlockIoError.
+        """
+        with _host_errors("write"):
+            count = min(count, self.file.size() - offset)
+            if count > 0:
+                self.file.zero(offset, count)
 
     def status(self, node: Node, start: int, end: int) -> Iterator[Range]:  # noqa: ARG002
         """Data and holes. Raises BlockIoError."""

@@ -5,10 +5,12 @@ See block/raw-format.c: raw_read_options() and raw_apply_options().
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.formats.extents import Range
+from fakeqemu.formats.extents import BlockIoError, Range
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import Driver, Reopening, driver, merged_limits
 from fakeqemu.model.block.graph import permissions as perms
@@ -66,8 +68,6 @@ class Raw(Driver):
         if size is not None and size % _SECTOR:
             raise QapiError(f"Specified size is not multiple of {_SECTOR}")
         self.offset, self.size = offset, size
-        if size is None:
-            self.size = -(-(real - offset) // _SECTOR) * _SECTOR if offset else None
 
     def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Reopening:
         """Another window."""
@@ -94,24 +94,45 @@ class Raw(Driver):
         return wanted & ~_WRITING | perm & _WRITING, left
 
     def length(self, node: Node) -> int:
-        """The window's size, or the file's."""
-        if self.size is not None:
-            return self.size
-        return super().length(node) - self.offset
+        """The window's size, or what the file has from its beginning on, in whole sectors.
+
+        See block/raw-format.c: raw_co_getlength(); block.c: bdrv_co_nb_sectors().
+        """
+        left = max(super().length(node) - self.offset, 0)
+        left = -(-left // _SECTOR) * _SECTOR
+        return left if self.size is None else min(self.size, left)
 
     def read(self, node: Node, offset: int, count: int) -> bytes:
-        """Out of the window."""
-        return super().read(node, offset + self.offset, count)
+        """Out of the window; beyond its end there are zeros."""
+        inside = count
+        if self.size is not None:
+            inside = max(min(count, self.size - offset), 0)
+        data = super().read(node, offset + self.offset, inside) if inside else b""
+        return data + bytes(count - inside)
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
-        """Into the window."""
+        """Into the window. Raises BlockIoError."""
         assert node.file is not None
-        base.write(node.file, offset + self.offset, data)
+        base.write(node.file, self._inside(offset, len(data)), data)
 
     def zero(self, node: Node, offset: int, count: int) -> None:
-        """In the window."""
+        """In the window. Raises BlockIoError."""
         assert node.file is not None
-        base.zero(node.file, offset + self.offset, count)
+        base.zero(node.file, self._inside(offset, count), count)
+
+    def discard(self, node: Node, offset: int, count: int) -> None:
+        """In the window. Raises BlockIoError."""
+        assert node.file is not None
+        base.discard(node.file, self._inside(offset, count), count)
+
+    def _inside(self, offset: int, count: int) -> int:
+        """Where that is in the file. Raises BlockIoError for what would leave the window.
+
+        See block/raw-format.c: raw_adjust_offset().
+        """
+        if self.size is not None and offset + count > self.size:
+            raise BlockIoError(os.strerror(errno.ENOSPC))
+        return offset + self.offset
 
     def status(self, node: Node, start: int, end: int) -> Iterator[Range]:
         """As the file says."""
