@@ -10,8 +10,9 @@ See system/vl.c: qemu_init().
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from fakeqemu.dataclass import dataclass, field
 
 
 @dataclass(slots=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fakeqemu.clock import Clock
+from fakeqemu.dataclass import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).parent.parent / "fakeqemu"
 #: package -> layer; a package may import its own layer only where named in BESIDE
 LAYERS = {
     "__init__": 0,
+    "dataclass": 0,
     "clock": 1,
     "journal": 1,
     "spare_fd": 1,
@@ -134,6 +135,26 @@ def test_imports_point_down(name: str) -> None:
         assert LAYERS[other] < LAYERS[package], (
             f"{path.name}:{line}: {package} imports {other}, which is not below it"
         )
+
+
+def test_data_classes_are_ours() -> None:
+    """Those of the standard library cost every start (see fakeqemu/dataclass.py)."""
+    taken = {
+        name
+        for name, path in MODULES.items()
+        if ("dataclasses", "dataclass") in names_imported(path)
+    }
+    assert taken == set()
+
+
+def names_imported(path: Path) -> set[tuple[str, str]]:
+    """Pairs of module and name that a module imports with `from`."""
+    return {
+        (node.module, alias.name)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
 
 
 def test_every_package_has_a_layer() -> None:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from fakeqemu.boot.cmdline.option_groups import Group, Groups
 from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.boot.error_report import EarlyExit, Messages
 from fakeqemu.configuration import Configuration, MonitorOptions, OptionString
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.model.chardev.chardev import ChardevOptions
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError

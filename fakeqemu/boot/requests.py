@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Any
 
 from fakeqemu.configuration import MonitorOptions
+from fakeqemu.dataclass import dataclass
 from fakeqemu.migration.cpr_state import CprReader
 from fakeqemu.model.chardev.chardev import Chardev
 

@@ -11,7 +11,6 @@ See system/vl.c: qemu_init(); system/main.c.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
 from typing import Any
 
 from fakeqemu.boot import steps, steps_machine as machine
@@ -23,6 +22,7 @@ from fakeqemu.boot.requests import Request, Work
 from fakeqemu.boot.state import BootState
 from fakeqemu.clock import Clock
 from fakeqemu.configuration import Configuration
+from fakeqemu.dataclass import dataclass, replace
 from fakeqemu.model.host import Host
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile

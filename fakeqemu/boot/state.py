@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.checks.options import CpuModel, MachineSettings
 from fakeqemu.boot.error_report import Messages
 from fakeqemu.configuration import Configuration
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.migration.parameters.early import EarlyParameters
 from fakeqemu.migration.parameters.reader import ParameterReader
 from fakeqemu.profile import Profile

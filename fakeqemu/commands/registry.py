@@ -26,11 +26,11 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fakeqemu.commands.lazy_registry import LazyRegistry
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ See include/block/block-common.h: BDRV_MAX_LENGTH.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi.errors import QapiError
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from fakeqemu.dataclass import dataclass
 
 #: a letter's cell, as wide and high as a VGA adapter's
 CELL_WIDTH, CELL_HEIGHT = 8, 16

@@ -6,7 +6,8 @@ See ui/vnc.c: set_pixel_format() and vnc_write_pixels_generic().
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from fakeqemu.dataclass import dataclass
 
 _TRIPLE = 3
 _LARGEST = 0xFF

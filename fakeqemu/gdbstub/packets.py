@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
+
+from fakeqemu.dataclass import dataclass
 
 _ESCAPE = 0x20
 _HEX = b"0123456789abcdefABCDEF"

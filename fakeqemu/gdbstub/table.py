@@ -6,9 +6,9 @@ See gdbstub/gdbstub.c: process_string_cmd().
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.gdbstub.packets import Parameter, ParameterError, parse
 
 if TYPE_CHECKING:

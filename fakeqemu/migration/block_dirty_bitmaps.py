@@ -11,9 +11,9 @@ dirty_bitmap_load().
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.intervals import Intervals
 from fakeqemu.formats.migration_stream.dirty_bitmaps import (
     ALIGNMENT,

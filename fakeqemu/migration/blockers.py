@@ -11,8 +11,8 @@ See migration/migration.c: migrate_add_blocker() and migration_is_blocked().
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi.errors import QapiError
 
 

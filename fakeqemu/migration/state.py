@@ -10,8 +10,8 @@ See migration/migration.c: migrate_set_state().
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.journal import Journal
 from fakeqemu.traits import Traits
 

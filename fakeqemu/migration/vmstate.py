@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from fakeqemu.dataclass import fields, replace
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
 from fakeqemu.formats.migration_stream.load_context import LoadContext, LocalBlock
 from fakeqemu.formats.migration_stream.source import DeviceSection, Source, SourceBlock
@@ -270,9 +270,9 @@ def limits(migration: MigrationSettings) -> Limits:
     """Parameters and capabilities that affect the transfer."""
     get, on = migration.parameters.get, migration.capabilities
     given: dict[str, Any] = {
-        name: get(name.replace("_", "-"))
-        for name in Limits.__dataclass_fields__
-        if name.replace("_", "-") in migration.types
+        each.name: get(name)
+        for each in fields(Limits)
+        if (name := each.name.replace("_", "-")) in migration.types
     }
     return Limits(
         **{name: value for name, value in given.items() if value is not None},

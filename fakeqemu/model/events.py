@@ -6,10 +6,10 @@ See monitor/monitor.c: qapi_event_emit().
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from fakeqemu.clock import Clock
+from fakeqemu.dataclass import dataclass
 from fakeqemu.journal import Journal
 
 

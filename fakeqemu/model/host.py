@@ -8,9 +8,9 @@ with QEMU's own text. Nothing here blocks: what takes time calls back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.model.block.files import FileSystem
 from fakeqemu.model.dump.output import DumpOutput
 from fakeqemu.model.fds.cpr_fds import SavedFd

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+from fakeqemu.dataclass import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

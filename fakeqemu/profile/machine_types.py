@@ -10,9 +10,9 @@ See hw/i386/pc_q35.c and hw/i386/pc_piix.c: the machine types of the newest vers
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
+from fakeqemu.dataclass import replace
 from fakeqemu.profile.facts import MachineType
 
 #: name of an added machine type -> that of the recorded one that it is like

@@ -29,10 +29,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.profile.packing import Packed, pack
 
 #: new value from old, and the whole part

@@ -7,12 +7,12 @@ object for the same name and every value handed out is to be treated as read-onl
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from fakeqemu import proposals
+from fakeqemu.dataclass import replace
 from fakeqemu.profile import machine_types, overlay, store
 from fakeqemu.profile.facts import (
     MachineType,

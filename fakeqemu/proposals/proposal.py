@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from fakeqemu.dataclass import dataclass, field
 
 #: switch -> chosen value
 Choices = Mapping[str, str]

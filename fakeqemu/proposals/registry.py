@@ -8,12 +8,12 @@ commands is data in `schemas/proposals/NAME.json`: rules as those of an overlay 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import replace
 from fakeqemu.proposals.proposal import Chosen, Proposal
 
 if TYPE_CHECKING:

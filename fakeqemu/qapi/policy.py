@@ -8,9 +8,9 @@ See qapi/qapi-util.c: compat_policy_input_ok(); qapi/qmp-dispatch.c: qmp_dispatc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import AbortError, QapiError
 from fakeqemu.qapi.schema import AlternateType, ArrayType, Feature, ObjectType, Type

@@ -36,7 +36,7 @@ _CARRIERS = (
     "fakeqemu.boot.cmdline.schema_values",
     "fakeqemu.model.qom.tree", "fakeqemu.model.qom.property_types", "fakeqemu.profile",
     "fakeqemu.testing.", "fakeqemu.commands.registry",
-    "json", "enum", "functools", "dataclasses",
+    "json", "enum", "functools", "fakeqemu.dataclass",
 )  # fmt: skip
 
 #: functions of other modules that only keep

@@ -10,8 +10,9 @@ See monitor/qmp-cmds-control.c: qmp_query_qmp_schema(); scripts/qapi/introspect.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from fakeqemu.dataclass import dataclass, field
 
 T = TypeVar("T")
 

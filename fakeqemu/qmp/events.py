@@ -10,11 +10,11 @@ See monitor/monitor.c: monitor_qapi_event_queue_no_reenter() and monitor_qapi_ev
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import MILLISECOND, SECOND
+from fakeqemu.dataclass import dataclass
 from fakeqemu.model.events import Event
 from fakeqemu.profile import store
 from fakeqemu.qapi.policy import CompatPolicy, hide_output

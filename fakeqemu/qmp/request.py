@@ -5,9 +5,9 @@ See qapi/qmp-dispatch.c: qmp_dispatch_check_obj() and qmp_error_response().
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import QapiError
 

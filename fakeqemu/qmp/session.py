@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import CommandNotFoundError, QapiError
 from fakeqemu.qapi.json.streamer import JsonStream, Message, ParseError, Value

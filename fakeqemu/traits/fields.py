@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.traits.proposed import ProposedTraits
 
 

@@ -5,7 +5,7 @@ Which proposal sets which is said in `fakeqemu.proposals`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from fakeqemu.dataclass import dataclass
 
 
 @dataclass(frozen=True, eq=False, repr=False)

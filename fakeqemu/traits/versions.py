@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from fakeqemu.dataclass import replace
 from fakeqemu.traits.fields import Traits
 
 _NEWEST = Traits()

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from fakeqemu.dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from fakeqemu.profile import TreeObject

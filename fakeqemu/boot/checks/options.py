@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Any
 
 from fakeqemu.boot.checks import backends as backendchecks
@@ -21,6 +20,7 @@ from fakeqemu.boot.checks.machine_properties import check_memory, set_machine_pr
 from fakeqemu.boot.checks.smp import topology
 from fakeqemu.boot.error_report import Messages
 from fakeqemu.configuration import Configuration, GlobalProperty, OptionString
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.model.boards.cpus import Topology
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
 from fakeqemu.boot.cmdline.option_groups import Groups
 from fakeqemu.boot.error_report import EarlyExit, Messages
 from fakeqemu.configuration import Configuration, OptionString
+from fakeqemu.dataclass import dataclass
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.keyval import parse_keyval_help

@@ -13,11 +13,11 @@ qemu_opts_validate().
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from fakeqemu.boot.error_report import EarlyExit, Messages
 from fakeqemu.configuration import OptionString
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.profile import Profile
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import QapiError

@@ -6,8 +6,9 @@ See hmp-commands.hx; hmp-commands-info.hx.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from fakeqemu.dataclass import dataclass
 
 if TYPE_CHECKING:
     from fakeqemu.profile import Profile

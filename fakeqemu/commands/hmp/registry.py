@@ -21,7 +21,6 @@ See monitor/hmp.c: handle_hmp_command() and monitor_parse_command().
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -29,6 +28,7 @@ from fakeqemu.commands.hmp.arguments import HmpSyntaxError, parse_arguments
 from fakeqemu.commands.hmp.definitions import HmpDefinition, HmpTable
 from fakeqemu.commands.lazy_registry import LazyRegistry
 from fakeqemu.commands.registry import COMMANDS, keyword_of
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.formats.migration_stream.errors import StreamError
 
 

@@ -7,10 +7,10 @@ migration/ram.c: parse_ramblock().
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.formats.migration_stream.dirty_bitmaps import Sink
 
 

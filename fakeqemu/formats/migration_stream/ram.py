@@ -10,8 +10,8 @@ and ram_save_setup().
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.migration_stream import events
 from fakeqemu.formats.migration_stream.byte_reader import ByteReader
 from fakeqemu.formats.migration_stream.constants import (

@@ -17,8 +17,8 @@ and check_section_footer().
 from __future__ import annotations
 
 from collections.abc import Collection, Generator
-from dataclasses import dataclass
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.migration_stream import (
     dirty_bitmaps as dirtybitmaps,
     events,

@@ -6,9 +6,9 @@ See migration/savevm.c: SaveState and SaveStateEntry; migration/ram.c: ram_save_
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from uuid import UUID
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
 from fakeqemu.formats.migration_stream.vmstate import vmstate_fields as layout
 

@@ -11,8 +11,8 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.formats.nbd import wire
 from fakeqemu.formats.nbd.client_handshake import ExportInfo, ProtocolError, negotiate
 

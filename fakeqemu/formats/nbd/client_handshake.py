@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.nbd import wire
 from fakeqemu.qapi.json.utf8 import c_bytes
 

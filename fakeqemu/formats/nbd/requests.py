@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.extents import MustWaitError
 from fakeqemu.formats.nbd import wire
 from fakeqemu.formats.nbd.handshake import Mode

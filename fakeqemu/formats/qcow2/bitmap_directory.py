@@ -9,8 +9,8 @@ import errno
 import struct
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.header import BITMAPS
 from fakeqemu.formats.qcow2.image import Qcow2

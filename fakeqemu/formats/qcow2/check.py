@@ -12,8 +12,8 @@ import errno
 import struct
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.bitmap_directory import used_ranges
 from fakeqemu.formats.qcow2.header import LARGEST_L1

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Protocol
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 

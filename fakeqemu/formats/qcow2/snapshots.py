@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import struct
 from array import array
-from dataclasses import dataclass
 from typing import Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.header import LARGEST_L1, MOST_SNAPSHOTS, validate_table
 from fakeqemu.formats.qcow2.image import Qcow2

@@ -12,9 +12,9 @@ import contextlib
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.header import BITMAPS, LARGEST_L1, validate_table
 from fakeqemu.qapi.errors import QapiError

@@ -12,9 +12,9 @@ import struct
 import zlib
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.header import LARGEST_L1
 from fakeqemu.formats.qcow2.refcounts import failure

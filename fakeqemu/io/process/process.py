@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import Clock
 from fakeqemu.commands import load_all
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.guard import allow_deep_input, describe
 from fakeqemu.io.chardev.stdio import occupy_closed
 from fakeqemu.io.host import OsHost

@@ -7,9 +7,9 @@ process_incoming_migration_co().
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.migration.phases.requests import Blocking, PhaseError, Wait
 from fakeqemu.model.host import Stream
 

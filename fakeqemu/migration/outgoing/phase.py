@@ -10,9 +10,9 @@ Writing never fails: as in a QEMUFile the first error is kept, and raised where 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.migration_stream.channels.return_path import Answer
 from fakeqemu.migration.phases.requests import Blocking, Due, PhaseError
 

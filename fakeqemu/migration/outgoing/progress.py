@@ -6,9 +6,9 @@ migration/ram.c: migration_bitmap_sync(), which emits MIGRATION_PASS.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fakeqemu.dataclass import replace
 from fakeqemu.migration import vmstate as guest
 from fakeqemu.migration.transfer.model import Limits, Transfer
 from fakeqemu.model.guest.workload import Workload

@@ -10,8 +10,8 @@ See migration/options.c: migrate_caps_check().
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from dataclasses import dataclass
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.migration.parameters.parameter_rules import ZERO_COPY
 from fakeqemu.traits import Traits
 

@@ -11,9 +11,9 @@ See migration/options.c: migrate_params_check().
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 from fakeqemu.qapi.readers.scalars import is_identifier

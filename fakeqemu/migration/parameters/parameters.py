@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.migration.parameters.parameter_rules import check_parameters, compressed_or_tls
 
 if TYPE_CHECKING:

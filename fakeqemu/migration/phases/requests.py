@@ -7,7 +7,7 @@ request and is resumed by a `PhaseDriver` (`driver.py`); it holds no callback an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from fakeqemu.dataclass import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

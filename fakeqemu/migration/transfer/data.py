@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from fakeqemu.clock import SECOND
+from fakeqemu.dataclass import dataclass
 
 PAGE = 4096
 #: bytes on the wire of a page, and of one that is all zeros

@@ -22,10 +22,10 @@ large step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
 
 from fakeqemu.clock import MILLISECOND, SECOND
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.migration.transfer.data import PAGE, Figures, Limits, Pass
 from fakeqemu.model.guest.workload import Workload
 

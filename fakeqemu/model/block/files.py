@@ -12,9 +12,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Protocol
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.formats.intervals import Intervals
 
 _PAGE = 4096

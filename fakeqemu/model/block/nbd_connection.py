@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND, Timer
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.nbd.client import LOST, Answer, Client
 from fakeqemu.formats.nbd.client_handshake import ExportInfo
 from fakeqemu.model.guarded_stream import GuardedStream

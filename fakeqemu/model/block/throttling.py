@@ -8,10 +8,10 @@ See util/throttle.c: throttle_compute_wait().
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ x86_possible_cpu_arch_ids(); hw/core/machine.c: machine_query_hotpluggable_cpus(
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.model.boards.x86_registers import CR4_FEATURES, X86Registers
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.schema_facts import element_members

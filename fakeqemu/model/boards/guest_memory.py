@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.model.boards.ramblocks import RamBlock, backend_blocks, blocks_of_device, board_blocks
 from fakeqemu.model.dump.output import Piece, Zeros
 from fakeqemu.model.qdev.device import user_devices

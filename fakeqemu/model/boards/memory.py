@@ -6,9 +6,9 @@ hw/core/machine-hmp-cmds.c: hmp_info_memory_size_summary().
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi.qdict import in_name_table
 
 if TYPE_CHECKING:

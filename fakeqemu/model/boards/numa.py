@@ -6,9 +6,9 @@ hw/core/machine.c: machine_set_cpu_numa_node().
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:

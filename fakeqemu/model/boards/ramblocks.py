@@ -9,9 +9,9 @@ vmstate_register_ram().
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.model.qdev.device import user_devices
 from fakeqemu.model.qdev.devpath import section_name
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from fakeqemu.dataclass import dataclass, field
 
 #: general registers in the order of their encoding; r8 to r15 follow
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)

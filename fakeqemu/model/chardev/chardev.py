@@ -12,9 +12,9 @@ chardev/char-fe.c: qemu_chr_fe_init().
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.model.chardev.ringbuf import NullTransport, RingBuffer
 from fakeqemu.qapi.errors import QapiError
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.model.boards.x86_registers import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, X86Registers
 from fakeqemu.model.dump.output import Piece
 

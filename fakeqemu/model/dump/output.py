@@ -9,8 +9,9 @@ See dump/dump.c: fd_write_vmcore() and write_buffer().
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from fakeqemu.dataclass import dataclass
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.files import BlockFile

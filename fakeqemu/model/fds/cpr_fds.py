@@ -9,8 +9,8 @@ See migration/cpr.c: cpr_save_fd(), cpr_find_fd() and cpr_delete_fd().
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi.errors import QapiError
 
 

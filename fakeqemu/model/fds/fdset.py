@@ -12,10 +12,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.scalars import digits
 

@@ -11,10 +11,10 @@ hw/virtio/virtio-balloon.c: virtio_balloon_to_target().
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
+from fakeqemu.dataclass import dataclass, replace
 from fakeqemu.model.boards import pc_dimm as memorydevices
 from fakeqemu.model.guest.agent import GuestAgent
 from fakeqemu.model.guest.ports import GuestPorts

@@ -7,10 +7,10 @@ virtio_balloon_to_target().
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.model.guest.guest import CHOICES
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes

@@ -5,9 +5,8 @@ See migration/ram.c: migration_bitmap_sync() and ram_save_host_page().
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fakeqemu.clock import MILLISECOND
+from fakeqemu.dataclass import dataclass
 
 _PAGE = 4096
 

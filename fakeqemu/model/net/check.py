@@ -6,8 +6,9 @@ See net/net.c: net_check_clients() and net/hub.c: net_hub_check_clients().
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from fakeqemu.dataclass import dataclass
 
 if TYPE_CHECKING:
     from fakeqemu.model.net.client import Hub, NetClient

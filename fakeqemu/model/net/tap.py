@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ ui/console-vc.c: vc_chr_open().
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.image import Picture, blank, message, written
 from fakeqemu.model.boards.guest_memory import is_vga
 from fakeqemu.model.qdev.device import user_devices

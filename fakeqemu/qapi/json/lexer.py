@@ -13,8 +13,9 @@ See qobject/json-lexer.c: json_lexer_feed() and json_lexer.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from fakeqemu.dataclass import dataclass
 
 #: the longest token, and the most text of one message
 MAX_TOKEN_SIZE = 64 << 20

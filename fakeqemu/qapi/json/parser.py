@@ -8,11 +8,11 @@ See qobject/json-parser.c: json_parser_parse() and parse_value().
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum, auto
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi.json import utf8
 from fakeqemu.qapi.json.lexer import Token, TokenType
 

@@ -10,9 +10,9 @@ See qobject/json-streamer.c: json_message_process_token() and json_message_parse
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.lexer import MAX_TOKEN_SIZE, Lexer, Token, TokenType
 from fakeqemu.qapi.json.parser import Builder, Dialect, Failure, StringReader

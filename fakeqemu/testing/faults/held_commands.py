@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
 from fakeqemu.commands.registry import Deferred
+from fakeqemu.dataclass import dataclass
 from fakeqemu.migration.object import current_migration
 from fakeqemu.qapi.errors import AbortError, QapiError
 from fakeqemu.testing.faults.model import Delay, Fault

@@ -9,8 +9,9 @@ faults are in `scenarios.catalog`. Amounts of time are seconds: of the machine's
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from fakeqemu.dataclass import dataclass
 
 PLACES = ("before", "middle", "after")
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.qmp.session import encode_line
 from fakeqemu.testing.faults.model import (
     Coalesce,

@@ -27,11 +27,11 @@ third on, is here: the same file serves all hosts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from fakeqemu.dataclass import dataclass, replace
 from fakeqemu.profile import Profile
 from fakeqemu.testing.fleet.stages import FleetStage
 from fakeqemu.testing.names import check_name

@@ -14,12 +14,12 @@ those that are here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from random import Random
 from typing import TYPE_CHECKING
 
 from fakeqemu.clock import SECOND
+from fakeqemu.dataclass import dataclass
 from fakeqemu.testing.names import check_name
 from fakeqemu.testing.scenarios.stages import TRIGGERS, Stage, carry_out
 from fakeqemu.testing.verbs.controller import MachineController

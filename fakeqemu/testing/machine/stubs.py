@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.commands.registry import Deferred
+from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi.errors import QapiError, error_of_class
 from fakeqemu.qapi.schema import CommandInfo, Schema
 from fakeqemu.qapi.validate import SchemaViolation, check_reply

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.journal import Journal, JournalEntry
 from fakeqemu.qapi.schema import Schema
 from fakeqemu.testing.names import UnknownNameError, suggest_fix

@@ -11,9 +11,9 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.testing.machine.fake import FakeQemu
 from fakeqemu.testing.recording.format import Conversation, Exchange
 

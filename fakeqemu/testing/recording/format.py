@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.testing.read_file import load_json, read_text
 
 

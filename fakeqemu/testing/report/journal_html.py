@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from html import escape
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.journal import Journal, JournalEntry
 
 _LANE = 460

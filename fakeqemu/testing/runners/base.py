@@ -6,7 +6,6 @@ import asyncio
 import io
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +13,7 @@ from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import Clock, VirtualClock
 from fakeqemu.commands.registry import Deferred
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.guard import allow_deep_input
 from fakeqemu.io.host import OsHost
 from fakeqemu.io.loop import Loop

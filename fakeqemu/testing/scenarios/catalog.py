@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.testing.faults.model import (
     Coalesce,
     Delay,

@@ -24,10 +24,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass, field, replace
 from fakeqemu.profile import Profile
 from fakeqemu.testing.machine.guest import check_guest
 from fakeqemu.testing.names import check_name

@@ -8,10 +8,10 @@ its middle.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.testing.clock.duration import LONGEST, is_duration
 from fakeqemu.testing.names import check_name

@@ -10,9 +10,9 @@ looked up in the machine's profile, so a file can be checked before anything sta
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.plainschema import plain_schema

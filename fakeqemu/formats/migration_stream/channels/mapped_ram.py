@@ -13,8 +13,8 @@ read_ramblock_mapped_ram().
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
 from fakeqemu.formats.migration_stream.events import MappedRam
 from fakeqemu.formats.migration_stream.source import SourceBlock

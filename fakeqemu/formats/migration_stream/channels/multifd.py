@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
 from uuid import UUID
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.migration_stream.byte_reader import Parser
 from fakeqemu.formats.migration_stream.channels.feed_reader import FeedReader, FormatError
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE

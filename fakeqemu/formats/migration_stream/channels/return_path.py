@@ -10,9 +10,9 @@ migration/ram.c: ram_dirty_bitmap_reload().
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.migration_stream.byte_reader import Parser
 from fakeqemu.formats.migration_stream.channels.feed_reader import FeedReader, FormatError
 from fakeqemu.qapi.json.utf8 import c_bytes

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Generator
-from dataclasses import dataclass, field
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.formats.migration_stream import events
 from fakeqemu.formats.migration_stream.byte_reader import ByteReader
 from fakeqemu.formats.migration_stream.constants import (

@@ -10,8 +10,7 @@ migration/vmstate.c: vmstate_save_state_v().
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fakeqemu.dataclass import dataclass
 from fakeqemu.traits import Traits
 
 

@@ -5,8 +5,9 @@ See block/accounting.c: block_acct_done(), block_acct_failed() and block_acct_in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from fakeqemu.dataclass import dataclass, field
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.model.block.backends.acct_stats import BlockAcctStats, Histogram
 from fakeqemu.model.block.backends.device_profiles import BlockDeviceProfile
 from fakeqemu.model.block.drivers import base

@@ -6,7 +6,7 @@ hw/scsi/scsi-disk.c: scsi_realize(); hw/block/virtio-blk.c: virtio_blk_device_re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from fakeqemu.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

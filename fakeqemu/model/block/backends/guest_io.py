@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.model.block.drivers import base
 from fakeqemu.qapi.errors import QapiError

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.qcow2.creation import create_empty
 from fakeqemu.formats.qcow2.header import Header
 from fakeqemu.model.block.backends.backend import Backend, RootState

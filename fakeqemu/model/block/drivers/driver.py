@@ -9,9 +9,9 @@ See include/block/block_int-common.h: BlockDriver.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.extents import BlockIoError, Range, check_length
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.qapi.errors import QapiError

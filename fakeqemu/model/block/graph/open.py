@@ -12,9 +12,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats import extents
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import DRIVERS, Driver

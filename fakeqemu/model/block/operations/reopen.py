@@ -11,9 +11,9 @@ bdrv_reopen_parse_file_or_backing().
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.model.block.drivers.driver import Reopening
 from fakeqemu.model.block.drivers.protocol import FileDriver

@@ -6,9 +6,9 @@ See blockdev.c: qmp_transaction().
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.qcow2 import snapshots as qcow2snapshots
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps
 from fakeqemu.model.block.jobs.blockjob import BlockJob

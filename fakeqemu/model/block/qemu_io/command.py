@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.readers.scalars import (
     MalformedError,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.formats import extents
 from fakeqemu.formats.extents import MustWaitError
 from fakeqemu.model.block.drivers import base

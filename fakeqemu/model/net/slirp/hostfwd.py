@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.model.net.sockets.addresses import c_integer, inet_aton
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.scalars import digits

@@ -8,10 +8,10 @@ src/tcp_timer.h.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
+from fakeqemu.dataclass import dataclass
 from fakeqemu.model.net.client import HubPort, NetClient
 from fakeqemu.model.net.slirp import guestfwd
 from fakeqemu.model.net.slirp.hostfwd import Forward, Place, parse

@@ -7,9 +7,9 @@ of the model alone. Calls that can fail raise QapiError with QEMU's own text.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.model.host import Stream
 from fakeqemu.qapi.errors import QapiError
 
