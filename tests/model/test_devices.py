@@ -134,3 +134,33 @@ def test_a_failover_primary_sits_alone_on_pci_express(start, machine, driver, mo
     device = f"{driver},failover_pair_id=p" + (f",{options}" if options else "")
     with pytest.raises(StartupError, match=text):
         start("-machine", machine, "-device", device)
+
+
+@pytest.mark.parametrize("outer_first", [True, False])
+def test_the_global_of_the_outer_device_has_the_last_word(start, outer_first):
+    outer = ("-global", "virtio-rng-pci.max-bytes=7")
+    inner = ("-global", "virtio-rng-device.max-bytes=5")
+    words = [*outer, *inner] if outer_first else [*inner, *outer]
+    machine = start("-device", "virtio-rng-pci,id=r", *words)
+    assert machine.ask("qom-get", path="r", property="max-bytes") == 7
+    assert machine.ask("qom-get", path="r/virtio-backend", property="max-bytes") == 7
+
+
+def test_a_global_gives_a_property_as_an_option_does(start):
+    machine = start("-global", "virtio-rng-pci.addr=9", "-device", "virtio-rng-pci,id=r")
+    (bus,) = machine.ask("query-pci")
+    assert next(d["slot"] for d in bus["devices"] if d["qdev_id"] == "r") == 9
+
+
+@pytest.mark.parametrize(
+    ("given", "driver", "text"),
+    [
+        ("virtio-net-pci.mac=x", "virtio-net-pci",
+         "Property 'virtio-net-device.mac' doesn't take value 'x'"),
+        ("rocker.ports=x", "rocker", "Invalid parameter type for 'ports', expected: array"),
+    ],
+)  # fmt: skip
+def test_a_global_that_cannot_be_applied(start, given, driver, text):
+    with pytest.raises(StartupError, match="can't apply global") as caught:
+        start("-global", given, "-device", driver)
+    assert caught.value.message.endswith(f"{given}: {text}")

@@ -107,14 +107,18 @@ class Properties:
         self.used_globals: set[GlobalProperty] = set()
 
     def apply_defaults(self, device: DeviceObject) -> None:
-        """What the machine type and -global say about devices of this type."""
+        """What the machine type and -global say about devices of this type.
+
+        The device inside is made first, so that the outer one's have the last word. See
+        hw/core/qdev.c: device_post_init().
+        """
         machine = self.state.type
-        targets = [device, *(c for c in device.children.values() if isinstance(c, DeviceObject))]
-        for driver, name, value in machine.compat_props if machine is not None else ():
-            for target in targets:
+        inner = (c for c in device.children.values() if isinstance(c, DeviceObject))
+        for target in (*inner, device):
+            for driver, name, value in machine.compat_props if machine is not None else ():
                 if self.profile.is_a(target.type, driver) and target.has(name):
-                    _store(device, target, name, self._from_text(target, name, value))
-        for target in targets:
+                    holder = owner(self.profile, target, name)
+                    _store(device, holder, name, self._from_text(holder, name, value))
             self.apply_globals(target, device)
 
     def apply_globals(self, target: DeviceObject, outer: DeviceObject | None = None) -> None:
@@ -130,9 +134,11 @@ class Properties:
             try:
                 if not target.has(given.property):
                     raise QapiError(f"Property '{target.type}.{given.property}' not found")
-                value = self._from_text(target, given.property, given.value)
+                holder = owner(self.profile, target, given.property)
+                value = self._from_text(holder, given.property, given.value)
             except NotModelledError:
-                continue
+                # a device that is hot-plugged would go without it, with no more than a warning
+                raise
             except QapiError as error:
                 what = f"{given.driver}.{given.property}={given.value}"
                 text = f"can't apply global {what}: {error.desc}"
@@ -140,7 +146,9 @@ class Properties:
                     raise StartupError(text) from None
                 self._warn(f"warning: {text}")
                 continue
-            _store(outer or target, target, given.property, value)
+            device = outer or target
+            device.given.add(given.property)
+            _store(device, holder, given.property, value)
 
     def _from_text(self, target: DeviceObject, name: str, value: str) -> Any:
         entry = describe(self.profile, target.type, name) or {}

@@ -91,6 +91,8 @@ def convert(
     Raises QapiError.
     """
     type = type_of(schema, shape, description)
+    if shape == "list" and not isinstance(value, list):
+        raise QapiError(texts.invalid_parameter_type(name, "array"))
     if type is None:
         raise NotModelledError(f"property type {shape}")
     scalars: Scalars = JsonScalars() if text is None else KeyvalScalars(text)
