@@ -85,10 +85,14 @@ def choose_cpu_model(boot: BootState) -> None:
 
 
 def resolve_memory(boot: BootState) -> None:
-    """The object that is the machine's memory: a backend named by -machine, or one of its own."""
+    """The object that is the machine's memory, where -machine names it."""
     backend = boot.settings.memory_backend
     boot.read(memory_backend=backend, size=boot.settings.ram_size)
-    board.resolve_memory(boot.vm, backend)
+    if backend is None:
+        return
+    size = board.use_memory(boot.vm, backend)
+    if not boot.settings.ram_size_given:
+        boot.settings.ram_size = boot.vm.state.memory.size = size
 
 
 def configure_numa(boot: BootState) -> None:
@@ -98,6 +102,9 @@ def configure_numa(boot: BootState) -> None:
         arguments = checks.numa_arguments(entry, boot.profile, boot.vm.state.type)
         with error_location(entry.location):
             boot.vm.numa.set_node(arguments)
+        if "mem" in arguments and boot.vm.state.accelerator != "qtest":
+            boot.messages.warn("Parameter -numa node,mem is deprecated, use -numa node,memdev "
+                               "instead", entry.location)
 
 
 def create_net_backends(boot: BootState) -> None:
@@ -140,7 +147,9 @@ def create_board(boot: BootState) -> None:
     """CPUs, chips, buses and memory of the machine."""
     machine, model = boot.vm.state.type, boot.cpu_model
     assert machine is not None
-    check_ram(boot.vm.host, machine, boot.settings)
+    check_ram(boot.vm, machine, boot.settings)
+    board.create_memory(boot.vm)
+    boot.vm.numa.complete(boot.warn)
     if model is not None:
         checks.check_cpu_features(model, boot.vm.state.accelerator, boot.profile)
     check_board(boot.configuration, machine, boot.settings)

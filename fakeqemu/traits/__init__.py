@@ -2,7 +2,8 @@
 
 What a version *has* (commands, types, machines, properties) is data in `schemas/`. A trait is
 for what introspection cannot show. Code asks `profile.traits.NAME`; no module compares
-version numbers. `fields` names the traits, `versions` gives them to the versions.
+version numbers. `fields`, with `migration` and `proposed`, names the traits,
+`versions` gives them to the versions.
 """
 
 from __future__ import annotations

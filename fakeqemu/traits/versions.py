@@ -106,6 +106,11 @@ TRAITS: dict[str, Traits] = {
         fd_bootchk_is_property=False,
         xen_domid_with_kvm=False,
         audio_needs_model=True,
+        memory_name_taken=(
+            "object name '{0}' is reserved for the default RAM backend, it can't be used for any "
+            "other purposes. Change the object's 'id' to something else",
+            "",
+        ),
         hmp_sync_profile_refusal="Invalid parameter '{}'",
         smbios_slots=False,
         option_rom_error_plain=True,

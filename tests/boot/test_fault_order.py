@@ -23,14 +23,14 @@ FAULTS = {
     "gdb": (("-gdb", "unix:/nowhere/g,server=on,wait=off"), "/nowhere/g"),
     "icount": (("-icount", "shift=3,rr=replay,rrfile=/nosuch"), "Replay: open /nosuch"),
     "machine": (("-machine", "nosuch"), "unsupported machine type"),
-    "memory": (("-m", "64,slots=x"), "slots"),
+    "mem-path": (("-mem-path", "/nosuch/x"), "can't open backing store /nosuch/x"),
+    "numa": (("-numa", "node,memdev=nosuch"), "memdev=nosuch is ambiguous"),
     "object": (("-object", "rng-random,id=r,filename=/nosuch"), "Could not open '/nosuch'"),
     "pidfile": (("-pidfile", "/nowhere/p"), "cannot create PID file"),
     "plugin": (("-plugin", "file=/nosuch.so"), "Could not load plugin"),
     "qtest": (("-qtest", "unix:/nowhere/q"), "Failed to initialize device for qtest"),
     "rtc": (("-rtc", "base=nosuch"), "invalid datetime format"),
     "smbios": (("-smbios", "file=/nosuch"), "Cannot read SMBIOS file"),
-    "smp": (("-smp", "0"), "CPU topology"),
     "trace": (("-trace", "file=/nowhere/t"), "Error opening logfile /nowhere/t"),
 }
 
@@ -46,6 +46,9 @@ FAULTS = {
         ("fw_cfg", "device"),
         ("device", "gdb"),
         ("plugin", "drive"),
+        ("numa", "plugin"),
+        ("plugin", "mem-path"),
+        ("mem-path", "bios"),
         ("qtest", "plugin"),
         ("cpu", "bios"),
         ("bios", "drive"),
@@ -78,6 +81,12 @@ def test_files_of_tables_are_read_with_the_options(first: str, second: str) -> N
     with pytest.raises(StartupError) as caught:
         parse_command_line(argv, Profile.load("10.0"))
     assert FAULTS[first][1] in caught.value.message
+
+
+def test_warnings_stand_before_a_log_file_that_cannot_be_made() -> None:
+    with pytest.raises(StartupError) as caught:
+        parse_command_line(["-D", "/nowhere/log", "-mon", "chardev=c"], Profile.load("11.1"))
+    assert [line.startswith("-mon chardev=c: warning") for line in caught.value.earlier] == [True]
 
 
 async def refusal(*argv: str, profile: str) -> str:

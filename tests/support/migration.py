@@ -224,7 +224,7 @@ class Vm:
         board.create_machine(self.machine, machine)
         default = 128 << 20 if machine.default_cpu_type else 0
         self.machine.state.memory.size = default if ram is None else ram
-        board.resolve_memory(self.machine, None)
+        board.create_memory(self.machine)
 
     def command(self, name: str, monitor: Any = None, /, **arguments: Any) -> Any:
         """Run it with arguments spelled as in QMP, `-` as `_`; the return value."""

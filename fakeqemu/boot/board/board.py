@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import MachineType, Profile, TreeObject
 
+_MEMORY_BACKEND = "memory-backend"
 _SOUTH_BRIDGE = "PIIX3"
 _CONTAINERS = ("peripheral", "peripheral-anon", "unattached")
 
@@ -88,6 +89,8 @@ def create_machine(vm: Machine, machine: MachineType) -> None:
             if name in node.values:
                 obj.values[name] = node.values[name]
     obj.values["type"] = machine.typename
+    if _MEMORY_BACKEND in obj.values:
+        obj.values[_MEMORY_BACKEND] = ""
     vm.qom.root.add_child("machine", obj)
     for name in _CONTAINERS:
         obj.add_child(name, QomObject("container"))
@@ -99,7 +102,6 @@ def create_board(vm: Machine) -> None:
     machine = vm.state.type
     if machine is None:
         raise RuntimeError("no machine to make a board for")
-    vm.numa.spread()
     node = recorded_tree(vm.state, machine).at("machine")
     facts = vm.profile.per_machine(machine.name)
     cpu_type = facts["cpus"][0].get("qom-type") if facts["cpus"] else None
@@ -188,28 +190,37 @@ def apply_globals(vm: Machine, objects: QomObject) -> None:
             vm.devices.properties.apply_globals(obj)
 
 
-def resolve_memory(vm: Machine, backend: str | None) -> None:
-    """The machine's memory: the backend `backend`, or one of its own for `-m`.
-
-    Raises QapiError for a backend that is not there.
-    """
-    machine = vm.qom.container("/machine")
-    own = vm.state.type.default_ram_id if vm.state.type is not None else None
-    if backend is None and vm.state.memory.size and own:
-        path = vm.configuration.mem_path
-        kind = "memory-backend-ram" if path is None else "memory-backend-file"
-        options: dict[str, Any] = {"qom-type": kind, "id": own, "size": vm.state.memory.size}
-        if path is not None:
-            options["mem-path"] = path
-            options["prealloc"] = vm.configuration.mem_prealloc
-        vm.objects.add(options)
-        backend = own
-    if backend is None:
-        return
+def use_memory(vm: Machine, backend: str) -> int:
+    """Make the backend `backend` the machine's memory; its bytes. Raises QapiError without it."""
     obj = vm.objects.get(backend)
-    if obj is None:
+    if obj is None or not vm.profile.is_a(obj.type, "memory-backend"):
         raise QapiError(f"Memory backend '{backend}' not found")
-    machine.values["memory-backend"] = obj.path
+    vm.qom.container("/machine").values[_MEMORY_BACKEND] = obj.path
+    return int(obj.get("size"))
+
+
+def create_memory(vm: Machine) -> None:
+    """The machine's own memory, unless backends that were named are it. Raises QapiError."""
+    own = vm.state.type.default_ram_id if vm.state.type is not None else None
+    named = vm.qom.container("/machine").values.get(_MEMORY_BACKEND)
+    backend = vm.qom.at(named) if named else None
+    if backend is not None:
+        if backend.get("size") != vm.state.memory.size:
+            raise QapiError("Machine memory size does not match the size of the memory backend")
+        return
+    if not vm.state.memory.size or not own or vm.numa.has_memdevs:
+        return
+    if vm.objects.get(own) is not None:
+        text, hint = vm.profile.traits.memory_name_taken
+        raise QapiError(text.format(own), hint.format(own))
+    path = vm.configuration.mem_path
+    kind = "memory-backend-ram" if path is None else "memory-backend-file"
+    options: dict[str, Any] = {"qom-type": kind, "id": own, "size": vm.state.memory.size}
+    if path is not None:
+        options["mem-path"] = path
+        options["prealloc"] = vm.configuration.mem_prealloc
+    vm.objects.add(options)
+    use_memory(vm, own)
 
 
 def _move(child: QomObject, parent: QomObject, name: str) -> None:

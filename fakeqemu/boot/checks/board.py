@@ -10,7 +10,7 @@ import os
 
 from fakeqemu.boot.checks.options import MachineSettings
 from fakeqemu.configuration import Configuration
-from fakeqemu.model.host import Host
+from fakeqemu.model.machine import Machine
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import StartupError
 
@@ -19,9 +19,11 @@ _LARGEST_SLOTS = 256
 _LARGEST_16_BIT = 65535
 
 
-def check_ram(host: Host, machine: MachineType, settings: MachineSettings) -> None:
+def check_ram(vm: Machine, machine: MachineType, settings: MachineSettings) -> None:
     """Raise StartupError for memory that the host does not have."""
-    if settings.memory_backend is None and (number := host.memory.map_error(settings.ram_size)):
+    if settings.memory_backend is not None or vm.numa.has_memdevs:
+        return
+    if number := vm.host.memory.map_error(settings.ram_size):
         raise StartupError(
             f"cannot set up guest memory '{machine.default_ram_id}': {os.strerror(number)}"
         )

@@ -114,6 +114,8 @@ class MachineSettings:
     #: bytes; equal to `ram_size` when memory cannot be added
     maxram_size: int = 0
     ram_slots: int = 0
+    #: whether the size was given, and is not the machine's usual one
+    ram_size_given: bool = False
     #: `accel=` of -machine; None if absent
     accelerators: str | None = None
     #: id of the object that is the machine's memory
@@ -142,6 +144,7 @@ def apply_machine_options(
     def memory(value: dict[str, int]) -> None:
         sizes = check_memory(value, default)
         settings.ram_size, settings.maxram_size, settings.ram_slots = sizes
+        settings.ram_size_given = "size" in value
 
     def smp(value: dict[str, int]) -> None:
         settings.topology = topology(value, profile, machine, messages)

@@ -31,7 +31,7 @@ from fakeqemu.boot.cmdline.options_devices import add_image
 from fakeqemu.boot.error_report import EarlyExit, Messages
 from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.profile import Profile
-from fakeqemu.qapi.errors import NotModelledError
+from fakeqemu.qapi.errors import NotModelledError, StartupError
 from fakeqemu.qapi.readers.qemu_opts import parse_bool
 
 __all__ = ["EarlyExit", "parse_command_line"]
@@ -64,7 +64,7 @@ def parse_command_line(
         for name, work in PASSES:
             configuration.passes.append(name)
             work(line)
-    except EarlyExit as exc:
+    except (StartupError, EarlyExit) as exc:
         exc.earlier = tuple(messages.lines)
         raise
     return configuration
