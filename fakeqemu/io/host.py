@@ -25,6 +25,7 @@ from fakeqemu.io.chardev.log import close_log, open_log
 from fakeqemu.io.files.fdset_open import open_path
 from fakeqemu.io.files.image_files import RealFiles
 from fakeqemu.io.files.output import FdOutput, create_output
+from fakeqemu.io.files.passed_fds import check_passed, is_passed
 from fakeqemu.io.frontends import make_qtest, serve_gdb
 from fakeqemu.io.host_facts import HostFacts
 from fakeqemu.io.link import finished
@@ -36,7 +37,6 @@ from fakeqemu.model.dump.output import DumpOutput
 from fakeqemu.model.fds.fdset import Fdsets
 from fakeqemu.model.host import CprLink, HostMemory, NetListener, Stream, TapInterface
 from fakeqemu.qapi.errors import QapiError, StartupError
-from fakeqemu.qapi.readers.scalars import digits
 from fakeqemu.qmp.frontends import make_monitor
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class OsHost(HostFacts):
         if chardev.backend == "socket":
             from fakeqemu.io.chardev.sockets import open_socket
 
-            self._check_passed(chardev.address)
+            check_passed(chardev.address, self.passed_fd)
             open_socket(self.loop, chardev, self.warn)
             return
         from fakeqemu.io.chardev.files import announce_pty, open_file_like
@@ -138,12 +138,6 @@ class OsHost(HostFacts):
         open_file_like(self.loop, chardev, self._open_path)
         if chardev.backend == "pty" and chardev.location:
             announce_pty(chardev)
-
-    def _check_passed(self, address: dict[str, Any]) -> None:
-        """Refuse a descriptor that is named by a number and is the process's own."""
-        fd = digits(str(address["str"])) if address["type"] == "fd" else None
-        if fd is not None and "number" not in address and self.passed_fd(fd) < 0:
-            raise QapiError(f"File descriptor '{fd}' is not a socket")
 
     def _open_path(self, path: str, flags: int, mode: int) -> int:
         return open_path(self.vm.fdsets if self.vm is not None else Fdsets(), path, flags, mode)
@@ -164,6 +158,7 @@ class OsHost(HostFacts):
         def accepted(stream: Stream) -> None:
             accept(self._keep_stream(stream))
 
+        check_passed(address, self.passed_fd)
         listener = SocketListener(self.loop, address, accepted, backlog)
         self._keep(listener)
         return listener
@@ -188,7 +183,7 @@ class OsHost(HostFacts):
         """Sockets of network backends."""
         from fakeqemu.io.net_sockets import LoopSockets
 
-        return LoopSockets(self.loop, self._keep)
+        return LoopSockets(self.loop, self._keep, self.passed_fd)
 
     def adopt_socket(self, fd: int) -> tuple[Stream, dict[str, Any]]:
         """A connected socket that a client handed over. Raises QapiError."""
@@ -205,12 +200,14 @@ class OsHost(HostFacts):
         def opened(stream: Stream | None, error: str) -> None:
             done(None if stream is None else self._keep_stream(stream), error)
 
+        check_passed(address, self.passed_fd)
         open_outgoing(self.loop, address, opened, self._open_path)
 
     def connect_now(self, address: dict[str, object], seconds: float, **more: float) -> Stream:
         """A connection to a socket, for which everything waits. Raises QapiError."""
         from fakeqemu.io.migration.channels import connect_channel_now as connect
 
+        check_passed(address, self.passed_fd)
         return self._keep_stream(connect(self.loop, address, seconds, **more))
 
     def open_incoming(self, address: dict[str, object]) -> Stream:
@@ -270,12 +267,9 @@ class OsHost(HostFacts):
         os.pwrite(fd, data, offset)
 
     def passed_fd(self, fd: int) -> int:
-        """In a process of its own: what came through exec; else whatever the caller names."""
-        try:
-            passed = not self.own_process or os.get_inheritable(fd)
-        except (OSError, OverflowError):
-            passed = False
-        return fd if passed else -1
+        """In a process of its own: what came through exec or is in an fdset; else any."""
+        sets = () if self.vm is None else self.vm.fdsets
+        return fd if not self.own_process or is_passed(fd, sets) else -1
 
     def fd_size(self, fd: int) -> int | None:
         """Bytes in a file or memory."""
@@ -382,6 +376,7 @@ class OsHost(HostFacts):
             case WaitForCprState(address, reader):
                 from fakeqemu.io.migration.cpr import CprReceiver
 
+                check_passed(address, self.passed_fd)
                 self._keep(CprReceiver(self.loop, address, reader, done))
             case AttachMonitor():
                 assert self.vm is not None

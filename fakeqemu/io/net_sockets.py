@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fakeqemu.io.addresses import error_text, listen_on, local_name, new_socket, remove_file
+from fakeqemu.io.files.passed_fds import check_passed
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.migration.channels import LinkStream, connect
 from fakeqemu.io.servers import Server, stream_of
@@ -50,7 +51,7 @@ def _socket_type(fd: int) -> str | None:
     """What kind of socket a descriptor is; None if it is none."""
     try:
         sock = socket.socket(fileno=fd)
-    except OSError:
+    except (OSError, ValueError):  # not open, no socket; below zero
         return None
     kind = sock.type
     sock.detach()
@@ -60,14 +61,19 @@ def _socket_type(fd: int) -> str | None:
 class LoopSockets:
     """Sockets on an event loop; `keep` is told what has to be closed in the end."""
 
-    def __init__(self, loop: Loop, keep: Callable[[Any], None]) -> None:
+    def __init__(
+        self, loop: Loop, keep: Callable[[Any], None], passed_fd: Callable[[int], int]
+    ) -> None:
+        """`passed_fd`: see `Host`."""
         self._loop = loop
         self._keep = keep
+        self._passed_fd = passed_fd
 
     def listen_socket(
         self, address: dict[str, Any], accept: Callable[[LinkStream, dict[str, Any]], None]
     ) -> Server:
         """Listen at a flat SocketAddress. Raises QapiError."""
+        check_passed(address, self._passed_fd)
         return self._serve(listen_on(address), accept)
 
     def listen_ipv4(
@@ -91,7 +97,15 @@ class LoopSockets:
             self._keep(stream)
             done(stream, peer, "")
 
-        self._loop.call_soon(connect, self._loop, address, settled)
+        def begin() -> None:
+            try:
+                check_passed(address, self._passed_fd)
+            except QapiError as error:
+                settled(None, error.desc)
+                return
+            connect(self._loop, address, settled)
+
+        self._loop.call_soon(begin)
 
     def connect_ipv4(
         self, address: tuple[str, int], done: Callable[[LinkStream | None], None]

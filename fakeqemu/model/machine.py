@@ -85,7 +85,7 @@ class Machine:
         self.cpus = Cpus(process, self.lifecycle, self.state)
         self.objects = Objects(process, self.qom, self.chardevs)
         descriptors = BackendDescriptors(
-            *(self.named_fds, self.saved_fds, self.migration),
+            *(host, self.named_fds, self.saved_fds, self.migration),
             reads_early=profile.traits.early_parameters,
         )
         self.iommus = IommuBackends(process, self.objects, descriptors)

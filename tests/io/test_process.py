@@ -18,8 +18,6 @@ from typing import Any
 import pytest
 from qemu.qmp import ExecuteError, QMPClient
 
-from fakeqemu.io.host import OsHost
-from fakeqemu.io.loop import Loop
 from fakeqemu.io.process.launcher import write_launcher
 from tests.support.waiting import listens, until_elsewhere
 
@@ -241,32 +239,6 @@ async def test_a_client_on_a_passed_descriptor(start: Start) -> None:
     await client.execute("quit")
     assert await process.wait() == 0
     await hang_up(client)
-
-
-async def test_its_own_descriptors_are_nobodys_to_name(start: Start, short: Path) -> None:
-    """The lowest one is the event loop's: as a migration stream it would end the process."""
-    process = await start("-qmp", f"unix:{short}/q,server=on,wait=off", "-incoming", "defer")
-    client = await connect(short / "q")
-    folder = Path(f"/proc/{process.pid}/fd")
-    (own, *_) = sorted(number for each in folder.iterdir() if (number := int(each.name)) > 2)
-    with contextlib.suppress(ExecuteError):  # newer versions refuse what is no socket
-        await client.execute("migrate-incoming", {"uri": f"fd:{own}"})
-    assert (await client.execute("query-status"))["status"] == "inmigrate"
-    await client.execute("quit")
-    assert await process.wait() == 0
-    await hang_up(client)
-
-
-async def test_what_a_process_was_passed() -> None:
-    host = OsHost(Loop(asyncio.get_running_loop()))
-    host.own_process = True
-    fd = os.open(os.devnull, os.O_RDONLY)
-    assert host.passed_fd(fd) == -1
-    os.set_inheritable(fd, True)
-    assert host.passed_fd(fd) == fd
-    os.close(fd)
-    assert host.passed_fd(fd) == -1
-    host.close()
 
 
 async def test_descriptors_sent_by_a_client(start: Start, short: Path) -> None:

@@ -55,6 +55,7 @@ def rdma_error(vm: Machine, text: str) -> QapiError:
 
 
 def _checked(vm: Machine, parameters: Parameters, address: Address, fd: int) -> Address:
+    """The address with its descriptor as `number`. Raises QapiError for one of a wrong kind."""
     if requires_unix_socket(parameters):
         if not vm.host.is_unix_socket(fd):
             raise QapiError(UNIX_SOCKET_REQUIRED)
@@ -64,4 +65,4 @@ def _checked(vm: Machine, parameters: Parameters, address: Address, fd: int) -> 
             raise QapiError(FILE_REFUSED)
         if treatment == "warn":
             vm.host.warn(_FILE_WARNING)
-    return {**address, "str": str(fd)}
+    return {**address, "number": fd}

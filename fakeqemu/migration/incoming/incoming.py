@@ -207,7 +207,7 @@ class Incoming:
         if transport == "socket":
             parameters = self.migration.parameters
             address = incoming_fd_address(self.vm, parameters, monitor, address)
-            kind = self.vm.host.fd_kind(int(address["str"]))
+            kind = self.vm.host.fd_kind(address["number"])
             if kind == "closed":
                 return  # QEMU waits for it for ever
             features = ChannelFeatures(kind == "socket", silent_hangup=kind == "pipe")

@@ -103,7 +103,7 @@ class OutgoingChannel:
         if self._address["transport"] != "socket":
             return False
         is_fd = self._address["type"] == "fd"
-        return not is_fd or self._vm.host.fd_kind(int(self._address["str"])) == "socket"
+        return not is_fd or self._vm.host.fd_kind(self._address["number"]) == "socket"
 
     @property
     def _write_only(self) -> bool:

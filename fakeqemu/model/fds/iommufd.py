@@ -48,7 +48,7 @@ class IommuBackends:
         if text is None:
             return
         try:
-            self._fds[id] = self._descriptors.find(monitor, text)
+            self._fds[id] = self._descriptors.find(monitor, text).fd
         except QapiError as error:
             raise QapiError(f"Could not parse remote object fd {text}:{error.desc}") from None
 

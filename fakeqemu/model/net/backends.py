@@ -23,6 +23,7 @@ from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.host import Host
+    from fakeqemu.model.net.descriptors import FoundDescriptor
     from fakeqemu.model.net.net import Net
     from fakeqemu.model.net.sockets.host_sockets import TapDevice
     from fakeqemu.model.net.tap import TapBackend
@@ -243,18 +244,19 @@ def _tap(net: Net, client: TapClient, options: dict[str, Any], monitor: Any) -> 
     )
 
 
-def _check_tap(process: Process, id: str, fd: int) -> None:
-    """Whether `fd` is a TAP device; one that is none is closed. Raises QapiError.
+def _check_tap(process: Process, id: str, found: FoundDescriptor) -> None:
+    """Whether it is a TAP device; one that is none is closed. Raises QapiError.
 
     See net/tap.c: net_init_tap(), net/tap-linux.c: tap_probe_vnet_hdr().
     """
-    trouble = process.host.fd_error(fd)
+    trouble = process.host.fd_error(found.fd)
     if trouble is not None:
-        raise QapiError(process.profile.traits.tap_bad_fd.format(id=id, fd=fd, error=trouble))
-    trouble = process.host.tap_error(fd)
+        text = process.profile.traits.tap_bad_fd
+        raise QapiError(text.format(id=id, fd=found.number, error=trouble))
+    trouble = process.host.tap_error(found.fd)
     if trouble is not None:
-        process.host.close_fd(fd)
-        raise QapiError(f"Unable to query TUNGETIFF on FD {fd}: {trouble}")
+        process.host.close_fd(found.fd)
+        raise QapiError(f"Unable to query TUNGETIFF on FD {found.number}: {trouble}")
 
 
 def _tap_exclusive(options: dict[str, Any]) -> None:
@@ -309,7 +311,7 @@ def _vhost_vdpa(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
     if path is not None and name is not None:
         raise QapiError("vhost-vdpa: vhostdev= and vhostfd= are mutually exclusive")
     if name is not None:
-        trouble = net.process.host.fd_error(net.descriptors.find(monitor, name))
+        trouble = net.process.host.fd_error(net.descriptors.find(monitor, name).fd)
         if trouble is not None:
             raise QapiError(f"Fail to query features from vhost-vDPA device: {trouble}")
     elif path is not None:

@@ -7,13 +7,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.model.net.sockets.addresses import c_integer
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.fds.cpr_fds import SavedFds
     from fakeqemu.model.fds.fdset import MonitorFds
+    from fakeqemu.model.host import Host
     from fakeqemu.model.migration import CurrentMigration
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDescriptor:
+    """What a name or number stands for."""
+
+    #: as it is shown
+    number: int
+    #: -1 if it is none that the process was given
+    fd: int
 
 
 class BackendDescriptors:
@@ -21,6 +33,7 @@ class BackendDescriptors:
 
     def __init__(
         self,
+        host: Host,
         named: MonitorFds,
         saved: SavedFds,
         migration: CurrentMigration,
@@ -30,17 +43,19 @@ class BackendDescriptors:
         """`reads_early`: there are parameters for those who are made before the object."""
         self.saved = saved
         self.reads_early = reads_early
+        self._host = host
         self._named = named
         self._migration = migration
 
-    def find(self, monitor: Any, name: str) -> int:
+    def find(self, monitor: Any, name: str) -> FoundDescriptor:
         """A descriptor by name or number. Raises QapiError."""
         if monitor is not None and not name[:1].isdigit():
-            return self._named.of(monitor).take(name)
+            fd = self._named.of(monitor).take(name)
+            return FoundDescriptor(fd, fd)
         number = c_integer(name) if name.isascii() else None
         if number is None or not 0 <= number < 1 << 31:
             raise QapiError(f"Invalid file descriptor number '{name}'")
-        return number
+        return FoundDescriptor(number, self._host.passed_fd(number))
 
     @property
     def cpr_is_incoming(self) -> bool:

@@ -21,7 +21,7 @@ from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.model.net.client import Wire
-    from fakeqemu.model.net.descriptors import BackendDescriptors
+    from fakeqemu.model.net.descriptors import BackendDescriptors, FoundDescriptor
     from fakeqemu.model.net.sockets.host_sockets import DatagramSocket
     from fakeqemu.model.process import Process
 
@@ -123,11 +123,12 @@ class DgramClient(DatagramConnection):
             f"Path must be less than {_PATH_SIZE} bytes",
         )
 
-    def _adopt(self, fd: int) -> None:
+    def _adopt(self, found: FoundDescriptor) -> None:
+        fd = found.fd
         trouble = self._process.host.fd_error(fd)
         if trouble is not None:
             text = self._process.profile.traits.tap_bad_fd
-            raise QapiError(text.format(id=self.name, fd=fd, error=trouble))
+            raise QapiError(text.format(id=self.name, fd=found.number, error=trouble))
         socket = self.open(fd)
         self.info = f"fd={fd} {socket.family}"
 

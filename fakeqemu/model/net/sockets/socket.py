@@ -14,7 +14,7 @@ from fakeqemu.qapi.errors import QapiError
 if TYPE_CHECKING:
     from fakeqemu.model.host import Stream
     from fakeqemu.model.net.client import Wire
-    from fakeqemu.model.net.descriptors import BackendDescriptors
+    from fakeqemu.model.net.descriptors import BackendDescriptors, FoundDescriptor
     from fakeqemu.model.net.sockets.host_sockets import ClientListener
     from fakeqemu.model.process import Process
 
@@ -140,12 +140,12 @@ def create(
     return stream
 
 
-def _adopt(wire: Wire, process: Process, name: str, fd: int) -> NetClient:
+def _adopt(wire: Wire, process: Process, name: str, found: FoundDescriptor) -> NetClient:
     """A socket that was handed over, by its kind. Raises QapiError."""
-    host = process.host
+    host, fd, number = process.host, found.fd, found.number
     trouble = host.fd_error(fd)
     if trouble is not None and not process.profile.traits.socket_fd_type_first:
-        raise QapiError(f"{name}: Can't use file descriptor {fd}: {trouble}")
+        raise QapiError(f"{name}: Can't use file descriptor {number}: {trouble}")
     match host.sockets.socket_type(fd):
         case None:
             raise QapiError("can't get socket option SO_TYPE")
@@ -159,5 +159,5 @@ def _adopt(wire: Wire, process: Process, name: str, fd: int) -> NetClient:
             return datagrams
         case other:
             raise QapiError(
-                f"socket type={other} for fd={fd} must be either SOCK_DGRAM or SOCK_STREAM"
+                f"socket type={other} for fd={number} must be either SOCK_DGRAM or SOCK_STREAM"
             )
