@@ -49,6 +49,8 @@ class Lifecycle:
         self.was_suspended = False
         #: called with (running, state) when the guest starts or stops, before the event
         self.on_state_change: list[Callable[[bool, str], None]] = []
+        #: called when the guest is to stop, even where it stands already, after STOP
+        self.on_stopped: list[Callable[[], None]] = []
         #: called after RESUME, when the guest has been let run
         self.on_started: list[Callable[[], None]] = []
         #: called with the cause when the machine is reset, before RESET
@@ -118,14 +120,16 @@ class Lifecycle:
     def vm_stop(self, state: str, *, event: bool = True) -> bool:
         """Stop a live guest with `state` as reason: STOP. False if it was not live."""
         runstate = self._runstate
-        if not runstate.live:
-            return False
-        self.was_suspended = runstate.check("suspended")
-        runstate.set(state)
-        self._notify(False, state)
-        if event:
-            self._events.emit("STOP")
-        return True
+        live = runstate.live
+        if live:
+            self.was_suspended = runstate.check("suspended")
+            runstate.set(state)
+            self._notify(False, state)
+            if event:
+                self._events.emit("STOP")
+        for call in tuple(self.on_stopped):
+            call()
+        return live
 
     def vm_stop_force_state(self, state: str) -> None:
         """As `vm_stop`, but a guest that is stopped already changes to `state` all the same."""

@@ -165,6 +165,21 @@ def test_units_are_as_large_as_asked_for(machine: Any) -> None:
     assert allocated(machine, "kept") == [(0, 256 * KB)]
 
 
+def test_a_filter_above_the_base_has_the_bases_data(start: Any) -> None:
+    """A commit copies nothing that the base has itself, seen through a filter on it."""
+    machine = start("-object", "throttle-group,id=g,x-bps-read=4096")
+    for name in ("low", "mid", "top"):
+        machine.image(name, MB)
+    write(machine, "low", 1, 0, 256 * KB)
+    machine.add("throttle", "slow", file="low", throttle_group="g")
+    machine.ask("blockdev-snapshot", node="slow", overlay="mid")
+    machine.ask("blockdev-snapshot", node="mid", overlay="top")
+    before = machine.clock.now()
+    machine.ask("block-commit", device="top", job_id="j", top_node="mid")
+    assert machine.statuses()[-1] == "null"
+    assert machine.clock.now() - before < SECOND
+
+
 # -- blkdebug --------------------------------------------------------------------------------------
 
 

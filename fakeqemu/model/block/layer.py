@@ -6,6 +6,7 @@ and bdrv_activate_all().
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
@@ -80,6 +81,8 @@ class BlockLayer:
         self._guest_clock = (0, process.clock.now())
         self._guest_runs = runstate.running
         lifecycle.on_state_change.append(self._guest_changed)
+        self.graph.on_closing.append(self._flush)  # see block.c: bdrv_close()
+        lifecycle.on_stopped.append(self._flush_all)
         lifecycle.before_cont.append(self.activate)
         lifecycle.on_cont.append(self._forget_errors)
         event = process.profile.schema.events["BLOCK_IO_ERROR"]
@@ -112,6 +115,19 @@ class BlockLayer:
     def _guest_changed(self, running: bool, _state: str) -> None:
         self.guest_clock = self.guest_clock
         self._guest_runs = running
+
+    def _flush_all(self) -> None:
+        """See block/io.c: bdrv_flush_all()."""
+        for node in self._tops():
+            self._flush(node)
+
+    @staticmethod
+    def _flush(node: Node) -> None:
+        """Flush where nobody asks whether it went well."""
+        from fakeqemu.model.block.drivers import base
+
+        with suppress(extents.BlockIoError):
+            base.flush(node)
 
     def _forget_errors(self) -> None:
         """See monitor/qmp-cmds.c: qmp_cont(): only backends with a name, and all block jobs."""
@@ -188,6 +204,7 @@ class BlockLayer:
         if edge is not None:
             below = edge.node
             with self.graph.referenced(below, node):
+                self._flush(node)
                 self.graph.drop_filter(node, edge)
         node.refs = 0
         self.graph.collect()

@@ -185,19 +185,30 @@ class Backend:
         return data
 
     def write(
-        self, offset: int, data: bytes, *, counted: bool = True, compress: bool = False
+        self,
+        offset: int,
+        data: bytes,
+        *,
+        counted: bool = True,
+        compress: bool = False,
+        fua: bool = False,
     ) -> None:
-        """Write to the medium, as compressed clusters if asked to. Raises QapiError."""
+        """Write to the medium, as compressed clusters if asked to. Raises QapiError.
+
+        `fua`: have it on disk before this is over.
+        """
         if compress:
             base.write_compressed(self._medium(), offset, data)
         else:
-            base.write(self._medium(), offset, data)
+            base.write(self._medium(), offset, data, fua=fua)
         if counted:
             self.traffic.count("wr", len(data), self._backends.process.clock.now())
 
-    def zero(self, offset: int, count: int, *, counted: bool = True) -> None:
-        """Make a range of the medium read as zeros. Raises QapiError."""
-        base.zero(self._medium(), offset, count)
+    def zero(
+        self, offset: int, count: int, *, counted: bool = True, fua: bool = False
+    ) -> None:
+        """Make a range of the medium read as zeros; `fua` as in `write`. Raises QapiError."""
+        base.zero(self._medium(), offset, count, fua=fua)
         if counted:
             self.traffic.count("wr", count, self._backends.process.clock.now())
 

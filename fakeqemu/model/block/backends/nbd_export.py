@@ -128,9 +128,7 @@ class NbdExport:
     def write(self, offset: int, data: bytes) -> None:
         """Into the node."""
         with self._whole(writes=True):
-            base.write(self.node, offset, data)
-            if not self.backend.writeback:
-                self.node.driver.flush(self.node)
+            base.write(self.node, offset, data, fua=not self.backend.writeback)
 
     def zero(self, offset: int, count: int, *, fast: bool) -> None:
         """Zeros into the node; `fast`: only if it does better than writing them."""
@@ -147,7 +145,7 @@ class NbdExport:
     def flush(self) -> None:
         """What was written is to be on disk."""
         with self._whole(writes=True):
-            self.node.driver.flush(self.node)
+            base.flush(self.node)
 
     def cache(self, offset: int, count: int) -> None:
         """What is in a backing image comes into the node."""

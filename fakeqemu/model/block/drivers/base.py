@@ -1,15 +1,18 @@
 """Requests to nodes: what comes about around a driver's own part of them.
 
-See block/io.c: bdrv_co_preadv_part(), bdrv_co_pwritev_part() and bdrv_co_pdiscard().
+See block/io.c: bdrv_co_preadv_part(), bdrv_co_pwritev_part(), bdrv_co_pdiscard() and
+bdrv_co_flush().
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fakeqemu.formats.extents import DATA, HOLE, MAX_LENGTH, ZERO, BlockIoError, Range, check_length
-from fakeqemu.model.block.drivers.driver import debug_event
+from fakeqemu.model.block.drivers.driver import debug_event, inserted
+from fakeqemu.model.block.graph import permissions as perms
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.graph.node import Node
@@ -35,19 +38,35 @@ def read(node: Node, offset: int, count: int) -> bytes:
     return node.driver.read(node, offset, count)
 
 
-def write(node: Node, offset: int, data: bytes) -> None:
-    """Write to a node; the guest's place in the world of write thresholds and bitmaps."""
-    debug_event(node, "pwritev")
-    node.driver.write(node, offset, data)
-    debug_event(node, "pwritev_done")
+@contextmanager
+def _writing(node: Node, *, fua: bool = False) -> Iterator[None]:
+    """A write, which counts as one once it is over; `fua`: no sooner than when it is on disk."""
+    try:
+        yield
+        if fua:
+            flush(node)
+    finally:
+        node.write_gen += 1
+
+
+def write(node: Node, offset: int, data: bytes, *, fua: bool = False) -> None:
+    """Write to a node; the guest's place in the world of write thresholds and bitmaps.
+
+    `fua`: have it on disk before this is over (BDRV_REQ_FUA).
+    """
+    with _writing(node, fua=fua):
+        debug_event(node, "pwritev")
+        node.driver.write(node, offset, data)
+        debug_event(node, "pwritev_done")
     _written(node, offset, len(data))
 
 
-def zero(node: Node, offset: int, count: int) -> None:
-    """Make a range of a node read as zeros."""
-    debug_event(node, "pwritev_zero")
-    node.driver.zero(node, offset, count)
-    debug_event(node, "pwritev_done")
+def zero(node: Node, offset: int, count: int, *, fua: bool = False) -> None:
+    """Make a range of a node read as zeros; `fua` as in `write`."""
+    with _writing(node, fua=fua):
+        debug_event(node, "pwritev_zero")
+        node.driver.zero(node, offset, count)
+        debug_event(node, "pwritev_done")
     _written(node, offset, count)
 
 
@@ -57,12 +76,14 @@ def truncate(node: Node, size: int, prealloc: str = "off") -> None:
     `prealloc`: a PreallocMode, of what is new.
     """
     check_length(size)
-    node.driver.truncate(node, size, prealloc)
+    with _writing(node):
+        node.driver.truncate(node, size, prealloc)
 
 
 def write_compressed(node: Node, offset: int, data: bytes) -> None:
     """Write to a node so that it takes less room, where its format can. Raises QapiError."""
-    node.driver.write_compressed(node, offset, data)
+    with _writing(node):
+        node.driver.write_compressed(node, offset, data)
     _written(node, offset, len(data))
 
 
@@ -73,8 +94,45 @@ def discard(node: Node, offset: int, count: int) -> None:
     bdrv_co_pdiscard()).
     """
     if not node.read_only and node.discard == "unmap":
-        node.driver.discard(node, offset, count)
+        with _writing(node):
+            node.driver.discard(node, offset, count)
         _written(node, offset, count)
+
+
+def flush(node: Node) -> None:
+    """Write back what a node and those below keep, to disk what was written since the last time.
+
+    Raises BlockIoError. See block/io.c: bdrv_co_flush().
+    """
+    if node.read_only or not inserted(node):
+        return
+    written = node.write_gen
+    if node.driver.flushes_below:
+        for name in node.driver.flushes_below:
+            if name in node.children:
+                flush(node.children[name].node)
+    else:
+        if node.primary is not None:
+            debug_event(node.primary, "flush_to_os")
+        node.driver.flush_to_os(node)
+        if not node.cache_no_flush and node.flushed_gen != written:
+            if node.primary is not None:
+                debug_event(node.primary, "flush_to_disk")
+            node.driver.flush_to_disk(node)
+        _flush_children(node)
+    node.flushed_gen = written
+
+
+def _flush_children(node: Node) -> None:
+    failed: BlockIoError | None = None
+    for edge in list(node.children.values()):
+        if edge.perm & (perms.WRITE | perms.WRITE_UNCHANGED):
+            try:
+                flush(edge.node)
+            except BlockIoError as error:
+                failed = failed or error
+    if failed is not None:
+        raise failed
 
 
 def _written(node: Node, offset: int, count: int) -> None:
@@ -96,9 +154,10 @@ def status_above(
 ) -> Iterator[Range]:
     """What a range is, seen from `node` down to and without `base`; HOLE: `base` has it.
 
+    Filters right above `base` belong to it: their data are its own.
     Without `base` what nobody has is zeros, or with `holes` HOLE.
     """
-    if node is base:
+    if base is not None and base in node.filters_and_image():
         yield Range(start, end - start, HOLE)
         return
     below = node.below

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
+from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import driver
 from fakeqemu.model.block.drivers.filters import FILTER_ROLE, FilterDriver
 from fakeqemu.model.block.graph import permissions as perms
@@ -29,7 +30,10 @@ _LARGEST_LIMIT = (1 << 31) - 1
 
 #: events that the model's images come to; others would never, and are refused
 EVENTS = frozenset(
-    {"none", "pwritev", "pwritev_zero", "pwritev_done", "cor_write", "read_aio", "write_aio"}
+    {
+        "none", "pwritev", "pwritev_zero", "pwritev_done", "cor_write", "read_aio", "write_aio",
+        "flush_to_os", "flush_to_disk",
+    }
 )
 #: kinds of access that a rule without `iotype` is for
 _USUAL = frozenset({"read", "write", "write-zeroes", "discard", "flush"})
@@ -245,10 +249,10 @@ class Blkdebug(FilterDriver):
         self._meet("discard", offset, count)
         super().discard(node, offset, count)
 
-    def flush(self, node: Node) -> None:
+    def flush_to_disk(self, node: Node) -> None:
         """Flush, or fail."""
         self._meet("flush", 0, 0)
-        super().flush(node)
+        base.flush(self._below(node))
 
     def status(self, node: Node, start: int, end: int) -> Iterator[Range]:
         """What is where, or fail."""

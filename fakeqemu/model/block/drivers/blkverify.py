@@ -30,6 +30,7 @@ class Blkverify(FilterDriver):
     parses_filename = True
     first_child = "raw"
     role = FILTER_ROLE
+    flushes_below = ("test",)
 
     def open(self, node: Node, options: dict[str, Any]) -> None:
         """Open the image to compare. Raises QapiError."""

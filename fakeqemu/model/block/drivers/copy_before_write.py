@@ -29,6 +29,7 @@ class CopyBeforeWrite(FilterDriver):
     """What is about to be overwritten is kept in another node. See block/copy-before-write.c."""
 
     name = "copy-before-write"
+    flushes_below = ("file",)
     #: copies what is about to be overwritten; a job has it copy the rest as well
     block_copy: BlockCopy
     #: what is read from the target

@@ -69,6 +69,8 @@ class Driver:
     reopens = False
     #: options that blockdev-reopen may leave out, and so set back
     mutable: tuple[str, ...] = ()
+    #: children that are flushed in place of the node: it has nothing itself, and tells of no event
+    flushes_below: tuple[str, ...] = ()
     #: the throttle group that the node has joined; empty: none
     throttle_group = ""
 
@@ -173,11 +175,11 @@ class Driver:
         below = self._below(node)
         below.driver.truncate(below, size, prealloc)
 
-    def flush(self, node: Node) -> None:
-        """Write what is kept back of the image's own tables, then below. Raises BlockIoError."""
-        below = node.primary
-        if below is not None:
-            below.driver.flush(below)
+    def flush_to_os(self, node: Node) -> None:
+        """Write what is kept back of the image's own tables. Raises BlockIoError."""
+
+    def flush_to_disk(self, node: Node) -> None:
+        """Have what was written on disk; children are flushed anyway. Raises BlockIoError."""
 
     def delay(self, count: int, *, writes: bool) -> int:  # noqa: ARG002
         """How many nanoseconds it makes a job wait for a request of `count` bytes."""

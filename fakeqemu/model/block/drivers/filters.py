@@ -66,6 +66,7 @@ class Throttle(FilterDriver):
     name = "throttle"
     strong = ("throttle-group",)
     reopens = True
+    flushes_below = ("file",)
 
     def open(self, node: Node, options: dict[str, Any]) -> None:
         """Join the group. Raises QapiError."""
@@ -204,6 +205,7 @@ class Preallocate(FilterDriver):
     reopens = True
     mutable = ("prealloc-align", "prealloc-size")
     ignored = ("prealloc-align", "prealloc-size")
+    flushes_below = ("file",)
 
     def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Reopening:  # noqa: ARG002
         """Other sizes."""
@@ -239,6 +241,7 @@ class MirrorTop(JobFilter):
     """A mirror's, or an active commit's: sees the guest's writes."""
 
     name = "mirror_top"
+    flushes_below = ("backing",)
     is_commit = False
     stopped = False
     #: told of every range the guest writes through it

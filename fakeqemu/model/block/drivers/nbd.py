@@ -207,7 +207,7 @@ class NbdDriver(Driver):
             for at, step in self._pieces(first, end - first, most):
                 self._ask(wire.CMD_TRIM, at, step)
 
-    def flush(self, node: Node) -> None:  # noqa: ARG002
+    def flush_to_os(self, node: Node) -> None:  # noqa: ARG002
         """What was written is to be on disk there."""
         if self.connection.export.flags & wire.SEND_FLUSH:
             self._ask(wire.CMD_FLUSH, 0, 0)

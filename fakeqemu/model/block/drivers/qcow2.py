@@ -205,11 +205,10 @@ class Qcow2Driver(Driver):
         except extents.BlockIoError as error:
             say(f"qemu-system-x86_64: Failed to flush the L2 table cache: {error.desc}")
 
-    def flush(self, node: Node) -> None:
+    def flush_to_os(self, node: Node) -> None:
         """Write the tables. Raises BlockIoError."""
         if not node.inactive and self.image.writable:
             self.image.flush()
-        super().flush(node)
 
     def activated(self, node: Node) -> None:
         """Read header and tables anew."""

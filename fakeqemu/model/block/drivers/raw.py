@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import BlockIoError, Range
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.driver import Driver, Reopening, driver, merged_limits
+from fakeqemu.model.block.drivers.driver import (
+    Driver,
+    Reopening,
+    debug_event,
+    driver,
+    merged_limits,
+)
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.qapi.errors import QapiError
 
@@ -104,6 +110,7 @@ class Raw(Driver):
 
     def read(self, node: Node, offset: int, count: int) -> bytes:
         """Out of the window; beyond its end there are zeros."""
+        debug_event(node, "read_aio")
         inside = count
         if self.size is not None:
             inside = max(min(count, self.size - offset), 0)
@@ -113,6 +120,7 @@ class Raw(Driver):
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Into the window. Raises BlockIoError."""
         assert node.file is not None
+        debug_event(node, "write_aio")
         base.write(node.file, self._inside(offset, len(data)), data)
 
     def zero(self, node: Node, offset: int, count: int) -> None:

@@ -76,6 +76,8 @@ class Graph:
         self.waiting = Waiting()
         #: files that are gone with the process (-snapshot)
         self.temporary = MemoryFiles()
+        #: called with each node that is about to go
+        self.on_closing: list[Callable[[Node], None]] = []
         #: called with each node that has gone
         self.on_closed: list[Callable[[Node], None]] = []
 
@@ -344,6 +346,8 @@ class Graph:
 
     def _close(self, node: Node) -> None:
         edges = list(node.children.values())
+        for call in tuple(self.on_closing):
+            call(node)
         node.driver.close(node)
         for edge in edges:
             edge.node.unblock(edge)

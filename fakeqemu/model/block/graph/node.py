@@ -126,6 +126,8 @@ class Node:
         self.backing_format = ""
         #: the backing file the image's header names, made absolute
         self.auto_backing_file = ""
+        #: how many writes there were, and how many of them are known to be on disk
+        self.write_gen = self.flushed_gen = 0
         #: highest offset ever written
         self.highest_write = 0
         #: held by an operation under way
@@ -195,10 +197,14 @@ class Node:
 
     def skip_filters(self) -> Node:
         """The first node below, or this, that is no filter."""
-        node = self
-        while (edge := node.filtered_edge) is not None:
-            node = edge.node
-        return node
+        return self.filters_and_image()[-1]
+
+    def filters_and_image(self) -> list[Node]:
+        """This node, and while that is a filter what it filters."""
+        found = [self]
+        while (edge := found[-1].filtered_edge) is not None:
+            found.append(edge.node)
+        return found
 
     def skip_implicit(self) -> Node:
         """The first node that is not a job's own filter."""

@@ -179,9 +179,28 @@ class MirrorJob(BlockJob):
         self.set_ready()
         while not self.complete_requested:
             yield WAIT
-            yield from self._follow()
+            yield from self._copy_dirty()
+        yield from self._follow()
 
     def _follow(self) -> Work:
+        """Let nothing be left that is only in the source, or not on the target's disk."""
+        while True:
+            yield from self._copy_dirty()
+            if (yield from self._flushed()):
+                return
+
+    def _flushed(self) -> copying.Waits[bool]:
+        """Whether the target is on disk: mirror_flush(). Raises BlockIoError."""
+        try:
+            yield from self.request(functools.partial(base.flush, self.target), self.target)
+        except BlockIoError as error:
+            if self.react(error) == "report":
+                raise
+            yield 0 if self.pause_count else RETRY
+            return False
+        return True
+
+    def _copy_dirty(self) -> Work:
         """Copy what the guest has written since it was copied, and what could not be."""
         assert self.bitmap is not None
         while self.bitmap.count:

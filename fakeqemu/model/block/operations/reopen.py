@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.dataclass import dataclass, field
 from fakeqemu.formats.extents import BlockIoError
+from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import Reopening
 from fakeqemu.model.block.drivers.protocol import FileDriver
 from fakeqemu.model.block.graph import node_options as flags
@@ -162,7 +163,7 @@ def _reopen(graph: Graph, queue: list[_Reopened]) -> None:
 def _flush(node: Node) -> None:
     try:
         if not node.inactive:
-            node.driver.flush(node)
+            base.flush(node)
     except BlockIoError as error:
         raise error.prefixed("Error flushing drive: ") from None
 

@@ -182,6 +182,11 @@ def load(
         each = _driver(node)
         if each is None:
             continue
+        if node.bitmaps:
+            raise QapiError(
+                f"Could not load snapshot '{tag}' on '{node.device_or_name}':"
+                " Device has active dirty bitmaps"
+            )
         kept = snapshots.find(each, None, tag)
         assert kept is not None
         qcow2snapshots.apply(each.image, kept)

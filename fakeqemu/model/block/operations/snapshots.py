@@ -44,7 +44,7 @@ class External:
         old.check_operation("external-snapshot")
         if not old.read_only:
             try:
-                old.driver.flush(old)
+                base.flush(old)
             except BlockIoError:
                 raise QapiError("An IO error has occurred") from None
 
@@ -196,10 +196,12 @@ def snapshot_internal(block: BlockLayer, arguments: Json) -> tuple[Qcow2Driver, 
     if find(driver, None, name) is not None:
         raise QapiError(f"Snapshot with name '{name}' already exists on device '{device}'")
     try:
-        return driver, create_internal(block, driver, name)
+        new = create_internal(block, driver, name)
+        base.flush(node)  # see block/qcow2-snapshot.c: qcow2_write_snapshots()
     except BlockIoError as error:
         start = f"Failed to create snapshot '{name}' on device '{device}': "
         raise error.prefixed(start) from None
+    return driver, new
 
 
 def delete_internal(block: BlockLayer, arguments: Json) -> Json:

@@ -216,21 +216,19 @@ def _of_file(request: _Transfer, path: str) -> bytes:
 def _store(request: _Transfer, data: bytes | None, *, counted: bool) -> None:
     request.check()
     backend, flags = request.line.backend, request.flags
-    offset, count = request.offset, request.count
+    offset, count, fua = request.offset, request.count, "f" in flags
     if "z" in flags:
-        backend.zero(offset, count, counted=False)
+        backend.zero(offset, count, counted=False, fua=fua)
     elif data is not None:
-        backend.write(offset, data, counted=counted, compress="c" in flags)
+        backend.write(offset, data, counted=counted, compress="c" in flags, fua=fua)
     else:
         byte = bytes([_FILLER if request.pattern is None else request.pattern])
         for at in range(offset, offset + count, extents.CHUNK):
             step = min(extents.CHUNK, offset + count - at)
-            backend.write(at, byte * step, counted=False, compress="c" in flags)
+            last = fua and at + step == offset + count
+            backend.write(at, byte * step, counted=False, compress="c" in flags, fua=last)
         if counted:
             backend.traffic.count("wr", count, request.line.block.process.clock.now())
-    if "f" in flags:
-        node = request.line.node
-        node.driver.flush(node)
 
 
 def _writev(line: QemuIoLine) -> None:
@@ -338,7 +336,7 @@ def _flush(line: QemuIoLine) -> None:
     if node is None:
         return
     try:
-        node.driver.flush(node)
+        base.flush(node)
     except NotModelledError:
         raise
     except QapiError as error:  # which qemu-io itself would exit with
