@@ -84,6 +84,26 @@ class HostFacts:
             return error.strerror
         return None
 
+    def path_error(self, path: str) -> str | None:
+        """Why nothing is at a path, in the system's words; None if something is. See stat(2)."""
+        try:
+            os.stat(path)  # noqa: PTH116 - to pathlib an empty name is a folder
+        except (OSError, ValueError) as error:
+            return os.strerror(getattr(error, "errno", None) or errno.ENOENT)
+        return None
+
+    def read_link(self, path: str) -> str:
+        """Where a symbolic link leads. Raises OSError."""
+        return os.readlink(path)  # noqa: PTH115
+
+    def real_path(self, path: str) -> str:
+        """A path without symbolic links, as far as there is one."""
+        return os.path.realpath(path)
+
+    def list_folder(self, path: str) -> list[str]:
+        """Names in a folder. Raises OSError."""
+        return os.listdir(path)  # noqa: PTH208
+
     def access_error(self, path: str) -> str | None:
         """Why a file must not be read or is not there, in the system's words: access(2)."""
         try:

@@ -272,6 +272,18 @@ class Host(Protocol):
     def access_error(self, path: str) -> str | None:
         """Why a file must not be read or is not there; None if it can be. It is not opened."""
 
+    def path_error(self, path: str) -> str | None:
+        """Why nothing is at a path, in the system's words; None if something is."""
+
+    def read_link(self, path: str) -> str:
+        """Where a symbolic link leads. Raises OSError."""
+
+    def real_path(self, path: str) -> str:
+        """A path without symbolic links, as far as there is one."""
+
+    def list_folder(self, path: str) -> list[str]:
+        """Names in a folder. Raises OSError."""
+
     def fd_error(self, fd: int) -> str | None:
         """Why descriptor `fd` cannot be used, in the system's words; None if it can."""
 

@@ -22,6 +22,7 @@ from fakeqemu.model.fds.cpr_fds import SavedFds
 from fakeqemu.model.fds.fdset import Fdsets, MonitorFds
 from fakeqemu.model.fds.iommufd import IommuBackends
 from fakeqemu.model.host import CprChannel, Host
+from fakeqemu.model.hw.vfio import VfioDevices
 from fakeqemu.model.lifecycle import Lifecycle
 from fakeqemu.model.migration import CurrentMigration
 from fakeqemu.model.net.descriptors import BackendDescriptors
@@ -112,6 +113,7 @@ class Machine:
                 profile, self.runstate, self.chardevs, self.net, lambda: self.block
             ),
             migration=self.migration,
+            vfio=VfioDevices(process, self.iommus),
         )
         self.objects.users["memory-backend"] = self._memory_in_use
         self.yank = Yank(self.chardevs, self.migration)

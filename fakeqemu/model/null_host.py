@@ -174,6 +174,22 @@ class NullHost:
         """It can be read."""
         return None
 
+    def path_error(self, path: str) -> str | None:  # noqa: ARG002
+        """Something is."""
+        return None
+
+    def read_link(self, path: str) -> str:  # noqa: ARG002
+        """There is nothing to look at."""
+        raise NotModelledError("a device of the host where there is no host")
+
+    def real_path(self, path: str) -> str:
+        """The same."""
+        return path
+
+    def list_folder(self, path: str) -> list[str]:  # noqa: ARG002
+        """There is nothing to look at."""
+        raise NotModelledError("a device of the host where there is no host")
+
     def fd_kind(self, fd: int) -> str:  # noqa: ARG002
         """Always a socket."""
         return "socket"

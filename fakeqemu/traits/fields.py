@@ -140,6 +140,14 @@ class Traits(MigrationTraits):
     stdio_may_be_closed: bool = True
     #: what tap and dgram say of a descriptor that is none
     tap_bad_fd: str = "Can't set file descriptor {fd} non-blocking: {error}: {error}"
+    #: what a passed-through device says before the fault of its `fd`
+    vfio_fd_prefix: str = "Could not parse object fd {}:"
+    #: it says where a device's number should have been that the kernel may lack (11.1)
+    vfio_cdev_hint: str = " (is your kernel config missing CONFIG_VFIO_DEVICE_CDEV?)"
+    #: `x-balloon-allowed` is checked before its group is opened (10.0 on)
+    vfio_balloon_first: bool = True
+    #: what it says of a group that cannot be opened: path, reason
+    vfio_group_text: str = "Could not open '{}': {}"
     #: a PCIe port warns of devices in other slots than the first (10.0 on)
     pcie_slot_warning: bool = True
     #: a bus that is full is told from one that is not there (11.1)

@@ -11,6 +11,8 @@ _NEWEST = Traits()
 _UP_TO_10_0 = replace(
     _NEWEST,
     keymap_file_searched=False,
+    vfio_fd_prefix="Could not parse remote object fd {}:",
+    vfio_cdev_hint="",
     blkdebug_no_config="Could not read blkdebug config file",
     net_dump_text="net dump: can't open {0}: {1}",
     bitmaps_need_writable_node=False,
@@ -72,6 +74,8 @@ _UP_TO_10_0 = replace(
 TRAITS: dict[str, Traits] = {
     "7.2": replace(
         _UP_TO_10_0,
+        vfio_balloon_first=False,
+        vfio_group_text="failed to open {}: {}",
         qemu_io_registered_buffers=False,
         qemu_io_zones=False,
         qemu_io_info_whole=False,

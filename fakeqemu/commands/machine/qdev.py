@@ -15,13 +15,13 @@ from fakeqemu.qapi.readers.qemu_opts import check_identifier
 Json = dict[str, Any]
 
 
-@command("device_add", raw=True)
-def device_add(vm: Machine, arguments: Json) -> None:
+@command("device_add", raw=True, monitor=True)
+def device_add(vm: Machine, arguments: Json, monitor: Any = None) -> None:
     """Plug a device."""
     if vm.profile.traits.device_add_as_options:
-        vm.devices.create(as_texts(arguments), typed=False)
+        vm.devices.create(as_texts(arguments), typed=False, monitor=monitor)
     else:
-        vm.devices.create(arguments, typed=True)
+        vm.devices.create(arguments, typed=True, monitor=monitor)
 
 
 def as_texts(options: Json) -> Json:

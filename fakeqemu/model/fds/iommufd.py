@@ -32,7 +32,7 @@ class IommuBackends:
     ) -> None:
         self._process = process
         self._objects = objects
-        self._descriptors = descriptors
+        self.descriptors = descriptors
         #: id -> descriptor, of those that were given one; None: no saved one was found
         self._fds: dict[str, int | None] = {}
         objects.option_setters[_TYPE] = self._set_fd
@@ -48,7 +48,7 @@ class IommuBackends:
         if text is None:
             return
         try:
-            self._fds[id] = self._descriptors.find(monitor, text).fd
+            self._fds[id] = self.descriptors.find(monitor, text).fd
         except QapiError as error:
             raise QapiError(f"Could not parse remote object fd {text}:{error.desc}") from None
 
@@ -58,11 +58,11 @@ class IommuBackends:
     def _complete(self, obj: UserObject) -> None:
         if not self._process.profile.traits.iommufd_saved:
             return
-        saved, fd = self._descriptors.saved, self._fds.get(obj.name)
+        saved, fd = self.descriptors.saved, self._fds.get(obj.name)
         if fd is None:
             if self._process.host.file_error(_DEVICE) is not None:
                 raise QapiError(self._objects.about(_TYPE)["error"])
-        elif self._descriptors.cpr_is_incoming:
+        elif self.descriptors.cpr_is_incoming:
             self._fds[obj.name] = saved.find(obj.name)
         else:
             saved.save(obj.name, fd)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fakeqemu.model.boards import pc_dimm as memorydevices
 from fakeqemu.model.boards.cpus import Cpu
+from fakeqemu.model.hw.vfio import TYPE as VFIO
 from fakeqemu.model.qdev import migration_blockers as migratability
 from fakeqemu.model.qdev.device import DeviceObject, find_device, user_devices
 from fakeqemu.model.qdev.properties import Properties, alias_inner
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from fakeqemu.model.boards.cpus import Cpus
     from fakeqemu.model.boards.machine_state import MachineState
     from fakeqemu.model.boards.numa import Numa
+    from fakeqemu.model.hw.vfio import VfioDevices
     from fakeqemu.model.lifecycle import Lifecycle
     from fakeqemu.model.migration import CurrentMigration
     from fakeqemu.model.process import Process
@@ -57,6 +59,7 @@ class Devices:
         buses: Buses,
         backends: DeviceBackends,
         migration: CurrentMigration,
+        vfio: VfioDevices,
     ) -> None:
         self._process = process
         self._profile = process.profile
@@ -70,6 +73,7 @@ class Devices:
         #: sets the properties of devices that are being made
         self.properties = Properties(state, backends, process.host.warn)
         self._checks = RealizeChecks(process.host, state, numa, backends)
+        self._vfio = vfio
         usb = UsbPorts(process.profile, self._plug_hub, self.gone)
         self._realizer = Realizer(process, state.qom, usb, self._checks, backends)
         #: called with each device when it is there, and when it has gone
@@ -102,10 +106,13 @@ class Devices:
 
     # -- plugging ----------------------------------------------------------------------------
 
-    def create(self, options: Mapping[str, Any], *, typed: bool) -> DeviceObject:
+    def create(
+        self, options: Mapping[str, Any], *, typed: bool, monitor: Any = None
+    ) -> DeviceObject:
         """Make and plug a device: `-device`, device_add. Raises QapiError.
 
-        `typed`: values are JSON; otherwise all are texts.
+        `typed`: values are JSON; otherwise all are texts. `monitor`: whose named descriptors
+        count.
         """
         name = options.get("driver")
         if not isinstance(name, str):
@@ -129,7 +136,7 @@ class Devices:
         if self._profile.is_a(driver, "cpu"):
             return self._plug_cpu(driver, id, given, typed=typed)
         if facts.get("tree") is None:
-            self._refuse(driver, facts, given, typed=typed)
+            self._refuse(driver, facts, given, typed=typed, monitor=monitor)
         device = self._make(driver, facts, id)
         self.enter(device, id)
         try:
@@ -209,17 +216,30 @@ class Devices:
             raise QapiError(facts["error"])
 
     def _refuse(
-        self, driver: str, facts: dict[str, Any], given: Mapping[str, Any], *, typed: bool
+        self,
+        driver: str,
+        facts: dict[str, Any],
+        given: Mapping[str, Any],
+        *,
+        typed: bool,
+        monitor: Any,
     ) -> NoReturn:
         """A type that could not be recorded: say what is wrong with its options, if anything."""
-        probe = DeviceObject(driver)
+        vfio = self._profile.is_a(driver, VFIO)
+        # of the others nobody reads what they were given
+        probe = DeviceObject(driver, dict.fromkeys(given, "any") if vfio else None)
+        found = None
         try:
             for key, value in qdict.items(given):
                 self.properties.set(probe, key, value, typed=typed)
+                if vfio and key == "fd":
+                    found = self._vfio.descriptor(value, monitor)
             migratability.check_device(self._state, driver)
             if (refusal := migratability.refusal(self._profile, driver, given)) is not None:
                 raise refusal
             self._checks.run(probe)
+            if vfio:
+                self._vfio.refuse(driver, probe.values, found)
         finally:
             self._backends.release_drive(probe)
         if not given and facts.get("error"):

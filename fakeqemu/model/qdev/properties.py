@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 _SLOT = re.compile(r"\s*(?:0[xX])?([0-9a-fA-F]+)(?:\.(?:0[xX])?([0-9a-fA-F]+))?")
+_HEX = r"\s*\+?(?:0[xX])?([0-9a-fA-F]+)"
+_HOST = re.compile(rf"(?:{_HEX}:)?{_HEX}:{_HEX}\.\s*\+?([0-9]+)")
 
 Special = Callable[["Properties", DeviceObject, str, Any, bool], Any]
 
@@ -268,6 +270,31 @@ def _audiodev(
     return text
 
 
+def _host_address(
+    properties: Properties, device: DeviceObject, name: str, value: Any, typed: bool
+) -> str:
+    text = _text(properties, name, value, typed)
+    found = _address_in_sysfs(text)
+    if found is None:
+        raise wrong_value(device, name, text)
+    return found
+
+
+def _address_in_sysfs(text: str) -> str | None:
+    """A host's PCI device, `[DDDD:]BB:DD.F`, as sysfs names it; None for what is none.
+
+    See hw/core/qdev-properties-system.c: set_pci_host_devaddr().
+    """
+    found = _HOST.fullmatch(text)
+    if found is None:
+        return None
+    domain, bus, slot = (int(part or "0", 16) for part in found.groups()[:3])
+    function = int(found[4])
+    if domain > 0xFFFF or bus > 0xFF or slot > 0x1F or function > 7:
+        return None
+    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
+
+
 def _not_modelled(
     properties: Properties,  # noqa: ARG001
     device: DeviceObject,
@@ -326,5 +353,6 @@ _BY_DESCRIPTION: dict[str, Special] = {
     "Node name or ID of a block device": _drive,
     "ID of an audiodev to use as a backend": _audiodev,
     "ID of a tpm to use as a backend": _not_modelled,
-    "Address (bus/device/function) of the host device": _not_modelled,
+    "Address (bus/device/function) of the host device": _host_address,
+    "Host PCI address": _host_address,
 }

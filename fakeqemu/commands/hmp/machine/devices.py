@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
 
-@hmp("device_add")
-def device_add(vm: Machine, device: str = "") -> None:
+@hmp("device_add", monitor=True)
+def device_add(vm: Machine, device: str = "", monitor: HmpMonitor | None = None) -> None:
     """Plug a device."""
-    vm.devices.create(parse_argument(vm, "device", device).values, typed=False)
+    vm.devices.create(parse_argument(vm, "device", device).values, typed=False, monitor=monitor)
 
 
 @hmp("object_add")
