@@ -176,3 +176,14 @@ def test_compress_needs_a_format_that_compresses(machine: Any) -> None:
     machine.add("null-co", "n", size=MB)
     with pytest.raises(QapiError, match="not supported for underlying format: null-co"):
         machine.add("compress", "c", file="n")
+
+
+def test_zeros_are_found_where_they_are_to_be(machine: Any) -> None:
+    machine.image("a", detect_zeroes="on")
+    io(machine, "a", "write -P 1 0 128k")
+    io(machine, "a", "write -P 0 64k 64k")
+    io(machine, "a", "write -P 0 128k 1k")
+    node = machine.vm.block.graph.lookup("a", "a")
+    kinds = {piece.offset: piece.kind for piece in base.status(node, 0, 192 * KB)}
+    assert kinds == {0: extents.DATA, 64 * KB: extents.ZERO}
+    assert contents(machine, "a", 0, 192 * KB) == b"\1" * 64 * KB + bytes(128 * KB)

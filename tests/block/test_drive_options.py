@@ -51,3 +51,20 @@ def test_aio_reaches_files_through_filters(start: Start) -> None:
     machine.image("a")
     reply = machine.hmp("drive_add 0 if=none,id=e,file=/a.qcow2,format=qcow2,aio=native")
     assert text in reply
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("cache.foo=off", "Block format 'qcow2' does not support the option 'cache.foo'"),
+        ("file.cache.writeback=off",
+         "Block protocol 'file' doesn't support the option 'cache.writeback'"),
+    ],
+)  # fmt: skip
+def test_nodes_know_two_options_of_their_cache(start: Start, option: str, text: str) -> None:
+    machine = start()
+    machine.image("a")
+    for name in ("a", "a-file"):
+        machine.ask("blockdev-del", node_name=name)
+    reply = machine.hmp(f"drive_add 0 if=none,id=e,file=/a.qcow2,format=qcow2,{option}")
+    assert text in reply

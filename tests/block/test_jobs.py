@@ -393,3 +393,44 @@ def test_a_mirror_sends_no_more_than_its_buffer(machine: Any) -> None:
     machine.ask("blockdev-mirror", work=False, job_id="m", device="a", target="b", sync="full",
                 speed=1 << 16, buf_size=1 << 16)  # fmt: skip
     assert machine.ask("query-block-jobs", work=False)[0]["offset"] <= 1 << 16
+
+
+# -- targets and cancelled jobs --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["drive-backup", "drive-mirror"])
+def test_a_target_can_be_a_file_without_a_format(machine: Any, command: str) -> None:
+    machine.image("a", MB)
+    machine.ask(
+        command, job_id="j", device="a", target="/t", format="file", sync="full",
+        auto_finalize=False,
+    )  # fmt: skip
+    found = next(n for n in machine.ask("query-named-block-nodes") if n["file"] == "/t")
+    assert (found["drv"], found["image"]["virtual-size"]) == ("file", MB)
+
+
+def test_a_backup_finds_zeros_for_its_target(machine: Any, files: Any) -> None:
+    files.put("/raw", bytes(2 * MB))
+    machine.add("file", "a", filename="/raw")
+    machine.ask(
+        "drive-backup", job_id="j", device="a", target="/t", format="raw", sync="full",
+        auto_finalize=False,
+    )  # fmt: skip
+    found = next(n for n in machine.ask("query-named-block-nodes") if n["file"] == "/t")
+    assert (found["detect_zeroes"], found["image"]["actual-size"]) == ("unmap", 0)
+
+
+def test_a_cancelled_mirror_ends_after_the_reply(machine: Any) -> None:
+    """It waits for what it has sent; a backup need not."""
+    for name in ("a", "b"):
+        machine.image(name, 4 * MB)
+    for command, states in (("blockdev-backup", ["aborting", "concluded", "null"]),
+                            ("blockdev-mirror", [])):  # fmt: skip
+        machine.hmp('qemu-io a "write 0 4M"')
+        machine.ask(command, job_id="j", device="a", target="b", sync="full", speed=512, work=False)
+        machine.clock.advance(MB)
+        machine.statuses()
+        machine.ask("block-job-cancel", device="j", force=True, work=False)
+        assert machine.statuses() == states
+        machine.clock.run_until_idle()
+        assert machine.ask("query-jobs") == []

@@ -397,3 +397,17 @@ def test_a_link_that_is_refused_leaves_nodes_in_their_threads(
     assert before["n"] is None
     assert text in threads.desc(command, **arguments)
     assert {name: node.iothread for name, node in nodes.items()} == before
+
+
+def test_an_overlay_that_nobody_uses_lives_as_long_as_its_transaction(machine: Any) -> None:
+    machine.image("a")
+    actions = [
+        {
+            "type": "blockdev-snapshot-sync",
+            "data": {"node-name": "a", "snapshot-file": f"/{name}", "snapshot-node-name": name},
+        }
+        for name in ("b", "c")
+    ]
+    text = machine.desc("transaction", actions=actions)
+    assert text == "Node 'a' is busy: node is used as backing hd of 'b'"
+    assert machine.node_names() == {"a", "a-file"}

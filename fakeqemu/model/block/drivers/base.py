@@ -52,8 +52,12 @@ def _writing(node: Node, *, fua: bool = False) -> Iterator[None]:
 def write(node: Node, offset: int, data: bytes, *, fua: bool = False) -> None:
     """Write to a node; the guest's place in the world of write thresholds and bitmaps.
 
-    `fua`: have it on disk before this is over (BDRV_REQ_FUA).
+    `fua`: have it on disk before this is over (BDRV_REQ_FUA). With detect-zeroes what is all
+    zeros is written as such: bdrv_aligned_pwritev().
     """
+    if node.detect_zeroes != "off" and not data.strip(b"\0"):
+        zero(node, offset, len(data), fua=fua)
+        return
     with _writing(node, fua=fua):
         debug_event(node, "pwritev")
         node.driver.write(node, offset, data)

@@ -314,7 +314,26 @@ class Qcow2Driver(Driver):
                 if piece.kind not in (HOLE, ZERO):
                     self.image.zero(piece.offset, piece.length, self._fill(node))
             return
-        self.image.zero(offset, count, self._fill(node))
+        first, end = self._zero_clusters(node, offset, offset + count)
+        self.image.zero(first, end - first, self._fill(node))
+
+    def _zero_clusters(self, node: Node, start: int, end: int) -> tuple[int, int]:
+        """A range widened to clusters of which nothing else is to be read but zeros.
+
+        See block/qcow2.c: qcow2_co_pwrite_zeroes().
+        """
+        cluster, size = self.image.cluster, self.length(node)
+        first, last = start // cluster * cluster, min(-(-end // cluster) * cluster, size)
+        if first < start and self._reads_zeros(node, first, min(first + cluster, size)):
+            start = first
+        if end < last and self._reads_zeros(node, (last - 1) // cluster * cluster, last):
+            end = last
+        return start, end
+
+    def _reads_zeros(self, node: Node, start: int, end: int) -> bool:
+        if any(piece.kind == extents.DATA for piece in self.image.status(start, end)):
+            return False
+        return all(piece.kind == ZERO for piece in base.status_above(node, None, start, end))
 
     def status(self, node: Node, start: int, end: int) -> Iterator[Range]:
         """As the tables say."""

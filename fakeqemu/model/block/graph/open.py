@@ -223,11 +223,15 @@ def open_backing(graph: Graph, node: Node, backing: Any, strict: bool = False) -
 
 
 def as_format(options: dict[str, Any]) -> dict[str, Any]:
-    """A file name with the format to read it in, if it is known, as nested options."""
+    """A file name with the driver to read it with, if it is known, as nested options.
+
+    A protocol driver takes the name itself.
+    """
     filename = options["filename"]
     if filename.startswith("json:"):
         return {k: v for k, v in options.items() if k != "driver"}
-    if "driver" not in options:
+    kind = DRIVERS.get(options.get("driver", ""))
+    if "driver" not in options or (kind is not None and kind.is_protocol):
         return options
     return {"driver": options["driver"], "file": {"filename": filename}}
 
@@ -248,6 +252,7 @@ def _flags(
 ) -> None:
     """Settle what the node's own options, and else its parent, say."""
     cache = options.pop("cache", None) or {}
+    options |= {f"cache.{k}": v for k, v in cache.items() if k not in ("direct", "no-flush")}
     cow = perms.COW in role
     inherited = parent is not None
     node.read_only = options.pop(

@@ -39,6 +39,8 @@ class Job:
     is_block = False
     #: whether a ready job can be completed on request
     completable = False
+    #: whether it still waits for what it has sent when it is cancelled, so the reply goes out first
+    ends_later = False
 
     def __init__(
         self,
@@ -384,7 +386,7 @@ class Job:
             self._go_on()
             if self._timer is not None:
                 self._timer.cancel()
-            if self.force_cancelled:
+            if self.force_cancelled and not self.ends_later:
                 self.step()
             else:
                 self.kick()

@@ -43,6 +43,7 @@ class MirrorJob(BlockJob):
 
     type = "mirror"
     completable = True
+    ends_later = True
     is_commit = False
 
     def __init__(

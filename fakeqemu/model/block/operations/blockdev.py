@@ -166,7 +166,12 @@ def drive_mirror(block: BlockLayer, arguments: Json) -> BlockJob:
 
 
 def _open_target(
-    block: BlockLayer, filename: str, format: str | None, source: Node, name: str | None = None
+    block: BlockLayer,
+    filename: str,
+    format: str | None,
+    source: Node,
+    name: str | None = None,
+    **more: Any,
 ) -> Node:
     options: Json = {"filename": filename}
     if format is not None:
@@ -174,7 +179,7 @@ def _open_target(
     options = opener.as_format(options)
     if name is not None:
         options["node-name"] = name
-    options["read-only"] = False
+    options |= {"read-only": False, **more}
     options["cache"] = {"direct": source.cache_direct, "no-flush": source.cache_no_flush}
     if format == "qcow2" or format is None:
         options["backing"] = None
@@ -278,7 +283,8 @@ def drive_backup(
             block, arguments["target"], format, base.length(source),
             below.skip_implicit() if below is not None else None,
         )  # fmt: skip
-    target = _open_target(block, arguments["target"], format, source)
+    zeros = {"discard": "unmap", "detect-zeroes": "unmap"}
+    target = _open_target(block, arguments["target"], format, source, **zeros)
     with graph.referenced(target):
         if below is not None and target.driver.supports_backing:
             relinking.set_backing(graph, target, below)

@@ -67,8 +67,8 @@ class External:
             except QapiError:
                 new.inactive = inactive
                 raise
-        self.new = new
-        new.refs += 1
+            self.new = new
+            new.refs += 1
 
     def commit(self) -> None:
         """The old image is read-only from now on."""
