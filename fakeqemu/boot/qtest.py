@@ -1,6 +1,7 @@
 """-qtest: the server for test programs, the first of the late backends.
 
-See system/vl.c: qemu_create_late_backends(), system/qtest.c: qtest_server_init().
+See system/vl.c: qemu_create_late_backends(), system/qtest.c: qtest_server_init();
+chardev/char.c: qemu_chr_new_permit_mux_mon().
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ def create_qtest(boot: BootState) -> Work:
     failure = f'Failed to initialize device for qtest: "{text}"'
     name = text.removeprefix("chardev:")
     if name == text:
+        if text.startswith("mon:"):
+            boot.messages.report("mon: isn't supported in this context")
+            raise StartupError(failure)
         name = _LABEL
         groups = Groups(boot.profile, boot.messages)
         groups.group("chardev").given.extend(boot.configuration.chardevs)

@@ -29,6 +29,7 @@ from fakeqemu.boot.checks.backends import (
     check_replay,
 )
 from fakeqemu.boot.checks.firmware_tables import acpi_blob
+from fakeqemu.boot.checks.host_devices import check_audiodev
 from fakeqemu.boot.default_devices import add_default_devices
 from fakeqemu.boot.requests import (
     AttachMonitor,
@@ -278,8 +279,10 @@ def create_block_devices(boot: BootState) -> None:
 
 
 def create_audio(boot: BootState) -> None:
-    """-audiodev: which there are was settled with the options; here the host would be asked."""
+    """-audiodev: whether there is such a driver, and what it needs of the host."""
     boot.read(audiodevs=[entry.id for entry in boot.configuration.audiodevs])
+    for entry in boot.configuration.audiodevs:
+        check_audiodev(entry.values, boot.profile, boot.vm.host)
 
 
 def _create_chardev(boot: BootState, options: ChardevOptions) -> Work:

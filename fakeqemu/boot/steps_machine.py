@@ -15,9 +15,10 @@ from fakeqemu.boot.board.nics import create_nic_backends
 from fakeqemu.boot.board.usb import create_usb_devices
 from fakeqemu.boot.chardevs import open_legacy_chardev
 from fakeqemu.boot.checks import options as checks
-from fakeqemu.boot.checks.backends import check_fw_cfg, check_tpmdev, netdev_arguments
+from fakeqemu.boot.checks.backends import check_fw_cfg, netdev_arguments
 from fakeqemu.boot.checks.board import check_board, check_ram
 from fakeqemu.boot.checks.firmware_files import check_fw_cfg_item, load_firmware
+from fakeqemu.boot.checks.host_devices import check_tpmdev, open_display
 from fakeqemu.boot.requests import SetupPost, Work
 from fakeqemu.boot.state import error_location
 from fakeqemu.migration import cpr
@@ -125,7 +126,7 @@ def create_tpm(boot: BootState) -> None:
     """-tpmdev."""
     boot.read(tpmdevs=[entry.id for entry in boot.configuration.tpmdevs])
     for entry in boot.configuration.tpmdevs:
-        check_tpmdev(entry)
+        check_tpmdev(entry, boot.vm.chardevs, boot.vm.host, boot.profile)
 
 
 def load_plugins(boot: BootState) -> None:
@@ -152,7 +153,7 @@ def create_board(boot: BootState) -> None:
     boot.vm.numa.complete(boot.warn)
     if model is not None:
         checks.check_cpu_features(model, boot.vm.state.accelerator, boot.profile)
-    check_board(boot.configuration, machine, boot.settings)
+    check_board(boot.configuration, machine, boot.settings, boot.profile.traits)
     if machine.default_cpu_type is not None:
         load_firmware(boot)
     cpr.check_memory(boot.vm)
@@ -259,8 +260,9 @@ def start_guest(boot: BootState) -> None:
 
 
 def open_displays(boot: BootState) -> None:
-    """-vnc: from here clients can look at the screen."""
+    """-display and -vnc: from here clients can look at the screen."""
     boot.read(vnc=[entry.text for entry in boot.configuration.vnc])
+    open_display(boot.configuration, boot.vm.host)
     for entry in boot.configuration.vnc:
         with error_location(entry.location):
             boot.vm.vnc.open(entry)

@@ -284,7 +284,7 @@ def socket_of_fd(address: dict[str, Any]) -> socket.socket:
     text = str(address.get("number", address["str"]))
     fd = digits(text)
     if fd is None:
-        raise QapiError(f"Unable to parse FD number {text}: Invalid argument")
+        raise QapiError(f"Unable to parse FD number {text}")
     if c_int(fd) != fd:
         raise QapiError(f"Unable to parse FD number {text}: Numerical result out of range")
     if not _is_socket(fd):

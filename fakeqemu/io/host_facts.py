@@ -68,6 +68,10 @@ class HostFacts:
             return error.strerror
         return None
 
+    def is_terminal(self, fd: int) -> bool:
+        """Whether `fd` is a terminal."""
+        return os.isatty(fd)
+
     def fd_error(self, fd: int) -> str | None:
         """Why a descriptor cannot be used, in the system's words; None if it can."""
         try:

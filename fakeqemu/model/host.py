@@ -290,6 +290,9 @@ class Host(Protocol):
     def tap_error(self, fd: int) -> str | None:
         """Why `fd` is no open TAP device, in the system's words; None if it is one."""
 
+    def is_terminal(self, fd: int) -> bool:
+        """Whether descriptor `fd` of the process is a terminal."""
+
     def kvm_usable(self) -> bool:
         """Whether `/dev/kvm` can be opened by this process."""
 

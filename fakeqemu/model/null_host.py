@@ -206,6 +206,10 @@ class NullHost:
         """It can be used."""
         return None
 
+    def is_terminal(self, fd: int) -> bool:  # noqa: ARG002
+        """It is none."""
+        return False
+
     def tap_error(self, fd: int) -> str | None:  # noqa: ARG002
         """It is one."""
         return None

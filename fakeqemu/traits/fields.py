@@ -59,6 +59,10 @@ class Traits(MigrationTraits):
     nic_help: bool = True
     #: what is in a module that is not there comes with advice (10.0 on)
     missing_module_advice: bool = True
+    #: the largest number of APIC ids there may be without KVM (7.2)
+    apic_id_limit: int | None = None
+    #: a TPM emulator's failures come with the system's words (up to 10.0)
+    tpm_errors_have_errno: bool = False
     #: exit status of `-tpmdev help`
     tpm_help_code: int = 0
     #: `help` shows default values as JSON (7.2)

@@ -13,6 +13,7 @@ _UP_TO_10_0 = replace(
     keymap_file_searched=False,
     vfio_fd_prefix="Could not parse remote object fd {}:",
     vfio_cdev_hint="",
+    tpm_errors_have_errno=True,
     blkdebug_no_config="Could not read blkdebug config file",
     net_dump_text="net dump: can't open {0}: {1}",
     bitmaps_need_writable_node=False,
@@ -110,6 +111,7 @@ TRAITS: dict[str, Traits] = {
         fd_bootchk_is_property=False,
         xen_domid_with_kvm=False,
         audio_needs_model=True,
+        apic_id_limit=255,
         memory_name_taken=(
             "object name '{0}' is reserved for the default RAM backend, it can't be used for any "
             "other purposes. Change the object's 'id' to something else",

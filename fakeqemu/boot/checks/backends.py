@@ -1,10 +1,10 @@
-"""Backends on the command line, judged at the steps that make them: display, net, TPM, files.
+"""Backends on the command line, judged at the steps that make them: display, net, files.
 
 Companion of `checks`; only what can be told from the command line alone is judged here. What
 needs other objects (a chardev, a netdev, an image) is judged by whoever makes the backend.
 
 See system/vl.c: parse_display() and fsdev_init_func(); net/net.c: net_param_nic() and
-net_init_clients(); replay/replay.c: replay_configure(); system/tpm.c: tpm_config_parse().
+net_init_clients(); replay/replay.c: replay_configure().
 """
 
 from __future__ import annotations
@@ -36,13 +36,6 @@ _DISPLAY_PACKAGES = {
     "egl-headless": "qemu-system-modules-opengl", "dbus": "qemu-system-modules-opengl",
 }  # fmt: skip
 
-#: -tpmdev type -> what `help` says of it
-_TPM_TYPES = {"passthrough": "Passthrough TPM backend driver",
-              "emulator": "TPM emulator backend driver"}
-_TPM_KEYS = {"passthrough": ("type", "cancel-path", "path"), "emulator": ("type", "chardev")}
-TPM_HELP = "\n".join(["Supported TPM types (choose only one):",
-                      *(f"{name:>12}   {text}" for name, text in _TPM_TYPES.items())])
-
 #: -fsdev drivers and the keys each takes beyond the common ones
 _FS_DRIVERS = ("local", "proxy", "synth")
 _SECURITY_MODELS = ("passthrough", "mapped-xattr", "mapped-file", "none", "mapped")
@@ -70,6 +63,9 @@ def check_display(configuration: Configuration, profile: Profile) -> None:
             if profile.traits.missing_module_advice else ""
         )
         raise StartupError(f"Display '{kind}' is not available.{advice}")
+    if kind == "dbus" and not display.get("p2p"):
+        # a bus that others share; where there is none a real one ends too
+        raise NotModelledError("-display dbus")
 
 
 def check_display_options(
@@ -156,27 +152,7 @@ def _net_arguments(entry: OptionString, profile: Profile) -> dict[str, Any]:
         raise _blame(entry, exc.desc, exc.hint) from exc
 
 
-# -- TPM, shared folders, firmware items, icount -------------------------------------------------
-
-
-def check_tpmdev(entry: OptionString) -> None:
-    """-tpmdev. Raises StartupError."""
-    if entry.id is None:
-        raise _blame(entry, "Parameter 'id' is missing")
-    kind = entry.values.get("type")
-    if kind is None:
-        raise _blame(entry, "Parameter 'type' is missing", TPM_HELP)
-    if kind not in _TPM_TYPES:
-        raise _blame(entry, "Parameter 'type' expects a TPM backend type", TPM_HELP)
-    for key, _ in entry.pairs:
-        if key not in _TPM_KEYS[kind]:
-            raise _blame(entry, f"Invalid parameter '{key}'")
-    if kind == "passthrough":
-        path = entry.values.get("path", "/dev/tpm0")
-        raise _blame(entry, f"Cannot access TPM device using '{path}': "
-                            "No such file or directory")
-    if "chardev" not in entry.values:
-        raise _blame(entry, "tpm-emulator: parameter 'chardev' is missing")
+# -- shared folders, firmware items, icount -------------------------------------------------
 
 
 def check_fsdev(entry: OptionString) -> None:

@@ -1,6 +1,7 @@
 """What a board makes of the command line when it is put together.
 
-See system/vl.c: qemu_resolve_machine_memdev(); hw/i386/pc.c: pc_memory_init(); hw/nvram/fw_cfg.c:
+See system/vl.c: qemu_resolve_machine_memdev(); hw/i386/x86-common.c: x86_cpus_init();
+hw/i386/pc.c: pc_memory_init(); hw/nvram/fw_cfg.c:
 fw_cfg_reboot() and fw_cfg_bootsplash().
 """
 
@@ -13,6 +14,7 @@ from fakeqemu.configuration import Configuration
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import StartupError
+from fakeqemu.traits import Traits
 
 #: memory modules that ACPI can describe
 _LARGEST_SLOTS = 256
@@ -30,7 +32,10 @@ def check_ram(vm: Machine, machine: MachineType, settings: MachineSettings) -> N
 
 
 def check_board(
-    configuration: Configuration, machine: MachineType, settings: MachineSettings
+    configuration: Configuration,
+    machine: MachineType,
+    settings: MachineSettings,
+    traits: Traits,
 ) -> None:
     """Raise StartupError for what only the board refuses, once it has CPUs."""
     kernel = configuration.machine_options.get("kernel")
@@ -39,6 +44,11 @@ def check_board(
             raise StartupError("The -kernel parameter is not supported "
                                "(use the generic 'loader' device instead).")
         return
+    largest_id = settings.topology.apic_id(settings.topology.maxcpus - 1)
+    if traits.apic_id_limit is not None and largest_id >= traits.apic_id_limit:
+        raise StartupError(
+            "current -smp configuration requires kernel irqchip and X2APIC API support."
+        )
     if settings.ram_slots > _LARGEST_SLOTS:
         raise StartupError(f"unsupported amount of memory slots: {settings.ram_slots}")
     boot = settings.properties.get("boot", {})

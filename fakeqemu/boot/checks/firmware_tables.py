@@ -8,6 +8,7 @@ See hw/acpi/core.c: acpi_table_add(); hw/smbios/smbios.c: smbios_entry_add().
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -159,6 +160,8 @@ _SMBIOS: dict[int, dict[str, str]] = {
 _SLOTS, _FAMILY = 9, "processor-family"
 _STRUCTURE_HEADER = 4
 _LARGEST_SPEED = 65535
+#: as sscanf() reads it; what stands behind is left alone
+_RELEASE = re.compile(r"\s*[+-]?\d+\.\s*[+-]?\d+")
 
 
 def check_smbios(line: CommandLine, entry: OptionString) -> None:
@@ -194,6 +197,8 @@ def check_smbios(line: CommandLine, entry: OptionString) -> None:
 
 def _check_values(line: CommandLine, entry: OptionString, number: int) -> None:
     values = entry.values
+    if number == 0 and "release" in values and not _RELEASE.match(values["release"]):
+        raise StartupError("Invalid release", location=entry.location)
     if number == 1 and "uuid" in values:
         try:
             UUID(values["uuid"])

@@ -21,6 +21,7 @@ _SPECIAL_LEVELS = ("modules", "clusters", "dies", "books", "drawers")
 #: those that the PC machine types have, if the version has them
 _PC_LEVELS = ("dies", "modules")
 
+_LARGEST = 0xFFFFFFFF
 _ZERO = "CPU topology parameters must be greater than zero"
 
 
@@ -38,11 +39,8 @@ def topology(
         if level not in supported and asked.get(level, 0) > 1:
             limit = " > 1" if profile.traits.smp_unsupported_names_limit else ""
             raise QapiError(f"{level}{limit} not supported by this machine's CPU topology")
-    if min(asked.values(), default=1) < 0:
-        raise QapiError(
-            f"Invalid SMP CPUs {min(asked.values())}. The max CPUs supported by machine "
-            f"'{machine.name}' is {machine.cpu_max}"
-        )
+    # what is worked with has 32 bits; where they are all 0 it is as if nothing had been said
+    asked = {level: cut for level, value in asked.items() if (cut := value & _LARGEST)}
     version = machine_version(machine)
     return work_out(
         asked,

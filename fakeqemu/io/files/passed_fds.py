@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.readers.scalars import digits
+from fakeqemu.qapi.readers.scalars import c_int, digits
 
 if TYPE_CHECKING:
     from fakeqemu.model.fds.fdset import Fdset
@@ -35,5 +35,5 @@ def check_passed(address: Mapping[str, Any], passed_fd: Callable[[int], int]) ->
     if address.get("type") != "fd" or "number" in address:
         return
     fd = digits(str(address["str"]))
-    if fd is not None and passed_fd(fd) < 0:
+    if fd is not None and c_int(fd) == fd and passed_fd(fd) < 0:
         raise QapiError(f"File descriptor '{fd}' is not a socket")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.dataclass import dataclass, field
 from fakeqemu.model.boards.x86_registers import CR4_FEATURES, X86Registers
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers.scalars import c_int
 from fakeqemu.qapi.schema_facts import element_members
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fakeqemu.model.qom.tree import QomObject
 
 #: levels above the core, outermost first, and what QEMU calls having more than one of them
+_UNSIGNED = 0xFFFFFFFF
 _LEVELS = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
 
 
@@ -95,13 +97,13 @@ def work_out(
             sockets = wanted // (fixed * cores * threads)
         threads = threads or wanted // (fixed * sockets * cores or 1)
     levels.update(sockets=sockets, cores=cores, threads=threads)
-    total = fixed * sockets * cores * threads
+    total = fixed * sockets * cores * threads & _UNSIGNED
     maxcpus = maxcpus or cpus or total
     cpus = cpus or maxcpus
     _check(cpus, maxcpus, total, levels, shown)
     if maxcpus > cpu_max:
         raise QapiError(
-            f"Invalid SMP CPUs {maxcpus}. The max CPUs supported by machine '{machine}'"
+            f"Invalid SMP CPUs {c_int(maxcpus)}. The max CPUs supported by machine '{machine}'"
             f" is {cpu_max}"
         )
     return Topology(cpus, maxcpus, levels)

@@ -342,5 +342,6 @@ def open_in_model(chardev: Chardev) -> bool:
         chardev.transport = NullTransport()
     else:
         return False
-    chardev.connected = True
+    # nobody is ever at the other end of null; see chardev/char-null.c: null_chr_open()
+    chardev.connected = chardev.backend != "null"
     return True

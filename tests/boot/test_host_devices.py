@@ -1,0 +1,116 @@
+"""What options that need a device of the host say where there is none; as real ones say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
+from fakeqemu.testing import FakeQemu
+
+
+async def refusal(*argv: str, profile: str = "10.0") -> str:
+    machine = FakeQemu("-machine", "q35", "-nodefaults", *argv, profile=profile)
+    with pytest.raises((StartupError, QapiError)) as caught:
+        async with machine:
+            pass
+    error = caught.value
+    if isinstance(error, StartupError):
+        return "\n".join(error.lines)
+    return str(error)
+
+
+@pytest.mark.parametrize(
+    ("profile", "driver", "said"),
+    [
+        ("7.2", "jack", "qemu: module audio-audio-jack not found, do you want to install "
+         "qemu-system-gui package?\naudio: Unknown audio driver `jack'"),
+        ("10.0", "spice", "Unknown audio driver `spice'. Perhaps you want to install "
+         "qemu-system-modules-spice package?"),
+        ("7.2", "spice", "audio: Could not init `spice' audio driver"),
+        ("10.0", "oss,in.dev=/nosuch", "/nosuch not accessible: No such file or directory"),
+        ("7.2", "oss,out.dev=/nosuch", "audio: Could not init `oss' audio driver"),
+        ("10.0", "nosuch", "-audiodev nosuch,id=a: Parameter 'driver' does not accept value "
+         "'nosuch'"),
+    ],
+)  # fmt: skip
+async def test_sound_drivers(profile: str, driver: str, said: str) -> None:
+    assert await refusal("-audiodev", f"{driver},id=a", profile=profile) == said
+
+
+async def test_a_terminal_for_curses() -> None:
+    assert await refusal("-display", "curses") == "We need a terminal output"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("emulator,id=t,chardev=nosuch", ["tpm-emulator: tpm chardev 'nosuch' not found"]),
+        ("emulator,id=t,chardev=c", [
+            "tpm-emulator: Failed to send CMD_SET_DATAFD: Transport endpoint is not connected",
+            "tpm-emulator: Could not cleanly shutdown the TPM: Transport endpoint is not connected",
+        ]),
+        ("passthrough,id=t,path=/nosuch", [
+            "Cannot access TPM device using '/nosuch': No such file or directory"]),
+        (f"passthrough,id=t,path={__file__}", [f"'{__file__}' is not a TPM device."]),
+    ],
+)  # fmt: skip
+async def test_security_chips(given: str, said: list[str]) -> None:
+    text = await refusal("-chardev", "null,id=c", "-tpmdev", given)
+    assert text.splitlines() == [f"-tpmdev {given}: {line}" for line in said]
+
+
+async def test_an_emulator_of_a_security_chip_is_not_modelled(tmp_path: Path) -> None:
+    chardev = f"socket,id=c,path={tmp_path}/t,server=on,wait=off"
+    text = await refusal("-chardev", chardev, "-tpmdev", "emulator,id=t,chardev=c")
+    assert NotModelledError("-tpmdev emulator").desc in text
+
+
+@pytest.mark.parametrize(
+    ("fd", "said"),
+    [
+        ("nosuch", "Unable to parse FD number nosuch"),
+        ("99999999999", "Unable to parse FD number 99999999999: Numerical result out of range"),
+    ],
+)
+async def test_a_number_that_is_no_descriptor(fd: str, said: str) -> None:
+    given = f"socket,id=c,fd={fd}"
+    assert await refusal("-chardev", given) == f"-chardev {given}: {said}"
+
+
+async def test_nobody_is_at_the_end_of_null(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with FakeQemu("-machine", "none", "-qtest", "null", "-qtest-log", str(log)):
+        assert "OPENED" not in log.read_text()
+    text = await refusal("-qtest", "mon:null")
+    assert text.splitlines() == [
+        "mon: isn't supported in this context",
+        'Failed to initialize device for qtest: "mon:null"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("profile", "smp", "said"),
+    [
+        ("10.0", "99999999999", "Invalid SMP CPUs 1215752191. The max CPUs supported by machine"
+         " 'pc-q35-10.0' is 4096"),
+        ("10.0", "1,sockets=-1", "Invalid CPU topology: product of the hierarchy must match "
+         "maxcpus: sockets (4294967295) * dies (1) * modules (1) * cores (0) * threads (1) != "
+         "maxcpus (1)"),
+        ("7.2", "1,maxcpus=256", "current -smp configuration requires kernel irqchip and X2APIC "
+         "API support."),
+    ],
+)  # fmt: skip
+async def test_numbers_of_cpus(profile: str, smp: str, said: str) -> None:
+    assert await refusal("-smp", smp, profile=profile) == said
+
+
+async def test_numbers_of_cpus_have_32_bits() -> None:
+    async with FakeQemu("-machine", "q35", "-nodefaults", "-smp", "4294967298") as machine:
+        assert len(await machine.qmp("query-cpus-fast")) == 2
+
+
+async def test_a_release_has_two_numbers() -> None:
+    said = await refusal("-smbios", "type=0,release=x")
+    assert said == "-smbios type=0,release=x: Invalid release"
