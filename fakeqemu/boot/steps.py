@@ -45,8 +45,8 @@ from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.parameters.early import EarlyParameters
 from fakeqemu.migration.parameters.parameters import Layer
 from fakeqemu.migration.proposed.user_object import TYPE, UserMigrationObjects
-from fakeqemu.model.boards import pc_dimm as memorydevices
 from fakeqemu.model.boards.machine_state import Port
+from fakeqemu.model.boards.memory_devices.address_space import region_size
 from fakeqemu.model.chardev.chardev import ChardevOptions
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
@@ -311,7 +311,7 @@ def apply_machine_options(boot: BootState) -> None:
         for name in settings.properties:
             machine.values = reads.log.watch(machine.values, name)
     if _MODULES in machine.values:
-        machine.values[_MODULES] = memorydevices.region_size(vm.state)
+        machine.values[_MODULES] = region_size(vm.state)
     boot.read(properties=sorted(settings.properties), ram_size=settings.ram_size)
 
 

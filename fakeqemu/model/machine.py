@@ -15,8 +15,8 @@ from fakeqemu.clock import Clock
 from fakeqemu.model.boards.cpus import Cpus
 from fakeqemu.model.boards.guest_memory import GuestMemory
 from fakeqemu.model.boards.machine_state import MachineState
+from fakeqemu.model.boards.memory_devices.address_space import is_mapped
 from fakeqemu.model.boards.numa import Numa
-from fakeqemu.model.boards.pc_dimm import is_mapped
 from fakeqemu.model.chardev.chardevs import Chardevs
 from fakeqemu.model.fds.cpr_fds import SavedFds
 from fakeqemu.model.fds.fdset import Fdsets, MonitorFds

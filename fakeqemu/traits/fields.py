@@ -35,9 +35,7 @@ class Traits(MigrationTraits):
     #: a keyboard layout that is not there: `could not find keymap file` (11.1)
     keymap_file_searched: bool = True
     #: what is wrong with another argument of HMP's sync-profile
-    hmp_sync_profile_refusal: str = (
-        "invalid parameter '{}', expecting 'on', 'off', or 'reset'"
-    )
+    hmp_sync_profile_refusal: str = "invalid parameter '{}', expecting 'on', 'off', or 'reset'"
     #: -mon warns that it is deprecated (11.1)
     mon_deprecated: bool = True
     #: -audio refuses to do without a model (7.2)
@@ -154,6 +152,19 @@ class Traits(MigrationTraits):
     vfio_group_text: str = "Could not open '{}': {}"
     #: a PCIe port warns of devices in other slots than the first (10.0 on)
     pcie_slot_warning: bool = True
+    #: what a memory device is told where there is no address space for any
+    no_device_memory: str = (
+        "the configuration is not prepared for memory devices (e.g., for memory hotplug),"
+        " consider specifying the maxmem option"
+    )
+    #: a memory device's size is a multiple of its memory's alignment, not of its own (10.0 on)
+    memory_size_aligned_to_memory: bool = True
+    #: a virtio-mem that the guest has nothing of can be unplugged (10.0 on)
+    virtio_mem_unplug: bool = True
+    #: what the others say to that
+    virtio_md_unplug_text: str = "this virtio based memory devices cannot be unplugged"
+    #: a virtio-mem takes no memory backend that allocates beforehand (10.0 on)
+    virtio_mem_own_prealloc: bool = True
     #: a bus that is full is told from one that is not there (11.1)
     full_bus_named: bool = True
     #: what balloon calls its argument
@@ -182,6 +193,11 @@ class Traits(MigrationTraits):
     acpi_file_text: str = "Could not open '{}': {}"
     #: -fsdev, -virtfs: a folder that cannot be opened
     fsdev_open_text: str = "Could not open '{}': {}"
+    #: what is said of files of the host by the name that the user gave: path, strerror
+    host_open_text: str = "Could not open '{}': {}"
+    #: the same of the devices of vhost (11.1)
+    vhost_vsock_open_text: str = "Could not open '{}': {}"
+    vhost_scsi_open_text: str = "Could not open '{}': {}"
     #: -object that preallocates memory is waited for once net backends are made
     prealloc_wait: bool = True
     #: -cpu family=, model= or stepping= out of range: name, value, largest

@@ -39,6 +39,8 @@ _UP_TO_10_0 = replace(
     tap_exclusive_text=False,
     stdio_may_be_closed=False,
     full_bus_named=False,
+    vhost_vsock_open_text="vhost-vsock: failed to open vhost device: {1}",
+    vhost_scsi_open_text="vhost-scsi: open vhost char device failed: {1}",
     tap_bad_fd="{id}: Can't use file descriptor {fd}: {error}",
     mon_deprecated=False,
     tpm_help_code=1,
@@ -174,6 +176,15 @@ TRAITS: dict[str, Traits] = {
         hmp_pci_unmapped=False,
         no_nmi_text="this feature or command is not currently supported",
         rng_max_bytes="non-negative",
+        host_open_text="failed to open {}: {}",
+        no_device_memory=(
+            "memory devices (e.g. for memory hotplug) are not enabled,"
+            " please specify the maxmem option"
+        ),
+        memory_size_aligned_to_memory=False,
+        virtio_mem_unplug=False,
+        virtio_md_unplug_text="virtio based memory devices cannot be unplugged.",
+        virtio_mem_own_prealloc=False,
         negative_size_out_of_range=False,
         hex_size_suffix=True,
         nbd_extended_headers=False,

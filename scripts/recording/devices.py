@@ -34,6 +34,8 @@ PROVIDERS = {
     "sd-bus": ["-device", "sdhci-pci,id=sdhci,addr=9"],
     "floppy-bus": ["-device", "isa-fdc,id=fdc"],
     "IndustryPack": ["-device", "tpci200,id=ipack,addr=9"],
+    "ufs-bus": ["-device", "ufs,id=ufs,addr=9"],
+    "vmbus": ["-device", "vmbus-bridge"],
 }
 #: property -> (what has to be there for it, its value)
 HELPERS = {
@@ -49,8 +51,10 @@ HELPERS = {
     "bmc": (["-device", "ipmi-bmc-sim,id=bmc0"], "bmc0"),
     "canbus": (["-object", "can-bus,id=can0"], "can0"),
     "canbus0": (["-object", "can-bus,id=can0"], "can0"),
+    "canbus1": ([], "can0"),
     "mount_tag": (["-fsdev", "local,id=fs0,path=/,security_model=none"], "tag"),
     "fsdev": ([], "fs0"),
+    "rootdir": ([], "/"),
 }
 #: bus type -> the machine for devices of buses that BASE cannot have
 MACHINES = {
@@ -59,6 +63,10 @@ MACHINES = {
 #: type -> the machine that has a place for it
 PLACES = {
     "pc-dimm": [*BASE[:-1], "64,slots=2,maxmem=1G"],
+    "nvdimm": ["-machine", "q35,nvdimm=on", *BASE[2:-1], "64,slots=2,maxmem=1G"],
+    "virtio-mem-pci": [*BASE[:-1], "64,maxmem=1G", *PORTS],
+    "virtio-pmem-pci": [*BASE[:-1], "64,maxmem=1G", *PORTS],
+    "pxb": ["-machine", "pc", *BASE[2:]],
 }
 #: bus for the device_add of a second one
 HOT_BUS = {"PCI": "rp1"}
@@ -77,9 +85,7 @@ def record_devices(binary: str) -> dict[str, Any]:
         if reply is not None
     }
     with ThreadPoolExecutor(2) as pool:
-        found = list(
-            pool.map(lambda n: _device(binary, n, classes[n], properties[n]), properties)
-        )
+        found = list(pool.map(lambda n: _device(binary, n, classes[n], properties[n]), properties))
     devices = {name: {"class": about} for name, about in classes.items()}
     for name, seen in zip(properties, found, strict=True):
         devices[name].update(seen)
@@ -99,17 +105,20 @@ def device_classes(text: str) -> dict[str, Any]:
     return dict(sorted(classes.items()))
 
 
+def surroundings(name: str, about: dict[str, Any]) -> list[str]:
+    """The command line of a machine that has a bus for a type of which `about` is `class`."""
+    kind = about["bus"] or ""
+    usual = [*BASE, *PORTS, *PROVIDERS.get(kind, [])]
+    return PLACES.get(name) or MACHINES.get(kind) or usual
+
+
 def _endangers(name: str) -> bool:
     """Types that reach for the host's hardware."""
     return name.startswith(("vfio", "usb-host", "scsi-block", "scsi-generic", "vhost", "x-vfio"))
 
 
-def _device(
-    binary: str, name: str, about: dict[str, Any], properties: list[str]
-) -> dict[str, Any]:
-    kind = about["bus"] or ""
-    usual = [*BASE, *PORTS, *PROVIDERS.get(kind, [])]
-    base = PLACES.get(name) or MACHINES.get(kind) or usual
+def _device(binary: str, name: str, about: dict[str, Any], properties: list[str]) -> dict[str, Any]:
+    base = surroundings(name, about)
     seen: dict[str, Any] = {"error": None, "options": {}, "tree": None}
     seen.update(pci=None, hotplug=None)
     attempts: list[list[str]] = [[]]
@@ -128,9 +137,7 @@ def _device(
     return seen
 
 
-def _plug(
-    binary: str, argv: list[str], name: str, about: dict[str, Any]
-) -> dict[str, Any] | str:
+def _plug(binary: str, argv: list[str], name: str, about: dict[str, Any]) -> dict[str, Any] | str:
     try:
         qemu = Qemu(binary, *argv)
     except Gone:
@@ -139,7 +146,7 @@ def _plug(
         tree = walk(qemu, "/machine/peripheral/probe")
         pci = next(_find_pci(qemu.ask("query-pci").get("return", [])), None)
         arguments = {"driver": name, "id": "second"}
-        if about["bus"] in HOT_BUS:
+        if about["bus"] in HOT_BUS and set(PORTS) <= set(argv):
             arguments["bus"] = HOT_BUS[about["bus"]]
         try:
             hotplug = qemu.ask("device_add", arguments).get("error", {}).get("desc")

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from recording.devices import BASE, HELPERS, PORTS, PROVIDERS
+from recording.devices import HELPERS, surroundings
 from recording.qemu import Gone, Qemu
 
 _PATH = re.compile(r"(?:non-migratable device: )?(?:.*/)?([^/]+)")
@@ -66,7 +66,7 @@ def _device(binary: str, name: str, about: dict[str, Any]) -> dict[str, Any]:
     options = about.get("options") or {}
     extra = [argument for key in options for argument in HELPERS[key][0]]
     text = ",".join([name, "id=probe", *(f"{k}={v}" for k, v in options.items())])
-    base = [*BASE, *PORTS, *PROVIDERS.get(about["class"]["bus"] or "", []), *extra]
+    base = [*surroundings(name, about["class"]), *extra]
     if about.get("tree") is None:
         return _refused(binary, [*base, "-display", "none"], name, text, tried="error" in about)
     try:
@@ -86,9 +86,7 @@ def _device(binary: str, name: str, about: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _refused(
-    binary: str, base: list[str], name: str, text: str, *, tried: bool
-) -> dict[str, Any]:
+def _refused(binary: str, base: list[str], name: str, text: str, *, tried: bool) -> dict[str, Any]:
     """What it says under -only-migratable; and without, unless that is known."""
     seen: dict[str, Any] = {}
     refusal = _NOT_MIGRATABLE.search(_errors(binary, *base, "-only-migratable", "-device", text))
@@ -125,9 +123,7 @@ def _less(after: list[Any], before: list[Any]) -> list[Any]:
     return rest
 
 
-def _machine(
-    binary: str, name: str, memory: str | None, options: Sequence[str]
-) -> dict[str, Any]:
+def _machine(binary: str, name: str, memory: str | None, options: Sequence[str]) -> dict[str, Any]:
     argv = ["-machine", name, "-accel", "tcg", "-S", *options]
     try:
         with Qemu(binary, *argv) as qemu:

@@ -15,7 +15,7 @@ from contextlib import closing
 from typing import Any
 
 from fakeqemu.profile import Profile
-from recording.devices import BASE, HELPERS
+from recording.devices import HELPERS, surroundings
 
 _SIZE = 256
 _TIMEOUT = 60.0
@@ -69,9 +69,7 @@ class Ports:
                 answers = self.ask([select, "inl 0xcfc"])
                 out.append(int(answers[1].split()[1], 16))
             else:
-                answers = self.ask(
-                    [select, "inl 0xcfc", f"outl 0xcfc {write:#x}", "inl 0xcfc"]
-                )
+                answers = self.ask([select, "inl 0xcfc", f"outl 0xcfc {write:#x}", "inl 0xcfc"])
                 before = answers[1].split()[1]
                 out.append(int(answers[3].split()[1], 16))
                 self.ask([f"outl 0xcfc {before}"])
@@ -128,14 +126,16 @@ def _space(binary: str, *argv: str) -> dict[str, list[str]]:
 
 
 def _device(binary: str, name: str, profile: Profile) -> list[str] | None:
-    options = profile.part("devices").get(name)["options"]
+    about = profile.part("devices").get(name)
+    options = about["options"]
     more: list[str] = []
     for option in options:
         more += HELPERS.get(option, ([], ""))[0]
     texts = [f"{key}={value}" for key, value in options.items() if key not in ("addr", "bus")]
     device = ",".join([name, f"addr={_SLOT:x}", *texts])
+    base = surroundings(name, about["class"])
     try:
-        with closing(Ports(binary, *BASE, *more, "-device", device)) as ports:
+        with closing(Ports(binary, *base, *more, "-device", device)) as ports:
             return ports.function(_SLOT << 3)
     except EOFError:
         return None

@@ -164,3 +164,52 @@ def test_a_global_that_cannot_be_applied(start, given, driver, text):
     with pytest.raises(StartupError, match="can't apply global") as caught:
         start("-global", given, "-device", driver)
     assert caught.value.message.endswith(f"{given}: {text}")
+
+
+@pytest.mark.parametrize(
+    ("profile", "options", "text"),
+    [
+        ("11.1", {"driver": "vhost-vsock-pci", "guest-cid": 2},
+         "guest-cid property must be greater than 2"),
+        ("11.1", {"driver": "vhost-vsock-pci", "guest-cid": 1 << 32},
+         "guest-cid property must be a 32-bit number"),
+        ("11.1", {"driver": "vhost-vsock-pci", "guest-cid": 5},
+         "Could not open '/dev/vhost-vsock': No such file or directory"),
+        ("10.0", {"driver": "vhost-vsock-pci-non-transitional", "guest-cid": 5},
+         "vhost-vsock: failed to open vhost device: No such file or directory"),
+        ("11.1", {"driver": "vhost-scsi-pci", "wwpn": "naa.1"},
+         "Could not open '/dev/vhost-scsi': No such file or directory"),
+        ("7.2", {"driver": "vhost-scsi-pci-transitional", "wwpn": "naa.1"},
+         "vhost-scsi: open vhost char device failed: No such file or directory"),
+        ("7.2", {"driver": "usb-host", "hostbus": 99, "hostaddr": 99},
+         "failed to find host usb device 99:99"),
+        ("7.2", {"driver": "usb-host", "productid": 65536}, "productid out of range"),
+        ("7.2", {"driver": "usb-host", "hostdevice": "/nope"},
+         "failed to open /nope: No such file or directory"),
+        ("10.0", {"driver": "usb-host", "hostdevice": "/nope"},
+         "Could not open '/nope': No such file or directory"),
+        ("10.0", {"driver": "usb-host", "vendorid": 1},
+         "fakeqemu does not model 'device usb-host'"),
+        ("10.0", {"driver": "usb-mtp", "rootdir": "nope"},
+         "usb-mtp: rootdir must be configured and be an absolute path"),
+        ("10.0", {"driver": "usb-mtp", "rootdir": "/nope"},
+         "usb-mtp: rootdir does not exist/not readable"),
+    ],
+)  # fmt: skip
+def test_what_needs_something_of_the_host_that_is_not_there(start, profile, options, text):
+    machine = start("-M", "pc", "-nodefaults", "-device", "qemu-xhci", profile=profile)
+    assert add(machine, **options) == text
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "text"),
+    [
+        ("q35", "pxb,bus_nr=4", "pxb devices cannot reside on a PCIe bus"),
+        ("pc", "pxb-pcie,bus_nr=4", "pxb-pcie devices cannot reside on a PCI bus"),
+        ("q35", "pxb-pcie,bus_nr=4,numa_node=1", "Illegal numa node 1"),
+        ("q35", "pxb-pcie,bus_nr=4", "fakeqemu does not model 'device pxb-pcie'"),
+    ],
+)
+def test_a_second_root_bus(start, machine, device, text):
+    with pytest.raises(StartupError, match=text):
+        start("-M", machine, "-device", device)

@@ -10,7 +10,8 @@ from typing import Any
 
 from fakeqemu.commands.machine.unsupported import recorded
 from fakeqemu.commands.registry import command, commands
-from fakeqemu.model.boards import memory, pc_dimm as memorydevices, pci_info as pci
+from fakeqemu.model.boards import memory, pci_info as pci
+from fakeqemu.model.boards.memory_devices import devices as memory_devices, pc_dimm
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import QapiError, error_of_class
 
@@ -63,14 +64,14 @@ def recorded_text(vm: Machine, name: str) -> str:
 @command("query-memory-size-summary")
 def query_memory_size_summary(vm: Machine) -> Json:
     """MemoryInfo."""
-    plugged = memorydevices.plugged_size(vm.state)
+    plugged = memory_devices.plugged_size(vm.state)
     return {"base-memory": vm.state.memory.size, "plugged-memory": plugged}
 
 
 @command("query-memory-devices")
 def query_memory_devices(vm: Machine) -> list[Json]:
     """MemoryDeviceInfo list."""
-    return [memorydevices.describe(device) for device in memorydevices.modules(vm.state)]
+    return memory_devices.describe_all(vm.state)
 
 
 @command("set-numa-node", raw=True)
@@ -88,7 +89,7 @@ def query_acpi_ospm_status(vm: Machine) -> list[Json]:
     if facts is None or facts["acpi"] is None:
         error = vm.profile.query("query-acpi-ospm-status")["error"]
         raise error_of_class(error["class"], error["desc"])
-    found: list[Json] = memorydevices.slots(vm.state)
+    found: list[Json] = pc_dimm.slots(vm.state)
     slots = vm.cpus.topology.maxcpus if facts["acpi"] else 0
     for index in range(slots):
         cpu = vm.cpus.get(index)

@@ -297,7 +297,7 @@ def _plugged(state: MachineState) -> Iterator[Region]:
         address = device.values.get("addr")
         if state.profile.is_a(device.type, "pc-dimm") and isinstance(address, int):
             backend = blocks_of_device(state, device)[0]
-            yield Region(address, backend.size, backend.name, 0)
+            yield Region(address, int(device.values["size"]), backend.name, 0)
 
 
 def _isa_framebuffer(state: MachineState) -> Iterator[Region]:

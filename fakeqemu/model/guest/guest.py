@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import SECOND
 from fakeqemu.dataclass import dataclass, replace
-from fakeqemu.model.boards import pc_dimm as memorydevices
+from fakeqemu.model.boards.memory_devices import pc_dimm
 from fakeqemu.model.guest.agent import GuestAgent
 from fakeqemu.model.guest.ports import GuestPorts
 from fakeqemu.qapi.errors import QapiError
@@ -132,7 +132,7 @@ class Guest:
         return self._memory() - self._given_up
 
     def _memory(self) -> int:
-        return self._state.memory.size + memorydevices.plugged_size(self._state)
+        return self._state.memory.size + pc_dimm.volatile_size(self._state)
 
     def suspend(self) -> None:
         """Go to sleep in S3."""
@@ -196,8 +196,8 @@ class Guest:
     def _refuse(self, device: DeviceObject) -> None:
         if device.unplug_pending and device.parent is not None:
             device.unplug_pending = False
-            if memorydevices.is_module(self._process.profile, device):
-                refused = memorydevices.status(device, source="ejection", status="failure")
+            if pc_dimm.is_module(self._process.profile, device):
+                refused = pc_dimm.status(device, source="ejection", status="failure")
                 self._process.events.emit("ACPI_DEVICE_OST", {"info": refused})
                 return
             named = {"device": device.id} if device.id is not None else {}

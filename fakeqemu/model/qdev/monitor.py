@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fakeqemu.model.boards import pc_dimm as memorydevices
 from fakeqemu.model.boards.cpus import Cpu
+from fakeqemu.model.boards.memory_devices import devices as memory_devices, pc_dimm
+from fakeqemu.model.boards.memory_devices.address_space import is_memory_device
 from fakeqemu.model.hw.vfio import TYPE as VFIO
 from fakeqemu.model.qdev import migration_blockers as migratability
 from fakeqemu.model.qdev.device import DeviceObject, find_device, user_devices
@@ -89,9 +90,7 @@ class Devices:
         driver = name
         if driver not in profile.qom_types:
             devices = profile.part("devices")
-            driver = next(
-                (d for d in devices if devices.get(d, "class", "alias") == name), driver
-            )
+            driver = next((d for d in devices if devices.get(d, "class", "alias") == name), driver)
         if driver not in profile.qom_types or not profile.is_a(driver, "device"):
             raise QapiError(f"'{name}' is not a valid device model name")
         if profile.qom_types[driver].abstract:
@@ -226,8 +225,7 @@ class Devices:
     ) -> NoReturn:
         """A type that could not be recorded: say what is wrong with its options, if anything."""
         vfio = self._profile.is_a(driver, VFIO)
-        # of the others nobody reads what they were given
-        probe = DeviceObject(driver, dict.fromkeys(given, "any") if vfio else None)
+        probe = DeviceObject(driver, dict.fromkeys(given, "any"))
         found = None
         try:
             for key, value in qdict.items(given):
@@ -316,8 +314,9 @@ class Devices:
         for name, child in node.children.items():
             if name == "probe" or name.startswith("probe."):
                 bus = id is None and self._profile.is_a(child.type, "bus")
-                yield name, (
-                    self._buses.automatic_name(child.type) if bus else (id or "") + name[5:]
+                yield (
+                    name,
+                    (self._buses.automatic_name(child.type) if bus else (id or "") + name[5:]),
                 )
             yield from self._bus_names(child, id)
 
@@ -340,7 +339,7 @@ class Devices:
     def remove(self, id: str) -> None:
         """What device_del does: take the device out, or ask the guest to. Raises QapiError."""
         device = self.find(id)
-        module = memorydevices.is_module(self._profile, device)
+        module = pc_dimm.is_module(self._profile, device)
         if device.unplug_pending and not module:
             raise QapiError(f"Device {id} is already in the process of unplug")
         cpu = self._cpus.of(device)
@@ -357,8 +356,8 @@ class Devices:
             raise QapiError(never)
         if self._migration.running:
             raise QapiError("device_del not allowed while migrating")
-        if module:
-            memorydevices.check_unplug(self._state)
+        if is_memory_device(self._profile, device):
+            memory_devices.check_unplug(self._state, device)
         if module or self._profile.is_a(device.type, "pci-device"):
             device.unplug_pending = True
             for listener in tuple(self.on_unplug_request):
@@ -378,9 +377,7 @@ class Devices:
         self._realizer.unrealize(device)
         migratability.device_removed(self._migration.object, device)
         for child in tuple(device.children.values()):
-            if isinstance(child, DeviceObject) and self._profile.is_a(
-                child.type, "virtio-device"
-            ):
+            if isinstance(child, DeviceObject) and self._profile.is_a(child.type, "virtio-device"):
                 self._process.events.emit("DEVICE_DELETED", {"path": child.path})
         device.remove()
         data = {"device": device.id} if device.id is not None else {}
@@ -396,7 +393,7 @@ class Devices:
     def _finish_unplug(self) -> None:
         for device in reversed(self.user_devices()):
             # a guest that starts anew is asked for memory again
-            if device.unplug_pending and not memorydevices.is_module(self._profile, device):
+            if device.unplug_pending and not pc_dimm.is_module(self._profile, device):
                 self.gone(device)
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from fakeqemu.model.qom.tree import Qom
     from fakeqemu.profile import Profile
 
+#: bytes
+_MIN_BLOCK_SIZE, _MIN_LABEL_SIZE = 1 << 20, 128 << 10
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 _SLOT = re.compile(r"\s*(?:0[xX])?([0-9a-fA-F]+)(?:\.(?:0[xX])?([0-9a-fA-F]+))?")
 _HEX = r"\s*\+?(?:0[xX])?([0-9a-fA-F]+)"
@@ -88,6 +90,27 @@ _CHANGEABLE: dict[tuple[str, str], Callable[[Any], None]] = {
     ("virtio-balloon-device", "guest-stats-polling-interval"): _check_polling,
 }
 
+
+def _check_block_size(type: str, name: str, value: int) -> None:  # noqa: ARG001
+    if value < _MIN_BLOCK_SIZE:
+        raise QapiError(f"'{name}' property has to be at least {_MIN_BLOCK_SIZE:#x}")
+    if value & (value - 1):
+        raise QapiError(f"'{name}' property has to be a power of two")
+
+
+def _check_label_size(type: str, name: str, value: int) -> None:
+    if value < _MIN_LABEL_SIZE:
+        raise QapiError(
+            f"Property '{type}.{name}' ({value:#x}) is required at least {_MIN_LABEL_SIZE:#x}"
+        )
+
+
+#: (type, property) whose setter refuses some values -> check; see hw/virtio/virtio-mem.c:
+#: virtio_mem_set_block_size(), hw/mem/nvdimm.c: nvdimm_set_label_size()
+_CHECKED: dict[tuple[str, str], Callable[[str, str, int], None]] = {
+    ("virtio-mem", "block-size"): _check_block_size,
+    ("nvdimm", "label-size"): _check_label_size,
+}
 
 #: properties whose setter visits another type than introspection says: (device, property) -> type;
 #: see hw/mem/nvdimm.c: nvdimm_set_label_size()
@@ -183,6 +206,8 @@ class Properties:
                 text=None if typed else self.profile.traits,
                 description=entry.get("description", ""),
             )
+            if (check := _CHECKED.get((holder.type, name))) is not None:
+                check(holder.type, name, new)
         device.given.add(name)
         _store(device, holder, name, new)
 
@@ -253,9 +278,7 @@ def _chardev(
     return text
 
 
-def _drive(
-    properties: Properties, device: DeviceObject, name: str, value: Any, typed: bool
-) -> str:
+def _drive(properties: Properties, device: DeviceObject, name: str, value: Any, typed: bool) -> str:
     text = _text(properties, name, value, typed)
     properties.backends.choose_drive(device, name, text)
     return text
@@ -338,9 +361,7 @@ def _resolve(qom: Qom, profile: Profile, path: str, kind: str) -> tuple[QomObjec
     matches = [
         obj
         for obj in qom.root.walk()
-        if obj.name == parts[-1]
-        and obj.path.endswith("/" + path)
-        and profile.is_a(obj.type, kind)
+        if obj.name == parts[-1] and obj.path.endswith("/" + path) and profile.is_a(obj.type, kind)
     ]
     return (matches[0] if len(matches) == 1 else None), len(matches) > 1
 

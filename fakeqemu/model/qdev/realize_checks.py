@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.boards import pc_dimm as memorydevices
+from fakeqemu.model.boards.memory_devices import pc_dimm, virtio_md
 from fakeqemu.model.host_files import file_size, find_file, packaged_roms
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qdev.recorded import about
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.boards.machine_state import MachineState
@@ -29,6 +29,14 @@ _SERIAL_PORTS = 511
 #: PCI class and subclass of network cards
 _ETHERNET = 0x0200
 _LARGEST_ROM = 2 << 30
+_HIGHEST_RESERVED_CID = 2
+_UINT32_MAX = 0xFFFFFFFF
+#: the most that properties of usb-host can be, in the order in which they are looked at
+_USB_MOST = {"vendorid": 0xFFFF, "productid": 0xFFFF, "hostaddr": 127}
+#: properties that a device of the host can be known by instead of bus and address
+_USB_BY_OTHERS = ("vendorid", "productid", "hostport")
+#: NUMA_NODE_UNASSIGNED
+_NO_NODE = 128
 #: a ROM may be as large as it is
 _ANY_SIZE = 0xFFFFFFFF
 
@@ -129,9 +137,7 @@ def _check_rom(checks: RealizeChecks, device: DeviceObject) -> None:
         raise QapiError(f'romfile "{name}" too large (size cannot exceed 2 GiB)')
     limit = _value(device, "romsize")
     if isinstance(limit, int) and limit != _ANY_SIZE and size > limit:
-        raise QapiError(
-            f'romfile "{name}" ({size} bytes) is too large for ROM size {limit}'
-        )
+        raise QapiError(f'romfile "{name}" ({size} bytes) is too large for ROM size {limit}')
 
 
 def _check_pci(checks: RealizeChecks, device: DeviceObject) -> None:
@@ -159,7 +165,87 @@ def _check_failover(checks: RealizeChecks, device: DeviceObject) -> None:
 
 
 def _check_module(checks: RealizeChecks, device: DeviceObject) -> None:
-    memorydevices.check(checks.state, checks.numa, device)
+    pc_dimm.check(checks.state, checks.numa, device)
+
+
+def _check_memory(checks: RealizeChecks, device: DeviceObject) -> None:
+    virtio_md.check(checks.state, checks.numa, device, checks.host)
+
+
+# -- devices of the host -------------------------------------------------------------------
+#
+# Where the host has the device there is no model of what it does: whoever makes it says so.
+
+
+def _check_vsock(checks: RealizeChecks, device: DeviceObject) -> None:
+    """See hw/virtio/vhost-vsock.c: vhost_vsock_device_realize()."""
+    cid = device.values.get("guest-cid", 0)
+    if cid <= _HIGHEST_RESERVED_CID:
+        raise QapiError(f"guest-cid property must be greater than {_HIGHEST_RESERVED_CID}")
+    if cid > _UINT32_MAX:
+        raise QapiError("guest-cid property must be a 32-bit number")
+    _check_vhost(checks, device, "/dev/vhost-vsock", checks.profile.traits.vhost_vsock_open_text)
+
+
+def _check_vhost_scsi(checks: RealizeChecks, device: DeviceObject) -> None:
+    """See hw/scsi/vhost-scsi.c: vhost_scsi_realize()."""
+    if not device.values.get("wwpn"):
+        raise QapiError("vhost-scsi: missing wwpn")
+    _check_vhost(checks, device, "/dev/vhost-scsi", checks.profile.traits.vhost_scsi_open_text)
+
+
+def _check_vhost(checks: RealizeChecks, device: DeviceObject, path: str, text: str) -> None:
+    if device.values.get("vhostfd"):
+        raise NotModelledError(f"{device.type}.vhostfd")
+    _check_host_file(checks, path, text)
+
+
+def _check_host_file(checks: RealizeChecks, path: str, text: str) -> None:
+    try:
+        checks.host.files.kind(path)
+    except OSError as error:
+        raise QapiError(text.format(path, error.strerror)) from None
+
+
+def _check_usb_host(checks: RealizeChecks, device: DeviceObject) -> None:
+    """See hw/usb/host-libusb.c: usb_host_realize()."""
+    values = device.values
+    for name, most in _USB_MOST.items():
+        if values.get(name, 0) > most:
+            raise QapiError(f"{name} out of range")
+    if values.get("hostdevice"):
+        _check_host_file(checks, values["hostdevice"], checks.profile.traits.host_open_text)
+        return
+    bus, address = values.get("hostbus", 0), values.get("hostaddr", 0)
+    if bus and address and not any(values.get(name) for name in _USB_BY_OTHERS):
+        missing = f"failed to find host usb device {bus}:{address}"
+        _check_host_file(checks, f"/dev/bus/usb/{bus:03}/{address:03}", missing)
+
+
+def _check_mtp(checks: RealizeChecks, device: DeviceObject) -> None:
+    """See hw/usb/dev-mtp.c: usb_mtp_realize()."""
+    folder = device.values["rootdir"] if "rootdir" in device.given else ""
+    if not folder.startswith("/"):
+        raise QapiError("usb-mtp: rootdir must be configured and be an absolute path")
+    _check_host_file(checks, folder, "usb-mtp: rootdir does not exist/not readable")
+    if "desc" not in device.given:
+        device.values["desc"] = folder.rstrip("/").rpartition("/")[2] or "/"
+
+
+def _check_expander(checks: RealizeChecks, device: DeviceObject) -> None:
+    """See hw/pci-bridge/pci_expander_bridge.c: pxb_dev_realize()."""
+    bus = device.bus
+    if bus is None:
+        return
+    is_pcie = device.type != "pxb"
+    if is_pcie != (bus.type == "PCIE"):
+        kind, other = (device.type, "PCI") if is_pcie else ("pxb", "PCIe")
+        raise QapiError(f"{kind} devices cannot reside on a {other} bus")
+    node, nodes = _value(device, "numa_node"), len(checks.numa.nodes)
+    if node != _NO_NODE and node >= nodes:
+        raise QapiError(f"Illegal numa node {node}")
+    # the root bus that it makes is not in the tree
+    raise NotModelledError(f"device {device.type}")
 
 
 _RULES: dict[str, Callable[[RealizeChecks, DeviceObject], None]] = {
@@ -168,7 +254,15 @@ _RULES: dict[str, Callable[[RealizeChecks, DeviceObject], None]] = {
     "virtio-serial-device": _check_serial,
     "scsi-block": _check_passthrough,
     "scsi-generic": _check_passthrough,
+    "vhost-vsock-pci-base": _check_vsock,
+    "vhost-scsi-pci-base": _check_vhost_scsi,
+    "usb-host": _check_usb_host,
+    "usb-mtp": _check_mtp,
+    "pxb": _check_expander,
+    "pxb-pcie": _check_expander,
     "pc-dimm": _check_module,
+    "virtio-mem-pci": _check_memory,
+    "virtio-pmem-pci": _check_memory,
     "pci-device": _check_pci,
     "virtio-9p-device": _check_shared_folder,
 }

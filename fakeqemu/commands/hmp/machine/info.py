@@ -142,16 +142,26 @@ def memory_size_summary(vm: Machine) -> str:
     return f"base memory: {info['base-memory']}\nplugged memory: {info['plugged-memory']}\n"
 
 
+#: members of MemoryDeviceInfo's kinds, in the order of hmp_info_memory_devices()
+_MEMORY_DEVICE = (
+    "addr", "memaddr", "slot", "node", "requested-size", "size", "max-size", "block-size",
+    "memdev", "hotplugged", "hotpluggable",
+)  # fmt: skip
+
+
 @hmp("info memory-devices")
 def memory_devices(vm: Machine) -> str:
-    """The memory modules."""
+    """The memory devices."""
     text = ""
     for info in machine_commands.query_memory_devices(vm):
         data = info["data"]
         text += f"Memory device [{info['type']}]: \"{data.get('id', '')}\"\n"
-        text += f"  addr: 0x{data['addr']:x}\n"
-        for key in ("slot", "node", "size", "memdev", "hotplugged", "hotpluggable"):
+        for key in _MEMORY_DEVICE:
+            if key not in data:
+                continue
             value = data[key]
+            if key in ("addr", "memaddr"):
+                value = f"0x{value:x}"
             text += f"  {key}: {str(value).lower() if isinstance(value, bool) else value}\n"
     return text
 
