@@ -38,6 +38,7 @@ usage: fakeqemu run [OPTIONS] [--] QEMU-OPTIONS...
        fakeqemu QEMU-OPTIONS...
        fakeqemu explain [--json] [OPTIONS] [--] QEMU-OPTIONS...
        fakeqemu explain [--json] --proposal A --proposal B [--] QEMU-OPTIONS... [-- FOR-B...]
+       fakeqemu check [OPTIONS] [--] QEMU-OPTIONS...
        fakeqemu emulator DIRECTORY [--profile PROFILE] [--proposal NAME] [--name NAME]
        fakeqemu fork-server SOCKET
        fakeqemu record [--output FILE] -- CLIENT-ADDRESS REAL-ADDRESS
@@ -74,7 +75,10 @@ options:
 
 explain prints the steps of the start with what each read, and every migration parameter with
 its value and the layer it comes from; with several --proposal (`none` is the profile itself) it
-prints their starts beside each other, with the same options or each with its own. emulator
+prints their starts beside each other, with the same options or each with its own. check starts
+nothing either, but looks at this host's files, descriptors and (--tap-directory) TAP interfaces,
+and prints what QEMU would say, refuse or silently break, and which options have no effect here;
+exit status 1 if something is refused, not modelled or breaks somebody. emulator
 writes DIRECTORY/qemu-system-x86_64, which runs this fakeqemu under that name for tools that want
 a path. fork-server is a warm process that forks one for each request on a UNIX socket, for those
 who start many (see docs/testing.md).
@@ -108,6 +112,7 @@ def _command(arguments: list[str]) -> int:
     commands = {
         "run": _run,
         "explain": _explain,
+        "check": _check,
         "emulator": _emulator,
         "profiles": _profiles,
         "proposals": _proposals,
@@ -331,6 +336,21 @@ def _explain(arguments: list[str]) -> int:
     from fakeqemu.explain import explain
 
     return explain(qemu, profiles[0], json=json, as_posted=as_posted, out=sys.stdout)
+
+
+def _check(arguments: list[str]) -> int:
+    own, qemu = own_options(arguments)
+    _from_environment(own)
+    profile = load_profile(own.get("--profile"), own.get("--proposal"))
+    from fakeqemu.check import check
+
+    return check(
+        qemu,
+        profile,
+        interfaces=_interfaces(own.get("--tap-directory")),
+        as_posted="--as-posted" in own,
+        out=sys.stdout,
+    )
 
 
 def _emulator(arguments: list[str]) -> int:

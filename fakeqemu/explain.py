@@ -14,6 +14,7 @@ from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.boot.requests import Request, WaitForCprState
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
+from fakeqemu.dataclass import dataclass, field
 from fakeqemu.io.files.image_files import ReadOnlyFiles
 from fakeqemu.migration.object import current_migration
 from fakeqemu.model.host import CprChannel
@@ -24,6 +25,22 @@ if TYPE_CHECKING:
     from fakeqemu.migration.parameters.parameters import Explanation
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import Profile
+
+
+@dataclass
+class Explained:
+    """How far a command line came."""
+
+    #: None: its options were refused
+    machine: Machine | None = None
+    #: passes over the options that were made
+    passes: list[str] = field(default_factory=list)
+    #: lines on standard error, before the error
+    messages: list[str] = field(default_factory=list)
+    #: why it went no further
+    error: str | None = None
+    #: the exit status then
+    exit: int = 0
 
 
 def explain(
@@ -67,28 +84,11 @@ def explain_boot(
         "error": None,
         "exit": 0,
     }
-    host = NullHost()
-    host.files = files = ReadOnlyFiles()
-    vm: Machine | None = None
-    passes: list[str] = []
-    try:
-        configuration = parse_command_line(argv, profile, passes=passes)
-        configuration.as_posted = as_posted
-        boot = Boot.of(configuration, profile, VirtualClock(), host)
-        vm = boot.vm
-        _walk(boot)
-    except StartupError as error:
-        account["messages"] += error.earlier
-        account["error"], account["exit"] = error.message, error.code
-    except EarlyExit as leave:
-        account["messages"] += leave.earlier
-        account["error"] = "prints help and leaves, no machine is made"
-        account["exit"] = leave.code
-    finally:
-        files.close()
-    account["messages"] += host.warnings
+    told = boot_against(argv, profile, NullHost(), as_posted=as_posted)
+    account["messages"], account["error"], account["exit"] = told.messages, told.error, told.exit
+    vm = told.machine
     if vm is None:
-        account["steps"] = [_step(name, {}, [], []) for name in passes]
+        account["steps"] = [_step(name, {}, [], []) for name in told.passes]
     else:
         machine = vm.state.type
         account["machine"] = None if machine is None else machine.name
@@ -102,6 +102,30 @@ def explain_boot(
                 _layers(capabilities.explain(name)) for name in sorted(capabilities.names)
             ]
     return account
+
+
+def boot_against(
+    argv: Sequence[str], profile: Profile, host: NullHost, *, as_posted: bool
+) -> Explained:
+    """How `argv` boots on `host`, whose files are only read."""
+    told = Explained()
+    host.files = files = ReadOnlyFiles()
+    try:
+        configuration = parse_command_line(argv, profile, passes=told.passes)
+        configuration.as_posted = as_posted
+        boot = Boot.of(configuration, profile, VirtualClock(), host)
+        told.machine = boot.vm
+        _walk(boot)
+    except StartupError as error:
+        told.messages += error.earlier
+        told.error, told.exit = error.message, error.code
+    except EarlyExit as leave:
+        told.messages += leave.earlier
+        told.error, told.exit = "prints help and leaves, no machine is made", leave.code
+    finally:
+        files.close()
+    told.messages += host.warnings
+    return told
 
 
 def render(account: dict[str, Any]) -> str:

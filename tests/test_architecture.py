@@ -39,13 +39,14 @@ LAYERS = {
     "io": 9,
     "explain": 10,
     "explain_beside": 10,
+    "check": 10,
     "testing": 10,
     "cli_options": 11,
     "cli": 12,
     "__main__": 13,
 }
 #: packages of one layer that may know each other
-BESIDE = {("journal", "clock"), ("explain_beside", "explain")}
+BESIDE = {("journal", "clock"), ("explain_beside", "explain"), ("check", "explain")}
 #: what only the top layers may import
 OUTSIDE = {"asyncio", "socket", "subprocess", "signal", "selectors", "threading", "time"}
 TOP = {"io", "testing", "cli"}

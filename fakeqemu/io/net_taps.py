@@ -29,44 +29,61 @@ class TapInterfaces:
     def __init__(self, folder: str | Path) -> None:
         """Raises OSError unless `folder` is one."""
         self._folder = Path(folder)
-        with self._changing():
-            pass
+        os.close(self._open_folder())
 
     def open(self, ifname: str, *, multi_queue: bool, given: bool) -> TapInterface:
         """Open an interface as the kernel would let one, or refuse it with QapiError.
 
         `given`: whoever gave a descriptor has opened it, so that nothing is refused.
         """
-        try:
-            return self._open(ifname, multi_queue=multi_queue, given=given)
-        except OSError as error:
-            raise QapiError(f"could not lock TAP interface {ifname}: {error.strerror}") from None
+        with self._changing(ifname):
+            return self._take(ifname, multi_queue=multi_queue, given=given)
 
-    def _open(self, ifname: str, *, multi_queue: bool, given: bool) -> TapInterface:
-        with self._changing():
-            path = self._folder / quote(ifname, safe="")
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            if _lock(fd, fcntl.LOCK_EX):
-                if multi_queue:
-                    _lock(fd, fcntl.LOCK_SH)
-                return TapInterface(fd)
-            several = _lock(fd, fcntl.LOCK_SH)
-            if several and multi_queue and not given:
-                return TapInterface(fd, shared=True)
-            os.close(fd)
+    def is_shared(self, ifname: str, *, multi_queue: bool, given: bool) -> bool:
+        """Whether others have it open, which `open` would allow. QapiError where it would not.
+
+        Nobody who opens one notices.
+        """
+        with self._changing(ifname):
+            if not self._lock_file(ifname).exists():
+                return False
+            found = self._take(ifname, multi_queue=multi_queue, given=given)
+            if found.fd is not None:
+                os.close(found.fd)
+            return found.shared
+
+    def _take(self, ifname: str, *, multi_queue: bool, given: bool) -> TapInterface:
+        fd = os.open(self._lock_file(ifname), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        if _lock(fd, fcntl.LOCK_EX):
+            if multi_queue:
+                _lock(fd, fcntl.LOCK_SH)
+            return TapInterface(fd)
+        several = _lock(fd, fcntl.LOCK_SH)
+        if several and multi_queue and not given:
+            return TapInterface(fd, shared=True)
+        os.close(fd)
         if given:
             return TapInterface(shared=True)
         raise refused(ifname, errno.EINVAL if several or multi_queue else errno.EBUSY)
 
+    def _lock_file(self, ifname: str) -> Path:
+        return self._folder / quote(ifname, safe="")
+
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
+    def _changing(self, ifname: str) -> Iterator[None]:
         """Nobody else takes or looks at locks meanwhile; those who do are quick."""
-        fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+            fd = self._open_folder()
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise QapiError(f"could not lock TAP interface {ifname}: {error.strerror}") from None
+
+    def _open_folder(self) -> int:
+        return os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _lock(fd: int, kind: int) -> bool:

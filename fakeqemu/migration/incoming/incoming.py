@@ -209,7 +209,9 @@ class Incoming:
             address = incoming_fd_address(self.vm, parameters, monitor, address)
             kind = self.vm.host.fd_kind(address["number"])
             if kind == "closed":
-                return  # QEMU waits for it for ever
+                # QEMU waits for it for ever
+                self.vm.journal.note("incoming-closed", str(address["str"]))
+                return
             features = ChannelFeatures(kind == "socket", silent_hangup=kind == "pipe")
         elif transport == "file":
             features = ChannelFeatures(is_socket=False, file_offset=int(address.get("offset", 0)))
