@@ -169,6 +169,8 @@ class MigrationTraits(ProposedTraits):
     blkdebug_no_config: str = "Could not open '{}'"
     #: every job stands still for a moment when the graph of nodes changes (10.0 on)
     graph_change_pauses_jobs: bool = True
+    #: a job that is woken while its speed makes it wait goes on waiting (10.0 on)
+    jobs_sleep_on: bool = True
     #: exports that end together are announced newest first (10.0 on)
     exports_end_newest_first: bool = True
     #: what an NBD request of too many bytes is refused with

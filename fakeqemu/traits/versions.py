@@ -190,6 +190,7 @@ TRAITS: dict[str, Traits] = {
         nbd_extended_headers=False,
         exports_end_newest_first=False,
         graph_change_pauses_jobs=False,
+        jobs_sleep_on=False,
         nbd_too_long_text="len ({length} ) is larger than max len ({most})",
         nbd_answers_bad_magic=True,
         inert_parameters=frozenset({"multifd-zlib-level", "multifd-zstd-level"}),

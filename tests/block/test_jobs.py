@@ -434,3 +434,33 @@ def test_a_cancelled_mirror_ends_after_the_reply(machine: Any) -> None:
         assert machine.statuses() == states
         machine.clock.run_until_idle()
         assert machine.ask("query-jobs") == []
+
+
+@pytest.mark.parametrize(("profile", "copied"), [("7.2", 2), ("10.0", 1)])
+def test_a_job_that_is_woken_keeps_to_its_speed(start: Any, profile: str, copied: int) -> None:
+    machine = start(profile=profile)
+    for name in ("a", "b"):
+        machine.image(name, 8 * MB)
+    machine.hmp('qemu-io a "write 0 8M"')
+    machine.ask("blockdev-snapshot", node="a", overlay="b")
+    machine.ask("block-stream", device="b", job_id="j", speed=512, work=False)
+    machine.clock.advance(MB)
+    machine.statuses()
+    machine.ask("stop", work=False)
+    assert machine.statuses() == ["paused", "running"]
+    machine.clock.advance(MB)
+    (job,) = machine.ask("query-jobs", work=False)
+    assert job["current-progress"] == copied * MB // 2
+
+
+def test_jobs_stand_still_before_the_machine_cancels_them(machine: Any) -> None:
+    for name in ("a", "b"):
+        machine.image(name, 8 * MB)
+    machine.hmp('qemu-io a "write 0 8M"')
+    command = {"device": "a", "target": "b", "sync": "full", "speed": 512, "job_id": "j"}
+    machine.ask("blockdev-backup", **command, work=False)
+    machine.clock.advance(MB)
+    machine.statuses()
+    machine.ask("quit", work=False)
+    pauses = ["paused", "running"] * 2
+    assert machine.statuses() == [*pauses, "aborting", "concluded", "null"]

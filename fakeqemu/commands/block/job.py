@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fakeqemu.commands.registry import actions, command, commands
+from fakeqemu.model.block.jobs.blockjob import BlockJob
 from fakeqemu.model.block.jobs.job import Job
 from fakeqemu.model.block.jobs.mirror import MirrorJob
 from fakeqemu.model.block.query import shaped
@@ -21,7 +22,7 @@ Json = dict[str, Any]
 @command("query-block-jobs")
 def query_block_jobs(vm: Machine) -> Any:
     """BlockJobInfo list, newest first."""
-    found = [job.block_info() for job in vm.block.jobs.visible() if job.is_block]
+    found = [job.block_info() for job in vm.block.jobs.visible() if isinstance(job, BlockJob)]
     return shaped(vm.profile.schema, "query-block-jobs", found)
 
 

@@ -82,7 +82,7 @@ class BlockLayer:
         self._guest_runs = runstate.running
         lifecycle.on_state_change.append(self._guest_changed)
         self.graph.on_closing.append(self._flush)  # see block.c: bdrv_close()
-        lifecycle.on_stopped.append(self._flush_all)
+        lifecycle.on_stopped.append(self._quiesce_all)
         lifecycle.before_cont.append(self.activate)
         lifecycle.on_cont.append(self._forget_errors)
         event = process.profile.schema.events["BLOCK_IO_ERROR"]
@@ -116,8 +116,9 @@ class BlockLayer:
         self.guest_clock = self.guest_clock
         self._guest_runs = running
 
-    def _flush_all(self) -> None:
-        """See block/io.c: bdrv_flush_all()."""
+    def _quiesce_all(self) -> None:
+        """Jobs stand still for a moment, images are flushed: system/cpus.c: do_vm_stop()."""
+        self.jobs.drain()
         for node in self._tops():
             self._flush(node)
 
@@ -296,7 +297,8 @@ class BlockLayer:
     # -- the end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """The process ends: jobs, exports, images."""
+        """The process ends: jobs, exports, images. See system/runstate.c: qemu_cleanup()."""
+        self._quiesce_all()
         self.jobs.cancel_all()
         if self._exports is not None:
             self._exports.close()

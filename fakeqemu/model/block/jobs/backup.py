@@ -140,6 +140,11 @@ class BackupJob(BlockJob):
         self.pause()
         self.drained = True
 
+    @property
+    def sleeps_on(self) -> bool:
+        """Block copy waits by itself: block/block-copy.c: block_copy_dirty_clusters()."""
+        return True
+
     # -- work ----------------------------------------------------------------------------------
 
     def work(self) -> Work:

@@ -15,6 +15,7 @@ from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.waiting import RetriedAccess, Waiting
 from fakeqemu.model.block.jobs.holdback import delay_below
 from fakeqemu.model.block.jobs.job import RETRY, WAIT, Job, Work
+from fakeqemu.model.block.jobs.states import READY
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -180,6 +181,26 @@ class BlockJob(Job):
         if wanted in ("enospc", "auto"):
             return "stop" if error.nospace else "report"
         return wanted
+
+    def block_info(self) -> dict[str, Any]:
+        """BlockJobInfo."""
+        found: dict[str, Any] = {
+            "type": self.type,
+            "device": self.id,
+            "busy": self.busy,
+            "paused": self.pause_count > 0,
+            "offset": self.done,
+            "len": self.total,
+            "speed": self.speed,
+            "io-status": self.io_status,
+            "ready": self.state.current in READY,
+            "status": self.state.current,
+            "auto-finalize": self.auto_finalize,
+            "auto-dismiss": self.auto_dismiss,
+        }
+        if self.error and (self.finished or self.state.current == "aborting"):
+            found["error"] = self.error
+        return found
 
     def clean(self) -> None:
         """Use no node any more."""

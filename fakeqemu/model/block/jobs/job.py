@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import Timer
 from fakeqemu.model.block.jobs.rate_limit import SLICE, RateLimit
-from fakeqemu.model.block.jobs.states import READY, JobState
+from fakeqemu.model.block.jobs.states import JobState
 from fakeqemu.model.block.jobs.txn import CANCELED, Transaction, fail, fail_by_bug
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
@@ -183,13 +183,22 @@ class Job:
         self._sleeping = delay > 0
         self._timer = self.jobs.process.call_later(delay, self.step)
 
+    @property
+    def sleeps_on(self) -> bool:
+        """Whether what wakes it does not shorten a wait that its speed asks for.
+
+        See blockjob.c: block_job_ratelimit_sleep().
+        """
+        return self.jobs.process.profile.traits.jobs_sleep_on
+
     def kick(self) -> None:
-        """Go on at once if the job sleeps."""
+        """Go on if the job sleeps, at once where its speed lets it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self.started and not self.finished:
-            self._later(0)
+            rests = self.sleeps_on and not self.force_cancelled
+            self._later(self._limited(0) if rests else 0)
 
     def step(self) -> None:
         """Some pieces of work, unless the job is to stand still; a bug in them fails the job."""
@@ -422,26 +431,6 @@ class Job:
             "status": self.state.current,
             "current-progress": self.done,
             "total-progress": self.total,
-        }
-        if self.error and (self.finished or self.state.current == "aborting"):
-            found["error"] = self.error
-        return found
-
-    def block_info(self) -> dict[str, Any]:
-        """BlockJobInfo."""
-        found: dict[str, Any] = {
-            "type": self.type,
-            "device": self.id,
-            "busy": self.busy,
-            "paused": self.pause_count > 0,
-            "offset": self.done,
-            "len": self.total,
-            "speed": self.speed,
-            "io-status": self.io_status,
-            "ready": self.state.current in READY,
-            "status": self.state.current,
-            "auto-finalize": self.auto_finalize,
-            "auto-dismiss": self.auto_dismiss,
         }
         if self.error and (self.finished or self.state.current == "aborting"):
             found["error"] = self.error

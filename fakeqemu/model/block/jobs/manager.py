@@ -68,7 +68,10 @@ class Jobs:
         self.drain({id(each) for each in _above(node)})
 
     def cancel_all(self) -> None:
-        """The machine ends."""
+        """The machine ends: they are cancelled while they all stand still."""
+        for job in self.all:
+            if job.started and not job.finished:
+                job.pause()
         for job in list(self.all):
             if job.state.current not in COMPLETED:
                 job.cancel(force=True)
