@@ -44,7 +44,6 @@ from fakeqemu.migration import cpr
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.parameters.early import EarlyParameters
 from fakeqemu.migration.parameters.parameters import Layer
-from fakeqemu.migration.proposed.user_object import TYPE, UserMigrationObjects
 from fakeqemu.model.boards.machine_state import Port
 from fakeqemu.model.boards.memory_devices.address_space import region_size
 from fakeqemu.model.chardev.chardev import ChardevOptions
@@ -130,6 +129,8 @@ def take_early_parameters(boot: BootState) -> None:
         early.imply_mode(cpr.TRANSFER)
     boot.parameters.early = early
     if traits.migration_object_creatable:
+        from fakeqemu.migration.proposed.user_object import TYPE, UserMigrationObjects
+
         boot.vm.objects.makers[TYPE] = UserMigrationObjects(boot.vm, boot.parameters).make
     if traits.iommufd_saved or traits.early_parameters or traits.tap_cpr or traits.tap_has_local:
         boot.vm.migration.parameters = boot.parameters

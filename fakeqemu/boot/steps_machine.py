@@ -25,7 +25,6 @@ from fakeqemu.migration import cpr
 from fakeqemu.migration.incoming.incoming_option import start_from_command_line
 from fakeqemu.migration.object import MigrationObject, current_migration
 from fakeqemu.migration.parameters import schema_info as schemainfo
-from fakeqemu.model.block.operations import savevm as vmsnapshots
 from fakeqemu.model.host_files import is_file
 from fakeqemu.model.net.check import warnings as net_warnings
 from fakeqemu.model.qdev.backends import DeviceFrontend
@@ -226,7 +225,9 @@ def load_snapshot(boot: BootState) -> None:
     name = boot.configuration.loadvm
     boot.read(loadvm=name)
     if name is not None:
-        vmsnapshots.load(boot.vm, name)
+        from fakeqemu.model.block.operations import savevm
+
+        savevm.load(boot.vm, name)
         if boot.vm.lifecycle.autostart:
             boot.vm.lifecycle.vm_start()
 

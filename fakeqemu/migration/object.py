@@ -6,23 +6,23 @@ See migration/migration.c: migration_object_init() and struct MigrationState.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.migration import cpr
 from fakeqemu.migration.blockers import Blockers
-from fakeqemu.migration.incoming.incoming import Incoming
-from fakeqemu.migration.outgoing.outgoing import Outgoing
 from fakeqemu.migration.parameters.parameters import Layer
 from fakeqemu.migration.parameters.settings import GlobalValue, MigrationSettings
 from fakeqemu.migration.proposed import inline
-from fakeqemu.migration.proposed.prepared import PreparedMigration
 from fakeqemu.migration.state import ENDED, RUNNING
-from fakeqemu.migration.transfer.dirtyrate import DirtyRate
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
+    from fakeqemu.migration.incoming.incoming import Incoming
+    from fakeqemu.migration.outgoing.outgoing import Outgoing
     from fakeqemu.migration.parameters.early import EarlyParameters
+    from fakeqemu.migration.proposed.prepared import PreparedMigration
+    from fakeqemu.migration.transfer.dirtyrate import DirtyRate
     from fakeqemu.model.machine import Machine
 
 #: what `info migrate` calls globals: (label, property; None for --only-migratable)
@@ -39,8 +39,6 @@ _GLOBALS = (
 
 class MigrationObject(MigrationSettings):
     """The settings and both directions of migration of one machine."""
-
-    incoming: Incoming
 
     def __init__(
         self,
@@ -59,10 +57,8 @@ class MigrationObject(MigrationSettings):
             lambda: self.running,
             lambda mode: cpr.faults(vm, mode),
         )
-        self.outgoing = Outgoing(vm, self)
-        self.incoming = Incoming(vm, self)
-        self.prepared = PreparedMigration(vm, self)
-        self.dirty_rate = DirtyRate(vm)
+        vm.process.on_exit.append(self._exiting)
+        vm.runstate.listen(self._runstate_changed)
         self.lay(
             globals,
             early,
@@ -70,16 +66,65 @@ class MigrationObject(MigrationSettings):
             accelerator_compat=accelerator_compat,
         )
 
+    # -- parts, made when first asked for, as few machines migrate -----------------------------
+
+    @cached_property
+    def outgoing(self) -> Outgoing:
+        """The side that sends."""
+        from fakeqemu.migration.outgoing.outgoing import Outgoing
+
+        return Outgoing(self._vm, self)
+
+    @cached_property
+    def incoming(self) -> Incoming:
+        """The side that receives."""
+        from fakeqemu.migration.incoming.incoming import Incoming
+
+        return Incoming(self._vm, self)
+
+    @cached_property
+    def prepared(self) -> PreparedMigration:
+        """What `migrate_prepare` has prepared."""
+        from fakeqemu.migration.proposed.prepared import PreparedMigration
+
+        return PreparedMigration(self._vm, self)
+
+    @cached_property
+    def dirty_rate(self) -> DirtyRate:
+        """What `calc-dirty-rate` measures."""
+        from fakeqemu.migration.transfer.dirtyrate import DirtyRate
+
+        return DirtyRate(self._vm)
+
+    def _has(self, part: str) -> bool:
+        """Whether anybody has asked for it."""
+        return part in self.__dict__
+
+    def _sides(self) -> list[Outgoing | Incoming]:
+        """Those that anybody has asked for."""
+        return [getattr(self, side) for side in ("outgoing", "incoming") if self._has(side)]
+
+    def _exiting(self, _code: int) -> None:
+        if self._has("outgoing"):
+            self.outgoing.exiting()
+
+    def _runstate_changed(self, _old: str, _new: str) -> None:
+        if self._has("outgoing"):
+            self.outgoing.runstate_changed()
+
+    def _incoming_side(self) -> Incoming | None:
+        return self.incoming if self._has("incoming") else None
+
     # -- state -------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
         """Whether an outgoing migration is under way."""
-        return self.outgoing.status in RUNNING
+        return self._has("outgoing") and self.outgoing.status in RUNNING
 
     def yanks(self) -> list[Callable[[], None]]:
         """What ends the channels of each side that has one."""
-        return [side.yank for side in (self.outgoing, self.incoming) if side.yankable]
+        return [side.yank for side in self._sides() if side.yankable]
 
     def guest_dirties(self, rate: int, working_set: int | None) -> None:
         """The guest writes to `rate` bytes a second, within `working_set` bytes of memory."""
@@ -111,7 +156,9 @@ class MigrationObject(MigrationSettings):
         """One side has entered `status`: the event, and at the end no inline values any more."""
         super().announce(status)
         if status in ENDED:
-            self.prepared.ended(status, self.outgoing.error or self.incoming.error)
+            if self._has("prepared"):
+                errors = [side.error for side in self._sides() if side.error]
+                self.prepared.ended(status, errors[0] if errors else "")
             # what was sent in mode cpr-exec is only over when the program could not be executed
             if status != "completed" or self.mode != cpr.EXEC:
                 inline.end(self)
@@ -127,9 +174,13 @@ class MigrationObject(MigrationSettings):
         states = self.capabilities.states() if self.traits.capabilities_are_parameters else {}
         return {**self.parameters.reply(), **states}
 
+    def _check_unprepared(self) -> None:
+        if self._has("prepared"):
+            self.prepared.check_free()
+
     def _check_settable(self, changes: Mapping[str, Any]) -> None:
         """Raise QapiError if one of these may not be changed now."""
-        self.prepared.check_free()
+        self._check_unprepared()
         if (
             any(name in self.capabilities.names for name in changes)
             and self.running
@@ -158,11 +209,12 @@ class MigrationObject(MigrationSettings):
         self.capabilities.lay_unchecked(states, layer)
         for name, value in {**values, **states}.items():
             self._vm.journal.note("parameter", name, value=value, layer=layer.value)
-        self.outgoing.parameters_changed()
+        if self._has("outgoing"):
+            self.outgoing.parameters_changed()
 
     def set_capabilities(self, wanted: list[dict[str, Any]]) -> None:
         """What migrate-set-capabilities does. Raises QapiError."""
-        self.prepared.check_free()
+        self._check_unprepared()
         if self.running:
             raise QapiError("There's a migration process in progress")
         self.capabilities.change((each["capability"], each["state"]) for each in wanted)

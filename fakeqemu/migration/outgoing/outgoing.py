@@ -86,8 +86,6 @@ class Outgoing:
         self._began = 0
         self._ended = 0
         self._cancel_timer: Timer | None = None
-        vm.process.on_exit.append(self._exiting)
-        vm.runstate.listen(self._runstate_changed)
 
     # -- what others see ---------------------------------------------------------------------
 
@@ -433,14 +431,16 @@ class Outgoing:
         if link is not None:
             link.close()
 
-    def _exiting(self, _code: int) -> None:
+    def exiting(self) -> None:
+        """The process ends."""
         if self.status in RUNNING - {"cancelling", "failing"} - POSTCOPY:
             self._driver.stop()
             self.state.move("cancelling")
             if self._cpr_link is not None:
                 self._cancelled()
 
-    def _runstate_changed(self, _old: str, _new: str) -> None:
+    def runstate_changed(self) -> None:
+        """The guest was resumed or stopped, perhaps."""
         if self.under_way and self._passes and self.vm_stop.vm_old_state is None:
             self.progress.running_changed()
             self._driver.wake(Changed())

@@ -69,9 +69,6 @@ class IncomingSide(Protocol):
 class MigrationSettings:
     """Parameters, capabilities and other properties of one machine's migration."""
 
-    #: set by whoever makes both sides
-    incoming: IncomingSide
-
     def __init__(self, process: Process, runstate: RunState, configuration: Configuration) -> None:
         """Their defaults; `lay` puts the other layers on top."""
         self._process = process
@@ -225,19 +222,23 @@ class MigrationSettings:
         self, old: Set[str], new: Set[str], values: Mapping[str, Any] | None = None
     ) -> Situation:
         """The machine as the rules see it; `values`: parameters in place of those in force."""
-        compressed = self.parameters.compressed_or_tls
+        compressed, incoming = self.parameters.compressed_or_tls, self._incoming_side()
         return Situation(
             new=new,
             old=old,
             traits=self._process.profile.traits,
             compressed_or_tls=compressed if values is None else compressed_or_tls(values),
             inmigrate=self._runstate.check("inmigrate"),
-            listening=self.incoming.listening,
-            multi_channel=self.incoming.multi_channel,
+            listening=incoming is not None and incoming.listening,
+            multi_channel=incoming is None or incoming.multi_channel,
             postcopy_fault=self.postcopy_fault,
             write_tracking=self.write_tracking,
             dirty_ring=self.dirty_ring,
         )
+
+    def _incoming_side(self) -> IncomingSide | None:
+        """The incoming side; None while nobody has asked for one."""
+        return None
 
     def _machine_compat(self) -> tuple[tuple[str, str, str], ...]:
         profile, asked = self._process.profile, self._configuration.machine_type
