@@ -243,6 +243,8 @@ class Profile:
             name: QomType(name, parent, abstract)
             for name, parent, abstract in self.part("types")["types"]
         }
+        if not self._added:
+            return recorded
         like = {name: machine_types.typename_like(name, self._added)
                 for name in machine_types.types_with_added(recorded, self._added)}
         return {name: replace(recorded[old], name=name) for name, old in like.items()}

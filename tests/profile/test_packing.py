@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from fakeqemu.profile.packing import Packed, pack
+from fakeqemu.profile.packing import Packed, as_lines, pack
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
 containers = st.recursive(
@@ -24,8 +24,19 @@ def test_round_trip(value):
 
 
 @given(containers)
-def test_survives_json(value):
-    assert Packed(json.loads(json.dumps(pack(value)))).get() == value
+def test_survives_as_lines(value):
+    assert Packed.of_lines(as_lines(pack(value))).get() == value
+
+
+def test_only_lines_that_are_asked_for_are_parsed(monkeypatch):
+    packed = Packed.of_lines(as_lines(pack({"device": {"a": [1], "b": [2]}, "qom": {"c": [3]}})))
+    parsed = []
+    loads = json.loads
+    monkeypatch.setattr(json, "loads", lambda text: parsed.append(text) or loads(text))
+    assert packed.get("device", "b") == [2]
+    assert packed.get("device", "b") == [2]
+    assert len(parsed) == 3  # the root, "device" and its "b"
+    assert "[3]" not in parsed
 
 
 def test_numbers_in_lists_are_not_taken_for_references():

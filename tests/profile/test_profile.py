@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 
 import pytest
 
@@ -223,14 +222,14 @@ def test_volatile_values_are_not_recorded(name):
 @pytest.mark.parametrize("name", RECORDED)
 def test_writing_gives_the_same_content_again(name, tmp_path):
     folder = store.schemas_dir() / name
-    files = sorted(folder.glob("*.json.gz"))
+    files = sorted(folder.glob("*.gz"))
     assert len(files) > 10
     for file in files:
-        part = file.name.removesuffix(".json.gz")
+        part = file.name.partition(".")[0]
         value = store.read_part(folder, part)
         store.write_part(tmp_path, part, value.get() if part in store.PACKED else value)
-        again = json.loads(gzip.decompress((tmp_path / file.name).read_bytes()))
-        assert again == json.loads(gzip.decompress(file.read_bytes())), part
+        again = gzip.decompress((tmp_path / file.name).read_bytes())
+        assert again == gzip.decompress(file.read_bytes()), part
         assert file.read_bytes()[4:8] == b"\0\0\0\0", "no time in the file"
 
 
