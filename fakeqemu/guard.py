@@ -9,7 +9,6 @@ session) decides what fails with it, and everything else goes on.
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
@@ -82,6 +81,8 @@ class Guard:
         """Write down an exception that nobody expected; what its client is answered."""
         place = _place(bug)
         try:
+            import traceback
+
             trace = "".join(traceback.format_exception(bug))
         except MemoryError:
             trace = place

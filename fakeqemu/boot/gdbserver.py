@@ -39,7 +39,6 @@ class GdbServerError(QapiError):
 
 def start_gdb_servers(boot: BootState) -> Work:
     """Each -gdb and -s; the devices may block. Raises StartupError."""
-    boot.read(gdb=[entry.text for entry in boot.configuration.gdb])
     for entry in boot.configuration.gdb:
         try:
             made = start(boot.vm, entry.text, entry.location)

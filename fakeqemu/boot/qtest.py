@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 _LABEL = "qtest"
 
 
-def create_qtest(boot: BootState) -> Work:
+def create_qtest(boot: BootState, text: str, log: str | None) -> Work:
     """Make its character device and sit on it. Raises StartupError."""
-    text, log = boot.configuration.qtest, boot.configuration.qtest_log
-    boot.read(qtest=text, log=log)
-    if text is None:
-        return
     vm = boot.vm
     failure = f'Failed to initialize device for qtest: "{text}"'
     name = text.removeprefix("chardev:")

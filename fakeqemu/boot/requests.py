@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.configuration import MonitorOptions
 from fakeqemu.dataclass import dataclass
-from fakeqemu.migration.cpr_state import CprReader
 from fakeqemu.model.chardev.chardev import Chardev
+
+if TYPE_CHECKING:
+    from fakeqemu.migration.cpr_state import CprReader
 
 
 @dataclass(frozen=True, slots=True)

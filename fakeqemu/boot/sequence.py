@@ -15,9 +15,6 @@ from typing import Any
 
 from fakeqemu.boot import steps, steps_machine as machine
 from fakeqemu.boot.board.vga import warn_of_unused_vga
-from fakeqemu.boot.checks.log_options import open_trace_file
-from fakeqemu.boot.gdbserver import start_gdb_servers
-from fakeqemu.boot.qtest import create_qtest
 from fakeqemu.boot.requests import Request, Work
 from fakeqemu.boot.state import BootState
 from fakeqemu.clock import Clock
@@ -49,7 +46,7 @@ _EARLY_PARAMETERS = BootStep("early parameters", steps.take_early_parameters)
 _BEFORE_LATE_BACKENDS = (
     BootStep("fd sets", steps.fill_fd_sets),
     BootStep("pid file", steps.write_pid_file),
-    BootStep("trace", open_trace_file),
+    BootStep("trace", steps.open_trace_file),
     BootStep("replay", steps.configure_replay),
     BootStep("clock", steps.configure_clock),
     BootStep("memory options", steps.merge_memory_options),
@@ -71,7 +68,7 @@ _BEFORE_LATE_BACKENDS = (
 _MIGRATION_OBJECT = BootStep("migration object", machine.create_migration_object)
 _PREALLOCATION = BootStep("memory preallocation", steps.finish_preallocation)
 _LATE_BACKENDS: tuple[BootStep, ...] = (
-    BootStep("qtest", create_qtest),
+    BootStep("qtest", machine.create_qtest),
     BootStep("net backends", machine.create_net_backends),
     BootStep("late objects", steps.create_late_objects),
     _PREALLOCATION,
@@ -98,7 +95,7 @@ BOARD_STEPS = (
     BootStep("devices", machine.create_devices),
     BootStep("net clients", machine.warn_of_unused_net_clients),
     BootStep("unused globals", machine.warn_of_unused_globals, "machine-ready"),
-    BootStep("gdb server", start_gdb_servers),
+    BootStep("gdb server", machine.start_gdb_servers),
     BootStep("unused vga", warn_of_unused_vga),
     BootStep("snapshot", machine.load_snapshot),
     BootStep("incoming", machine.start_incoming),

@@ -28,7 +28,6 @@ from fakeqemu.boot.checks.backends import (
     check_icount,
     check_replay,
 )
-from fakeqemu.boot.checks.firmware_tables import acpi_blob
 from fakeqemu.boot.checks.host_devices import check_audiodev
 from fakeqemu.boot.default_devices import add_default_devices
 from fakeqemu.boot.requests import (
@@ -164,7 +163,10 @@ def merge_memory_options(boot: BootState) -> None:
 def create_machine(boot: BootState) -> None:
     """The machine object of the type asked for."""
     configuration = boot.configuration
-    boot.vm.state.acpi_tables = acpi_blob(configuration.acpi_tables)
+    if configuration.acpi_tables:
+        from fakeqemu.boot.checks.firmware_tables import acpi_blob
+
+        boot.vm.state.acpi_tables = acpi_blob(configuration.acpi_tables)
     machine = checks.select_machine(configuration, boot.profile)
     boot.read(asked=configuration.machine_type, machine=machine.name)
     board.create_machine(boot.vm, machine)
@@ -328,6 +330,17 @@ def choose_accelerator(boot: BootState) -> None:
     )
     boot.vm.state.accelerator = chosen.name
     boot.read(accelerator=chosen.name)
+
+
+def open_trace_file(boot: BootState) -> None:
+    """-trace file=. Raises StartupError."""
+    traces = boot.configuration.trace
+    path = traces[-1].values.get("file") if traces else None
+    boot.read(events=boot.configuration.trace_patterns, file=path)
+    if path is not None:
+        from fakeqemu.boot.checks.log_options import create_trace_file
+
+        create_trace_file(path, boot.configuration, boot.vm.host)
 
 
 # -- late backends -----------------------------------------------------------------------------

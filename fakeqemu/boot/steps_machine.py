@@ -15,17 +15,14 @@ from fakeqemu.boot.board.nics import create_nic_backends
 from fakeqemu.boot.board.usb import create_usb_devices
 from fakeqemu.boot.chardevs import open_legacy_chardev
 from fakeqemu.boot.checks import options as checks
-from fakeqemu.boot.checks.backends import check_fw_cfg, netdev_arguments
+from fakeqemu.boot.checks.backends import netdev_arguments
 from fakeqemu.boot.checks.board import check_board, check_ram
-from fakeqemu.boot.checks.firmware_files import check_fw_cfg_item, load_firmware
-from fakeqemu.boot.checks.host_devices import check_tpmdev, open_display
+from fakeqemu.boot.checks.host_devices import open_display
 from fakeqemu.boot.requests import SetupPost, Work
 from fakeqemu.boot.state import error_location
 from fakeqemu.migration import cpr
-from fakeqemu.migration.incoming.incoming_option import start_from_command_line
 from fakeqemu.migration.object import MigrationObject, current_migration
 from fakeqemu.migration.parameters import schema_info as schemainfo
-from fakeqemu.model.host_files import is_file
 from fakeqemu.model.net.check import warnings as net_warnings
 from fakeqemu.model.qdev.backends import DeviceFrontend
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
@@ -107,6 +104,16 @@ def configure_numa(boot: BootState) -> None:
                                "instead", entry.location)
 
 
+def create_qtest(boot: BootState) -> Work:
+    """-qtest. Raises StartupError."""
+    text, log = boot.configuration.qtest, boot.configuration.qtest_log
+    boot.read(qtest=text, log=log)
+    if text is not None:
+        from fakeqemu.boot import qtest
+
+        yield from qtest.create_qtest(boot, text, log)
+
+
 def create_net_backends(boot: BootState) -> None:
     """-netdev, -nic, -net: a TAP reads here, early, whether it is to open its device."""
     boot.read(netdevs=[entry.id for entry in boot.configuration.netdevs])
@@ -124,12 +131,16 @@ def create_net_backends(boot: BootState) -> None:
 def create_tpm(boot: BootState) -> None:
     """-tpmdev."""
     boot.read(tpmdevs=[entry.id for entry in boot.configuration.tpmdevs])
+    if boot.configuration.tpmdevs:
+        from fakeqemu.boot.checks.host_devices import check_tpmdev
     for entry in boot.configuration.tpmdevs:
         check_tpmdev(entry, boot.vm.chardevs, boot.vm.host, boot.profile)
 
 
 def load_plugins(boot: BootState) -> None:
     """-plugin: a library of the host's, which cannot be run here. Raises StartupError."""
+    from fakeqemu.model.host_files import is_file
+
     boot.read(plugins=[entry.values["file"] for entry in boot.configuration.plugins])
     for entry in boot.configuration.plugins:
         name = entry.values["file"]
@@ -154,6 +165,8 @@ def create_board(boot: BootState) -> None:
         checks.check_cpu_features(model, boot.vm.state.accelerator, boot.profile)
     check_board(boot.configuration, machine, boot.settings, boot.profile.traits)
     if machine.default_cpu_type is not None:
+        from fakeqemu.boot.checks.firmware_files import load_firmware
+
         load_firmware(boot)
     cpr.check_memory(boot.vm)
     board.create_board(boot.vm)
@@ -176,6 +189,9 @@ def add_fw_cfg_items(boot: BootState) -> None:
     machine = boot.vm.state.type
     assert machine is not None
     taken: set[str] = set()
+    if boot.configuration.fw_cfg:
+        from fakeqemu.boot.checks.backends import check_fw_cfg
+        from fakeqemu.boot.checks.firmware_files import check_fw_cfg_item
     for entry in boot.configuration.fw_cfg:
         check_fw_cfg(entry, machine, boot.messages)
         check_fw_cfg_item(boot, entry, taken)
@@ -217,6 +233,15 @@ def warn_of_unused_globals(boot: BootState) -> None:
         boot.warn(warning)
 
 
+def start_gdb_servers(boot: BootState) -> Work:
+    """-gdb and -s. Raises StartupError."""
+    boot.read(gdb=[entry.text for entry in boot.configuration.gdb])
+    if boot.configuration.gdb:
+        from fakeqemu.boot import gdbserver
+
+        yield from gdbserver.start_gdb_servers(boot)
+
+
 def load_snapshot(boot: BootState) -> None:
     """-loadvm: the guest runs on from there, even where an -incoming that brings nobody waits.
 
@@ -237,6 +262,8 @@ def start_incoming(boot: BootState) -> None:
     incoming = boot.configuration.main_incoming
     boot.read(incoming=incoming.text if incoming else None)
     if incoming is not None and not incoming.is_defer:
+        from fakeqemu.migration.incoming.incoming_option import start_from_command_line
+
         address = incoming.channel["addr"] if incoming.channel is not None else None
         try:
             migration = current_migration(boot.vm)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fakeqemu.boot.requests import (
@@ -20,20 +21,15 @@ from fakeqemu.boot.requests import (
     WritePidFile,
 )
 from fakeqemu.guard import line_of_bug
-from fakeqemu.io import host_memory as hostmemory
-from fakeqemu.io.chardev.log import close_log, open_log
+from fakeqemu.io.files.access import FileAccess
 from fakeqemu.io.files.fdset_open import open_path
-from fakeqemu.io.files.image_files import RealFiles
-from fakeqemu.io.files.output import FdOutput, create_output
 from fakeqemu.io.files.passed_fds import check_passed, is_passed
 from fakeqemu.io.frontends import make_qtest, serve_gdb
 from fakeqemu.io.host_facts import HostFacts
 from fakeqemu.io.link import finished
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.process.error_prefix import print_text, report, write_lines
-from fakeqemu.io.process.pidfile import PidFile
 from fakeqemu.model.chardev.chardev import Chardev, open_in_model
-from fakeqemu.model.dump.output import DumpOutput
 from fakeqemu.model.fds.fdset import Fdsets
 from fakeqemu.model.host import CprLink, HostMemory, NetListener, Stream, TapInterface
 from fakeqemu.qapi.errors import QapiError, StartupError
@@ -49,7 +45,7 @@ if TYPE_CHECKING:
 FLUSH_TIME = 0.5
 
 
-class OsHost(HostFacts):
+class OsHost(FileAccess, HostFacts):
     """A `Host` on an event loop."""
 
     def __init__(
@@ -71,9 +67,6 @@ class OsHost(HostFacts):
         self.wrap_stream: Callable[[Stream], Stream] | None = None
         #: whether a signal ends the process
         self.heeds_signal: Callable[[int], bool] | None = None
-        self.files = RealFiles()
-        #: whose memory guests get
-        self.memory: HostMemory = hostmemory.PretendedMemory()
         #: which TAP interfaces other machines have open; None: nobody looks
         self.interfaces: TapInterfaces | None = None
         #: what to do at the end, newest first; run by `close`
@@ -104,6 +97,13 @@ class OsHost(HostFacts):
         """Call `cleanup` when the host closes, before those asked for earlier."""
         self._cleanups.append(cleanup)
 
+    @cached_property
+    def memory(self) -> HostMemory:
+        """Whose memory guests get: the kernel's in a process of its own, else nobody's."""
+        from fakeqemu.io.host_memory import KernelMemory, PretendedMemory
+
+        return KernelMemory() if self.own_process else PretendedMemory()
+
     # -- what the model asks for -------------------------------------------------------------
 
     def yield_turn(self, call: Callable[[], None]) -> bool:
@@ -116,12 +116,15 @@ class OsHost(HostFacts):
         if self.on_open_chardev is not None:
             self.on_open_chardev(chardev)
         assert self.vm is not None
-        traits, clock = self.vm.profile.traits, self.vm.process.clock
-        open_log(chardev, self._open_path, clock.realtime, steps_named=traits.fdset_failures_named)
+        if "logfile" in chardev.options:
+            from fakeqemu.io.chardev.log import open_log
+
+            named = self.vm.profile.traits.fdset_failures_named
+            open_log(chardev, self._open_path, self.vm.process.clock.realtime, steps_named=named)
         try:
             self._open_backend(chardev)
         except BaseException:
-            close_log(chardev)
+            _close_log(chardev)
             raise
 
     def _open_backend(self, chardev: Chardev) -> None:
@@ -144,7 +147,7 @@ class OsHost(HostFacts):
 
     def close_chardev(self, chardev: Chardev) -> None:
         """Take the transport away again, and close the log."""
-        close_log(chardev)
+        _close_log(chardev)
         if chardev.transport is not None:
             chardev.transport.close()
             chardev.transport = None
@@ -306,27 +309,6 @@ class OsHost(HostFacts):
         except ValueError:
             raise StartupError(f"{EXEC_STATE}={text} is no descriptor") from None
 
-    def create_file(self, path: str, size: int) -> int:
-        """Make the file, or give an empty one its size if it can be; the size it had."""
-        return hostmemory.create_file(path, size, self.say)
-
-    def remove_file(self, path: str) -> None:
-        """Remove a file, if that can be done."""
-        self.files.remove(path)
-
-    def create_output(self, path: str, mode: int = 0o666, *, fdsets: bool = True) -> DumpOutput:
-        """Write a file anew; with `fdsets` `/dev/fdset/N` is a descriptor. Raises OSError."""
-        return create_output(self._open_path if fdsets else os.open, path, mode)
-
-    def output_of_fd(self, fd: int) -> DumpOutput:
-        """Write to a descriptor, and close it in the end. Raises OSError."""
-        return FdOutput(fd)
-
-    def read_file(self, path: str) -> bytes:
-        """A file's content."""
-        with open(path, "rb") as file:  # noqa: PTH123 - to pathlib an empty name is a folder
-            return file.read()
-
     def monotonic_thread_id(self) -> int:
         """This process's main thread, as the kernel numbers it."""
         return os.getpid()
@@ -367,6 +349,8 @@ class OsHost(HostFacts):
         """
         match request:
             case WritePidFile(path):
+                from fakeqemu.io.process.pidfile import PidFile
+
                 self._cleanups.append(PidFile.create(path).remove)
                 done(None)
             case WaitForClient(chardev):
@@ -410,7 +394,7 @@ class OsHost(HostFacts):
                     keep()
                 chardev.transport.close()
                 chardev.transport = None
-            close_log(chardev)
+            _close_log(chardev)
         if self.vm is not None and not keep_files:
             self.vm.net.close()
         for channel in self._channels:
@@ -418,7 +402,7 @@ class OsHost(HostFacts):
                 flush(FLUSH_TIME)
             getattr(channel, "abort", channel.close)()
         self._channels.clear()
-        self.files.close()
+        self.close_files()
         while self._cleanups:
             self._cleanups.pop()()
 
@@ -431,6 +415,13 @@ class OsHost(HostFacts):
     def _keep(self, channel: Any) -> None:
         self._channels = [kept for kept in self._channels if not finished(kept)]
         self._channels.append(channel)
+
+
+def _close_log(chardev: Chardev) -> None:
+    if chardev.log is not None:
+        from fakeqemu.io.chardev.log import close_log
+
+        close_log(chardev)
 
 
 def _when_connected(chardev: Chardev, done: Callable[[Any], None]) -> None:

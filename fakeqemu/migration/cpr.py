@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.migration.channels.address import Address
-from fakeqemu.migration.cpr_state import CprReader, encode
 from fakeqemu.model.boards.guest_memory import PAGE
 from fakeqemu.model.boards.ramblocks import RamBlock, backend_blocks, blocks_of, board_blocks
 from fakeqemu.qapi.errors import QapiError
@@ -22,6 +20,8 @@ from fakeqemu.qapi.errors import QapiError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fakeqemu.migration.channels.address import Address
+    from fakeqemu.migration.cpr_state import CprReader
     from fakeqemu.model.host import CprLink
     from fakeqemu.model.machine import Machine
 
@@ -71,6 +71,8 @@ def send_state(
 
     Raises QapiError if the channel cannot be connected.
     """
+    from fakeqemu.migration.cpr_state import encode
+
     assert channel is not None
     if channel["transport"] != "socket" or channel["type"] != "unix":
         raise QapiError("bad cpr channel address; must be unix")
@@ -85,6 +87,8 @@ def execute(vm: Machine, command: list[str]) -> None:
 
     Raises QapiError if that fails; else no return.
     """
+    from fakeqemu.migration.cpr_state import encode
+
     fill_memory(vm)
     pieces = encode(vm.saved_fds, vm.profile.traits, numbers=True)
     vm.journal.note("cpr", "exec", command=command, names=[s.name for s in vm.saved_fds])
@@ -125,6 +129,8 @@ def _saved_blocks(vm: Machine) -> Iterator[tuple[RamBlock, int]]:
 
 def incoming_reader(vm: Machine, channel: Address) -> CprReader:
     """A reader of the state from the command line's cpr channel. Raises QapiError."""
+    from fakeqemu.migration.cpr_state import CprReader
+
     kinds = ("unix", "fd") if vm.profile.traits.cpr_channel_by_fd else ("unix",)
     if channel["transport"] != "socket" or channel["type"] not in kinds:
         raise QapiError("bad cpr channel socket type; must be unix")
@@ -133,6 +139,8 @@ def incoming_reader(vm: Machine, channel: Address) -> CprReader:
 
 def take_over_exec(vm: Machine, state: bytes) -> None:
     """Load the state that the process before exec has left in a file. Raises QapiError."""
+    from fakeqemu.migration.cpr_state import CprReader
+
     reader = CprReader(vm.profile.traits, numbers=True)
     found = reader.feed(state)
     saved = found if found is not None else reader.feed_eof()

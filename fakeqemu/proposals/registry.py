@@ -8,7 +8,6 @@ commands is data in `schemas/proposals/NAME.json`: rules as those of an overlay 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -143,6 +142,8 @@ def _parse_one(text: str) -> Chosen:
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
     names = list(known)
     near = get_close_matches(name, names, n=1, cutoff=0.3)
     hint = f", did you mean '{near[0]}'?" if near else ""

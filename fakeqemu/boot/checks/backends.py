@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.boot.error_report import EarlyExit, Messages
 from fakeqemu.configuration import Configuration, OptionString
-from fakeqemu.model.net.slirp.options import expand_ipv6_net
-from fakeqemu.model.net.sockets.addresses import c_integer
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
@@ -56,8 +54,10 @@ def check_display(configuration: Configuration, profile: Profile) -> None:
     """Whether the display asked for is there, before any device. Raises StartupError."""
     display = configuration.display
     kind = display.get("type")
+    if kind not in _DISPLAY_PACKAGES:
+        return
     installed = profile.help("-display help").split("\n\n")[0].splitlines()[1:]
-    if kind in _DISPLAY_PACKAGES and kind not in installed:
+    if kind not in installed:
         advice = (
             f" Perhaps you want to install {_DISPLAY_PACKAGES[kind]} package?"
             if profile.traits.missing_module_advice else ""
@@ -101,6 +101,8 @@ def parse_mac(text: str) -> str | None:
 
     None for others. See net/util.c: net_parse_macaddr().
     """
+    from fakeqemu.model.net.sockets.addresses import c_integer
+
     number = c_integer(text)
     if number is not None and 0 <= number <= _MAC_NUMBERS:
         text = f"0:0:0:{number >> 16:x}:{number >> 8 & 255:x}:{number & 255:x}"
@@ -143,6 +145,8 @@ def _with_id(entry: OptionString, pairs: tuple[tuple[str, str], ...]) -> OptionS
 
 
 def _net_arguments(entry: OptionString, profile: Profile) -> dict[str, Any]:
+    from fakeqemu.model.net.slirp.options import expand_ipv6_net
+
     try:
         type = profile.schema.commands["netdev_add"].arg_type
         pairs = expand_ipv6_net(entry.pairs, profile.traits)

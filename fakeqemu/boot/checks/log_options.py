@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from fakeqemu.boot.cmdline.commandline import CommandLine
 from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.boot.error_report import EarlyExit
-from fakeqemu.configuration import OptionString
+from fakeqemu.configuration import Configuration, OptionString
 from fakeqemu.model.trace import matching, recorded
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import FilePlace, StartupError
 
 if TYPE_CHECKING:
-    from fakeqemu.boot.state import BootState
+    from fakeqemu.model.host import Host
 
 #: an item that is a pattern of trace events
 _TRACE = "trace:"
@@ -80,13 +80,8 @@ def open_logs(line: CommandLine) -> None:
         _create(name, line.files.create)
 
 
-def open_trace_file(boot: BootState) -> None:
+def create_trace_file(path: str, configuration: Configuration, host: Host) -> None:
     """-trace file=. Raises StartupError. See trace/control.c: trace_init_file()."""
-    configuration, host = boot.configuration, boot.vm.host
-    path = configuration.trace[-1].values.get("file") if configuration.trace else None
-    boot.read(events=configuration.trace_patterns, file=path)
-    if path is None:
-        return
     if configuration.log_per_thread:
         raise StartupError("Cannot change log filename after setting 'tid'")
     name = _file_name(path, host.monotonic_thread_id(), per_thread=False)

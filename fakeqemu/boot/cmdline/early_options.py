@@ -9,9 +9,7 @@ qemu_maybe_daemonize().
 
 from __future__ import annotations
 
-from fakeqemu.boot.checks.log_options import open_logs
 from fakeqemu.boot.cmdline.commandline import CommandLine
-from fakeqemu.boot.cmdline.help import property_help
 from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.configuration import OptionString
@@ -61,7 +59,10 @@ def process_early_options(line: CommandLine) -> None:
     for entry in line.configuration.add_fd:
         _check_add_fd(line, entry)
     line.location = ""
-    open_logs(line)
+    if line.configuration.log_items is not None or line.configuration.log_file is not None:
+        from fakeqemu.boot.checks.log_options import open_logs
+
+        open_logs(line)
 
 
 def _check_sandbox(line: CommandLine, entry: OptionString) -> None:
@@ -109,6 +110,8 @@ def process_help_options(line: CommandLine) -> None:
 
 
 def _device_help(line: CommandLine, entry: OptionString) -> None:
+    from fakeqemu.boot.cmdline.help import property_help
+
     driver = entry.values.get("driver")
     if driver in HELP:
         raise EarlyExit(line.profile.help("-device help"))

@@ -26,7 +26,6 @@ from fakeqemu.boot.cmdline.early_options import (
     process_help_options,
     validate_options,
 )
-from fakeqemu.boot.cmdline.help import program_help, version
 from fakeqemu.boot.cmdline.options_devices import add_image
 from fakeqemu.boot.error_report import EarlyExit, Messages
 from fakeqemu.configuration import Configuration, OptionString
@@ -103,8 +102,12 @@ def _process(line: CommandLine, name: str, text: str) -> None:
     if not name:
         add_image(line, text, None, 0, "disk")
     elif name in HELP_OPTIONS:
+        from fakeqemu.boot.cmdline.help import program_help
+
         raise EarlyExit(program_help(line.profile, line.configuration.program))
     elif name == VERSION_OPTION:
+        from fakeqemu.boot.cmdline.help import version
+
         raise EarlyExit(version(line.profile))
     elif name in HANDLERS:
         HANDLERS[name](line, text)

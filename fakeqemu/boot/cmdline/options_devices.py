@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from fakeqemu.boot.chardevs import legacy_chardev
-from fakeqemu.boot.checks.firmware_tables import check_smbios
-from fakeqemu.boot.checks.host_devices import TPM_HELP
 from fakeqemu.boot.cmdline.commandline import (
     CommandLine,
     ToConfiguration,
@@ -17,7 +15,6 @@ from fakeqemu.boot.cmdline.commandline import (
     option,
     options,
 )
-from fakeqemu.boot.cmdline.help import group_help, property_help
 from fakeqemu.boot.cmdline.schema_values import HELP, typed_argument
 from fakeqemu.configuration import OptionString
 from fakeqemu.profile import Profile
@@ -74,6 +71,8 @@ def _object_help(
         line.exit(line.profile.help("-object help"))
     wanted = any(key in HELP for key, _ in parsed.pairs)
     if wanted and type_name in kind.variants:
+        from fakeqemu.boot.cmdline.help import property_help
+
         properties = line.profile.qom_properties(type_name)
         line.exit(property_help(type_name, [p for p in properties if p["name"] != "type"]))
 
@@ -241,6 +240,8 @@ def _display(line: CommandLine, text: str) -> None:
 @option("vnc")
 def _vnc(line: CommandLine, text: str) -> None:
     if text in HELP:
+        from fakeqemu.boot.cmdline.help import group_help
+
         line.exit(group_help("vnc", line.profile))
     line.opts("vnc", text)
 
@@ -323,6 +324,8 @@ def _audio(line: CommandLine, text: str) -> None:
 
 @option("smbios", judged=True)
 def _smbios(line: CommandLine, text: str) -> None:
+    from fakeqemu.boot.checks.firmware_tables import check_smbios
+
     entry = line.opts("smbios", text, implied=False)
     values = entry.values
     if "file" not in values and "type" not in values:
@@ -334,6 +337,8 @@ def _smbios(line: CommandLine, text: str) -> None:
 
 @option("tpmdev")
 def _tpmdev(line: CommandLine, text: str) -> None:
+    from fakeqemu.boot.checks.host_devices import TPM_HELP
+
     if text == "help":
         line.messages.report(TPM_HELP)
         line.exit("", line.profile.traits.tpm_help_code)

@@ -5,7 +5,6 @@ See system/vl.c: qemu_init(); qemu-options.hx.
 
 from __future__ import annotations
 
-from fakeqemu.boot.checks.firmware_tables import acpi_table
 from fakeqemu.boot.cmdline.commandline import (
     CommandLine,
     ToConfiguration,
@@ -14,7 +13,6 @@ from fakeqemu.boot.cmdline.commandline import (
     option,
     options,
 )
-from fakeqemu.boot.cmdline.help import accel_help, machine_help
 from fakeqemu.boot.cmdline.option_groups import help_text
 from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.qapi.errors import QapiError, StartupError
@@ -29,6 +27,8 @@ def _machine(line: CommandLine, text: str) -> None:
     except QapiError as exc:
         line.fail_with(exc)
     if help_wanted:
+        from fakeqemu.boot.cmdline.help import machine_help
+
         line.exit(machine_help(line.profile, line.configuration.machine_options.get("type")))
 
 
@@ -62,6 +62,8 @@ def _accel(line: CommandLine, text: str) -> None:
         line.messages.lines[:] = [*exc.earlier, exc.message]
         name = None
     if name is None or name in ("help", "?"):
+        from fakeqemu.boot.cmdline.help import accel_help
+
         raise EarlyExit(accel_help(line.profile))
 
 
@@ -85,6 +87,8 @@ def _option_rom(line: CommandLine, text: str) -> None:
 
 @option("acpitable")
 def _acpitable(line: CommandLine, text: str) -> None:
+    from fakeqemu.boot.checks.firmware_tables import acpi_table
+
     entry = line.opts("acpi", text)
     if ("data" in entry.values) == ("file" in entry.values):
         line.fail("'-acpitable' requires one of 'data' or 'file'")

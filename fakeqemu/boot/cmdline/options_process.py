@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fakeqemu.boot.checks.log_options import enable_trace
 from fakeqemu.boot.cmdline.commandline import (
     CommandLine,
     ToConfiguration,
@@ -17,18 +16,10 @@ from fakeqemu.boot.cmdline.commandline import (
     option,
     options,
 )
-from fakeqemu.boot.cmdline.readconfig import NOT_LISTS, read_config_file
 from fakeqemu.boot.cmdline.schema_values import HELP, checked_members
 from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.configuration import GlobalProperty, IncomingOption
-from fakeqemu.migration.incoming.incoming_option import (
-    CONFIG_PREFIX,
-    fault_of_second,
-    parse_command,
-    parse_incoming,
-)
 from fakeqemu.migration.parameters import schema_info as schemainfo
-from fakeqemu.model.host_files import DATA_DIRECTORIES
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.readers.qemu_opts import parse_bool
 
@@ -47,6 +38,12 @@ _POLICY = {
 
 @option("incoming")
 def _incoming(line: CommandLine, text: str) -> None:
+    from fakeqemu.migration.incoming.incoming_option import (
+        CONFIG_PREFIX,
+        fault_of_second,
+        parse_incoming,
+    )
+
     incoming = IncomingOption(text, line.location)
     second = any(
         each.early_values is not None and each.option == line.option
@@ -84,6 +81,8 @@ def _incoming_command(line: CommandLine, text: str, command: str) -> dict[str, A
 
     Nobody settled what it means besides a main channel by -incoming, or twice: refused.
     """
+    from fakeqemu.migration.incoming.incoming_option import parse_command
+
     incoming = line.configuration.incoming
     if any(each.option == line.option for each in incoming):
         line.fail(f"Only one -{line.option} is allowed.")
@@ -123,6 +122,8 @@ def _global(line: CommandLine, text: str) -> None:
 
 @option("set")
 def _set(line: CommandLine, text: str) -> None:
+    from fakeqemu.boot.cmdline.readconfig import NOT_LISTS
+
     parts = _SET.match(text)
     if not parts:
         line.fail(f'can\'t parse: "{text}"')
@@ -143,6 +144,8 @@ def _set(line: CommandLine, text: str) -> None:
 
 @option("readconfig")
 def _readconfig(line: CommandLine, text: str) -> None:
+    from fakeqemu.boot.cmdline.readconfig import read_config_file
+
     read_config_file(line, text)
 
 
@@ -212,6 +215,8 @@ def _run_as(line: CommandLine, user: str, blamed: str) -> None:
 @option("L")
 def _data_directory(line: CommandLine, text: str) -> None:
     if text in HELP:
+        from fakeqemu.model.host_files import DATA_DIRECTORIES
+
         raise EarlyExit("".join(f"{folder}\n" for folder in DATA_DIRECTORIES))
     line.configuration.data_directories.append(text)
 
@@ -243,6 +248,8 @@ def _c_number(digits: str) -> str:
 
 @option("trace")
 def _trace(line: CommandLine, text: str) -> None:
+    from fakeqemu.boot.checks.log_options import enable_trace
+
     enable_trace(line, line.opts("trace", text))
 
 

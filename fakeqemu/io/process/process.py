@@ -24,7 +24,6 @@ from fakeqemu.dataclass import dataclass, field
 from fakeqemu.guard import allow_deep_input, describe
 from fakeqemu.io.chardev.stdio import occupy_closed
 from fakeqemu.io.host import OsHost
-from fakeqemu.io.host_memory import KernelMemory
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.process.boot_driver import BootDriver
 from fakeqemu.io.process.clock import LoopClock
@@ -132,7 +131,6 @@ class _Process:
         over: asyncio.Future[None] = loop.create_future()
         host = OsHost(Loop(loop), program=self._options.program)
         host.own_process = True
-        host.memory = KernelMemory()
         host.interfaces = self._options.interfaces
         host.on_setup_post = lambda: self._setup_post(configuration)
         clock = self._options.clock or LoopClock(host.loop, self._options.speed)

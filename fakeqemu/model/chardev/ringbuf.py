@@ -5,9 +5,6 @@ See chardev/char-ringbuf.c: ringbuf_chr_write(), qmp_ringbuf_write() and qmp_rin
 
 from __future__ import annotations
 
-import base64
-
-from fakeqemu.qapi import base64data
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes, decode_lossy
 
@@ -57,6 +54,8 @@ def ringbuf_write(buffer: RingBuffer, data: str, format: str = "utf8") -> None:
     if format != "base64":
         buffer.write(c_bytes(data))
         return
+    from fakeqemu.qapi import base64data
+
     buffer.write(base64data.decode(data))
 
 
@@ -66,5 +65,7 @@ def ringbuf_read(buffer: RingBuffer, size: int, format: str = "utf8") -> str:
         raise QapiError("size must be greater than zero")
     data = buffer.read(size)
     if format == "base64":
+        import base64
+
         return base64.b64encode(data).decode()
     return decode_lossy(data)

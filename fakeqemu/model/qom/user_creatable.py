@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.qom import user_creatable_checks as objectchecks
 from fakeqemu.model.qom.tree import QomObject, from_recorded, node_of
 from fakeqemu.model.qom.user_object import UserObject
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -66,6 +65,7 @@ class Objects:
 
     def add(self, options: Mapping[str, Any], monitor: Any = None) -> UserObject:
         """Make an object from checked ObjectOptions, given by `monitor`. Raises QapiError."""
+        from fakeqemu.model.qom import user_creatable_checks as objectchecks
         from fakeqemu.qapi.readers.qemu_opts import check_identifier
 
         type, id = options["qom-type"], options["id"]
@@ -120,6 +120,8 @@ class Objects:
         return facts
 
     def _make(self, type: str, facts: dict[str, Any], id: str) -> UserObject:
+        from fakeqemu.model.qom import user_creatable_checks as objectchecks
+
         change = partial(objectchecks.set_property, self.process)
 
         def rename(text: str) -> str:
@@ -167,6 +169,8 @@ class Objects:
 
     def delete(self, id: str, monitor: Any = None) -> None:
         """What object-del does. Raises QapiError."""
+        from fakeqemu.model.qom import user_creatable_checks as objectchecks
+
         obj = self.get(id)
         if obj is None:
             raise QapiError(f"object '{id}' not found")
