@@ -1,7 +1,7 @@
 """The QMP commands, one module per QAPI module.
 
-Nothing is imported before somebody looks into a `Table`: a client is greeted before its first
-command comes, and half of what a start costs would be commands it never uses.
+A module is imported when somebody looks for one of its commands (see `lazy_registry` and `index`):
+half of what a start costs would be commands that it never uses.
 """
 
 from __future__ import annotations

@@ -1,20 +1,21 @@
-"""A table of commands that fills itself when it is first looked into."""
+"""A table of commands, whose modules are imported when a command of theirs is looked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
+from functools import cached_property
+from importlib import import_module
 from typing import TypeVar
 
 V = TypeVar("V")
 
 
 class LazyRegistry(MutableMapping[str, V]):
-    """Name -> command. Registering does not load the other modules, looking does."""
+    """Name -> command. Looking for one imports its module, as `index` has it; iterating all."""
 
-    #: one flag for all tables: the modules are loaded together
-    _loaded = False
-
-    def __init__(self) -> None:
+    def __init__(self, table: str) -> None:
+        #: what the index calls it
+        self.table = table
         self._entries: dict[str, V] = {}
 
     def register(self, name: str, entry: V) -> None:
@@ -24,10 +25,13 @@ class LazyRegistry(MutableMapping[str, V]):
         self._entries[name] = entry
 
     def __getitem__(self, name: str) -> V:
-        return self._all()[name]
+        if name not in self._entries and name in self._modules:
+            import_module(f"fakeqemu.commands.{self._modules[name]}")
+        return self._entries[name]
 
     def __setitem__(self, name: str, entry: V) -> None:
-        self._all()[name] = entry
+        self.get(name)  # or its module would register a second one later
+        self._entries[name] = entry
 
     def __delitem__(self, name: str) -> None:
         del self._all()[name]
@@ -38,10 +42,16 @@ class LazyRegistry(MutableMapping[str, V]):
     def __len__(self) -> int:
         return len(self._all())
 
-    def _all(self) -> dict[str, V]:
-        if not LazyRegistry._loaded:
-            LazyRegistry._loaded = True
-            from fakeqemu.commands import load_all
+    @cached_property
+    def _modules(self) -> dict[str, str]:
+        """Name -> module below `fakeqemu.commands`."""
+        from fakeqemu.commands.index import MODULES
 
-            load_all()
+        modules = MODULES.get(self.table, {})
+        return {name: module for module, names in modules.items() for name in names.split(", ")}
+
+    def _all(self) -> dict[str, V]:
+        from fakeqemu.commands import load_all
+
+        load_all()
         return self._entries

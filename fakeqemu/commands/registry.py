@@ -93,7 +93,7 @@ class Command:
 
 
 #: every modelled command
-COMMANDS: LazyRegistry[Command] = LazyRegistry()
+COMMANDS: LazyRegistry[Command] = LazyRegistry("qmp")
 
 
 def command(name: str, *, monitor: bool = False, raw: bool = False) -> Callable[[F], F]:

@@ -7,7 +7,6 @@ otherwise never match, and the test would pass for the wrong reason.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 from fakeqemu.qapi.schema import AlternateType, ArrayType, EnumType, ObjectType, Schema
@@ -41,6 +40,8 @@ def check_name(kind: str, name: object, known: Iterable[str]) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The one of `known` most like `name`; None if none is."""
+    from difflib import get_close_matches
+
     found = get_close_matches(str(name), [str(each) for each in known], n=1, cutoff=0.5)
     return found[0] if found else None
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from fakeqemu.model.block import query as info
+from fakeqemu.model.block import drivers, query as info
 from fakeqemu.model.block.drivers import raw
+from fakeqemu.model.block.drivers.driver import DRIVERS
 from fakeqemu.model.block.files import ImageLocked, MemoryFiles
 from fakeqemu.model.block.graph import permission_update
 from fakeqemu.qapi import qdict
@@ -411,3 +414,10 @@ def test_an_overlay_that_nobody_uses_lives_as_long_as_its_transaction(machine: A
     text = machine.desc("transaction", actions=actions)
     assert text == "Node 'a' is busy: node is used as backing hd of 'b'"
     assert machine.node_names() == {"a", "a-file"}
+
+
+def test_the_table_of_drivers_has_all_that_modules_register() -> None:
+    for module in pkgutil.iter_modules(drivers.__path__, f"{drivers.__name__}."):
+        importlib.import_module(module.name)  # fails for one that the table does not have there
+    assert {name: DRIVERS[name].name for name in DRIVERS} == {name: name for name in DRIVERS}
+    assert len(DRIVERS) > 20

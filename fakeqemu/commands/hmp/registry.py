@@ -78,7 +78,7 @@ class HmpCommand:
 _FORMATS: WeakKeyDictionary[Machine, tuple[str, int]] = WeakKeyDictionary()
 
 #: first name of a command ("quit", "info status") -> what it does
-HMP_COMMANDS: LazyRegistry[HmpCommand] = LazyRegistry()
+HMP_COMMANDS: LazyRegistry[HmpCommand] = LazyRegistry("hmp")
 
 
 def hmp(name: str, args: str | None = None, *, monitor: bool = False) -> Callable[[F], F]:

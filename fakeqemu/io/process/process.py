@@ -19,7 +19,6 @@ from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import Clock
-from fakeqemu.commands import load_all
 from fakeqemu.dataclass import dataclass, field
 from fakeqemu.guard import allow_deep_input, describe
 from fakeqemu.io.chardev.stdio import occupy_closed
@@ -168,8 +167,6 @@ class _Process:
             gc.enable()
             boot.finish()
             allow_late_imports()
-            # while a client that has just been greeted thinks of its first command
-            host.loop.call_soon(load_all)
             await over
         except StartupError as error:
             self._print_error(error, vm)

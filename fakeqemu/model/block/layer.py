@@ -13,17 +13,6 @@ from fakeqemu.formats import extents
 from fakeqemu.model.block.backends.backend import Backend
 from fakeqemu.model.block.backends.backends import Backends
 from fakeqemu.model.block.backends.guest_io import GuestIo, io_status_enabled
-from fakeqemu.model.block.drivers import (
-    blkdebug as drivers_blkdebug,
-    blkverify as drivers_testing,
-    copy_before_write as drivers_cbw,
-    filters as drivers_filter,
-    foreign as drivers_foreign,
-    nbd as nbdclient,
-    protocol as drivers_protocol,
-    qcow2 as drivers_qcow2,
-    raw as drivers_raw,
-)
 from fakeqemu.model.block.drivers.driver import Driver
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.graph import Graph
@@ -44,14 +33,6 @@ if TYPE_CHECKING:
     from fakeqemu.model.qom.user_creatable import Objects
     from fakeqemu.model.runstate import RunState
     from fakeqemu.model.yank import Yank
-
-#: importing these registers their drivers
-DRIVER_MODULES = (
-    drivers_blkdebug, drivers_cbw, drivers_filter, drivers_testing, drivers_foreign,
-    drivers_protocol, drivers_qcow2, drivers_raw,
-    nbdclient,
-)  # fmt: skip
-
 
 class BlockLayer:
     """Everything of the block layer."""
@@ -282,8 +263,10 @@ class BlockLayer:
 
     def inactivate(self) -> None:
         """The images belong to another process from now on."""
+        from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
+
         for node in self.graph.nodes.values():
-            if isinstance(node.driver, drivers_qcow2.Qcow2Driver):
+            if isinstance(node.driver, Qcow2Driver):
                 node.driver.store_bitmaps(node)
         for backend in self.backends.all:
             backend.inactivate()
@@ -311,6 +294,7 @@ class BlockLayer:
     def commit_all_of(self, node: Node) -> str:
         """Write what `node` has into the image below it; why not, in the system's words."""
         from fakeqemu.model.block.drivers import base
+        from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
         from fakeqemu.model.block.operations import reopen
 
         top = node.skip_filters()
@@ -331,7 +315,7 @@ class BlockLayer:
                 base.write(below, piece.offset, base.read(top, piece.offset, piece.length))
             elif piece.kind == extents.ZERO:
                 base.zero(below, piece.offset, piece.length)
-        if isinstance(top.driver, drivers_qcow2.Qcow2Driver):
+        if isinstance(top.driver, Qcow2Driver):
             top.driver.image.discard(0, size)
         if read_only:
             reopen.set_read_only(self.graph, below, read_only=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import fields
 from fakeqemu.testing.clock.duration import is_countable
 from fakeqemu.testing.faults.model import FAULTS, PLACES, POINTS, ExitFault, Fault
 from fakeqemu.testing.names import check_name
@@ -33,7 +33,7 @@ def build_faults(name: Any, parameters: Mapping[str, Any], profile: Profile) -> 
         return [build_fault(name, given, profile)]
     faults = SCENARIOS[name].faults
     for key in given:
-        everywhere = {field.name for each in faults for field in fields(each)}
+        everywhere = {field.name for each in faults for field in fields(type(each))}
         check_name(f"parameter of scenario {name!r} called", key, everywhere)
     return [
         build_fault(fault.name, {**changed(fault), **_own(fault, given)}, profile)
@@ -62,12 +62,13 @@ def named(fault: Fault, parameters: Mapping[str, Any]) -> tuple[str, dict[str, A
 
 def changed(fault: Fault) -> dict[str, Any]:
     """What differs from the default: with the name, all that makes the fault."""
-    default = asdict(type(fault)())
-    return {key: value for key, value in asdict(fault).items() if value != default[key]}
+    default = type(fault)()
+    values = {field.name: getattr(fault, field.name) for field in fields(type(fault))}
+    return {key: value for key, value in values.items() if value != getattr(default, key)}
 
 
 def _own(fault: Fault, given: Mapping[str, Any]) -> dict[str, Any]:
-    own = {field.name for field in fields(fault)}
+    own = {field.name for field in fields(type(fault))}
     return {key: value for key, value in given.items() if key in own}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from fakeqemu.testing.runners.base import InProcessRunner, Runner, Spec
@@ -30,6 +29,8 @@ def make_runner(runner: str, spec: Spec) -> Runner:
 
 def make_directory() -> Path:
     """A temporary directory whose path is short enough for sockets on every system."""
+    import tempfile
+
     places = (tempfile.gettempdir(), "/tmp")
     short = (place for place in places if len(place) < 60 and Path(place).is_dir())
     return Path(tempfile.mkdtemp(prefix="fq-", dir=next(short, None)))

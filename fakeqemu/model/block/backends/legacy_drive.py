@@ -13,14 +13,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.dataclass import dataclass
-from fakeqemu.formats.qcow2.creation import create_empty
-from fakeqemu.formats.qcow2.header import Header
 from fakeqemu.model.block.backends.backend import Backend, RootState
 from fakeqemu.model.block.drivers.driver import DRIVERS
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.filenames import SpelledInt, filename
 from fakeqemu.model.block.graph.open import open_node
-from fakeqemu.model.block.operations import relinking
 from fakeqemu.model.qom.throttle_limits import check_limits
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.readers import qemu_opts
@@ -289,6 +286,10 @@ class Drives:
 
     def _temporary(self, below: Any) -> Any:
         """An overlay that is gone with the process."""
+        from fakeqemu.formats.qcow2.creation import create_empty
+        from fakeqemu.formats.qcow2.header import Header
+        from fakeqemu.model.block.operations import relinking
+
         graph = self.block.graph
         number = len(graph.temporary.names())
         path = f"/var/tmp/vl.{number:06}"

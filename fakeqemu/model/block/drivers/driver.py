@@ -8,7 +8,8 @@ See include/block/block_int-common.h: BlockDriver.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fakeqemu.dataclass import dataclass
@@ -311,13 +312,55 @@ class NoMedium(Driver):
 
 D = TypeVar("D", bound=type[Driver])
 
-#: every modelled driver by name
-DRIVERS: dict[str, type[Driver]] = {}
+#: module of this package -> the drivers in it
+_MODULES = {
+    "blkdebug": ("blkdebug",),
+    "blkverify": ("blkverify",),
+    "copy_before_write": ("copy-before-write", "snapshot-access"),
+    "filters": ("compress", "copy-on-read", "preallocate", "throttle"),
+    "foreign": (
+        "bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qed", "vdi", "vhdx", "vmdk",
+    ),
+    "nbd": ("nbd",),
+    "protocol": ("file", "host_cdrom", "host_device", "null-aio", "null-co"),
+    "qcow2": ("qcow2",),
+    "raw": ("raw",),
+}  # fmt: skip
+
+
+class DriverTable(Mapping[str, type[Driver]]):
+    """Every modelled driver by name; its module is imported when somebody asks for it."""
+
+    def __init__(self) -> None:
+        self._places = {name: module for module, names in _MODULES.items() for name in names}
+        self._imported: dict[str, type[Driver]] = {}
+
+    def add(self, kind: type[Driver]) -> None:
+        """Called by its module. KeyError for one that is in none of the table's."""
+        assert kind.__module__.endswith(f".{self._places[kind.name]}"), kind
+        self._imported[kind.name] = kind
+
+    def __getitem__(self, name: str) -> type[Driver]:
+        if name not in self._imported:
+            import_module(f"fakeqemu.model.block.drivers.{self._places[name]}")
+        return self._imported[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+DRIVERS = DriverTable()
 
 
 def driver(kind: D) -> D:
     """Register a driver class."""
-    DRIVERS[kind.name] = kind
+    DRIVERS.add(kind)
     return kind
 
 
