@@ -75,15 +75,18 @@ def load_profile(name: str | None, proposals: str | None = None) -> Profile:
     import os
 
     from fakeqemu.profile import Profile
-    from fakeqemu.profile.overlay import OverlayError
-    from fakeqemu.proposals import ProposalError
 
     wanted = name or os.environ.get("FAKEQEMU_PROFILE") or DEFAULT_PROFILE
     try:
         return Profile.load(wanted, (proposals or "").split(ANOTHER))
-    except (ProposalError, OverlayError) as error:
-        raise UsageError(str(error)) from None
-    except LookupError:
+    except (LookupError, ValueError) as error:
+        from fakeqemu.profile.overlay import OverlayError
+        from fakeqemu.proposals import ProposalError
+
+        if isinstance(error, ProposalError | OverlayError):
+            raise UsageError(str(error)) from None
+        if not isinstance(error, LookupError):
+            raise
         raise unknown(wanted, "profile", Profile.names()) from None
 
 

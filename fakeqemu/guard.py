@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import PurePath
 from typing import Any
 
 from fakeqemu.journal import Journal, JournalEntry
@@ -115,9 +114,8 @@ def _place(bug: BaseException) -> str:
     if innermost is None:
         return "an unknown place"
     code = innermost.tb_frame.f_code
-    path = PurePath(code.co_filename)
-    parts = path.parts
-    if "fakeqemu" in parts[:-1]:
-        last = len(parts) - 1 - parts[::-1].index("fakeqemu")
-        path = PurePath(*parts[last + 1 :])
+    path = code.co_filename
+    _, package, inner = path.rpartition("/fakeqemu/")
+    if package:
+        path = inner
     return f"{path}:{innermost.tb_lineno} ({code.co_name})"

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import Clock
 from fakeqemu.dataclass import dataclass, field, replace
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ class Journal:
 
     def save(self, path: str | Path) -> None:
         """Write `to_lines` to a file."""
+        from pathlib import Path
+
         Path(path).write_text(self.to_lines(), "utf-8", "backslashreplace")
 
     @classmethod
@@ -162,6 +166,8 @@ class Journal:
     @classmethod
     def load(cls, path: str | Path) -> Journal:
         """The journal that `save` wrote to a file."""
+        from pathlib import Path
+
         with Path(path).open() as file:
             return cls.from_lines(file)
 

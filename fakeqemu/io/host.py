@@ -27,7 +27,6 @@ from fakeqemu.io.files.passed_fds import check_passed, is_passed
 from fakeqemu.io.frontends import make_qtest, serve_gdb
 from fakeqemu.io.host_facts import HostFacts
 from fakeqemu.io.link import finished
-from fakeqemu.io.loop import Loop
 from fakeqemu.io.process.error_prefix import print_text, report, write_lines
 from fakeqemu.model.chardev.chardev import Chardev, open_in_model
 from fakeqemu.model.fds.fdset import Fdsets
@@ -36,6 +35,7 @@ from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qmp.frontends import make_monitor
 
 if TYPE_CHECKING:
+    from fakeqemu.io.loop import Loop
     from fakeqemu.io.net_sockets import LoopSockets
     from fakeqemu.io.net_taps import TapInterfaces
     from fakeqemu.io.process.threads import ParkedThreads

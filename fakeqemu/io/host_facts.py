@@ -7,12 +7,11 @@ import fcntl
 import os
 import socket
 import stat
-from pathlib import Path
 
 #: ioctl of a TAP device that tells its name and flags, in a struct ifreq; <linux/if_tun.h>
 _TUNGETIFF = 0x800454D2
 _IFREQ_SIZE = 40
-_NODES = Path("/sys/devices/system/node")
+_NODES = "/sys/devices/system/node"
 
 
 class HostFacts:
@@ -23,10 +22,15 @@ class HostFacts:
 
         A host that tells of no nodes has all of them in node 0, as libnuma sees it.
         """
-        if node is None or (node == 0 and not _NODES.is_dir()):
+        if node is None:
+            return frozenset(range(os.sysconf("SC_NPROCESSORS_ONLN")))
+        from pathlib import Path
+
+        nodes = Path(_NODES)
+        if node == 0 and not nodes.is_dir():
             return frozenset(range(os.sysconf("SC_NPROCESSORS_ONLN")))
         try:
-            text = (_NODES / f"node{node}" / "cpulist").read_text("ascii").strip()
+            text = (nodes / f"node{node}" / "cpulist").read_text("ascii").strip()
         except OSError:
             return frozenset()
         ranges = (each.split("-") for each in text.split(",") if each)
@@ -111,7 +115,7 @@ class HostFacts:
     def access_error(self, path: str) -> str | None:
         """Why a file must not be read or is not there, in the system's words: access(2)."""
         try:
-            Path(path).stat()
+            os.stat(path)  # noqa: PTH116 - pathlib takes long to import
         except OSError as error:
             return error.strerror
         return None if os.access(path, os.R_OK) else os.strerror(errno.EACCES)

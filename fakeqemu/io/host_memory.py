@@ -9,7 +9,6 @@ See util/oslib-posix.c: qemu_anon_ram_alloc(); util/mmap-alloc.c: qemu_ram_mmap(
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import stat
 from collections.abc import Callable
@@ -32,6 +31,8 @@ class KernelMemory:
         `reserve`: whether the kernel has to have room for them all, as QEMU's `reserve=on` asks.
         `page`: bytes in the huge pages to map; 0: private memory of the usual pages.
         """
+        import mmap
+
         if size > _FARTHEST:
             return errno.ENOMEM
         if not size:
@@ -62,6 +63,8 @@ class KernelMemory:
 
     def device_error(self, path: str) -> int:
         """The errno of mapping a pipe, socket or device; 0 if that can be, or it is none."""
+        import mmap
+
         try:
             fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:

@@ -7,7 +7,6 @@ recvmsg, because descriptors may come along with the bytes.
 
 from __future__ import annotations
 
-import array
 import contextlib
 import os
 import select
@@ -53,6 +52,10 @@ class SocketEnd:
         if not self._takes_fds:
             return self._sock.recv(_CHUNK), []
         data, ancillary, _, _ = self._sock.recvmsg(_CHUNK, socket.CMSG_SPACE(_MAX_FDS * 4))
+        if not ancillary:
+            return data, []
+        import array
+
         fds = array.array("i")
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -13,7 +13,6 @@ from fakeqemu.migration import cpr
 from fakeqemu.migration.blockers import Blockers
 from fakeqemu.migration.parameters.parameters import Layer
 from fakeqemu.migration.parameters.settings import GlobalValue, MigrationSettings
-from fakeqemu.migration.proposed import inline
 from fakeqemu.migration.state import ENDED, RUNNING
 from fakeqemu.qapi.errors import QapiError
 
@@ -161,6 +160,8 @@ class MigrationObject(MigrationSettings):
                 self.prepared.ended(status, errors[0] if errors else "")
             # what was sent in mode cpr-exec is only over when the program could not be executed
             if status != "completed" or self.mode != cpr.EXEC:
+                from fakeqemu.migration.proposed import inline
+
                 inline.end(self)
 
     # -- commands ----------------------------------------------------------------------------

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fakeqemu.dataclass import dataclass
-from fakeqemu.model.block.files import FileSystem
-from fakeqemu.model.dump.output import DumpOutput
-from fakeqemu.model.fds.cpr_fds import SavedFd
-from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
+    from fakeqemu.model.block.files import FileSystem
     from fakeqemu.model.chardev.chardev import Chardev
+    from fakeqemu.model.dump.output import DumpOutput
+    from fakeqemu.model.fds.cpr_fds import SavedFd
     from fakeqemu.model.net.sockets.host_sockets import NetSockets
+    from fakeqemu.qapi.errors import QapiError
 
 
 class Stream(Protocol):

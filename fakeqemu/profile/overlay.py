@@ -29,11 +29,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.dataclass import dataclass
 from fakeqemu.profile.packing import Packed, pack
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: new value from old, and the whole part
 Change = Callable[[Any, Any], Any]

@@ -6,14 +6,14 @@ object for the same name and every value handed out is to be treated as read-onl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from functools import cache, cached_property
-from pathlib import Path
-from typing import Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
-from fakeqemu import proposals
 from fakeqemu.dataclass import replace
-from fakeqemu.profile import machine_types, overlay, store
+from fakeqemu.profile import machine_types, store
 from fakeqemu.profile.facts import (
     MachineType,
     MigrationDefaults,
@@ -27,6 +27,12 @@ from fakeqemu.qapi.json.writer import Fixed
 from fakeqemu.qapi.schema import Naming, Schema
 from fakeqemu.traits import Traits, traits_of
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fakeqemu import proposals
+    from fakeqemu.profile import overlay
+
 #: the QOM type of the migration object
 _MIGRATION = "migration"
 
@@ -37,13 +43,13 @@ class Profile:
     def __init__(
         self,
         name: str,
-        folder: Path,
+        folder: str | PathLike[str],
         base: Profile | None = None,
         chosen: tuple[proposals.Chosen, ...] = (),
     ) -> None:
         """`chosen`: proposals laid over `base`, in place of what is in `folder`."""
         self.name = name
-        self.folder = folder
+        self._folder = os.fspath(folder)
         #: the proposals that are in it, those of its base included
         self.proposals: tuple[proposals.Chosen, ...] = ()
         self._parts: dict[str, Any] = {}
@@ -53,6 +59,9 @@ class Profile:
         self._own: tuple[proposals.Chosen, ...] = ()
         self._added: machine_types.Added = {}
         if base is not None:
+            from fakeqemu import proposals
+            from fakeqemu.profile import overlay
+
             self._base = base
             self._added = base._added
             self.proposals = proposals.combine((*base.proposals, *chosen))
@@ -60,8 +69,10 @@ class Profile:
             for each in self._own:
                 rules = proposals.rules_of(store.read_proposal(each.proposal.name), each)
                 self._rules += overlay.parse_rules(rules)
-        elif (folder / store.OVERLAY).is_file():
-            described = overlay.read_overlay(folder / store.OVERLAY)
+        elif store.is_overlay(self._folder):
+            from fakeqemu.profile import overlay
+
+            described = overlay.read_overlay(self.folder / store.OVERLAY)
             self._base = Profile.load(described.base, described.proposals)
             self._rules = described.rules
             self._added = described.machine_types
@@ -86,6 +97,13 @@ class Profile:
         return _load(str(name), added)
 
     @property
+    def folder(self) -> Path:
+        """Where its parts lie, or those of its base."""
+        from pathlib import Path
+
+        return Path(self._folder)
+
+    @property
     def base(self) -> Profile | None:
         """The profile this one is laid over; None for a recorded one."""
         return self._base
@@ -102,6 +120,8 @@ class Profile:
     def traits(self) -> Traits:
         """How this version behaves where data cannot tell."""
         if self._base is not None:
+            from fakeqemu import proposals
+
             return proposals.changed(self._base.traits, self._own)
         return traits_of(self.name, (self.version.major, self.version.minor))
 
@@ -349,13 +369,17 @@ class Profile:
         """One part's value, read (and overlaid) once; FileNotFoundError if not recorded."""
         if name not in self._parts:
             if self._base is None:
-                self._parts[name] = store.read_part(self.folder, name)
+                self._parts[name] = store.read_part(self._folder, name)
             else:
+                from fakeqemu.profile import overlay
+
                 self._parts[name] = overlay.apply(self._rules, name, self._base.part(name))
         return self._parts[name]
 
     def check_rules(self) -> None:
         """Whether its rules fit its base, and leave a schema. Raises OverlayError."""
+        from fakeqemu.profile import overlay
+
         for name in {rule.part for rule in self._rules}:
             try:
                 self.part(name)
@@ -379,26 +403,38 @@ def _load(name: str, added: str) -> Profile:
     if "/" not in name and "+" in name:
         name, _, named = name.partition("+")
         added = ",".join((named.replace("+", ","), added))
-    if chosen := proposals.parse(added):
+    if chosen := _parsed(added):
+        from fakeqemu import proposals
+
         base = _load(name, "")
         proposals.check_base(base.name, base.traits)
         combined = proposals.combine((*base.proposals, *chosen))
         # the same proposals in another order, or already there, are the same profile
         more = [each.text for each in combined if each not in base.proposals]
         return _laid_over(base, "+".join((base.name, *more))) if more else base
-    folder = Path(name) if "/" in name else store.schemas_dir() / name
+    folder = name if "/" in name else f"{store.schemas_path()}/{name}"
     if "\0" in name or not store.is_profile(folder):
         raise LookupError(f"no profile '{name}' (there are {', '.join(Profile.names())})")
     if name in _under_way:
-        raise overlay.OverlayError(f"{folder / store.OVERLAY}: it is its own base")
+        from fakeqemu.profile import overlay
+
+        raise overlay.OverlayError(f"{folder.rstrip('/')}/{store.OVERLAY}: it is its own base")
     _under_way.append(name)
     try:
-        profile = Profile(folder.name, folder)
+        profile = Profile(folder.rstrip("/").rpartition("/")[2], folder)
         if "/" in name and profile.base is not None:
             profile.check_rules()
     finally:
         _under_way.remove(name)
     return profile
+
+
+def _parsed(text: str) -> list[proposals.Chosen]:
+    if not text.strip(","):
+        return []
+    from fakeqemu import proposals
+
+    return proposals.parse(text)
 
 
 #: profiles whose bases are being loaded
@@ -407,8 +443,8 @@ _under_way: list[str] = []
 
 @cache
 def _laid_over(base: Profile, name: str) -> Profile:
-    chosen = proposals.parse(",".join(name.removeprefix(base.name).split("+")[1:]))
-    return Profile(name, base.folder, base, tuple(chosen))
+    chosen = _parsed(",".join(name.removeprefix(base.name).split("+")[1:]))
+    return Profile(name, base._folder, base, tuple(chosen))
 
 
 def _machine(entry: dict[str, Any], about: dict[str, Any]) -> MachineType:

@@ -13,13 +13,17 @@ gives the same bytes.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from functools import cache
-from pathlib import Path
-from typing import Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu import spare_fd
 from fakeqemu.profile.packing import Packed, as_lines, pack
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: parts stored as one packed value, of which little is read; all others are plain JSON
 PACKED = frozenset(
@@ -34,10 +38,18 @@ _GZIP = 31
 
 def schemas_dir() -> Path:
     """The folder that holds the profiles; FileNotFoundError says where it was looked for."""
-    package = Path(__file__).resolve().parent.parent
-    places = (package / "_schemas", package.parent / "schemas")
+    from pathlib import Path
+
+    return Path(schemas_path())
+
+
+@cache
+def schemas_path() -> str:
+    """The same as text: pathlib takes longer to import than a start reads its profile."""
+    package = os.path.realpath(os.path.join(__file__, os.pardir, os.pardir))
+    places = (f"{package}/_schemas", f"{os.path.dirname(package)}/schemas")
     for place in places:
-        if place.is_dir():
+        if os.path.isdir(place):
             return place
     raise FileNotFoundError(f"no profiles: looked in {places[0]} and {places[1]}")
 
@@ -51,50 +63,61 @@ def profile_names() -> list[str]:
             return 0, [int(number) for number in numbers], name
         return 1, [], name
 
-    return sorted((p.name for p in schemas_dir().iterdir() if is_profile(p)), key=order)
+    folder = schemas_path()
+    return sorted((n for n in os.listdir(folder) if is_profile(f"{folder}/{n}")), key=order)
 
 
-def is_profile(folder: Path) -> bool:
+def is_profile(folder: str) -> bool:
     """Whether `folder` holds a recorded profile or an overlay."""
-    return (folder / OVERLAY).is_file() or (folder / "version.json.gz").is_file()
+    return is_overlay(folder) or os.path.isfile(f"{folder}/version.json.gz")
+
+
+def is_overlay(folder: str) -> bool:
+    """Whether `folder` has no parts of its own, but rules for those of another."""
+    return os.path.isfile(f"{folder}/{OVERLAY}")
 
 
 def read_proposal(name: str) -> dict[str, Any]:
     """What proposal `name` lays over a profile: `rules`, none where it has no file."""
-    return _read_json(schemas_dir() / "proposals" / f"{name}.json", {"rules": []})
-
-
-def read_overlay_data(name: str) -> dict[str, Any]:
-    """Hand-made or scripted data `schemas/overlays/NAME.json`; {} where there is none."""
-    return _read_overlay_data(schemas_dir(), name)
+    return _read_json(f"{schemas_path()}/proposals/{name}.json", {"rules": []})
 
 
 @cache
-def _read_overlay_data(folder: Path, name: str) -> dict[str, Any]:
-    return _read_json(folder / "overlays" / f"{name}.json", {})
+def read_overlay_data(name: str) -> dict[str, Any]:
+    """Hand-made or scripted data `schemas/overlays/NAME.json`; {} where there is none."""
+    return _read_json(f"{schemas_path()}/overlays/{name}.json", {})
 
 
-def _read_json(file: Path, missing: dict[str, Any]) -> dict[str, Any]:
-    if not file.is_file():
+def _read_json(file: str, missing: dict[str, Any]) -> dict[str, Any]:
+    try:
+        described: dict[str, Any] = json.loads(_content(file))
+    except FileNotFoundError:
         return missing
-    described: dict[str, Any] = json.loads(spare_fd.reading(file.read_bytes))
     return described
 
 
-def part_path(folder: Path, part: str) -> Path:
+def _content(path: str) -> bytes:
+    def read() -> bytes:
+        with open(path, "rb") as file:
+            return file.read()
+
+    return spare_fd.reading(read)
+
+
+def part_path(folder: str | PathLike[str], part: str) -> str:
     """The file of `part` in a profile's folder."""
-    return folder / f"{part}.{'lines' if part in PACKED else 'json'}.gz"
+    return f"{os.fspath(folder)}/{part}.{'lines' if part in PACKED else 'json'}.gz"
 
 
-def read_part(folder: Path, part: str) -> Any:
+def read_part(folder: str | PathLike[str], part: str) -> Any:
     """The value of one part: JSON, or `Packed` for the parts named in PACKED."""
-    packed = spare_fd.reading(part_path(folder, part).read_bytes)
+    packed = _content(part_path(folder, part))
     # as gzip does it, which takes longer to import than to decompress
     text = zlib.decompress(packed, wbits=_GZIP).decode("ascii")
     return Packed.of_lines(text) if part in PACKED else json.loads(text)
 
 
-def write_part(folder: Path, part: str, value: Any) -> None:
+def write_part(folder: str | PathLike[str], part: str, value: Any) -> None:
     """Write one part, byte for byte the same for the same value."""
     import gzip
 
@@ -102,5 +125,6 @@ def write_part(folder: Path, part: str, value: Any) -> None:
         text = as_lines(pack(value))
     else:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    part_path(folder, part).write_bytes(gzip.compress(text.encode("ascii"), 9, mtime=0))
+    os.makedirs(folder, exist_ok=True)
+    with open(part_path(folder, part), "wb") as file:
+        file.write(gzip.compress(text.encode("ascii"), 9, mtime=0))

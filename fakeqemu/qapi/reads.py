@@ -16,12 +16,14 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.qapi.schema import AlternateType, ArrayType, ObjectType, Type
 from fakeqemu.qapi.visitor import is_kind
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: how much was done with a member, least first
 NONE, CHECKED, SHOWN, EFFECT = "none", "checked", "shown", "effect"

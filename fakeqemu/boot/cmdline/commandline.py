@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
 from fakeqemu.boot.cmdline.option_groups import Groups
@@ -66,6 +65,8 @@ class HostFiles:
 
     def read(self, path: str) -> str:
         """The text of the file."""
+        from pathlib import Path
+
         return Path(path).read_text("utf-8", "surrogateescape")
 
     def read_bytes(self, path: str) -> bytes:
@@ -101,6 +102,8 @@ class HostFiles:
 
     def monotonic_ns(self) -> int:
         """Since the host was started, in hundredths of a second."""
+        from pathlib import Path
+
         return round(float(Path("/proc/uptime").read_text("ascii").split()[0]) * 100) * 10**7
 
     def process_id(self) -> int:

@@ -11,7 +11,6 @@ See system/vl.c: qemu_init() and lookup_opt().
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePosixPath
 
 from fakeqemu.boot.cmdline import (  # noqa: F401
     options_devices,
@@ -55,7 +54,7 @@ def parse_command_line(
     """
     messages = Messages()
     configuration = Configuration(
-        argv=list(argv), program=PurePosixPath(program).name, warnings=messages.lines,
+        argv=list(argv), program=program.rpartition("/")[2], warnings=messages.lines,
         passes=[] if passes is None else passes,
     )
     line = CommandLine(profile, configuration, messages, files or HostFiles())

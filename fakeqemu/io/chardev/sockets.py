@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.io.addresses import (
     connect_error,
@@ -24,11 +24,13 @@ from fakeqemu.io.addresses import (
     socket_of_fd,
     start_connect,
 )
-from fakeqemu.io.chardev.telnet import GREETING as TELNET_GREETING, TelnetFilter
 from fakeqemu.io.link import Link, SocketEnd
 from fakeqemu.io.loop import Handle, Loop
 from fakeqemu.model.chardev.chardev import Chardev
 from fakeqemu.qapi.errors import NotModelledError, QapiError
+
+if TYPE_CHECKING:
+    from fakeqemu.io.chardev.telnet import TelnetFilter
 
 
 class SocketTransport:
@@ -99,8 +101,10 @@ class SocketTransport:
         )
         self._link.on_drained = self._chardev.drained
         if options.get("telnet"):
+            from fakeqemu.io.chardev.telnet import GREETING, TelnetFilter
+
             self._telnet = TelnetFilter()
-            self._link.write(TELNET_GREETING)
+            self._link.write(GREETING)
         self._link.set_reading(self._reading)
         self._link.watch_hangup()
         self._chardev.opened(local, peer)

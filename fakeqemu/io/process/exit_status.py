@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import sys
 
@@ -20,6 +19,8 @@ def leave(status: int) -> int:
         return status
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    import resource
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):  # SIGKILL has no other action
         signal.signal(-status, signal.SIG_DFL)

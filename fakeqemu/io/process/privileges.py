@@ -90,7 +90,7 @@ def become(user: str) -> None:
         pass
     else:
         raise QapiError("Dropping privileges failed")
-    own = (str(store.schemas_dir()), __file__, os.__file__)
+    own = (store.schemas_path(), __file__, os.__file__)
     if not all(os.access(path, os.R_OK) for path in own):
         raise NotModelledError("a user who may not read fakeqemu and its interpreter")
 

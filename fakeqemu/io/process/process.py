@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fakeqemu.boot.cmdline.options import parse_command_line
@@ -82,6 +81,8 @@ def run_process(
     process = _Process(profile, options or ProcessOptions())
     code = process.run(list(argv))
     if log is not None and account:
+        from pathlib import Path
+
         log.add_to(Path(account))
     return leave(code)
 

@@ -10,13 +10,13 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.dataclass import dataclass, field
-from fakeqemu.model.boards.x86_registers import CR4_FEATURES, X86Registers
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.scalars import c_int
 from fakeqemu.qapi.schema_facts import element_members
 
 if TYPE_CHECKING:
     from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.boards.x86_registers import X86Registers
     from fakeqemu.model.lifecycle import Lifecycle
     from fakeqemu.model.process import Process
     from fakeqemu.model.qom.tree import QomObject
@@ -196,6 +196,8 @@ class Cpus:
 
     def registers(self, cpu: Cpu) -> X86Registers:
         """What is in the CPU's registers."""
+        from fakeqemu.model.boards.x86_registers import CR4_FEATURES, X86Registers
+
         if cpu.index not in self._registers:
             obj = cpu.object
             refused = sum(

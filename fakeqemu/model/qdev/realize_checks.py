@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.boards.memory_devices import pc_dimm, virtio_md
-from fakeqemu.model.host_files import file_size, find_file, packaged_roms
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qdev.recorded import about
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -121,6 +120,8 @@ def _check_shared_folder(checks: RealizeChecks, device: DeviceObject) -> None:
 
 def _check_rom(checks: RealizeChecks, device: DeviceObject) -> None:
     """See hw/pci/pci.c: pci_add_option_rom()."""
+    from fakeqemu.model.host_files import file_size, find_file, packaged_roms
+
     name = _value(device, "romfile")
     if "romfile" not in device.given or not name or name in packaged_roms(checks.profile):
         return

@@ -13,13 +13,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.dataclass import dataclass
-from fakeqemu.formats.image import Picture, blank, message, written
 from fakeqemu.model.boards.guest_memory import is_vga
 from fakeqemu.model.qdev.device import user_devices
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
 
 if TYPE_CHECKING:
+    from fakeqemu.formats.image import Picture
     from fakeqemu.model.boards.machine_state import MachineState
     from fakeqemu.model.chardev.chardevs import Chardevs
     from fakeqemu.model.lifecycle import Lifecycle
@@ -78,6 +78,8 @@ class Display:
 
     def picture(self, console: Console | None) -> Picture:
         """What the console shows; None is the place of one that is not there."""
+        from fakeqemu.formats.image import blank, message, written
+
         if console is None or (console.device is not None and not self._has_text(console)):
             return message(*_FIRST_SIZE, _UNTOUCHED)
         if console.device is not None:
