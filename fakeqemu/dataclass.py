@@ -21,6 +21,8 @@ _C = TypeVar("_C", bound=type)
 #: no default; in a signature: the default is made by the factory
 _NONE: Any = type("_None", (), {"__repr__": lambda _: "<factory>"})()
 _OWN = "__own_fields__"
+#: objects of a class that are made without a method written for it
+_FEW = 8
 
 
 class Field:
@@ -162,7 +164,7 @@ def _add_methods(cls: type, *, frozen: bool, eq: bool, shown: bool) -> None:
     added: dict[str, Any] = {
         "__dataclass_fields__": _STANDARD_FIELDS,
         "__match_args__": tuple(each.name for each in taken if not each.keyword),
-        "__init__": _first(cls, "__init__", lambda cls: _write_init(cls, frozen)),
+        "__init__": _first_init(cls, members, frozen),
     }
     if shown:
         added["__repr__"] = _repr
@@ -186,6 +188,50 @@ def _first(cls: type, name: str, write: Callable[[type], Any]) -> Any:
         return method(self, *args, **kwargs)
 
     return first
+
+
+def _first_init(cls: type, members: tuple[Field, ...], frozen: bool) -> Any:
+    """The same for __init__, which is only written when more than a few objects are made."""
+    made = 0
+
+    def first(self: Any, /, *args: Any, **kwargs: Any) -> None:
+        nonlocal made
+        made += 1
+        if made <= _FEW and _fill(self, members, args, dict(kwargs), frozen):
+            return
+        method = _write_init(cls, frozen)
+        cls.__init__ = method  # type: ignore[misc]
+        method(self, *args, **kwargs)
+
+    return first
+
+
+def _fill(
+    one: Any, members: tuple[Field, ...], args: tuple[Any, ...], given: dict[str, Any], frozen: bool
+) -> bool:
+    """What the written method does; False for arguments that do not fit, which it words."""
+    positional = [each.name for each in members if each.init and not each.keyword]
+    if len(args) > len(positional) or not given.keys().isdisjoint(positional[: len(args)]):
+        return False
+    given.update(zip(positional, args, strict=False))
+    put = object.__setattr__ if frozen else setattr
+    for each in members:
+        if each.init and each.name in given:
+            value = given.pop(each.name)
+        elif each.factory is not _NONE:
+            value = each.factory()
+        elif each.default is not _NONE:
+            value = each.default
+        elif each.init:
+            return False
+        else:
+            continue
+        put(one, each.name, value)
+    if given:
+        return False
+    if hasattr(one, "__post_init__"):
+        one.__post_init__()
+    return True
 
 
 def _write_init(cls: type, frozen: bool) -> Any:

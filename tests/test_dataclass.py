@@ -117,8 +117,12 @@ def answers(cls: Any) -> list[Any]:
     ]
 
 
+@pytest.mark.parametrize("few", [0, 8, 1000])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_it_behaves_as_one_of_the_standard_library(options: dict[str, bool]) -> None:
+def test_it_behaves_as_one_of_the_standard_library(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, bool], few: int
+) -> None:
+    monkeypatch.setattr(ours, "_FEW", few)
     for mine, standard in families(options):
         assert answers(mine) == answers(standard)
         # once more, now that the methods are written
