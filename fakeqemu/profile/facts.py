@@ -29,6 +29,8 @@ class Version:
             "package": self.package,
         }
 
+#: a path of the object tree, or a child's name with a number
+_PATH = re.compile(r"[/\[]")
 _VERSIONED = re.compile(r"-(\d+)\.(\d+)$")
 
 
@@ -134,6 +136,17 @@ class TreeObject:
     #: property name -> (class, text) of the error `qom-get` gave
     errors: dict[str, tuple[str, str]] = field(repr=False)
     _children: Callable[[], dict[str, TreeObject]] = field(repr=False, compare=False)
+    #: property name -> type, without children
+    shapes: dict[str, str] = field(init=False, repr=False, compare=False)
+    #: names of the values that are texts with a path or a number of a device in them
+    paths: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        children = {name for name, shape in self.properties if shape.startswith("child<")}
+        shapes = {name: shape for name, shape in self.properties if name not in children}
+        object.__setattr__(self, "shapes", shapes)
+        paths = (n for n, v in self.values.items() if isinstance(v, str) and _PATH.search(v))
+        object.__setattr__(self, "paths", tuple(paths))
 
     @property
     def children(self) -> dict[str, TreeObject]:

@@ -54,6 +54,7 @@ class Profile:
         self.proposals: tuple[proposals.Chosen, ...] = ()
         self._parts: dict[str, Any] = {}
         self._trees: dict[tuple[str, str], TreeObject] = {}
+        self._descents: dict[tuple[str, str], bool] = {}
         self._base: Profile | None = None
         self._rules: list[overlay.OverlayRule] = []
         self._own: tuple[proposals.Chosen, ...] = ()
@@ -278,6 +279,11 @@ class Profile:
 
     def is_a(self, name: str, ancestor: str) -> bool:
         """Whether type `name` is, descends from or implements `ancestor`."""
+        if (name, ancestor) not in self._descents:
+            self._descents[name, ancestor] = self._descends(name, ancestor)
+        return self._descents[name, ancestor]
+
+    def _descends(self, name: str, ancestor: str) -> bool:
         interface = self.part("types")["interfaces"].get(ancestor)
         if interface is not None:
             return machine_types.typename_like(name, self._added) in interface

@@ -178,7 +178,7 @@ def _network_devices(profile: Profile) -> list[str]:
 
 
 def _is_nic(obj: TreeObject) -> bool:
-    return any(name == "netdev" for name, _ in obj.properties)
+    return "netdev" in obj.shapes
 
 
 def _fits(vm: Machine, type: str, numbering: Numbering) -> bool:

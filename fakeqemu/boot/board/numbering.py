@@ -115,8 +115,7 @@ class Numbering:
 
         A path of something that is left out becomes "".
         """
-        found = _DEVICE.search(text)
-        if found is None:
+        if _CHILD not in text or (found := _DEVICE.search(text)) is None:
             return text
         if found[1] and self._is_left_out(int(found[2])):
             return ""

@@ -193,13 +193,14 @@ def from_recorded(
 ) -> QomObject:
     """An object as it was recorded, its children made when somebody looks.
 
-    `rename` is applied to names of children and to texts in values, `make` makes an object of
-    a type.
+    `rename` is applied to names of children and to values with a path or a child's name in them,
+    `make` makes an object of a type.
     """
     obj = make(node.type)
-    child_names = {name for name, shape in node.properties if shape.startswith("child<")}
-    obj.shapes.update((name, shape) for name, shape in node.properties if name not in child_names)
-    obj.values.update((name, _renamed(value, rename)) for name, value in node.values.items())
+    obj.shapes.update(node.shapes)
+    obj.values.update(node.values)
+    for name in node.paths:
+        obj.values[name] = rename(node.values[name])
     obj.values["type"] = node.type
     for name, (error_class, desc) in node.errors.items():
         obj.errors[name] = _CLASSES.get(error_class, QapiError)(rename(desc))
@@ -212,12 +213,6 @@ def _below(
     node: TreeObject, name: str, rename: Callable[[str], str], make: Callable[[str], QomObject]
 ) -> QomObject:
     return from_recorded(node.children[name], rename=rename, make=make)
-
-
-def _renamed(value: Any, rename: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return rename(value)
-    return value
 
 
 def node_of(tree: dict[str, Any]) -> TreeObject:
