@@ -217,6 +217,7 @@ FOLLOWING = (
 FOLLOW_NOTHING = {
     "boot/requests.py",
     "boot/state.py",
+    "commands/index.py",
     "commands/lazy_registry.py",
     "formats/intervals.py",
     "formats/migration_stream/channels/feed_reader.py",

@@ -33,7 +33,7 @@ from fakeqemu.testing.machine.waiting import EventWaiter
 from fakeqemu.testing.names import UnknownNameError
 from fakeqemu.testing.qapi_keywords import members_of
 from fakeqemu.testing.runners.base import InProcessRunner, Runner, Spec
-from fakeqemu.testing.runners.choose import RUNNERS, make_directory, make_runner
+from fakeqemu.testing.runners.choose import RUNNERS, make_directory, make_runner, remove_directory
 
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
@@ -446,6 +446,4 @@ class FakeQemu:
 
     def _remove_directory(self) -> None:
         if self._directory is not None:
-            import shutil
-
-            shutil.rmtree(self._directory, ignore_errors=True)
+            remove_directory(self._directory)

@@ -34,3 +34,10 @@ def make_directory() -> Path:
     places = (tempfile.gettempdir(), "/tmp")
     short = (place for place in places if len(place) < 60 and Path(place).is_dir())
     return Path(tempfile.mkdtemp(prefix="fq-", dir=next(short, None)))
+
+
+def remove_directory(directory: Path) -> None:
+    """Take it away again, with what is in it."""
+    import shutil
+
+    shutil.rmtree(directory, ignore_errors=True)
