@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from fakeqemu.dataclass import dataclass, field
@@ -63,6 +64,29 @@ class MachineType:
     entry: dict[str, Any] = field(repr=False)
     #: the lines of `-machine NAME,help`
     options: tuple[str, ...] = field(repr=False, default=())
+
+    @classmethod
+    def of(cls, entry: dict[str, Any], about: dict[str, Any]) -> MachineType:
+        """Out of its entry in `query-machines` and what else was recorded about it."""
+        return cls(
+            name=entry["name"],
+            alias=entry.get("alias"),
+            is_default=entry.get("is-default", False),
+            deprecated=entry["deprecated"],
+            deprecation_reason=about.get("deprecation", ""),
+            cpu_max=entry["cpu-max"],
+            default_cpu_type=entry.get("default-cpu-type"),
+            default_ram_id=entry.get("default-ram-id"),
+            hotpluggable_cpus=entry["hotpluggable-cpus"],
+            numa_mem_supported=entry["numa-mem-supported"],
+            acpi=entry.get("acpi"),
+            desc=about.get("desc", ""),
+            compat_props=tuple(
+                (p["qom-type"], p["property"], p["value"]) for p in entry.get("compat-props", ())
+            ),
+            entry={k: v for k, v in entry.items() if k != "compat-props"},
+            options=tuple(about.get("options", ())),
+        )
 
     @property
     def typename(self) -> str:
@@ -147,6 +171,17 @@ class TreeObject:
         object.__setattr__(self, "shapes", shapes)
         paths = (n for n, v in self.values.items() if isinstance(v, str) and _PATH.search(v))
         object.__setattr__(self, "paths", tuple(paths))
+
+    @classmethod
+    def of(cls, node: dict[str, Any]) -> TreeObject:
+        """Out of a recorded tree, its children when somebody looks."""
+        return cls(
+            type=node["type"],
+            properties=tuple((name, kind) for name, kind in node["properties"]),
+            values=node["values"],
+            errors={name: (e["class"], e["desc"]) for name, e in node["errors"].items()},
+            _children=cache(lambda: {n: cls.of(child) for n, child in node["children"].items()}),
+        )
 
     @property
     def children(self) -> dict[str, TreeObject]:

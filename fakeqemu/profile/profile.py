@@ -209,7 +209,7 @@ class Profile:
         packed: Packed = self.part("machines")
         about = packed.get("about")
         recorded = [
-            _machine(entry, about.get(entry["name"], {})) for entry in packed.get("entries")
+            MachineType.of(entry, about.get(entry["name"], {})) for entry in packed.get("entries")
         ]
         return tuple(machine_types.with_added(recorded, self._added))
 
@@ -252,7 +252,7 @@ class Profile:
             packed: Packed = self.part("trees")
             like = self.recorded_machine(machine)
             root = machine_types.tree_renamed(packed.get(path[0], like), machine, like)
-            self._trees[path] = _tree(root)
+            self._trees[path] = TreeObject.of(root)
         return self._trees[path]
 
     # -- types -----------------------------------------------------------------------------
@@ -409,9 +409,10 @@ def _load(name: str, added: str) -> Profile:
     if "/" not in name and "+" in name:
         name, _, named = name.partition("+")
         added = ",".join((named.replace("+", ","), added))
-    if chosen := _parsed(added):
+    if added.strip(","):
         from fakeqemu import proposals
 
+        chosen = proposals.parse(added)
         base = _load(name, "")
         proposals.check_base(base.name, base.traits)
         combined = proposals.combine((*base.proposals, *chosen))
@@ -435,51 +436,13 @@ def _load(name: str, added: str) -> Profile:
     return profile
 
 
-def _parsed(text: str) -> list[proposals.Chosen]:
-    if not text.strip(","):
-        return []
-    from fakeqemu import proposals
-
-    return proposals.parse(text)
-
-
 #: profiles whose bases are being loaded
 _under_way: list[str] = []
 
 
 @cache
 def _laid_over(base: Profile, name: str) -> Profile:
-    chosen = _parsed(",".join(name.removeprefix(base.name).split("+")[1:]))
+    from fakeqemu import proposals
+
+    chosen = proposals.parse(",".join(name.removeprefix(base.name).split("+")[1:]))
     return Profile(name, base._folder, base, tuple(chosen))
-
-
-def _machine(entry: dict[str, Any], about: dict[str, Any]) -> MachineType:
-    return MachineType(
-        name=entry["name"],
-        alias=entry.get("alias"),
-        is_default=entry.get("is-default", False),
-        deprecated=entry["deprecated"],
-        deprecation_reason=about.get("deprecation", ""),
-        cpu_max=entry["cpu-max"],
-        default_cpu_type=entry.get("default-cpu-type"),
-        default_ram_id=entry.get("default-ram-id"),
-        hotpluggable_cpus=entry["hotpluggable-cpus"],
-        numa_mem_supported=entry["numa-mem-supported"],
-        acpi=entry.get("acpi"),
-        desc=about.get("desc", ""),
-        compat_props=tuple(
-            (p["qom-type"], p["property"], p["value"]) for p in entry.get("compat-props", ())
-        ),
-        entry={k: v for k, v in entry.items() if k != "compat-props"},
-        options=tuple(about.get("options", ())),
-    )
-
-
-def _tree(node: dict[str, Any]) -> TreeObject:
-    return TreeObject(
-        type=node["type"],
-        properties=tuple((name, kind) for name, kind in node["properties"]),
-        values=node["values"],
-        errors={name: (e["class"], e["desc"]) for name, e in node["errors"].items()},
-        _children=cache(lambda: {n: _tree(child) for n, child in node["children"].items()}),
-    )

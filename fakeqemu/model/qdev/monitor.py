@@ -25,7 +25,8 @@ from fakeqemu.model.qdev.realize import Realizer
 from fakeqemu.model.qdev.realize_checks import RealizeChecks
 from fakeqemu.model.qdev.recorded import about, cannot_hotplug
 from fakeqemu.model.qdev.usb_ports import HUB, UsbPorts
-from fakeqemu.model.qom.tree import QomObject, from_recorded, node_of
+from fakeqemu.model.qom.tree import QomObject, from_recorded
+from fakeqemu.profile.facts import TreeObject
 from fakeqemu.qapi import qdict, reads, texts
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.readers.scalars import is_identifier
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from fakeqemu.model.process import Process
     from fakeqemu.model.qdev.backends import DeviceBackends
     from fakeqemu.model.qdev.bus import Bus, Buses
-    from fakeqemu.profile import TreeObject
 
 #: what the recorded device was called
 _PROBE = "/machine/peripheral/probe"
@@ -248,7 +248,7 @@ class Devices:
         if facts.get("tree") is None:
             raise NotModelledError(f"device {driver}")
         box: list[DeviceObject] = []
-        tree = node_of(facts["tree"])
+        tree = TreeObject.of(facts["tree"])
         names = dict(self._bus_names(tree, id))
 
         def rename(text: str) -> str:

@@ -215,19 +215,6 @@ def _below(
     return from_recorded(node.children[name], rename=rename, make=make)
 
 
-def node_of(tree: dict[str, Any]) -> TreeObject:
-    """A recorded object in the profile's shape."""
-    from fakeqemu.profile import TreeObject
-
-    return TreeObject(
-        type=tree["type"],
-        properties=tuple((name, kind) for name, kind in tree["properties"]),
-        values=tree["values"],
-        errors={name: (e["class"], e["desc"]) for name, e in tree["errors"].items()},
-        _children=lambda: {name: node_of(child) for name, child in tree["children"].items()},
-    )
-
-
 class Qom:
     """The whole tree of one machine."""
 

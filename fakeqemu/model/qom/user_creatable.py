@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.qom.tree import QomObject, from_recorded, node_of
+from fakeqemu.model.qom.tree import QomObject, from_recorded
 from fakeqemu.model.qom.user_object import UserObject
+from fakeqemu.profile.facts import TreeObject
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Objects:
             return UserObject(kind, change) if kind == type else QomObject(kind)
 
         if facts["tree"] is not None:
-            obj = from_recorded(node_of(facts["tree"]), rename=rename, make=make)
+            obj = from_recorded(TreeObject.of(facts["tree"]), rename=rename, make=make)
             assert isinstance(obj, UserObject)
             # what was recorded only because the recording had to give it says nothing here
             for name in facts["options"]:
