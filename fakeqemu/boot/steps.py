@@ -28,7 +28,6 @@ from fakeqemu.boot.checks.backends import (
     check_icount,
     check_replay,
 )
-from fakeqemu.boot.checks.host_devices import check_audiodev
 from fakeqemu.boot.default_devices import add_default_devices
 from fakeqemu.boot.requests import (
     AttachMonitor,
@@ -285,6 +284,8 @@ def create_audio(boot: BootState) -> None:
     """-audiodev: whether there is such a driver, and what it needs of the host."""
     boot.read(audiodevs=[entry.id for entry in boot.configuration.audiodevs])
     for entry in boot.configuration.audiodevs:
+        from fakeqemu.boot.checks.host_devices import check_audiodev
+
         check_audiodev(entry.values, boot.profile, boot.vm.host)
 
 

@@ -17,7 +17,6 @@ from fakeqemu.boot.chardevs import open_legacy_chardev
 from fakeqemu.boot.checks import options as checks
 from fakeqemu.boot.checks.backends import netdev_arguments
 from fakeqemu.boot.checks.board import check_board, check_ram
-from fakeqemu.boot.checks.host_devices import open_display
 from fakeqemu.boot.requests import SetupPost, Work
 from fakeqemu.boot.state import error_location
 from fakeqemu.migration import cpr
@@ -290,7 +289,10 @@ def start_guest(boot: BootState) -> None:
 def open_displays(boot: BootState) -> None:
     """-display and -vnc: from here clients can look at the screen."""
     boot.read(vnc=[entry.text for entry in boot.configuration.vnc])
-    open_display(boot.configuration, boot.vm.host)
+    if boot.configuration.display.get("type") == "curses":
+        from fakeqemu.boot.checks.host_devices import open_curses
+
+        open_curses(boot.vm.host)
     for entry in boot.configuration.vnc:
         with error_location(entry.location):
             boot.vm.vnc.open(entry)

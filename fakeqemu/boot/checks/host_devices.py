@@ -13,7 +13,7 @@ from fakeqemu.model.qdev.backends import DeviceFrontend
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 
 if TYPE_CHECKING:
-    from fakeqemu.configuration import Configuration, OptionString
+    from fakeqemu.configuration import OptionString
     from fakeqemu.model.chardev.chardevs import Chardevs
     from fakeqemu.model.host import Host
     from fakeqemu.profile import Profile
@@ -38,13 +38,11 @@ def _blame(entry: OptionString, text: str, hint: str = "") -> StartupError:
 # -- display -------------------------------------------------------------------------------------
 
 
-def open_display(configuration: Configuration, host: Host) -> None:
-    """What a display needs of the host, once the machine is there. Raises StartupError.
+def open_curses(host: Host) -> None:
+    """What -display curses needs of the host, once the machine is there. Raises StartupError.
 
     See ui/curses.c: curses_display_init().
     """
-    if configuration.display.get("type") != "curses":
-        return
     if not host.is_terminal(1):
         raise StartupError("We need a terminal output", own_line=True)
     raise NotModelledError("-display curses")

@@ -7,14 +7,15 @@ hw/core/machine.c: machine_set_cpu_numa_node() and machine_numa_finish_cpu_init(
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.dataclass import dataclass, field
-from fakeqemu.model.boards.hmat import Hmat
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.boards.cpus import Cpus
+    from fakeqemu.model.boards.hmat import Hmat
     from fakeqemu.model.boards.machine_state import MachineState
     from fakeqemu.model.qom.user_creatable import Objects
 
@@ -45,7 +46,6 @@ class Numa:
         self._cpus = cpus
         self._objects = objects
         self.nodes: dict[int, NumaNode] = {}
-        self._hmat = Hmat()
 
     @property
     def has_memdevs(self) -> bool:
@@ -148,6 +148,12 @@ class Numa:
 
     def _machine_values(self) -> dict[str, Any]:
         return self._state.qom.container("/machine").values
+
+    @cached_property
+    def _hmat(self) -> Hmat:
+        from fakeqemu.model.boards.hmat import Hmat
+
+        return Hmat()
 
     @property
     def _hmat_enabled(self) -> bool:

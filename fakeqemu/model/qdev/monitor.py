@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fakeqemu.model.boards.cpus import Cpu
-from fakeqemu.model.boards.memory_devices import devices as memory_devices, pc_dimm
+from fakeqemu.model.boards.memory_devices import pc_dimm
 from fakeqemu.model.boards.memory_devices.address_space import is_memory_device
 from fakeqemu.model.hw.vfio import TYPE as VFIO
 from fakeqemu.model.qdev import migration_blockers as migratability
@@ -357,6 +357,8 @@ class Devices:
         if self._migration.running:
             raise QapiError("device_del not allowed while migrating")
         if is_memory_device(self._profile, device):
+            from fakeqemu.model.boards.memory_devices import devices as memory_devices
+
             memory_devices.check_unplug(self._state, device)
         if module or self._profile.is_a(device.type, "pci-device"):
             device.unplug_pending = True

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.boards.memory_devices import pc_dimm, virtio_md
+from fakeqemu.model.boards.memory_devices import pc_dimm
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qdev.recorded import about
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -170,6 +170,8 @@ def _check_module(checks: RealizeChecks, device: DeviceObject) -> None:
 
 
 def _check_memory(checks: RealizeChecks, device: DeviceObject) -> None:
+    from fakeqemu.model.boards.memory_devices import virtio_md
+
     virtio_md.check(checks.state, checks.numa, device, checks.host)
 
 
