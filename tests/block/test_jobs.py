@@ -73,6 +73,19 @@ def test_finalize_and_dismiss_by_hand(machine: Any) -> None:
     assert machine.desc("job-dismiss", id="k") == "Job not found"
 
 
+def test_the_end_of_the_machine_ends_jobs_that_wait_to_be_dismissed(machine: Any) -> None:
+    for name in ("a", "b"):
+        machine.add("null-co", name, size=MB)
+    for job in ("k", "l"):
+        machine.ask(
+            "blockdev-backup", job_id=job, device="a", target="b", sync="full", auto_dismiss=False
+        )
+    assert machine.statuses()[-1] == "concluded"
+    machine.ask("quit")
+    ended = [data for name, data in machine.events if name == "JOB_STATUS_CHANGE"][-2:]
+    assert ended == [{"id": "l", "status": "null"}, {"id": "k", "status": "null"}]
+
+
 def test_speed_takes_time(machine: Any) -> None:
     machine.add("null-co", "a", size=2 * MB)
     machine.add("null-co", "b", size=2 * MB)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,21 @@ def test_a_tests_guest_has_the_memory_that_the_test_says() -> None:
     assert pretended.map_error(1 << 46) == 0
     assert pretended.map_error(1 << 62) == errno.ENOMEM
     assert pretended.shared_error(1 << 63) == errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (256, "Invalid parameter type for 'host-nodes', expected: array"),
+        ([256], "Invalid host-nodes value: 256"),
+        (["a"], "Parameter 'host-nodes[0]' expects uint64"),
+    ],
+)
+async def test_host_nodes_of_a_finished_backend_are_numbers(value: Any, text: str) -> None:
+    options = ("-machine", "none", "-object", "memory-backend-ram,id=m,size=4M")
+    async with FakeQemu(*options, profile="11.1") as vm:
+        where = {"path": "/objects/m", "property": "host-nodes"}
+        with pytest.raises(Exception, match=re.escape(text)):
+            await vm.qmp("qom-set", **where, value=value)
+        await vm.qmp("qom-set", **where, value=[0])
+        assert await vm.qmp("qom-get", **where) == [0]

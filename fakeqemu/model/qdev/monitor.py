@@ -365,7 +365,7 @@ class Devices:
             for listener in tuple(self.on_unplug_request):
                 listener(device)
         else:
-            self.gone(device)
+            self.gone(device, in_command=True)
 
     def _bus_of(self, device: DeviceObject) -> Bus | None:
         where = device.values.get("parent_bus")
@@ -373,20 +373,33 @@ class Devices:
         obj = self._qom.at(path) if path else None
         return self._buses.at(obj) if obj is not None else None
 
-    def gone(self, device: DeviceObject) -> None:
-        """Take `device` out at once: DEVICE_DELETED for it and the devices inside."""
+    def gone(self, device: DeviceObject, *, in_command: bool = False) -> None:
+        """Take `device` out at once; DEVICE_DELETED for it and the devices inside follow.
+
+        A device is finalized by RCU's thread, so a command that removes one is answered before
+        these events. See hw/core/qdev.c: bus_free_bus_child() and device_finalize().
+        """
         path = device.path
+        deleted: list[dict[str, Any]] = []
         self._realizer.unrealize(device)
         migratability.device_removed(self._migration.object, device)
         for child in tuple(device.children.values()):
             if isinstance(child, DeviceObject) and self._profile.is_a(child.type, "virtio-device"):
-                self._process.events.emit("DEVICE_DELETED", {"path": child.path})
+                deleted.append({"path": child.path})
         device.remove()
         data = {"device": device.id} if device.id is not None else {}
-        self._process.events.emit("DEVICE_DELETED", {**data, "path": path})
+        deleted.append({**data, "path": path})
+        announce = partial(self._announce_deleted, deleted)
+        if not (in_command and self._process.host.yield_turn(announce)):
+            announce()
         self._backends.release_drive(device)
         for listener in tuple(self.on_removed):
             listener(device)
+
+    def _announce_deleted(self, deleted: list[dict[str, Any]]) -> None:
+        if self._process.exit_code is None:
+            for data in deleted:
+                self._process.events.emit("DEVICE_DELETED", data)
 
     def user_devices(self) -> list[DeviceObject]:
         """Devices that users made, those with ids first."""
@@ -396,7 +409,7 @@ class Devices:
         for device in reversed(self.user_devices()):
             # a guest that starts anew is asked for memory again
             if device.unplug_pending and not pc_dimm.is_module(self._profile, device):
-                self.gone(device)
+                self.gone(device, in_command=True)
 
 
 def lazily(

@@ -25,6 +25,8 @@ from fakeqemu.model.qom.tree import QomObject
 from fakeqemu.qapi import base64data, qdict, reads
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
+from fakeqemu.qapi.schema import ArrayType
+from fakeqemu.qapi.visitor import JsonScalars, Path, Visitor
 
 if TYPE_CHECKING:
     from fakeqemu.model.process import Process
@@ -68,7 +70,20 @@ def set_property(process: Process, obj: UserObject, name: str, value: Any, schem
     change = _by_type(process.profile, obj.type, _CHANGE)
     if change is None:
         raise NotModelledError(f"qom-set {obj.type}.{name}")
-    change(process, obj, name, convert(schema, obj.shapes[name], value, name))
+    kind = _array_type(schema, obj.type, name)
+    if kind is None:
+        value = convert(schema, obj.shapes[name], value, name)
+    else:
+        value = Visitor(JsonScalars()).visit(kind, value, Path(None, name))
+    change(process, obj, name, value)
+
+
+def _array_type(schema: Schema, type: str, name: str) -> ArrayType | None:
+    """The type of a list, for which QOM names that of its elements."""
+    options = schema.commands["object-add"].arg_type.variant(type)
+    members = options.members if options is not None else ()
+    found = next((member.type for member in members if member.name == name), None)
+    return found if isinstance(found, ArrayType) else None
 
 
 #: options that are in the schema for clients that read them

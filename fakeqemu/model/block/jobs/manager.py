@@ -68,7 +68,10 @@ class Jobs:
         self.drain({id(each) for each in _above(node)})
 
     def cancel_all(self) -> None:
-        """The machine ends: they are cancelled while they all stand still."""
+        """The machine ends: they are cancelled while all stand still; ended ones are dismissed.
+
+        See job.c: job_cancel_sync_all().
+        """
         for job in self.all:
             if job.started and not job.finished:
                 job.pause()
@@ -77,6 +80,8 @@ class Jobs:
                 job.cancel(force=True)
                 if not job.finished:
                     job.step()
+            if job.state.current == "concluded":
+                job.dismiss()
 
 
 def _above(node: Node) -> Iterator[Node]:

@@ -225,22 +225,35 @@ class SnapshotJob(Job):
         self.type = kind
         self.arguments = arguments
         self._vm = vm
+        self._failure: QapiError | None = None
         super().__init__(vm.block.jobs, arguments["job-id"], auto_dismiss=False)
 
-    def work(self) -> Work:
-        """Do it in one go."""
+    def begun(self) -> None:
+        """Do it in one go, in a bottom half that comes before the command is answered.
+
+        See migration/savevm.c: snapshot_save_job_run().
+        """
         self.total = 1
+        try:
+            self._do()
+        except QapiError as error:
+            self._failure = error
+        self.done = 1
+
+    def work(self) -> Work:
+        """End, once the command is answered."""
         yield 0
+        if self._failure is not None:
+            raise self._failure
+
+    def _do(self) -> None:
         tag, names = self.arguments["tag"], self.arguments["devices"]
         vmstate = self.arguments.get("vmstate")
-        try:
-            if self.type == "snapshot-save":
-                save(self._vm, tag, overwrite=False, vmstate=vmstate, names=names)
-            elif self.type == "snapshot-load":
-                load_and_resume(self._vm, tag, vmstate=vmstate, names=names)
-            else:
-                delete(self._vm.block, tag, names)
-        finally:
-            self.done = 1
+        if self.type == "snapshot-save":
+            save(self._vm, tag, overwrite=False, vmstate=vmstate, names=names)
+        elif self.type == "snapshot-load":
+            load_and_resume(self._vm, tag, vmstate=vmstate, names=names)
+        else:
+            delete(self._vm.block, tag, names)
 
 
