@@ -477,3 +477,50 @@ def test_jobs_stand_still_before_the_machine_cancels_them(machine: Any) -> None:
     machine.ask("quit", work=False)
     pauses = ["paused", "running"] * 2
     assert machine.statuses() == [*pauses, "aborting", "concluded", "null"]
+
+
+def test_a_mirror_whose_target_cannot_take_the_place_fails(machine: Any) -> None:
+    for name in ("a", "b"):
+        machine.image(name)
+    machine.add("blkdebug", "b-user", image="b", unshare_child_perms=["consistent-read"])
+    machine.ask("blockdev-mirror", device="a", target="b", sync="full", job_id="j")
+    machine.add("blkdebug", "a-user", image="a", take_child_perms=["consistent-read"])
+    machine.ask("job-complete", id="j")
+    (ended,) = [data for name, data in machine.events if name == "BLOCK_JOB_COMPLETED"]
+    assert ended["error"] == "Operation not permitted"
+    assert machine.vm.block.graph.lookup("a-user", "a-user").children["image"].node.name == "a"
+    assert machine.node_names() == {"a", "a-file", "a-user", "b", "b-file", "b-user"}
+
+
+def test_a_mirror_replaces_its_source_for_all(machine: Any) -> None:
+    for name in ("a", "b"):
+        machine.image(name)
+    machine.ask("blockdev-mirror", device="a", target="b", sync="full", job_id="j")
+    machine.add("blkdebug", "user", image="a")
+    machine.ask("job-complete", id="j")
+    assert machine.vm.block.graph.lookup("user", "user").children["image"].node.name == "b"
+
+
+def test_a_stream_does_not_go_through_another_jobs_filter(machine: Any) -> None:
+    for name in ("a", "b", "c", "d"):
+        machine.image(name, 8 * MB)
+    machine.hmp('qemu-io b "write 0 8M"')
+    for below, above in ("ab", "bc", "cd"):
+        machine.ask("blockdev-snapshot", node=below, overlay=above)
+    machine.ask(
+        "block-commit", device="d", job_id="j", top_node="b", base_node="a", speed=512,
+        filter_node_name="filter", work=False,
+    )  # fmt: skip
+    refused = machine.error("block-stream", device="c", job_id="k", base_node="b")[1]
+    assert refused == "Cannot freeze 'backing' link to 'filter'"
+
+
+def test_an_image_that_is_not_below_is_not_found_by_the_header(machine: Any) -> None:
+    for name in ("a", "b"):
+        machine.image(name)
+    snapshot = {"node-name": "a", "snapshot-file": "/o", "snapshot-node-name": "o"}
+    machine.ask("blockdev-snapshot-sync", **snapshot)
+    file = {"driver": "file", "filename": "/o"}
+    machine.add("qcow2", "other", file=file, backing="b", read_only=True)
+    text = machine.desc("block-commit", device="other", job_id="j", base="/a.qcow2")
+    assert text == "Can't find '/a.qcow2' in the backing chain"

@@ -171,12 +171,14 @@ def test_a_breakpoint_holds_a_request_until_it_is_resumed(held: Any) -> None:
     io(held, "break pwritev A", "d")
     host.printed.clear()
     io(held, "aio_write -P 9 0 512", "d")
-    assert host.printed == []
+    assert host.printed == ["blkdebug: Suspended request 'A'"]
+    host.printed.clear()
     assert node.driver.read(node, 0, 1) == b"\0"
     assert io(held, "wait_break A", "d") == ""
     assert "does not model" in io(held, "wait_break B", "d")
     io(held, "resume A", "d")
-    assert host.printed[0].startswith("wrote 512/512 bytes at offset 0\n")
+    assert host.printed[0] == "blkdebug: Resuming request 'A'"
+    assert host.printed[1].startswith("wrote 512/512 bytes at offset 0\n")
     assert node.driver.read(node, 0, 1) == b"\t"
     io(held, "resume A", "d")
     assert host.printed[-1] == "Could not resume request: No such file or directory"
@@ -188,9 +190,50 @@ def test_a_breakpoint_that_goes_lets_go_what_it_holds(held: Any) -> None:
     io(held, "aio_write 0 512", "d")
     host.printed.clear()
     io(held, "remove_break A", "d")
-    assert host.printed[0].startswith("wrote 512/512")
-    io(held, "remove_break A", "d")
-    assert host.printed[-1] == "Could not remove breakpoint A: No such file or directory"
+    assert host.printed[1].startswith("wrote 512/512")
+    # the breakpoint itself was gone when it held the request
+    assert host.printed[2] == "Could not remove breakpoint A: No such file or directory"
+
+
+def test_a_breakpoint_holds_a_job(start: Any) -> None:
+    machine = start()
+    for name in ("low", "top"):
+        machine.image(name)
+    machine.hmp('qemu-io low "write 0 1M"')
+    machine.ask("blockdev-del", node_name="top")
+    file = {"driver": "blkdebug", "image": "top-file"}
+    machine.add("qcow2", "top", file=file, backing="low")
+    machine.hmp('qemu-io top "break write_aio A"')
+    machine.ask("block-stream", device="top", job_id="j")
+
+    def job() -> dict[str, Any]:
+        (found,) = machine.ask("query-block-jobs")
+        return {key: found[key] for key in ("status", "busy", "offset")}
+
+    assert job() == {"status": "running", "busy": True, "offset": 0}
+    machine.ask("block-job-pause", device="j")
+    assert job() == {"status": "running", "busy": True, "offset": 0}
+    machine.hmp('qemu-io top "resume A"')
+    machine.clock.run_until_idle()
+    assert job() == {"status": "paused", "busy": False, "offset": 512 * 1024}
+    machine.ask("block-job-resume", device="j")
+    assert machine.ask("query-jobs") == []
+
+
+def test_a_job_that_is_held_is_cancelled_when_it_goes_on(start: Any) -> None:
+    machine = start()
+    for name in ("a", "b"):
+        machine.image(name)
+    machine.hmp('qemu-io a "write 0 1M"')
+    machine.ask("blockdev-del", node_name="a")
+    machine.add("qcow2", "a", file={"driver": "blkdebug", "image": "a-file"})
+    machine.hmp('qemu-io a "break read_aio A"')
+    machine.ask("blockdev-backup", device="a", target="b", sync="full", job_id="j")
+    machine.ask("block-job-cancel", device="j")
+    assert [job["status"] for job in machine.ask("query-jobs")] == ["running"]
+    machine.hmp('qemu-io a "resume A"')
+    machine.clock.run_until_idle()
+    assert machine.ask("query-jobs") == []
 
 
 def test_a_held_request_of_others_is_not_modelled(held: Any) -> None:

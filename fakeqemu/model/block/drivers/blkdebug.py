@@ -176,11 +176,11 @@ class Blkdebug(FilterDriver):
         return True
 
     def remove_breakpoint(self, tag: str) -> bool:
-        """Forget breakpoints of that tag and resume what they hold; False if there are none."""
+        """Forget breakpoints of that tag and resume what they held; False if none are left."""
         found = [each for each in self._breakpoints if each[1] == tag]
         self._breakpoints[:] = [each for each in self._breakpoints if each[1] != tag]
         while self.resume(tag):
-            found.append(("", tag))
+            pass
         return bool(found)
 
     def suspends(self, tag: str) -> bool:
@@ -192,6 +192,7 @@ class Blkdebug(FilterDriver):
         for held in self._suspended:
             if held[0] == tag:
                 self._suspended.remove(held)
+                self._say(f"Resuming request '{tag}'")
                 held[1]()
                 return True
         return False
@@ -200,14 +201,21 @@ class Blkdebug(FilterDriver):
         """Hold the request that has come to a breakpoint. Raises MustWaitError."""
         request = self.graph.waiting.suspendable
         if request is None:
-            raise NotModelledError("blkdebug suspending other requests than qemu-io's aio_*")
+            raise NotModelledError("blkdebug suspending others than aio_* and jobs")
         self._breakpoints.remove(place)
         self._held += 1
         tag = place[1]
-        request.answer(
-            (self, self._held),
-            lambda answered: self._suspended.insert(0, (tag, lambda: answered(True))),
-        )
+
+        def suspend(answered: Callable[[bool], None]) -> None:
+            self._suspended.insert(0, (tag, lambda: answered(True)))
+            self._say(f"Suspended request '{tag}'")
+
+        request.answer((self, self._held), suspend)
+
+    def _say(self, text: str) -> None:
+        """What is printed, but in tests."""
+        if not self.graph.under_qtest():
+            self.graph.process.host.print(f"blkdebug: {text}")
 
     def _applies(self, rule: dict[str, Any]) -> bool:
         return rule.get("state", 0) in (0, self._state)

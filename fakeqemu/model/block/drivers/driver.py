@@ -70,6 +70,8 @@ class Driver:
     reopens = False
     #: options that blockdev-reopen may leave out, and so set back
     mutable: tuple[str, ...] = ()
+    #: whether no other job may keep the link to it from being changed
+    never_freeze = False
     #: children that are flushed in place of the node: it has nothing itself, and tells of no event
     flushes_below: tuple[str, ...] = ()
     #: the throttle group that the node has joined; empty: none

@@ -241,6 +241,7 @@ class MirrorTop(JobFilter):
     """A mirror's, or an active commit's: sees the guest's writes."""
 
     name = "mirror_top"
+    never_freeze = True
     flushes_below = ("backing",)
     is_commit = False
     stopped = False
@@ -285,6 +286,7 @@ class CommitTop(JobFilter):
     """An intermediate commit's: keeps the source from being written."""
 
     name = "commit_top"
+    never_freeze = True
 
     def child_permissions(
         self, node: Node, edge: Edge, perm: int, shared: int  # noqa: ARG002

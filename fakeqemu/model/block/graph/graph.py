@@ -76,6 +76,8 @@ class Graph:
         self.waiting = Waiting()
         #: files that are gone with the process (-snapshot)
         self.temporary = MemoryFiles()
+        #: whether a test program controls the machine
+        self.under_qtest: Callable[[], bool] = lambda: False
         #: called with each node that is about to go
         self.on_closing: list[Callable[[Node], None]] = []
         #: called with each node that has gone

@@ -86,6 +86,11 @@ class RetriedAccess:
             raise MustWaitError
         return found
 
+    @property
+    def waits(self) -> bool:
+        """Whether an answer is still to come."""
+        return None in self._answers.values()
+
     def forget(self) -> None:
         """It is over: what still comes is of no interest."""
         self._over = True

@@ -5,13 +5,13 @@ See blockjob.c: block_job_create(), block_job_add_bdrv() and block_job_error_act
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import BlockIoError, MustWaitError
 from fakeqemu.model.block.copy_range import wait_for
 from fakeqemu.model.block.graph import permissions as perms
-from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.graph.node import Edge, Node
 from fakeqemu.model.block.graph.waiting import RetriedAccess, Waiting
 from fakeqemu.model.block.jobs.holdback import delay_below
 from fakeqemu.model.block.jobs.job import RETRY, WAIT, Job, Work
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 
 #: protocols that do nothing
 _NO_DATA = ("null-co", "null-aio")
+
+
+def check_freezable(edges: Iterable[Edge | None]) -> None:
+    """Whether a job may keep links from being changed: bdrv_freeze_backing_chain().
+
+    Raises QapiError.
+    """
+    for edge in edges:
+        if edge is not None and edge.node.driver.never_freeze:
+            raise QapiError(f"Cannot freeze '{edge.name}' link to '{edge.node.name}'")
 
 
 class BlockJob(Job):
@@ -147,17 +157,25 @@ class BlockJob(Job):
     def _act(self, act: Callable[[], None]) -> Work:
         """Begin `act`, anew whenever an answer has come that it has to wait for."""
         access = RetriedAccess(self.waiting, self.kick)
+        held = RetriedAccess(self.waiting, self._let_go_of)
         try:
             while True:
                 try:
-                    with access.attempt():
+                    with access.attempt(), self.waiting.holding(held):
                         act()
                 except MustWaitError:
+                    self.held = held.waits
                     yield WAIT
                 else:
                     return
         finally:
             access.forget()
+            held.forget()
+
+    def _let_go_of(self) -> None:
+        """A request that was held at a breakpoint goes on."""
+        self.held, self.resumed = False, True
+        self.kick()
 
     def react(self, error: BlockIoError) -> str:
         """Let an error have its effect: BLOCK_JOB_ERROR, and a pause where the job is to stop.

@@ -31,6 +31,7 @@ class CommitJob(BlockJob):
     """block-commit of an intermediate image."""
 
     type = "commit"
+    ends_later = True
 
     def __init__(
         self,

@@ -78,6 +78,10 @@ class Job:
         self.user_paused = False
         #: whether it does something at this moment
         self.busy = False
+        #: whether a request of it is held at a breakpoint, and it can neither pause nor end
+        self.held = False
+        #: whether such a request goes on, and is to be over before anything else
+        self.resumed = False
         #: whether the work is over and only the end is left
         self.finished = False
         self.complete_requested = False
@@ -214,13 +218,14 @@ class Job:
 
     def _piece(self) -> None:
         self._timer = None
-        if self.finished or self._work is None:
+        if self.finished or self._work is None or self.held:
             return
-        if self.pause_count and not self.force_cancelled:
+        resumed, self.resumed = self.resumed, False
+        if self.pause_count and not self.force_cancelled and not resumed:
             self._stand_still()
             return
         try:
-            if self.force_cancelled:
+            if self.force_cancelled and not resumed:
                 raise QapiError(CANCELED)
             if self.injected:
                 text, self.injected = self.injected, ""
@@ -232,7 +237,7 @@ class Job:
             self.work_ended(error.desc)
         else:
             delay = SLICE if counted == RETRY else self._delay(max(counted, 0))
-            self.busy = counted != WAIT and not delay
+            self.busy = self.held or (counted != WAIT and not delay)
             if counted != WAIT:
                 self._later(delay)
 
@@ -257,7 +262,7 @@ class Job:
     def pause(self) -> None:
         """Stand still from now on."""
         self.pause_count += 1
-        if self.started and not self.finished:
+        if self.started and not self.finished and not self.held:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None

@@ -5,7 +5,9 @@ See block/mirror.c: mirror_start_job(), mirror_run(), mirror_exit_common() and m
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -369,7 +371,8 @@ class MirrorJob(BlockJob):
                 try:
                     self._switch_over()
                 except QapiError as error:
-                    failed = error
+                    self.block.process.host.say(f"qemu-system-x86_64: {error.desc}")
+                    failed = QapiError(os.strerror(errno.EPERM))
             elif self.is_commit and self.target_was_read_only:
                 reopen.set_read_only(graph, self.target, read_only=True)
             self.block.remove_filter(self.filter)
@@ -387,10 +390,7 @@ class MirrorJob(BlockJob):
             self._open_backing()
         if self.target.read_only != replaced.read_only:
             reopen.set_read_only(graph, self.target, read_only=replaced.read_only)
-        if replaced is self.source:
-            graph.redirect(list(self.filter.parents), self.target)
-        else:
-            graph.replace(replaced, self.target)
+        graph.replace(replaced, self.target)
 
     def _open_backing(self) -> None:
         """Open what the target's header names; a failure is only told, and the job succeeds."""

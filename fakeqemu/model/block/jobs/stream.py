@@ -17,7 +17,7 @@ from fakeqemu.model.block.drivers.filters import CopyOnRead
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.filenames import filename
 from fakeqemu.model.block.graph.node import Edge, Node
-from fakeqemu.model.block.jobs.blockjob import BlockJob
+from fakeqemu.model.block.jobs.blockjob import BlockJob, check_freezable
 from fakeqemu.model.block.jobs.job import Work
 from fakeqemu.model.block.operations import relinking, reopen
 from fakeqemu.qapi.errors import QapiError
@@ -49,6 +49,7 @@ class StreamJob(BlockJob):
         self.top, self.base_node, self.backing_file = top, base_node, backing_file
         self.image = top.skip_filters()
         self._frozen: list[Edge] = []
+        check_freezable(edge for edge in self._edges() if edge.node is not base_node)
         self._was_read_only = self.image.read_only
         if self._was_read_only:
             reopen.set_read_only(block.graph, self.image, read_only=False)
@@ -74,11 +75,14 @@ class StreamJob(BlockJob):
             if self in block.jobs.all:
                 self.give_up()
             raise
-        for node in [self.image, *self._between()]:
-            edge = node.chain_edge
-            if edge is not None and edge.node is not self.base_node:
+        for edge in self._edges():
+            if edge.node is not self.base_node:
                 edge.frozen += 1
                 self._frozen.append(edge)
+
+    def _edges(self) -> list[Edge]:
+        nodes = [self.image, *self._between()]
+        return [edge for node in nodes if (edge := node.chain_edge) is not None]
 
     def _between(self) -> list[Node]:
         found = []

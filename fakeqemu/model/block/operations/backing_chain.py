@@ -22,7 +22,9 @@ def find_image(graph: Graph, node: Node, file: str) -> Node | None:
         if below is None:
             continue
         found = below.skip_implicit()
-        names = {overlay.backing_file, filename(found), exact_filename(found)}
+        names = {filename(found), exact_filename(found)}
+        if overlay.auto_backing_file in ("", filename(found)):  # bdrv_backing_overridden()
+            names.add(overlay.backing_file)
         if file in names or graph.files.absolute(file) in names:
             return below
     return None

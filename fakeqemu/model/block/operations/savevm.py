@@ -52,7 +52,9 @@ def _included(node: Node) -> bool:
 
 
 def _driver(node: Node) -> Qcow2Driver | None:
-    return node.driver if isinstance(node.driver, Qcow2Driver) and not node.read_only else None
+    """What can take snapshots: block/snapshot.c: bdrv_can_snapshot()."""
+    writable = not node.read_only and not node.inactive
+    return node.driver if isinstance(node.driver, Qcow2Driver) and writable else None
 
 
 def _check(nodes: list[Node]) -> None:
@@ -120,8 +122,7 @@ def save(
             mine = node is where
             if mine:
                 _write_state(driver, data)
-            new = snapshots.create_internal(block, driver, tag, len(data) if mine else 0)
-            new.vm_clock = block.guest_clock
+            snapshots.create_internal(block, driver, tag, len(data) if mine else 0)
             if mine:
                 _forget_state(driver, len(data))
         if vm.migration.object is not None:

@@ -177,7 +177,7 @@ def create_internal(
         name,
         now // _SECOND,
         now % _SECOND // 1000 * 1000,
-        block.process.clock.now(),
+        block.guest_clock,
         vm_state_size,
     )
     qcow2snapshots.take(driver.image, new)
