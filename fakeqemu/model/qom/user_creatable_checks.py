@@ -12,8 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.host_files import glib_error
-from fakeqemu.model.qom import hostmem as memorybackends
+from fakeqemu.model.qom import hostmem as memorybackends, secrets
 from fakeqemu.model.qom.property_types import convert
 from fakeqemu.model.qom.throttle_limits import (
     check_limits,
@@ -22,9 +21,8 @@ from fakeqemu.model.qom.throttle_limits import (
     to_properties,
 )
 from fakeqemu.model.qom.tree import QomObject
-from fakeqemu.qapi import base64data, qdict, reads
+from fakeqemu.qapi import qdict, reads
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
-from fakeqemu.qapi.json.utf8 import c_bytes
 from fakeqemu.qapi.schema import ArrayType
 from fakeqemu.qapi.visitor import JsonScalars, Path, Visitor
 
@@ -255,31 +253,6 @@ def _complete_throttle(objects: Objects, obj: UserObject) -> None:  # noqa: ARG0
     check_limits(obj.values["limits"])
 
 
-def _complete_secret(objects: Objects, obj: UserObject) -> None:
-    data, file = obj.options.get("data"), obj.options.get("file")
-    if file is not None and data is not None:
-        raise QapiError("'file' and 'data' are mutually exclusive")
-    if file is None and data is None:
-        raise QapiError("Either 'file' or 'data' must be provided")
-    raw = b""
-    if file is not None:
-        try:
-            raw = objects.process.host.read_file(file)
-        except OSError as error:
-            raise QapiError(f"Unable to read {file}: {glib_error(file, error)}") from None
-    keyid = obj.options.get("keyid")
-    if keyid is not None:
-        key = objects.get(keyid)
-        if key is None:
-            raise QapiError(f"No secret with id '{keyid}'")
-        if not objects.process.profile.is_a(key.type, "secret_common"):
-            raise QapiError(f"Object with id '{keyid}' is not a secret")
-        raise NotModelledError("an encrypted secret")
-    if obj.options.get("format") == "base64":
-        raw = raw if data is None else c_bytes(data)
-        base64data.decode(raw.decode("latin-1"))
-
-
 def _complete_rng(objects: Objects, obj: UserObject) -> None:
     if obj.type == "rng-random":
         path = obj.options.get("filename", obj.values.get("filename", ""))
@@ -369,7 +342,7 @@ _COMPLETE: dict[str, Callable[[Any, Any], None]] = {
     "event-loop-base": _complete_loop,
     "iothread": _complete_loop,
     "throttle-group": _complete_throttle,
-    "secret": _complete_secret,
+    "secret": secrets.complete,
     "rng-backend": _complete_rng,
     "tls-creds": _complete_tls,
     "monitor": _complete_monitor,

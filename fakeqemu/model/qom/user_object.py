@@ -27,6 +27,8 @@ class UserObject(QomObject):
         self.options: dict[str, Any] = {}
         #: called when it goes
         self.on_delete: list[Callable[[], None]] = []
+        #: what a secret keeps; None for other objects
+        self.secret: bytes | None = None
         self._change = change
 
     def set_otherwise(self, name: str, value: Any, schema: Schema) -> None:

@@ -8,7 +8,6 @@ See ui/vnc.c: vnc_display_open(), vnc_connect(), vnc_client_cache_addr() and qmp
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,13 +17,13 @@ from fakeqemu.formats.image import Picture
 from fakeqemu.model.guarded_stream import GuardedStream
 from fakeqemu.model.host import NetListener, Stream
 from fakeqemu.model.host_files import keymap_error
+from fakeqemu.model.qom.secrets import lookup_utf8
 from fakeqemu.model.ui import vnc_address as vncaddress
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 if TYPE_CHECKING:
     from fakeqemu.configuration import Configuration, OptionString
-    from fakeqemu.model.host import Host
     from fakeqemu.model.lifecycle import Lifecycle
     from fakeqemu.model.process import Process
     from fakeqemu.model.qom.user_creatable import Objects
@@ -137,7 +136,7 @@ class VncDisplay:
         if secret is not None:
             if "password" in values:
                 raise QapiError("'password' flag is redundant with 'password-secret'")
-            self.password = _secret(self._objects, self._process.host, secret)
+            self.password = lookup_utf8(self._objects, secret)
         sasl = _is_on(values, "sasl")
         self._check_tls(values, sasl=sasl)
         sharing = values.get("share", self._sharing)
@@ -319,19 +318,3 @@ def address_info(address: Json) -> Json:
 
 def _is_on(values: Json, name: str) -> bool:
     return values.get(name) in _ON
-
-
-def _secret(objects: Objects, host: Host, id: str) -> str:
-    obj = objects.get(id)
-    if obj is None:
-        raise QapiError(f"No secret with id '{id}'")
-    if not objects.process.profile.is_a(obj.type, "secret_common"):
-        raise QapiError(f"Object with id '{id}' is not a secret")
-    options: Json = getattr(obj, "options", {})
-    raw = c_bytes(options["data"]) if "data" in options else host.read_file(options["file"])
-    if options.get("format") == "base64":
-        raw = base64.b64decode(raw)
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise QapiError(f"Data from secret {id} is not valid UTF-8") from None
