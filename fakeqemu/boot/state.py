@@ -64,4 +64,6 @@ def error_location(location: str) -> Iterator[None]:
     try:
         yield
     except QapiError as exc:
-        raise StartupError(exc.desc, location=location, hint=exc.hint) from exc
+        error = StartupError(exc.desc, location=location, hint=exc.hint)
+        error.earlier = tuple(f"{location}: {line}" for line in exc.earlier)
+        raise error from exc

@@ -31,6 +31,8 @@ class QapiError(FakeQemuError):
         super().__init__(desc)
         self.desc = desc
         self.hint = hint
+        #: what is said on standard error besides, where the command line is at fault
+        self.earlier: tuple[str, ...] = ()
 
     @property
     def with_hint(self) -> str:
@@ -39,7 +41,9 @@ class QapiError(FakeQemuError):
 
     def prefixed(self, prefix: str) -> QapiError:
         """The same error with `prefix` before its text."""
-        return type(self)(prefix + self.desc, self.hint)
+        error = type(self)(prefix + self.desc, self.hint)
+        error.earlier = self.earlier
+        return error
 
 
 class CommandNotFoundError(QapiError):

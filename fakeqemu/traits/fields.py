@@ -59,6 +59,15 @@ class Traits(MigrationTraits):
     missing_module_advice: bool = True
     #: the largest number of APIC ids there may be without KVM (7.2)
     apic_id_limit: int | None = None
+    #: how many entries virtio-net's queues for sending may have depends on the backend (10.0 on)
+    tx_queue_by_backend: bool = True
+    #: virtio-gpu's blob=on on a host without shared buffers
+    blob_refusal: str = "need rutabaga or udmabuf for blob resources"
+    #: what is said of a block driver's module that is not installed, besides
+    block_module_missing: str = (
+        "Unable to load module {}. Perhaps you want to install qemu-block-extra or "
+        "qemu-block-supplemental package?"
+    )
     #: a TPM emulator's failures come with the system's words (up to 10.0)
     tpm_errors_have_errno: bool = False
     #: exit status of `-tpmdev help`

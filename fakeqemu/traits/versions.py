@@ -114,6 +114,9 @@ TRAITS: dict[str, Traits] = {
         xen_domid_with_kvm=False,
         audio_needs_model=True,
         apic_id_limit=255,
+        tx_queue_by_backend=False,
+        blob_refusal="cannot enable blob resources without udmabuf",
+        block_module_missing="",
         memory_name_taken=(
             "object name '{0}' is reserved for the default RAM backend, it can't be used for any "
             "other purposes. Change the object's 'id' to something else",

@@ -321,7 +321,7 @@ class Chardev:
 
 #: backends that live in the model alone
 _MODEL_ONLY = frozenset(
-    {"null", "ringbuf", "memory", "vc", "testdev", "msmouse", "wctablet", "gdb"}
+    {"null", "ringbuf", "memory", "vc", "testdev", "msmouse", "wctablet", "gdb", "qemu-vdagent"}
 )
 
 

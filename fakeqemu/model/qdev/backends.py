@@ -81,6 +81,11 @@ class DeviceBackends:
         if backend.peer is not None:
             raise value_in_use(device, name, text)
 
+    def netdev_type(self, device: DeviceObject) -> str:
+        """The driver of its netdev; empty without one."""
+        backend = self._net.backends.get(self._value(device, "netdev") or "")
+        return backend.type if backend is not None else ""
+
     def choose_chardev(self, device: DeviceObject, name: str, text: str) -> None:
         """Raises QapiError for a character device that is not there or in use."""
         chardev = self._chardevs.get(text)

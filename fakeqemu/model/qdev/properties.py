@@ -318,6 +318,21 @@ def _address_in_sysfs(text: str) -> str | None:
     return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
 
 
+def _iothread_queues(
+    properties: Properties,
+    device: DeviceObject,
+    name: str,
+    value: Any,
+    typed: bool,  # noqa: ARG001
+) -> Any:
+    if not properties.profile.is_a(device.type, "virtio-blk-device"):
+        raise NotModelledError(f"{device.type}.{name}")
+    # few give one
+    from fakeqemu.model.hw.virtio import iothread_queues
+
+    return iothread_queues.parse(value)
+
+
 def _not_modelled(
     properties: Properties,  # noqa: ARG001
     device: DeviceObject,
@@ -374,6 +389,7 @@ _BY_DESCRIPTION: dict[str, Special] = {
     "Node name or ID of a block device": _drive,
     "ID of an audiodev to use as a backend": _audiodev,
     "ID of a tpm to use as a backend": _not_modelled,
+    "IOThread virtqueue mapping list": _iothread_queues,
     "Address (bus/device/function) of the host device": _host_address,
     "Host PCI address": _host_address,
 }

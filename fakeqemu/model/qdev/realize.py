@@ -73,7 +73,7 @@ class Realizer:
 
     def _take_place(self, device: DeviceObject, bus: Bus) -> None:
         # a machine without devices needs neither
-        from fakeqemu.model.hw import virtio_serial
+        from fakeqemu.model.hw.virtio import virtio_serial
         from fakeqemu.model.qdev import addresses
         from fakeqemu.model.qdev.usb_ports import be_companion
 

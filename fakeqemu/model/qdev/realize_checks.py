@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from fakeqemu.model.host import Host
     from fakeqemu.model.qdev.backends import DeviceBackends
 
+#: number of queues: one for each CPU
+_AUTO = 0xFFFF
+_NSS = "nss-emulated"
+_UDMABUF = "/dev/udmabuf"
+#: entries of virtio queues of a network card
+_SMALLEST_QUEUE, _LARGEST_QUEUE = 256, 1024
 _INT64_MAX = (1 << 63) - 1
 #: each takes two of a device's 1024 queues, and one pair is for control
 _SERIAL_PORTS = 511
@@ -78,13 +84,58 @@ def _check_rng(checks: RealizeChecks, device: DeviceObject) -> None:
         raise QapiError(f"'max-bytes' parameter must be {kind}, and less than 2^63")
 
 
-def _check_net(checks: RealizeChecks, device: DeviceObject) -> None:  # noqa: ARG001
-    for name in ("rx_queue_size", "tx_queue_size"):
+def _check_net(checks: RealizeChecks, device: DeviceObject) -> None:
+    """See hw/net/virtio-net.c: virtio_net_device_realize() and virtio_net_max_tx_queue_size()."""
+    largest = _LARGEST_QUEUE
+    if checks.profile.traits.tx_queue_by_backend:
+        kind = checks.backends.netdev_type(_outermost(device))
+        largest = _LARGEST_QUEUE if kind in ("vhost-user", "vhost-vdpa") else _SMALLEST_QUEUE
+    for name, most, end in (("rx_queue_size", _LARGEST_QUEUE, "."), ("tx_queue_size", largest, "")):
         size = _value(device, name)
-        if isinstance(size, int) and not (256 <= size <= 1024 and size & (size - 1) == 0):
+        good = isinstance(size, int) and _SMALLEST_QUEUE <= size <= most and not size & (size - 1)
+        if isinstance(size, int) and not good:
             raise QapiError(
-                f"Invalid {name} (= {size}), must be a power of 2 between 256 and 1024."
+                f"Invalid {name} (= {size}), must be a power of 2 between {_SMALLEST_QUEUE} and "
+                f"{most}{end}"
             )
+
+
+def _check_block(checks: RealizeChecks, device: DeviceObject) -> None:
+    mapping = _value(device, "iothread-vq-mapping")
+    if not mapping:
+        return
+    # few give one
+    from fakeqemu.model.hw.virtio import iothread_queues
+
+    if _value(device, "iothread"):
+        raise QapiError(
+            "iothread and iothread-vq-mapping properties cannot be set at the same time"
+        )
+    objects = checks.state.qom.container("/objects").children
+    iothreads = {name for name, each in objects.items() if each.type == "iothread"}
+    # the recorded device has as many as it had CPUs
+    given = "num-queues" in _outermost(device).given
+    queues = _value(device, "num-queues") if given else _AUTO
+    if queues == _AUTO:
+        queues = checks.state.qom.container("/machine").get("smp")["cpus"]
+    iothread_queues.check(mapping, iothreads, queues)
+
+
+def _check_gpu(checks: RealizeChecks, device: DeviceObject) -> None:
+    """See hw/display/virtio-gpu-base.c: virtio_gpu_base_device_realize(); ui/udmabuf.c."""
+    if not _value(device, "blob"):
+        return
+    why = checks.host.file_error(_UDMABUF)
+    if why is not None:
+        error = QapiError(checks.profile.traits.blob_refusal)
+        error.earlier = (f"warning: open {_UDMABUF}: {why}",)
+        raise error
+
+
+def _outermost(device: DeviceObject) -> DeviceObject:
+    while isinstance(device.parent, DeviceObject):
+        device = device.parent
+    return device
 
 
 def _check_serial(checks: RealizeChecks, device: DeviceObject) -> None:  # noqa: ARG001
@@ -235,6 +286,20 @@ def _check_mtp(checks: RealizeChecks, device: DeviceObject) -> None:
         device.values["desc"] = folder.rstrip("/").rpartition("/")[2] or "/"
 
 
+def _check_smartcard(checks: RealizeChecks, device: DeviceObject) -> None:  # noqa: ARG001
+    """See hw/usb/ccid-card-emulated.c: emulated_realize(); a database of NSS is not looked for."""
+    if device.values.get("backend", _NSS) == _NSS:
+        raise QapiError("ccid-card-emulated: failed to initialize vcard")
+
+
+def _check_evdev(checks: RealizeChecks, device: DeviceObject) -> None:
+    """See hw/input/virtio-input-host.c: virtio_input_host_realize()."""
+    path = device.values.get("evdev", "")
+    _check_host_file(checks, path, "Could not open '{}': {}")
+    if not path.startswith("/dev/input/"):
+        raise QapiError(f"{path}: is not an evdev device")
+
+
 def _check_expander(checks: RealizeChecks, device: DeviceObject) -> None:
     """See hw/pci-bridge/pci_expander_bridge.c: pxb_dev_realize()."""
     bus = device.bus
@@ -251,7 +316,21 @@ def _check_expander(checks: RealizeChecks, device: DeviceObject) -> None:
     raise NotModelledError(f"device {device.type}")
 
 
+def _check_virtio(checks: RealizeChecks, device: DeviceObject) -> None:  # noqa: ARG001
+    """See hw/virtio/virtio-pci.c: virtio_pci_device_plugged()."""
+    outer = device.parent
+    if not _value(device, "iommu_platform") or not isinstance(outer, DeviceObject):
+        return
+    if outer.values.get("disable-legacy") == "off":
+        raise QapiError(
+            "VIRTIO_F_IOMMU_PLATFORM was supported by neither legacy nor transitional device"
+        )
+
+
 _RULES: dict[str, Callable[[RealizeChecks, DeviceObject], None]] = {
+    "virtio-device": _check_virtio,
+    "virtio-blk-device": _check_block,
+    "virtio-gpu-base": _check_gpu,
     "virtio-rng-device": _check_rng,
     "virtio-net-device": _check_net,
     "virtio-serial-device": _check_serial,
@@ -261,6 +340,8 @@ _RULES: dict[str, Callable[[RealizeChecks, DeviceObject], None]] = {
     "vhost-scsi-pci-base": _check_vhost_scsi,
     "usb-host": _check_usb_host,
     "usb-mtp": _check_mtp,
+    "ccid-card-emulated": _check_smartcard,
+    "virtio-input-host-pci": _check_evdev,
     "pxb": _check_expander,
     "pxb-pcie": _check_expander,
     "pc-dimm": _check_module,

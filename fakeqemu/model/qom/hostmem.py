@@ -81,6 +81,8 @@ def complete(process: Process, obj: UserObject) -> None:
         )
     if not nodes and policy != "default":
         raise QapiError(f"host-nodes must be set for policy {policy}")
+    if nodes and not any(process.host.processors(node) for node in nodes):
+        raise QapiError("cannot bind memory to host NUMA nodes: Invalid argument")
 
 
 def _whole_pages(size: int) -> int:

@@ -19,6 +19,10 @@ from fakeqemu.qapi.readers.scalars import SizeTraits, parse_int64, parse_size, p
 from fakeqemu.qapi.schema import BuiltinType, EnumType, Schema, Type
 from fakeqemu.qapi.visitor import JsonScalars, Path, Scalars, Visitor, check_range
 
+#: the values of an enumeration, as descriptions end: `Floppy drive type (144/288/120/none/auto)`
+_LISTED = re.compile(r"(?:^|[ (])([\w.-]+(?:/[\w.-]+)+)\)?\Z")
+#: enumerations that neither the schema nor a description shows; see qapi/misc.json (7.2)
+_UNLISTED = {"LostTickPolicy": ("discard", "delay", "slew")}
 _JSON_TYPES = {"bool": "boolean", "str": "string", "number": "number"}
 _INTEGERS = frozenset(
     f"{sign}int{width}" for sign in ("", "u") for width in (8, 16, 32, 64)
@@ -35,7 +39,7 @@ _ALIASES = {
 def type_of(schema: Schema, shape: str, description: str = "") -> Type | None:
     """The QAPI type that a property type name stands for; None if it is none we know.
 
-    `description` may list the values of an enumeration that the schema lacks: `on/off/auto`.
+    `description` may end with the values of an enumeration that the schema lacks: `on/off/auto`.
     """
     name = _ALIASES.get(shape, shape)
     if name in _INTEGERS:
@@ -48,9 +52,9 @@ def type_of(schema: Schema, shape: str, description: str = "") -> Type | None:
         return schema.named(name)
     except KeyError:
         pass
-    if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", description):
-        return EnumType(name, tuple(description.split("/")), {})
-    return None
+    listed = _LISTED.search(description)
+    values = tuple(listed[1].split("/")) if listed else _UNLISTED.get(name)
+    return EnumType(name, values, {}) if values else None
 
 
 def from_string(

@@ -28,7 +28,13 @@ from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.graph.graph import Graph
+    from fakeqemu.profile import Profile
 
+#: driver -> the module that it is in, where packages leave it out
+_MODULES = {
+    **dict.fromkeys(("ftp", "ftps", "http", "https"), "curl"),
+    **{name: name for name in ("gluster", "iscsi", "nfs", "rbd", "ssh")},
+}
 _PROTOCOL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.\-]*):")
 #: first bytes -> format
 _MAGICS = (
@@ -106,8 +112,17 @@ def make_driver(graph: Graph, name: str) -> Driver:
     if name not in DRIVERS or name not in known:
         if name in known and name not in profile.part("block-drivers").get("unknown"):
             raise NotModelledError(f"block driver {name}")
-        raise QapiError(f"Unknown driver '{name}'")
+        raise _unknown_driver(profile, name)
     return DRIVERS[name](graph)
+
+
+def _unknown_driver(profile: Profile, name: str) -> QapiError:
+    """See block.c: bdrv_find_format(); util/module.c: module_load()."""
+    error = QapiError(f"Unknown driver '{name}'")
+    module, text = _MODULES.get(name), profile.traits.block_module_missing
+    if module is not None and text:
+        error.earlier = (text.format(module),)
+    return error
 
 
 def _abandon(graph: Graph, node: Node) -> None:

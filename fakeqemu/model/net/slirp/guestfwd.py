@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SERVER = 0x0204
 _PORTS = 65535
 _COMMAND = "cmd:"
+_CHARDEV = "chardev:"
 _DECIMAL = re.compile(r"\s*[+-]?\d+")
 
 
@@ -77,6 +78,17 @@ class GuestForwards:
 
     def _open(self, label: str, text: str) -> None:
         failure = f"Could not open guest forwarding device '{label}'"
+        if text.startswith(_CHARDEV):
+            chardev = self._chardevs.get(text.removeprefix(_CHARDEV))
+            try:
+                if chardev is None:
+                    raise QapiError(failure)
+                chardev.attach(_Discard())
+            except QapiError as error:
+                raise QapiError(failure) from error
+            # it goes with the network, as one of its own would
+            self._made.append(chardev.id)
+            return
         try:
             if label in self._chardevs:
                 raise QapiError(

@@ -1,0 +1,1 @@
+"""What virtio devices have of their own: ports, and queues that iothreads work for."""
