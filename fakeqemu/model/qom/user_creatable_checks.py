@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.qom import hostmem as memorybackends, secrets
+from fakeqemu.model.qom import hostmem as memorybackends
 from fakeqemu.model.qom.property_types import convert
 from fakeqemu.model.qom.throttle_limits import (
     check_limits,
@@ -253,6 +253,13 @@ def _complete_throttle(objects: Objects, obj: UserObject) -> None:  # noqa: ARG0
     check_limits(obj.values["limits"])
 
 
+def _complete_secret(objects: Objects, obj: UserObject) -> None:
+    # most machines have none
+    from fakeqemu.model.qom import secrets
+
+    secrets.complete(objects, obj)
+
+
 def _complete_rng(objects: Objects, obj: UserObject) -> None:
     if obj.type == "rng-random":
         path = obj.options.get("filename", obj.values.get("filename", ""))
@@ -342,7 +349,7 @@ _COMPLETE: dict[str, Callable[[Any, Any], None]] = {
     "event-loop-base": _complete_loop,
     "iothread": _complete_loop,
     "throttle-group": _complete_throttle,
-    "secret": secrets.complete,
+    "secret": _complete_secret,
     "rng-backend": _complete_rng,
     "tls-creds": _complete_tls,
     "monitor": _complete_monitor,
