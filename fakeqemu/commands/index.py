@@ -13,7 +13,7 @@ MODULES: Mapping[str, Mapping[str, str]] = {
             "cont, device_del, eject, exit_preconfig, migrate_pause, migrate_start_postcopy, "
             "nbd_server_stop, netdev_del, nmi, quit, ringbuf_write, set_link, "
             "snapshot_blkdev_internal, snapshot_delete_blkdev_internal, stop, system_powerdown, "
-            "system_reset, system_wakeup, x_colo_lost_heartbeat"
+            "system_reset, system_wakeup, x_colo_lost_heartbeat, xen-event-inject, xen-event-list"
         ),
         "hmp.block.block": (
             "block_set_io_throttle, change, commit, drive_add, drive_backup, drive_del, "
@@ -24,7 +24,15 @@ MODULES: Mapping[str, Mapping[str, str]] = {
         ),
         "hmp.block.qemu_io": "qemu-io",
         "hmp.control": "clear, cpu, help, info, print, watchdog_action",
-        "hmp.machine.debug": "gdbserver, singlestep, sync-profile",
+        "hmp.machine.absent": (
+            "dumpdtb, info capture, info firmware-log, info opcount, info rdma, info replay, info "
+            "sev, info sgx, info stats, info via, replay_break, replay_delete_break, replay_seek, "
+            "stopcapture"
+        ),
+        "hmp.machine.boot_order": "boot_set",
+        "hmp.machine.debug": (
+            "gdbserver, info sync-profile, log, one-insn-per-tb, singlestep, sync-profile"
+        ),
         "hmp.machine.devices": (
             "chardev-add, chardev-change, closefd, device_add, getfd, mouse_button, mouse_move, "
             "netdev_add, object_add, object_del, qom-get, qom-list, qom-set, ringbuf_read, "
@@ -39,7 +47,12 @@ MODULES: Mapping[str, Mapping[str, str]] = {
         ),
         "hmp.machine.ioport": "i, o",
         "hmp.machine.memory": (
-            "dump-guest-memory, gva2gpa, info dump, memsave, pmemsave, sum, x, xp"
+            "dump-guest-memory, gva2gpa, info dump, info mem, info tlb, memsave, pmemsave, sum, "
+            "x, xp"
+        ),
+        "hmp.machine.virtio": (
+            "info cryptodev, info virtio, info virtio-queue-element, info virtio-queue-status, "
+            "info virtio-status, info virtio-vhost-queue-status"
         ),
         "hmp.migration.dirtyrate": (
             "calc_dirty_rate, cancel_vcpu_dirty_limit, info dirty_rate, info vcpu_dirty_limit, "
@@ -106,9 +119,7 @@ MODULES: Mapping[str, Mapping[str, str]] = {
             "cxl-inject-uncorrectable-errors, cxl-release-dynamic-capacity, device-sync-config, "
             "dumpdtb, query-rocker-of-dpa-flows, query-rocker-of-dpa-groups, query-rocker-ports, "
             "query-stats-schemas, replay-break, replay-delete-break, replay-seek, "
-            "trace-event-get-state, trace-event-set-state, x-query-usb, "
-            "x-query-virtio-queue-element, x-query-virtio-queue-status, x-query-virtio-status, "
-            "x-query-virtio-vhost-queue-status, xen-event-inject"
+            "trace-event-get-state, trace-event-set-state, x-query-usb, xen-event-inject"
         ),
         "machine.dump": "dump-guest-memory, query-dump, query-dump-guest-memory-capability",
         "machine.machine": (
@@ -130,13 +141,17 @@ MODULES: Mapping[str, Mapping[str, str]] = {
         ),
         "machine.unsupported": (
             "query-colo-status, query-cpu-model-baseline, query-cpu-model-comparison, "
-            "query-cryptodev, query-firmware-log, query-gic-capabilities, "
-            "query-hv-balloon-status-report, query-pr-managers, query-replay, query-rocker, "
-            "query-s390x-cpu-polarization, query-sev, query-sev-attestation-report, "
-            "query-sev-launch-measure, query-sgx, query-spice, query-stats, query-tpm, "
-            "query-vm-generation-id, query-xen-replication-status, sev-inject-launch-secret, "
-            "x-query-opcount, x-query-profile, x-query-rdma, x-query-virtio, xen-event-list, "
-            "xen-set-global-dirty-log"
+            "query-firmware-log, query-gic-capabilities, query-hv-balloon-status-report, "
+            "query-pr-managers, query-replay, query-rocker, query-s390x-cpu-polarization, "
+            "query-sev, query-sev-attestation-report, query-sev-launch-measure, query-sgx, "
+            "query-spice, query-stats, query-tpm, query-vm-generation-id, "
+            "query-xen-replication-status, sev-inject-launch-secret, x-query-opcount, "
+            "x-query-profile, x-query-rdma, xen-event-list, xen-set-global-dirty-log"
+        ),
+        "machine.virtio": (
+            "query-cryptodev, x-query-virtio, x-query-virtio-queue-element, "
+            "x-query-virtio-queue-status, x-query-virtio-status, "
+            "x-query-virtio-vhost-queue-status"
         ),
         "migration.dirtyrate": (
             "calc-dirty-rate, cancel-vcpu-dirty-limit, query-dirty-rate, query-vcpu-dirty-limit, "

@@ -151,6 +151,19 @@ class Traits(MigrationTraits):
     stdio_may_be_closed: bool = True
     #: what tap and dgram say of a descriptor that is none
     tap_bad_fd: str = "Can't set file descriptor {fd} non-blocking: {error}: {error}"
+    #: the object tree has its container of user-creatable objects before the machine (10.0 on)
+    objects_container_first: bool = True
+    #: the human monitor's registers have gdb's names (11.1)
+    hmp_registers_by_gdb_name: bool = True
+    #: it prints zero in C's `%#x` as other numbers (11.1)
+    hmp_zero_prefixed: bool = True
+    #: what the human monitor adds to `no_device_tree`
+    no_device_tree_hint: str = (
+        "(Perhaps it doesn't support FDT at all, or perhaps you need to provide an FDT with the"
+        " -fdt option?)"
+    )
+    #: recording of sound is deprecated, and says so (11.1)
+    hmp_capture_warning: str = "warning: '{}' is deprecated since v10.2, to be removed\n"
     #: what a passed-through device says before the fault of its `fd`
     vfio_fd_prefix: str = "Could not parse object fd {}:"
     #: it says where a device's number should have been that the kernel may lack (11.1)
@@ -267,6 +280,9 @@ class Traits(MigrationTraits):
     hmp_octal_prefix_padded: bool = True
     #: why there is no device tree to write out
     no_device_tree: str = "This machine doesn't have an FDT"
+    #: x-query-virtio looks for devices in the object tree and fails where there is none (10.0 on);
+    #: it had a list of its own before
+    virtio_found_in_tree: bool = True
     #: what x-query-virtio-status misses at a path
     not_a_virtio_device: str = "realized VirtIODevice"
     #: how -vnc names an audio device that is not there

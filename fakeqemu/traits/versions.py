@@ -11,6 +11,9 @@ _NEWEST = Traits()
 _UP_TO_10_0 = replace(
     _NEWEST,
     keymap_file_searched=False,
+    hmp_registers_by_gdb_name=False,
+    hmp_zero_prefixed=False,
+    hmp_capture_warning="",
     vfio_fd_prefix="Could not parse remote object fd {}:",
     vfio_cdev_hint="",
     tpm_errors_have_errno=True,
@@ -77,6 +80,8 @@ _UP_TO_10_0 = replace(
 TRAITS: dict[str, Traits] = {
     "7.2": replace(
         _UP_TO_10_0,
+        objects_container_first=False,
+        no_device_tree_hint="",
         vfio_balloon_first=False,
         vfio_group_text="failed to open {}: {}",
         qemu_io_registered_buffers=False,
@@ -146,6 +151,7 @@ TRAITS: dict[str, Traits] = {
         client_must_be_socket=False,
         no_device_tree="This machine doesn't have a FDT",
         not_a_virtio_device="VirtIODevice",
+        virtio_found_in_tree=False,
         change_vnc_error_marked=False,
         port_takes_one_hotplug=False,
         devfn_checked=False,

@@ -92,6 +92,7 @@ def create_machine(vm: Machine, machine: MachineType) -> None:
     if _MEMORY_BACKEND in obj.values:
         obj.values[_MEMORY_BACKEND] = ""
     vm.qom.root.add_child("machine", obj)
+    _order_as_made(vm)
     for name in _CONTAINERS:
         obj.add_child(name, QomObject("container"))
     _follow_model(vm, obj)
@@ -172,6 +173,19 @@ def _plan(vm: Machine, node: TreeObject, numbering: Numbering, more_cpus: int) -
     drives.add_disks(vm, numbering)
     usb.add_controllers(vm, numbering)
     nics.add_nics(vm, numbering)
+
+
+def _order_as_made(vm: Machine) -> None:
+    """The tree's containers in the order in which QEMU makes them: it decides how they are listed.
+
+    See system/vl.c: qemu_create_machine(); qom/object.c: object_get_root().
+    """
+    objects_first = vm.profile.traits.objects_container_first
+    first = ["objects", "machine"] if objects_first else ["machine", "objects"]
+    children = vm.qom.root.children
+    order = [name for name in (*first, "chardevs", "backend") if name in children]
+    for name in (*order, *(name for name in list(children) if name not in order)):
+        children[name] = children.pop(name)
 
 
 def _chardev_container(vm: Machine) -> QomObject:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.commands.hmp.expression import ExpressionError, evaluate
+from fakeqemu.commands.hmp.expression import ExpressionError, Registers, evaluate
 from fakeqemu.qapi.readers.scalars import (
     OutOfRangeError,
     SizeTraits,
@@ -47,9 +47,17 @@ class _Parser:
     """One walk over the arguments of a line."""
 
     def __init__(
-        self, monitor: HmpMonitor, name: str, line: str, at: int, traits: SizeTraits
+        self,
+        monitor: HmpMonitor,
+        name: str,
+        line: str,
+        at: int,
+        traits: SizeTraits,
+        *,
+        registers: Registers = lambda _name: None,
     ) -> None:
         self.monitor = monitor
+        self.registers = registers
         self.traits = traits
         self.name = name
         self.line = line
@@ -135,7 +143,7 @@ class _Parser:
             self.at += 1
             self.skip()
         try:
-            value, self.at = evaluate(self.line, self.at)
+            value, self.at = evaluate(self.line, self.at, self.registers)
         except ExpressionError as error:
             raise HmpSyntaxError(error.text + "\n") from None
         if letter == "i" and (value >> 32) & 0xFFFFFFFF:
@@ -238,13 +246,20 @@ class _Parser:
 
 
 def parse_arguments(
-    monitor: HmpMonitor, name: str, letters: str, line: str, position: int, *, traits: SizeTraits
+    monitor: HmpMonitor,
+    name: str,
+    letters: str,
+    line: str,
+    position: int,
+    *,
+    traits: SizeTraits,
+    registers: Registers,
 ) -> dict[str, Any]:
-    """The arguments of `line` from `position` on, by key.
+    """The arguments of `line` from `position` on, by key. `registers`: see `evaluate`.
 
     Raises HmpSyntaxError with what QEMU prints before its `Try "help ..."`.
     """
-    parser = _Parser(monitor, name, line, position, traits)
+    parser = _Parser(monitor, name, line, position, traits, registers=registers)
     items = letters.split(",") if letters else []
     for number, item in enumerate(items):
         key, _, kind = item.partition(":")

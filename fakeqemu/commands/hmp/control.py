@@ -77,6 +77,8 @@ def print_(vm: Machine, val: int, count: int, format: str, size: int) -> str:  #
     if format == "c":
         return f"'{chr(val & 0xFF)}'\n"
     unsigned = val & 0xFFFFFFFFFFFFFFFF
+    if not unsigned:
+        return "0\n"  # C's `#` adds nothing to it
     return {"o": f"0{unsigned:o}", "x": f"0x{unsigned:x}", "u": f"{unsigned}"}.get(
         format, f"{val}"
     ) + "\n"

@@ -8,6 +8,7 @@ See monitor/hmp.c: get_expr(), expr_sum() and expr_unary().
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from fakeqemu.qapi.readers.scalars import parse_uint64
 
@@ -16,6 +17,8 @@ _MASK = (1 << 64) - 1
 _LEVELS = {**dict.fromkeys("+-", 1), **dict.fromkeys("&|^", 2), **dict.fromkeys("*/%", 3)}
 #: a sign binds tighter than all of them; a parenthesis waits for its end
 _SIGN, _OPEN = 4, 0
+
+Registers = Callable[[str], int | None]
 
 
 class ExpressionError(Exception):
@@ -32,9 +35,10 @@ def _wrap(value: int) -> int:
 
 
 class _Reader:
-    def __init__(self, text: str, position: int) -> None:
+    def __init__(self, text: str, position: int, registers: Registers) -> None:
         self.text = text
         self.at = position
+        self.registers = registers
 
     def peek(self) -> str:
         return self.text[self.at : self.at + 1]
@@ -56,7 +60,7 @@ class _Reader:
         if char == "'":
             return self.character()
         if char == "$":
-            raise self.register()
+            return self.register()
         if not char:
             raise self.error("unexpected end of expression")
         return self.number()
@@ -72,11 +76,14 @@ class _Reader:
         self.next()
         return ord(char)
 
-    def register(self) -> ExpressionError:
-        found = re.compile(r"\$[A-Za-z0-9_.]*\s*").match(self.text, self.at)
+    def register(self) -> int:
+        found = re.compile(r"\$([A-Za-z0-9_.]*)\s*").match(self.text, self.at)
         assert found is not None
         self.at = found.end()
-        return self.error("unknown register")
+        value = self.registers(found[1])
+        if value is None:
+            raise self.error("unknown register")
+        return value
 
     def number(self) -> int:
         found = re.compile(r"0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*").match(self.text, self.at)
@@ -145,8 +152,13 @@ class _Reader:
         return True
 
 
-def evaluate(text: str, position: int = 0) -> tuple[int, int]:
-    """The value of the expression at `position` and where it ends. Raises ExpressionError."""
-    reader = _Reader(text, position)
+def evaluate(
+    text: str, position: int = 0, registers: Registers = lambda _name: None
+) -> tuple[int, int]:
+    """The value of the expression at `position` and where it ends. Raises ExpressionError.
+
+    `registers`: what a register's name stands for, None for an unknown one.
+    """
+    reader = _Reader(text, position, registers)
     reader.skip()
     return reader.value(), reader.at

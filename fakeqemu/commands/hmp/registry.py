@@ -21,11 +21,13 @@ See monitor/hmp.c: handle_hmp_command() and monitor_parse_command().
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError, parse_arguments
 from fakeqemu.commands.hmp.definitions import HmpDefinition, HmpTable
+from fakeqemu.commands.hmp.registers import read_register
 from fakeqemu.commands.lazy_registry import LazyRegistry
 from fakeqemu.commands.registry import COMMANDS, keyword_of
 from fakeqemu.dataclass import dataclass
@@ -121,7 +123,9 @@ def _run(vm: Machine, monitor: HmpMonitor, line: str) -> str:
     letters = entry.args if command is None or command.args is None else command.args
     try:
         arguments = parse_arguments(
-            monitor, entry.name, letters, line, position, traits=vm.profile.traits
+            *(monitor, entry.name, letters, line, position),
+            traits=vm.profile.traits,
+            registers=partial(read_register, vm, monitor),
         )
         return _execute(vm, monitor, command, name, arguments)
     except HmpSyntaxError as error:

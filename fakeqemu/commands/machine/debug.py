@@ -75,23 +75,6 @@ for _name in ("query-rocker-ports", "query-rocker-of-dpa-flows", "query-rocker-o
     _rocker(_name)
 
 
-def _virtio(name: str, refusal: str | None) -> None:
-    @command(name)
-    def query(vm: Machine, path: str, **_: Any) -> None:
-        """Nobody has set up the device's queues."""
-        obj = vm.qom.at(path) if path.startswith("/") else None
-        if obj is None or not vm.profile.is_a(obj.type, "virtio-device"):
-            text = refusal or vm.profile.traits.not_a_virtio_device
-            raise QapiError(f"Path {path} is not a {text}")
-        raise NotModelledError(name)
-
-
-_virtio("x-query-virtio-status", None)
-_virtio("x-query-virtio-queue-status", "VirtIODevice")
-_virtio("x-query-virtio-vhost-queue-status", "VirtIODevice")
-_virtio("x-query-virtio-queue-element", "VirtIO device")
-
-
 def _cxl(name: str, *, plain: bool) -> None:
     @command(name)
     def inject(vm: Machine, path: str, **_: Any) -> None:

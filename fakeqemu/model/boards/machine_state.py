@@ -5,6 +5,7 @@ See include/hw/boards.h: struct MachineState.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from fakeqemu.model.boards.memory import Memory
@@ -45,10 +46,27 @@ class MachineState:
         self.single_step = configuration.single_step
         #: whether waits for locks are measured; see util/qsp.c: qsp_is_enabled()
         self.sync_profile = configuration.sync_profile
+        #: what boot_set has asked for; None: what -boot has
+        self._boot_order: str | None = None
+        self.on_boot_order: list[Callable[[], None]] = []
         #: what -acpitable gives, as fw_cfg holds it
         self.acpi_tables = b""
         #: -boot splash=: name and content of the item that firmware finds it under
         self.boot_splash: tuple[str, bytes] | None = None
+
+    @property
+    def boot_order(self) -> str:
+        """The letters of devices from which firmware is to boot, first one first."""
+        if self._boot_order is not None:
+            return self._boot_order
+        given: str | None = self.configuration.machine_options.get("boot", {}).get("order")
+        return given or "cad"
+
+    def set_boot_order(self, order: str) -> None:
+        """Change it for the boots to come."""
+        self._boot_order = order
+        for listener in self.on_boot_order:
+            listener()
 
     def is_a(self, kind: str) -> bool:
         """Whether there is a machine, and of a type that descends from `kind`."""

@@ -26,7 +26,7 @@ _CENTURY_TOO = 0x37
 _CENTURY, _REG_A, _REG_B, _REG_C, _REG_D = 0x32, 10, 11, 12, 13
 _24_HOURS, _BINARY, _SET = 0x02, 0x04, 0x80
 #: letter of -boot order -> the number firmware knows it by
-_BOOT = {"a": 1, "b": 1, "c": 2, "d": 3, "n": 4}
+BOOT_DEVICES = {"a": 1, "b": 1, "c": 2, "d": 3, "n": 4}
 
 
 class Rtc(IoPortDevice):
@@ -46,6 +46,7 @@ class Rtc(IoPortDevice):
         self._memory[_REG_A], self._memory[_REG_B] = 0x26, _24_HOURS
         self._memory[_REG_D] = 0x80
         self._board()
+        io.state.on_boot_order.append(self._put_boot_order)
 
     def handles(self, port: int, size: int) -> bool:
         """Ports 0x70 and 0x71."""
@@ -152,8 +153,11 @@ class Rtc(IoPortDevice):
         self._memory[0x5D] = above >> 32 & 0xFF
         self._memory[0x14] = 0x06
         self._memory[0x5F] = max(0, len(self._cpus) - 1) & 0xFF
-        order = self.io.state.configuration.machine_options.get("boot", {}).get("order") or "cad"
-        boot = [_BOOT.get(letter, 0) for letter in order[:3]] + [0, 0, 0]
+        self._put_boot_order()
+
+    def _put_boot_order(self) -> None:
+        order = self.io.state.boot_order
+        boot = [BOOT_DEVICES.get(letter, 0) for letter in order[:3]] + [0, 0, 0]
         self._memory[0x3D] = boot[1] << 4 | boot[0]
         check = self.io.state.qom.container("/machine").values.get("fd-bootchk", True)
         self._memory[0x38] = boot[2] << 4 | (not check)

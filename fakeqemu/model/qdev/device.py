@@ -39,6 +39,8 @@ class DeviceObject(QomObject):
         self.unplug_pending = False
         #: the properties that whoever made it gave values for
         self.given: set[str] = set()
+        #: how many devices users had made before it; 0 for those of the board
+        self.number = 0
         #: the port a USB device sits in
         self.port = ""
 

@@ -71,6 +71,7 @@ class Devices:
         self._backends = backends
         self._migration = migration
         self._anonymous = 0
+        self._entered = 0
         #: sets the properties of devices that are being made
         self.properties = Properties(state, backends, process.host.warn)
         self._checks = RealizeChecks(process.host, state, numa, backends)
@@ -322,6 +323,8 @@ class Devices:
 
     def enter(self, device: DeviceObject, id: str | None) -> None:
         """Put `device` into the tree where users' devices are."""
+        self._entered += 1
+        device.number = self._entered
         if id is not None:
             self._qom.container("/machine/peripheral").add_child(id, device)
             return

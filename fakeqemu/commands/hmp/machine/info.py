@@ -39,7 +39,8 @@ def status(vm: Machine) -> str:
     state = vm.runstate.current
     running = "running" if vm.runstate.running else "paused"
     reason = "" if state in ("running", "paused") else f" ({state})"
-    step = " (single step mode)" if vm.state.single_step else ""
+    stepping = vm.state.single_step and vm.profile.traits.status_singlestep
+    step = " (single step mode)" if stepping else ""
     return f"VM status: {running}{step}{reason}\n"
 
 

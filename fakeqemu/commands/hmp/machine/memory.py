@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from fakeqemu.commands.hmp.registers import chosen_registers
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.commands.machine import memsave as qmp
+from fakeqemu.model.boards.x86_registers import CR0_PG
 from fakeqemu.model.dump.output import Zeros
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -106,9 +108,33 @@ def checksum(vm: Machine, start: int, size: int) -> str:
 
 
 @hmp("gva2gpa")
-def physical_of_virtual(vm: Machine, addr: int) -> str:  # noqa: ARG001
+def physical_of_virtual(vm: Machine, addr: int) -> str:
     """Where a virtual address is in physical memory."""
-    return f"gpa: {addr & _MASK:#x}\n"
+    number = addr & _MASK
+    if not number and not vm.profile.traits.hmp_zero_prefixed:
+        return "gpa: 0\n"
+    return f"gpa: {number:#x}\n"
+
+
+@hmp("info mem", monitor=True)
+def info_mem(vm: Machine, monitor: HmpMonitor) -> str:
+    """Which virtual memory is mapped. See target/i386/monitor.c: hmp_info_mem()."""
+    return _paging(vm, monitor, "info mem")
+
+
+@hmp("info tlb", monitor=True)
+def info_tlb(vm: Machine, monitor: HmpMonitor) -> str:
+    """How virtual memory is mapped. See target/i386/monitor.c: hmp_info_tlb()."""
+    return _paging(vm, monitor, "info tlb")
+
+
+def _paging(vm: Machine, monitor: HmpMonitor, name: str) -> str:
+    held = chosen_registers(vm, monitor)
+    if held is None:
+        return "No CPU available\n"
+    if held.cr0 & CR0_PG:
+        raise NotModelledError(f"{name} of a CPU that pages")
+    return "PG disabled\n"
 
 
 @hmp("memsave", monitor=True)

@@ -1,0 +1,98 @@
+"""Virtio devices as QMP shows them, and cryptographic backends for them.
+
+See hw/virtio/virtio-qmp.c: qmp_x_query_virtio() and qmp_x_query_virtio_status();
+backends/cryptodev.c: qmp_query_cryptodev().
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.commands.registry import command
+from fakeqemu.model.machine import Machine
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.qdict import in_name_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fakeqemu.model.qom.tree import QomObject
+
+Json = dict[str, Any]
+
+_BUILTIN = "cryptodev-backend-builtin"
+#: devices whose name is not that of their type
+_NAMES = {"virtio-input-device": "virtio-input", "virtio-gpu-base": "virtio-gpu"}
+
+
+@command("x-query-virtio")
+def query_virtio(vm: Machine) -> list[Json]:
+    """VirtioInfo list."""
+    in_tree = vm.profile.traits.virtio_found_in_tree
+    objects = _walk(vm.qom.root) if in_tree else sorted(vm.qom.root.walk(), key=_number)
+    found = [
+        {"path": obj.path, "name": _name(vm, obj)}
+        for obj in objects
+        if vm.profile.is_a(obj.type, "virtio-device")
+    ]
+    if not found and in_tree:
+        raise QapiError("No virtio devices found")
+    return found[::-1]
+
+
+def _number(obj: QomObject) -> int:
+    return int(getattr(obj.parent, "number", 0))
+
+
+def _walk(obj: QomObject) -> Iterator[QomObject]:
+    """What is below, in the order of the tables of names."""
+    for name in in_name_table(obj.children):
+        child = obj.children[name]
+        yield child
+        yield from _walk(child)
+
+
+def _name(vm: Machine, obj: QomObject) -> str:
+    """What the specification calls the device. See hw/virtio/virtio.c: virtio_device_names."""
+    for kind, name in _NAMES.items():
+        if kind in vm.profile.qom_types and vm.profile.is_a(obj.type, kind):
+            return name
+    return obj.type.removesuffix("-device").replace("vhost-user-", "virtio-").replace(
+        "vhost-scsi", "virtio-scsi"
+    )
+
+
+def _of_device(name: str, refusal: str | None) -> None:
+    @command(name)
+    def query(vm: Machine, path: str, **_: Any) -> None:
+        """Nobody has set up the device's queues."""
+        obj = vm.qom.at(path) if path.startswith("/") else None
+        if obj is None or not vm.profile.is_a(obj.type, "virtio-device"):
+            text = refusal or vm.profile.traits.not_a_virtio_device
+            raise QapiError(f"Path {path} is not a {text}")
+        raise NotModelledError(name)
+
+
+_of_device("x-query-virtio-status", None)
+_of_device("x-query-virtio-queue-status", "VirtIODevice")
+_of_device("x-query-virtio-vhost-queue-status", "VirtIODevice")
+_of_device("x-query-virtio-queue-element", "VirtIO device")
+
+
+@command("query-cryptodev")
+def query_cryptodev(vm: Machine) -> list[Json]:
+    """QCryptodevInfo list."""
+    backends = {
+        each.name: each
+        for each in vm.objects.all()
+        if vm.profile.is_a(each.type, "cryptodev-backend")
+    }
+    found = []
+    for name in reversed(in_name_table(backends)):
+        if backends[name].type != _BUILTIN:
+            raise NotModelledError("query-cryptodev")
+        services = ["mac", "hash", "cipher"]
+        found.append(
+            {"id": name, "service": services, "client": [{"queue": 0, "type": "builtin"}]}
+        )
+    return found
