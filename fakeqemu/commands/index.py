@@ -30,6 +30,7 @@ MODULES: Mapping[str, Mapping[str, str]] = {
             "stopcapture"
         ),
         "hmp.machine.boot_order": "boot_set",
+        "hmp.machine.cpu_state": "info registers",
         "hmp.machine.debug": (
             "gdbserver, info sync-profile, log, one-insn-per-tb, singlestep, sync-profile"
         ),

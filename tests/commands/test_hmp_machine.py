@@ -189,3 +189,73 @@ def test_zero_is_printed_without_prefix():
     vm = machine("10.0")
     assert [vm.hmp(f"print/{format} 0") for format in "xodu"] == ["0\n"] * 4
     assert vm.hmp("print/x 10") == "0xa\n"
+
+
+#: of the second CPU, as 7.2 to 11.1 print it
+RESET = """
+CPU#1
+EAX=00000000 EBX=00000000 ECX=00000000 EDX=00060fb1
+ESI=00000000 EDI=00000000 EBP=00000000 ESP=00000000
+EIP=0000fff0 EFL=00000002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=1
+ES =0000 00000000 0000ffff 00009300
+CS =f000 ffff0000 0000ffff 00009b00
+SS =0000 00000000 0000ffff 00009300
+DS =0000 00000000 0000ffff 00009300
+FS =0000 00000000 0000ffff 00009300
+GS =0000 00000000 0000ffff 00009300
+LDT=0000 00000000 0000ffff 00008200
+TR =0000 00000000 0000ffff 00008b00
+GDT=     00000000 0000ffff
+IDT=     00000000 0000ffff
+CR0=60000010 CR2=00000000 CR3=00000000 CR4=00000000
+DR0=0000000000000000 DR1=0000000000000000 DR2=0000000000000000 DR3=0000000000000000 
+DR6=00000000ffff0ff0 DR7=0000000000000400
+EFER=0000000000000000
+FCW=037f FSW=0000 [ST=0] FTW=00 MXCSR=00001f80
+FPR0=0000000000000000 0000 FPR1=0000000000000000 0000
+FPR2=0000000000000000 0000 FPR3=0000000000000000 0000
+FPR4=0000000000000000 0000 FPR5=0000000000000000 0000
+FPR6=0000000000000000 0000 FPR7=0000000000000000 0000
+XMM00=0000000000000000 0000000000000000 XMM01=0000000000000000 0000000000000000
+XMM02=0000000000000000 0000000000000000 XMM03=0000000000000000 0000000000000000
+XMM04=0000000000000000 0000000000000000 XMM05=0000000000000000 0000000000000000
+XMM06=0000000000000000 0000000000000000 XMM07=0000000000000000 0000000000000000
+"""  # noqa: W291
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_registers_after_a_reset(version):
+    vm = machine(version, "-smp", "2")
+    assert vm.hmp("info registers 1") == RESET
+    first = RESET.replace("CPU#1", "CPU#0").replace("HLT=1", "HLT=0")
+    assert vm.hmp("info registers") == first
+    assert vm.hmp("info registers -a") == first + RESET
+    assert vm.hmp("cpu 1") == ""
+    assert vm.hmp("info registers") == RESET
+    assert vm.hmp("info registers 2") == "CPU#2 not available\n"
+    none = Booted("-machine", "none", profile=version)
+    assert none.hmp("info registers") == "No CPU available\n"
+
+
+def test_registers_that_were_written():
+    vm = machine("10.0")
+    held = vm.vm.cpus.registers(vm.vm.cpus.get(0))
+    held.flags, held.cr0 = 0xC95, 0x6000_0011
+    held.segments["cs"].flags = 0xC0FB00
+    held.segments["ss"].flags = 0xC0F300
+    held.fpu[1] = bytes.fromhex("01020304050607080910")
+    held.xmm[0] = bytes(range(16))
+    shown = vm.hmp("info registers")
+    assert "EFL=00000c95 [DOSZAPC] CPL=3" not in shown  # zero is not set
+    assert "EFL=00000c95 [DOS-APC] CPL=3" in shown
+    assert "CS =f000 ffff0000 0000ffff 00c0fb00 DPL=3 CS32 [-RA]\n" in shown
+    assert "SS =0000 00000000 0000ffff 00c0f300 DPL=3 DS   [-WA]\n" in shown
+    assert "TR =0000 00000000 0000ffff 00008b00 DPL=0 TSS32-busy\n" in shown
+    assert "FPR1=0807060504030201 1009\n" in shown
+    assert "XMM00=0f0e0d0c0b0a0908 0706050403020100 " in shown
+    held.efer, held.segments["cs"].flags = 0x500, 0x20FB00
+    shown = vm.hmp("info registers")
+    assert "RIP=000000000000fff0 RFL=00000c95" in shown
+    assert "R8 =0000000000000000 R9 =0000000000000000" in shown
+    assert "DPL=3 CS64 [-RA]\n" in shown
+    assert "XMM15=" in shown

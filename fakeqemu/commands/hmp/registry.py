@@ -27,7 +27,6 @@ from weakref import WeakKeyDictionary
 
 from fakeqemu.commands.hmp.arguments import HmpSyntaxError, parse_arguments
 from fakeqemu.commands.hmp.definitions import HmpDefinition, HmpTable
-from fakeqemu.commands.hmp.registers import read_register
 from fakeqemu.commands.lazy_registry import LazyRegistry
 from fakeqemu.commands.registry import COMMANDS, keyword_of
 from fakeqemu.dataclass import dataclass
@@ -125,12 +124,18 @@ def _run(vm: Machine, monitor: HmpMonitor, line: str) -> str:
         arguments = parse_arguments(
             *(monitor, entry.name, letters, line, position),
             traits=vm.profile.traits,
-            registers=partial(read_register, vm, monitor),
+            registers=partial(_register, vm, monitor),
         )
         return _execute(vm, monitor, command, name, arguments)
     except HmpSyntaxError as error:
         typed = line[:position].rstrip()
         return f'{error.text}Try "help {typed}" for more information\n'
+
+
+def _register(vm: Machine, monitor: HmpMonitor, name: str) -> int | None:
+    from fakeqemu.commands.hmp.registers import read_register  # few lines have one
+
+    return read_register(vm, monitor, name)
 
 
 def error_text(error: QapiError) -> str:
