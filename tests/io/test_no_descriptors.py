@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
+import resource
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,3 +75,40 @@ async def test_character_devices(
             refuse(patched)
             with pytest.raises(Exception, match=f"{text}: {MANY}"):
                 await vm.qmp(command, arguments)
+
+
+def test_a_start_that_uses_all_descriptors_can_still_import(tmp_path: Path) -> None:
+    """Whatever the number of files that the command line opens: it starts, or QEMU's own words."""
+    limit = 24
+    commands = (
+        {"execute": "qmp_capabilities"},
+        {"execute": "query-block"},
+        {"execute": "query-migrate"},
+        {"execute": "human-monitor-command", "arguments": {"command-line": "info block"}},
+        {"execute": "quit"},
+    )
+    ends = set()
+    for count in range(13, 19):
+        files = (f"file,id=f{number},path={tmp_path}/{number}" for number in range(count))
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "fakeqemu", "run", "--profile", "7.2", "--"),
+                *("-machine", "q35", "-display", "none", "-nodefaults", "-qmp", "stdio"),
+                *(word for file in files for word in ("-chardev", file)),
+                *("-blockdev", "null-co,node-name=n", "-device", "virtio-blk-pci,drive=n"),
+                *("-fw_cfg", "name=opt/x,string=y", "-object", "memory-backend-ram,id=m,size=1M"),
+            ],
+            input="".join(json.dumps(each) for each in commands),
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
+            cwd=Path(__file__).parents[2],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        ends.add(done.returncode)
+        if done.returncode == 0:
+            assert done.stderr == ""
+            assert done.stdout.count('{"return"') == len(commands)
+            assert "error" not in done.stdout
+        else:
+            text = r"qemu-system-x86_64: -chardev .*: Could not open .*: Too many open files\n"
+            assert re.fullmatch(text, done.stderr)
+    assert ends == {0, 1}

@@ -127,6 +127,7 @@ class _Process:
     async def _main(self, configuration: Configuration) -> int:
         import asyncio
 
+        allow_late_imports()
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
         host = OsHost(Loop(loop), program=self._options.program)
@@ -167,7 +168,6 @@ class _Process:
             gc.freeze()
             gc.enable()
             boot.finish()
-            allow_late_imports()
             await over
         except StartupError as error:
             self._print_error(error, vm)
