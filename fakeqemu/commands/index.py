@@ -126,8 +126,8 @@ MODULES: Mapping[str, Mapping[str, str]] = {
         "machine.machine": (
             "balloon, query-accelerators, query-acpi-ospm-status, query-balloon, query-cpus-fast, "
             "query-hotpluggable-cpus, query-kvm, query-memdev, query-memory-devices, "
-            "query-memory-size-summary, query-name, query-pci, query-uuid, rtc-reset-reinjection, "
-            "set-numa-node, x-query-numa"
+            "query-memory-size-summary, query-name, query-pci, query-uuid, "
+            "query-vm-generation-id, rtc-reset-reinjection, set-numa-node, x-query-numa"
         ),
         "machine.memsave": "memsave, pmemsave",
         "machine.qdev": (
@@ -145,12 +145,12 @@ MODULES: Mapping[str, Mapping[str, str]] = {
             "query-firmware-log, query-gic-capabilities, query-hv-balloon-status-report, "
             "query-pr-managers, query-replay, query-rocker, query-s390x-cpu-polarization, "
             "query-sev, query-sev-attestation-report, query-sev-launch-measure, query-sgx, "
-            "query-spice, query-stats, query-tpm, query-vm-generation-id, "
-            "query-xen-replication-status, sev-inject-launch-secret, x-query-opcount, "
-            "x-query-profile, x-query-rdma, xen-event-list, xen-set-global-dirty-log"
+            "query-spice, query-tpm, query-xen-replication-status, sev-inject-launch-secret, "
+            "x-query-opcount, x-query-profile, x-query-rdma, xen-event-list, "
+            "xen-set-global-dirty-log"
         ),
         "machine.virtio": (
-            "query-cryptodev, x-query-virtio, x-query-virtio-queue-element, "
+            "query-cryptodev, query-stats, x-query-virtio, x-query-virtio-queue-element, "
             "x-query-virtio-queue-status, x-query-virtio-status, "
             "x-query-virtio-vhost-queue-status"
         ),

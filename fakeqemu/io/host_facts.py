@@ -36,6 +36,12 @@ class HostFacts:
         ranges = (each.split("-") for each in text.split(",") if each)
         return frozenset(cpu for ends in ranges for cpu in range(int(ends[0]), int(ends[-1]) + 1))
 
+    def random_uuid(self) -> str:
+        """A new UUID."""
+        import uuid
+
+        return str(uuid.uuid4())
+
     def kvm_usable(self) -> bool:
         """Whether `/dev/kvm` can be opened."""
         try:

@@ -296,6 +296,9 @@ class Host(Protocol):
     def kvm_usable(self) -> bool:
         """Whether `/dev/kvm` can be opened by this process."""
 
+    def random_uuid(self) -> str:
+        """A new UUID, in the form of RFC 4122."""
+
     def processors(self, node: int | None = None) -> frozenset[int]:
         """The host's processors, or those of one NUMA node: none if there is no such node."""
 

@@ -218,6 +218,10 @@ class NullHost:
         """No."""
         return False
 
+    def random_uuid(self) -> str:
+        """The same each time."""
+        return "00000000-0000-4000-8000-000000000000"
+
     def processors(self, node: int | None = None) -> frozenset[int]:
         """One, in node 0."""
         return frozenset() if node else frozenset({0})

@@ -74,6 +74,15 @@ def query_memory_devices(vm: Machine) -> list[Json]:
     return memory_devices.describe_all(vm.state)
 
 
+@command("query-vm-generation-id")
+def query_vm_generation_id(vm: Machine) -> Json:
+    """GuidInfo. Raises QapiError."""
+    device = next((d for d in vm.devices.user_devices() if d.type == "vmgenid"), None)
+    if device is None:
+        raise QapiError("VM Generation ID device not found")
+    return {"guid": device.values["guid"]}
+
+
 @command("set-numa-node", raw=True)
 def set_numa_node(vm: Machine, arguments: Json) -> None:
     """Describe NUMA while the boot waits in preconfig."""

@@ -30,7 +30,6 @@ def _absent(name: str) -> None:
 
 
 for _name in (
-    "query-vm-generation-id",
     "query-sev",
     "query-sev-launch-measure",
     "query-gic-capabilities",
@@ -63,12 +62,6 @@ def query_sgx(vm: Machine) -> Any:
 def query_rocker(vm: Machine, name: str) -> None:  # noqa: ARG001
     """There is no such switch."""
     raise QapiError(f"rocker {name} not found")
-
-
-@command("query-stats")
-def query_stats(vm: Machine, target: str, **_: Any) -> list[Any]:  # noqa: ARG001
-    """Statistics come from KVM, which is never in use, and from devices the model lacks."""
-    return []
 
 
 @command("xen-set-global-dirty-log")

@@ -1,7 +1,8 @@
 """Virtio devices as QMP shows them, and cryptographic backends for them.
 
 See hw/virtio/virtio-qmp.c: qmp_x_query_virtio() and qmp_x_query_virtio_status();
-backends/cryptodev.c: qmp_query_cryptodev().
+backends/cryptodev.c: qmp_query_cryptodev() and cryptodev_backend_stats_query();
+stats/stats-qmp-cmds.c: qmp_query_stats().
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _BUILTIN = "cryptodev-backend-builtin"
+#: what a builtin backend counts, the last one first
+_COUNTED = ("sym-decrypt-bytes", "sym-encrypt-bytes", "sym-decrypt-ops", "sym-encrypt-ops")
 #: devices whose name is not that of their type
 _NAMES = {"virtio-input-device": "virtio-input", "virtio-gpu-base": "virtio-gpu"}
 
@@ -96,3 +99,23 @@ def query_cryptodev(vm: Machine) -> list[Json]:
             {"id": name, "service": services, "client": [{"queue": 0, "type": "builtin"}]}
         )
     return found
+
+
+@command("query-stats")
+def query_stats(
+    vm: Machine, target: str, providers: list[Json] | None = None, **_: Any
+) -> list[Json]:
+    """StatsResult list. KVM's are not there, since it is never in use; cryptodev's are all or none.
+
+    A provider that is asked twice answers twice.
+    """
+    requests = [{"provider": "cryptodev"}] if providers is None else providers
+    asked = [r for r in requests if r["provider"] == "cryptodev" and r.get("names") != []]
+    if target != "cryptodev":
+        return []
+    stats = [{"name": name, "value": 0} for name in _COUNTED]
+    return [
+        {"provider": "cryptodev", "qom-path": f"/objects/{backend['id']}", "stats": stats}
+        for _request in asked
+        for backend in query_cryptodev(vm)
+    ]

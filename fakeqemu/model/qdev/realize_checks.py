@@ -8,11 +8,12 @@ virtio_rng_device_realize().
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.boards.memory_devices import pc_dimm
-from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.model.qdev.device import DeviceObject, user_devices, wrong_value
 from fakeqemu.model.qdev.recorded import about
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
@@ -35,6 +36,7 @@ _SERIAL_PORTS = 511
 _ETHERNET = 0x0200
 _LARGEST_ROM = 2 << 30
 _HIGHEST_RESERVED_CID = 2
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _UINT32_MAX = 0xFFFFFFFF
 #: the most that properties of usb-host can be, in the order in which they are looked at
 _USB_MOST = {"vendorid": 0xFFFF, "productid": 0xFFFF, "hostaddr": 127}
@@ -226,6 +228,24 @@ def _check_memory(checks: RealizeChecks, device: DeviceObject) -> None:
     virtio_md.check(checks.state, checks.numa, device, checks.host)
 
 
+def _check_generation_id(checks: RealizeChecks, device: DeviceObject) -> None:
+    """See hw/acpi/vmgenid.c: vmgenid_realize(); hw/core/qdev-properties-system.c: set_uuid()."""
+    given = device.values["guid"] if "guid" in device.given else "auto"
+    if given == "auto":
+        given = checks.host.random_uuid()
+    elif not _UUID.fullmatch(given):
+        raise wrong_value(device, "guid", given)
+    fw_cfg = checks.state.qom.at("/machine/fw_cfg")
+    if fw_cfg is None or not fw_cfg.get("dma_enabled"):
+        raise QapiError(
+            "vmgenid requires DMA write support in fw_cfg,"
+            " which this machine type does not provide"
+        )
+    if len([other for other in user_devices(checks.state.qom) if other.type == "vmgenid"]) > 1:
+        raise QapiError("at most one vmgenid device is permitted")
+    device.values["guid"] = given.lower()
+
+
 # -- devices of the host -------------------------------------------------------------------
 #
 # Where the host has the device there is no model of what it does: whoever makes it says so.
@@ -345,6 +365,7 @@ _RULES: dict[str, Callable[[RealizeChecks, DeviceObject], None]] = {
     "pxb": _check_expander,
     "pxb-pcie": _check_expander,
     "pc-dimm": _check_module,
+    "vmgenid": _check_generation_id,
     "virtio-mem-pci": _check_memory,
     "virtio-pmem-pci": _check_memory,
     "pci-device": _check_pci,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from fakeqemu.commands.hmp.registry import hmp
-from fakeqemu.commands.machine import unsupported
+from fakeqemu.commands.machine import unsupported, virtio
 from fakeqemu.commands.registry import COMMANDS
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -111,6 +111,6 @@ def info_stats(
         known = vm.profile.schema.enum_values(f"Stats{what.capitalize()}")
         if text is not None and text not in known:
             return f"invalid stats {what} {text}\n"
-    if unsupported.query_stats(vm, target):
+    if virtio.query_stats(vm, target):
         raise NotModelledError(f"info stats of {names or 'all'}")
     return ""

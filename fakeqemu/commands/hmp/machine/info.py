@@ -351,9 +351,9 @@ def _pci_region(region: dict[str, Any], named: bool) -> str:
 
 @hmp("info vm-generation-id")
 def vm_generation_id(vm: Machine) -> str:
-    """There is none."""
-    recorded(vm, "query-vm-generation-id")
-    return ""
+    """The id that the guest sees."""
+    guid: str = machine_commands.query_vm_generation_id(vm)["guid"]
+    return guid + "\n"
 
 
 @hmp("info rocker")
