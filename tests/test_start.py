@@ -26,9 +26,9 @@ NEVER = {
     "qmp.qtest", "testing",
 }  # fmt: skip
 OTHERS = {
-    "argparse", "ctypes", "dataclasses", "datetime", "difflib", "gzip", "hashlib",
+    "_ssl", "argparse", "ctypes", "dataclasses", "datetime", "difflib", "gzip", "hashlib",
     "importlib.util", "ipaddress", "pathlib", "pkgutil", "platform", "pprint", "qemu", "random",
-    "resource", "runpy", "site", "tempfile", "unittest", "urllib", "uuid", "zipfile",
+    "resource", "runpy", "site", "ssl", "tempfile", "unittest", "urllib", "uuid", "zipfile",
 }  # fmt: skip
 #: of fakeqemu's own modules; may only shrink
 MOST_OF_NONE = 194
@@ -77,7 +77,7 @@ def test_testing() -> None:
     modules = benchmark.modules_of("import fakeqemu.testing; fakeqemu.testing.FakeQemu")
     assert "fakeqemu.boot.sequence" in modules
     faulty = {"qmp.checks", "qmp.hooks", "model.guest"}
-    for_testers = {"ipaddress", "pathlib", "random", "urllib", "urllib.parse"}
+    for_testers = {"_ssl", "ipaddress", "pathlib", "random", "ssl", "urllib", "urllib.parse"}
     assert below(modules, never("testing", *faulty) - for_testers) == set()
     assert len(own(modules)) <= MOST_OF_TESTING
 
