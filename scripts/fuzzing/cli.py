@@ -40,6 +40,7 @@ _WORDS = ["scenario", "fleet", "recording", "nope", ".", "", "unix:a", "unix:b",
 _COMMANDS: dict[str, list[list[str]]] = {
     "run": [["--", *_MACHINE], ["--", *_MACHINE, "-qmp", "unix:q,server=on,wait=off"]],
     "explain": [["--", *_MACHINE], ["--json", "--", *_MACHINE, "-incoming", "defer"]],
+    "check": [["--", *_MACHINE], ["--", *_MACHINE, "-incoming", "fd:9", "-netdev", "tap,id=n"]],
     "emulator": [["run"], ["made", "--name", "x"]],
     "fork-server": [["socket"]],
     "record": [["--output", "out", "--", "unix:a", "unix:b"]],
@@ -79,7 +80,8 @@ class Cli(Campaign):
 def _line(rng: random.Random, profile: str) -> list[str]:
     command = rng.choice(sorted(_COMMANDS))
     words = [command, *rng.choice(_COMMANDS[command])]
-    if command in ("run", "explain") and "--profile" not in words and profile in Profile.names():
+    starts = command in ("run", "explain", "check")
+    if starts and "--profile" not in words and profile in Profile.names():
         words[1:1] = ["--profile", profile]
     for _ in range(rng.choice([0, 1, 1, 2, 4])):
         at = rng.randrange(len(words) + 1)
