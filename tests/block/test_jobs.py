@@ -228,6 +228,31 @@ def test_persistent_bitmaps_survive(machine: Any) -> None:
     assert (bitmap["name"], bitmap["count"], bitmap["persistent"]) == ("b", 65536, True)
 
 
+def test_stored_bitmaps_are_shown_as_the_image_has_them(machine: Any) -> None:
+    image(machine, "src")
+
+    def stored() -> list[tuple[str, list[str]]]:
+        [node] = [n for n in machine.ask("query-named-block-nodes") if n["node-name"] == "src"]
+        data = node["image"]["format-specific"]["data"]
+        return [(each["name"], each["flags"]) for each in data.get("bitmaps", [])]
+
+    for name, disabled in (("a", False), ("b", True)):
+        machine.ask(
+            "block-dirty-bitmap-add", node="src", name=name, persistent=True, disabled=disabled
+        )
+    assert stored() == []
+    options = {"driver": "qcow2", "node-name": "src", "file": "src-file"}
+    machine.ask("blockdev-del", node_name="src")
+    machine.ask("blockdev-add", **options, **{"read-only": True})
+    assert stored() == [("a", ["auto"]), ("b", [])]
+    machine.ask("blockdev-del", node_name="src")
+    machine.ask("blockdev-add", **options)
+    machine.ask("block-dirty-bitmap-disable", node="src", name="a")
+    assert stored() == [("a", ["in-use", "auto"]), ("b", ["in-use"])]
+    machine.ask("block-dirty-bitmap-remove", node="src", name="b")
+    assert stored() == [("a", ["in-use", "auto"])]
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

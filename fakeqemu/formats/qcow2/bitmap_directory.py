@@ -9,6 +9,7 @@ import errno
 import struct
 from array import array
 from collections.abc import Iterator
+from typing import Any
 
 from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.extents import BlockIoError
@@ -21,6 +22,7 @@ from fakeqemu.qapi.json.utf8 import c_bytes
 
 _FIXED = struct.Struct(">QIIBBHI")
 IN_USE, AUTO = 1, 2
+_FLAG_NAMES = {IN_USE: "in-use", AUTO: "auto"}
 _DIRTY_TYPE = 1
 _ALL_ONES = 1
 _RESERVED = 0xFF000000000001FE
@@ -39,6 +41,11 @@ class BitmapEntry:
     flags: int
     granularity_bits: int
     name: str
+
+    def info(self) -> dict[str, Any]:
+        """Qcow2BitmapInfo. See block/qcow2-bitmap.c: get_bitmap_info_flags()."""
+        flags = [name for flag, name in _FLAG_NAMES.items() if self.flags & flag]
+        return {"name": self.name, "granularity": 1 << self.granularity_bits, "flags": flags}
 
 
 def read_directory(image: Qcow2) -> list[BitmapEntry]:

@@ -94,6 +94,9 @@ class Driver:
     def close(self, node: Node) -> None:
         """The node goes."""
 
+    def remove_bitmap(self, node: Node, name: str) -> None:
+        """A persistent bitmap goes: what is stored of it, too. Raises BlockIoError."""
+
     def activated(self, node: Node) -> None:
         """The image is ours; another process may have written to it until now."""
 

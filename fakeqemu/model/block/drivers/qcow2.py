@@ -18,6 +18,7 @@ from fakeqemu.formats.qcow2 import (
     options as qcow2options,
     snapshots as qcow2snapshots,
 )
+from fakeqemu.formats.qcow2.bitmap_directory import read_directory
 from fakeqemu.formats.qcow2.header import (
     BITMAPS,
     CORRUPT,
@@ -222,6 +223,11 @@ class Qcow2Driver(Driver):
         if not node.read_only and not node.inactive:
             persistent.store_bitmaps(node, self.image)
 
+    def remove_bitmap(self, node: Node, name: str) -> None:
+        """Out of the image. Raises BlockIoError."""
+        if not node.read_only and not node.inactive:
+            persistent.remove_stored(self.image, name)
+
     def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Reopening:
         """Tuning; what the image is to hold is written before it may not be any more."""
         image = self.image
@@ -366,7 +372,7 @@ class Qcow2Driver(Driver):
         covered = self.image.cluster * self.image.l2_entries
         return -(-self.image.header.size // covered) * covered
 
-    def specific(self, node: Node) -> dict[str, Any] | None:
+    def specific(self, node: Node) -> dict[str, Any] | None:  # noqa: ARG002
         """ImageInfoSpecificQCow2."""
         header = self.image.header
         data: dict[str, Any] = {
@@ -378,9 +384,8 @@ class Qcow2Driver(Driver):
             data["lazy-refcounts"] = bool(header.compatible & LAZY_REFCOUNTS)
             data["corrupt"] = bool(header.incompatible & CORRUPT)
             data["extended-l2"] = self.image.extended
-        kept = [b for b in node.bitmaps if b.stored]
-        if kept:
-            data["bitmaps"] = [b.stored_info() for b in kept]
+        if entries := read_directory(self.image):
+            data["bitmaps"] = [entry.info() for entry in entries]
         return {"type": "qcow2", "data": data}
 
     def limits(self, node: Node) -> dict[str, Any]:

@@ -148,13 +148,6 @@ class Bitmap:
             found["inconsistent"] = True
         return found
 
-    def stored_info(self) -> dict[str, Any]:
-        """Qcow2BitmapInfo."""
-        flags = ["in-use"]
-        if self.enabled:
-            flags.append("auto")
-        return {"name": self.name, "granularity": self.granularity, "flags": flags}
-
     def check(self, *, busy: bool = True, inconsistent: bool = True, ro: bool = True) -> None:
         """Raise QapiError if the bitmap is busy, read-only or inconsistent.
 

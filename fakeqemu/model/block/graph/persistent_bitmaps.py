@@ -126,17 +126,38 @@ def store_bitmaps(node: Node, image: Qcow2) -> None:
         flags = (AUTO if bitmap.enabled else 0) | (IN_USE if bitmap.inconsistent else 0)
         bits = bitmap.granularity.bit_length() - 1
         directory += packed(BitmapEntry(offset, size, flags, bits, bitmap.name), flags)
+    _write_directory(image, len(kept), directory)
+
+
+def _write_directory(image: Qcow2, count: int, directory: bytes) -> None:
+    """Write a directory of `count` bitmaps, and the header that says where it is."""
     others = [e for e in image.header.extensions if e[0] != EXT_BITMAPS]
     image.header.autoclear &= ~BITMAPS
-    if kept:
+    if count:
         offset = image.refcounts.allocate(len(directory))
         image.check_write(offset, len(directory))
         image.store.write(offset, directory)
-        data = struct.pack(">IIQQ", len(kept), 0, len(directory), offset)
+        data = struct.pack(">IIQQ", count, 0, len(directory), offset)
         others.append((EXT_BITMAPS, data))
         image.header.autoclear |= BITMAPS
     image.header.extensions = others
     image.write_header()
+
+
+def remove_stored(image: Qcow2, name: str) -> None:
+    """Take a bitmap out of the image, if it is there. Raises BlockIoError.
+
+    See block/qcow2-bitmap.c: qcow2_co_remove_persistent_dirty_bitmap().
+    """
+    entries = read_directory(image)
+    gone = next((entry for entry in entries if entry.name == name), None)
+    where = image.directory
+    if gone is None or where is None:
+        return
+    left = [entry for entry in entries if entry is not gone]
+    image.refcounts.free(where[2], where[1], "other")
+    _write_directory(image, len(left), b"".join(packed(entry, entry.flags) for entry in left))
+    free_bitmap(image, gone)
 
 
 def reopen_read_only(node: Node, image: Qcow2) -> None:

@@ -128,6 +128,9 @@ def _bitmap_remove(
 ) -> TransactionAction:
     bitmap = bitmaps.lookup(block.graph, data["node"], data["name"])
     bitmaps.check_removable(bitmap)
+    if bitmap.persistent:
+        # not put back by an abort, but the bitmap is stored anew when the node is closed
+        bitmap.node.driver.remove_bitmap(bitmap.node, data["name"])
     position = bitmap.node.bitmaps.index(bitmap)
     bitmaps.remove(bitmap)
     return TransactionAction(abort=lambda: bitmap.node.bitmaps.insert(position, bitmap))
