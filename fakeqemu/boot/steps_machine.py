@@ -27,6 +27,7 @@ from fakeqemu.model.qdev.backends import DeviceFrontend
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 
 if TYPE_CHECKING:
+    from fakeqemu.boot.checks.options import CpuModel
     from fakeqemu.boot.state import BootState
 
 
@@ -161,7 +162,7 @@ def create_board(boot: BootState) -> None:
     board.create_memory(boot.vm)
     boot.vm.numa.complete(boot.warn)
     if model is not None:
-        checks.check_cpu_features(model, boot.vm.state.accelerator, boot.profile)
+        _choose_features(boot, model)
     check_board(boot.configuration, machine, boot.settings, boot.profile.traits)
     if machine.default_cpu_type is not None:
         from fakeqemu.boot.checks.firmware_files import load_firmware
@@ -174,6 +175,31 @@ def create_board(boot: BootState) -> None:
         for port in boot.vm.ports:
             boot.vm.chardevs[port.chardev].attach(DeviceFrontend())
     boot.read(cpus=len(boot.vm.cpus))
+
+
+def _choose_features(boot: BootState, model: CpuModel) -> None:
+    """What the CPUs have; each of them warns of what it does not have. Raises QapiError."""
+    vm, machine_type = boot.vm, boot.vm.state.type
+    assert machine_type is not None
+    given = checks.check_cpu_features(model, vm.state.accelerator, boot.profile)
+    if not given and model.type == machine_type.default_cpu_type:
+        # the machine's own model has all that it asks for
+        return
+    from fakeqemu.model.boards.cpu_features import (
+        check_address_bits,
+        check_numbers,
+        work_out,
+    )
+
+    features = work_out(boot.profile, model.type, given, vm.state.accelerator)
+    vm.cpus.features = features
+    check_numbers(given, vm.cpus.topology)
+    for _ in range(1 if features.enforced else vm.cpus.topology.cpus):
+        for line in features.warnings:
+            boot.warn(line)
+    check_address_bits(given)
+    if features.enforced:
+        raise QapiError("TCG doesn't support requested features")
 
 
 def find_orphaned_drives(boot: BootState) -> None:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from fakeqemu.profile import MachineType, Profile, TreeObject
     from fakeqemu.qapi.schema import Schema
 
+_UNAVAILABLE = "unavailable-features"
+#: ids from here on need a newer interrupt controller; see hw/intc/apic_common.c:
+#: apic_common_set_id()
+_X2APIC = 255
+
 
 def recorded_tree(state: MachineState, machine: MachineType) -> TreeObject:
     """The recorded tree, at `/`, of a fresh machine of that type.
@@ -84,13 +89,21 @@ def cpu_object(
         obj.type = model
         obj.values["type"] = model
         obj.values.update(_expansion(profile, model))
+    if cpus.features is not None:
+        obj.values.update(cpus.features.values)
+        if _UNAVAILABLE in obj.shapes:
+            obj.values[_UNAVAILABLE] = list(cpus.features.unavailable)
     props = cpus.topology.ids(index)
     levels = {"socket-id": "sockets", "die-id": "dies", "module-id": "modules"}
     levels |= {"core-id": "cores", "thread-id": "threads"}
     for name, level in levels.items():
         if name in obj.shapes:
             obj.values[name] = props[level]
-    obj.values["apic-id"] = cpus.topology.apic_id(index)
+    apic_id = cpus.topology.apic_id(index)
+    if apic_id >= _X2APIC and not obj.values.get("x2apic"):
+        raise QapiError(f"APIC ID {apic_id} requires x2APIC feature in CPU",
+                        "Try x2apic=on in -cpu.")
+    obj.values["apic-id"] = apic_id
     if index in cpus.nodes:
         obj.values["node-id"] = cpus.nodes[index]
     return obj

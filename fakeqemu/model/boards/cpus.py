@@ -15,6 +15,7 @@ from fakeqemu.qapi.readers.scalars import c_int
 from fakeqemu.qapi.schema_facts import element_members
 
 if TYPE_CHECKING:
+    from fakeqemu.model.boards.cpu_features import CpuFeatures
     from fakeqemu.model.boards.machine_state import MachineState
     from fakeqemu.model.boards.x86_registers import X86Registers
     from fakeqemu.model.lifecycle import Lifecycle
@@ -159,6 +160,8 @@ class Cpus:
         self.topology = Topology()
         #: QOM type of the CPUs; empty while the machine has none
         self.type = ""
+        #: what -cpu says of them
+        self.features: CpuFeatures | None = None
         #: slot -> NUMA node that was asked for
         self.nodes: dict[int, int] = {}
         self._present: dict[int, Cpu] = {}

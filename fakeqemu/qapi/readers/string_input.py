@@ -17,11 +17,13 @@ from fakeqemu.qapi.readers.scalars import (
     SIZE_HINT,
     OutOfRangeError,
     SizeTraits,
+    parse_int64,
     parse_size,
     parse_switch,
     parse_uint64,
 )
 
+_SIGNED = frozenset({"int", "int8", "int16", "int32", "int64"})
 #: bits of each unsigned type
 WIDTHS = {"uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64}
 
@@ -51,6 +53,11 @@ def parse_string(
         if number >> WIDTHS[type_name]:
             raise QapiError(f"Parameter '{name}' expects {type_name}_t")
         return number
+    if type_name in _SIGNED:
+        try:
+            return parse_int64(text)
+        except ValueError:
+            raise QapiError(f"Parameter '{name}' expects int64") from None
     if values:
         if text not in values:
             raise QapiError(f"Parameter '{name}' does not accept value '{text}'")
