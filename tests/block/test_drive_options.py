@@ -68,3 +68,12 @@ def test_nodes_know_two_options_of_their_cache(start: Start, option: str, text: 
         machine.ask("blockdev-del", node_name=name)
     reply = machine.hmp(f"drive_add 0 if=none,id=e,file=/a.qcow2,format=qcow2,{option}")
     assert text in reply
+
+
+def test_a_window_of_an_image_whose_format_nobody_names(start: Start) -> None:
+    machine = start("-drive", "if=none,id=d,file=null-co://,file.size=1M,offset=512")
+    (device,) = machine.ask("query-block")
+    assert device["inserted"]["drv"] == "raw"
+    assert device["inserted"]["image"]["virtual-size"] == MB - 512
+    said = machine.hmp("drive_add 0 if=none,id=e,file=null-co://,offset=x")
+    assert "Parameter 'offset' expects a" in said

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.dataclass import dataclass
 from fakeqemu.model.block.backends.backend import Backend, RootState
 from fakeqemu.model.block.drivers.driver import DRIVERS
-from fakeqemu.model.block.graph import permissions as perms
-from fakeqemu.model.block.graph.filenames import SpelledInt, filename
+from fakeqemu.model.block.graph import node_options, permissions as perms
+from fakeqemu.model.block.graph.filenames import filename
 from fakeqemu.model.block.graph.open import open_node
 from fakeqemu.model.qom.throttle_limits import check_limits
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.readers import qemu_opts
-from fakeqemu.qapi.readers.scalars import SizeTraits
-from fakeqemu.qapi.schema import ArrayType, BuiltinType, ObjectType, Type
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.layer import BlockLayer
@@ -47,8 +45,6 @@ _RENAMED = {
 }  # fmt: skip
 _LEGACY = {"media", "if", "bus", "unit", "index", "file", "werror", "rerror", "copy-on-read",
            "read-only"}  # fmt: skip
-#: options of drivers that are numbers; the others are sizes (QEMU_OPT_NUMBER, QEMU_OPT_SIZE)
-_PLAIN_NUMBERS = {"open-timeout", "reconnect-delay", "latency-ns", "cache-clean-interval"}
 _DISCARD = {"off": "ignore", "ignore": "ignore", "on": "unmap", "unmap": "unmap"}
 _ACTIONS = {"ignore", "enospc", "stop", "report"}
 _LIMITS = [f"{u}-{w}{e}" for u in ("bps", "iops") for w in ("total", "read", "write")
@@ -311,25 +307,8 @@ class Drives:
 
     # -- texts into values -----------------------------------------------------------------------
 
-    def _typed(self, options: dict[str, Any], driver: str | None = None) -> dict[str, Any]:
-        schema = self.block.process.profile.schema
-        kind = schema.commands["blockdev-add"].arg_type
-        name = options.get("driver", driver)
-        members = {m.name: m.type for m in kind.members}
-        variant = kind.variant(name) if name is not None else None
-        for member in variant.members if variant is not None else ():
-            members[member.name] = member.type
-        found: dict[str, Any] = {}
-        for key, value in options.items():
-            listed = isinstance(members.get(key), ArrayType)
-            if isinstance(value, dict) and key != "cache" and not listed:
-                inner = "file" if key == "file" and "driver" not in value else None
-                found[key] = self._typed(value, inner)
-            elif key in members:
-                found[key] = _value(members[key], value, key, self.block.process.profile.traits)
-            else:
-                found[key] = value
-        return found
+    def _typed(self, options: dict[str, Any]) -> dict[str, Any]:
+        return node_options.typed(self.block.process.profile, options)
 
 
 class _MemoryStore:
@@ -395,33 +374,6 @@ def _bool(options: Mapping[str, str], name: str, *, default: bool = False) -> bo
 
 def _number(options: Mapping[str, str], name: str, default: int) -> int:
     return qemu_opts.parse_number(name, options[name]) if name in options else default
-
-
-def _value(type: Type, text: Any, name: str, traits: SizeTraits) -> Any:
-    if isinstance(type, BuiltinType) and isinstance(text, str):
-        if type.json_type == "boolean":
-            return qemu_opts.parse_bool(name, text)
-        if type.json_type == "int" and name.rpartition(".")[2] in _PLAIN_NUMBERS:
-            return qemu_opts.parse_number(name, text)
-        if type.json_type == "int":
-            return SpelledInt.of(qemu_opts.parse_size(name, text, traits), text)
-    if isinstance(text, dict) and isinstance(type, ArrayType) and _numbered(text):
-        # list members by their number: see qobject/block-qdict.c: qdict_array_split()
-        return [
-            _value(type.element, text[str(number)], f"{name}.{number}", traits)
-            for number in range(len(text))
-        ]
-    if isinstance(text, dict) and isinstance(type, ObjectType):
-        members = {m.name: m.type for m in type.members}
-        return {
-            k: _value(members[k], v, f"{name}.{k}", traits) if k in members else v
-            for k, v in text.items()
-        }
-    return text
-
-
-def _numbered(members: Mapping[str, Any]) -> bool:
-    return set(members) == {str(number) for number in range(len(members))}
 
 
 def _nested(options: Mapping[str, str]) -> dict[str, Any]:

@@ -8,16 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.block.graph.filenames import SpelledInt
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers import qemu_opts
+from fakeqemu.qapi.readers.scalars import SizeTraits
+from fakeqemu.qapi.schema import ArrayType, BuiltinType, ObjectType, Type
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.graph.node import Node
+    from fakeqemu.profile import Profile
 
 #: options every node takes
 GENERIC = (
     "node-name", "driver", "cache", "read-only", "auto-read-only", "detect-zeroes",
     "force-share", "discard", "active",
 )  # fmt: skip
+#: options of drivers that are numbers; the others are sizes (QEMU_OPT_NUMBER, QEMU_OPT_SIZE)
+_PLAIN_NUMBERS = {"open-timeout", "reconnect-delay", "latency-ns", "cache-clean-interval"}
 _FLAT = frozenset({*GENERIC, "cache.direct", "cache.no-flush"})
 #: what a child has from its parent where its own options do not say
 _FOLLOWED = ("cache.direct", "cache.no-flush", "force-share")
@@ -98,3 +105,54 @@ def check_detect_zeroes(node: Node) -> None:
             "setting detect-zeroes to unmap is not allowed"
             " without setting discard operation to unmap"
         )
+
+
+def typed(profile: Profile, options: dict[str, Any], driver: str | None = None) -> dict[str, Any]:
+    """BlockdevOptions of which some came as texts; those of a driver that is known get their types.
+
+    `driver`: where they name none. Raises QapiError.
+    """
+    kind = profile.schema.commands["blockdev-add"].arg_type
+    name = options.get("driver", driver)
+    members = {m.name: m.type for m in kind.members}
+    variant = kind.variant(name) if name is not None else None
+    for member in variant.members if variant is not None else ():
+        members[member.name] = member.type
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        listed = isinstance(members.get(key), ArrayType)
+        if isinstance(value, dict) and key != "cache" and not listed:
+            inner = "file" if key == "file" and "driver" not in value else None
+            found[key] = typed(profile, value, inner)
+        elif key in members:
+            found[key] = _value(members[key], value, key, profile.traits)
+        else:
+            found[key] = value
+    return found
+
+
+def _value(type: Type, text: Any, name: str, traits: SizeTraits) -> Any:
+    if isinstance(type, BuiltinType) and isinstance(text, str):
+        if type.json_type == "boolean":
+            return qemu_opts.parse_bool(name, text)
+        if type.json_type == "int" and name.rpartition(".")[2] in _PLAIN_NUMBERS:
+            return qemu_opts.parse_number(name, text)
+        if type.json_type == "int":
+            return SpelledInt.of(qemu_opts.parse_size(name, text, traits), text)
+    if isinstance(text, dict) and isinstance(type, ArrayType) and _numbered(text):
+        # list members by their number: see qobject/block-qdict.c: qdict_array_split()
+        return [
+            _value(type.element, text[str(number)], f"{name}.{number}", traits)
+            for number in range(len(text))
+        ]
+    if isinstance(text, dict) and isinstance(type, ObjectType):
+        members = {m.name: m.type for m in type.members}
+        return {
+            k: _value(members[k], v, f"{name}.{k}", traits) if k in members else v
+            for k, v in text.items()
+        }
+    return text
+
+
+def _numbered(members: Mapping[str, Any]) -> bool:
+    return set(members) == {str(number) for number in range(len(members))}

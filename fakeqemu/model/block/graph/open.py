@@ -72,6 +72,9 @@ def open_node(
     options = _with_driver(graph, dict(options), parent, role)
     name = options["driver"]
     driver = make_driver(graph, name)
+    if not had_driver:
+        # what came as text could not be read before
+        options = node_options.typed(graph.process.profile, options)
     given = {key: value for key, value in options.items() if not isinstance(value, dict)}
     flat = qdict.flattened(options)
     node = Node(driver, {})
