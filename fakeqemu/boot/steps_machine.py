@@ -163,7 +163,7 @@ def create_board(boot: BootState) -> None:
     boot.vm.numa.complete(boot.warn)
     if model is not None:
         _choose_features(boot, model)
-    check_board(boot.configuration, machine, boot.settings, boot.profile.traits)
+    check_board(boot.configuration, machine, boot.settings, boot.profile)
     if machine.default_cpu_type is not None:
         from fakeqemu.boot.checks.firmware_files import load_firmware
 
@@ -197,7 +197,7 @@ def _choose_features(boot: BootState, model: CpuModel) -> None:
     for _ in range(1 if features.enforced else vm.cpus.topology.cpus):
         for line in features.warnings:
             boot.warn(line)
-    check_address_bits(given)
+    check_address_bits(boot.profile, model.type, given)
     if features.enforced:
         raise QapiError("TCG doesn't support requested features")
 

@@ -340,5 +340,5 @@ def test_board() -> None:
         configuration = configuration_of(arguments)
         machine = checks.select_machine(configuration, profile)
         with pytest.raises(StartupError) as caught:
-            boardchecks.check_board(configuration, machine, settings_of(arguments))
+            boardchecks.check_board(configuration, machine, settings_of(arguments), profile)
         assert caught.value.message == text

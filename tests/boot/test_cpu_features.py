@@ -69,6 +69,8 @@ async def test_what_the_cpu_has() -> None:
     [
         ("qemu64,+pcid,enforce", "10.0", "TCG doesn't support requested features"),
         ("qemu64,phys-bits=99", "10.0", "phys-bits should be between 32 and 52  (but is 99)"),
+        ("athlon,phys-bits=40", "10.0", "phys-bits is not user-configurable in 32 bit"),
+        ("qemu64,-lm,phys-bits=40", "10.0", "phys-bits is not user-configurable in 32 bit"),
         ("qemu64,core-id=9", "10.0",
          "property core-id: 9 doesn't match set apic-id: 0x0 (core-id: 0)"),
         ("qemu64,tsc-frequency=x", "7.2", "can't apply global "

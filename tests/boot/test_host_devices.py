@@ -111,6 +111,11 @@ async def test_numbers_of_cpus_have_32_bits() -> None:
         assert len(await machine.qmp("query-cpus-fast")) == 2
 
 
+@pytest.mark.parametrize("given", ["order=abcd", "order=a,once=abcd"])
+async def test_boot_devices_that_the_cmos_has_no_room_for(given: str) -> None:
+    assert await refusal("-boot", given) == "Too many boot devices for PC"
+
+
 async def test_a_release_has_two_numbers() -> None:
     said = await refusal("-smbios", "type=0,release=x")
     assert said == "-smbios type=0,release=x: Invalid release"

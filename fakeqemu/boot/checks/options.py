@@ -330,8 +330,8 @@ def check_cpu_features(
         if name not in types:
             raise QapiError(f"{prefix}Property '{model.type}.{name}' not found")
         try:
-            values[name] = parse_string(types[name], each.value, name, profile.traits)
             _check_version(name, each.value, profile)
+            values[name] = parse_string(types[name], each.value, name, profile.traits)
         except QapiError as exc:
             raise exc.prefixed(prefix) from None
     if model.type.startswith("host-") and accelerator not in ("kvm", "hvf"):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fakeqemu.profile import Profile
 
 _LEVELS = {"socket-id": "sockets", "die-id": "dies", "core-id": "cores", "thread-id": "threads"}
-_PHYS_BITS = "phys-bits"
+_PHYS_BITS, _LONG_MODE = "phys-bits", "lm"
 _FEWEST_BITS, _MOST_BITS = 32, 52
 _CHECK, _ENFORCE = "check", "enforce"
 _VMX, _SECONDARY = "vmx-", "vmx-secondary-ctls"
@@ -89,9 +89,11 @@ def check_numbers(given: Mapping[str, Any], topology: Topology) -> None:
             )
 
 
-def check_address_bits(given: Mapping[str, Any]) -> None:
+def check_address_bits(profile: Profile, type: str, given: Mapping[str, Any]) -> None:
     """Raise QapiError for addresses that no CPU has; see x86_cpu_realizefn()."""
     bits = given.get(_PHYS_BITS, 0)
+    if bits and not given.get(_LONG_MODE, _has_long_mode(profile, type)):
+        raise QapiError(f"{_PHYS_BITS} is not user-configurable in 32 bit")
     if bits and not _FEWEST_BITS <= bits <= _MOST_BITS:
         raise QapiError(
             f"{_PHYS_BITS} should be between {_FEWEST_BITS} and {_MOST_BITS}  (but is {bits})"
@@ -104,6 +106,14 @@ def _unsupported(profile: Profile) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     return {name: text for name, text in part["unsupported"] if name}
+
+
+def _has_long_mode(profile: Profile, type: str) -> bool:
+    for definition in profile.cpu_definitions:
+        if definition["typename"] == type:
+            reply = profile.cpu_model_expansion(definition["name"], "full")
+            return bool(reply.get("return", {}).get("model", {}).get("props", {}).get(_LONG_MODE))
+    return True
 
 
 def _of_model(profile: Profile, type: str) -> list[str]:
