@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from fakeqemu.boot.state import BootState
 
 #: a machine's property that says how much address space memory modules can have
+_CONFIDENTIAL = "confidential-guest-support"
 _MODULES = "device-memory-region-size"
 #: -object types that wait for what they name: character devices, net backends, block nodes
 _LATE_OBJECTS = frozenset(
@@ -311,6 +312,12 @@ def apply_machine_options(boot: BootState) -> None:
     vm.state.memory.slots = settings.ram_slots
     machine = vm.qom.container("/machine")
     machine.values.update(settings.properties)
+    guard = settings.properties.get(_CONFIDENTIAL)
+    if guard:
+        # none of the objects that can stand here is modelled
+        if vm.objects.get(guard) is None:
+            raise QapiError(f"Device '{guard}' not found")
+        raise QapiError(f"Invalid parameter type for '{_CONFIDENTIAL}', expected: {_CONFIDENTIAL}")
     if reads.log is not None:
         for name in settings.properties:
             machine.values = reads.log.watch(machine.values, name)

@@ -116,6 +116,27 @@ async def test_boot_devices_that_the_cmos_has_no_room_for(given: str) -> None:
     assert await refusal("-boot", given) == "Too many boot devices for PC"
 
 
+async def test_a_host_without_enclaves() -> None:
+    said = await refusal("-accel", "nitro", profile="11.1")
+    assert said.splitlines() == [
+        "-accel nitro: nitro: failed to open /dev/nitro_enclaves: No such file or directory",
+        "-accel nitro: failed to initialize nitro: No such file or directory",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("id", "said"),
+    [
+        ("x", "Device 'x' not found"),
+        ("s", "Invalid parameter type for 'confidential-guest-support', expected: "
+         "confidential-guest-support"),
+    ],
+)  # fmt: skip
+async def test_what_guards_a_guest(id: str, said: str) -> None:
+    words = ("-object", "secret,id=s,data=x", "-machine", f"confidential-guest-support={id}")
+    assert await refusal(*words) == said
+
+
 async def test_a_release_has_two_numbers() -> None:
     said = await refusal("-smbios", "type=0,release=x")
     assert said == "-smbios type=0,release=x: Invalid release"

@@ -239,6 +239,11 @@ def _accelerator_problem(
         # no host here is a guest of Hyper-V
         messages.report("Failed to open /dev/mshv: No such file or directory", entry.location)
         return "failed to initialize mshv: Operation not permitted"
+    if name == "nitro":
+        # nor a host of enclaves
+        messages.report("nitro: failed to open /dev/nitro_enclaves: No such file or directory",
+                        entry.location)
+        return "failed to initialize nitro: No such file or directory"
     if name == "kvm" and not kvm_usable:
         messages.report("Could not access KVM kernel module: No such file or directory")
         return "failed to initialize kvm: No such file or directory"

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 #: number of queues: one for each CPU
 _AUTO = 0xFFFF
-_NSS = "nss-emulated"
+#: where certificates are, unless db= names another place
+_NSS_DATABASE = "/etc/pki/nssdb"
 _UDMABUF = "/dev/udmabuf"
 #: entries of virtio queues of a network card
 _SMALLEST_QUEUE, _LARGEST_QUEUE = 256, 1024
@@ -306,10 +307,10 @@ def _check_mtp(checks: RealizeChecks, device: DeviceObject) -> None:
         device.values["desc"] = folder.rstrip("/").rpartition("/")[2] or "/"
 
 
-def _check_smartcard(checks: RealizeChecks, device: DeviceObject) -> None:  # noqa: ARG001
-    """See hw/usb/ccid-card-emulated.c: emulated_realize(); a database of NSS is not looked for."""
-    if device.values.get("backend", _NSS) == _NSS:
-        raise QapiError("ccid-card-emulated: failed to initialize vcard")
+def _check_smartcard(checks: RealizeChecks, device: DeviceObject) -> None:
+    """See hw/usb/ccid-card-emulated.c: emulated_realize()."""
+    _check_host_file(checks, device.values.get("db") or _NSS_DATABASE,
+                     "ccid-card-emulated: failed to initialize vcard")
 
 
 def _check_evdev(checks: RealizeChecks, device: DeviceObject) -> None:
