@@ -77,6 +77,11 @@ class MigrationTraits(ProposedTraits):
     #: what a channel that breaks during the switchover is reported as, around the cause;
     #: empty: nothing is recorded (7.2)
     switchover_write_error: str = "Failed to save iterable device state: {}"
+    #: what is said, and what the error is, where images are still written to at a switchover
+    inactivate_failure: tuple[str, str] = (
+        "migration_block_inactivate: bdrv_inactivate_all() failed: -1",
+        "Block inactivate failed during switchover",
+    )
     #: the error that a cancelled switchover leaves behind; empty: none (7.2)
     switchover_interrupted_error: str = "Switchover is interrupted"
     #: a source that stood still is in `postmigrate` even if the migration came to nothing (7.2)
@@ -171,6 +176,8 @@ class MigrationTraits(ProposedTraits):
     graph_change_pauses_jobs: bool = True
     #: a job that is woken while its speed makes it wait goes on waiting (10.0 on)
     jobs_sleep_on: bool = True
+    #: an inactive node cannot be a child of an active one, nor be written to (10.0 on)
+    inactive_children_checked: bool = True
     #: exports that end together are announced newest first (10.0 on)
     exports_end_newest_first: bool = True
     #: what an NBD request of too many bytes is refused with

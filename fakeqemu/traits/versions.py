@@ -200,6 +200,7 @@ TRAITS: dict[str, Traits] = {
         exports_end_newest_first=False,
         graph_change_pauses_jobs=False,
         jobs_sleep_on=False,
+        inactive_children_checked=False,
         nbd_too_long_text="len ({length} ) is larger than max len ({most})",
         nbd_answers_bad_magic=True,
         inert_parameters=frozenset({"multifd-zlib-level", "multifd-zstd-level"}),
@@ -227,6 +228,11 @@ TRAITS: dict[str, Traits] = {
         setup_error_recorded=False,
         error_shown_always=False,
         switchover_write_error="",
+        inactivate_failure=(
+            "qemu_savevm_state_complete_precopy_non_iterable:"
+            " bdrv_inactivate_all() failed (-1)",
+            "",
+        ),
         switchover_interrupted_error="",
         stopped_source_ends_postmigrate=True,
         migrate_pause_refusal=(
@@ -260,6 +266,10 @@ TRAITS: dict[str, Traits] = {
         yankable_while_cpr_waits=False,
         cpr_channel_missed_last=False,
         switchover_write_error="{}",
+        inactivate_failure=(
+            "migration_block_inactivate: bdrv_inactivate_all() failed: -1",
+            "Error in migration completion: Bad address",
+        ),
         switchover_interrupted_error="Channel error: Input/output error",
     ),
     "11.1": _NEWEST,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fakeqemu.clock import MILLISECOND, SECOND
+from fakeqemu.model.block.operations.blockdev import blockdev_backup
 from fakeqemu.model.guest.workload import Workload
 
 VERSIONS = ("7.2", "10.0", "11.1")
@@ -506,3 +507,29 @@ def test_a_source_that_cannot_read_answers_pauses_again(pair, version):
         assert both.src.command("query-migrate")["error-desc"] == (
             "Unable to read from file: Bad file descriptor"
         )
+
+
+@pytest.mark.parametrize(
+    ("version", "error"),
+    [
+        ("7.2", None),
+        ("10.0", "Error in migration completion: Bad address"),
+        ("11.1", "Block inactivate failed during switchover"),
+    ],
+)
+def test_a_disk_that_a_job_writes_to_fails_the_switchover(pair, version, error):
+    both = pair(version)
+    src = both.src
+    block = src.machine.block
+    for name in ("a", "b"):
+        block.add({"driver": "null-co", "node-name": name, "size": 1 << 20})
+    backend = block.backends.create("disk")
+    backend.insert(block.graph.lookup("a", "a"))
+    command = {"job-id": "j", "device": "disk", "target": "b", "sync": "none"}
+    blockdev_backup(block, command).start()
+    both.migrate()
+    info = src.command("query-migrate")
+    assert (info["status"], info.get("error-desc")) == ("failed", error)
+    assert both.runstates[0] == "running"
+    assert any("bdrv_inactivate_all() failed" in line for line in src.host.warnings)
+    assert all(node.inactive is False for node in block.graph.nodes.values())

@@ -53,8 +53,11 @@ def blockdev_set_active(vm: Machine, active: bool, node_name: str | None = None)
     if node_name is None:
         if active:
             block.activate()
-        else:
+            return
+        try:
             block.inactivate()
+        except QapiError as error:
+            raise error.prefixed("Failed to inactivate all nodes: ") from None
         return
     node = block.graph.find(node_name)
     if node is None:

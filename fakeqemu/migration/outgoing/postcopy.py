@@ -96,7 +96,7 @@ class Postcopy:
             run.state.move("device")
         elif pauses:
             run.state.move("postcopy-active")
-        run.vm.inactivate_disks()
+        run.vm_stop.inactivate()
         run.transfer.start_postcopy(run.now)
         run.progress.emit_passes()
         yield from run.save_vm.discard(run.transfer.remaining)

@@ -179,7 +179,7 @@ class Precopy:
             yield Sleep(0, keeps_errors=True)
         if run.status == "pre-switchover" or run.traits.precopy_device_state:
             run.state.move("device")
-        run.vm.inactivate_disks()
+        run.vm_stop.inactivate()
         try:
             yield CheckError()
         except ChannelBrokenError as broken:

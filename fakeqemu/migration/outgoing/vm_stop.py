@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from fakeqemu.migration.outgoing.phase import MigrationFailedError
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ class VmStop:
         """The downtime ends: the destination runs, or may run. See migration_downtime_end()."""
         if not self.downtime and self.vm_old_state is not None:
             self.downtime = self._vm.clock.now() - self._stopped
+
+    def inactivate(self) -> None:
+        """Hand the disks over. Raises MigrationFailedError if a job still writes to one."""
+        vm = self._vm
+        try:
+            vm.inactivate_disks()
+        except QapiError:
+            said, text = vm.profile.traits.inactivate_failure
+            vm.host.say(f"qemu-system-x86_64: {said}")
+            raise MigrationFailedError(text) from None
 
     def restore(self) -> None:
         """Restore the run state before the stop."""

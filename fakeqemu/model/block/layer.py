@@ -6,6 +6,8 @@ and bdrv_activate_all().
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.graph import Graph
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.open import open_node
-from fakeqemu.model.block.graph.permission_update import Update
+from fakeqemu.model.block.graph.permission_update import Update, cumulative
 from fakeqemu.model.block.jobs.manager import Jobs
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.qapi.errors import QapiError
@@ -168,9 +170,20 @@ class BlockLayer:
         node.opened = True
         node.read_only = over.read_only
         node.cache_direct, node.cache_no_flush = over.cache_direct, over.cache_no_flush
-        node.inactive = over.inactive
+        if not self.process.profile.traits.inactive_children_checked:
+            node.inactive = over.inactive
         self.graph.enter(node, name)
+        if driver.is_opened:
+            self._check_opens(node, over)
         return node
+
+    def _check_opens(self, node: Node, over: Node) -> None:
+        """Whether a filter that is opened like any node can be. Raises QapiError."""
+        try:
+            self.graph.check_active(node, "file", over)
+        except QapiError as error:
+            self.graph.collect()
+            raise error.prefixed("Could not create node: ") from None
 
     def insert_filter(
         self, driver: Driver, over: Node, name: str | None, *, child: str = "backing"
@@ -243,13 +256,31 @@ class BlockLayer:
 
     def inactivate_node(self, node: Node) -> None:
         """The image of `node` belongs to another process from now on. Raises QapiError."""
-        if any(isinstance(e.parent, Node) and not e.parent.inactive for e in node.parents):
+        if _has_parent(node, active=True):
             raise QapiError("Node has active parent node")
-        for backend in self.backends.all:
-            if backend.node is node:
-                backend.inactivate()
+        try:
+            self._inactivate(node)
+        except QapiError as error:
+            raise error.prefixed("Failed to inactivate node: ") from None
+
+    def _inactivate(self, node: Node) -> None:
+        """See block.c: bdrv_inactivate_recurse(). Raises QapiError for one that is written to."""
+        from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
+
+        if node.inactive or _has_parent(node, active=True):
+            return
+        if isinstance(node.driver, Qcow2Driver):
+            node.driver.store_bitmaps(node)
+            self._flush(node)
+        for edge in node.parents:
+            if isinstance(edge.parent, Backend):
+                edge.parent.inactivate()
+        if cumulative(node.parents)[0] & (perms.WRITE | perms.WRITE_UNCHANGED):
+            raise QapiError(os.strerror(errno.EPERM))
         node.inactive = True
-        Update(self._tops()).run()
+        Update([node]).run()
+        for edge in list(node.children.values()):
+            self._inactivate(edge.node)
 
     def resize(self, node: Node, size: int) -> None:
         """Change a node's size. Raises QapiError."""
@@ -268,17 +299,15 @@ class BlockLayer:
             self.backends.drop(backend)
 
     def inactivate(self) -> None:
-        """The images belong to another process from now on."""
-        from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
+        """The images belong to another process from now on. Raises QapiError.
 
-        for node in self.graph.nodes.values():
-            if isinstance(node.driver, Qcow2Driver):
-                node.driver.store_bitmaps(node)
-        for backend in self.backends.all:
-            backend.inactivate()
-        for node in self.graph.nodes.values():
-            node.inactive = True
-        Update(self._tops()).run()
+        See block.c: bdrv_inactivate_all() and bdrv_next(): what nobody but a job holds stays.
+        """
+        used = [backend.node for backend in self.backends.all if backend.node is not None]
+        owned = [node for node in self.graph.nodes.values() if node.monitor_owned]
+        for node in dict.fromkeys([*used, *owned]):
+            if not _has_parent(node, active=False):
+                self._inactivate(node)
 
     def _tops(self) -> list[Node]:
         return list(self.graph.nodes.values())
@@ -335,6 +364,12 @@ class BlockLayer:
 
         node = self.graph.lookup(node_name, node_name)
         base.write(node, offset, data)
+
+
+def _has_parent(node: Node, *, active: bool) -> bool:
+    """Whether another node, or with `active` an active one, has `node` as child."""
+    above = (edge.parent for edge in node.parents if isinstance(edge.parent, Node))
+    return any(not active or not each.inactive for each in above)
 
 
 def _with_inner(device: DeviceObject) -> list[DeviceObject]:

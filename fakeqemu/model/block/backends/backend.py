@@ -6,6 +6,8 @@ permissions it takes on the node. See block/block-backend.c: blk_new() and blk_r
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -43,6 +45,8 @@ class Backend:
         self.perm, self.shared = 0, perms.ALL
         #: whether these are not in force, since another process has the image
         self.inactive = False
+        #: whether these may be given up although what it is for writes
+        self.force_allow_inactivate = False
         #: whether it shares all permissions until activation completes
         self.shares_all = False
         self.device: DeviceObject | None = None
@@ -144,10 +148,18 @@ class Backend:
         return perm, perms.ALL if self.shares_all else shared
 
     def inactivate(self) -> None:
-        """Another process has the image: want nothing of it."""
-        if not self.inactive and self.device is not None:
-            self.inactive = True
-            self.set_permissions(self.perm, self.shared)
+        """Another process has the image: want nothing of it.
+
+        Raises QapiError where what is neither a device's nor named still writes to it. See
+        block/block-backend.c: blk_can_inactivate().
+        """
+        if self.inactive:
+            return
+        writes = self.perm & (perms.WRITE | perms.WRITE_UNCHANGED)
+        if writes and self.device is None and not (self.name or self.force_allow_inactivate):
+            raise QapiError(os.strerror(errno.EPERM))
+        self.inactive = True
+        self.set_permissions(self.perm, self.shared)
 
     def activate(self, *, shares_all: bool) -> None:
         """Activate. Raises QapiError if another user holds a conflicting permission.

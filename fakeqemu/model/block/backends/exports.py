@@ -206,6 +206,8 @@ class Exports:
                     raise
         backend = self.block.backends.create()
         backend.follows_iothread = not fixed
+        backend.force_allow_inactivate = arguments.get("allow-inactive", False)
+        backend.inactive = node.inactive
         perm = perms.CONSISTENT_READ | (perms.WRITE if arguments.get("writable") else 0)
         backend.set_permissions(perm, perms.ALL)
         try:

@@ -30,6 +30,7 @@ class CopyBeforeWrite(FilterDriver):
 
     name = "copy-before-write"
     flushes_below = ("file",)
+    is_opened = True
     #: copies what is about to be overwritten; a job has it copy the rest as well
     block_copy: BlockCopy
     #: what is read from the target

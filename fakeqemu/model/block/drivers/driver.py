@@ -70,6 +70,8 @@ class Driver:
     reopens = False
     #: options that blockdev-reopen may leave out, and so set back
     mutable: tuple[str, ...] = ()
+    #: whether a job opens it with options, as bdrv_insert_node() does
+    is_opened = False
     #: whether no other job may keep the link to it from being changed
     never_freeze = False
     #: children that are flushed in place of the node: it has nothing itself, and tells of no event
@@ -113,8 +115,9 @@ class Driver:
         self, node: Node, edge: Edge, perm: int, shared: int
     ) -> tuple[int, int]:
         """What the node wants of a child and leaves to others there."""
+        writable = not node.read_only and not node.inactive
         return perms.default_child(
-            edge.role, perm, shared, writable=not node.read_only, inactive=node.inactive
+            edge.role, perm, shared, writable=writable, inactive=node.inactive
         )
 
     def check_permissions(self, node: Node, perm: int, shared: int) -> None:

@@ -101,6 +101,7 @@ class CopyOnRead(FilterDriver):
     """What is read is written into the image. See block/copy-on-read.c."""
 
     name = "copy-on-read"
+    is_opened = True
     strong = ("bottom",)
 
     def __init__(self, graph: Graph) -> None:

@@ -165,9 +165,21 @@ class Graph:
                 f"Making '{node.name}' a {name} child of '{parent.name}' would create a cycle"
             )
 
+    def check_active(self, parent: Node, name: str, node: Node) -> None:
+        """Whether `parent` is as inactive as the child that `node` is to be. Raises QapiError.
+
+        See block.c: bdrv_attach_child_noperm().
+        """
+        checked = self.process.profile.traits.inactive_children_checked
+        if checked and node.inactive and not parent.inactive:
+            raise QapiError(
+                f"Inactive '{node.name}' can't be a {name} child of active '{parent.name}'"
+            )
+
     def attach(self, parent: Node, name: str, node: Node, role: frozenset[str]) -> Edge:
         """Make `node` a child of `parent`. Raises QapiError."""
         self.check_cycle(parent, name, node)
+        self.check_active(parent, name, node)
         leave_iothread = node.join_iothread(parent)
         edge = Edge(parent, name, node, role=role)
 
@@ -201,6 +213,9 @@ class Graph:
         stays: bool = False,
     ) -> Edge:
         """An edge from what is no node; `stays` when the node is replaced. Raises QapiError."""
+        checked = self.process.profile.traits.inactive_children_checked
+        if checked and node.inactive and perm & ~perms.CONSISTENT_READ:
+            raise QapiError(f"Permission '{perms.names_of(perm)}' unavailable on inactive node")
         edge = Edge(user, name, node, perm=perm, shared=shared, stays=stays)
         attempt(lambda: self.link(edge), lambda: self.unlink(edge), [node])
         return edge
@@ -258,6 +273,7 @@ class Graph:
     def append(self, new: Node, old: Node, name: str, role: frozenset[str]) -> None:
         """Put `new` on top of `old`, for all who use `old`. Raises QapiError."""
         self.check_cycle(new, name, old)
+        self.check_active(new, name, old)
         inside = {id(node) for node in new.subtree()}
         edges = [e for e in old.parents if id(e.parent) not in inside and not e.stays]
         edge = Edge(new, name, old, role=role)

@@ -174,7 +174,8 @@ def _open_first_child(
 
 def _finish(graph: Graph, node: Node, given: _OpenOptions, first: Node | None) -> None:
     driver = node.driver
-    node.inactive = graph.runstate.check("inmigrate") and not graph.process.phases.ready
+    if graph.runstate.check("inmigrate") and not graph.process.phases.ready:
+        node.inactive = True
     if first is not None:
         assert driver.first_child is not None
         graph.attach(node, driver.first_child, first, driver.child_role(given.left))
@@ -269,10 +270,11 @@ def _flags(
     node: Node, options: dict[str, Any], parent: Node | None, role: frozenset[str]
 ) -> None:
     """Settle what the node's own options, and else its parent, say."""
+    inherited = parent is not None
+    node.inactive = not options.pop("active", True) or bool(parent and parent.inactive)
     cache = options.pop("cache", None) or {}
     options |= {f"cache.{k}": v for k, v in cache.items() if k not in ("direct", "no-flush")}
     cow = perms.COW in role
-    inherited = parent is not None
     node.read_only = options.pop(
         "read-only", cow or bool(inherited and parent is not None and parent.read_only)
     )

@@ -112,6 +112,10 @@ class BackupJob(BlockJob):
     ) -> Node:
         node = block.make_filter(driver, self.source, name)
         with block.graph.referenced(node):
+            try:
+                block.graph.check_active(node, "target", self.target)
+            except QapiError as error:
+                raise error.prefixed("Could not create node: ") from None
             block.graph.attach(node, "target", self.target, frozenset({perms.DATA}))
             block.graph.append(
                 node, self.source, "file", frozenset({perms.FILTERED, perms.PRIMARY})

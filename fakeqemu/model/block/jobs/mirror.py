@@ -120,6 +120,7 @@ class MirrorJob(BlockJob):
         backend = self.block.backends.create()
         self.target_backend = backend
         backend.follows_iothread = True
+        backend.force_allow_inactivate = not self.is_commit
         backend.perm, backend.shared = wanted, shared
         backend.insert(self.target)
         self.use("source", self.source, 0, _STEADY)

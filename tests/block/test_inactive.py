@@ -1,0 +1,103 @@
+"""Nodes whose images belong to another process: who may be above them, and who stands in the way.
+
+The texts are a real 10.0's (its own test inactive-node-nbd expects them).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+DENIED = "Failed to inactivate node: Operation not permitted"
+
+
+def active(machine: Any, name: str) -> bool:
+    return bool(machine.node(name)["active"])
+
+
+@pytest.fixture
+def inactive(machine: Any) -> Any:
+    """`a` over `a-file`, both inactive, and an active image `b`."""
+    machine.image("a")
+    machine.image("b")
+    machine.ask("blockdev-set-active", node_name="a", active=False)
+    assert not active(machine, "a-file")
+    return machine
+
+
+def test_a_node_can_be_opened_inactive(machine: Any) -> None:
+    machine.image("a")
+    machine.ask("blockdev-del", node_name="a")
+    machine.add("qcow2", "a", file="a-file", active=False)
+    assert not active(machine, "a")
+    nested = {"driver": "raw", "node-name": "inner", "file": {"driver": "null-co"}}
+    machine.add("raw", "outer", active=False, file=nested)
+    assert not active(machine, "inner")
+
+
+def test_an_active_node_has_no_inactive_child(inactive: Any) -> None:
+    refused = inactive.refusal_of_add("raw", "top", file="a")
+    assert refused == "Inactive 'a' can't be a file child of active 'top'"
+    inactive.add("raw", "top", file="a", active=False)
+    assert not active(inactive, "top")
+
+
+def test_nobody_writes_to_an_inactive_node(inactive: Any) -> None:
+    refused = inactive.desc("block_resize", node_name="a", size=1 << 21)
+    assert refused == "Permission 'resize' unavailable on inactive node"
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "text"),
+    [
+        ("block-stream", {"device": "a"},
+         "Could not create node: Inactive 'a' can't be a file child of active 'NAME'"),
+        ("blockdev-mirror", {"device": "a", "target": "b", "sync": "full"},
+         "Inactive 'a' can't be a backing child of active 'NAME'"),
+        ("blockdev-mirror", {"device": "b", "target": "a", "sync": "full"},
+         "Permission 'write' unavailable on inactive node"),
+        ("blockdev-backup", {"device": "b", "target": "a", "sync": "full"},
+         "Could not create node: Inactive 'a' can't be a target child of active 'NAME'"),
+        ("blockdev-backup", {"device": "a", "target": "b", "sync": "full"},
+         "Could not create node: Inactive 'a' can't be a file child of active 'NAME'"),
+    ],
+)  # fmt: skip
+def test_jobs_need_active_nodes(
+    inactive: Any, command: str, arguments: dict[str, Any], text: str
+) -> None:
+    found = inactive.desc(command, job_id="j", **arguments)
+    head, tail = text.split("NAME") if "NAME" in text else (text, "")
+    assert found.startswith(head) and found.endswith(tail)
+    assert inactive.node_names() == {"a", "a-file", "b", "b-file"}
+    assert inactive.ask("query-jobs") == []
+
+
+def test_what_writes_keeps_a_node_active(machine: Any) -> None:
+    machine.image("a")
+    machine.image("b")
+    text = machine.desc("blockdev-set-active", node_name="a-file", active=False)
+    assert text == "Node has active parent node"
+    machine.hmp('qemu-io b "write 0 1M"')
+    backing = {"node": "b", "overlay": "a"}
+    machine.ask("blockdev-snapshot", **backing)
+    machine.ask("block-stream", device="a", job_id="j", speed=1, work=False)
+    assert machine.desc("blockdev-set-active", node_name="a", active=False)
+    assert active(machine, "a")
+
+
+def test_an_export_that_writes_may_be_made_to_give_way(machine: Any) -> None:
+    machine.image("a")
+    address = {"type": "unix", "data": {"path": "/sock"}}
+    machine.ask("nbd-server-start", addr=address)
+    export = {"id": "e", "type": "nbd", "node_name": "a", "writable": True}
+    machine.ask("block-export-add", **export)
+    assert machine.desc("blockdev-set-active", node_name="a", active=False) == DENIED
+    assert active(machine, "a")
+    machine.ask("block-export-del", id="e")
+    machine.ask("blockdev-set-active", node_name="a", active=True)
+    machine.ask("block-export-add", **export, allow_inactive=True)
+    machine.ask("blockdev-set-active", node_name="a", active=False)
+    assert not active(machine, "a")
+    machine.ask("blockdev-set-active", node_name="a", active=True)
+    assert active(machine, "a")
