@@ -136,12 +136,3 @@ def test_a_device_chooses_the_write_cache_of_its_drive(
     )  # fmt: skip
     (shown,) = machine.ask("query-block")
     assert shown["inserted"]["cache"]["writeback"] is writeback
-
-
-def test_an_image_of_another_process_takes_no_snapshot(start: Any) -> None:
-    machine = start("-incoming", "defer")
-    machine.image("a")
-    text = "Error: Device 'a' is writable but does not support snapshots\n"
-    machine.ask("blockdev-set-active", node_name="a", active=False)
-    for command in ("savevm", "loadvm", "delvm"):
-        assert machine.hmp(f"{command} s") == text

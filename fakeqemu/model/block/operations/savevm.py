@@ -53,8 +53,7 @@ def _included(node: Node) -> bool:
 
 def _driver(node: Node) -> Qcow2Driver | None:
     """What can take snapshots: block/snapshot.c: bdrv_can_snapshot()."""
-    writable = not node.read_only and not node.inactive
-    return node.driver if isinstance(node.driver, Qcow2Driver) and writable else None
+    return node.driver if isinstance(node.driver, Qcow2Driver) and not node.read_only else None
 
 
 def _check(nodes: list[Node]) -> None:
