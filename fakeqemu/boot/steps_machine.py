@@ -277,6 +277,7 @@ def load_snapshot(boot: BootState) -> None:
     if name is not None:
         from fakeqemu.model.block.operations import savevm
 
+        boot.vm.activate_disks()  # an -incoming that brings nobody left them inactive
         savevm.load(boot.vm, name)
         if boot.vm.lifecycle.autostart:
             boot.vm.lifecycle.vm_start()
