@@ -36,6 +36,12 @@ def test_a_module_gets_the_next_slot_and_address(roomy):
     assert summary == {"base-memory": GIB, "plugged-memory": GIB // 2}
 
 
+def test_a_module_whose_size_does_not_fit_its_alignment_is_refused(roomy):
+    roomy.ask("object-add", qom_type="memory-backend-ram", id="odd", size=3 << 20)
+    refused = roomy.error("device_add", driver="pc-dimm", id="x", memdev="odd")
+    assert refused[1] == "backend memory size must be multiple of 0x200000"
+
+
 def test_refusals_leave_nothing_behind(roomy):
     plug(roomy, "a")
     before = roomy.ask("qom-list", path="/machine/peripheral")

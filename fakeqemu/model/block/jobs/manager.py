@@ -46,17 +46,18 @@ class Jobs:
         return [job for job in self.all if not job.internal]
 
     def drain(self, nodes: set[int] | None = None) -> None:
-        """Jobs (on some nodes) stand still for a moment, as while the graph changes."""
-        touched = [
-            job
-            for job in self.all
-            if job.started and not job.finished
-            and (nodes is None or _on(job, nodes))
-        ]  # fmt: skip
+        """Block jobs (on some nodes) stand still for a moment, as while the graph changes.
+
+        See blockjob.c: child_job_drained_begin(); other jobs have no nodes that are drained.
+        """
+        touched = [job for job in self._drained() if nodes is None or _on(job, nodes)]
         for job in touched:
             job.pause()
         for job in touched:
             job.resume()
+
+    def _drained(self) -> list[Job]:
+        return [job for job in self.all if job.is_block and job.started and not job.finished]
 
     def graph_changed(self) -> None:
         """All stand still for a moment, in versions where any change of the graph makes them."""
@@ -72,9 +73,8 @@ class Jobs:
 
         See job.c: job_cancel_sync_all().
         """
-        for job in self.all:
-            if job.started and not job.finished:
-                job.pause()
+        for job in self._drained():
+            job.pause()
         for job in list(self.all):
             if job.state.current not in COMPLETED:
                 job.cancel(force=True)

@@ -53,9 +53,12 @@ def size_of(state: MachineState, device: DeviceObject) -> int:
     backend = backend_of(state.qom, device)
     if backend is None:
         return 0
+    size = int(backend.get("size"))
+    if LABEL_SIZE not in device.values:
+        return size
     # the label of an nvdimm stands behind its memory
-    size = int(backend.get("size")) - int(device.values.get(LABEL_SIZE) or 0)
-    return max(size, 0) // alignment_of(backend) * alignment_of(backend)
+    left = max(size - int(device.values[LABEL_SIZE]), 0)
+    return left // alignment_of(backend) * alignment_of(backend)
 
 
 def backend_of(qom: Qom, device: DeviceObject) -> QomObject | None:
