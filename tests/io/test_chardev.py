@@ -322,7 +322,7 @@ async def test_a_bad_descriptor(vm: Machine, tmp_path: Path) -> None:
 
     with (tmp_path / "file").open("w") as file, pytest.raises(QapiError, match="is not a socket"):
         vm.chardevs.add(options(str(file.fileno())))
-    with pytest.raises(QapiError, match="Unable to parse FD number x: Invalid argument"):
+    with pytest.raises(QapiError, match=r"Unable to parse FD number x$"):
         vm.chardevs.add(options("x"))
 
 
@@ -547,8 +547,10 @@ async def test_backends_that_were_not_built_in(vm):
     with pytest.raises(QapiError, match=r"^'spicevmc' is not a valid char driver name$"):
         vm.chardevs.add(ChardevOptions("s", "spicevmc", {"type": "vdagent"}))
     vm.chardevs.add(ChardevOptions("s", "null"))
-    with pytest.raises(QapiError, match=r"does not model 'chardev qemu-vdagent'$"):
-        vm.chardevs.change(ChardevOptions("s", "qemu-vdagent"))
+    address = {"type": "unix", "data": {"path": "nowhere"}}
+    options = {"addr": address, "server": True, "websocket": True}
+    with pytest.raises(QapiError, match=r"does not model 'chardev socket with websocket'$"):
+        vm.chardevs.change(ChardevOptions("s", "socket", options))
 
 
 def test_devices_of_the_host_are_never_removed(
