@@ -10,6 +10,7 @@ and tcp_get_msgfds().
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.io.chardev.telnet import TelnetFilter
+
+#: seconds until a client is taken for whom there was no descriptor, as asyncio has it
+_ACCEPT_RETRY_DELAY = 1.0
 
 
 class SocketTransport:
@@ -172,9 +176,17 @@ class ListeningTransport(SocketTransport):
     def _acceptable(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                # the client stays ready to be taken, so that trying at once would never end
+                self._stop_accepting()
+                self._loop.call_later(_ACCEPT_RETRY_DELAY, self._accept_again)
             return
         self.take(sock)
+
+    def _accept_again(self) -> None:
+        if not self._closed and not self._accepting and self._link is None:
+            self._accept_next()
 
 
 class ConnectingTransport(SocketTransport):
