@@ -1,5 +1,6 @@
 import pytest
 
+from fakeqemu.check import LookingHost
 from fakeqemu.qapi.errors import StartupError
 
 
@@ -197,7 +198,8 @@ def test_a_global_that_cannot_be_applied(start, given, driver, text):
     ],
 )  # fmt: skip
 def test_what_needs_something_of_the_host_that_is_not_there(start, profile, options, text):
-    machine = start("-M", "pc", "-nodefaults", "-device", "qemu-xhci", profile=profile)
+    host = LookingHost()
+    machine = start("-M", "pc", "-device", "qemu-xhci", profile=profile, host=host)
     assert add(machine, **options) == text
 
 

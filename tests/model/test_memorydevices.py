@@ -212,6 +212,10 @@ def test_a_virtio_mem_that_cannot_be(virtio, options, text):
             "Property 'nvdimm.label-size' (0x1) is required at least 0x20000",
         ),
         (
+            "q35,nvdimm=on", "nvdimm,memdev=a,uuid=x",
+            "Property 'nvdimm.uuid' has invalid value",
+        ),
+        (
             "q35,nvdimm=on", "nvdimm,memdev=a,label-size=2M",
             "the size of memdev a (0x200000) is too small to contain nvdimm label (0x200000)"
             " and aligned PMEM (0x200000)",
@@ -224,3 +228,26 @@ def test_an_nvdimm_that_cannot_be(start, machine, device, text):
             "-M", machine, "-m", "64,slots=2,maxmem=1G",
             "-object", "memory-backend-ram,id=a,size=2M", "-device", device,
         )  # fmt: skip
+
+
+def test_the_uuid_of_an_nvdimm_can_change_and_its_label_cannot(virtio):
+    uuid = "324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87"
+    where = {"path": "nv", "property": "uuid"}
+    virtio.ask("qom-set", **where, value=uuid.upper())
+    assert virtio.ask("qom-get", **where) == uuid
+    refused = virtio.error("qom-set", **where, value="x")
+    assert refused[1] == "Property 'nvdimm.uuid' has invalid value"
+    refused = virtio.error("qom-set", path="nv", property="label-size", value=1 << 20)
+    assert refused[1] == "cannot change property value"
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ("virtio-mem-pci.block-size=3", "'block-size' property has to be at least 0x100000"),
+        ("nvdimm.label-size=1", "Property 'nvdimm.label-size' (0x1) is required at least 0x20000"),
+    ],
+)
+def test_a_global_is_checked_as_the_property_is(start, setting, text):
+    with pytest.raises(StartupError, match=re.escape(f"can't apply global {setting}: {text}")):
+        start("-M", "q35,nvdimm=on", *VIRTIO, "-global", setting)

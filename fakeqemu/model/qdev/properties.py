@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 #: bytes
 _MIN_BLOCK_SIZE, _MIN_LABEL_SIZE = 1 << 20, 128 << 10
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SLOT = re.compile(r"\s*(?:0[xX])?([0-9a-fA-F]+)(?:\.(?:0[xX])?([0-9a-fA-F]+))?")
 _HEX = r"\s*\+?(?:0[xX])?([0-9a-fA-F]+)"
 _HOST = re.compile(rf"(?:{_HEX}:)?{_HEX}:{_HEX}\.\s*\+?([0-9]+)")
@@ -105,12 +106,33 @@ def _check_label_size(type: str, name: str, value: int) -> None:
         )
 
 
+def _check_uuid(type: str, name: str, value: str) -> None:
+    if not _UUID.fullmatch(value):
+        raise QapiError(f"Property '{type}.{name}' has invalid value")
+
+
+def _check_guid(type: str, name: str, value: str) -> None:
+    if value != "auto" and not _UUID.fullmatch(value):
+        raise QapiError(f"Property '{type}.{name}' doesn't take value '{value}'")
+
+
 #: (type, property) whose setter refuses some values -> check; see hw/virtio/virtio-mem.c:
-#: virtio_mem_set_block_size(), hw/mem/nvdimm.c: nvdimm_set_label_size()
-_CHECKED: dict[tuple[str, str], Callable[[str, str, int], None]] = {
+#: virtio_mem_set_block_size(), hw/mem/nvdimm.c: nvdimm_set_label_size() and nvdimm_set_uuid(),
+#: hw/core/qdev-properties-system.c: set_uuid()
+_CHECKED: dict[tuple[str, str], Callable[[str, str, Any], None]] = {
     ("virtio-mem", "block-size"): _check_block_size,
     ("nvdimm", "label-size"): _check_label_size,
+    ("nvdimm", "uuid"): _check_uuid,
+    ("vmgenid", "guid"): _check_guid,
 }
+
+
+def check_value(type: str, name: str, value: Any) -> None:
+    """What the setter of a property says to a value of the right type. Raises QapiError."""
+    check = _CHECKED.get((type, name))
+    if check is not None:
+        check(type, name, value)
+
 
 #: properties whose setter visits another type than introspection says: (device, property) -> type;
 #: see hw/mem/nvdimm.c: nvdimm_set_label_size()
@@ -182,9 +204,11 @@ class Properties:
         special = _special(entry) if entry else None
         if special is not None:
             return special(self, target, name, value, False)
-        return from_string(
+        new = from_string(
             self.profile.schema, shape, value, name, self.profile.traits, description=description
         )
+        check_value(target.type, name, new)
+        return new
 
     def set(self, device: DeviceObject, name: str, value: Any, *, typed: bool) -> None:
         """Set a property before the device is realized. Raises QapiError."""
@@ -206,8 +230,7 @@ class Properties:
                 text=None if typed else self.profile.traits,
                 description=entry.get("description", ""),
             )
-            if (check := _CHECKED.get((holder.type, name))) is not None:
-                check(holder.type, name, new)
+            check_value(holder.type, name, new)
         device.given.add(name)
         _store(device, holder, name, new)
 

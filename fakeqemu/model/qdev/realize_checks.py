@@ -8,12 +8,11 @@ virtio_rng_device_realize().
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.boards.memory_devices import pc_dimm
-from fakeqemu.model.qdev.device import DeviceObject, user_devices, wrong_value
+from fakeqemu.model.qdev.device import DeviceObject, user_devices
 from fakeqemu.model.qdev.recorded import about
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 #: number of queues: one for each CPU
 _AUTO = 0xFFFF
-#: where certificates are, unless db= names another place
-_NSS_DATABASE = "/etc/pki/nssdb"
 _UDMABUF = "/dev/udmabuf"
 #: entries of virtio queues of a network card
 _SMALLEST_QUEUE, _LARGEST_QUEUE = 256, 1024
@@ -36,13 +33,6 @@ _SERIAL_PORTS = 511
 #: PCI class and subclass of network cards
 _ETHERNET = 0x0200
 _LARGEST_ROM = 2 << 30
-_HIGHEST_RESERVED_CID = 2
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_UINT32_MAX = 0xFFFFFFFF
-#: the most that properties of usb-host can be, in the order in which they are looked at
-_USB_MOST = {"vendorid": 0xFFFF, "productid": 0xFFFF, "hostaddr": 127}
-#: properties that a device of the host can be known by instead of bus and address
-_USB_BY_OTHERS = ("vendorid", "productid", "hostport")
 #: NUMA_NODE_UNASSIGNED
 _NO_NODE = 128
 #: a ROM may be as large as it is
@@ -230,12 +220,7 @@ def _check_memory(checks: RealizeChecks, device: DeviceObject) -> None:
 
 
 def _check_generation_id(checks: RealizeChecks, device: DeviceObject) -> None:
-    """See hw/acpi/vmgenid.c: vmgenid_realize(); hw/core/qdev-properties-system.c: set_uuid()."""
-    given = device.values["guid"] if "guid" in device.given else "auto"
-    if given == "auto":
-        given = checks.host.random_uuid()
-    elif not _UUID.fullmatch(given):
-        raise wrong_value(device, "guid", given)
+    """See hw/acpi/vmgenid.c: vmgenid_realize()."""
     fw_cfg = checks.state.qom.at("/machine/fw_cfg")
     if fw_cfg is None or not fw_cfg.get("dma_enabled"):
         raise QapiError(
@@ -244,81 +229,15 @@ def _check_generation_id(checks: RealizeChecks, device: DeviceObject) -> None:
         )
     if len([other for other in user_devices(checks.state.qom) if other.type == "vmgenid"]) > 1:
         raise QapiError("at most one vmgenid device is permitted")
-    device.values["guid"] = given.lower()
+    given = device.values["guid"] if "guid" in device.given else "auto"
+    device.values["guid"] = checks.host.random_uuid() if given == "auto" else given.lower()
 
 
-# -- devices of the host -------------------------------------------------------------------
-#
-# Where the host has the device there is no model of what it does: whoever makes it says so.
+def _check_host_device(checks: RealizeChecks, device: DeviceObject) -> None:
+    # few machines have one
+    from fakeqemu.model.hw import host_devices
 
-
-def _check_vsock(checks: RealizeChecks, device: DeviceObject) -> None:
-    """See hw/virtio/vhost-vsock.c: vhost_vsock_device_realize()."""
-    cid = device.values.get("guest-cid", 0)
-    if cid <= _HIGHEST_RESERVED_CID:
-        raise QapiError(f"guest-cid property must be greater than {_HIGHEST_RESERVED_CID}")
-    if cid > _UINT32_MAX:
-        raise QapiError("guest-cid property must be a 32-bit number")
-    _check_vhost(checks, device, "/dev/vhost-vsock", checks.profile.traits.vhost_vsock_open_text)
-
-
-def _check_vhost_scsi(checks: RealizeChecks, device: DeviceObject) -> None:
-    """See hw/scsi/vhost-scsi.c: vhost_scsi_realize()."""
-    if not device.values.get("wwpn"):
-        raise QapiError("vhost-scsi: missing wwpn")
-    _check_vhost(checks, device, "/dev/vhost-scsi", checks.profile.traits.vhost_scsi_open_text)
-
-
-def _check_vhost(checks: RealizeChecks, device: DeviceObject, path: str, text: str) -> None:
-    if device.values.get("vhostfd"):
-        raise NotModelledError(f"{device.type}.vhostfd")
-    _check_host_file(checks, path, text)
-
-
-def _check_host_file(checks: RealizeChecks, path: str, text: str) -> None:
-    try:
-        checks.host.files.kind(path)
-    except OSError as error:
-        raise QapiError(text.format(path, error.strerror)) from None
-
-
-def _check_usb_host(checks: RealizeChecks, device: DeviceObject) -> None:
-    """See hw/usb/host-libusb.c: usb_host_realize()."""
-    values = device.values
-    for name, most in _USB_MOST.items():
-        if values.get(name, 0) > most:
-            raise QapiError(f"{name} out of range")
-    if values.get("hostdevice"):
-        _check_host_file(checks, values["hostdevice"], checks.profile.traits.host_open_text)
-        return
-    bus, address = values.get("hostbus", 0), values.get("hostaddr", 0)
-    if bus and address and not any(values.get(name) for name in _USB_BY_OTHERS):
-        missing = f"failed to find host usb device {bus}:{address}"
-        _check_host_file(checks, f"/dev/bus/usb/{bus:03}/{address:03}", missing)
-
-
-def _check_mtp(checks: RealizeChecks, device: DeviceObject) -> None:
-    """See hw/usb/dev-mtp.c: usb_mtp_realize()."""
-    folder = device.values["rootdir"] if "rootdir" in device.given else ""
-    if not folder.startswith("/"):
-        raise QapiError("usb-mtp: rootdir must be configured and be an absolute path")
-    _check_host_file(checks, folder, "usb-mtp: rootdir does not exist/not readable")
-    if "desc" not in device.given:
-        device.values["desc"] = folder.rstrip("/").rpartition("/")[2] or "/"
-
-
-def _check_smartcard(checks: RealizeChecks, device: DeviceObject) -> None:
-    """See hw/usb/ccid-card-emulated.c: emulated_realize()."""
-    _check_host_file(checks, device.values.get("db") or _NSS_DATABASE,
-                     "ccid-card-emulated: failed to initialize vcard")
-
-
-def _check_evdev(checks: RealizeChecks, device: DeviceObject) -> None:
-    """See hw/input/virtio-input-host.c: virtio_input_host_realize()."""
-    path = device.values.get("evdev", "")
-    _check_host_file(checks, path, "Could not open '{}': {}")
-    if not path.startswith("/dev/input/"):
-        raise QapiError(f"{path}: is not an evdev device")
+    host_devices.check(checks.host, checks.profile, device)
 
 
 def _check_expander(checks: RealizeChecks, device: DeviceObject) -> None:
@@ -357,12 +276,12 @@ _RULES: dict[str, Callable[[RealizeChecks, DeviceObject], None]] = {
     "virtio-serial-device": _check_serial,
     "scsi-block": _check_passthrough,
     "scsi-generic": _check_passthrough,
-    "vhost-vsock-pci-base": _check_vsock,
-    "vhost-scsi-pci-base": _check_vhost_scsi,
-    "usb-host": _check_usb_host,
-    "usb-mtp": _check_mtp,
-    "ccid-card-emulated": _check_smartcard,
-    "virtio-input-host-pci": _check_evdev,
+    "vhost-vsock-pci-base": _check_host_device,
+    "vhost-scsi-pci-base": _check_host_device,
+    "usb-host": _check_host_device,
+    "usb-mtp": _check_host_device,
+    "ccid-card-emulated": _check_host_device,
+    "virtio-input-host-pci": _check_host_device,
     "pxb": _check_expander,
     "pxb-pcie": _check_expander,
     "pc-dimm": _check_module,

@@ -28,6 +28,7 @@ _INTEGERS = frozenset(
     f"{sign}int{width}" for sign in ("", "u") for width in (8, 16, 32, 64)
 ) | {"int", "size"}
 _ALIASES = {
+    "QemuUUID": "str",
     "string": "str",
     "uint64_t": "uint64",
     "uint32_t": "uint32",

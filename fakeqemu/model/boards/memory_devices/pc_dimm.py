@@ -9,6 +9,7 @@ pc_dimm_realize(); hw/mem/nvdimm.c: nvdimm_prepare_memory_region().
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.boards.memory_devices.address_space import (
@@ -21,6 +22,7 @@ from fakeqemu.model.boards.memory_devices.address_space import (
     take_place,
     takes_memory_devices,
 )
+from fakeqemu.model.qdev.properties import check_value
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -105,11 +107,24 @@ def check(state: MachineState, numa: Numa, device: DeviceObject) -> None:
             _check_label(state, device, backend)
         take_place(state, device, backend)
     values["size"] = size_of(state, device)
+    if is_nvdimm:
+        values["uuid"] = values["uuid"].lower()
+        device.setters["uuid"] = partial(_set_uuid, device)
+        device.setters[LABEL_SIZE] = _refuse_change
     _check_node(numa, int(values["node"]))
     if backend is None:
         raise QapiError("'memdev' property is not set")
     if is_mapped(state.qom, numa, backend, besides=device):
         raise QapiError(f"can't use already busy memdev: {backend.name}")
+
+
+def _set_uuid(device: DeviceObject, value: str) -> None:
+    check_value(device.type, "uuid", value)
+    device.values["uuid"] = value.lower()
+
+
+def _refuse_change(value: Any) -> None:  # noqa: ARG001
+    raise QapiError("cannot change property value")
 
 
 def _check_label(state: MachineState, device: DeviceObject, backend: QomObject) -> None:

@@ -107,11 +107,7 @@ def check_unplug(state: MachineState, device: DeviceObject) -> None:
 
 def _default_block_size(host: Host) -> int:
     """See virtio_mem_thp_size(); huge pages are those of x86."""
-    try:
-        host.files.kind(_HUGE_PAGES)
-    except OSError:
-        return _LEAST_BLOCK
-    return _BLOCK_OF_HUGE_PAGE
+    return _LEAST_BLOCK if host.path_error(_HUGE_PAGES) else _BLOCK_OF_HUGE_PAGE
 
 
 def _inner(device: DeviceObject) -> DeviceObject:
