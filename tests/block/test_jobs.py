@@ -86,6 +86,15 @@ def test_the_end_of_the_machine_ends_jobs_that_wait_to_be_dismissed(machine: Any
     assert ended == [{"id": "l", "status": "null"}, {"id": "k", "status": "null"}]
 
 
+def test_a_job_without_nodes_does_not_stand_still(machine: Any) -> None:
+    image(machine, "src")
+    machine.ask("cont")
+    machine.ask("snapshot-save", job_id="s", tag="t", vmstate="src", devices=["src"])
+    others = [name for name, _ in machine.events if name != "JOB_STATUS_CHANGE"]
+    assert others == ["RESUME", "STOP", "RESUME"]
+    assert machine.statuses() == ["created", "running", "waiting", "pending", "concluded"]
+
+
 def test_speed_takes_time(machine: Any) -> None:
     machine.add("null-co", "a", size=2 * MB)
     machine.add("null-co", "b", size=2 * MB)

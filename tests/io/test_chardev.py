@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,6 +98,45 @@ async def test_one_client_at_a_time(vm: Machine, path: str) -> None:
     assert await second.readline() == b"early\n"
     assert echo.log == ["opened", "closed", "opened"]
     second_writer.close()
+    await until(lambda: not chardev.connected)
+
+
+class Exhausted:
+    """A listening socket for whose next client there is no descriptor."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.refused = 0
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.refused:
+            return self.sock.accept()
+        self.refused += 1
+        raise OSError(errno.EMFILE, "")
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+async def test_a_client_without_a_descriptor_is_tried_later_and_not_all_the_time(
+    vm: Machine, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fakeqemu.io.chardev.sockets._ACCEPT_RETRY_DELAY", 3600)
+    chardev = vm.chardevs.add(unix("c", path, server=True))
+    Echo(chardev)
+    transport: Any = chardev.transport
+    transport._listener = Exhausted(transport._listener)
+    reader, writer = await asyncio.open_unix_connection(path)
+    await until(lambda: transport._listener.refused)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not chardev.connected
+    transport._accept_again()
+    assert await reader.readline() == b"hello\n"
+    writer.close()
     await until(lambda: not chardev.connected)
 
 

@@ -251,3 +251,12 @@ def test_the_uuid_of_an_nvdimm_can_change_and_its_label_cannot(virtio):
 def test_a_global_is_checked_as_the_property_is(start, setting, text):
     with pytest.raises(StartupError, match=re.escape(f"can't apply global {setting}: {text}")):
         start("-M", "q35,nvdimm=on", *VIRTIO, "-global", setting)
+
+
+def test_a_balloon_counts_modules_and_no_persistent_memory(virtio):
+    virtio.ask("object-add", qom_type="memory-backend-ram", id="d", size=64 << 20)
+    balloon = {"driver": "virtio-balloon-pci", "id": "bal", "bus": "rq"}
+    virtio.ask("device_add", **balloon)
+    assert virtio.ask("query-balloon")["actual"] == 64 << 20
+    virtio.ask("device_add", driver="pc-dimm", id="dimm", memdev="d")
+    assert virtio.ask("query-balloon")["actual"] == 128 << 20
