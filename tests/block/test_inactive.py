@@ -31,9 +31,32 @@ def test_a_node_can_be_opened_inactive(machine: Any) -> None:
     machine.ask("blockdev-del", node_name="a")
     machine.add("qcow2", "a", file="a-file", active=False)
     assert not active(machine, "a")
-    nested = {"driver": "raw", "node-name": "inner", "file": {"driver": "null-co"}}
-    machine.add("raw", "outer", active=False, file=nested)
-    assert not active(machine, "inner")
+
+
+@pytest.mark.parametrize(
+    ("driver", "child", "inactive"),
+    # QEMU opens what is called `file` before it looks at `active`
+    [("raw", "file", False), ("copy-on-read", "file", False), ("blkdebug", "image", True),
+     ("qcow2", "backing", True)],
+)  # fmt: skip
+def test_which_children_are_opened_inactive(
+    machine: Any, driver: str, child: str, inactive: bool
+) -> None:
+    machine.image("a")
+    machine.ask("blockdev-del", node_name="a")
+    more = {"file": "a-file"} if driver == "qcow2" else {}
+    inner = {"driver": "raw", "node-name": "inner", "file": {"driver": "null-co"}}
+    machine.add(driver, "outer", active=False, **{child: inner}, **more)
+    assert active(machine, "inner") is not inactive
+
+
+def test_a_node_that_was_opened_with_active_is_not_reopened(machine: Any) -> None:
+    machine.add("null-co", "n", size=1 << 20)
+    machine.add("raw", "a", file="n", active=True)
+    for more in ({}, {"active": True}):
+        options = {"driver": "raw", "node-name": "a", "file": "n", **more}
+        refused = machine.desc("blockdev-reopen", options=[options])
+        assert refused == "Option 'active' cannot be reset to its default value"
 
 
 def test_an_active_node_has_no_inactive_child(inactive: Any) -> None:
@@ -41,6 +64,12 @@ def test_an_active_node_has_no_inactive_child(inactive: Any) -> None:
     assert refused == "Inactive 'a' can't be a file child of active 'top'"
     inactive.add("raw", "top", file="a", active=False)
     assert not active(inactive, "top")
+    target = {"driver": "null-co", "size": 1 << 20}
+    refused = inactive.refusal_of_add(
+        "copy-before-write", "cbw", file="a", active=False, target=target
+    )
+    assert refused == "Permission 'write' unavailable on inactive node"
+    assert "cbw" not in inactive.node_names()
 
 
 def test_nobody_writes_to_an_inactive_node(inactive: Any) -> None:

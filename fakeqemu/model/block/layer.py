@@ -18,7 +18,7 @@ from fakeqemu.model.block.backends.guest_io import GuestIo, io_status_enabled
 from fakeqemu.model.block.drivers.driver import Driver
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.graph import Graph
-from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.graph.node import Edge, Node
 from fakeqemu.model.block.graph.open import open_node
 from fakeqemu.model.block.graph.permission_update import Update, cumulative
 from fakeqemu.model.block.jobs.manager import Jobs
@@ -180,7 +180,7 @@ class BlockLayer:
     def _check_opens(self, node: Node, over: Node) -> None:
         """Whether a filter that is opened like any node can be. Raises QapiError."""
         try:
-            self.graph.check_active(node, "file", over)
+            self.graph.check_active(Edge(node, "file", over, role=node.driver.role))
         except QapiError as error:
             self.graph.collect()
             raise error.prefixed("Could not create node: ") from None

@@ -17,7 +17,7 @@ from fakeqemu.model.block.drivers.driver import inserted
 from fakeqemu.model.block.files import FileSystem, MemoryFiles
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Edge, Node, User
-from fakeqemu.model.block.graph.permission_update import Update, attempt
+from fakeqemu.model.block.graph.permission_update import Update, attempt, cumulative
 from fakeqemu.model.block.graph.waiting import Waiting
 from fakeqemu.model.block.throttling import ThrottleGroups
 from fakeqemu.qapi.errors import QapiError
@@ -165,23 +165,36 @@ class Graph:
                 f"Making '{node.name}' a {name} child of '{parent.name}' would create a cycle"
             )
 
-    def check_active(self, parent: Node, name: str, node: Node) -> None:
-        """Whether `parent` is as inactive as the child that `node` is to be. Raises QapiError.
+    def check_active(self, edge: Edge) -> None:
+        """Whether a node's child to be may be inactive, if it is. Raises QapiError.
 
         See block.c: bdrv_attach_child_noperm().
         """
-        checked = self.process.profile.traits.inactive_children_checked
-        if checked and node.inactive and not parent.inactive:
+        parent = edge.parent
+        if not self._refuses_users(edge.node) or not isinstance(parent, Node):
+            return
+        if not parent.inactive:
             raise QapiError(
-                f"Inactive '{node.name}' can't be a {name} child of active '{parent.name}'"
+                f"Inactive '{edge.node.name}' can't be a {edge.name} child of active"
+                f" '{parent.name}'"
             )
+        wanted = parent.driver.child_permissions(parent, edge, *cumulative(parent.parents))
+        self._check_inactive_user(wanted[0])
+
+    def _refuses_users(self, node: Node) -> bool:
+        return node.inactive and self.process.profile.traits.inactive_children_checked
+
+    def _check_inactive_user(self, perm: int) -> None:
+        """See block.c: bdrv_attach_child_common()."""
+        if perm & ~perms.CONSISTENT_READ:
+            raise QapiError(f"Permission '{perms.names_of(perm)}' unavailable on inactive node")
 
     def attach(self, parent: Node, name: str, node: Node, role: frozenset[str]) -> Edge:
         """Make `node` a child of `parent`. Raises QapiError."""
         self.check_cycle(parent, name, node)
-        self.check_active(parent, name, node)
-        leave_iothread = node.join_iothread(parent)
         edge = Edge(parent, name, node, role=role)
+        self.check_active(edge)
+        leave_iothread = node.join_iothread(parent)
 
         def take_back() -> None:
             self.unlink(edge)
@@ -213,9 +226,8 @@ class Graph:
         stays: bool = False,
     ) -> Edge:
         """An edge from what is no node; `stays` when the node is replaced. Raises QapiError."""
-        checked = self.process.profile.traits.inactive_children_checked
-        if checked and node.inactive and perm & ~perms.CONSISTENT_READ:
-            raise QapiError(f"Permission '{perms.names_of(perm)}' unavailable on inactive node")
+        if self._refuses_users(node):
+            self._check_inactive_user(perm)
         edge = Edge(user, name, node, perm=perm, shared=shared, stays=stays)
         attempt(lambda: self.link(edge), lambda: self.unlink(edge), [node])
         return edge
@@ -273,10 +285,10 @@ class Graph:
     def append(self, new: Node, old: Node, name: str, role: frozenset[str]) -> None:
         """Put `new` on top of `old`, for all who use `old`. Raises QapiError."""
         self.check_cycle(new, name, old)
-        self.check_active(new, name, old)
+        edge = Edge(new, name, old, role=role)
+        self.check_active(edge)
         inside = {id(node) for node in new.subtree()}
         edges = [e for e in old.parents if id(e.parent) not in inside and not e.stays]
-        edge = Edge(new, name, old, role=role)
 
         def change() -> None:
             self.link(edge)

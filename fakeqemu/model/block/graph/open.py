@@ -164,6 +164,9 @@ def _open_first_child(
     if wanted is None or wanted not in options:
         return None
     _flags(node, dict(options), kin.parent, kin.role)
+    if wanted == "file":
+        # QEMU opens it before it looks at the node's own `active`: block.c: bdrv_open_inherit()
+        node.inactive = kin.parent is not None and kin.parent.inactive
     child = options.pop(wanted)
     first = open_node(graph, child, parent=node, role=node.driver.role, strict=kin.strict)
     first.refs += 1

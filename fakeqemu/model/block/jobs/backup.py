@@ -18,7 +18,7 @@ from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.copy_before_write import CopyBeforeWrite
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms
 from fakeqemu.model.block.graph.bitmap import Bitmap
-from fakeqemu.model.block.graph.node import Node
+from fakeqemu.model.block.graph.node import Edge, Node
 from fakeqemu.model.block.jobs.blockjob import BlockJob
 from fakeqemu.model.block.jobs.in_flight import InFlight
 from fakeqemu.model.block.jobs.job import RETRY, WAIT, Work
@@ -112,11 +112,12 @@ class BackupJob(BlockJob):
     ) -> Node:
         node = block.make_filter(driver, self.source, name)
         with block.graph.referenced(node):
+            role = frozenset({perms.DATA})
             try:
-                block.graph.check_active(node, "target", self.target)
+                block.graph.check_active(Edge(node, "target", self.target, role=role))
             except QapiError as error:
                 raise error.prefixed("Could not create node: ") from None
-            block.graph.attach(node, "target", self.target, frozenset({perms.DATA}))
+            block.graph.attach(node, "target", self.target, role)
             block.graph.append(
                 node, self.source, "file", frozenset({perms.FILTERED, perms.PRIMARY})
             )

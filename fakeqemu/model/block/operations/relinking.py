@@ -72,7 +72,7 @@ def _attach(graph: Graph, edge: Edge, node: Node, places: list[str]) -> Callable
     """
     child = edge.node
     graph.check_cycle(node, edge.name, child)
-    graph.check_active(node, edge.name, child)
+    graph.check_active(edge)
     leave_iothread = child.join_iothread(node)
     graph.link(edge)
     if edge.name in places:

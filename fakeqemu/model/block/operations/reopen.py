@@ -180,7 +180,9 @@ def _prepare(graph: Graph, entry: _Reopened) -> None:
             " does not support reopening files"
         )
     for name, _ in qdict.items(node.all_options):
-        if name not in entry.options and name not in (*_COMMON, *driver.mutable):
+        # `active` is taken out before QEMU looks: block.c: bdrv_reset_options_allowed()
+        missing = name not in entry.options or name == "active"
+        if missing and name not in (*_COMMON, *driver.mutable):
             raise QapiError(f"Option '{name}' cannot be reset to its default value")
     entry.driver = driver.prepare_reopen(node, left)
     if driver.supports_backing and entry.backing_missing and (node.cow or node.backing_file):
