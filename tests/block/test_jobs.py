@@ -549,6 +549,22 @@ def test_a_stream_does_not_go_through_another_jobs_filter(machine: Any) -> None:
     assert refused == "Cannot freeze 'backing' link to 'filter'"
 
 
+def test_a_node_that_a_job_uses_is_no_root(machine: Any) -> None:
+    for name in ("a", "b", "c"):
+        machine.image(name, 8 * MB)
+    machine.hmp('qemu-io b "write 0 8M"')
+    for below, above in ("ab", "bc"):
+        machine.ask("blockdev-snapshot", node=below, overlay=above)
+    machine.ask("block-commit", device="c", job_id="j", top_node="b", speed=512, work=False)
+    for command, arguments in (
+        ("block-commit", {"job_id": "k"}),
+        ("blockdev-mirror", {"job_id": "k", "target": "a", "sync": "full"}),
+        ("blockdev-snapshot-internal-sync", {"name": "s"}),
+    ):
+        refused = machine.desc(command, device="c", **arguments)
+        assert refused == "Need a root block node"
+
+
 def test_an_image_that_is_not_below_is_not_found_by_the_header(machine: Any) -> None:
     for name in ("a", "b"):
         machine.image(name)

@@ -121,8 +121,8 @@ class Graph:
 
     @staticmethod
     def is_root(node: Node) -> bool:
-        """Whether no other node uses it, or only as what is not a backing image."""
-        return not any(isinstance(edge.parent, Node) for edge in node.parents)
+        """Whether none but backends use it: block/block-backend.c: bdrv_is_root_node()."""
+        return all(edge.name == "root" for edge in node.parents)
 
     # -- names -------------------------------------------------------------------------------
 
