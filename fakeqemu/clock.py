@@ -41,9 +41,15 @@ class _VirtualTimer:
     def cancel(self) -> None:
         self.call = None
 
+    def run(self) -> None:
+        """Run the call, unless it was taken back."""
+        call, self.call = self.call, None
+        if call is not None:
+            call()
+
 
 class VirtualClock:
-    """A clock that moves only when told to; equal times run in the order they were asked for."""
+    """A clock that only `advance` moves; timers of equal times run in their order of creation."""
 
     def __init__(self, epoch: int = 1_700_000_000 * SECOND) -> None:
         self._epoch = epoch
@@ -62,9 +68,22 @@ class VirtualClock:
     def call_later(self, delay: int, call: Callable[[], None]) -> Timer:
         """Run `call` when the clock has moved `delay` nanoseconds on."""
         timer = _VirtualTimer(call)
+        self.take(delay, timer)
+        return timer
+
+    def take(self, delay: int, timer: _VirtualTimer) -> None:
+        """Run a timer, perhaps one that was pending on another clock, after `delay`."""
         self._count += 1
         heapq.heappush(self._queue, (self._now + max(0, delay), self._count, timer))
-        return timer
+
+    def __repr__(self) -> str:
+        timers = len(self.pending())
+        return f"<VirtualClock at {self._now / SECOND:g} s, timers: {timers}>"
+
+    def pending(self) -> list[tuple[int, _VirtualTimer]]:
+        """When each pending timer is due, in the order in which they will run."""
+        queue = sorted(self._queue, key=lambda entry: entry[:2])
+        return [(due, timer) for due, _, timer in queue if timer.call is not None]
 
     def next_at(self) -> int | None:
         """When the next pending call is due, in the clock's own time; None if none is."""
@@ -106,6 +125,4 @@ class VirtualClock:
     def _run_next(self) -> None:
         due, _, timer = heapq.heappop(self._queue)
         self._now = max(self._now, due)
-        call, timer.call = timer.call, None
-        assert call is not None
-        call()
+        timer.run()

@@ -50,8 +50,6 @@ class GlobalProperty:
     value: str
     #: "-global migration.x=1"; errors on applying do not use it
     location: str = ""
-    #: whether an unknown class is worth a warning (`-global` only)
-    user_provided: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +290,7 @@ class Configuration:
     #: `boot.chardevs.monitor_options`
     monitors: list[OptionString] = field(default_factory=list)
     #: -serial, -parallel, -debugcon as given; their character devices are made after the
-    #: monitors, by `boot.chardevs.legacy_device`
+    #: monitors, by `boot.serials.legacy_device`
     serials: list[OptionString] = field(default_factory=list)
     #: -device as key=value, then as JSON: QEMU creates all of the first kind before the second
     devices: list[OptionString] = field(default_factory=list)
@@ -311,6 +309,8 @@ class Configuration:
     drives: list[OptionString] = field(default_factory=list)
     audiodevs: list[OptionString] = field(default_factory=list)
     fw_cfg: list[OptionString] = field(default_factory=list)
+    #: -smbios; `values` of those from a file have the `type` that it begins with
+    smbios: list[OptionString] = field(default_factory=list)
     #: what each -acpitable gives
     acpi_tables: list[bytes] = field(default_factory=list)
     option_roms: list[OptionString] = field(default_factory=list)

@@ -69,6 +69,11 @@ def fields(cls: type) -> tuple[Field, ...]:
     return tuple(found.values())
 
 
+def is_frozen(cls: type) -> bool:
+    """Whether it is a class of data whose objects do not change."""
+    return cls.__dict__.get("__setattr__") is _no_assignment
+
+
 def replace(one: _T, /, **changes: Any) -> _T:
     """An object like `one` but for `changes`; see `dataclasses.replace()`."""
     values = {each.name: getattr(one, each.name) for each in fields(type(one)) if each.init}

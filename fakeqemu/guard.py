@@ -3,7 +3,8 @@
 Timers, input of connections, steps of jobs, callbacks of channels: what is called from outside
 the model is called through the machine's `Guard`. An exception that nobody expected there is a
 bug of ours. It is written to the journal as kind `bug`, its owner (a job, a migration, a
-session) decides what fails with it, and everything else goes on.
+session) decides what fails with it, and everything else goes on. What is not modelled is no bug:
+its owner fails in its words.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from fakeqemu.journal import Journal, JournalEntry
-from fakeqemu.qapi.errors import AbortError, InternalError, QapiError
+from fakeqemu.qapi.errors import AbortError, InternalError, NotModelledError, QapiError
 
 #: frames that input may take: JSON nests up to 1024 levels, backing chains are long. Much more
 #: and callbacks from C code would run out of the usual 8 MiB of stack.
 _FRAMES = 5000
 #: how an owner fails for a bug: called with the error that its clients see
-Failed = Callable[[InternalError], object]
+Failed = Callable[[QapiError], object]
 
 
 class Guard:
@@ -40,10 +41,17 @@ class Guard:
         except AbortError as abort:
             self.abort(abort)
         except Exception as bug:
-            error = self.report(bug)
+            error = self._error_of(bug, tells=failed is not None)
             if failed is not None:
                 self.call(failed, error)
         return None
+
+    def _error_of(self, raised: Exception, *, tells: bool) -> QapiError:
+        """What an owner fails with: what is not modelled is no bug if a client is told of it."""
+        if tells and isinstance(raised, NotModelledError):
+            self._journal.note("not-modelled", raised.name, desc=raised.desc)
+            return raised
+        return self.report(raised)
 
     def attempt(
         self, function: Callable[..., Any], *args: Any
@@ -77,7 +85,7 @@ class Guard:
         self._abort(abort.status)
 
     def report(self, bug: BaseException) -> InternalError:
-        """Write down an exception that nobody expected; what its client is answered."""
+        """Journal an unexpected exception; returns the error for its client."""
         place = _place(bug)
         try:
             import traceback

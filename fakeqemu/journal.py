@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+#: how many entries a process keeps, if it is not told otherwise
+DEFAULT_ENTRIES = 2000
+
+
+#: data of entries that have none, which are most: one object for all
+_NOTHING: dict[str, Any] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One thing that happened."""
@@ -54,6 +62,8 @@ class Journal:
         self.aliases: dict[str, str] = {}
         #: how a machine's handle waits for an entry; None for a journal that is only read
         self.waiter: Callable[..., Any] | None = None
+        #: checks names of commands and kinds of entries where a tester gives one
+        self.check: Callable[[str, str], None] | None = None
         self._entries: list[JournalEntry] = []
         #: how many are kept; None: all
         self._most: int | None = None
@@ -63,9 +73,13 @@ class Journal:
 
     def note(self, kind: str, name: str, **data: Any) -> JournalEntry:
         """Write one entry, stamped with the clock's now."""
-        entry = JournalEntry(self._clock.now(), kind, name, data)
+        entry = JournalEntry(self._clock.now(), kind, name, data or _NOTHING)
         self.add(entry)
         return entry
+
+    def __repr__(self) -> str:
+        last = f", the last: {line_of(self._entries[-1]).strip()}" if self._entries else ""
+        return f"<Journal of {self.total} entries{last}>"
 
     def keep_last(self, count: int) -> None:
         """Keep the last `count` entries from now on, and of them no large values.
@@ -80,15 +94,31 @@ class Journal:
         """Call `listener` with each entry from now on."""
         self._listeners.append(listener)
 
+    def unlisten(self, listener: Callable[[JournalEntry], None]) -> None:
+        """Call it no more."""
+        self._listeners = [each for each in self._listeners if each != listener]
+
     def __iter__(self) -> Iterator[JournalEntry]:
         return iter(tuple(self._entries))
 
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def total(self) -> int:
+        """How many entries there have been."""
+        return self.dropped + len(self._entries)
+
     def of(self, kind: str, name: str | None = None) -> list[JournalEntry]:
-        """The entries of one kind, and of one name if given."""
+        """The entries of one kind, and of one name if given. Raises ValueError for no kind."""
+        if self.check is not None:
+            self.check("kind", kind)
         return [e for e in self._entries if e.kind == kind and name in (None, e.name)]
+
+    def since(self, number: int) -> Iterator[tuple[int, JournalEntry]]:
+        """The entries from number `number` on, each with its number: the first one had 0."""
+        start = max(0, number - self.dropped)
+        return enumerate(self._entries[start:], self.dropped + start)
 
     def wait_for(self, kind: str, name: str | None = None, **data: Any) -> Any:
         """Wait for the first entry of this kind, name and data, with its handle's deadline.
@@ -111,7 +141,10 @@ class Journal:
             listener(entry)
 
     def commands(self, name: str | None = None) -> list[CommandCall]:
-        """The commands sent, or those called `name`, each with its outcome."""
+        """The commands sent, or those called `name`, each with its outcome.
+
+        Raises ValueError for a name that was never sent and that this version has not.
+        """
         calls: list[CommandCall] = []
         waiting: dict[str, list[int]] = {}
         for entry in self._entries:
@@ -127,15 +160,24 @@ class Journal:
                 calls[index] = CommandCall(
                     call.time, call.name, call.arguments, data.get("value"), error
                 )
+        if not calls and name is not None and self.check is not None:
+            self.check("command", name)
         return calls
 
-    def timeline(self, last: int | None = None) -> str:
+    def timeline(self, last: int | None = None, *, start: bool = True) -> str:
         """What happened as text, a line for each entry; only the `last` ones if given.
 
-        The first line says how many entries are not kept any more, if any.
+        The first line says how many entries are not kept any more, if any. Without `start` the
+        steps of a start that went well are one line.
         """
-        entries = self._entries if last is None else self._entries[-last:]
+        entries, steps = self._entries, 0
+        if not start and any(entry.kind == "runstate" for entry in entries):
+            entries = [entry for entry in entries if entry.kind not in _START]
+            steps = len(self._entries) - len(entries)
+        entries = entries if last is None else entries[-last:]
         lines = [line_of(entry) for entry in entries]
+        if steps:
+            lines.insert(0, f"({steps} steps of the start)")
         if self.dropped and last is None:
             lines.insert(0, f"({self.dropped} earlier entries are not kept)")
         return "\n".join(map(self._hide, lines))
@@ -143,8 +185,7 @@ class Journal:
     def to_lines(self) -> str:
         """The journal as JSON lines: one object for each entry, the same for the same run."""
         return "".join(
-            self._hide(json.dumps([e.time, e.kind, e.name, e.data], ensure_ascii=False)) + "\n"
-            for e in self._entries
+            self._hide(json_of(entry)) + "\n" for entry in self._entries
         )
 
     def save(self, path: str | Path) -> None:
@@ -173,9 +214,10 @@ class Journal:
 
     def _drop(self) -> None:
         assert self._most is not None
-        surplus = max(0, len(self._entries) - self._most)
-        self.dropped += surplus
-        del self._entries[:surplus]
+        surplus = len(self._entries) - self._most
+        if surplus > 0:
+            self.dropped += surplus
+            del self._entries[:surplus]
 
     def _hide(self, text: str) -> str:
         for volatile, name in self.aliases.items():
@@ -187,16 +229,36 @@ class Journal:
 #: 64 characters of text count as one
 _LARGE = 64
 _OMITTED = {"omitted": "too large for this journal"}
+_NUMBERS = frozenset({bool, int, type(None), float})
 
 
 def _without_large(entry: JournalEntry) -> JournalEntry:
+    for value in entry.data.values():
+        if not _is_small(value) and _is_large(value):
+            break
+    else:
+        return entry
     large = {key: dict(_OMITTED) for key, value in entry.data.items() if _is_large(value)}
-    return replace(entry, data={**entry.data, **large}) if large else entry
+    return replace(entry, data={**entry.data, **large})
+
+
+def _is_small(value: Any) -> bool:
+    """Whether a look at the value itself and its members shows that it is not large."""
+    if value.__class__ is not dict:
+        return value.__class__ in _NUMBERS or (
+            value.__class__ is str and len(value) < 64 * _LARGE
+        )
+    if len(value) > 8:
+        return False
+    for key, each in value.items():
+        if each.__class__ not in _NUMBERS and (each.__class__ is not str or len(each) > 192):
+            return False
+        if len(key) > 64:
+            return False
+    return True
 
 
 def _is_large(value: Any) -> bool:
-    if value.__class__ is str and len(value) < 64 * _LARGE:
-        return False
     weight = 0
     todo = [value]
     while todo:
@@ -215,10 +277,17 @@ def _is_large(value: Any) -> bool:
     return False
 
 
+#: kinds of entries that a start is made of
+_START = ("boot", "phase")
 #: kinds of entries that end a command
 _OUTCOMES = ("reply", "error", "not-modelled")
 #: longest text of one value in a timeline
 _LONGEST = 160
+
+
+def json_of(entry: JournalEntry) -> str:
+    """One entry as JSON, as `to_lines` and `from_lines` have it."""
+    return json.dumps([entry.time, entry.kind, entry.name, entry.data], ensure_ascii=False)
 
 
 def line_of(entry: JournalEntry) -> str:

@@ -23,6 +23,7 @@ LAYERS = {
     "clock": 1,
     "journal": 1,
     "spare_fd": 1,
+    "poll": 1,
     "guard": 3,
     "traits": 1,
     "proposals": 2,
@@ -41,21 +42,27 @@ LAYERS = {
     "explain_beside": 10,
     "check": 10,
     "testing": 10,
-    "cli_options": 11,
-    "cli": 12,
-    "__main__": 13,
+    "recorder": 10,
+    "journal_kinds": 1,
+    "cli": 11,
+    "__main__": 12,
 }
 #: packages of one layer that may know each other
 BESIDE = {("journal", "clock"), ("explain_beside", "explain"), ("check", "explain")}
 #: what only the top layers may import
 OUTSIDE = {"asyncio", "socket", "subprocess", "signal", "selectors", "threading", "time"}
-TOP = {"io", "testing", "cli"}
+TOP = {"io", "testing", "recorder", "cli"}
 
 #: files that may know each other round about, whatever the imports are for; the number may only
 #: shrink
 LARGEST_CIRCLE = 5
 LARGEST_FOLDER = 12
-LONGEST_MODULE = 450
+LONGEST_MODULE = 400
+#: longer ones, with what they may have; may only shrink
+STILL_LONGER = {
+    "fakeqemu.migration.outgoing.outgoing": 450,
+    "fakeqemu.testing.machine.fake": 435,
+}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(
@@ -143,7 +150,9 @@ def test_data_classes_are_ours() -> None:
     taken = {
         name
         for name, path in MODULES.items()
-        if ("dataclasses", "dataclass") in names_imported(path)
+        # few name it: parsing all of them takes seconds
+        if "dataclasses" in path.read_text()
+        and ("dataclasses", "dataclass") in names_imported(path)
     }
     assert taken == set()
 
@@ -193,7 +202,9 @@ def test_folders_stay_small() -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_modules_stay_small(name: str) -> None:
     length = len(MODULES[name].read_text().splitlines())
-    assert length <= LONGEST_MODULE, "ask whether it holds two things"
+    most = STILL_LONGER.get(name, LONGEST_MODULE)
+    assert length <= most, "ask whether it holds two things"
+    assert name not in STILL_LONGER or length > LONGEST_MODULE, "it is no longer any more"
 
 
 # A rule's source is named in one form, so that it can be searched and checked:
@@ -247,7 +258,7 @@ FOLLOW_NOTHING = {
 
 #: QEMU's directories and the files beside them
 _DIRECTORIES = (
-    "accel|audio|authz|backends|block|chardev|crypto|docs|dump|fsdev|gdbstub|hw|include|io|migration"
+    "accel|audio|authz|backends|block|chardev|crypto|disas|docs|dump|fsdev|gdbstub|hw|include|io|migration"
     "|monitor|nbd|net|python|qapi|qga|qobject|qom|replay|scripts|softmmu|stats|system|target|tcg"
     "|tpm|trace|ui|util"
 )

@@ -9,7 +9,7 @@ import pytest
 from fakeqemu.clock import VirtualClock
 from fakeqemu.guard import Guard, line_of_bug
 from fakeqemu.journal import Journal
-from fakeqemu.qapi.errors import AbortError, QapiError
+from fakeqemu.qapi.errors import AbortError, NotModelledError, QapiError
 
 INTERNAL = "internal error of fakeqemu"
 
@@ -45,6 +45,19 @@ def test_a_bug_ends_at_the_boundary(bench: Bench, bugs: list[Any], kind: Any) ->
     assert "x" in entry.data["trace"]
     assert line_of_bug(entry).startswith(f"fakeqemu: internal error: {kind.__name__} at ")
     assert "\n" not in line_of_bug(entry)
+    bugs.clear()
+
+
+def test_what_is_not_modelled_is_no_bug_where_a_client_is_told(
+    bench: Bench, bugs: list[Any]
+) -> None:
+    failed: list[str] = []
+    raises = raising(NotModelledError("x"))
+    bench.guard.call(raises, failed=lambda error: failed.append(error.desc))
+    assert failed == ["fakeqemu does not model 'x'"]
+    assert bench.journal.of("not-modelled", "x") and not bench.journal.of("bug")
+    bench.guard.call(raises)
+    assert bench.journal.of("bug", "NotModelledError")
     bugs.clear()
 
 

@@ -3,9 +3,9 @@
 Reading and making are apart, as in QEMU: `-chardev` and the legacy addresses of `-qmp` are read
 into the chardev group while options are parsed; what a backend needs is judged when the device
 is made, `chardev_options` and `monitor_options` being asked one by one. `-serial` addresses are
-not read before their own step: `legacy_device`.
+not read before their own step: see `serials`.
 
-See system/vl.c: serial_parse() and monitor_parse(); chardev/char.c: qemu_chr_new_from_opts() and
+See system/vl.c: monitor_parse(); chardev/char.c: qemu_chr_new_from_opts() and
 qemu_chr_parse_compat(); monitor/monitor.c: monitor_init_opts().
 """
 
@@ -19,7 +19,6 @@ from fakeqemu.boot.cmdline.option_groups import Group, Groups
 from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.boot.error_report import EarlyExit, Messages
 from fakeqemu.configuration import Configuration, MonitorOptions, OptionString
-from fakeqemu.dataclass import dataclass, field
 from fakeqemu.model.chardev.chardev import ChardevOptions
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
@@ -37,13 +36,15 @@ _TCP = {"tcp:": None, "telnet:": "telnet", "tn3270:": "tn3270", "websocket:": "w
 #: how a device's path starts -> backend, the more special first
 _DEVICES = {"COM": "serial", "/dev/parport": "parallel", "/dev/ppi": "parallel",
             "/dev/": "serial"}
+#: options for a size in pixels or characters
+_SIZES = ("width", "height", "cols", "rows")
 
-_HOST_PORT = re.compile(r"([^:]{1,64}):([^,]{1,32})")
-_PORT = re.compile(r":([^,]{1,32})")
-_UDP_HOST_PORT = re.compile(r"([^:]{1,64}):([^@,]{1,32})")
-_UDP_PORT = re.compile(r":([^@,]{1,32})")
-_PIXELS = re.compile(r"([0-9]{1,7})x([0-9]{1,7})")
-_CHARS = re.compile(r"([0-9]{1,7})Cx([0-9]{1,7})C?")
+_HOST_PORT = r"([^:]{1,64}):([^,]{1,32})"
+_PORT = r":([^,]{1,32})"
+_UDP_HOST_PORT = r"([^:]{1,64}):([^@,]{1,32})"
+_UDP_PORT = r":([^@,]{1,32})"
+_PIXELS = r"([0-9]{1,7})x([0-9]{1,7})"
+_CHARS = r"([0-9]{1,7})Cx([0-9]{1,7})C?"
 
 #: an address that does not parse, about which QEMU has no more to say
 _UNREADABLE = QapiError("")
@@ -112,14 +113,12 @@ def _read_address(groups: Groups, group: Group, entry: OptionString, text: str) 
         put(backend=_DEVICES[prefix], path=text)
 
 
-def _host_port(
-    text: str, both: re.Pattern[str], alone: re.Pattern[str]
-) -> tuple[str, str, int]:
+def _host_port(text: str, both: str, alone: str) -> tuple[str, str, int]:
     """Host, port and where they end."""
-    match = both.match(text)
+    match = re.match(both, text)
     if match:
         return match[1], match[2], match.end()
-    match = alone.match(text)
+    match = re.match(alone, text)
     if not match:
         raise _UNREADABLE
     return "", match[1], match.end()
@@ -136,7 +135,7 @@ def _read_udp(text: str, put: Callable[..., None]) -> None:
 def _vc_size(text: str) -> dict[str, str]:
     if not text.startswith(":"):
         return {}
-    pixels, chars = _PIXELS.match(text, 1), _CHARS.match(text, 1)
+    pixels, chars = re.match(_PIXELS, text[1:]), re.match(_CHARS, text[1:])
     if pixels:
         return {"width": pixels[1], "height": pixels[2]}
     if chars:
@@ -159,7 +158,7 @@ def chardev_options(
         messages.warn(f"The alias '{alias}' is deprecated, use "
                       f"'{profile.traits.chardev_aliases[alias]}' instead", entry.location)
     try:
-        return _chardev_options(entry, profile)
+        return devices_of(entry, profile)
     except QapiError as exc:
         raise StartupError(exc.desc, location=entry.location, hint=exc.hint) from exc
 
@@ -169,11 +168,12 @@ def open_legacy_chardev(vm: Machine, label: str, text: str) -> None:
     if text.startswith("mon:"):
         raise NotModelledError("mon: on devices that are no ports")
     entry = legacy_chardev(Groups(vm.profile, Messages()), label, text, "chardev", "")
-    for options in _chardev_options(entry, vm.profile):
+    for options in devices_of(entry, vm.profile):
         vm.chardevs.add(options)
 
 
-def _chardev_options(entry: OptionString, profile: Profile) -> list[ChardevOptions]:
+def devices_of(entry: OptionString, profile: Profile) -> list[ChardevOptions]:
+    """As `chardev_options`, but raises QapiError without a place."""
     name = entry.values.get("backend")
     if name in HELP:
         raise EarlyExit(profile.help("-chardev help"))
@@ -182,9 +182,15 @@ def _chardev_options(entry: OptionString, profile: Profile) -> list[ChardevOptio
     if name is None:
         raise QapiError(f'chardev: "{entry.id}" missing backend')
     name = profile.traits.chardev_aliases.get(name, name)
-    known = {b["name"] for b in profile.query("query-chardev-backends")["return"]}
-    if name not in known:
+    known = (b["name"] for b in profile.query("query-chardev-backends")["return"])
+    if name not in (*known, *profile.traits.chardev_modules):
         raise QapiError(f"'{name}' is not a valid char driver name")
+    if (
+        profile.traits.chardev_sizes_checked
+        and name != "vc"
+        and not entry.values.keys().isdisjoint(_SIZES)
+    ):
+        raise QapiError(f"chardev '{entry.id}' does not support size options")
     parse = _BACKENDS.get(name)
     data = {**_common(entry), **(parse(entry, profile) if parse is not None else {})}
     if not _flag(entry, "mux"):
@@ -287,7 +293,7 @@ def _ringbuf(entry: OptionString, profile: Profile) -> dict[str, Any]:
 
 
 def _vc(entry: OptionString, _profile: Profile) -> dict[str, Any]:
-    sizes = _numbers(entry, ("width", "height", "cols", "rows"))
+    sizes = _numbers(entry, _SIZES)
     return {key: value for key, value in sizes.items() if value}
 
 
@@ -360,59 +366,3 @@ def monitor_options(entry: OptionString, known: Iterable[str]) -> MonitorOptions
     if pretty and mode == "readline":
         raise fail("'pretty' is not compatible with HMP monitors")
     return MonitorOptions(chardev, mode, entry.location, pretty, entry.id)
-
-
-# -- -serial and its kin -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class LegacyDevice:
-    """What one -serial, -parallel or -debugcon asks for."""
-
-    #: "serial", "parallel" or "debugcon"
-    kind: str
-    location: str
-    #: what to make first; empty for "none" and "chardev:"
-    make: list[ChardevOptions] = field(default_factory=list)
-    #: the character device the port sits on; None for "none"
-    chardev: str | None = None
-    #: whether a human monitor shares it ("mon:")
-    monitor: bool = False
-    #: what QEMU prints, after the reason, when the character device cannot be made
-    failure: str = ""
-
-
-def legacy_device(
-    entry: OptionString, index: int, configuration: Configuration, profile: Profile
-) -> LegacyDevice:
-    """What the `index`th port of its kind asks for. Raises StartupError.
-
-    A caller that fails to make a device reports why and then fails with `failure`.
-    """
-    kind, text = entry.option, entry.text
-    failure = (
-        f"invalid character backend '{text}'" if kind == "debugcon"
-        else f"could not connect {kind} device to character backend '{text}'"
-    )
-    if text == "none" and kind != "debugcon":
-        return LegacyDevice(kind, entry.location)
-    if kind == "parallel" and index >= _PARALLEL_PORTS:
-        raise StartupError("too many parallel ports", location=entry.location)
-    if text.startswith("chardev:"):
-        return LegacyDevice(kind, entry.location, chardev=text.removeprefix("chardev:"),
-                            failure=failure)
-    label = kind if kind == "debugcon" else f"{kind}{index}"
-    messages = Messages()
-    groups = Groups(profile, messages)
-    groups.group("chardev").given.extend(configuration.chardevs)
-    try:
-        opts = legacy_chardev(groups, label, text, kind, entry.location)
-        make = _chardev_options(opts, profile)
-    except QapiError as exc:
-        if exc.desc:
-            messages.report(exc.desc, entry.location, exc.hint)
-        messages.fail(failure, entry.location)
-    return LegacyDevice(kind, entry.location, make, label, text.startswith("mon:"), failure)
-
-
-_PARALLEL_PORTS = 3

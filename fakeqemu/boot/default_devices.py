@@ -45,7 +45,7 @@ def add_default_devices(
     configuration: Configuration, profile: Profile, machine: MachineType
 ) -> None:
     """Settle `configuration.defaults` and add default ports and monitor. Raises StartupError."""
-    _settle(configuration, machine)
+    _settle(configuration, profile, machine)
     defaults = configuration.defaults
     if configuration.daemonize and configuration.nographic and (
         defaults.parallel or defaults.serial or defaults.monitor
@@ -71,7 +71,7 @@ def add_default_devices(
         check_vga(configuration.vga, profile, machine)
 
 
-def _settle(configuration: Configuration, machine: MachineType) -> None:
+def _settle(configuration: Configuration, profile: Profile, machine: MachineType) -> None:
     defaults = configuration.defaults
     drivers = [str(d.values.get("driver")) for d in configuration.devices]
     drivers += [each.driver for each in configuration.globals]
@@ -84,6 +84,28 @@ def _settle(configuration: Configuration, machine: MachineType) -> None:
     elif machine.name == "none":
         for name in ("serial", "parallel", "floppy", "cdrom"):
             setattr(defaults, name, False)
+    else:
+        for name in _without(profile, machine):
+            setattr(defaults, name, False)
+
+
+def _without(profile: Profile, machine: MachineType) -> list[str]:
+    """The default devices that a machine type does not have; see include/hw/boards.h: no_serial."""
+    try:
+        facts = profile.per_machine(machine.name)
+    except KeyError:
+        return []
+    # profiles of PCs, which have all of them, were recorded before there were others
+    if (ports := facts.get("chardevs-defaults")) is None:
+        return []
+    drives = [each["device"] for each in facts["block-defaults"] or ()]
+    there = {
+        "serial": "serial0" in ports,
+        "parallel": "parallel0" in ports,
+        "floppy": any(name.startswith("floppy") for name in drives),
+        "cdrom": any("-cd" in name for name in drives),
+    }
+    return [name for name, wanted in there.items() if not wanted]
 
 
 def _add_port(configuration: Configuration, kind: str, text: str) -> None:

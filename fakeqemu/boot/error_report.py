@@ -41,7 +41,7 @@ class Messages:
         self.lines: list[str] = []
 
     def warn(self, text: str, location: str = "", hint: str = "") -> None:
-        """A warning; the start goes on."""
+        """A warning on standard error, which does not end the boot."""
         self.lines.append(located(f"warning: {text}", location, hint))
 
     def report(self, text: str, location: str = "", hint: str = "") -> None:

@@ -41,6 +41,10 @@ def create_qtest(boot: BootState, text: str, log: str | None) -> Work:
             if error.desc:
                 boot.messages.report(error.desc)
             raise StartupError(failure) from None
+        except StartupError as error:
+            for line in error.lines:
+                boot.messages.report(line)
+            raise StartupError(failure) from None
         for chardev in made:
             waits = chardev.is_server and chardev.options.get("wait")
             if chardev.backend == "socket" and waits:

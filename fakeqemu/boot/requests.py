@@ -1,4 +1,4 @@
-"""What the boot asks of whoever drives it: moments at which QEMU blocks or touches the process.
+"""Requests of the boot to its runner: moments at which QEMU blocks or touches the process.
 
 `Boot.run()` is a generator; it yields one of these and goes on when the driver resumes it.
 `fakeqemu.io` performs them for real, `fakeqemu explain` only notes them.
@@ -26,7 +26,7 @@ class WritePidFile:
 
 @dataclass(frozen=True, slots=True)
 class WaitForClient:
-    """A listening chardev with `wait=on`: go on when somebody has connected."""
+    """A listening chardev with `wait=on`: continue once a client has connected."""
 
     chardev: Chardev
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.boot.checks.options import CpuModel, MachineSettings
+from fakeqemu.boot.checks.machine_properties import MachineSettings
+from fakeqemu.boot.checks.options import CpuModel
 from fakeqemu.boot.error_report import Messages
 from fakeqemu.configuration import Configuration
 from fakeqemu.dataclass import dataclass, field
@@ -54,7 +55,7 @@ class BootState:
         self.reads.update(values)
 
     def warn(self, text: str) -> None:
-        """A warning on standard error; the boot goes on."""
+        """A warning on standard error, which does not end the boot."""
         self.messages.warn(text)
 
 

@@ -17,16 +17,14 @@ from fakeqemu.boot.board.drives import create_drives
 from fakeqemu.boot.chardevs import (
     chardev_options,
     check_stdio,
-    legacy_device,
     monitor_options,
 )
-from fakeqemu.boot.checks import options as checks
+from fakeqemu.boot.checks import machine_properties, options as checks
 from fakeqemu.boot.checks.backends import (
     check_display,
     check_display_options,
     check_fsdev,
     check_icount,
-    check_replay,
 )
 from fakeqemu.boot.default_devices import add_default_devices
 from fakeqemu.boot.requests import (
@@ -37,12 +35,11 @@ from fakeqemu.boot.requests import (
     WritePidFile,
 )
 from fakeqemu.boot.state import error_location
-from fakeqemu.configuration import MonitorOptions, OptionString
+from fakeqemu.configuration import OptionString
 from fakeqemu.migration import cpr
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.parameters.early import EarlyParameters
 from fakeqemu.migration.parameters.parameters import Layer
-from fakeqemu.model.boards.machine_state import Port
 from fakeqemu.model.boards.memory_devices.address_space import region_size
 from fakeqemu.model.chardev.chardev import ChardevOptions
 from fakeqemu.qapi import reads
@@ -52,8 +49,8 @@ from fakeqemu.qapi.readers.qemu_opts import parse_number
 if TYPE_CHECKING:
     from fakeqemu.boot.state import BootState
 
-#: a machine's property that says how much address space memory modules can have
 _CONFIDENTIAL = "confidential-guest-support"
+#: a machine's property that says how much address space memory modules can have
 _MODULES = "device-memory-region-size"
 #: -object types that wait for what they name: character devices, net backends, block nodes
 _LATE_OBJECTS = frozenset(
@@ -144,7 +141,17 @@ def configure_replay(boot: BootState) -> None:
     entry = boot.configuration.icount
     boot.read(icount=entry.text if entry is not None else None)
     if entry is not None:
-        check_replay(entry, boot.vm.host)
+        from fakeqemu.boot.checks.replay import open_record
+
+        open_record(boot.vm, entry)
+
+
+def start_replay(boot: BootState) -> None:
+    """-icount rr=: whether the guest's run can be recorded. Raises StartupError."""
+    if boot.configuration.icount is not None:
+        from fakeqemu.boot.checks.replay import start
+
+        start(boot.vm)
 
 
 def configure_clock(boot: BootState) -> None:
@@ -258,7 +265,7 @@ def create_chardevs(boot: BootState) -> Work:
         for options in chardev_options(entry, boot.profile, boot.messages):
             check_stdio(options, boot.configuration)
             with error_location(entry.location):
-                yield from _create_chardev(boot, options)
+                yield from create_chardev(boot, options)
 
 
 def create_file_systems(boot: BootState) -> None:
@@ -290,7 +297,8 @@ def create_audio(boot: BootState) -> None:
         check_audiodev(entry.values, boot.profile, boot.vm.host)
 
 
-def _create_chardev(boot: BootState, options: ChardevOptions) -> Work:
+def create_chardev(boot: BootState, options: ChardevOptions) -> Work:
+    """Make one character device; one that waits for its client has everything wait."""
     vm = boot.vm
     if options.id in vm.chardevs:
         raise QapiError(f"Chardev with id '{options.id}' already exists")
@@ -303,7 +311,7 @@ def apply_machine_options(boot: BootState) -> None:
     """-machine properties, -smp, -m, -boot."""
     vm = boot.vm
     assert vm.state.type is not None
-    settings = checks.apply_machine_options(
+    settings = machine_properties.apply_machine_options(
         boot.configuration, boot.profile, vm.state.type, boot.messages
     )
     boot.settings = settings
@@ -311,7 +319,7 @@ def apply_machine_options(boot: BootState) -> None:
     vm.state.memory.size, vm.state.memory.maxmem = settings.ram_size, settings.maxram_size
     vm.state.memory.slots = settings.ram_slots
     machine = vm.qom.container("/machine")
-    machine.values.update(settings.properties)
+    machine.values.update({n: v for n, v in settings.properties.items() if n in machine.shapes})
     guard = settings.properties.get(_CONFIDENTIAL)
     if guard:
         # none of the objects that can stand here is modelled
@@ -319,7 +327,7 @@ def apply_machine_options(boot: BootState) -> None:
             raise QapiError(f"Device '{guard}' not found")
         raise QapiError(f"Invalid parameter type for '{_CONFIDENTIAL}', expected: {_CONFIDENTIAL}")
     if reads.log is not None:
-        for name in settings.properties:
+        for name in machine.values.keys() & settings.properties.keys():
             machine.values = reads.log.watch(machine.values, name)
     if _MODULES in machine.values:
         machine.values[_MODULES] = region_size(vm.state)
@@ -329,6 +337,10 @@ def apply_machine_options(boot: BootState) -> None:
 def choose_accelerator(boot: BootState) -> None:
     """The first of -accel, or of -machine accel=, that works here."""
     check_icount(boot.configuration)
+    if boot.configuration.icount is not None:
+        from fakeqemu.boot.checks.replay import check_modelled
+
+        check_modelled(boot.configuration.icount)
     chosen = checks.choose_accelerator(
         boot.configuration,
         boot.profile,
@@ -372,22 +384,8 @@ def attach_monitors(boot: BootState) -> Work:
 
 def create_serials(boot: BootState) -> Work:
     """-serial, -parallel, -debugcon: their character devices, after the monitors."""
-    counts: dict[str, int] = {}
     boot.read(ports=[entry.text for entry in boot.configuration.serials])
-    for entry in boot.configuration.serials:
-        index = counts.get(entry.option, 0)
-        counts[entry.option] = index + 1
-        device = legacy_device(entry, index, boot.configuration, boot.profile)
-        try:
-            for options in device.make:
-                yield from _create_chardev(boot, options)
-        except QapiError as exc:
-            boot.messages.report(exc.desc, device.location)
-            boot.messages.fail(device.failure, device.location)
-        if device.chardev is not None and device.chardev not in boot.vm.chardevs:
-            boot.messages.fail(device.failure, device.location)
-        if device.chardev is not None:
-            if device.monitor:
-                shared = MonitorOptions(device.chardev, "readline", device.location)
-                yield AttachMonitor(shared, boot.vm.chardevs[device.chardev])
-            boot.vm.ports.append(Port(device.kind, device.chardev, index))
+    if boot.configuration.serials:
+        from fakeqemu.boot.serials import create_ports
+
+        yield from create_ports(boot)

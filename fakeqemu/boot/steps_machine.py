@@ -6,8 +6,9 @@ qemu_machine_creation_done().
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.board import board
 from fakeqemu.boot.board.drives import check_orphans
@@ -16,9 +17,10 @@ from fakeqemu.boot.board.usb import create_usb_devices
 from fakeqemu.boot.chardevs import open_legacy_chardev
 from fakeqemu.boot.checks import options as checks
 from fakeqemu.boot.checks.backends import netdev_arguments
-from fakeqemu.boot.checks.board import check_board, check_ram
+from fakeqemu.boot.checks.board import check_board, check_ram, place_memory
 from fakeqemu.boot.requests import SetupPost, Work
 from fakeqemu.boot.state import error_location
+from fakeqemu.dataclass import replace
 from fakeqemu.migration import cpr
 from fakeqemu.migration.object import MigrationObject, current_migration
 from fakeqemu.migration.parameters import schema_info as schemainfo
@@ -29,6 +31,9 @@ from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 if TYPE_CHECKING:
     from fakeqemu.boot.checks.options import CpuModel
     from fakeqemu.boot.state import BootState
+
+#: machine types that load neither firmware nor a kernel the usual ways
+_WITHOUT_FIRMWARE = ("none", "x-remote", "nitro")
 
 
 def warn_of_deprecation(boot: BootState) -> None:
@@ -60,6 +65,10 @@ def create_migration_object(boot: BootState) -> None:
     boot.parameters.object = vm.migration.object = migration
     if vm.runstate.check("inmigrate"):
         migration.incoming_mode = implied
+    if boot.configuration.tpmdevs:
+        vm.tpm.block_migration()
+    for client in vm.net.clients:
+        client.block_migration()
     prepare = boot.configuration.prepare
     if prepare is not None:
         with error_location(prepare.location):
@@ -121,8 +130,10 @@ def create_net_backends(boot: BootState) -> None:
     for entry in boot.configuration.netdevs:
         arguments = entry.values if entry.json else netdev_arguments(entry, boot.profile)
         with error_location(entry.location):
-            boot.vm.net.add(arguments)
-            boot.vm.net.option_ids.add(arguments["id"])
+            client = boot.vm.net.add(arguments)
+        for text in client.warnings:
+            boot.messages.warn(text, entry.location)
+        boot.vm.net.option_ids.add(arguments["id"])
     if "local" in schemainfo.parameter_types(boot.profile):
         boot.read(local={tap.id: tap.local for tap in boot.vm.taps})
     create_nic_backends(boot)
@@ -132,9 +143,20 @@ def create_tpm(boot: BootState) -> None:
     """-tpmdev."""
     boot.read(tpmdevs=[entry.id for entry in boot.configuration.tpmdevs])
     if boot.configuration.tpmdevs:
-        from fakeqemu.boot.checks.host_devices import check_tpmdev
+        from fakeqemu.boot.checks.host_devices import open_tpmdev
     for entry in boot.configuration.tpmdevs:
-        check_tpmdev(entry, boot.vm.chardevs, boot.vm.host, boot.profile)
+        open_tpmdev(entry, boot.vm)
+
+
+def reset_devices(boot: BootState) -> None:
+    """The machine is reset: its TPM starts, queues are enabled. Raises StartupError."""
+    boot.read(tpmdevs=[entry.id for entry in boot.configuration.tpmdevs])
+    for client in boot.vm.net.clients:
+        client.nic_was_reset()
+    if boot.configuration.tpmdevs:
+        from fakeqemu.boot.checks.host_devices import start_tpm
+
+        start_tpm(boot.vm)
 
 
 def load_plugins(boot: BootState) -> None:
@@ -162,44 +184,74 @@ def create_board(boot: BootState) -> None:
     board.create_memory(boot.vm)
     boot.vm.numa.complete(boot.warn)
     if model is not None:
-        _choose_features(boot, model)
+        place_memory(boot.vm, _choose_features(boot, model))
     check_board(boot.configuration, machine, boot.settings, boot.profile)
-    if machine.default_cpu_type is not None:
-        from fakeqemu.boot.checks.firmware_files import load_firmware
-
+    if machine.name not in _WITHOUT_FIRMWARE:
+        if boot.vm.state.is_a("x86-machine"):
+            from fakeqemu.boot.checks.firmware_files import load_firmware
+        else:
+            from fakeqemu.boot.checks.firmware_of_targets import load_firmware
         load_firmware(boot)
     cpr.check_memory(boot.vm)
-    board.create_board(boot.vm)
+    if not boot.vm.state.is_a("x86-machine") and boot.configuration.cpu is None:
+        # what it said when it was recorded, which depends on the CPU
+        for line in boot.profile.per_machine(machine.name)["warnings"]:
+            boot.vm.host.warn(line)
+    ports = board.create_board(boot.vm)
     if machine.default_cpu_type is not None:
-        # a board with a CPU has the ports that were asked for
-        for port in boot.vm.ports:
+        for port in ports:
             boot.vm.chardevs[port.chardev].attach(DeviceFrontend())
     boot.read(cpus=len(boot.vm.cpus))
 
 
-def _choose_features(boot: BootState, model: CpuModel) -> None:
+def _choose_features(boot: BootState, model: CpuModel) -> dict[str, Any]:
     """What the CPUs have; each of them warns of what it does not have. Raises QapiError."""
+    from fakeqemu.model.boards.board import expansion, settle_address_bits
+
     vm, machine_type = boot.vm, boot.vm.state.type
     assert machine_type is not None
+    values = dict(expansion(boot.profile, model.type))
     given = checks.check_cpu_features(model, vm.state.accelerator, boot.profile)
     if not given and model.type == machine_type.default_cpu_type:
         # the machine's own model has all that it asks for
-        return
+        settle_address_bits(values, ())
+        _warn_of_threads(boot, values)
+        return values
     from fakeqemu.model.boards.cpu_features import (
-        check_address_bits,
+        CpuFeatures,
         check_numbers,
+        version_of_max,
         work_out,
     )
 
+    if not vm.state.is_a("x86-machine"):
+        vm.cpus.features = CpuFeatures(given)
+        return {**values, **given}
+
     features = work_out(boot.profile, model.type, given, vm.state.accelerator)
+    by_value = checks.check_cpu_features(
+        replace(model, plus=(), minus=()), vm.state.accelerator, boot.profile
+    )
+    features.values.update(version_of_max(boot.profile, model.type, by_value))
     vm.cpus.features = features
     check_numbers(given, vm.cpus.topology)
-    for _ in range(1 if features.enforced else vm.cpus.topology.cpus):
+    values.update(features.values)
+    for index in range(vm.cpus.topology.cpus):
         for line in features.warnings:
             boot.warn(line)
-    check_address_bits(boot.profile, model.type, given)
-    if features.enforced:
-        raise QapiError("TCG doesn't support requested features")
+        if features.enforced:
+            raise QapiError("TCG doesn't support requested features")
+        if index == 0:
+            settle_address_bits(values, features.values)
+            _warn_of_threads(boot, values)
+    return values
+
+
+def _warn_of_threads(boot: BootState, cpu: Mapping[str, Any]) -> None:
+    """AMD CPUs have threads only with a feature. See target/i386/cpu.c: x86_cpu_realizefn()."""
+    threads = boot.vm.cpus.topology.levels["threads"]
+    if threads > 1 and cpu.get("vendor") == "AuthenticAMD" and not cpu.get("topoext"):
+        boot.warn(boot.profile.traits.hyperthreading_warning.format(threads))
 
 
 def find_orphaned_drives(boot: BootState) -> None:
@@ -241,7 +293,7 @@ def create_devices(boot: BootState) -> None:
 
 
 def warn_of_unused_net_clients(boot: BootState) -> None:
-    """Net clients that nobody took are worth a warning."""
+    """Warn of net clients that no device uses."""
     configuration = boot.configuration
     test = boot.vm.state.accelerator == checks.TEST_ACCELERATOR
     if not configuration.defaults.net and (not test or configuration.has_defaults):
@@ -258,6 +310,14 @@ def warn_of_unused_globals(boot: BootState) -> None:
         boot.warn(warning)
 
 
+def check_firmware_tables(boot: BootState) -> None:
+    """-smbios: whether the board can make tables of it. Raises StartupError."""
+    if boot.configuration.smbios:
+        from fakeqemu.boot.checks.firmware_tables import check_smbios
+
+        check_smbios(boot.vm)
+
+
 def start_gdb_servers(boot: BootState) -> Work:
     """-gdb and -s. Raises StartupError."""
     boot.read(gdb=[entry.text for entry in boot.configuration.gdb])
@@ -268,7 +328,7 @@ def start_gdb_servers(boot: BootState) -> Work:
 
 
 def load_snapshot(boot: BootState) -> None:
-    """-loadvm: the guest runs on from there, even where an -incoming that brings nobody waits.
+    """-loadvm: the guest resumes from there, even if an -incoming is still waiting.
 
     See migration/savevm.c: load_snapshot_resume().
     """

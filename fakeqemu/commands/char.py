@@ -13,7 +13,6 @@ from fakeqemu.model.chardev import ringbuf
 from fakeqemu.model.chardev.chardev import Chardev, ChardevOptions
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import NotModelledError, QapiError
-from fakeqemu.qapi.qdict import in_name_table
 
 Json = dict[str, Any]
 
@@ -23,7 +22,7 @@ def query_chardev(vm: Machine) -> list[Json]:
     """ChardevInfo list."""
     return [
         {"label": each.id, "filename": each.filename, "frontend-open": each.frontend_open}
-        for each in (vm.chardevs[name] for name in reversed(in_name_table(vm.chardevs)))
+        for each in reversed(vm.chardevs.walked())
     ]
 
 
@@ -31,6 +30,7 @@ def _options(vm: Machine, id: str, backend: Json, monitor: Any) -> ChardevOption
     data = dict(backend.get("data") or {})
     address = data.get("addr", {})
     if backend["type"] == "socket" and address.get("type") == "fd":
+        vm.chardevs.check(ChardevOptions(id, "socket", data))
         # over QMP a descriptor is one that this monitor got by getfd, whatever its name looks like
         fd = vm.named_fds.of(monitor).take(address["data"]["str"])
         data["addr"] = {"type": "fd", "data": {**address["data"], "number": fd}}
@@ -53,7 +53,7 @@ def chardev_add(vm: Machine, id: str, backend: Json, monitor: Any = None) -> Jso
 @command("chardev-change", monitor=True)
 def chardev_change(vm: Machine, id: str, backend: Json, monitor: Any = None) -> Json:
     """ChardevReturn."""
-    return _returned(vm.chardevs.change(_options(vm, id, backend, monitor)))
+    return _returned(vm.chardevs.change(id, lambda: _options(vm, id, backend, monitor)))
 
 
 def _returned(chardev: Chardev) -> Json:
@@ -63,7 +63,7 @@ def _returned(chardev: Chardev) -> Json:
 
 @command("chardev-send-break")
 def chardev_send_break(vm: Machine, id: str) -> None:
-    """Send a break; nobody here takes one."""
+    """Send a break, which no modelled device handles."""
     if id not in vm.chardevs:
         raise QapiError(f"Chardev '{id}' not found")
 

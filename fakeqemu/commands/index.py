@@ -10,10 +10,11 @@ MODULES: Mapping[str, Mapping[str, str]] = {
         "hmp.aliases": (
             "balloon, block_job_cancel, block_job_complete, block_job_pause, block_job_resume, "
             "block_job_set_speed, block_resize, block_stream, chardev-remove, chardev-send-break, "
-            "cont, device_del, eject, exit_preconfig, migrate_pause, migrate_start_postcopy, "
-            "nbd_server_stop, netdev_del, nmi, quit, ringbuf_write, set_link, "
-            "snapshot_blkdev_internal, snapshot_delete_blkdev_internal, stop, system_powerdown, "
-            "system_reset, system_wakeup, x_colo_lost_heartbeat, xen-event-inject, xen-event-list"
+            "cont, device_del, dumpdtb, eject, exit_preconfig, migrate_pause, "
+            "migrate_start_postcopy, nbd_server_stop, netdev_del, nmi, quit, ringbuf_write, "
+            "set_link, snapshot_blkdev_internal, snapshot_delete_blkdev_internal, stop, "
+            "system_powerdown, system_reset, system_wakeup, x_colo_lost_heartbeat, "
+            "xen-event-inject, xen-event-list"
         ),
         "hmp.block.block": (
             "block_set_io_throttle, change, commit, drive_add, drive_backup, drive_del, "
@@ -25,14 +26,15 @@ MODULES: Mapping[str, Mapping[str, str]] = {
         "hmp.block.qemu_io": "qemu-io",
         "hmp.control": "clear, cpu, help, info, print, watchdog_action",
         "hmp.machine.absent": (
-            "dumpdtb, info capture, info firmware-log, info opcount, info rdma, info replay, info "
-            "sev, info sgx, info stats, info via, replay_break, replay_delete_break, replay_seek, "
+            "info capture, info firmware-log, info opcount, info rdma, info replay, info sev, "
+            "info sgx, info stats, info via, replay_break, replay_delete_break, replay_seek, "
             "stopcapture"
         ),
         "hmp.machine.boot_order": "boot_set",
         "hmp.machine.cpu_state": "info registers",
         "hmp.machine.debug": (
-            "gdbserver, info sync-profile, log, one-insn-per-tb, singlestep, sync-profile"
+            "gdbserver, info sync-profile, log, logfile, one-insn-per-tb, singlestep, "
+            "sync-profile"
         ),
         "hmp.machine.devices": (
             "chardev-add, chardev-change, closefd, device_add, getfd, mouse_button, mouse_move, "
@@ -43,14 +45,15 @@ MODULES: Mapping[str, Mapping[str, str]] = {
             "info accelerators, info balloon, info chardev, info cpus, info history, info "
             "hotpluggable-cpus, info iothreads, info kvm, info memdev, info memory-devices, info "
             "memory_size_summary, info mice, info name, info network, info numa, info pci, info "
-            "qom-tree, info qtree, info rocker, info spice, info status, info tpm, info usb, info "
-            "uuid, info version, info vm-generation-id"
+            "qom-tree, info rocker, info spice, info status, info tpm, info usb, info uuid, info "
+            "version, info vm-generation-id"
         ),
         "hmp.machine.ioport": "i, o",
         "hmp.machine.memory": (
             "dump-guest-memory, gva2gpa, info dump, info mem, info tlb, memsave, pmemsave, sum, "
             "x, xp"
         ),
+        "hmp.machine.qtree": "info qdm, info qtree",
         "hmp.machine.virtio": (
             "info cryptodev, info virtio, info virtio-queue-element, info virtio-queue-status, "
             "info virtio-status, info virtio-vhost-queue-status"
@@ -66,7 +69,9 @@ MODULES: Mapping[str, Mapping[str, str]] = {
         ),
         "hmp.slirp_hostfwd": "hostfwd_add, hostfwd_remove, info usernet",
         "hmp.trace": "info trace-events, trace-event",
-        "hmp.ui": "expire_password, info vnc, screendump, set_password",
+        "hmp.ui": "expire_password, info vnc, mouse_set, screendump, set_password",
+        "machine.interrupts": "info irq, info lapic, info pic",
+        "machine.ramblock": "info ramblock",
     },
     "qmp": {
         "block.block_core": (
@@ -101,9 +106,9 @@ MODULES: Mapping[str, Mapping[str, str]] = {
             "query-yank, ringbuf-read, ringbuf-write, yank"
         ),
         "control.host": (
-            "dump-skeys, inject-ghes-v2-error, query-chardev-backends, query-sev-capabilities, "
-            "query-sgx-capabilities, query-target, query-tpm-models, query-tpm-types, "
-            "set-cpu-topology"
+            "dump-skeys, inject-ghes-v2-error, query-chardev-backends, query-cpu-model-baseline, "
+            "query-cpu-model-comparison, query-sev-capabilities, query-sgx-capabilities, "
+            "query-target, query-tpm, query-tpm-models, query-tpm-types, set-cpu-topology"
         ),
         "control.introspect": (
             "device-list-properties, qom-list-properties, qom-list-types, "
@@ -123,6 +128,7 @@ MODULES: Mapping[str, Mapping[str, str]] = {
             "trace-event-get-state, trace-event-set-state, x-query-usb, xen-event-inject"
         ),
         "machine.dump": "dump-guest-memory, query-dump, query-dump-guest-memory-capability",
+        "machine.interrupts": "x-query-interrupt-controllers, x-query-irq",
         "machine.machine": (
             "balloon, query-accelerators, query-acpi-ospm-status, query-balloon, query-cpus-fast, "
             "query-hotpluggable-cpus, query-kvm, query-memdev, query-memory-devices, "
@@ -136,18 +142,18 @@ MODULES: Mapping[str, Mapping[str, str]] = {
         "machine.qom": (
             "object-add, object-del, qom-get, qom-list, qom-list-get, qom-set, query-iothreads"
         ),
+        "machine.ramblock": "x-query-ramblock",
         "machine.run_state": (
             "cont, inject-nmi, query-current-machine, query-status, quit, set-action, stop, "
             "system_powerdown, system_reset, system_wakeup, watchdog-set-action, x-exit-preconfig"
         ),
         "machine.unsupported": (
-            "query-colo-status, query-cpu-model-baseline, query-cpu-model-comparison, "
-            "query-firmware-log, query-gic-capabilities, query-hv-balloon-status-report, "
-            "query-pr-managers, query-replay, query-rocker, query-s390x-cpu-polarization, "
-            "query-sev, query-sev-attestation-report, query-sev-launch-measure, query-sgx, "
-            "query-spice, query-tpm, query-xen-replication-status, sev-inject-launch-secret, "
-            "x-query-opcount, x-query-profile, x-query-rdma, xen-event-list, "
-            "xen-set-global-dirty-log"
+            "query-colo-status, query-firmware-log, query-gic-capabilities, "
+            "query-hv-balloon-status-report, query-pr-managers, query-replay, query-rocker, "
+            "query-s390x-cpu-polarization, query-sev, query-sev-attestation-report, "
+            "query-sev-launch-measure, query-sgx, query-spice, query-xen-replication-status, "
+            "sev-inject-launch-secret, x-query-opcount, x-query-profile, x-query-rdma, "
+            "xen-event-list, xen-set-global-dirty-log"
         ),
         "machine.virtio": (
             "query-cryptodev, query-stats, x-query-virtio, x-query-virtio-queue-element, "
@@ -164,6 +170,10 @@ MODULES: Mapping[str, Mapping[str, str]] = {
             "migrate-start-postcopy, migrate_cancel, migrate_prepare, migrate_run, query-migrate, "
             "query-migrate-capabilities, query-migrate-parameters, query-migrationthreads, "
             "x-colo-lost-heartbeat"
+        ),
+        "migration.xen": (
+            "xen-colo-do-checkpoint, xen-load-devices-state, xen-save-devices-state, "
+            "xen-set-replication"
         ),
         "ui": (
             "add_client, change-vnc-password, client_migrate_info, display-reload, "

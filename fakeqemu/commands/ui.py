@@ -15,11 +15,9 @@ from fakeqemu.commands.registry import actions, command, commands
 from fakeqemu.formats.image import png, ppm
 from fakeqemu.formats.rfb import NONE
 from fakeqemu.model.machine import Machine
-from fakeqemu.model.ui import input as guest_input
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import (
     DeviceNotActiveError,
-    DeviceNotFoundError,
     NotModelledError,
     QapiError,
 )
@@ -167,16 +165,14 @@ def send_key(vm: Machine, keys: list[Json], hold_time: int | None = None) -> Non
 
 @command("input-send-event")
 def input_send_event(
-    vm: Machine, events: list[Json], device: str | None = None, head: int | None = None  # noqa: ARG001
+    vm: Machine, events: list[Json], device: str | None = None, head: int | None = None
 ) -> None:
-    """Send input events to the guest."""
+    """Send input events to the guest: every handler takes those of each console."""
     if device is not None:
-        if vm.qom.at(f"/machine/peripheral/{device}") is None:
-            raise DeviceNotFoundError(texts.device_not_found(device))
-        raise NotModelledError("input-send-event to a console")
+        vm.display.console(device, head)
     if not vm.runstate.running and not vm.runstate.check("suspended"):
         raise QapiError("VM not running")
-    guest_input.check_events(vm.qom, events)
+    vm.input.check_events(events)
     vm.journal.note("input", "input-send-event", events=events)
 
 
@@ -246,6 +242,6 @@ actions({"change-vnc-password": lambda vm, password: set_vnc_password(vm, None, 
 commands(
     {
         "query-display-options": lambda vm: dict(vm.configuration.display) or {"type": "none"},
-        "query-mice": lambda vm: guest_input.mice(vm.qom, vm.process.phases),
+        "query-mice": lambda vm: vm.input.mice(),
     }
 )

@@ -1,16 +1,23 @@
-"""Decryption by AES-256 in CBC mode: secrets on a command line are encrypted so.
+"""AES, in CBC and XTS mode: secrets on a command line and disks are encrypted so.
 
 Python has none. It guards nothing here; it only has to agree with who encrypted.
 
-See crypto/secret_common.c: qcrypto_secret_decrypt(); FIPS 197 has the cipher.
+See crypto/secret_common.c: qcrypto_secret_decrypt(); crypto/cipher.c; FIPS 197 has the cipher, IEEE
+1619 the mode XTS.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable, Sequence
+
 BLOCK = 16
 KEY = 32
-_WORD = 4
 _POLYNOMIAL = 0x11B
+_WORDS = struct.Struct(">4I")
+_MASK = (1 << 128) - 1
+#: what an overflow of the tweak of XTS comes to
+_XTS_CARRY = 0x87
 
 
 def _multiply(a: int, b: int) -> int:
@@ -44,52 +51,141 @@ def _boxes() -> tuple[bytes, bytes]:
 
 
 _BOX, _INVERSE = _boxes()
-_TIMES = {factor: bytes(_multiply(n, factor) for n in range(256)) for factor in (9, 11, 13, 14)}
-#: place of a byte before its row was shifted back
-_SHIFTED = tuple((index - 4 * (index % 4)) % BLOCK for index in range(BLOCK))
 
 
-def _round_keys(key: bytes) -> list[bytes]:
-    words = [key[n : n + _WORD] for n in range(0, KEY, _WORD)]
-    per_key, constant = KEY // _WORD, 1
-    rounds = per_key + 6
-    for index in range(per_key, 4 * (rounds + 1)):
+def _tables(box: bytes, factors: tuple[int, int, int, int]) -> tuple[tuple[int, ...], ...]:
+    """For each byte of a word, what substituting and mixing makes of it."""
+    first = []
+    for number in box:
+        a, b, c, d = (_multiply(number, factor) for factor in factors)
+        first.append(a << 24 | b << 16 | c << 8 | d)
+    found = [tuple(first)]
+    for _ in range(3):
+        found.append(tuple(word >> 8 | (word & 0xFF) << 24 for word in found[-1]))
+    return tuple(found)
+
+
+_ENCRYPT = _tables(_BOX, (2, 1, 1, 3))
+_DECRYPT = _tables(_INVERSE, (14, 9, 13, 11))
+
+
+def _expand(key: bytes) -> list[int]:
+    """The words of all round keys."""
+    words = list(struct.unpack(f">{len(key) // 4}I", key))
+    length, constant = len(words), 1
+    for index in range(length, 4 * (length + 7)):
         word = words[-1]
-        if index % per_key == 0:
-            word = bytes(_BOX[n] for n in (*word[1:], word[0]))
-            word = bytes((word[0] ^ constant, *word[1:]))
+        if index % length == 0:
+            word = _substitute(word << 8 & 0xFFFFFFFF | word >> 24) ^ constant << 24
             constant = _multiply(constant, 2)
-        elif index % per_key == 4:
-            word = bytes(_BOX[n] for n in word)
-        words.append(bytes(a ^ b for a, b in zip(word, words[index - per_key], strict=True)))
-    return [b"".join(words[n : n + 4]) for n in range(0, len(words), 4)]
+        elif length > 6 and index % length == 4:
+            word = _substitute(word)
+        words.append(word ^ words[index - length])
+    return words
 
 
-def _unmix(state: bytes) -> bytes:
-    out = bytearray()
-    for start in range(0, BLOCK, 4):
-        a, b, c, d = state[start : start + 4]
-        for w, x, y, z in ((a, b, c, d), (b, c, d, a), (c, d, a, b), (d, a, b, c)):
-            out.append(_TIMES[14][w] ^ _TIMES[11][x] ^ _TIMES[13][y] ^ _TIMES[9][z])
-    return bytes(out)
+def _substitute(word: int) -> int:
+    parts = word.to_bytes(4, "big")
+    return int.from_bytes(bytes(_BOX[each] for each in parts), "big")
 
 
-def _decrypt_block(keys: list[bytes], block: bytes) -> bytes:
-    state = bytes(a ^ b for a, b in zip(block, keys[-1], strict=True))
-    for key in keys[-2::-1]:
-        state = bytes(_INVERSE[state[place]] for place in _SHIFTED)
-        state = bytes(a ^ b for a, b in zip(state, key, strict=True))
-        if key is not keys[0]:
-            state = _unmix(state)
-    return state
+def _unmix(word: int) -> int:
+    a, b, c, d = word.to_bytes(4, "big")
+    t0, t1, t2, t3 = _DECRYPT
+    return t0[_BOX[a]] ^ t1[_BOX[b]] ^ t2[_BOX[c]] ^ t3[_BOX[d]]
+
+
+_Words = tuple[int, int, int, int]
+
+
+class Aes:
+    """The cipher with one key of 16, 24 or 32 bytes; blocks are 16 bytes as a number."""
+
+    def __init__(self, key: bytes) -> None:
+        words = _expand(key)
+        self._forward = [tuple(words[at : at + 4]) for at in range(0, len(words), 4)]
+        inner = [tuple(map(_unmix, each)) for each in self._forward[-2:0:-1]]
+        backward = [self._forward[-1], *inner, self._forward[0]]
+        # decryption shifts rows the other way: as encryption does with the words in that order
+        self._backward = [(a, d, c, b) for a, b, c, d in backward]
+
+    def encrypt(self, block: int) -> int:
+        """One block."""
+        a, b, c, d = _cipher(self._forward, _ENCRYPT, _BOX, _words(block))
+        return a << 96 | b << 64 | c << 32 | d
+
+    def decrypt(self, block: int) -> int:
+        """One block."""
+        a, b, c, d = _words(block)
+        a, d, c, b = _cipher(self._backward, _DECRYPT, _INVERSE, (a, d, c, b))
+        return a << 96 | b << 64 | c << 32 | d
+
+
+def _words(block: int) -> _Words:
+    return block >> 96, block >> 64 & 0xFFFFFFFF, block >> 32 & 0xFFFFFFFF, block & 0xFFFFFFFF
+
+
+def _cipher(
+    keys: Sequence[tuple[int, ...]],
+    tables: tuple[tuple[int, ...], ...],
+    box: bytes,
+    words: _Words,
+) -> _Words:
+    """All rounds on the words of one block."""
+    a, b, c, d = words
+    t0, t1, t2, t3 = tables
+    (k0, k1, k2, k3), *rounds, last = keys
+    a, b, c, d = a ^ k0, b ^ k1, c ^ k2, d ^ k3
+    for k0, k1, k2, k3 in rounds:
+        a, b, c, d = (
+            t0[a >> 24] ^ t1[b >> 16 & 255] ^ t2[c >> 8 & 255] ^ t3[d & 255] ^ k0,
+            t0[b >> 24] ^ t1[c >> 16 & 255] ^ t2[d >> 8 & 255] ^ t3[a & 255] ^ k1,
+            t0[c >> 24] ^ t1[d >> 16 & 255] ^ t2[a >> 8 & 255] ^ t3[b & 255] ^ k2,
+            t0[d >> 24] ^ t1[a >> 16 & 255] ^ t2[b >> 8 & 255] ^ t3[c & 255] ^ k3,
+        )
+    k0, k1, k2, k3 = last
+    return (
+        box[a >> 24] << 24 ^ box[b >> 16 & 255] << 16 ^ box[c >> 8 & 255] << 8 ^ box[d & 255] ^ k0,
+        box[b >> 24] << 24 ^ box[c >> 16 & 255] << 16 ^ box[d >> 8 & 255] << 8 ^ box[a & 255] ^ k1,
+        box[c >> 24] << 24 ^ box[d >> 16 & 255] << 16 ^ box[a >> 8 & 255] << 8 ^ box[b & 255] ^ k2,
+        box[d >> 24] << 24 ^ box[a >> 16 & 255] << 16 ^ box[b >> 8 & 255] << 8 ^ box[c & 255] ^ k3,
+    )
+
+
+def _blocks(data: bytes) -> list[int]:
+    return [int.from_bytes(data[at : at + BLOCK], "big") for at in range(0, len(data), BLOCK)]
 
 
 def decrypt_cbc(key: bytes, iv: bytes, data: bytes) -> bytes:
-    """What was encrypted with 32 bytes of `key`; `data` are whole blocks of 16 bytes."""
-    keys = _round_keys(key)
+    """What was encrypted with `key`; `data` are whole blocks of 16 bytes."""
+    return cbc_decrypt(Aes(key), int.from_bytes(iv, "big"), data)
+
+
+def cbc_decrypt(cipher: Aes, iv: int, data: bytes) -> bytes:
+    """Whole blocks."""
     plain = bytearray()
-    for start in range(0, len(data), BLOCK):
-        block = data[start : start + BLOCK]
-        plain += bytes(a ^ b for a, b in zip(_decrypt_block(keys, block), iv, strict=True))
+    for block in _blocks(data):
+        plain += (cipher.decrypt(block) ^ iv).to_bytes(BLOCK, "big")
         iv = block
     return bytes(plain)
+
+
+def cbc_encrypt(cipher: Aes, iv: int, data: bytes) -> bytes:
+    """Whole blocks."""
+    out = bytearray()
+    for block in _blocks(data):
+        iv = cipher.encrypt(block ^ iv)
+        out += iv.to_bytes(BLOCK, "big")
+    return bytes(out)
+
+
+def xts(tweaker: Aes, act: Callable[[int], int], iv: int, data: bytes) -> bytes:
+    """Whole blocks, with `act` of the other half of the key's cipher: its encrypt or decrypt."""
+    out = bytearray()
+    # the tweak is a number whose first byte is the lowest
+    tweak = int.from_bytes(tweaker.encrypt(iv).to_bytes(BLOCK, "big"), "little")
+    for block in _blocks(data):
+        mask = int.from_bytes(tweak.to_bytes(BLOCK, "little"), "big")
+        out += (act(block ^ mask) ^ mask).to_bytes(BLOCK, "big")
+        tweak = tweak << 1 & _MASK ^ (_XTS_CARRY if tweak >> 127 else 0)
+    return bytes(out)

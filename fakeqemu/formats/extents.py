@@ -21,7 +21,7 @@ class BlockIoError(QapiError):
 
 
 class MustWaitError(Exception):
-    """Somebody else has to answer first; the access is to be begun anew then."""
+    """A pending reply is needed first; the access is retried once it has come."""
 
 
 #: what a range of an image is at one layer: has data, reads as zeros, or is up to the layer below

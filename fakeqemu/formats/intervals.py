@@ -60,10 +60,6 @@ class Intervals:
             yield max(self._ends[at], first), min(self._ends[at + 1], end)
             at += 2
 
-    def covers(self, first: int, end: int) -> bool:
-        """Whether all numbers from `first` to below `end` are in it."""
-        return first >= end or next(self.within(first, end), None) == (first, end)
-
     def units(self, size: int) -> Iterator[int]:
         """Numbers of the parts of `size` numbers that any of these are in, ascending."""
         behind = 0

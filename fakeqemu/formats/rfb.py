@@ -49,7 +49,7 @@ class RfbServer(Protocol):
         """What is to be seen."""
 
     def challenge(self) -> bytes:
-        """Sixteen bytes that nobody could foresee."""
+        """Sixteen unpredictable bytes."""
 
     def key(self) -> bytes | None:
         """The password as far as it counts, None if no password is good now."""

@@ -134,11 +134,6 @@ class ThreadId:
     #: whether it could be read
     valid: bool = True
 
-    @property
-    def is_one(self) -> bool:
-        """Whether it names a single thread."""
-        return self.valid and self.pid is not None and self.tid is not None
-
 
 Parameter = int | bytes | ThreadId
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fakeqemu.model.boards.x86_registers import EAX, EBP, EBX, ECX, EDI, EDX, ESI, ESP, X86Registers
+from fakeqemu.model.boards.x86_registers import GENERAL, X86Registers
 
 #: gdb's order of the general registers
-_GENERAL = (EAX, EBX, ECX, EDX, ESI, EDI, EBP, ESP, *range(8, 16))
+_GENERAL = (*GENERAL.values(), *range(8, 16))
 _SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
 _IP, _FLAGS, _SEGMENT = 16, 17, 18
 _FS_BASE, _GS_BASE, _KERNEL_GS_BASE = 24, 25, 26

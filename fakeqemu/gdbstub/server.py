@@ -241,7 +241,7 @@ class GdbServer:
         self.watchpoints.clear()
 
     def _started(self) -> None:
-        """The machine runs: whoever is to stop at once stops."""
+        """The machine runs; in a stopped state the main loop stops at once."""
         if not self.vm.runstate.running:
             return
         for cpu in self.vm.cpus.present():

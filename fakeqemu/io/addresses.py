@@ -22,11 +22,16 @@ from fakeqemu.qapi.json.utf8 import c_bytes
 from fakeqemu.qapi.readers.scalars import c_int, digits
 
 _PATH_LIMIT = 107
+#: bytes of a service that a listener keeps
+_PORT_LENGTH = 32
 
+#: Linux's numbers, which other hosts refuse when they are used
+_AF_VSOCK = getattr(socket, "AF_VSOCK", 40)
+_KEEPIDLE = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", 4))
 #: (member of an address, option of a TCP socket, its name in errors), in the order they are set
 _KEEP_ALIVE = (
     ("keep-alive-count", socket.TCP_KEEPCNT, "TCP keep-alive count"),
-    ("keep-alive-idle", socket.TCP_KEEPIDLE, "TCP keep-alive idle"),
+    ("keep-alive-idle", _KEEPIDLE, "TCP keep-alive idle"),
     ("keep-alive-interval", socket.TCP_KEEPINTVL, "TCP keep-alive interval"),
 )
 
@@ -74,7 +79,7 @@ def flat_name(name: Any, family: int) -> dict[str, Any]:
         if isinstance(name, bytes):
             return {"type": "unix", "path": os.fsdecode(name[1:]), "abstract": True}
         return {"type": "unix", "path": name}
-    if family == socket.AF_VSOCK:
+    if family == _AF_VSOCK:
         return {"type": "vsock", "cid": str(name[0]), "port": str(name[1])}
     return {"type": "unix", "path": ""}
 
@@ -116,53 +121,22 @@ def listen_on(address: dict[str, Any], backlog: int = 1) -> socket.socket:
     return sock
 
 
-def start_connect(address: dict[str, Any]) -> tuple[socket.socket, bool]:
-    """A non-blocking socket on its way to `address`, and whether it is there already.
-
-    Raises QapiError where the refusal is known at once.
-    """
-    if address["type"] == "fd":
-        sock = socket_of_fd(address)
-        sock.setblocking(False)
-        return sock, True
+def new_client(address: dict[str, Any]) -> tuple[socket.socket, Any]:
+    """A socket for a connection to `address`, and what connect(2) takes. Raises QapiError."""
     family: int = socket.AF_UNIX
     if address["type"] == "unix":
         # QEMU hands over all of a struct sockaddr_un, in which no path is an abstract name
         target: Any = unix_target(address) or bytes(_PATH_LIMIT + 1)
     elif address["type"] == "vsock":
-        family, target = socket.AF_VSOCK, vsock_target(address)
+        family, target = _AF_VSOCK, vsock_target(address)
     else:
         family, target = resolve(address, passive=False)[0]
     inet = address["type"] == "inet"
     failure = f"Failed to create socket family {family:d}" if inet else "Failed to create socket"
     sock = new_socket(family, failure=failure, protocol=_protocol(address))
-    sock.setblocking(False)
     if inet:
         _keep_alive(sock, address)
-    try:
-        sock.connect(target)
-    except (BlockingIOError, InterruptedError):
-        return sock, False
-    except OSError as error:
-        sock.close()
-        raise connect_error(address, error) from None
-    return sock, True
-
-
-def connect_now(address: dict[str, Any], seconds: float | None = None) -> socket.socket:
-    """A connected, non-blocking socket; waits for it, up to `seconds`. Raises QapiError."""
-    sock, connected = start_connect(address)
-    if not connected:
-        sock.setblocking(True)
-        import select
-
-        ready = select.select([], [sock], [], seconds)[1]
-        code = 0 if ready else errno.ETIMEDOUT
-        if code := code or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            sock.close()
-            raise connect_error(address, OSError(code, os.strerror(code)))
-        sock.setblocking(False)
-    return sock
+    return sock, target
 
 
 def connect_error(address: dict[str, Any], error: OSError) -> QapiError:
@@ -214,7 +188,7 @@ def new_socket(
 
 def _protocol(address: dict[str, Any]) -> int:
     """What an address asks for beyond its family: multipath TCP, or what is usual."""
-    return socket.IPPROTO_MPTCP if address.get("mptcp") else 0
+    return getattr(socket, "IPPROTO_MPTCP", 262) if address.get("mptcp") else 0
 
 
 def _keep_alive(sock: socket.socket, address: dict[str, Any]) -> None:
@@ -243,6 +217,9 @@ def _keep_alive(sock: socket.socket, address: dict[str, Any]) -> None:
 def resolve(address: dict[str, Any], *, passive: bool) -> list[tuple[int, Any]]:
     """(family, socket name) of an inet address, in the resolver's order. Raises QapiError."""
     host, port = address.get("host", ""), c_bytes(address["port"])
+    if passive:
+        # what a listener keeps of it (inet_listen_saddr())
+        port = port[:_PORT_LENGTH]
     if passive and not host:
         host = None  # everywhere; nobody can be connected to there
     elif isinstance(host, str):
@@ -256,10 +233,14 @@ def resolve(address: dict[str, Any], *, passive: bool) -> list[tuple[int, Any]]:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, flags)
     except socket.gaierror as error:
         raise QapiError(
-            f"address resolution failed for {address.get('host', '')}:{address['port']}:"
+            f"address resolution failed for {address.get('host', '')}:{_shown(port)}:"
             f" {error.strerror}"
         ) from None
     return [(int(entry[0]), entry[4]) for entry in found]
+
+
+def _shown(port: bytes) -> str:
+    return port.decode(errors="replace")
 
 
 def _family(address: dict[str, Any]) -> int:
@@ -303,7 +284,7 @@ def _is_socket(fd: int) -> bool:
 
 def _listen_vsock(address: dict[str, Any], backlog: int) -> socket.socket:
     target = vsock_target(address)
-    sock = new_socket(socket.AF_VSOCK)
+    sock = new_socket(_AF_VSOCK)
     try:
         sock.bind(target)
     except OSError as error:
@@ -340,7 +321,9 @@ def _listen_inet(address: dict[str, Any], backlog: int) -> socket.socket:
                 continue
             _keep_alive(sock, address)
             return sock
-    assert error is not None
+    if error is None:
+        # there is no port between the first and the last
+        raise QapiError(failure)
     raise QapiError(f"{failure}: {error_text(error)}")
 
 

@@ -57,8 +57,13 @@ class Hangups:
                 self._epoll.unregister(fd)
 
     def _open(self) -> select.epoll | None:
-        """None: the host has no descriptor for it; whoever has gone is missed until it is read."""
+        """None: the host has no descriptor for it; whoever has gone is missed until it is read.
+
+        So it is on hosts without epoll.
+        """
         if self._epoll is None:
+            if not hasattr(select, "epoll"):
+                return None
             try:
                 self._epoll = select.epoll()
             except OSError:

@@ -1,7 +1,7 @@
 """The world as one machine sees it, made of real sockets, files and processes.
 
-Everything runs on a `Loop`: a test's, or that of a process of its own. `perform` does what the
-boot asks for; what takes time calls back, for the model does not await.
+Everything runs on a `Loop`: a test's, or that of a process of its own. What takes time calls back,
+for the model does not await.
 """
 
 from __future__ import annotations
@@ -12,14 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
-from fakeqemu.boot.requests import (
-    AttachMonitor,
-    Request,
-    SetupPost,
-    WaitForClient,
-    WaitForCprState,
-    WritePidFile,
-)
 from fakeqemu.guard import line_of_bug
 from fakeqemu.io.files.access import FileAccess
 from fakeqemu.io.files.fdset_open import open_path
@@ -29,14 +21,13 @@ from fakeqemu.io.host_facts import HostFacts
 from fakeqemu.io.link import finished
 from fakeqemu.io.process.error_prefix import print_text, report, write_lines
 from fakeqemu.model.chardev.chardev import Chardev, open_in_model
-from fakeqemu.model.fds.fdset import Fdsets
 from fakeqemu.model.host import CprLink, HostMemory, NetListener, Stream, TapInterface
-from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qmp.frontends import make_monitor
 
 if TYPE_CHECKING:
     from fakeqemu.io.loop import Loop
-    from fakeqemu.io.net_sockets import LoopSockets
+    from fakeqemu.io.net.sockets import LoopSockets
     from fakeqemu.io.net_taps import TapInterfaces
     from fakeqemu.io.process.threads import ParkedThreads
     from fakeqemu.model.machine import Machine
@@ -65,6 +56,8 @@ class OsHost(FileAccess, HostFacts):
         self.on_open_chardev: Callable[[Chardev], None] | None = None
         #: may stand in for a migration channel's stream
         self.wrap_stream: Callable[[Stream], Stream] | None = None
+        #: seconds by the wall before the start does anything, and after the end
+        self.start_delay = self.exit_delay = 0.0
         #: whether a signal ends the process
         self.heeds_signal: Callable[[int], bool] | None = None
         #: which TAP interfaces other machines have open; None: nobody looks
@@ -84,8 +77,7 @@ class OsHost(FileAccess, HostFacts):
 
         Its bugs are a line each on standard error, besides the entry in its journal.
         """
-        self.vm = vm
-        self.loop = self.loop.guarded(vm.guard)
+        self.adopt(vm)
         vm.guard.listeners.append(lambda entry: self.warn(line_of_bug(entry)))
         vm.objects.make_monitor = lambda name, **options: make_monitor(
             vm, vm.chardevs[name], **options
@@ -93,13 +85,21 @@ class OsHost(FileAccess, HostFacts):
         vm.objects.make_qtest = lambda name, log: make_qtest(self, vm, vm.chardevs[name], log)
         vm.objects.serve_gdb = serve_gdb(vm)
 
+    def adopt(self, vm: Machine) -> None:
+        """Be the host of `vm`, which another host like this one has served before."""
+        self.vm, self.loop = vm, self.loop.guarded(vm.guard)
+
+    def has_obligations(self) -> bool:
+        """Whether anything of the host's is open or has to be cleaned up in the end."""
+        return bool(self._cleanups or any(not finished(each) for each in self._channels))
+
     def at_end(self, cleanup: Callable[[], None]) -> None:
         """Call `cleanup` when the host closes, before those asked for earlier."""
         self._cleanups.append(cleanup)
 
     @cached_property
     def memory(self) -> HostMemory:
-        """Whose memory guests get: the kernel's in a process of its own, else nobody's."""
+        """Guest memory: the kernel's in a process of its own, else none is allocated."""
         from fakeqemu.io.host_memory import KernelMemory, PretendedMemory
 
         return KernelMemory() if self.own_process else PretendedMemory()
@@ -143,7 +143,7 @@ class OsHost(FileAccess, HostFacts):
             announce_pty(chardev)
 
     def _open_path(self, path: str, flags: int, mode: int) -> int:
-        return open_path(self.vm.fdsets if self.vm is not None else Fdsets(), path, flags, mode)
+        return open_path(self.vm.fdsets if self.vm is not None else None, path, flags, mode)
 
     def close_chardev(self, chardev: Chardev) -> None:
         """Take the transport away again, and close the log."""
@@ -163,7 +163,7 @@ class OsHost(FileAccess, HostFacts):
 
         check_passed(address, self.passed_fd)
         listener = SocketListener(self.loop, address, accepted, backlog)
-        self._keep(listener)
+        self.keep(listener)
         return listener
 
     def serve_clients(
@@ -178,15 +178,15 @@ class OsHost(FileAccess, HostFacts):
 
         servers = serve(self.loop, address, accept, leave_file=leave_file)
         for server in servers:
-            self._keep(server)
+            self.keep(server)
         return servers
 
     @property
     def sockets(self) -> LoopSockets:
         """Sockets of network backends."""
-        from fakeqemu.io.net_sockets import LoopSockets
+        from fakeqemu.io.net.sockets import LoopSockets
 
-        return LoopSockets(self.loop, self._keep, self.passed_fd)
+        return LoopSockets(self.loop, self.keep, self.passed_fd)
 
     def adopt_socket(self, fd: int) -> tuple[Stream, dict[str, Any]]:
         """A connected socket that a client handed over. Raises QapiError."""
@@ -194,17 +194,24 @@ class OsHost(FileAccess, HostFacts):
 
         return adopt(self.loop, fd)
 
+    def socket_pair(self) -> tuple[Stream, int]:
+        """A stream, and the descriptor of its other end."""
+        from fakeqemu.io.servers import socket_pair
+
+        stream, fd = socket_pair(self.loop)
+        return self._keep_stream(stream), fd
+
     def connect(
         self, address: dict[str, object], done: Callable[[Stream | None, str], None]
     ) -> None:
         """Open an outgoing migration channel. Raises QapiError for what is refused at once."""
-        from fakeqemu.io.migration.channels import open_outgoing
+        from fakeqemu.io.migration.channels import OpeningChannel
 
         def opened(stream: Stream | None, error: str) -> None:
             done(None if stream is None else self._keep_stream(stream), error)
 
         check_passed(address, self.passed_fd)
-        open_outgoing(self.loop, address, opened, self._open_path)
+        self.keep(OpeningChannel(self.loop, address, opened, self._open_path))
 
     def connect_now(self, address: dict[str, object], seconds: float, **more: float) -> Stream:
         """A connection to a socket, for which everything waits. Raises QapiError."""
@@ -231,24 +238,17 @@ class OsHost(FileAccess, HostFacts):
             return TapInterface()
         return self.interfaces.open(ifname, multi_queue=multi_queue, given=given)
 
-    def dup_fd(self, fd: int) -> int:
-        """A second descriptor for the same file. Raises QapiError."""
-        try:
-            return os.dup(fd)
-        except OSError as error:
-            raise QapiError(f"Could not dup FD {fd}: {error.strerror}") from None
-
     def send_cpr_state(
         self,
         address: dict[str, object],
         pieces: Sequence[tuple[bytes, int | None]],
         hung_up: Callable[[], None],
     ) -> CprLink:
-        """Send CPR state. Raises QapiError if nobody listens."""
+        """Send CPR state. Raises QapiError if nothing listens."""
         from fakeqemu.io.migration.cpr import CprSender
 
         sender = CprSender(self.loop, address, pieces, hung_up)
-        self._keep(sender)
+        self.keep(sender)
         return sender
 
     def create_memory(self, name: str, size: int) -> int:
@@ -283,16 +283,11 @@ class OsHost(FileAccess, HostFacts):
 
     def replace_process(self, args: list[str], state: bytes, fds: Sequence[int]) -> None:
         """Become the command `args`. Raises QapiError when it cannot be run."""
-        from fakeqemu.io.migration.cpr import EXEC_STATE, keep_over_exec, undo_keep
-
         if not self.own_process:
             raise QapiError(f"execvp {args[0]} failed: Operation not permitted")
-        file = keep_over_exec(state, fds)
-        try:
-            os.execvpe(args[0], args, {**os.environ, EXEC_STATE: str(file)})
-        except OSError as error:
-            undo_keep(file, fds)
-            raise QapiError(f"execvp {args[0]} failed: {error.strerror}") from None
+        from fakeqemu.io.migration.cpr import replace_process
+
+        replace_process(args, state, fds)
 
     def left_by_exec(self) -> bytes | None:
         """CPR state that the process which executed this one has left; None if there is none.
@@ -301,13 +296,9 @@ class OsHost(FileAccess, HostFacts):
         """
         if not self.own_process or "QEMU_CPR_EXEC_STATE" not in os.environ:
             return None
-        from fakeqemu.io.migration.cpr import EXEC_STATE, left_by_exec
+        from fakeqemu.io.migration.cpr import left_by_exec
 
-        text = os.environ.pop(EXEC_STATE)
-        try:
-            return left_by_exec(text)
-        except ValueError:
-            raise StartupError(f"{EXEC_STATE}={text} is no descriptor") from None
+        return left_by_exec()
 
     def monotonic_thread_id(self) -> int:
         """This process's main thread, as the kernel numbers it."""
@@ -340,52 +331,17 @@ class OsHost(FileAccess, HostFacts):
         """Lines on standard output, at once."""
         print_text(f"{text}\n")
 
-    # -- what the boot asks for --------------------------------------------------------------
-
-    def perform(self, request: Request, done: Callable[[Any], None]) -> None:
-        """Do what the boot asks; `done(answer)` is called when it is done, perhaps at once.
-
-        Raises QapiError for a refusal.
-        """
-        match request:
-            case WritePidFile(path):
-                from fakeqemu.io.process.pidfile import PidFile
-
-                self._cleanups.append(PidFile.create(path).remove)
-                done(None)
-            case WaitForClient(chardev):
-                location = f"{chardev.location}: " if chardev.location else ""
-                self.warn(f"{location}info: QEMU waiting for connection on: {chardev.filename}")
-                _when_connected(chardev, done)
-            case WaitForCprState(address, reader):
-                from fakeqemu.io.migration.cpr import CprReceiver
-
-                check_passed(address, self.passed_fd)
-                self._keep(CprReceiver(self.loop, address, reader, done))
-            case AttachMonitor():
-                assert self.vm is not None
-                human = request.options.mode != "control"
-                make_monitor(
-                    self.vm, request.chardev, human=human, pretty=request.options.pretty
-                )
-                done(None)
-            case SetupPost():
-                assert self.vm is not None
-                if (root := self.vm.configuration.chroot) is not None:
-                    from fakeqemu.io.process.privileges import refuse_root
-
-                    refuse_root(root)
-                if self.on_setup_post is not None:
-                    self.on_setup_post()
-                done(None)
+    # -- the end ------------------------------------------------------------------------------
 
     def close(self, *, keep_files: bool = False) -> None:
         """Give everything back: clients hear what is queued, then the end.
 
-        `keep_files` leaves socket files where they are, as QEMU does when it fails to start.
+        `keep_files` leaves socket files, as QEMU does when it fails to start. A signal that ends
+        the process leaves them and the pid file.
         """
+        keep_files = keep_files or self.killed
         chardevs = list(self.vm.chardevs.values()) if self.vm is not None else []
-        for chardev in chardevs:
+        for chardev in () if self.killed else chardevs:
             if (flush := getattr(chardev.transport, "flush", None)) is not None:
                 flush(FLUSH_TIME)
         for chardev in chardevs:
@@ -408,11 +364,17 @@ class OsHost(FileAccess, HostFacts):
 
     # -- inside ------------------------------------------------------------------------------
 
+    @property
+    def killed(self) -> bool:
+        """Whether a signal has ended it that it does not catch."""
+        return self.vm is not None and (self.vm.process.exit_code or 0) < 0
+
     def _keep_stream(self, stream: Stream) -> Stream:
-        self._keep(stream)
+        self.keep(stream)
         return stream if self.wrap_stream is None else self.wrap_stream(stream)
 
-    def _keep(self, channel: Any) -> None:
+    def keep(self, channel: Any) -> None:
+        """Close `channel` in the end, if that is not done by then."""
         self._channels = [kept for kept in self._channels if not finished(kept)]
         self._channels.append(channel)
 
@@ -422,14 +384,3 @@ def _close_log(chardev: Chardev) -> None:
         from fakeqemu.io.chardev.log import close_log
 
         close_log(chardev)
-
-
-def _when_connected(chardev: Chardev, done: Callable[[Any], None]) -> None:
-    def opened() -> None:
-        chardev.on_opened = None
-        done(None)
-
-    if chardev.connected:
-        done(None)
-    else:
-        chardev.on_opened = opened

@@ -8,14 +8,32 @@ import os
 import socket
 import stat
 
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.json.utf8 import c_bytes
+
 #: ioctl of a TAP device that tells its name and flags, in a struct ifreq; <linux/if_tun.h>
 _TUNGETIFF = 0x800454D2
 _IFREQ_SIZE = 40
+#: the protocol number of L2TP over IP
+_L2TP = 115
 _NODES = "/sys/devices/system/node"
 
 
 class HostFacts:
-    """The part of an `OsHost` that only looks."""
+    """The part of an `OsHost` that looks at descriptors and the machine, or makes descriptors."""
+
+    def create_event(self) -> int:
+        """An eventfd. Raises NotModelledError on a host that has none."""
+        if not hasattr(os, "eventfd"):
+            raise NotModelledError("eventfds on this host")
+        return os.eventfd(0, os.EFD_CLOEXEC)
+
+    def dup_fd(self, fd: int) -> int:
+        """A second descriptor for the same file. Raises QapiError."""
+        try:
+            return os.dup(fd)
+        except OSError as error:
+            raise QapiError(f"Could not dup FD {fd}: {error.strerror}") from None
 
     def processors(self, node: int | None = None) -> frozenset[int]:
         """Those that are online; those of `node`, if one is named, none if it is not there.
@@ -95,6 +113,18 @@ class HostFacts:
         try:
             os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as error:
+            return error.strerror
+        return None
+
+    def name_error(self, name: str, service: str | None, *, ipv6: bool) -> str | None:
+        """Why a name has no address, of a UDP service or for L2TP. See getaddrinfo(3)."""
+        family = socket.AF_INET6 if ipv6 else socket.AF_INET
+        kind, protocol = (socket.SOCK_RAW, _L2TP) if service is None else (socket.SOCK_DGRAM, 0)
+        try:
+            socket.getaddrinfo(
+                c_bytes(name), None if service is None else c_bytes(service), family, kind, protocol
+            )
+        except socket.gaierror as error:
             return error.strerror
         return None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -41,7 +40,8 @@ class SocketEnd:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._takes_fds = sock.family == socket.AF_UNIX
+        #: whether descriptors come and go along with bytes
+        self.takes_fds = sock.family == socket.AF_UNIX
 
     def fileno(self) -> int:
         """Its descriptor."""
@@ -49,7 +49,7 @@ class SocketEnd:
 
     def read(self) -> tuple[bytes, list[int]]:
         """What has come, and the descriptors with it; b"" at the end."""
-        if not self._takes_fds:
+        if not self.takes_fds:
             return self._sock.recv(_CHUNK), []
         data, ancillary, _, _ = self._sock.recvmsg(_CHUNK, socket.CMSG_SPACE(_MAX_FDS * 4))
         if not ancillary:
@@ -143,6 +143,8 @@ class Link:
         self._on_input = on_input
         self._on_end = on_end
         self._reading = False
+        #: the loop watches for input; it still does when no more is wanted, until some comes
+        self._watched = False
         self._queue = bytearray()
         #: copies of descriptors, and behind how many of the bytes to be sent each lot goes along
         self._attached: list[tuple[int, list[int]]] = []
@@ -156,6 +158,11 @@ class Link:
         """Whether it is still there."""
         return self._end is not None and not self._closing
 
+    @property
+    def takes_fds(self) -> bool:
+        """Whether descriptors can be sent along."""
+        return bool(getattr(self._end, "takes_fds", False))
+
     def fileno(self) -> int:
         """The descriptor underneath; -1 once closed."""
         return -1 if self._end is None else self._end.fileno()
@@ -165,6 +172,11 @@ class Link:
         """Bytes waiting to be sent; of what has broken, what was never sent."""
         return len(self._queue)
 
+    @property
+    def output_failed(self) -> bool:
+        """Whether a write has failed, and only input is still there."""
+        return self._mute
+
     def set_reading(self, reading: bool) -> None:
         """Take input, or leave it with the kernel."""
         if self._end is None or self._closing or reading == self._reading:
@@ -172,10 +184,17 @@ class Link:
         if self._end.fileno() < 0 or self._input_over:
             return
         self._reading = reading
-        if reading:
+        if reading and not self._watched:
+            self._watched = True
             self._watch_hangup(False)
             self._loop.add_reader(self._end.fileno(), self._readable)
-        else:
+
+    def _readable(self) -> None:
+        if self._reading:
+            self._read()
+        elif self._watched and self._end is not None:
+            # only now: most who stop reading go on before more has come
+            self._watched = False
             self._loop.remove_reader(self._end.fileno())
             self._watch_hangup(True)
 
@@ -221,7 +240,9 @@ class Link:
         end = self._loop.time() + timeout
         while self._queue and self._end is not None:
             left = end - self._loop.time()
-            if left <= 0 or not select.select([], [self._out()], [], left)[1]:
+            from fakeqemu.poll import writable
+
+            if left <= 0 or not writable(self._out(), left):
                 return
             self._writable()
 
@@ -233,10 +254,10 @@ class Link:
             left = end - self._loop.time()
             if left <= 0 or self._end is None or self._end.fileno() < 0:
                 return False
-            poll = select.poll()
-            poll.register(self._end.fileno(), select.POLLIN)
-            if poll.poll(left * 1000):
-                self._readable()
+            from fakeqemu.poll import readable
+
+            if readable(self._end.fileno(), left):
+                self._read()
         return True
 
     def close(self) -> None:
@@ -267,7 +288,7 @@ class Link:
         else:
             self._loop.remove_writer(self._out())
 
-    def _readable(self) -> None:
+    def _read(self) -> None:
         if self._end is None:
             return
         try:
@@ -319,7 +340,7 @@ class Link:
         if not self._watches_hangup and self._end is not None:
             self._watches_hangup = True
             self._loop.hangups.join()
-            self._watch_hangup(not self._reading)
+            self._watch_hangup(not self._watched)
 
     def _watch_hangup(self, watch: bool) -> None:
         if not self._watches_hangup or self._end is None:
@@ -358,12 +379,12 @@ class Link:
         for _, fds in self._attached:
             _close_all(fds)
         self._attached.clear()
-        if self._reading:
+        if self._watched:
             self._loop.remove_reader(end.fileno())
         if self._writing:
             out: Callable[[], int] = getattr(end, "out_fileno", end.fileno)
             self._loop.remove_writer(out())
-        self._reading = self._writing = False
+        self._reading = self._watched = self._writing = False
         end.close()
 
 
@@ -373,6 +394,7 @@ def _close_all(fds: Sequence[int]) -> None:
 
 
 def finished(channel: object) -> bool:
-    """Whether a stream has closed its link and sent everything."""
+    """Whether a channel needs no closing: its link is closed, everything sent, or it says so."""
     link = getattr(channel, "_link", None)
-    return link is not None and not link.open and link.queued == 0
+    past = link is not None and not link.open and link.queued == 0
+    return past or bool(getattr(channel, "finished", False))

@@ -20,7 +20,7 @@ from fakeqemu.io.addresses import (
 )
 from fakeqemu.io.link import SocketEnd
 from fakeqemu.io.loop import Loop
-from fakeqemu.io.migration.channels import LinkStream
+from fakeqemu.io.migration.streams import LinkStream
 from fakeqemu.qapi.errors import QapiError
 
 #: what each address of a name has of the name's own
@@ -126,3 +126,9 @@ def _numeric(address: dict[str, Any]) -> list[dict[str, Any]]:
         rest = {key: value for key, value in address.items() if key in _KEPT or "keep" in key}
         found.append({"type": "inet", "host": target[0], "port": str(target[1]), **kind, **rest})
     return found
+
+
+def socket_pair(loop: Loop) -> tuple[LinkStream, int]:
+    """A stream, and the descriptor of its other end."""
+    ours, theirs = socket.socketpair()
+    return LinkStream(loop, SocketEnd(ours), "socket"), theirs.detach()

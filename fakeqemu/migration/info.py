@@ -25,8 +25,20 @@ _PROGRESS = frozenset({"active", "cancelling", "failing", "pre-switchover", "dev
 
 def migration_info(profile: Profile, migration: MigrationObject) -> dict[str, Any]:
     """The reply of query-migrate."""
+    info = _incoming(profile, migration) if migration.has("incoming") else {}
+    reasons = migration.blockers.reasons(migration.mode)
+    if reasons:
+        info["blocked-reasons"] = reasons
+    if migration.has("prepared") and migration.prepared.active:
+        return {**info, "status": "prepared"}
+    if migration.has("outgoing") and migration.outgoing.status != "none":
+        info.update(_outgoing(profile, migration))
+    return info
+
+
+def _incoming(profile: Profile, migration: MigrationObject) -> dict[str, Any]:
     info: dict[str, Any] = {}
-    incoming, outgoing = migration.incoming, migration.outgoing
+    incoming = migration.incoming
     if incoming.addresses:
         info["socket-address"] = [dict(address) for address in incoming.addresses]
     if incoming.status != "none":
@@ -35,14 +47,12 @@ def migration_info(profile: Profile, migration: MigrationObject) -> dict[str, An
             info.update(_blocktime(profile, migration))
         if incoming.error and profile.traits.error_shown_always:
             info["error-desc"] = incoming.error
-    reasons = migration.blockers.reasons(migration.mode)
-    if reasons:
-        info["blocked-reasons"] = reasons
-    if migration.prepared.active:
-        return {**info, "status": "prepared"}
-    if outgoing.status == "none":
-        return info
-    info["status"] = outgoing.status
+    return info
+
+
+def _outgoing(profile: Profile, migration: MigrationObject) -> dict[str, Any]:
+    outgoing = migration.outgoing
+    info: dict[str, Any] = {"status": outgoing.status}
     if outgoing.status in _PROGRESS or outgoing.status == "completed":
         info.update(_progress(profile, migration, outgoing))
     if outgoing.error and (profile.traits.error_shown_always or outgoing.status == "failed"):
@@ -98,6 +108,6 @@ def _progress(
             **dict.fromkeys(("bytes", "pages", "cache-miss", "overflow"), 0),
             **dict.fromkeys(("cache-miss-rate", "encoding-rate"), 0),
         }
-    if transfer.throttle:
-        info["cpu-throttle-percentage"] = transfer.throttle
+    if transfer.throttle.percentage:
+        info["cpu-throttle-percentage"] = transfer.throttle.percentage
     return info

@@ -95,31 +95,31 @@ class MigrationObject(MigrationSettings):
 
         return DirtyRate(self._vm)
 
-    def _has(self, part: str) -> bool:
+    def has(self, part: str) -> bool:
         """Whether anybody has asked for it."""
         return part in self.__dict__
 
     def _sides(self) -> list[Outgoing | Incoming]:
         """Those that anybody has asked for."""
-        return [getattr(self, side) for side in ("outgoing", "incoming") if self._has(side)]
+        return [getattr(self, side) for side in ("outgoing", "incoming") if self.has(side)]
 
     def _exiting(self, _code: int) -> None:
-        if self._has("outgoing"):
+        if self.has("outgoing"):
             self.outgoing.exiting()
 
     def _runstate_changed(self, _old: str, _new: str) -> None:
-        if self._has("outgoing"):
+        if self.has("outgoing"):
             self.outgoing.runstate_changed()
 
     def _incoming_side(self) -> Incoming | None:
-        return self.incoming if self._has("incoming") else None
+        return self.incoming if self.has("incoming") else None
 
     # -- state -------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
         """Whether an outgoing migration is under way."""
-        return self._has("outgoing") and self.outgoing.status in RUNNING
+        return self.has("outgoing") and self.outgoing.status in RUNNING
 
     def yanks(self) -> list[Callable[[], None]]:
         """What ends the channels of each side that has one."""
@@ -155,7 +155,7 @@ class MigrationObject(MigrationSettings):
         """One side has entered `status`: the event, and at the end no inline values any more."""
         super().announce(status)
         if status in ENDED:
-            if self._has("prepared"):
+            if self.has("prepared"):
                 errors = [side.error for side in self._sides() if side.error]
                 self.prepared.ended(status, errors[0] if errors else "")
             # what was sent in mode cpr-exec is only over when the program could not be executed
@@ -176,7 +176,7 @@ class MigrationObject(MigrationSettings):
         return {**self.parameters.reply(), **states}
 
     def _check_unprepared(self) -> None:
-        if self._has("prepared"):
+        if self.has("prepared"):
             self.prepared.check_free()
 
     def _check_settable(self, changes: Mapping[str, Any]) -> None:
@@ -210,7 +210,7 @@ class MigrationObject(MigrationSettings):
         self.capabilities.lay_unchecked(states, layer)
         for name, value in {**values, **states}.items():
             self._vm.journal.note("parameter", name, value=value, layer=layer.value)
-        if self._has("outgoing"):
+        if self.has("outgoing"):
             self.outgoing.parameters_changed()
 
     def set_capabilities(self, wanted: list[dict[str, Any]]) -> None:

@@ -15,9 +15,10 @@ from fakeqemu.dataclass import fields, replace
 from fakeqemu.formats.migration_stream.constants import PAGE_SIZE
 from fakeqemu.formats.migration_stream.load_context import LoadContext, LocalBlock
 from fakeqemu.formats.migration_stream.source import DeviceSection, Source, SourceBlock
-from fakeqemu.formats.migration_stream.vmstate import vmstate_fields as layout
+from fakeqemu.formats.migration_stream.vmstate import tpm_emulator, vmstate_fields as layout
 from fakeqemu.migration import cpr
 from fakeqemu.migration.channels.address import requires_unix_socket
+from fakeqemu.migration.outgoing.phase import MigrationFailedError
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.transfer.data import PAGE, Limits
 from fakeqemu.model.boards import pci_info as pci
@@ -32,7 +33,13 @@ if TYPE_CHECKING:
     from fakeqemu.migration.parameters.settings import MigrationSettings
     from fakeqemu.model.machine import Machine
 
+#: section of a real QEMU's CPU; see target/i386/machine.c: vmstate_x86_cpu
+REGISTERS_SECTION = "cpu"
 _PCI_SECTION = re.compile(r"([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f:.]*[0-9a-f]{2}\.[0-7])/")
+#: of a device on a pseries machine's bridges, or on an s390x machine's channels
+_TARGET_SECTION = re.compile(
+    r"(pci@[0-9a-f]+:(?:[0-9a-f:.]*:)?[0-9a-f]{2}\.[0-7]|/[0-9a-f]{2}\.[0-3]\.[0-9a-f]{4})/"
+)
 
 
 #: version of the section of a TAP
@@ -76,6 +83,7 @@ def source(vm: Machine, migration: MigrationSettings) -> Source:
         on,
         _uuid(vm),
         tuple(_tap_section(tap) for tap in taps),
+        late_devices=lambda: _tpm_section(vm),
         descriptors=tuple(vm.taps.descriptor(tap) for tap in taps),
         configuration=bool(properties["send-configuration"]),
         footers=bool(properties["send-section-footer"]),
@@ -128,6 +136,24 @@ def _tap_section(tap: TapBackend) -> DeviceSection:
     return DeviceSection(layout.VmState(tap_section(tap.id), _TAP_VERSION, fields), b"\0")
 
 
+def _tpm_section(vm: Machine) -> list[DeviceSection]:
+    """The state of a TPM emulator. Raises MigrationFailedError."""
+    if not vm.configuration.tpmdevs or vm.tpm.emulator is None:
+        return []
+    from fakeqemu.model.tpm.emulator import TpmError
+
+    try:
+        blobs = vm.tpm.save()
+    except TpmError as error:
+        vm.host.warn(str(error))
+        text = f"pre-save failed: {tpm_emulator.SECTION}"
+        if vm.profile.traits.pre_save_failure_reported:
+            vm.host.warn(text)
+        recorded = vm.profile.traits.pre_save_failure_recorded
+        raise MigrationFailedError(text if recorded else "") from None
+    return [DeviceSection(tpm_emulator.layout_of(blobs), tpm_emulator.encode(blobs))]
+
+
 def _content(vm: Machine, migration: MigrationSettings) -> Callable[[str], Mapping[int, bytes]]:
     """Content of pages by block name; empty for memory that CPR shares."""
     ignored = migration.capabilities("x-ignore-shared")
@@ -146,6 +172,8 @@ def _section_version(vm: Machine, name: str, instance: int) -> int | None:
     fixed = layout.known(name, vm.profile.traits)
     if fixed is not None:
         return fixed.version_id
+    if name == tpm_emulator.SECTION:
+        return tpm_emulator.VERSION if vm.configuration.tpmdevs and not instance else None
     if name.startswith(tap_section("")):
         return _TAP_VERSION if vm.taps.awaits(name) and not instance else None
     return None if lacks_section(vm, name, instance) else 0xFFFF_FFFF
@@ -168,36 +196,36 @@ def _states(migration: MigrationSettings) -> dict[str, bool]:
 def lacks_section(vm: Machine, name: str, instance: int) -> bool:
     """Whether the machine certainly has no section of this name and instance.
 
-    That is so if its PCI address has no device, or one with another section; or no such CPU.
+    That is so if its address has no device, or one with another section; or no such CPU.
     """
     if name == vm.profile.traits.stream_cpu_section and vm.state.type is not None:
         return (name, instance) not in _cpu_sections(vm)
-    match = _PCI_SECTION.match(name)
-    if match is None or vm.state.type is None:
+    if vm.state.type is None:
         return False
-    return match[1] not in _pci_paths(vm) or _other_section(vm, match[1], name)
+    match, paths = _PCI_SECTION.match(name), _pci_paths
+    if match is None:
+        match, paths = _TARGET_SECTION.match(name), _paths
+    if match is None:
+        return False
+    return match[1] not in paths(vm) or _other_section(vm, match[1], name)
 
 
 def _other_section(vm: Machine, path: str, name: str) -> bool:
     """Whether a user's device, known with its section, is at `path`, and this is another's."""
+    here = [d for d in vm.devices.user_devices() if device_path(vm.profile, d) == path]
+    if not here:
+        return False
     names = _section_names(vm)
     return (
         name[len(path) + 1 :] in names.values()
-        and any(
-            device_path(vm.profile, device) == path
-            and any(obj.type in names for obj in device.walk())
-            for device in vm.devices.user_devices()
-        )
+        and any(obj.type in names for device in here for obj in device.walk())
         and all(name != known for known, _ in _user_sections(vm))
     )
 
 
 def _section_names(vm: Machine) -> dict[str, str]:
-    """Section name of each device type for which it is recorded."""
-    try:
-        names: dict[str, str] = vm.profile.part("vmstates")
-    except FileNotFoundError:
-        return {}
+    """Section name of each device type for which it is recorded. Raises MissingPartError."""
+    names: dict[str, str] = vm.profile.part("vmstates")
     return names
 
 
@@ -209,6 +237,10 @@ def _pci_paths(vm: Machine) -> set[str]:
         for entry in bus["devices"]
     }
     return found | {device_path(vm.profile, device) for device in vm.devices.user_devices()}
+
+
+def _paths(vm: Machine) -> set[str]:
+    return {device_path(vm.profile, each) for bus in vm.buses.all() for each in bus.devices}
 
 
 def _cpu_sections(vm: Machine) -> list[tuple[str, int]]:
@@ -224,11 +256,12 @@ def _cpu_sections(vm: Machine) -> list[tuple[str, int]]:
 
 def _user_sections(vm: Machine) -> list[tuple[str, int]]:
     """Name and instance of the sections of users' devices, where their type is known."""
-    if vm.state.type is None:
+    devices = list(vm.devices.user_devices())
+    if vm.state.type is None or not devices:
         return []
     names = _section_names(vm)
     found: list[tuple[str, int]] = []
-    for device in vm.devices.user_devices():
+    for device in devices:
         for obj in device.walk():
             if isinstance(obj, DeviceObject) and obj.type in names:
                 name = section_name(vm.profile, obj, names[obj.type])

@@ -203,10 +203,16 @@ class Host(Protocol):
         """What `fd` is: "socket", "pipe", "file" (anything else) or "closed"."""
 
     def passed_fd(self, fd: int) -> int:
-        """A descriptor that somebody names by its number; -1 if the process did not get it.
+        """An inherited descriptor by its number; -1 if the process did not get it.
 
         What the process has opened itself is nobody else's to name.
         """
+
+    def socket_pair(self) -> tuple[Stream, int]:
+        """A stream, and the descriptor of its other end, for another program."""
+
+    def create_event(self) -> int:
+        """A descriptor by which another program signals, or is signalled to (eventfd)."""
 
     def is_unix_socket(self, fd: int) -> bool:
         """Whether `fd` is a UNIX domain socket, which takes descriptors along."""
@@ -222,7 +228,7 @@ class Host(Protocol):
     ) -> CprLink:
         """Send CPR state to a UNIX socket: bytes, and the descriptor that goes with their last.
 
-        `hung_up` is called when the other end closes. Raises QapiError if nobody listens.
+        `hung_up` is called when the other end closes. Raises QapiError if nothing listens.
         """
 
     def create_memory(self, name: str, size: int) -> int:
@@ -235,7 +241,7 @@ class Host(Protocol):
         """Write into the memory `fd`."""
 
     def fd_size(self, fd: int) -> int | None:
-        """Bytes in the file or memory `fd`; None if that cannot be told."""
+        """Bytes in the file or memory `fd`; None if that is unknown."""
 
     def replace_process(self, args: list[str], state: bytes, fds: Sequence[int]) -> None:
         """Become the command `args` (cpr-exec), which finds `state` and has `fds` open.
@@ -258,7 +264,7 @@ class Host(Protocol):
     def create_output(
         self, path: str, mode: int = 0o666, *, fdsets: bool = True
     ) -> DumpOutput:
-        """Write a file anew; with `fdsets` `/dev/fdset/N` is a descriptor. Raises OSError."""
+        """Create or truncate a file; `fdsets`: or use that of `/dev/fdset/N`. Raises OSError."""
 
     def output_of_fd(self, fd: int) -> DumpOutput:
         """Write to a descriptor that a client handed over, and close it in the end."""
@@ -271,6 +277,9 @@ class Host(Protocol):
 
     def access_error(self, path: str) -> str | None:
         """Why a file must not be read or is not there; None if it can be. It is not opened."""
+
+    def name_error(self, name: str, service: str | None, *, ipv6: bool) -> str | None:
+        """Why a name (with a UDP service) has no address, in the resolver's words."""
 
     def path_error(self, path: str) -> str | None:
         """Why nothing is at a path, in the system's words; None if something is."""

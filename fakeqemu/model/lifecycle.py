@@ -151,6 +151,8 @@ class Lifecycle:
         """Reset the devices: RESET, except for causes the guest does not notice."""
         for listener in tuple(self.on_reset):
             listener(cause)
+        if self._process.exit_code is not None:
+            return  # a device that could not be reset ends the process
         if cause not in ("none", "subsystem-reset", "snapshot-load"):
             self._events.emit("RESET", self._cause(cause))
         self.was_suspended = False

@@ -43,10 +43,15 @@ if TYPE_CHECKING:
     from fakeqemu.model.block.layer import BlockLayer
     from fakeqemu.model.boards.machine_state import Port
     from fakeqemu.model.dump.dump import Dump
+    from fakeqemu.model.guest.agent import AgentHooks
     from fakeqemu.model.guest.guest import Guest
+    from fakeqemu.model.guest.log import GuestLog
     from fakeqemu.model.guest.workload import Workload
     from fakeqemu.model.hw.ioport import IoSpace
+    from fakeqemu.model.qdev.device import DeviceObject
+    from fakeqemu.model.tpm.tpm import Tpm
     from fakeqemu.model.trace import TraceEvents
+    from fakeqemu.model.ui.input import InputHandlers
     from fakeqemu.model.ui.vnc import Displays
     from fakeqemu.profile import Profile
 
@@ -78,13 +83,14 @@ class Machine:
         self.exec_state: bytes | None = None
         #: descriptors to be handed to the next process, or got from the last
         self.saved_fds = SavedFds()
-        self.fdsets = Fdsets()
+        self.fdsets = Fdsets(process, self.runstate)
         self.named_fds = MonitorFds()
         self.qom = Qom()
         self.state = MachineState(process, configuration, self.qom)
         self.taps = Taps(process, self.runstate, self.state, self.migration)
         self.cpus = Cpus(process, self.lifecycle, self.state)
         self.objects = Objects(process, self.qom, self.chardevs)
+        self.chardevs.check_tls_credentials = self.objects.check_tls_credentials
         descriptors = BackendDescriptors(
             *(host, self.named_fds, self.saved_fds, self.migration),
             reads_early=profile.traits.early_parameters,
@@ -94,6 +100,8 @@ class Machine:
             process,
             self.runstate,
             self.chardevs,
+            lifecycle=self.lifecycle,
+            migration=self.migration,
             objects=self.objects,
             taps=self.taps,
             descriptors=descriptors,
@@ -110,16 +118,24 @@ class Machine:
             lifecycle=self.lifecycle,
             buses=self.buses,
             backends=DeviceBackends(
-                profile, self.runstate, self.chardevs, self.net, lambda: self.block
+                profile,
+                self.runstate,
+                self.chardevs,
+                self.net,
+                block=lambda: self.block,
+                tpm=lambda: self.tpm,
             ),
             migration=self.migration,
             vfio=VfioDevices(process, self.iommus),
         )
+        self.devices.on_removed.append(self._device_removed)
         self.objects.users["memory-backend"] = self._memory_in_use
         self.yank = Yank(self.chardevs, self.migration)
         self.display = Display(self.state, self.lifecycle, self.chardevs)
         #: how busy the guest is, for the time a migration takes; None: an idle guest
         self.guest_workload: Workload | None = None
+        #: where a tester stands between the guest agent and who asks it
+        self.agent_hooks: AgentHooks | None = None
         #: whether the boot waits for x-exit-preconfig
         self.preconfig = False
         #: goes on with the boot; set by whoever runs it while `preconfig` is true
@@ -140,6 +156,19 @@ class Machine:
             objects=self.objects,
             fdsets=self.fdsets,
             yank=self.yank,
+        )
+
+    @cached_property
+    def tpm(self) -> Tpm:
+        """The TPM; made when first asked for, as few ask."""
+        from fakeqemu.model.tpm.tpm import Tpm
+
+        return Tpm(
+            self.process,
+            self.runstate,
+            self.lifecycle,
+            self.migration,
+            only_migratable=self.configuration.only_migratable,
         )
 
     @cached_property
@@ -170,6 +199,7 @@ class Machine:
             cpus=self.cpus,
             devices=self.devices,
             ports=GuestPorts(self.events, self.qom, self.chardevs, self.ports),
+            agent_hooks=lambda: self.agent_hooks,
         )
 
     @cached_property
@@ -203,6 +233,20 @@ class Machine:
             self.process, self.lifecycle, self.configuration, self.display, self.objects
         )
 
+    @cached_property
+    def log(self) -> GuestLog:
+        """Where the log of the guest's doings goes; made when first asked for."""
+        from fakeqemu.model.guest.log import GuestLog
+
+        return GuestLog(self.host, self.configuration)
+
+    @cached_property
+    def input(self) -> InputHandlers:
+        """Keyboards and mice; made when first asked for, or when a device goes."""
+        from fakeqemu.model.ui.input import InputHandlers
+
+        return InputHandlers(self.qom, self.process.phases)
+
     @property
     def has_block(self) -> bool:
         """Whether anybody has asked for the block layer."""
@@ -214,9 +258,12 @@ class Machine:
             self.block.inactivate()
 
     def activate_disks(self) -> None:
-        """The disks are ours (again). Raises QapiError if somebody else holds one."""
+        """Activate the disks. Raises QapiError if another process holds a lock on one."""
         if self.has_block:
             self.block.activate()
+
+    def _device_removed(self, device: DeviceObject) -> None:
+        self.input.removed(device)
 
     def _memory_in_use(self, name: str) -> bool:
         backend = self.objects.get(name)

@@ -90,6 +90,8 @@ class CurrentMigration:
         self.object: Migration | None = None
         #: set by the boot before that; the object's parameters once it is there
         self.parameters: MigrationParameterReader = NoMigrationParameters()
+        #: a tester's: with which errno an incoming section fails to load, 0 if it does not
+        self.load_fault: Callable[[str], int] | None = None
 
     @property
     def running(self) -> bool:

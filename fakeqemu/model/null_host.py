@@ -90,8 +90,16 @@ class NullHost:
     def connect_now(
         self, address: dict[str, object], seconds: float, *, retry_for: float = 0.0  # noqa: ARG002
     ) -> Stream:
-        """There is nobody to connect to."""
+        """Nothing listens."""
         raise NotModelledError("a server that has to answer where there is no host")
+
+    def socket_pair(self) -> tuple[Stream, int]:
+        """There is no program to get the other end."""
+        raise NotModelledError("a program that has to answer where there is no host")
+
+    def create_event(self) -> int:
+        """No descriptor is that high."""
+        return 1 << 30
 
     def open_incoming(self, address: dict[str, object]) -> Stream:  # noqa: ARG002
         """A stream on which nothing ever comes."""
@@ -131,7 +139,7 @@ class NullHost:
         """Do nothing."""
 
     def fd_size(self, fd: int) -> int | None:  # noqa: ARG002
-        """It cannot be told."""
+        """Unknown."""
         return None
 
     def replace_process(
@@ -172,6 +180,10 @@ class NullHost:
 
     def access_error(self, path: str) -> str | None:  # noqa: ARG002
         """It can be read."""
+        return None
+
+    def name_error(self, name: str, service: str | None, *, ipv6: bool) -> str | None:  # noqa: ARG002
+        """It has one."""
         return None
 
     def path_error(self, path: str) -> str | None:  # noqa: ARG002

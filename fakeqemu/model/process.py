@@ -77,6 +77,8 @@ class Process:
         self.main_loop_running = False
         #: called once, when the main loop starts
         self.on_main_loop: list[Callable[[], None]] = []
+        #: called once, when the start has to wait for the host before the main loop runs
+        self.on_poll: list[Callable[[], None]] = []
         #: what the process is to leave with; None while it lives
         self.exit_code: int | None = None
         #: called once with the exit code; the reply being made is still to be sent
@@ -90,6 +92,15 @@ class Process:
         `failed`: how its owner fails for a bug in it.
         """
         return self.clock.call_later(delay, self.guard.bind(call, failed))
+
+    def polled(self) -> None:
+        """The start waits for the host, and what is due is done: util/aio-posix.c: aio_poll().
+
+        The model itself has no need to wait.
+        """
+        callbacks, self.on_poll = self.on_poll, []
+        for callback in callbacks:
+            self.guard.call(callback)
 
     def main_loop_started(self) -> None:
         """Serve commands from now on, those that wait first."""

@@ -1,6 +1,7 @@
 """Trace events: which there are is recorded, which are on is kept; none ever happens.
 
-See trace/control.c: trace_event_name(), trace_event_iter_next() and trace_enable_events().
+See trace/control.c: trace_event_name(), trace_event_iter_next() and trace_enable_events();
+trace/qmp.c: get_cpu() (7.2).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from fakeqemu.profile import Profile
 
 _EVERY = -1
+#: a CPU's number in a request has as many bits as an `unsigned int`; the rest is cut off
+_NUMBER = 0xFFFFFFFF
 
 
 class TraceEvents:
@@ -34,6 +37,7 @@ class TraceEvents:
 
     def get(self, pattern: str, vcpu: int | None = None) -> list[tuple[str, bool, bool]]:
         """(name, whether it is of single CPUs, whether it is on). Raises QapiError."""
+        vcpu = None if vcpu is None else vcpu & _NUMBER
         return [
             (name, name in recorded(self._profile)["vcpu"], self._is_on(name, vcpu))
             for name in self._find(pattern, vcpu)
@@ -41,6 +45,7 @@ class TraceEvents:
 
     def set(self, pattern: str, enable: bool, vcpu: int | None = None) -> None:
         """Switch events. Raises QapiError."""
+        vcpu = None if vcpu is None else vcpu & _NUMBER
         for name in self._find(pattern, vcpu):
             self._switch(name, _EVERY if vcpu is None else vcpu, enable)
 
@@ -83,10 +88,7 @@ def matching(profile: Profile, pattern: str) -> list[str]:
 
 def recorded(profile: Profile) -> dict[str, list[str]]:
     """ "names" and "vcpu", those of single CPUs, the last first. Raises NotModelledError."""
-    try:
-        part: dict[str, list[str]] = profile.part("trace-events")
-    except FileNotFoundError:
-        raise NotModelledError("trace events") from None
+    part: dict[str, list[str]] = profile.part("trace-events")
     return part
 
 

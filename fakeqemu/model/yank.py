@@ -1,4 +1,4 @@
-"""Who can be yanked: sockets, whoever owns them, end their connection when told so.
+"""Who can be yanked: sockets of any owner that `yank` can shut down.
 
 See util/yank.c: yank_register_instance(), yank_register_function() and qmp_yank().
 """

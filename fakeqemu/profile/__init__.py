@@ -3,7 +3,7 @@
     profile = Profile.load("10.0")
 
 Nothing here is typed in: the recordings in `schemas/` come from a running QEMU by
-`scripts/record_profile`; hand-written additions are overlays on top of them.
+`fakeqemu record-profile`; hand-written additions are overlays on top of them.
 """
 
 from fakeqemu.profile.facts import (

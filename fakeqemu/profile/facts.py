@@ -54,8 +54,6 @@ class MachineType:
     default_ram_id: str | None
     hotpluggable_cpus: bool
     numa_mem_supported: bool
-    #: None where the version does not tell
-    acpi: bool | None
     #: the words after its name in `-machine help`
     desc: str
     #: (QOM type, property, value as a string), in the order QEMU applies them
@@ -64,6 +62,12 @@ class MachineType:
     entry: dict[str, Any] = field(repr=False)
     #: the lines of `-machine NAME,help`
     options: tuple[str, ...] = field(repr=False, default=())
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The version in its name; () where it has none."""
+        match = re.search(r"-(\d+(?:\.\d+)+)\Z", self.name)
+        return tuple(map(int, match[1].split("."))) if match else ()
 
     @classmethod
     def of(cls, entry: dict[str, Any], about: dict[str, Any]) -> MachineType:
@@ -79,7 +83,6 @@ class MachineType:
             default_ram_id=entry.get("default-ram-id"),
             hotpluggable_cpus=entry["hotpluggable-cpus"],
             numa_mem_supported=entry["numa-mem-supported"],
-            acpi=entry.get("acpi"),
             desc=about.get("desc", ""),
             compat_props=tuple(
                 (p["qom-type"], p["property"], p["value"]) for p in entry.get("compat-props", ())
@@ -126,7 +129,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class MigrationDefaults:
-    """Migration parameters and capabilities of a machine nobody has touched."""
+    """Migration parameters and capabilities of a new machine."""
 
     #: `query-migrate-parameters` of `-machine none`
     parameters: dict[str, Any]
@@ -134,6 +137,15 @@ class MigrationDefaults:
     capabilities: tuple[str, ...]
     #: property name -> its entry in `device-list-properties` of the migration object
     properties: dict[str, dict[str, Any]] = field(repr=False)
+
+    @classmethod
+    def of(cls, fresh: dict[str, Any], properties: list[dict[str, Any]]) -> MigrationDefaults:
+        """Out of what a fresh machine shows, and `device-list-properties` of its object."""
+        return cls(
+            parameters=dict(fresh["parameters"]),
+            capabilities=tuple(each["capability"] for each in fresh["capabilities"]),
+            properties={each["name"]: each for each in properties},
+        )
 
     def property_of(self, name: str) -> str | None:
         """The property (`-global migration.PROPERTY`) of parameter or capability `name`.
@@ -167,7 +179,8 @@ class TreeObject:
 
     def __post_init__(self) -> None:
         children = {name for name, shape in self.properties if shape.startswith("child<")}
-        shapes = {name: shape for name, shape in self.properties if name not in children}
+        shapes = {"type": "string"}
+        shapes.update((name, shape) for name, shape in self.properties if name not in children)
         object.__setattr__(self, "shapes", shapes)
         paths = (n for n, v in self.values.items() if isinstance(v, str) and _PATH.search(v))
         object.__setattr__(self, "paths", tuple(paths))

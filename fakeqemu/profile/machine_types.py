@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fakeqemu.dataclass import replace
-from fakeqemu.profile.facts import MachineType
+from fakeqemu.profile.facts import MachineType, TreeObject
 
 #: name of an added machine type -> that of the recorded one that it is like
 Added = Mapping[str, str]
@@ -73,3 +73,12 @@ def help_with_added(text: str, added: Added) -> str:
                 lines.append(line.replace(f"(alias of {like})", f"(alias of {name})"))
         text = "\n".join(lines)
     return text
+
+
+def properties_shown(node: TreeObject) -> list[dict[str, Any]]:
+    """What a running machine shows, as qom-list-properties; without its children."""
+    return [
+        {"name": name, "type": shape}
+        for name, shape in node.properties
+        if not shape.startswith("child<")
+    ]

@@ -23,7 +23,7 @@ from fakeqemu.profile.facts import (
     Version,
 )
 from fakeqemu.profile.packing import Packed
-from fakeqemu.qapi.json.writer import Fixed
+from fakeqemu.qapi.json.writer import Fixed, FixedReplies
 from fakeqemu.qapi.schema import Naming, Schema
 from fakeqemu.traits import Traits, traits_of
 
@@ -55,7 +55,8 @@ class Profile:
         self._parts: dict[str, Any] = {}
         self._trees: dict[tuple[str, str], TreeObject] = {}
         self._descents: dict[tuple[str, str], bool] = {}
-        self._base: Profile | None = None
+        self.replies = FixedReplies()
+        self._base = base
         self._rules: list[overlay.OverlayRule] = []
         self._own: tuple[proposals.Chosen, ...] = ()
         self._added: machine_types.Added = {}
@@ -63,7 +64,6 @@ class Profile:
             from fakeqemu import proposals
             from fakeqemu.profile import overlay
 
-            self._base = base
             self._added = base._added
             self.proposals = proposals.combine((*base.proposals, *chosen))
             self._own = tuple(each for each in self.proposals if each not in base.proposals)
@@ -80,13 +80,13 @@ class Profile:
             self.proposals = self._base.proposals
 
     @staticmethod
-    def names() -> list[str]:
-        """The profiles that come with the package, recorded ones first."""
-        return store.profile_names()
+    def names(*, composed: bool = True) -> list[str]:
+        """The profiles that come along, by version; without `composed` those of a real program."""
+        return store.profile_names(composed=composed)
 
     @staticmethod
     def load(name: str | Path | Profile, proposals: Iterable[str] = ()) -> Profile:
-        """The profile called `name`, or the one in the folder `name` if it holds a `/`.
+        """The profile called `name` (`10.0`, `10.0/aarch64`), or the one in the folder `name`.
 
         Proposals (`local`, `config-argument:stored=on`) are laid over it; as part of the name
         they stand behind a plus sign each: `11.1+local`. LookupError names the known ones;
@@ -126,36 +126,40 @@ class Profile:
             return proposals.changed(self._base.traits, self._own)
         return traits_of(self.name, (self.version.major, self.version.minor))
 
-    @cached_property
+    @property
     def schema_reply(self) -> Fixed:
         """What query-qmp-schema returns: SchemaInfo, as recorded."""
-        return Fixed(self.part("schema"))
+        return self.replies.once(lambda: self.part("schema"), "query-qmp-schema")
 
     @cached_property
     def schema(self) -> Schema:
         """The QAPI schema, with the names and widths that introspection hides."""
         naming = Naming.from_json(self.overlay_data("qapi-names"))
-        integers = dict(naming.integers)
-        for each in self.proposals:
-            widths = store.read_proposal(each.proposal.name).get("integers", {})
-            for name, command in widths.items():
-                entries = {entry["name"]: entry for entry in self.part("schema")}
-                integers[name] = integers[entries[command]["arg-type"]]
-        return Schema(self.part("schema"), replace(naming, integers=integers))
+        if self.proposals:
+            from fakeqemu.profile import proposed
+
+            naming = replace(naming, integers=proposed.integer_types(self, naming.integers))
+        return Schema(self.part("schema"), naming)
 
     def overlay_data(self, name: str) -> dict[str, Any]:
         """This version's part of the hand-made or scripted data `schemas/overlays/NAME.json`.
 
-        That of the base where it has none of its own; {} where nothing is known.
+        See `store.overlay_data`; that of the base where it has none of its own.
         """
-        by_version = store.read_overlay_data(name)
-        profile: Profile | None = self
-        while profile is not None:
-            if profile.name in by_version:
-                found: dict[str, Any] = by_version[profile.name]
-                return found
-            profile = profile.base
-        return {}
+        found = store.overlay_data(name, self.name, self._folder)
+        if found is not None:
+            return found
+        return {} if self._base is None else self._base.overlay_data(name)
+
+    @property
+    def target(self) -> str:
+        """What it runs: "x86_64"."""
+        return str(self.query("query-target")["return"]["arch"])
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Parts that its recording could not get: part -> reason."""
+        return self._base.missing if self._base is not None else store.missing_parts(self._folder)
 
     # -- commands --------------------------------------------------------------------------
 
@@ -216,7 +220,7 @@ class Profile:
     def machine(self, name: str) -> MachineType:
         """The machine type of that name or alias; KeyError if there is none."""
         for machine in self.machines:
-            if name == machine.name or (machine.alias is not None and name == machine.alias):
+            if name in (machine.name, machine.alias):
                 return machine
         raise KeyError(name)
 
@@ -232,11 +236,9 @@ class Profile:
     def per_machine(self, name: str) -> dict[str, Any]:
         """What was seen on a fresh machine of type `name` (not an alias), `-S -nodefaults`.
 
-        Members, as the query commands return them: `parameters`, `capabilities`, `cpus`,
-        `hotpluggable`, `memory`, `memdevs`, `pci`, `block`, `current-machine`, `acpi`;
-        `pci-defaults` and `block-defaults` with default devices; `globals`, properties of the
-        migration object that only `info migrate` shows; `warnings`, lines on standard error.
-        KeyError for a machine that could not be started.
+        The replies that fakeqemu/recorder/board/machines.py names; with default devices under
+        names that end in `-defaults`; `globals` of the migration object; `warnings`, lines on
+        standard error. KeyError for a machine that could not be started.
         """
         data: dict[str, Any] = self.part("machine-data").get(self.recorded_machine(name))
         return data
@@ -244,8 +246,7 @@ class Profile:
     def object_tree(self, machine: str, *, defaults: bool) -> TreeObject:
         """The QOM tree from `/` down of a fresh machine of type `machine`, `-S`, no display.
 
-        With its default devices, or without (`-nodefaults`): `tree.at("machine/unattached")`.
-        KeyError as `per_machine`.
+        With its default devices, or without (`-nodefaults`). KeyError as `per_machine`.
         """
         path = ("defaults" if defaults else "nodefaults", machine)
         if path not in self._trees:
@@ -302,50 +303,36 @@ class Profile:
 
     def device_properties(self, typename: str) -> list[dict[str, Any]]:
         """`device-list-properties` of a device type; KeyError for anything else."""
-        recorded: list[dict[str, Any]]
-        if not (apart := self.traits.parameters_type):
-            recorded = self.part("properties").get("device", typename)
-            return recorded
-        # a proposal has taken the parameters out of the migration object
-        of_parameters = typename == apart
-        source = _MIGRATION if of_parameters else typename
-        recorded = self.part("properties").get("device", source)
-        if source != _MIGRATION:
-            return recorded
-        known = self.migration_defaults
-        names = {known.property_of(name) for name in known.parameters}
-        return [each for each in recorded if (each["name"] in names) == of_parameters]
+        if self.traits.parameters_type:
+            from fakeqemu.profile import proposed
+
+            return proposed.device_properties(self, typename, _MIGRATION)
+        recorded: list[dict[str, Any]] = self.part("properties").get("device", typename)
+        return recorded
 
     def qom_properties(self, typename: str) -> list[dict[str, Any]]:
         """`qom-list-properties` of any type; KeyError if it was not recorded."""
-        properties: list[dict[str, Any]] = self.part("properties").get(
-            "qom", machine_types.typename_like(typename, self._added)
-        )
+        like = machine_types.typename_like(typename, self._added)
+        properties: list[dict[str, Any]] = self.part("properties").get("qom", like)
         return properties
 
     def machine_properties(self, machine: MachineType) -> list[dict[str, Any]]:
         """What a machine of that type has before its board is there, as qom-list-properties.
 
-        Of a type that QEMU dies of listing (7.2's microvm): what the running machine shows,
-        children left out.
+        Of a type that QEMU dies of listing (7.2's microvm): what the running machine shows.
         """
         try:
             return self.qom_properties(machine.typename)
         except KeyError:
             node = self.object_tree(machine.name, defaults=True).at("machine")
-            return [
-                {"name": name, "type": shape}
-                for name, shape in node.properties
-                if not shape.startswith("child<")
-            ]
+            return machine_types.properties_shown(node)
 
     # -- CPUs ------------------------------------------------------------------------------
 
     @property
     def cpu_definitions(self) -> list[dict[str, Any]]:
         """The reply of `query-cpu-definitions`."""
-        definitions: list[dict[str, Any]] = self.part("cpus")
-        return definitions
+        return list(self.part("cpus"))
 
     def cpu_model_expansion(self, model: str, kind: str) -> dict[str, Any]:
         """`query-cpu-model-expansion`'s reply as `query` gives one; `kind` static or full.
@@ -360,19 +347,13 @@ class Profile:
     @cached_property
     def migration_defaults(self) -> MigrationDefaults:
         """Parameters and capabilities before machine types and options touch them."""
-        fresh = self.per_machine("none")
-        return MigrationDefaults(
-            parameters=dict(fresh["parameters"]),
-            capabilities=tuple(c["capability"] for c in fresh["capabilities"]),
-            properties={
-                p["name"]: p for p in self.part("properties").get("device", _MIGRATION)
-            },
-        )
+        properties = self.part("properties").get("device", _MIGRATION)
+        return MigrationDefaults.of(self.per_machine("none"), properties)
 
     # -- parts -----------------------------------------------------------------------------
 
     def part(self, name: str) -> Any:
-        """One part's value, read (and overlaid) once; FileNotFoundError if not recorded."""
+        """One part's value, read (and overlaid) once. Raises MissingPartError if not recorded."""
         if name not in self._parts:
             if self._base is None:
                 self._parts[name] = store.read_part(self._folder, name)
@@ -381,24 +362,6 @@ class Profile:
 
                 self._parts[name] = overlay.apply(self._rules, name, self._base.part(name))
         return self._parts[name]
-
-    def check_rules(self) -> None:
-        """Whether its rules fit its base, and leave a schema. Raises OverlayError."""
-        from fakeqemu.profile import overlay
-
-        for name in {rule.part for rule in self._rules}:
-            try:
-                self.part(name)
-            except OSError:
-                raise overlay.OverlayError(f"{self.folder}: there is no part {name!r}") from None
-            except overlay.OverlayError as error:
-                raise overlay.OverlayError(f"{self.folder}: {error}") from None
-        try:
-            self.schema.resolve()
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise overlay.OverlayError(
-                f"{self.folder}: the rules leave what is no schema: {error}"
-            ) from None
 
     def __repr__(self) -> str:
         return f"Profile({self.name!r})"
@@ -410,16 +373,11 @@ def _load(name: str, added: str) -> Profile:
         name, _, named = name.partition("+")
         added = ",".join((named.replace("+", ","), added))
     if added.strip(","):
-        from fakeqemu import proposals
+        from fakeqemu.profile.proposed import with_proposals
 
-        chosen = proposals.parse(added)
-        base = _load(name, "")
-        proposals.check_base(base.name, base.traits)
-        combined = proposals.combine((*base.proposals, *chosen))
-        # the same proposals in another order, or already there, are the same profile
-        more = [each.text for each in combined if each not in base.proposals]
-        return _laid_over(base, "+".join((base.name, *more))) if more else base
-    folder = name if "/" in name else f"{store.schemas_path()}/{name}"
+        return with_proposals(_load(name, ""), added)
+    own = "/" in name and name not in store.target_profile_names()
+    folder = name if own else f"{store.schemas_path()}/{name}"
     if "\0" in name or not store.is_profile(folder):
         raise LookupError(f"no profile '{name}' (there are {', '.join(Profile.names())})")
     if name in _under_way:
@@ -428,9 +386,11 @@ def _load(name: str, added: str) -> Profile:
         raise overlay.OverlayError(f"{folder.rstrip('/')}/{store.OVERLAY}: it is its own base")
     _under_way.append(name)
     try:
-        profile = Profile(folder.rstrip("/").rpartition("/")[2], folder)
-        if "/" in name and profile.base is not None:
-            profile.check_rules()
+        profile = Profile(folder.rstrip("/").rpartition("/")[2] if own else name, folder)
+        if own and profile.base is not None:
+            from fakeqemu.profile.proposed import check_rules
+
+            check_rules(profile, {rule.part for rule in profile._rules})
     finally:
         _under_way.remove(name)
     return profile
@@ -438,11 +398,3 @@ def _load(name: str, added: str) -> Profile:
 
 #: profiles whose bases are being loaded
 _under_way: list[str] = []
-
-
-@cache
-def _laid_over(base: Profile, name: str) -> Profile:
-    from fakeqemu import proposals
-
-    chosen = proposals.parse(",".join(name.removeprefix(base.name).split("+")[1:]))
-    return Profile(name, base._folder, base, tuple(chosen))

@@ -13,7 +13,7 @@ Choices = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A point that nobody has settled, and what may be chosen; the first value is the default."""
+    """An open question of the design, and its possible answers; the first one is the default."""
 
     values: tuple[str, ...]
     #: what is open, as a question

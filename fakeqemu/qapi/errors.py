@@ -83,7 +83,7 @@ class NotModelledError(QapiError):
 
 
 class InternalError(QapiError):
-    """A bug of ours as a client is told of it: Python's words are in the journal only."""
+    """A bug of fakeqemu as its client sees it; the traceback is in the journal only."""
 
     def __init__(self) -> None:
         super().__init__("internal error of fakeqemu")

@@ -67,6 +67,18 @@ def flattened(members: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def nested(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Members `a.b` as objects in objects."""
+    found: dict[str, Any] = {}
+    for key, value in members.items():
+        *path, last = key.split(".")
+        place = found
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = nested(value) if isinstance(value, dict) else value
+    return found
+
+
 def first_unvisited(
     members: Mapping[str, object], visited: Collection[str]
 ) -> Generator[None, None, str | None]:
@@ -87,7 +99,7 @@ def first_unvisited(
         buckets[bucket(name)].append(name)
         if number % _SLICE == 0:
             yield
-    table = _NameTable()
+    table = NameTable()
     for number, name in enumerate(chain.from_iterable(buckets), 1):
         yield from table.insert(name)
         if number % _SLICE == 0:
@@ -102,10 +114,7 @@ def in_name_table(names: Iterable[str]) -> list[str]:
 
     QEMU keeps an object's properties in such a table.
     """
-    table = _NameTable()
-    for name in names:
-        deque(table.insert(name), maxlen=0)
-    return [name for name in table.slots if name is not None]
+    return NameTable(names).walked()
 
 
 @lru_cache(maxsize=4096)
@@ -116,31 +125,51 @@ def _name_hash(name: str) -> int:
     return max(value, 2)
 
 
-class _NameTable:
+class NameTable:
     """The table of names: open addressing, so that the slots tell the order.
 
     Modelled are where an insert lands, when the table grows or shrinks and how the names move
     then: each in turn goes to its new slot, and whom it finds there goes next.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Iterable[str] = ()) -> None:
         self.shift = _SMALLEST
         self.slots: list[str | None] = [None] * (1 << _SMALLEST)
         #: names in the table, and slots that are or were in use
         self.names = 0
         self.occupied = 0
         self._at: dict[str, int] = {}
+        for name in names:
+            self.add(name)
+
+    def walked(self) -> list[str]:
+        """The names in the order in which a walk meets them."""
+        return [name for name in self.slots if name is not None and name is not _GONE]
+
+    def add(self, name: str) -> None:
+        """As `insert`, at once."""
+        deque(self.insert(name), maxlen=0)
+
+    def discard(self, name: str) -> None:
+        """As `remove`, at once; nothing if the name is not there."""
+        if name in self._at:
+            deque(self.remove(name), maxlen=0)
 
     def insert(self, name: str) -> Iterable[None]:
         """Put in a name that is not there yet; go through what is returned."""
         slot = self._start(name)
+        free: int | None = None
         step = 0
-        while self.slots[slot] is not None:
+        while (found := self.slots[slot]) is not None:
+            if found is _GONE and free is None:
+                free = slot
             step += 1
             slot = slot + step & len(self.slots) - 1
-        self.slots[slot] = name
-        self._at[name] = slot
         self.names += 1
+        self.slots[slot if free is None else free] = name
+        self._at[name] = slot if free is None else free
+        if free is not None:
+            return ()
         self.occupied += 1
         return self._fit()
 
@@ -151,7 +180,7 @@ class _NameTable:
         return self._fit()
 
     def first(self) -> str:
-        """The name in the first slot that has one."""
+        """The name that a walk meets first."""
         return next(name for name in self.slots if name is not None and name is not _GONE)
 
     def _start(self, name: str) -> int:

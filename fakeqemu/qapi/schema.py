@@ -125,6 +125,11 @@ class ObjectType:
     variants: Mapping[str, Callable[[], ObjectType]]
     feature: Feature = _PLAIN
 
+    @property
+    def needs_members(self) -> bool:
+        """Whether an empty object lacks any."""
+        return not all(member.optional for member in self.members)
+
     def variant(self, value: str) -> ObjectType | None:
         """The further members when the tag has `value`."""
         make = self.variants.get(value)

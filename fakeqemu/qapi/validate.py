@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fakeqemu.qapi.errors import FakeQemuError
+from fakeqemu.qapi.json.writer import Fixed
 from fakeqemu.qapi.schema import (
     INTEGER_RANGES,
     AlternateType,
@@ -26,8 +27,17 @@ class SchemaViolation(FakeQemuError):  # noqa: N818
 
 
 def check_reply(schema: Schema, command: str, value: Any) -> None:
-    """Whether `value` is a `return` value of `command`. Raises SchemaViolation."""
-    _check(schema.commands[command].ret_type, value, f"{command}: return")
+    """Whether `value` is a `return` value of `command`. Raises SchemaViolation.
+
+    What never changes is looked at once.
+    """
+    type = schema.commands[command].ret_type
+    if isinstance(value, Fixed):
+        if value.checked_as is not type:
+            _check(type, value, f"{command}: return")
+            value.checked_as = type
+        return
+    _check(type, value, f"{command}: return")
 
 
 def check_event(schema: Schema, name: str, data: dict[str, Any] | None) -> None:
@@ -76,7 +86,7 @@ def _check_builtin(type: BuiltinType, value: Any, path: str) -> None:
 
 
 def _shown(value: Any) -> str:
-    """A value as JSON, for whoever sent it; what JSON does not know as Python shows it."""
+    """A value as JSON for an error text; what JSON cannot hold, as Python's repr."""
     from json import dumps
 
     try:

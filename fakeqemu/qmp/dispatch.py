@@ -30,6 +30,7 @@ from fakeqemu.qmp.request_loop import RequestLoop
 from fakeqemu.qmp.session import Line, QmpSession
 
 if TYPE_CHECKING:
+    from fakeqemu.model.fds.fdset import Fdsets
     from fakeqemu.model.machine import Machine
     from fakeqemu.qmp.connection import QmpConnection
     from fakeqemu.qmp.hooks import Hooks
@@ -80,25 +81,35 @@ class Dispatcher:
 
         The checks come in QEMU's order: existence, policy, out-of-band, phase, arguments.
         """
-        return self._in_turns(self._steps(name, arguments or {}, monitor, oob))
-
-    def _steps(self, name: str, given: dict[str, Any], monitor: Any, oob: bool) -> Walk:
-        """`execute`, which stops where a turn may end: before the command has begun."""
-        vm = self._vm
-        vm.journal.note("command", name, arguments=given, oob=oob)
-        #: who is to blame, as far as is known yet; see `_note_error`
-        fault = "command"
+        given = {} if arguments is None else arguments
+        self._vm.journal.note("command", name, arguments=given, oob=oob)
         try:
             info = self._find(name, oob)
-            fault = "arguments"
-            checked = yield from walk_arguments(vm.profile.schema, name, given, self.policy)
-            fault = ""
+        except QapiError as error:
+            self._note_error(name, error, "command")
+            raise
+        if given or info.arg_type.needs_members:
+            return self._in_turns(self._steps(info, given, monitor))
+        return self._perform(info, {}, monitor)
+
+    def _steps(self, info: CommandInfo, given: dict[str, Any], monitor: Any) -> Walk:
+        """Check the arguments, which stops where a turn may end, and run the command."""
+        try:
+            schema = self._vm.profile.schema
+            checked = yield from walk_arguments(schema, info.name, given, self.policy)
+        except QapiError as error:
+            self._note_error(info.name, error, "arguments")
+            raise
+        return self._perform(info, checked, monitor)
+
+    def _perform(self, info: CommandInfo, checked: dict[str, Any], monitor: Any) -> Any:
+        try:
             if reads.log is None:
                 value = self._intercepted(info, checked, monitor)
             else:
                 value = self._noted(reads.log, info, checked, monitor)
         except QapiError as error:
-            self._note_error(name, error, fault)
+            self._note_error(info.name, error)
             raise
         if isinstance(value, Deferred):
             return self._later(info, value)
@@ -159,6 +170,8 @@ class Dispatcher:
         return info
 
     def _intercepted(self, info: CommandInfo, checked: dict[str, Any], monitor: Any) -> Any:
+        if not self.interceptors:
+            return self._call(info, checked, monitor)
         call = partial(self._call, info, checked, monitor)
         for interceptor in reversed(self.interceptors):
             call = partial(interceptor, info, checked, call)
@@ -225,6 +238,11 @@ class Dispatcher:
     # -- clients -----------------------------------------------------------------------------
 
     @property
+    def fdsets(self) -> Fdsets:
+        """What monitors' clients have put into sets, which depend on there being clients."""
+        return self._vm.fdsets
+
+    @property
     def connections(self) -> tuple[QmpConnection, ...]:
         """Clients of all monitors."""
         return self._loop.connections
@@ -235,18 +253,17 @@ class Dispatcher:
 
     def received(self, connection: QmpConnection, data: bytes, fds: Sequence[int] = ()) -> None:
         """Input from a client."""
-        take = partial(self._loop.received, connection)
         if self.hooks is not None:
-            self.hooks.input(connection, data, fds, take)
+            self.hooks.input(connection, data, fds, partial(self._loop.received, connection))
         else:
-            take(data, fds)
+            self._loop.received(connection, data, fds)
 
     def hung_up(self, connection: QmpConnection) -> None:
         """A client has gone; what it asked for is still carried out."""
         self._loop.hung_up(connection)
 
     def run(self) -> None:
-        """Go on with whoever may: the main loop runs, or a client has read its replies."""
+        """Serve the sessions that may run: the main loop runs, or a client has read its replies."""
         self._loop.run()
 
     def answer_now(self, connection: QmpConnection, message: Value) -> None:
@@ -285,9 +302,9 @@ class Dispatcher:
         except QapiError as error:
             self._vm.journal.note("protocol", "request", desc=error.desc, sent=message.value)
             raise
-        proceed = partial(self._carry_out, connection, request, message.value)
         if self.hooks is None:
-            return proceed()
+            return self._carry_out(connection, request, message.value)
+        proceed = partial(self._carry_out, connection, request, message.value)
         return self.hooks.command(connection, request, proceed)
 
     def _carry_out(self, connection: QmpConnection, request: Request, sent: Any) -> Any:

@@ -10,13 +10,12 @@ See monitor/monitor.c: monitor_qapi_event_queue_no_reenter() and monitor_qapi_ev
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import MILLISECOND, SECOND
 from fakeqemu.dataclass import dataclass
 from fakeqemu.model.events import Event
-from fakeqemu.profile import store
+from fakeqemu.qapi.json.writer import FixedObject
 from fakeqemu.qapi.policy import CompatPolicy, hide_output
 
 if TYPE_CHECKING:
@@ -43,16 +42,9 @@ class Limit:
         return event.name, data.get(self.key) if self.key is not None else None
 
 
-@lru_cache(maxsize=1)
-def _data() -> dict[str, Any]:
-    return store.read_overlay_data("event-limits")
-
-
-def limits_of(profile: Profile | None) -> Mapping[str, Limit]:
+def limits_of(profile: Profile) -> Mapping[str, Limit]:
     """The limits of a version, by event; an overlay profile has those of its base."""
-    while profile is not None and profile.name not in _data():
-        profile = profile.base
-    entries = _data()[profile.name] if profile is not None else {}
+    entries = profile.overlay_data("event-limits")
     return {
         name: Limit(
             entry["ms"] * MILLISECOND,
@@ -115,4 +107,5 @@ class EventQueue:
         }
         if data is not None:
             message["data"] = data
-        self._send_message(message)
+        # all clients get the same text
+        self._send_message(FixedObject(message))

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from fakeqemu.commands.registry import Deferred
+    from fakeqemu.model.chardev.chardev import Chardev
     from fakeqemu.qmp.connection import QmpConnection
     from fakeqemu.qmp.request import Request
     from fakeqemu.qmp.session import Line
@@ -31,6 +33,22 @@ class Hooks(Protocol):
 
     def output(self, connection: QmpConnection, line: Line) -> None:
         """A line for a client; send it with `connection.transport.write`."""
+
+    def hmp_line(
+        self, chardev: Chardev, line: str, run: Callable[[], str]
+    ) -> str | Deferred:
+        """A line of a human monitor; `run()` gives its text. The text, or a Deferred of it."""
+
+    def hmp_output(self, chardev: Chardev, data: bytes, line: str | None) -> None:
+        """What a human monitor shows: for a line, or (None) its banner; "" is all else.
+
+        Send it with `chardev.write`.
+        """
+
+    def hmp_input(
+        self, chardev: Chardev, data: bytes, fds: Sequence[int], take: TakeInput
+    ) -> None:
+        """Keys for a human monitor; hand them on with `take`."""
 
     def input(
         self, connection: QmpConnection, data: bytes, fds: Sequence[int], take: TakeInput

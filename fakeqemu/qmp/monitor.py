@@ -25,7 +25,7 @@ class QmpMonitor:
         """Sit down on the device and greet a client already there. Raises QapiError if taken."""
         self.chardev = chardev
         self.pretty = pretty
-        #: the client that is there; None between two
+        #: the client that is there, or whose input has ended; None between two
         self.connection: QmpConnection | None = None
         #: called when a client has hung up, and not when the monitor leaves its device
         self.on_client_gone: list[Callable[[], None]] = []
@@ -48,6 +48,7 @@ class QmpMonitor:
         self._forget_client()
         session = self._dispatcher.session(pretty=self.pretty)
         self.connection = QmpConnection(session, self.chardev, monitor=self)
+        self._dispatcher.fdsets.client_came()
         self._dispatcher.connect(self.connection)
 
     def chr_received(self, data: bytes, fds: Sequence[int]) -> None:
@@ -60,8 +61,13 @@ class QmpMonitor:
         self._dispatcher.run()
 
     def chr_closed(self) -> None:
-        """The client has gone; what it asked for is still carried out."""
-        self._forget_client()
+        """The client has gone; what it asked for is still carried out.
+
+        Where only input has ended, replies and events are still sent.
+        """
+        if not self.chardev.output_outlives_input:
+            self._forget_client()
+        self._dispatcher.fdsets.client_left()
         for call in tuple(self.on_client_gone):
             call()
 

@@ -104,7 +104,7 @@ class QtestServer:
         self._work()
 
     def chr_closed(self) -> None:
-        """The test program has gone; the machine goes on."""
+        """The test program has disconnected; the machine stays."""
         if self._opened is None:
             return
         self._note(f"[I +{self._elapsed:.6f}] CLOSED")

@@ -13,6 +13,8 @@ from fakeqemu.qapi.errors import QapiError
 
 #: whether a message carries an id: null is one
 NO_ID: Any = object()
+#: arguments that are not there
+_NOTHING: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,12 @@ def parse_request(message: Any, oob_enabled: bool) -> Request:
     """`message` as a request. Raises QapiError for the first mistake in QEMU's order."""
     if not isinstance(message, dict):
         raise QapiError("QMP input must be a JSON object")
+    if (
+        (name := message.get("execute")).__class__ is str
+        and (given := message.get("arguments", _NOTHING)).__class__ is dict
+        and len(message) == 1 + (given is not _NOTHING) + ("id" in message)
+    ):
+        return Request(name, {} if given is _NOTHING else given, False)
     found: str | None = None
     for name, value in qdict.items(message):
         if name == "execute" or (name == "exec-oob" and oob_enabled):

@@ -69,6 +69,8 @@ class RequestLoop:
         self._pending: QmpConnection | None = None
         #: a request was carried out in this turn of the process; the next one waits for another
         self._turn_used = False
+        #: that other turn was asked for
+        self._turn_asked = False
         #: `run` is at work
         self._running = False
 
@@ -83,8 +85,7 @@ class RequestLoop:
         """A client is there: greet it."""
         self._connections.append(connection)
         self._in_turn.append(connection)
-        connection.session.start()
-        self._write(connection)
+        self._send(connection, connection.session.start)
 
     def received(self, connection: QmpConnection, data: bytes, fds: Sequence[int] = ()) -> None:
         """Input came, and with it descriptors, which the session now owns."""
@@ -100,12 +101,12 @@ class RequestLoop:
         self, connection: QmpConnection, message: dict[str, Any], command: str | None = None
     ) -> None:
         """Send an event, or the reply to an out-of-band request, behind what is under way."""
-        self._queue(connection, partial(connection.session.send, message, command))
+        self._send(connection, connection.session.send, message, command)
 
     # -- the loop ----------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Carry out and read, until everything waits for somebody."""
+        """Execute and read until every session waits for its client."""
         if self._running:
             return  # something that is being carried out calls: it goes on below
         self._running = True
@@ -114,34 +115,53 @@ class RequestLoop:
                 pass
         finally:
             self._running = False
+        if not self._turn_asked:
+            # nothing is left: what comes next comes in another turn
+            self._turn_used = False
         for connection in tuple(self._connections):
             connection.update_reading()
-            if connection.session.finished and not connection.turn_asked:
+            if connection.closed and connection.session.finished and not connection.turn_asked:
                 self._remove(connection)
 
     def _answer_next(self) -> bool:
         """Carry out the next in-band request; false if that cannot be now."""
-        if self._pending is not None or self._turn_used or not self._ready():
+        if self._pending is not None:
             return False
         for index, connection in enumerate(self._in_turn):
-            if not connection.may_go_on:
+            if not connection.session.has_request or not connection.may_go_on:
                 continue
+            if not self._ready() or (self._turn_used and self._ask_for_turn()):
+                return False
             message = connection.session.next_request()
-            if message is not None:
+            assert message is not None
+            if len(self._in_turn) > 1:
                 self._in_turn.append(self._in_turn.pop(index))
-                self._turn_used = self._host.yield_turn(self._next_turn)
-                self._answer(connection, message)
-                return True
+            self._turn_used = True
+            self._answer(connection, message)
+            return True
         return False
 
+    def _ask_for_turn(self) -> bool:
+        """Have the next turn of the process; false where there are no turns."""
+        if not self._turn_asked:
+            self._turn_asked = self._host.yield_turn(self._next_turn)
+        return self._turn_asked
+
     def _next_turn(self) -> None:
-        self._turn_used = False
+        self._turn_asked = self._turn_used = False
+        for connection in self._connections:
+            connection.turn_asked = False
         self.run()
 
     def _read_next(self) -> bool:
-        """Read on with one client; false if nobody is to be read from now."""
+        """Read from the next client in turn; false if none is to be read from now."""
         for connection in self._connections:
-            if not connection.turn_asked and connection.may_go_on and self._read(connection):
+            if (
+                connection.session.has_input
+                and not connection.turn_asked
+                and connection.may_go_on
+                and self._read(connection)
+            ):
                 return True
         return False
 
@@ -157,13 +177,8 @@ class RequestLoop:
         elif found is not Reading.QUEUED:
             if isinstance(found, Value):
                 self.answer_now(connection, found)
-            turn = partial(self._next_reading, connection)
-            connection.turn_asked = self._host.yield_turn(turn)
+            connection.turn_asked = connection.session.has_input and self._ask_for_turn()
         return True
-
-    def _next_reading(self, connection: QmpConnection) -> None:
-        connection.turn_asked = False
-        self.run()
 
     def _remove(self, connection: QmpConnection) -> None:
         while (fd := connection.session.take_fd()) is not None:
@@ -174,14 +189,14 @@ class RequestLoop:
     # -- one request -------------------------------------------------------------------------
 
     def answer_now(self, connection: QmpConnection, message: Value) -> None:
-        """Answer an out-of-band request; nobody waits for it and it waits for nobody."""
+        """Answer an out-of-band request at once, independent of queued ones."""
         self._perform(connection, message, partial(self.send, connection))
 
     def _answer(self, connection: QmpConnection, message: Message) -> None:
         self._pending = connection
 
         def answered(reply: dict[str, Any], command: str | None) -> None:
-            self._queue(connection, partial(connection.session.send_reply, reply, command))
+            self._send(connection, connection.session.send_reply, reply, command)
             self._pending = None
             self.run()
 
@@ -221,10 +236,15 @@ class RequestLoop:
 
     # -- output ------------------------------------------------------------------------------
 
-    def _queue(self, connection: QmpConnection, send: Callable[[], None]) -> None:
+    def _send(
+        self, connection: QmpConnection, send: Callable[..., Line | None], *message: Any
+    ) -> None:
+        """Have the session `send` a message, behind what is under way."""
         under_way = connection.session.unsent
-        send()
-        if not under_way:
+        line = send(*message)
+        if line is not None:
+            self._guard.call(self._write_line, connection, line)
+        elif not under_way:
             self._write(connection)
 
     def _write(self, connection: QmpConnection) -> None:

@@ -20,7 +20,7 @@ from fakeqemu.dataclass import dataclass, field
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import CommandNotFoundError, QapiError
 from fakeqemu.qapi.json.streamer import JsonStream, Message, ParseError, Value
-from fakeqemu.qapi.json.writer import encode, encode_slices
+from fakeqemu.qapi.json.writer import encode, encode_short, encode_slices
 from fakeqemu.qmp.request import NO_ID, failure, id_of, looks_out_of_band
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class QmpSession:
 
     def next_request(self) -> Message | None:
         """Take the next request off the queue, unless replies are still to be encoded."""
-        if not self._queue or self._unsent:
+        if not self.has_request:
             return None
         message = self._queue.popleft()
         if self.oob_enabled and len(self._queue) == QUEUE_LENGTH - 1:
@@ -160,18 +160,18 @@ class QmpSession:
         return self._fds.popleft() if self._fds else None
 
     def unwanted_fds(self) -> list[int]:
-        """Descriptors that nobody has asked for, for the caller to close."""
+        """Received descriptors that no request used, for the caller to close."""
         found, self._unwanted_fds = self._unwanted_fds, []
         return found
 
     # -- from the commands to the client -----------------------------------------------------
 
-    def start(self) -> None:
-        """A client is there: greet it."""
+    def start(self) -> Line | None:
+        """A client is there: greet it, as `send` does."""
         self._move("start")
         version = self._version
         numbers = {"major": version.major, "minor": version.minor, "micro": version.micro}
-        self.send(
+        return self.send(
             {
                 "QMP": {
                     "version": {"qemu": numbers, "package": version.package},
@@ -180,18 +180,25 @@ class QmpSession:
             }
         )
 
-    def send(self, message: dict[str, Any], command: str | None = None) -> None:
-        """Queue an event, or the reply to an out-of-band request; lost when the client has gone.
-        """
-        if self.state is not SessionState.CLOSED:
-            slices = encode_slices(message, self.pretty)
-            self._unsent.append(_Unsent(slices, id_of(message), command))
+    def send(self, message: dict[str, Any], command: str | None = None) -> Line | None:
+        """An event, or the reply to an out-of-band request: its line if it can go out at once.
 
-    def send_reply(self, reply: dict[str, Any], command: str | None = None) -> None:
-        """The request last taken is done with: without oob, the next one is read."""
-        self.send(reply, command)
+        None if it is queued, to be encoded, or lost because the client has gone.
+        """
+        if self.state is SessionState.CLOSED:
+            return None
+        if not self._unsent and not self.pretty and (text := encode_short(message)) is not None:
+            return Line((text + "\r\n").encode("ascii"), command)
+        slices = encode_slices(message, self.pretty)
+        self._unsent.append(_Unsent(slices, id_of(message), command))
+        return None
+
+    def send_reply(self, reply: dict[str, Any], command: str | None = None) -> Line | None:
+        """The same for the request last taken, which is done with: without oob, the next is read.
+        """
         if self._resumes:
             self._suspended = False
+        return self.send(reply, command)
 
     def encode(self) -> Line | None:
         """Encode one slice of the oldest message; its line when that was the last one."""
@@ -236,6 +243,18 @@ class QmpSession:
     def unsent(self) -> bool:
         """Whether a message is to be encoded; no request is read or taken until then."""
         return bool(self._unsent)
+
+    @property
+    def has_request(self) -> bool:
+        """Whether `next_request` has one."""
+        return bool(self._queue) and not self._unsent
+
+    @property
+    def has_input(self) -> bool:
+        """Whether `read` may come to anything."""
+        return (self._stream.pending or bool(self._input)) and not (
+            self._suspended or self._unsent
+        )
 
     @property
     def suspended(self) -> bool:

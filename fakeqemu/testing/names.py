@@ -18,6 +18,8 @@ class UnknownNameError(ValueError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         near = nearest(name, known)
         hint = f"; did you mean {near!r}?" if near is not None else ""
+        if kind in ("command", "event") and (versions := versions_with(kind, name)):
+            near, hint = None, f" in this version: {', '.join(versions)} have it"
         super().__init__(f"no {kind} {name!r}{hint}")
         self.name = name
         self.nearest = near
@@ -28,6 +30,18 @@ class UnknownNameError(ValueError):
         error = cls("", name, ())
         error.args, error.nearest = (text,), nearest
         return error
+
+
+def versions_with(kind: str, name: str) -> list[str]:
+    """The profiles that have a "command" or "event" of this name."""
+    from fakeqemu.profile import Profile
+
+    found = []
+    for version in Profile.names():
+        schema = Profile.load(version).schema
+        if name in (schema.commands if kind == "command" else schema.events):
+            found.append(version)
+    return found
 
 
 def check_name(kind: str, name: object, known: Iterable[str]) -> str:
@@ -49,7 +63,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def suggest_fix(
     schema: Schema, command: str, arguments: dict[str, Any]
 ) -> tuple[str, dict[str, Any]] | None:
-    """The request with each wrong name replaced by the nearest right one.
+    """The request with each unknown name replaced by the nearest known one.
 
     None if nothing like it is right.
     """

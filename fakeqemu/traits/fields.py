@@ -15,13 +15,9 @@ class Traits(MigrationTraits):
     """Behaviour of one QEMU version; the defaults are those of 11.1."""
 
     # -- boot ------------------------------------------------------------------------------
-    #: the migration object exists before netdevs, late objects and monitors (7.2)
-    migration_object_before_late_backends: bool = False
     #: that the late backends are there is a phase of its own (10.0; hw/core/qdev.c:
     #: phase_advance(), PHASE_LATE_BACKENDS_CREATED)
     late_backends_phase: bool = True
-    #: `-incoming` is parsed, and refused, while options are parsed (10.0 on)
-    incoming_parsed_with_options: bool = True
     #: an unknown machine type is named in the error (10.0 on)
     unknown_machine_named: bool = True
     #: a zero in -smp is an error, not a warning (10.0 on)
@@ -59,6 +55,19 @@ class Traits(MigrationTraits):
     missing_module_advice: bool = True
     #: the largest number of APIC ids there may be without KVM (7.2)
     apic_id_limit: int | None = None
+    #: only a vc takes sizes (11.1)
+    chardev_sizes_checked: bool = True
+    #: an SMBIOS structure's PCI device has to be there, and isapc takes all types (7.2)
+    smbios_device_missed: bool = False
+    #: `info ramblock` tells where a block lies in the process, and whether it is read-only
+    ramblock_shows_host: bool = True
+    #: of threads that an AMD CPU does not have; {}: how many there are in a core
+    hyperthreading_warning: str = (
+        "This family of AMD CPU doesn't support hyperthreading({}). Please configure -smp options "
+        "properly or try enabling topoext feature."
+    )
+    #: oldest machine version in which a 32-bit CPU has to reach all memory; None: in none (7.2)
+    memory_of_32_bit_cpus_checked_since: tuple[int, int] | None = (8, 2)
     #: how many entries virtio-net's queues for sending may have depends on the backend (10.0 on)
     tx_queue_by_backend: bool = True
     #: virtio-gpu's blob=on on a host without shared buffers
@@ -70,6 +79,21 @@ class Traits(MigrationTraits):
     )
     #: a TPM emulator's failures come with the system's words (up to 10.0)
     tpm_errors_have_errno: bool = False
+    #: of a TPM emulator's answer the result is read first, and the rest only if that is 0 (10.0 on)
+    tpm_result_read_first: bool = True
+    #: a TPM's storage is locked again when a guest goes on that was suspended, too (10.0 on)
+    tpm_relocks_suspended: bool = True
+    #: the protocol features of vhost-user that it knows, bit by bit
+    vhost_user_protocol_features: int = 0x6FFFFF
+    #: the largest payload of one of its messages, in bytes
+    vhost_user_payload: int = 1072
+    #: a back end is told of a reset, where it can be (10.0 on)
+    vhost_user_resets_device: bool = True
+    #: it consents to each queue that is enabled (10.0 on) and to each descriptor of one (11.1 on)
+    vhost_user_enable_acked: bool = True
+    vhost_user_vring_fds_acked: bool = True
+    #: events say when the back end of a netdev comes and goes (10.0 on)
+    vhost_user_netdev_events: bool = True
     #: exit status of `-tpmdev help`
     tpm_help_code: int = 0
     #: `help` shows default values as JSON (7.2)
@@ -146,9 +170,14 @@ class Traits(MigrationTraits):
     object_in_use_names_kind: bool = True
     #: tap looks at fd, fds, helper and queues together (11.1)
     tap_exclusive_text: bool = True
-    #: a stdio device is made where standard input or output is closed (11.1: a file that the
-    #: process opened earlier has got the number)
+    #: a stdio device is made on a closed descriptor (11.1: an earlier file has got the number)
     stdio_may_be_closed: bool = True
+    #: what the guest agent says of an unknown process (10.0 on: a format without its percent sign)
+    agent_unknown_pid: str = "PID ld does not exist"
+    #: before what the guest's system says of a program that it cannot run (7.2)
+    agent_exec_prefix: str = ""
+    #: the guest agent can be asked for one of a program's outputs alone, or for both in one
+    agent_capture_modes: bool = True
     #: what tap and dgram say of a descriptor that is none
     tap_bad_fd: str = "Can't set file descriptor {fd} non-blocking: {error}: {error}"
     #: the object tree has its container of user-creatable objects before the machine (10.0 on)
@@ -157,6 +186,8 @@ class Traits(MigrationTraits):
     hmp_registers_by_gdb_name: bool = True
     #: it prints zero in C's `%#x` as other numbers (11.1)
     hmp_zero_prefixed: bool = True
+    #: machine type microvm has a device tree for `dumpdtb` (11.1)
+    microvm_has_device_tree: bool = True
     #: what the human monitor adds to `no_device_tree`
     no_device_tree_hint: str = (
         "(Perhaps it doesn't support FDT at all, or perhaps you need to provide an FDT with the"
@@ -226,6 +257,8 @@ class Traits(MigrationTraits):
     cpu_version_text: str = "parameter '{0}' can be at most {2}"
     #: what those take
     cpu_version_type: str = "uint64"
+    #: CPU model max has a family only once it is realized (10.0 on)
+    max_cpu_version_at_realize: bool = True
     #: -cpu vendor= of another length
     cpu_vendor_text: str = "value of property 'vendor' must consist of exactly 12 characters"
     #: ISA NICs of -nic and -net are made before all others
@@ -266,6 +299,29 @@ class Traits(MigrationTraits):
     kdump_machine: str = "Unknown"
     #: what screendump says of a file that cannot be written
     screendump_open_text: str = "Could not create '{}': {}"
+    #: commands of the human monitor that are there for other targets, which it cannot tell from
+    #: those that come too early (11.1)
+    hmp_commands_of_other_targets: tuple[str, ...] = (
+        "dump-skeys", "info cmma", "info skeys", "migration_mode",
+    )
+    #: who walks all nodes begins with those of the monitor behind the last backend's (10.0 on)
+    monitor_nodes_behind_last_root: bool = True
+    #: what is said of a size of blocks that an export cannot have
+    export_block_size_text: tuple[str, str] = (
+        "parameter logical-block-size must be a power of 2 between 512 and 2097152",
+    ) * 2
+    #: version of the files that -icount rr= makes (11.1)
+    replay_version: int = 0xE0200E
+    #: what -icount rr= says of several CPUs, of -rtc base=localtime, of -snapshot
+    replay_blockers: tuple[str, str, str] = (
+        "Record/replay is not supported with multiple CPUs",
+        "Record/replay is not supported with -rtc base=localtime",
+        "Record/replay is not supported with -snapshot",
+    )
+    #: kinds of character devices in modules: the module, and which kind is listed behind them
+    chardev_modules: Mapping[str, tuple[str, str]] = field(
+        default_factory=lambda: {"braille": ("baum", "socket")}
+    )
     #: whether the files of VNC's UNIX sockets stay when the process ends
     vnc_socket_left: bool = False
     #: add_client looks whether it was given a socket (10.0 on)
@@ -303,8 +359,7 @@ class Traits(MigrationTraits):
     chardev_in_use_text: str = "chardev '{}' is already in use"
 
     # -- CPU models ------------------------------------------------------------------------
-    #: props of a CPU model are checked as part of the argument: its path and the newer range
-    #: texts (10.0 on)
+    #: props of a CPU model are checked as part of the argument: path and range texts (10.0 on)
     cpu_props_checked_as_argument: bool = True
 
     # -- block -----------------------------------------------------------------------------
@@ -320,6 +375,8 @@ class Traits(MigrationTraits):
     hmp_drive_errors_marked: bool = True
     #: it is said in which step a descriptor of a set could not be had (10.0 on)
     fdset_failures_named: bool = True
+    #: descriptors of unused sets are closed only while the guest runs (7.2); see `Fdsets`
+    fdsets_follow_monitors: bool = False
     #: a warning that a command causes names the program (11.1)
     command_warnings_name_program: bool = True
     #: what block_resize says of a node that a job uses; None: who uses it (7.2)

@@ -57,8 +57,10 @@ class MigrationTraits(ProposedTraits):
     migrate_cancel_in_postcopy_refused: bool = True
     #: a failed connection of an outgoing migration is also said on standard error (7.2, 10.0)
     reports_connect_failure: bool = False
-    #: the section that could not be sent is named on standard error (10.0 on)
+    #: the section that could not be sent is named on standard error
     reports_failed_section: bool = True
+    #: the number that memory's section has; block migration stood before it (up to 9.0)
+    ram_section: int = 1
     #: what a channel that closes during setup is reported as; empty: as any other (7.2)
     setup_failure: str = "ram_save_setup failed: Input/output error"
     #: an error in set-up is shown by query-migrate, not only logged (10.0 on)
@@ -160,8 +162,6 @@ class MigrationTraits(ProposedTraits):
     smbios_slots: bool = True
     #: a missing -option-rom is named as a file that is not there, not as a ROM of the board (7.2)
     option_rom_error_plain: bool = False
-    #: migrate_set_parameter takes the rest of the line as it stands (11.1)
-    hmp_parameter_rest_of_line: bool = True
     #: the NBD server offers extended headers (8.2 on)
     nbd_extended_headers: bool = True
     #: qemu-io takes -r, which has the buffers of a request registered (10.0 on)
@@ -178,6 +178,8 @@ class MigrationTraits(ProposedTraits):
     jobs_sleep_on: bool = True
     #: an inactive node cannot be a child of an active one, nor be written to (10.0 on)
     inactive_children_checked: bool = True
+    #: a disk that cannot go to the thread of its virtio-scsi controller is refused (7.2)
+    scsi_iothread_required: bool = False
     #: exports that end together are announced newest first (10.0 on)
     exports_end_newest_first: bool = True
     #: what an NBD request of too many bytes is refused with
@@ -186,3 +188,14 @@ class MigrationTraits(ProposedTraits):
     nbd_answers_bad_magic: bool = False
     #: -drive if=xen stands for a -device, as if=virtio does (10.0 on)
     xen_drive_is_device: bool = True
+    #: the migration object exists before netdevs, late objects and monitors (7.2)
+    migration_object_before_late_backends: bool = False
+    #: `-incoming` is parsed, and refused, while options are parsed (10.0 on)
+    incoming_parsed_with_options: bool = True
+    #: a section that cannot be saved is reported at once, besides as the error (to 10.0)
+    pre_save_failure_reported: bool = False
+    #: query-migrate shows that (10.0 on)
+    pre_save_failure_recorded: bool = True
+    #: what is said of a channel's file that cannot be made, and of one that cannot be read
+    channel_file_create_text: str = "Could not create '{}': {}"
+    channel_file_open_text: str = "Could not open '{}': {}"

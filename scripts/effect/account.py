@@ -66,7 +66,7 @@ class Account:
         """Write the file."""
         for kinds in self.members.values():
             for versions in kinds.values():
-                versions.sort(key=list(Profile.names()).index)
+                versions.sort(key=list(Profile.names(composed=False)).index)
         kept = {
             "device-properties": sorted(self.device_properties),
             "members": dict(sorted(self.members.items())),

@@ -24,6 +24,7 @@ from fakeqemu.clock import VirtualClock
 from fakeqemu.commands.hmp.registry import HmpMonitor, run_hmp
 from fakeqemu.io.host import OsHost
 from fakeqemu.io.loop import Loop
+from fakeqemu.io.process.boot_driver import perform
 from fakeqemu.model.host import CprChannel
 from fakeqemu.profile import Profile
 from fakeqemu.qapi import reads
@@ -87,7 +88,7 @@ class Driven:
                 answer = CprChannel((), lambda: None)
             elif not isinstance(request, WaitForClient):
                 try:
-                    self._host.perform(request, lambda _value: None)
+                    perform(self._host, request, lambda _value: None)
                 except QapiError as error:
                     refusal = error
 

@@ -24,7 +24,13 @@ _OPTIONS: dict[str, list[str]] = {
     "--scenario": ["late", "nope", "scenario", "recording", "/", ".", "", "exit-before-socket"],
     "--seed": ["1", "-1", "x", "9" * 5000, "", "--1", "\u0663"],
     "--control": ["unix:c", "unix:", "tcp:1:2", "", "unix:/nope/c", "unix:" + "c" * 200, "unix:."],
-    "--journal": ["0", "5", "-1", "x", "9" * 30, ""],
+    "--journal": ["j", ".", "/nope/j", "", "/proc/self/mem", "scenario"],
+    "--journal-entries": ["0", "5", "-1", "x", "9" * 30, ""],
+    "--last": ["0", "3", "x", ""],
+    "--kind": ["command", "nope", ""],
+    "--machine": ["machine", "*", ""],
+    "--token-file": ["fleet", "/nope", "."],
+    "--web": ["tcp:127.0.0.1:0", "tcp:0.0.0.0:0", "x", ""],
     "--private-channel": ["99", "x", "1,x", "", "-1"],
     "--output": ["out", "/nope/out", ".", ""],
     "--socket": ["unix:r", "tcp:127.0.0.1:0", "tcp:x", "", "r", "tcp:127.0.0.1:99999", "unix:/no"],
@@ -33,7 +39,8 @@ _OPTIONS: dict[str, list[str]] = {
     "--directory": ["run", ".", "/nope", "scenario", ""],
     "--name": ["x", "a/b", "", "..", "a b", "\n"],
 }  # fmt: skip
-_FLAGS = ["--as-posted", "--check-replies", "--json", "--shape", "--help", "--version", "--no", "-"]
+_FLAGS = ["--as-posted", "--check-replies", "--json", "--shape", "-v", "-vv", "-h", "--help",
+          "--version", "--no", "-"]
 _WORDS = ["scenario", "fleet", "recording", "nope", ".", "", "unix:a", "unix:b", "tcp:127.0.0.1:0",
           "/", "run", "a/b", "\u00e9", "x" * 300, "--", "/proc/self/mem", "x" * 5000]  # fmt: skip
 #: command -> words that it takes, and how it may be called rightly
@@ -47,6 +54,10 @@ _COMMANDS: dict[str, list[list[str]]] = {
     "replay": [["recording", "--socket", "unix:r"]],
     "diff": [["recording", "--profile", "10.0"], ["recording", "--shape", "--", *_MACHINE]],
     "fleet": [["fleet"], ["fleet", "--directory", "run", "--control", "unix:c"]],
+    "journal": [["unix:c"], ["recording"], ["journal", "--json"]],
+    "watch": [["unix:c", "--once"], ["recording", "--web", "tcp:127.0.0.1:0"]],
+    "completion": [["bash"], ["fish"]],
+    "man": [[]],
     "profiles": [[]],
     "proposals": [[]],
     "help": [[]],

@@ -96,7 +96,7 @@ def huge_id(machine: Machine, client: Client) -> None:  # noqa: ARG001
         [{"a": 1}] * 150_000,
         {str(i): i for i in range(150_000)},
     ):
-        client.send(json.dumps({"execute": "query-name", "id": value}).encode() + b"\n")
+        client.send(json.dumps({"execute": "query-name", "id": value}).encode() + b"\n", PATIENCE)
         client.message(PATIENCE)
 
 
@@ -133,9 +133,9 @@ def pretty_nesting(machine: Machine, client: Client) -> None:  # noqa: ARG001
     """An id as deep as the parser takes it, and many brackets that are wrong."""
     client.send(b'{"execute": "query-name", "id": ' + b"[" * 1000 + b"]" * 1000 + b"}\n")
     client.drain(1)
-    client.send(b"}" * 300_000 + b"\n")
+    client.send(b"}" * 300_000 + b"\n", PATIENCE)
     client.drain(1)
-    client.send(b'{"execute": "query-name", "id": "' + b"\\u00e9" * 3_000_000 + b'"}\n')
+    client.send(b'{"execute": "query-name", "id": "' + b"\\u00e9" * 3_000_000 + b'"}\n', PATIENCE)
     client.message(PATIENCE)
 
 
@@ -211,6 +211,18 @@ def many_nodes(machine: Machine, client: Client) -> None:  # noqa: ARG001
     _must(client, "query-named-block-nodes", flat=True)
     _must(client, "cont")
     _must(client, "stop")
+
+
+@case
+def many_jobs(machine: Machine, client: Client) -> None:  # noqa: ARG001
+    """Thousands of jobs that nobody dismisses."""
+    for number in range(5000):
+        options = {"driver": "file", "filename": f"j{number % 10}", "size": 0}
+        _must(client, "blockdev-create", job_id=f"j{number}", options=options)
+    for name in ("query-jobs", "query-block-jobs"):
+        _must(client, name)
+    for number in range(0, 5000, 500):
+        _must(client, "job-dismiss", id=f"j{number}")
 
 
 @case

@@ -90,6 +90,7 @@ class Machine:
         forked: bool = False,
     ) -> None:
         self._own = directory is None
+        self._clients: list[Client] = []
         self.directory = directory or Path(tempfile.mkdtemp(prefix="fakeqemu-fuzz-"))
         for name, data in (files or {}).items():
             (self.directory / name).write_bytes(data)
@@ -130,7 +131,9 @@ class Machine:
         self.close()
 
     def close(self) -> None:
-        """End it, and everything that it has started."""
+        """End it, and everything that it has started, and hang up."""
+        for client in self._clients:
+            client.close()
         if isinstance(self.process, ForkedProcess):
             self.process.kill()
         elif self.process.poll() is None:
@@ -171,6 +174,7 @@ class Machine:
     def client(self, number: int = 0) -> Client:
         """A negotiated QMP client. Raises Gone, Late."""
         client = Client(self.connect(f"q{number}.sock"))
+        self._clients.append(client)
         client.message()
         client.ask("qmp_capabilities")
         return client
@@ -221,8 +225,9 @@ class Client:
         """Hang up."""
         self.socket.close()
 
-    def send(self, data: bytes) -> None:
-        """Bytes as they are. Raises Gone."""
+    def send(self, data: bytes, deadline: float = DEADLINE) -> None:
+        """Bytes as they are. Raises Gone, Late."""
+        self.socket.settimeout(deadline)
         try:
             self.socket.sendall(data)
         except TimeoutError:
@@ -254,7 +259,7 @@ class Client:
         request = {"execute": command, "id": self._count}
         if arguments is not None:
             request["arguments"] = arguments
-        self.send(json.dumps(request).encode() + b"\n")
+        self.send(json.dumps(request).encode() + b"\n", deadline)
         while True:
             message = self.message(deadline)
             if "event" in message:

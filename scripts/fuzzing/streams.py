@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from fakeqemu.profile import Profile
 from fuzzing.campaign import Campaign, Step
 from fuzzing.findings import GROWTH, HOLD, Finding, lost, python_text, stderr_text
 from fuzzing.machine import BARE, DEADLINE, Client, Gone, Late, Machine
@@ -29,6 +30,9 @@ class Streams(Campaign):
     def __init__(self, profile: str) -> None:
         super().__init__(profile)
         self._good = b""
+        arguments = Profile.load(profile).schema.commands["migrate-incoming"].arg_type
+        #: whether a stream that cannot be loaded need not end the process
+        self._stays = any(member.name == "exit-on-error" for member in arguments.members)
 
     @property
     def good(self) -> bytes:
@@ -69,13 +73,13 @@ class Streams(Campaign):
                 client = machine.client()
                 memory, busy = machine.memory(), machine.cpu()
                 given: dict[str, Any] = {"uri": self._uri(outgoing=False)}
-                if self.profile != "7.2":
+                if self._stays:
                     given["exit-on-error"] = False
                 reply = client.ask("migrate-incoming", given)
                 status = _wait(client)
                 info = client.ask("query-migrate")
             except Gone as error:
-                # 7.2 ends with a stream that it cannot load
+                # before 9.1 it ends with a stream that it cannot load
                 machine.process.wait(DEADLINE)
                 if machine.process.returncode == 1:
                     return stderr_text(machine)

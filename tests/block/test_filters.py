@@ -9,7 +9,7 @@ import pytest
 from fakeqemu.clock import SECOND
 from fakeqemu.formats.extents import DATA, HOLE
 from fakeqemu.model.block.drivers import base
-from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.errors import AbortError, NotModelledError, QapiError
 
 KB, MB = 1 << 10, 1 << 20
 
@@ -133,6 +133,47 @@ def test_what_the_reader_drops_is_kept_no_more(machine: Any) -> None:
         read(machine, "acc", 64 * KB, 4)
 
 
+def test_a_backup_has_its_source_forget_what_was_copied(machine: Any) -> None:
+    machine.image("a", MB)
+    write(machine, "a", 1, 0, 128 * KB)
+    machine.image("kept", MB)
+    machine.add("copy-before-write", "cbw", file="a", target="kept")
+    machine.add("snapshot-access", "acc", file="cbw", discard="unmap")
+    machine.image("t", MB)
+    write(machine, "cbw", 2, 0, 4)
+    machine.ask("blockdev-backup", job_id="j", device="acc", target="t", sync="full",
+                discard_source=True)  # fmt: skip
+    assert read(machine, "t", 0, 128 * KB) == b"\1" * 128 * KB
+    with pytest.raises(QapiError, match="Permission denied"):
+        read(machine, "acc", 0, 4)
+    before = allocated(machine, "kept")
+    write(machine, "cbw", 2, 64 * KB, 4)
+    assert allocated(machine, "kept") == before
+
+
+@pytest.mark.parametrize("policy", ["break-guest-write", "break-snapshot"])
+def test_keeping_that_takes_too_long_has_gone_wrong(machine: Any, policy: str) -> None:
+    machine.image("a", MB)
+    machine.image("slow", MB)
+    machine.ask("object-add", qom_type="throttle-group", id="g",
+                limits={"bps-write": 300 * KB})  # fmt: skip
+    machine.add("throttle", "t", throttle_group="g", file="slow")
+    machine.add("copy-before-write", "cbw", file="a", target="t", on_cbw_error=policy,
+                cbw_timeout=1)  # fmt: skip
+    machine.add("snapshot-access", "acc", file="cbw")
+    write(machine, "cbw", 2, 0, 512 * KB)
+    if policy == "break-snapshot":
+        write(machine, "cbw", 2, 512 * KB, 512 * KB)
+        with pytest.raises(QapiError, match="Permission denied"):
+            read(machine, "acc", 0, 4)
+    else:
+        with pytest.raises(QapiError, match="Connection timed out"):
+            write(machine, "cbw", 2, 512 * KB, 512 * KB)
+        assert read(machine, "acc", 0, MB) == bytes(MB)
+        machine.clock.advance(3 * SECOND)
+        write(machine, "cbw", 2, 512 * KB, 512 * KB)
+
+
 @pytest.mark.parametrize("policy", ["break-guest-write", "break-snapshot"])
 def test_who_suffers_when_keeping_goes_wrong(machine: Any, policy: str) -> None:
     machine.image("a", MB)
@@ -243,8 +284,21 @@ def test_a_file_of_rules_that_is_not_there(start: Any) -> None:
 
 def test_events_that_never_come_about_are_refused(machine: Any) -> None:
     machine.add("null-co", "n")
-    with pytest.raises(NotModelledError, match="blkdebug event l2_load"):
-        machine.add("blkdebug", "d", image="n", inject_error=[{"event": "l2_load"}])
+    with pytest.raises(NotModelledError, match="blkdebug event l2_update"):
+        machine.add("blkdebug", "d", image="n", inject_error=[{"event": "l2_update"}])
+
+
+@pytest.mark.parametrize("event", ["l2_load", "cow_write", "cluster_alloc"])
+def test_errors_begin_where_tables_are_read_or_written(machine: Any, event: str) -> None:
+    machine.image("a", MB)
+    write(machine, "a", 1, 128 * KB, 4)
+    machine.ask("blockdev-del", node_name="a")
+    machine.ask("blockdev-del", node_name="a-file")
+    rule = {"event": event, "errno": 28}
+    file = {"driver": "file", "filename": "/a.qcow2"}
+    machine.add("qcow2", "a", file={"driver": "blkdebug", "image": file, "inject-error": [rule]})
+    with pytest.raises(QapiError, match="No space left on device"):
+        write(machine, "a", 2, 10, 4)
 
 
 def test_limits_of_blkdebug(machine: Any) -> None:
@@ -310,9 +364,9 @@ def test_images_that_differ_end_the_process(machine: Any) -> None:
     assert read(machine, "a", 100, 4) == read(machine, "b", 100, 4) == b"\1" * 4
     assert read(machine, "v", 98, 8) == b"\0\0\1\1\1\1\0\0"
     base.write(node_of(machine, "a"), 102, b"x")
-    with pytest.raises(QapiError, match="Input/output error"):
+    with pytest.raises(AbortError) as left:
         read(machine, "v", 96, 16)
-    assert machine.vm.process.exit_code == 1
+    assert left.value.status == 1
     said = machine.vm.host.warnings[-1]
     assert said == "blkverify: read offset=96 bytes=16 contents mismatch at offset 102"
 
@@ -334,3 +388,68 @@ def test_commit_into_an_image_under_a_throttle_filter(machine: Any, top: str) ->
         (name, data.get("type")) for name, data in machine.events
     ]
     assert [data["error"] for _name, data in machine.events if "error" in data] == []
+
+
+# -- preallocate -----------------------------------------------------------------------------------
+
+
+def preallocating(machine: Any, **options: Any) -> None:
+    """`a` over `f`, which keeps /a.qcow2 longer than it has to be."""
+    machine.image("a", MB)
+    machine.ask("blockdev-del", node_name="a")
+    machine.add("preallocate", "f", file="a-file", **options)
+    machine.add("qcow2", "a", file="f")
+
+
+def size_of(machine: Any) -> int:
+    size: int = machine.vm.host.files.open("/a.qcow2", writable=False).size()
+    return size
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [({}, 129 * MB), ({"prealloc_size": 20 * MB, "prealloc_align": 5 * MB}, 25 * MB)],
+)
+def test_a_file_grows_ahead_of_writes(machine: Any, options: dict[str, int], size: int) -> None:
+    preallocating(machine, **options)
+    write(machine, "a", 1, 0, 64 * KB)
+    assert size_of(machine) == size
+    assert base.length(node_of(machine, "f")) < MB
+    machine.ask("blockdev-del", node_name="a")
+    machine.ask("blockdev-del", node_name="f")
+    assert size_of(machine) < MB
+    machine.add("qcow2", "a", file="a-file")
+    assert read(machine, "a", 0, 64 * KB) == b"\1" * 64 * KB
+
+
+def test_a_file_that_is_written_no_more_loses_what_was_ahead(machine: Any) -> None:
+    machine.image("a", MB)
+    for name in ("a", "a-file"):
+        machine.ask("blockdev-del", node_name=name)
+    file = {"driver": "file", "filename": "/a.qcow2"}
+    options = {"driver": "qcow2", "node-name": "a",
+               "file": {"driver": "preallocate", "file": file}}  # fmt: skip
+    machine.ask("blockdev-add", **options)
+    write(machine, "a", 1, 0, 64 * KB)
+    assert size_of(machine) > 100 * MB
+    machine.ask("blockdev-reopen", options=[{**options, "read-only": True}])
+    assert size_of(machine) < MB
+    machine.ask("blockdev-reopen", options=[{**options, "read-only": False}])
+    write(machine, "a", 1, 512 * KB, 64 * KB)
+    assert size_of(machine) > 100 * MB
+
+
+def test_alignment_of_preallocation(machine: Any) -> None:
+    machine.image("a", MB)
+    text = machine.refusal_of_add("preallocate", "f", file="a-file", prealloc_align=1000)
+    assert text == "prealloc-align parameter of preallocate filter is not aligned to 512"
+    for name in ("prealloc-align", "prealloc-size"):
+        text = machine.refusal_of_add("preallocate", "f", file="a-file", **{name: -512})
+        assert text == f"Value '-512' is out of range for parameter '{name}'"
+
+
+def test_an_alignment_of_nothing(machine: Any) -> None:
+    preallocating(machine, prealloc_align=0, prealloc_size=MB)
+    before = size_of(machine)
+    write(machine, "a", 1, 0, 64 * KB)
+    assert size_of(machine) > before + MB

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -86,6 +87,38 @@ def test_the_end_of_the_machine_ends_jobs_that_wait_to_be_dismissed(machine: Any
     assert ended == [{"id": "l", "status": "null"}, {"id": "k", "status": "null"}]
 
 
+def test_a_job_that_nobody_dismisses_keeps_little(machine: Any) -> None:
+    """Whoever looks for garbage looks at each object: a client may leave thousands of jobs."""
+
+    def create(count: int) -> None:
+        options = {"driver": "file", "filename": "a", "size": 0}
+        for number in range(count):
+            machine.ask("blockdev-create", job_id=f"j{number + count}", options=options)
+
+    create(1)
+    machine.vm.journal.keep_last(0)
+    machine.events.clear()
+    gc.collect()
+    before = len(gc.get_objects())
+    create(100)
+    machine.events.clear()
+    gc.collect()
+    assert (len(gc.get_objects()) - before) / 100 < 6
+    assert machine.vm.block.jobs.find("j150").state.current == "concluded"
+
+
+def test_jobs_are_listed_newest_first_and_found_by_name(machine: Any) -> None:
+    options = {"driver": "file", "filename": "a", "size": 0}
+    for name in ("a", "b", "c"):
+        machine.ask("blockdev-create", job_id=name, options=options)
+    machine.ask("job-dismiss", id="b")
+    assert [job["id"] for job in machine.ask("query-jobs")] == ["c", "a"]
+    assert machine.desc("job-dismiss", id="b") == "Job not found"
+    machine.ask("blockdev-create", job_id="b", options=options)
+    text = machine.desc("blockdev-create", job_id="b", options=options)
+    assert text == "Job ID 'b' already in use"
+
+
 def test_a_job_without_nodes_does_not_stand_still(machine: Any) -> None:
     image(machine, "src")
     machine.ask("cont")
@@ -129,7 +162,9 @@ def test_a_tester_makes_it_fail(machine: Any) -> None:
         "blockdev-mirror", job_id="m", device="a", target="b", sync="full", auto_dismiss=False
     )
     machine.statuses()
-    machine.vm.block.jobs.get("m").fail("Input/output error")
+    jobs = machine.vm.block.jobs
+    jobs.fault = lambda job, *, over: "" if over else "Input/output error"
+    jobs.get("m").kick()
     machine.clock.run_until_idle()
     assert machine.statuses() == ["aborting", "concluded"]
     assert machine.ask("query-jobs")[0]["error"] == "Input/output error"
@@ -253,11 +288,12 @@ def test_stored_bitmaps_are_shown_as_the_image_has_them(machine: Any) -> None:
     options = {"driver": "qcow2", "node-name": "src", "file": "src-file"}
     machine.ask("blockdev-del", node_name="src")
     machine.ask("blockdev-add", **options, **{"read-only": True})
-    assert stored() == [("a", ["auto"]), ("b", [])]
+    # as QEMU stores them: the newest first
+    assert stored() == [("b", []), ("a", ["auto"])]
     machine.ask("blockdev-del", node_name="src")
     machine.ask("blockdev-add", **options)
     machine.ask("block-dirty-bitmap-disable", node="src", name="a")
-    assert stored() == [("a", ["in-use", "auto"]), ("b", ["in-use"])]
+    assert stored() == [("b", ["in-use"]), ("a", ["in-use", "auto"])]
     machine.ask("block-dirty-bitmap-remove", node="src", name="b")
     assert stored() == [("a", ["in-use", "auto"])]
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.model.block.files import MemoryFiles
+from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.qapi.errors import StartupError
 
 
@@ -136,3 +137,22 @@ def test_a_device_chooses_the_write_cache_of_its_drive(
     )  # fmt: skip
     (shown,) = machine.ask("query-block")
     assert shown["inserted"]["cache"]["writeback"] is writeback
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_floppy_drive_takes_media_that_cannot_be_written(
+    start: Any, files: Any, full: bool
+) -> None:
+    for name in ("one", "two"):
+        files.put(f"/{name}", size=1474560)
+    drive = ",drive=d" if full else ""
+    more = ["-drive", "if=none,id=d,file=/one,format=raw"] if full else []
+    machine = start(*more, "-device", "isa-fdc,id=c", "-device", f"floppy,id=f{drive}")
+    (backend,) = [each for each in machine.vm.block.backends.all if each.device is not None]
+    mode = {"read_only_mode": "read-only"}
+    machine.ask("blockdev-change-medium", id="f", filename="/two", format="raw", **mode)
+    assert backend.node.read_only
+    assert not backend.root.perm & perms.WRITE
+    mode = {"read_only_mode": "read-write"}
+    machine.ask("blockdev-change-medium", id="f", filename="/one", format="raw", **mode)
+    assert backend.root.perm & perms.WRITE

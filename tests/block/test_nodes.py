@@ -34,6 +34,10 @@ def test_nodes_and_their_end(machine: Any) -> None:
     ("options", "text"),
     [
         ({"driver": "null-co"}, "'node-name' must be specified for the root node"),
+        (
+            {"driver": "nbd", "server": {"type": "unix", "path": "nowhere"}},
+            "'node-name' must be specified for the root node",
+        ),
         ({"driver": "null-co", "node-name": "a"}, "Duplicate nodes with node-name='a'"),
         ({"driver": "null-co", "node-name": "1"}, "Invalid node-name: '1'"),
         ({"driver": "null-co", "node-name": "x" * 32}, "Node name too long"),
@@ -334,19 +338,24 @@ def test_a_node_in_use_is_moved_by_force_unless_a_device_has_it(threads: Any) ->
     assert text == "Cannot change iothread of active block backend"
 
 
+def _plug_disk(machine: Any, port: str, drive: str) -> None:
+    """A SCSI disk, which leaves its medium in the thread that it is in."""
+    machine.ask("device_add", driver="virtio-scsi-pci", bus=port, id=f"c{drive}")
+    machine.ask("device_add", driver="scsi-hd", bus=f"c{drive}.0", drive=drive, id=f"d{drive}",
+                share_rw=True)  # fmt: skip
+
+
 def test_nodes_in_other_threads_are_linked_if_one_can_move(threads: Any) -> None:
     threads.image("over")
     own = {"driver": "qcow2", "node-name": "over", "file": "over-file"}
     threads.ask("x-blockdev-set-iothread", node_name="over", iothread="io0")
-    threads.ask(
-        "device_add", driver="virtio-blk-pci", bus="p1", drive="n", id="d", share_rw=True
-    )
+    _plug_disk(threads, "p1", "n")
     # the one below has a device, and the one above none
     threads.ask("blockdev-reopen", options=[{**own, "backing": "n"}])
     assert threads.vm.block.graph.nodes["over"].iothread is None
     threads.ask("blockdev-reopen", options=[{**own, "backing": None}])
     threads.ask("x-blockdev-set-iothread", node_name="over", iothread="io1")
-    threads.ask("device_add", driver="virtio-blk-pci", bus="p2", drive="over", id="e")
+    _plug_disk(threads, "p2", "over")
     text = threads.desc("blockdev-reopen", options=[{**own, "backing": "n"}])
     assert text == "Cannot change iothread of active block backend"
 
@@ -358,8 +367,7 @@ def test_a_child_that_goes_does_not_hold_its_parent_in_a_thread(threads: Any) ->
     threads.ask("blockdev-reopen", options=[{**own, "backing": "m"}])
     threads.ask("x-blockdev-set-iothread", node_name="over", iothread="io0")
     for bus, drive in (("p1", "m"), ("p2", "n")):
-        driver = {"driver": "virtio-blk-pci", "share-rw": True}
-        threads.ask("device_add", **driver, bus=bus, drive=drive, id=f"d{drive}")
+        _plug_disk(threads, bus, drive)
     threads.ask("blockdev-reopen", options=[{**own, "backing": "n"}])
     assert [nodes[name].iothread for name in ("m", "over", "n")] == ["io0", None, None]
 

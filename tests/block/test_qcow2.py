@@ -115,10 +115,10 @@ def test_reads_through_to_the_backing_image() -> None:
 def test_growing_and_shrinking() -> None:
     image = create_empty(memory_store(), Header(size=SIZE, cluster_bits=9))
     image.write(SIZE - 5, b"12345", zeros)
-    image.truncate(SIZE * 8)
+    image.writer.resize(SIZE * 8)
     assert image.read(SIZE - 5, 10, zeros) == b"12345" + bytes(5)
-    image.truncate(512)
-    image.truncate(SIZE)
+    image.writer.resize(512)
+    image.writer.resize(SIZE)
     assert image.read(SIZE - 5, 5, zeros) == bytes(5)
     with pytest.raises(QapiError, match="The new size must be a multiple of 512"):
-        image.truncate(513)
+        image.writer.resize(513)

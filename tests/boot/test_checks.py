@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from fakeqemu.boot.chardevs import chardev_options, legacy_device, monitor_options
-from fakeqemu.boot.checks import backends as backendchecks, board as boardchecks, options as checks
+from fakeqemu.boot.chardevs import chardev_options, monitor_options
+from fakeqemu.boot.checks import (
+    backends as backendchecks,
+    board as boardchecks,
+    machine_properties,
+    options as checks,
+)
 from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.default_devices import add_default_devices
 from fakeqemu.boot.error_report import Messages
+from fakeqemu.boot.serials import legacy_device
 from fakeqemu.configuration import Configuration
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError, StartupError
@@ -18,12 +24,12 @@ def configuration_of(arguments: str, version: str = "10.0") -> Configuration:
     return parse_command_line(arguments.split(" "), Profile.load(version))
 
 
-def settings_of(arguments: str, version: str = "10.0") -> checks.MachineSettings:
+def settings_of(arguments: str, version: str = "10.0") -> machine_properties.MachineSettings:
     profile = Profile.load(version)
     configuration = configuration_of(arguments, version)
     checks.merge_memory(configuration, profile)
     machine = checks.select_machine(configuration, profile)
-    return checks.apply_machine_options(configuration, profile, machine, Messages())
+    return machine_properties.apply_machine_options(configuration, profile, machine, Messages())
 
 
 @pytest.mark.parametrize(
@@ -96,7 +102,7 @@ def test_a_zero_in_smp_was_once_a_warning() -> None:
     configuration = configuration_of("-machine q35 -smp 0", "7.2")
     messages = Messages()
     machine = profile.machine("q35")
-    checks.apply_machine_options(configuration, profile, machine, messages)
+    machine_properties.apply_machine_options(configuration, profile, machine, messages)
     assert messages.lines == [
         "warning: Deprecated CPU topology (considered invalid): "
         "CPU topology parameters must be greater than zero"
@@ -140,6 +146,8 @@ def test_clock(arguments: str, text: str) -> None:
         ("-accel tcg,nosuch=1", ["-accel tcg,nosuch=1: Property 'tcg-accel.nosuch' not found"]),
         ("-accel tcg,thread=nosuch",
          ["-accel tcg,thread=nosuch: Invalid 'thread' setting nosuch"]),
+        ("-accel kvm,dirty-ring-size=3",
+         ["-accel kvm,dirty-ring-size=3: dirty-ring-size must be a power of two."]),
         ("-accel kvm", [
             "Could not access KVM kernel module: No such file or directory",
             "-accel kvm: failed to initialize kvm: No such file or directory",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
+from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.testing import FakeQemu
 
 
@@ -59,12 +59,6 @@ async def test_a_terminal_for_curses() -> None:
 async def test_security_chips(given: str, said: list[str]) -> None:
     text = await refusal("-chardev", "null,id=c", "-tpmdev", given)
     assert text.splitlines() == [f"-tpmdev {given}: {line}" for line in said]
-
-
-async def test_an_emulator_of_a_security_chip_is_not_modelled(tmp_path: Path) -> None:
-    chardev = f"socket,id=c,path={tmp_path}/t,server=on,wait=off"
-    text = await refusal("-chardev", chardev, "-tpmdev", "emulator,id=t,chardev=c")
-    assert NotModelledError("-tpmdev emulator").desc in text
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from fakeqemu.boot.cmdline.options import parse_command_line
 from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
+from fakeqemu.commands.hmp.registry import run_hmp
 from fakeqemu.io.host import OsHost
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.process.error_prefix import report, write_lines
@@ -246,8 +247,66 @@ def test_firmware_finds_the_picture_and_how_long_to_show_it() -> None:
     assert vm.state.boot_splash == ("bootsplash.jpg", FILES["jpg"])
 
 
+def test_the_human_monitor_moves_the_log(folder: Path) -> None:
+    """Beside a real 7.2, 10.0 and 11.1."""
+    vm, _ = start("none", "-D first")
+    assert vm is not None
+
+    def said(line: str) -> str:
+        return run_hmp(vm, None, line)
+
+    (folder / "moved").write_text("of the last run")
+    assert said("logfile moved") == said("log int") == said("log int,tid") == ""
+    assert (folder / "moved").read_bytes() == b""
+    assert said("logfile log.%d") == ""
+    assert (folder / f"log.{os.getpid()}").is_file()
+    assert said("logfile a%d%d") == "Bad logfile template: a%d%d\n"
+    nowhere = "Error opening logfile nowhere/x: No such file or directory\n"
+    assert said("logfile nowhere/x") == said("log none") == nowhere
+    (folder / "nowhere").mkdir()
+    assert said("log none") == ""
+    assert (folder / "nowhere" / "x").is_file()
+
+
+def test_threads_logs_stay_where_they_are() -> None:
+    vm, _ = start("none", "-d tid -D log.%d")
+    assert vm is not None
+    assert run_hmp(vm, None, "logfile x") == "Cannot change log filename after setting 'tid'\n"
+
+
 @pytest.mark.parametrize("mode", ["record", "replay"])
-def test_a_guest_is_not_replayed(mode: str) -> None:
-    assert start("none", f"-icount shift=1,rr={mode},rrfile=one")[1] == (
+def test_a_guest_is_not_replayed(mode: str, folder: Path) -> None:
+    start("none", "-icount rr=record,rrfile=run")
+    assert start("none", f"-icount shift=1,rr={mode},rrfile=run")[1] == (
         f"QEMU: fakeqemu does not model '-icount rr={mode}'"
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "cpus", "number"),
+    [
+        ("7.2", "Record/replay feature is not supported for 'smp'", "00e0200c"),
+        ("10.0", "Record/replay is not supported with multiple CPUs", "00e0200c"),
+        ("11.1", "Record/replay is not supported with multiple CPUs", "00e0200e"),
+    ],
+)
+def test_a_run_without_a_clock_of_instructions(
+    version: str, cpus: str, number: str, folder: Path
+) -> None:
+    """Beside real ones; the file is one of 10.0 and 11.1."""
+    record = "-icount rr=record,rrfile=run"
+    off = "QEMU: Please enable icount to use record/replay"
+    assert start("none", record, version)[1] == off
+    assert (folder / "run").read_bytes() == bytes.fromhex(number + "00" * 8 + "250e27")
+    assert start("none", "-icount rr=replay,rrfile=run", version)[1] == off
+    (folder / "run").write_bytes(bytes(12))
+    wrong = start("none", "-icount rr=replay,rrfile=run", version)[1]
+    assert wrong == "Replay: invalid input log file version"
+    (folder / "run").write_bytes(b"abc")
+    short = start("none", "-icount rr=replay,rrfile=run", version)[1]
+    assert short == "QEMU: -icount rr=replay,rrfile=run: error reading the replay data"
+    blocked = f"{record} -smp 2 -snapshot -rtc base=localtime"
+    assert start("pc", blocked, version)[1] == f"QEMU: Record/replay: {cpus}"
+    blocked = f"{record} -snapshot -rtc base=localtime"
+    assert "-rtc base=localtime" in start("pc", blocked, version)[1]
+    assert "-snapshot" in start("pc", f"{record} -snapshot", version)[1]

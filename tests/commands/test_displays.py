@@ -169,6 +169,10 @@ def test_trace_events_of_single_cpus(start):
     assert running.error("trace-event-get-state", name="*", vcpu=2) == (
         "GenericError", "invalid vCPU index 2"
     )  # fmt: skip
+    huge = running.error("trace-event-get-state", name="*", vcpu=(1 << 63) - 1)[1]
+    assert huge == "invalid vCPU index 4294967295"
+    cut = running.ask("trace-event-get-state", name="guest_cpu_exit", vcpu=(1 << 32) + 1)
+    assert cut[0]["state"] == "enabled"
 
 
 def test_audio_devices_are_completed(start):

@@ -99,7 +99,7 @@ def test_every_qmp_command_exists_and_takes_its_arguments():
         ("info status", "VM status: paused (prelaunch)\n"),
         ("device_del nope", "Error: Device 'nope' not found\n"),
         ("object_add nope,id=i", "Error: Parameter 'qom-type' does not accept value 'nope'\n"),
-        ("info qtree", "fakeqemu does not model 'info qtree'\n"),
+        ("info mtree", "fakeqemu does not model 'info mtree'\n"),
     ],
 )
 def test_lines(start, line, text):

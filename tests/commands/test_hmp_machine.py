@@ -259,3 +259,21 @@ def test_registers_that_were_written():
     assert "R8 =0000000000000000 R9 =0000000000000000" in shown
     assert "DPL=3 CS64 [-RA]\n" in shown
     assert "XMM15=" in shown
+
+
+def test_commands_of_other_targets_are_said_to_come_too_early(start):
+    """As the human monitor of 11.1, which has those of all targets."""
+    machine = start("-machine", "q35")
+    early = "Command 'info skeys' not available until machine initialization has completed.\n"
+    assert machine.hmp("info skeys 1") == early
+    assert "unknown command" in start("-machine", "q35", profile="10.0").hmp("info skeys")
+
+
+def test_zeros_are_shown_as_the_instructions_of_a_cpu_that_was_reset(start):
+    machine = start("-machine", "pc", "-m", "8", "-S")
+    add = "00 00                    addb     %al, (%bx, %si)\n"
+    assert machine.hmp("x /2i 0") == f"0x00000000:  {add}0x00000002:  {add}"
+    assert machine.hmp("xp /1i 0x7fffffff") == "0x7fffffff: unable to read memory\n"
+    machine.vm.guest_memory.write(0x100, b"\x90")
+    assert "does not model" in machine.hmp("x /1i 0x100")
+    assert "does not model" in machine.hmp("x /1i 0xffff0")

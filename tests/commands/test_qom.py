@@ -26,6 +26,32 @@ def test_setting_a_realized_device(q35):
     assert refusal("nope", 1) == "Property 'virtio-rng-pci.nope' not found"
 
 
+@pytest.mark.parametrize("profile", ["7.2", "10.0"])
+def test_setting_what_a_machine_does_not_let_be_set(start, profile):
+    """Asked of a real 7.2 and 10.0."""
+    machine = start("-machine", "pc", profile=profile)
+    type = f"pc-i440fx-{profile}-machine"
+
+    def refusal(name, value):
+        return machine.error("qom-set", path="/machine", property=name, value=value)[1]
+
+    for value in (1 << 63, 1.5, "x", None, [], {}):
+        assert refusal("type", value) == f"Property '{type}.type' is not writable"
+        assert refusal("smram", value) == f"Property '{type}.smram' is not writable"
+        # an alias goes by the name of what it stands for
+        assert refusal("rtc-time", value) == "Property 'mc146818rtc.date' is not writable"
+    for value in (1 << 63, "x", None, []):
+        for name in ("smp", "memory", "boot"):
+            expected = f"Invalid parameter type for '{name}', expected: object"
+            assert refusal(name, value) == expected
+    for value in (1, "x", {}):
+        assert refusal("sgx-epc", value) == "Invalid parameter type for 'sgx-epc', expected: array"
+    assert refusal("acpi-device", 1) == (
+        "Invalid parameter type for 'acpi-device', expected: string"
+    )
+    assert refusal("acpi-device", "/machine").startswith("fakeqemu does not model")
+
+
 def test_machine_shows_topology_and_memory(start):
     machine = start("-machine", "q35", "-smp", "4,cores=2", "-m", "64,slots=2,maxmem=1G")
     smp = machine.ask("qom-get", path="/machine", property="smp")

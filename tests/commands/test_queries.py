@@ -107,3 +107,84 @@ def test_input(start):
     machine.ask("device_add", driver="usb-tablet", id="t")
     machine.ask("input-send-event", events=move)
     assert machine.ask("query-mice")[0]["name"] == "QEMU HID Tablet"
+
+
+def test_input_for_a_console(start):
+    """Beside a real 7.2, 10.0 and 11.1."""
+    options = ("-device", "virtio-scsi-pci,id=s", "-device", "virtio-gpu-pci,id=g,max_outputs=2")
+    machine = start("-machine", "q35", *options)
+    click = [{"type": "btn", "data": {"button": "left", "down": True}}]
+    machine.ask("input-send-event", device="g", head=1, events=click)
+    for device, head in (("s", 0), ("g", 2)):
+        assert machine.error("input-send-event", device=device, head=head, events=click)[1] == (
+            f"Device {device} (head {head}) is not bound to a QemuConsole"
+        )
+    move = [{"type": "abs", "data": {"axis": "x", "value": 1}}]
+    error = machine.error("input-send-event", device="g", events=move)[1]
+    assert error == "Input handler not found for event type abs"
+
+def test_handlers_keep_their_numbers_and_the_mouse_that_was_chosen_comes_first(start):
+    """Beside a real 10.0: keyboards have numbers too, and none is given a second time."""
+    devices = [
+        *("-device", "qemu-xhci", "-device", "usb-mouse", "-device", "usb-tablet,id=z"),
+        *("-device", "virtio-tablet-pci,id=a", "-device", "usb-kbd,id=k"),
+    ]
+    machine = start("-machine", "q35", "-S", *devices)
+
+    def line(text):
+        return machine.ask("human-monitor-command", **{"command-line": text})
+
+    def numbers():
+        mice = machine.ask("query-mice")
+        assert [each["current"] for each in mice] == [False] * (len(mice) - 1) + [True]
+        return [each["index"] for each in mice]
+
+    assert numbers() == [5, 4, 3, 2]
+    assert line("mouse_set 4") == ""
+    assert numbers() == [5, 3, 2, 4]
+    assert line("mouse_set 1") == "Error: Input device 'QEMU PS/2 Keyboard' is not a mouse\r\n"
+    assert line("mouse_set 7") == "Error: Mouse at index '7' not found\r\n"
+    machine.ask("device_del", id="z")
+    machine.ask("device_add", driver="usb-tablet", id="u")
+    assert numbers() == [7, 5, 3, 2]
+
+
+def test_objects_are_listed_as_qemus_table_of_names_has_them(start):
+    """The order beside a real 7.2 and 10.0, one object deleted and others made in its place."""
+    options = [
+        *("-machine", "q35", "-m", "64", "-nodefaults"),
+        *("-object", "memory-backend-ram,id=mem0,size=1M", "-object", "iothread,id=io0"),
+        *("-object", "secret,id=sec0,data=abc", "-object", "throttle-group,id=tg0"),
+    ]
+    machine = start(*options)
+    machine.ask("object-del", id="sec0")
+    machine.ask("object-add", **{"qom-type": "memory-backend-ram"}, id="new1", size=4096)
+
+    def listed(path):
+        return [entry["name"] for entry in machine.ask("qom-list", path=path)]
+
+    assert listed("/objects") == ["type", "io0", "new1", "mem0", "pc.ram", "tg0"]
+    assert [entry["id"] for entry in machine.ask("query-memdev")] == ["new1", "mem0", "pc.ram"]
+    assert listed("sysbus") == [
+        *("type", "child[6]", "child[2]", "realized", "child[0]", "child[1]", "child[3]"),
+        *("hotplug-handler", "child[4]", "child[5]"),
+    ]
+
+
+def test_cxl_events_are_checked_in_qemus_order(start):
+    machine = start("-machine", "q35", "-device", "virtio-balloon-pci,id=b", profile="10.0")
+
+    def poison(path, start=0, length=64):
+        return machine.error("cxl-inject-poison", path=path, start=start, length=length)[1]
+
+    assert poison("nope", 1, 65) == "Poison injection must be in multiples of 64 bytes"
+    assert poison("nope", 1) == "Poison start address must be 64 byte aligned"
+    assert poison("nope") == "Unable to resolve path"
+    assert poison("sysbus") == "Path does not point to a CXL type 3 device"
+    capacity = {"path": "b", "host-id": 1, "removal-policy": "tag-based", "region": 1}
+    released = {**capacity, "extents": [], "forced-removal": True}
+    name = "cxl-release-dynamic-capacity"
+    assert machine.error(name, **released)[1] == "Forced removal not supported yet"
+    released["forced-removal"] = False
+    assert machine.error(name, **released)[1] == "Removal policy not supported"
+    assert "'virtio-balloon-device'" in machine.error("device-sync-config", id="b")[1]

@@ -55,7 +55,9 @@ FAMILIES = {
 FRESH = ("exit",)
 #: records with commands in a migration that must not be over before: see `conform.held_time`
 HELD = ("cpr-exec-errors",)
-PROFILES = ("7.2", "10.0", "11.1")
+PROFILES = ("7.2", "8.2", "10.0", "11.1")
+#: targets, with the least share of steps that must conform
+TARGETS = {"10.0/aarch64": 0.97, "10.0/ppc64": 0.90, "10.0/riscv64": 0.95, "10.0/s390x": 0.95}
 KNOWN: dict[str, dict[str, str]] = json.loads((HERE / "known-failures.json").read_text())
 
 
@@ -71,10 +73,46 @@ async def test_records_of_family(profile: str, family: str) -> None:
     paths = sorted((HERE / "records" / profile).glob(f"{family}*-*.json"))
     if not paths:
         pytest.skip(f"{profile} has no records {family}-*")
+    await hold(profile, paths, FAMILIES[family], fork_server=family not in FRESH)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("profile", "family"),
+    [
+        (profile, family)
+        for profile in TARGETS
+        for family in FAMILIES
+        if list((HERE / "records" / profile).glob(f"{family}-*.json"))
+    ],
+)
+async def test_records_of_target(profile: str, family: str) -> None:
+    paths = sorted((HERE / "records" / profile).glob(f"{family}-*.json"))
+    await hold(profile, paths, 0.0, fork_server=family not in FRESH)
+
+
+@pytest.mark.parametrize("profile", TARGETS)
+def test_share_of_target(profile: str) -> None:
+    """Which steps conform is the other test's; here, that they are enough of all."""
+    paths = list((HERE / "records" / profile).glob("*.json"))
+    assert not {path.stem for path in paths if not path.stem.startswith(tuple(FAMILIES))}
+    total = sum(len(json.loads(path.read_text())["steps"]) for path in paths)
+    failing = sum(len(KNOWN.get(f"{profile}/{path.stem}", {})) for path in paths)
+    assert 1 - failing / total >= TARGETS[profile]
+
+
+async def hold(
+    profile: str, paths: list[Path], share: float, *, fork_server: bool = True
+) -> None:
+    """Play records; fail if they conform to less, or to more, than is known and than `share`."""
     os.environ["PYTHONPATH"] = str(HERE.parent.parent)
-    fork_server = family not in FRESH
     reports = await check_all(paths, emulator(profile), jobs=4, fork_server=fork_server, held=HELD)
-    late = {report["scenario"] for report in reports if report["failed"]}
+    late = {
+        report["scenario"]
+        for report in reports
+        if {str(failure["step"]) for failure in report["failed"]}
+        - set(KNOWN.get(f"{profile}/{report['scenario']}", {}))
+    }
     if late:
         # The records wait fixed times for one process to get ahead of another, as it did on
         # the quiet machine they were made on: what failed beside others is played alone.
@@ -99,4 +137,4 @@ async def test_records_of_family(profile: str, family: str) -> None:
     mended = sorted(known - set(failing))
     assert not mended, "listed in known-failures.json, but they conform now: " + ", ".join(mended)
     total = sum(report["passed"] + len(report["failed"]) for report in reports)
-    assert 1 - len(failing) / total >= FAMILIES[family]
+    assert 1 - len(failing) / total >= share

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.boot.cmdline.options import parse_command_line
+from fakeqemu.cli.options import parse
 from fakeqemu.profile import Profile
 from fakeqemu.testing import FakeQemu
 
@@ -38,7 +39,9 @@ async def test_python_snippets(number: int, fakeqemu: Callable[..., Awaitable[An
     assert tests
     for test in tests:
         assert list(inspect.signature(test).parameters) == ["fakeqemu"]
-        await test(fakeqemu)
+        outcome = test(fakeqemu)
+        if inspect.isawaitable(outcome):
+            await outcome
 
 
 def test_the_main_job_is_a_command_line_that_boots() -> None:
@@ -55,15 +58,16 @@ def test_the_main_job_is_a_command_line_that_boots() -> None:
 async def test_the_conversation_of_the_start(tmp_path: Path) -> None:
     """The command line is run and the other terminal's lines are typed, as they stand there."""
     socket = tmp_path / "q.sock"
-    line = next(line for line in INDENTED if line.startswith("scripts/run"))
-    argv = shlex.split(line.replace("/tmp/q.sock", str(socket)))[1:]
+    line = next(line for line in INDENTED if line.startswith("fakeqemu run"))
+    parsed = parse("run", shlex.split(line.replace("/tmp/q.sock", str(socket)))[2:])
     at = INDENTED.index(next(each for each in INDENTED if "qmp-shell" in each))
     typed = [each.removeprefix("(QEMU) ") for each in INDENTED[at:] if each.startswith("(QEMU) ")]
     told = next(each for each in INDENTED[at:] if each.startswith("{"))
     shell = Path(sys.executable).parent / "qmp-shell"
     if not shell.exists():
         pytest.skip("qmp-shell comes with qemu.qmp")
-    async with FakeQemu(*argv, socket=False, client=False):
+    profile = parsed.own["--profile"]
+    async with FakeQemu(*parsed.qemu, profile=profile, socket=False, client=False):
         process = await asyncio.create_subprocess_exec(
             shell, socket, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
@@ -72,7 +76,7 @@ async def test_the_conversation_of_the_start(tmp_path: Path) -> None:
             out, _ = await process.communicate("\n".join(typed).encode() + b"\n")
     replies = [json.loads(each) for each in re.findall(r"\{.*\}", out.decode())]
     assert replies[0] == json.loads(told)
-    assert replies[1]["return"]["multifd-channels"] == 8
+    assert replies[1]["return"]["multifd-channels"] == 2
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RUN = {
     "README.md": {"python"},
     "testing.md": {"python"},
+    "index.md": {"python"},  # by test_site.py, as the pages of howto/
     "early-parameters.md": {"console"},
     "proposals.md": {"console"},
     "states.md": {"mermaid"},  # drawn from the tables, and compared with them

@@ -28,8 +28,15 @@ def test_each_snippet_is_a_test() -> None:
 
 
 @pytest.mark.parametrize("function", functions(), ids=lambda each: str(each.__name__))
-async def test_snippet(function: Any, fakeqemu: Any, tmp_path: Path) -> None:
+async def test_snippet(
+    function: Any, fakeqemu: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     fixtures = {"fakeqemu": fakeqemu, "tmp_path": tmp_path}
+    if "cassette" in inspect.signature(function).parameters:
+        (mark,) = function.pytestmark
+        settings = {**mark.kwargs, "name": function.__name__}
+        request.node.add_marker(getattr(pytest.mark, mark.name)(*mark.args, **settings))
+        fixtures["cassette"] = request.getfixturevalue("cassette")
     wanted = {name: fixtures[name] for name in inspect.signature(function).parameters}
     outcome = function(**wanted)
     if inspect.isawaitable(outcome):

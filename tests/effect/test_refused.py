@@ -9,8 +9,7 @@ from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import VirtualClock
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
-from fakeqemu.qapi.errors import NotModelledError, StartupError
-from fakeqemu.qmp.dispatch import dispatcher_of
+from fakeqemu.qapi.errors import StartupError
 
 NODES = (
     "-machine", "none", "-nodefaults", "-display", "none",
@@ -25,16 +24,6 @@ def start(*argv: str) -> Boot:
         pass
     boot.finish()
     return boot
-
-
-@pytest.mark.parametrize("command", ["blockdev-backup", "drive-backup"])
-def test_a_backup_that_discards_what_it_has_copied(command):
-    vm = start(*NODES).vm
-    arguments = {"device": "a", "target": "b", "sync": "full", "job-id": "j"}
-
-    with pytest.raises(NotModelledError, match="discard-source"):
-        dispatcher_of(vm).execute(command, {**arguments, "discard-source": True})
-    dispatcher_of(vm).execute("blockdev-backup", {**arguments, "discard-source": False})
 
 
 def test_a_display_from_which_the_machine_is_switched_off():

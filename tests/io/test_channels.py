@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.io.loop import Loop
-from fakeqemu.io.migration.channels import SocketListener, open_local, open_outgoing
+from fakeqemu.io.migration.channels import OpeningChannel, SocketListener, open_local
 from fakeqemu.qapi.errors import QapiError
 from tests.support.waiting import until
 
@@ -34,7 +34,7 @@ class Heard:
 def outgoing(loop: Loop) -> Callable[[dict[str, Any]], Awaitable[tuple[Any, str]]]:
     async def connect(address: dict[str, Any]) -> tuple[Any, str]:
         found: list[tuple[Any, str]] = []
-        open_outgoing(loop, address, lambda stream, error: found.append((stream, error)))
+        OpeningChannel(loop, address, lambda stream, error: found.append((stream, error)))
         assert not found, "the answer must not come before the call returns"
         await until(lambda: bool(found))
         return found[0]

@@ -531,18 +531,18 @@ async def test_telnet_negotiates_and_hides_its_own_bytes(vm: Machine) -> None:
 async def test_changing_the_backend_under_a_frontend(vm: Machine, path: str) -> None:
     chardev = vm.chardevs.add(ChardevOptions("c", "null", {}))
     echo = Echo(chardev)
-    changed = vm.chardevs.change(unix("c", path))
+    changed = vm.chardevs.change("c", lambda: unix("c", path))
     assert vm.chardevs["c"] is changed
     assert changed.frontend is echo
     echo.can_hotswap = False
     with pytest.raises(QapiError, match="Chardev user does not support chardev hotswap"):
-        vm.chardevs.change(ChardevOptions("c", "null", {}))
+        vm.chardevs.change("c", lambda: ChardevOptions("c", "null", {}))
 
 
 async def test_a_failed_change_of_an_unused_device_destroys_it(vm: Machine) -> None:
     vm.chardevs.add(ChardevOptions("c", "null", {}))
     with pytest.raises(QapiError, match=r"^Failed to add chardev 'c': Failed to bind socket"):
-        vm.chardevs.change(unix("c", "/nowhere/at/all"))
+        vm.chardevs.change("c", lambda: unix("c", "/nowhere/at/all"))
     assert vm.chardevs == {}
 
 
@@ -556,6 +556,17 @@ async def test_closing_says_what_is_queued_and_leaves_no_file(vm: Machine, path:
     assert await reader.read() == b"bye\n"
     assert not Path(path).exists()
     writer.close()
+
+
+async def test_a_host_without_terminals_is_named_in_qemus_words(vm, monkeypatch):
+    # 7.2 and 10.0, where /dev/pts is not mounted
+    def none() -> tuple[int, int]:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    monkeypatch.setattr(os, "openpty", none)
+    with pytest.raises(QapiError, match=r"^Failed to create PTY: No such device$"):
+        vm.chardevs.add(ChardevOptions("p", "pty", {}))
+    assert "p" not in vm.chardevs
 
 
 async def test_a_terminal_has_a_link_that_goes_with_it(vm, tmp_path):
@@ -588,10 +599,11 @@ async def test_backends_that_were_not_built_in(vm):
     with pytest.raises(QapiError, match=r"^'spicevmc' is not a valid char driver name$"):
         vm.chardevs.add(ChardevOptions("s", "spicevmc", {"type": "vdagent"}))
     vm.chardevs.add(ChardevOptions("s", "null"))
-    address = {"type": "unix", "data": {"path": "nowhere"}}
-    options = {"addr": address, "server": True, "websocket": True}
-    with pytest.raises(QapiError, match=r"does not model 'chardev socket with websocket'$"):
-        vm.chardevs.change(ChardevOptions("s", "socket", options))
+    address = {"type": "inet", "data": {"host": "127.0.0.1", "port": "0"}}
+    options = {"addr": address, "server": True, "tls-creds": "t"}
+    vm.chardevs.check_tls_credentials = lambda *_: None
+    with pytest.raises(QapiError, match=r"does not model 'chardev socket with tls-creds'$"):
+        vm.chardevs.change("s", lambda: ChardevOptions("s", "socket", options))
 
 
 def test_devices_of_the_host_are_never_removed(

@@ -61,7 +61,7 @@ async def test_a_dump_into_a_full_disk_tells_how_far_it_came(tmp_path: Path) -> 
     [
         (0, "dump: failed to write start flat header"),
         (4100, "dump: failed to write disk dump header"),
-        (5600, "dump: failed to sync dump_bitmap"),
+        (5600, "dump: failed to set dump_bitmap"),
     ],
 )
 async def test_each_part_of_a_compressed_dump_fails_with_its_own_text(

@@ -11,7 +11,7 @@ import pytest
 
 from fakeqemu.clock import MILLISECOND, VirtualClock
 from fakeqemu.guard import Guard
-from fakeqemu.io.loop import Loop
+from fakeqemu.io.loop import EarlyLoop, Loop
 from fakeqemu.io.process.clock import LoopClock
 from fakeqemu.journal import Journal
 from tests.support.waiting import until
@@ -67,6 +67,44 @@ async def test_others_get_their_turn_beside_a_file(loop: Loop, unpollable: int) 
     loop.remove_reader(read_end)
     os.close(read_end)
     os.close(write_end)
+
+
+async def test_what_was_asked_before_there_was_a_loop_is_done(unpollable: int) -> None:
+    early = EarlyLoop()
+    loop = Loop(early)
+    seen: list[str] = []
+    read, write = os.pipe()
+    os.write(write, b"x")
+    loop.add_reader(read, lambda: seen.append(os.read(read, 1).decode()))
+    loop.add_writer(write, lambda: seen.append("writer") or loop.remove_writer(write))
+    loop.add_reader(unpollable, lambda: seen.append("file") or loop.remove_reader(unpollable))
+    loop.call_soon(seen.append, "soon")
+    loop.call_later(0.0, seen.append, "later")
+    loop.next_turn(lambda: seen.append("turn"))
+    taken_back = [loop.call_soon(seen.append, "no"), loop.call_later(0.0, seen.append, "no")]
+    late = loop.call_later(0.01, seen.append, "no")
+    for call in taken_back:
+        call.cancel()
+    other, end = os.pipe()
+    loop.add_reader(other, seen.append, "no")
+    assert loop.remove_reader(other)
+    assert not loop.remove_reader(other)
+    os.close(other)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        loop.add_reader(other, print)
+    assert seen == [], "nothing happens yet"
+    assert loop.time() == pytest.approx(asyncio.get_running_loop().time(), abs=60)
+    early.make_room()
+    early.start(asyncio.get_running_loop())
+    late.cancel()
+    loop.call_soon(seen.append, "after")
+    await until(lambda: len(seen) >= 7)
+    await asyncio.sleep(0.02)
+    assert sorted(seen) == sorted(["x", "writer", "file", "soon", "later", "turn", "after"])
+    assert seen.index("soon") < seen.index("after")
+    loop.remove_reader(read)
+    for fd in (read, write, end):
+        os.close(fd)
 
 
 async def test_a_closed_descriptor_is_an_error(loop: Loop) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.io.addresses import listen_on, start_connect
+from fakeqemu.io.addresses import listen_on
+from fakeqemu.io.connect import connect_now
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.testing import FakeQemu
 
@@ -44,7 +45,7 @@ def test_sockets(
     monkeypatch: pytest.MonkeyPatch, address: dict[str, Any], listening: str, connecting: str
 ) -> None:
     refuse(monkeypatch)
-    for function, text in ((listen_on, listening), (start_connect, connecting)):
+    for function, text in ((listen_on, listening), (connect_now, connecting)):
         with pytest.raises(QapiError) as caught:
             function(address)
         assert caught.value.desc == f"{text}: {MANY}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -57,6 +58,21 @@ def test_holes_need_the_room_of_the_zeros_that_they_stand_for(tmp_path: Path) ->
         out.write([Zeros((1 << 64) - 1)])
     assert caught.value.errno == errno.EFBIG
     out.close()
+
+
+def test_holes_fill_what_a_limit_on_the_size_leaves(tmp_path: Path) -> None:
+    out = output.create_output(os.open, str(tmp_path / "x"), 0o600)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        out.write([b"head"])
+        with pytest.raises(OSError) as caught:
+            out.write([Zeros(20_000)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    out.close()
+    assert caught.value.errno == errno.EFBIG
+    assert out.written == (tmp_path / "x").stat().st_size == 10_000
 
 
 def test_what_keeps_nothing_is_not_written_zeros() -> None:

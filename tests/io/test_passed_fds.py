@@ -17,7 +17,8 @@ from fakeqemu.io.host import OsHost
 from fakeqemu.io.loop import Loop
 from tests.support.waiting import listens, until_elsewhere
 
-FAKEQEMU = (sys.executable, "-m", "fakeqemu", "run", "--profile", "10.0", "--")
+RUN = (sys.executable, "-m", "fakeqemu", "run", "--check-replies", "--profile")
+FAKEQEMU = (*RUN, "10.0", "--")
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 
 #: one of those that the event loop opens first
@@ -43,10 +44,10 @@ OPTIONS = {
 class Started:
     """A process with a monitor at the socket `path`."""
 
-    def __init__(self, path: Path, *options: str) -> None:
+    def __init__(self, path: Path, *options: str, profile: str = "10.0") -> None:
         self.path = path
         self.process = subprocess.Popen(
-            [*FAKEQEMU, *NONE, *options, "-qmp", f"unix:{path},server=on,wait=off"],
+            [*RUN, profile, "--", *NONE, *options, "-qmp", f"unix:{path},server=on,wait=off"],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -64,6 +65,20 @@ class Started:
         finally:
             self.process.kill()
             self.process.communicate()
+
+    async def reconnect(self) -> None:
+        """Hang up, and come again."""
+        await self.client.disconnect()
+        await self.client.connect(str(self.path))
+
+    async def sets(self) -> dict[int, int]:
+        """Number of each fdset -> how many descriptors it has."""
+        found = await self.client.execute("query-fdsets")
+        return {each["fdset-id"]: len(each["fds"]) for each in found}
+
+    async def add_fd(self, file: Any, number: int) -> None:
+        self.client.send_fd_scm(file.fileno())
+        await self.client.execute("add-fd", {"fdset-id": number})
 
     @property
     def own(self) -> list[int]:
@@ -127,6 +142,71 @@ async def test_the_number_of_one_in_an_fdset_can_be_named(tmp_path: Path) -> Non
             line = {"command-line": "info network"}
             shown = await vm.client.execute("human-monitor-command", line)
             assert f"n: index=0,type=socket,socket: fd={number}" in shown
+
+
+@pytest.mark.parametrize(
+    ("profile", "left", "stopped"), [("7.2", {}, {4: 1}), ("10.0", {3: 1}, {3: 1, 4: 1})]
+)
+async def test_sets_when_the_last_client_has_gone(
+    tmp_path: Path, profile: str, left: dict[int, int], stopped: dict[int, int]
+) -> None:
+    """7.2 empties them, unless the guest is stopped."""
+    with (tmp_path / "file").open("w+b") as file:
+        async with Started(tmp_path / "q", profile=profile) as vm:
+            await vm.add_fd(file, 3)
+            await vm.reconnect()
+            assert await vm.sets() == left
+            await vm.client.execute("stop")
+            await vm.add_fd(file, 4)
+            await vm.reconnect()
+            assert await vm.sets() == stopped
+
+
+@pytest.mark.parametrize("profile", ["7.2", "10.0"])
+async def test_a_set_stays_while_a_node_uses_it(tmp_path: Path, profile: str) -> None:
+    with (tmp_path / "file").open("w+b") as file:
+        file.truncate(1 << 20)
+        async with Started(tmp_path / "q", profile=profile) as vm:
+            await vm.add_fd(file, 3)
+            node = {"driver": "file", "filename": "/dev/fdset/3", "locking": "off"}
+            await vm.client.execute("blockdev-add", {**node, "node-name": "n"})
+            await vm.client.execute("remove-fd", {"fdset-id": 3})
+            assert await vm.sets() == {3: 0}
+            await vm.refused("blockdev-add", **node, **{"node-name": "m"})
+            await vm.client.execute("remove-fd", {"fdset-id": 3})
+            await vm.client.execute("blockdev-del", {"node-name": "n"})
+            assert await vm.sets() == {}
+
+
+@pytest.mark.parametrize("profile", ["7.2", "10.0"])
+async def test_a_set_stays_while_a_character_device_uses_it(tmp_path: Path, profile: str) -> None:
+    with (tmp_path / "file").open("ab") as file:
+        async with Started(tmp_path / "q", profile=profile) as vm:
+            await vm.add_fd(file, 3)
+            data = {"out": "/dev/fdset/3", "append": True}
+            backend = {"type": "file", "data": data}
+            await vm.client.execute("chardev-add", {"id": "c", "backend": backend})
+            await vm.client.execute("remove-fd", {"fdset-id": 3})
+            assert await vm.sets() == {3: 0}
+            await vm.client.execute("chardev-remove", {"id": "c"})
+            assert await vm.sets() == {}
+
+
+@pytest.mark.parametrize(("profile", "kept"), [("7.2", True), ("10.0", False)])
+async def test_what_is_removed_while_the_guest_is_stopped(
+    tmp_path: Path, profile: str, kept: bool
+) -> None:
+    """7.2 closes it with the next one that goes while the guest runs."""
+    with (tmp_path / "file").open("w+b") as file:
+        async with Started(tmp_path / "q", "-S", profile=profile) as vm:
+            await vm.add_fd(file, 3)
+            await vm.client.execute("remove-fd", {"fdset-id": 3})
+            assert await vm.sets() == ({3: 1} if kept else {})
+            await vm.client.execute("cont")
+            await vm.add_fd(file, 3)
+            assert await vm.sets() == {3: 2 if kept else 1}
+            await vm.client.execute("remove-fd", {"fdset-id": 3})
+            assert await vm.sets() == {}
 
 
 async def test_what_a_process_was_passed() -> None:

@@ -302,6 +302,32 @@ def test_starting_is_quick_because_little_is_imported(emulator: str) -> None:
     assert not loaded & {"asyncio", "qemu", "subprocess", "threading", "argparse", "ctypes"}
 
 
+_BECOMES = """
+import sys
+from fakeqemu.cli import main
+from fakeqemu.io.process import privileges
+from fakeqemu.qapi.errors import QapiError
+
+def become(user):
+    # from now on nothing can be imported
+    sys.meta_path.clear()
+    raise QapiError("as " + user)
+
+privileges.become = become
+sys.exit(main())
+"""
+
+
+def test_a_user_out_of_whose_reach_python_is() -> None:
+    argv = ("run", "--profile", "10.0", "--", *NONE, "-run-with", "user=root")
+    ended = subprocess.run(
+        [sys.executable, "-c", _BECOMES, *argv],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert [line.partition(": ")[2] for line in ended.stderr.splitlines()] == ["as root"]
+
+
 async def test_it_runs_under_asyncios_debug_mode(short: Path) -> None:
     """asyncio then checks threads and callbacks, and says what it does not like."""
     process = await asyncio.create_subprocess_exec(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fakeqemu.io.process.launcher import write_launcher
+from fakeqemu.profile import Profile
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
 #: options that take standard input, with what stands before a message about it
@@ -139,3 +141,43 @@ def test_nobody_reads_the_version(emulator: str, redirect: str) -> None:
 def test_messages_into_nothing(emulator: str) -> None:
     done = run(emulator, "-machine", "nonesuch", redirect="2>&-")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+def test_events_are_printed_after_the_end_of_input(emulator: str) -> None:
+    """And two signals at once, as timeout(1) sends them, are one."""
+    process = subprocess.Popen(
+        [emulator, *NONE, "-qmp", "stdio"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write('{"execute": "qmp_capabilities"}{"execute": "stop"}{"execute"')
+    process.stdin.close()
+    for sent in ("QMP", "return", "event", "return"):
+        assert sent in json.loads(process.stdout.readline())
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    event = json.loads(process.stdout.readline())
+    assert event["event"] == "SHUTDOWN"
+    assert event["data"] == {"guest": False, "reason": "host-signal"}
+    # already read from: communicate() would flush the closed input
+    assert process.stdout.read() == ""
+    assert process.stderr is not None
+    assert process.stderr.read().count("terminating on signal 15") == 1
+    assert process.wait(50) == 0
+    process.stdout.close()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("profile", ["7.2", "10.0", "11.1"])
+@pytest.mark.parametrize("option", ["-chardev", "-netdev", "-nic", "-vga", "-device", "-machine"])
+def test_help_of_an_option(profile: str, option: str) -> None:
+    """Some of them are printed only while the machine is being made."""
+    command = [sys.executable, "-m", "fakeqemu", "run", "--profile", profile, "--", option, "help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    texts = Profile.load(profile).part("help")
+    known = texts.get(f"{option} help")
+    if known is None:
+        assert done.returncode == 1
+    else:
+        assert (done.stdout, done.stderr, done.returncode) == (known, "", 0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.io import tap
+from fakeqemu.io.net import tap
 from fakeqemu.testing import FakeQemu, QmpError
 
 

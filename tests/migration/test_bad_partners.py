@@ -91,7 +91,7 @@ class Pair:
 
 
 def lengths(version: str, kind: str) -> list[int]:
-    """How much travels on each connection of a whole migration; the way back last."""
+    """Bytes on each connection of a whole migration; those of the return path last."""
     both = Pair(version, kind)
     both.migrate()
     assert (both.src.status, both.dst.status) == ("completed", "completed")

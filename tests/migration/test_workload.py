@@ -114,29 +114,29 @@ def test_auto_converge_slows_the_guest_until_it_fits() -> None:
         change = transfer.next_change()
         assert change is not None
         transfer.advance(change)
-        if not seen or seen[-1] != transfer.throttle:
-            seen.append(transfer.throttle)
+        if not seen or seen[-1] != transfer.throttle.percentage:
+            seen.append(transfer.throttle.percentage)
     assert seen[:4] == [0, 20, 30, 40]
     assert seen[-1] <= 99
     finish(transfer)
-    assert transfer.throttle == 0
+    assert transfer.throttle.percentage == 0
 
 
 def test_throttle_has_a_limit_and_small_steps() -> None:
     limits = Limits(auto_converge=True, max_cpu_throttle=35, cpu_throttle_increment=50)
     transfer = Transfer(busy(dirty_rate=2 * GIB), limits, 0)
     to_convergence(transfer, 60)
-    assert transfer.throttle == 35
+    assert transfer.throttle.percentage == 35
     slow = replace(limits, cpu_throttle_tailslow=True, max_cpu_throttle=99)
     gentle = Transfer(busy(dirty_rate=300 << 20), slow, 0)
     to_convergence(gentle, 8)
-    assert 20 <= gentle.throttle < 99
+    assert 20 <= gentle.throttle.percentage < 99
 
 
 def test_dirty_limit() -> None:
     transfer = Transfer(busy(), Limits(dirty_limit=True, vcpu_dirty_limit=10), 0)
     to_convergence(transfer, 60)
-    assert transfer.dirty_limited
+    assert transfer.throttle.dirty_limited
     assert transfer.dirty_rate == 10 << 20
     assert transfer.converged
 
@@ -238,7 +238,7 @@ def check(transfer: Transfer) -> None:
     assert figures.total == transfer.workload.ram
     parts = figures.precopy_bytes + figures.multifd_bytes
     assert figures.transferred == parts + figures.downtime_bytes + figures.postcopy_bytes
-    assert 0 <= transfer.throttle <= max(transfer.limits.max_cpu_throttle, 0)
+    assert 0 <= transfer.throttle.percentage <= max(transfer.limits.max_cpu_throttle, 0)
     assert min(figures.ram(skipped=True).values()) >= 0
     change = transfer.next_change()
     assert change is None or change >= transfer.now
@@ -279,7 +279,7 @@ def test_looking_often_changes_nothing(guest: Workload, limits: Limits, times: l
     left, right = once.figures(), often.figures()
     for name in ("transferred", "remaining", "duplicate", "normal", "dirty_sync_count"):
         assert getattr(left, name) == getattr(right, name), name
-    assert once.throttle == often.throttle
+    assert once.throttle.percentage == often.throttle.percentage
     assert once.next_change() == often.next_change()
 
 

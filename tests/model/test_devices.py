@@ -201,17 +201,3 @@ def test_what_needs_something_of_the_host_that_is_not_there(start, profile, opti
     host = LookingHost()
     machine = start("-M", "pc", "-device", "qemu-xhci", profile=profile, host=host)
     assert add(machine, **options) == text
-
-
-@pytest.mark.parametrize(
-    ("machine", "device", "text"),
-    [
-        ("q35", "pxb,bus_nr=4", "pxb devices cannot reside on a PCIe bus"),
-        ("pc", "pxb-pcie,bus_nr=4", "pxb-pcie devices cannot reside on a PCI bus"),
-        ("q35", "pxb-pcie,bus_nr=4,numa_node=1", "Illegal numa node 1"),
-        ("q35", "pxb-pcie,bus_nr=4", "fakeqemu does not model 'device pxb-pcie'"),
-    ],
-)
-def test_a_second_root_bus(start, machine, device, text):
-    with pytest.raises(StartupError, match=text):
-        start("-M", machine, "-device", device)

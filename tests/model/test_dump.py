@@ -156,6 +156,36 @@ def test_a_full_disk_fails_the_dump_and_lets_the_guest_run(start, monkeypatch):
     assert running.ask("query-dump")["status"] == "failed"
 
 
+class DiskOf:
+    """A disk that has room for so many bytes."""
+
+    seekable = True
+    written = 0
+
+    def __init__(self, room):
+        self.room = room
+
+    def write(self, pieces):
+        for piece in pieces:
+            self.written += len(piece)
+            if self.written > self.room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(("pages", "word"), [(8, "set"), (63, "sync")])
+def test_a_bitmap_is_written_a_page_of_both_copies_at_a_time(start, monkeypatch, pages, word):
+    """RAM ends at 4 GiB, where the firmware stands: 32 pages of bitmap, twice."""
+    running = start("-machine", "q35", "-m", "4", "-S")
+    room = 4096 + pages * (4096 + 16)
+    monkeypatch.setattr(running.vm.host, "create_output", lambda _path, _mode=0: DiskOf(room))
+    assert running.error(
+        "dump-guest-memory", paging=False, protocol="file:x", format="kdump-zlib"
+    ) == ("GenericError", f"dump: failed to {word} dump_bitmap")
+
+
 @pytest.mark.parametrize("arguments", [{"begin": 0xC0000000, "length": PAGE}, {}])
 def test_nothing_to_dump(start, arguments):
     machine = ("-machine", "pc", "-m", "4") if arguments else ("-machine", "none")

@@ -1,5 +1,5 @@
 """Commands that only read the profile, and the scripts that record one."""
 
-from tests.support.profiles import ask, recording
+from tests.support.profiles import ask
 
-__all__ = ["ask", "recording"]
+__all__ = ["ask"]

@@ -49,7 +49,9 @@ def asked(folder: Path, place: Path) -> list[str]:
     return done.stdout.split()
 
 
-NAMES = ["7.2", "10.0", "11.1", "next"]
+NAMES = [
+    "6.2", "7.0", "7.1", "7.2", "8.0", "8.1", "8.2", "9.0", "9.1", "9.2", "10.0", "11.1", "next",
+]  # fmt: skip
 
 
 def test_checkout():

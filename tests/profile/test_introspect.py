@@ -13,7 +13,7 @@ from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.validate import check_reply
 
-EVERY = ["7.2", "10.0", "11.1", "next"]
+EVERY = ["7.2", "8.2", "10.0", "11.1", "next"]
 GENERIC = "GenericError"
 
 
@@ -37,6 +37,30 @@ def test_option_groups(ask, name):
     ]
     assert ask(name, "query-command-line-options", option="") == [{"option": "", "parameters": []}]
     assert len(ask(name, "query-command-line-options")) > 30
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "others"),
+    [
+        ("query-qmp-schema", {}, {}), ("query-commands", {}, {}),
+        ("query-command-line-options", {}, {"option": "netdev"}), ("query-cpu-definitions", {}, {}),
+        ("query-machines", {}, {"compat_props": True}),
+        ("qom-list-types", {}, {"abstract": True}),
+        ("qom-list-types", {"implements": "device"}, {"implements": "machine"}),
+    ],
+)  # fmt: skip
+def test_what_never_changes_is_made_once(ask, command, arguments, others):
+    once = ask("10.0", command, **arguments)
+    assert ask("10.0", command, **arguments) is once
+    assert ask("11.1", command, **arguments) != once
+    if others:
+        assert ask("10.0", command, **others) != once
+
+
+def test_types_of_no_kind_are_not_kept(ask):
+    before = len(Profile.load("10.0").replies)
+    assert [ask("10.0", "qom-list-types", implements=f"none-{n}") for n in range(9)] == [[]] * 9
+    assert len(Profile.load("10.0").replies) == before
 
 
 @pytest.mark.parametrize("name", ["10.0", "11.1"])

@@ -8,8 +8,10 @@ import pytest
 
 from fakeqemu.profile import Profile, store
 
-RECORDED = ["7.2", "10.0", "11.1"]
+RECORDED = ["7.2", "8.2", "10.0", "11.1"]
 EVERY = [*RECORDED, "next"]
+#: those without a program; see test_composed
+COMPOSED = ["6.2", "7.0", "7.1", "8.0", "8.1", "9.0", "9.1", "9.2"]
 
 
 @pytest.fixture(params=EVERY)
@@ -18,12 +20,14 @@ def profile(request):
 
 
 def test_names_are_in_order_of_version():
-    assert Profile.names() == EVERY
+    numbers = sorted([*RECORDED, *COMPOSED], key=lambda name: [int(n) for n in name.split(".")])
+    assert Profile.names() == [*numbers, "next"]
+    assert Profile.names(composed=False) == EVERY
 
 
 def test_load_gives_one_object_and_refuses_unknown_names():
     assert Profile.load("7.2") is Profile.load("7.2")
-    with pytest.raises(LookupError, match=r"no profile '6\.0' \(there are 7\.2, 10\.0"):
+    with pytest.raises(LookupError, match=r"no profile '6\.0' \(there are 6\.2, 7\.0, 7\.1"):
         Profile.load("6.0")
 
 
@@ -41,6 +45,7 @@ def test_a_folder_elsewhere_is_a_profile_too(tmp_path):
     ("name", "version", "schema", "commands", "early", "machines"),
     [
         ("7.2", "7.2.22", 1051, 216, 74, 59),
+        ("8.2", "8.2.2", 1135, 228, 74, 131),
         ("10.0", "10.0.13", 1177, 233, 75, 65),
         ("11.1", "11.1.3", 1230, 242, 76, 41),
     ],
@@ -65,9 +70,12 @@ def test_machine_names_aliases_and_defaults(profile):
     version = profile.version
     # a development version has the machine types of the release to come
     newest = f"{version.major}.{version.minor + (version.micro == 50)}"
+    # the 8.2 is Ubuntu's, whose machine types are called after its releases
+    newest = "noble" if profile.name == "8.2" else newest
     assert profile.machine("q35").name == f"pc-q35-{newest}"
-    assert profile.machine("pc") is profile.default_machine
-    assert profile.default_machine.name == f"pc-i440fx-{newest}"
+    assert profile.machine("pc").name == f"pc-i440fx-{newest}"
+    default = "ubuntu" if profile.name == "8.2" else "pc"
+    assert profile.machine(default) is profile.default_machine
     assert profile.machine("none").default_ram_id == "ram"
     with pytest.raises(KeyError):
         profile.machine("nosuch")
@@ -89,7 +97,7 @@ def test_compat_of_the_migration_object(profile):
         m.name: {(p, v) for t, p, v in m.compat_props if t == "migration"}
         for m in profile.machines
     }
-    if profile.name == "7.2":
+    if profile.name in ("7.2", "8.2"):
         assert ("decompress-error-check", "off") in compat["pc-i440fx-2.12"]
         assert ("send-section-footer", "off") in compat["pc-i440fx-2.3"]
         assert compat["pc-q35-3.0"] == set()
@@ -100,7 +108,7 @@ def test_compat_of_the_migration_object(profile):
 
 
 def test_parameters_of_machines(profile):
-    if profile.name != "7.2":
+    if profile.name not in ("7.2", "8.2"):
         assert profile.per_machine("pc-q35-8.2")["parameters"]["zero-page-detection"] == "legacy"
         assert profile.migration_defaults.parameters["zero-page-detection"] == "multifd"
     assert profile.migration_defaults.parameters["max-bandwidth"] == 134217728
@@ -158,7 +166,7 @@ def test_command_line_options(profile):
     assert {"qtest", "qtest-log", "no-fd-bootchk", "h"} <= set(options), "undocumented ones"
     assert not options["prom-env"].supported
     assert options["device"].supported
-    assert ("singlestep" in options) is (profile.name == "7.2")
+    assert ("singlestep" in options) is (profile.name in ("7.2", "8.2"))
     assert ("run-with" in options) is (profile.name != "7.2")
 
 

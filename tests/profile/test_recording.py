@@ -6,6 +6,9 @@ import struct
 
 import pytest
 
+from fakeqemu.recorder import options
+from fakeqemu.recorder.board import machines
+
 
 def program(names, stride):
     """A minimal 64-bit ELF file with a relocated table of records that begin with a name."""
@@ -28,25 +31,25 @@ def program(names, stride):
 
 
 @pytest.mark.parametrize("stride", [16, 24])
-def test_option_names_from_the_program(recording, stride):
+def test_option_names_from_the_program(stride):
     names = ["h", "help", "no-user-config", "qtest", "M"]
-    found = recording["options"].table_names(program(names, stride), "no-user-config")
+    found = options.table_names(program(names, stride), "no-user-config")
     assert sorted(found) == sorted(names)
 
 
-def test_no_table_no_names(recording):
-    assert recording["options"].table_names(b"#!/bin/sh\n", "no-user-config") == []
-    assert recording["options"].table_names(program(["a", "b"], 24), "no-user-config") == []
+def test_no_table_no_names():
+    assert options.table_names(b"#!/bin/sh\n", "no-user-config") == []
+    assert options.table_names(program(["a", "b"], 24), "no-user-config") == []
 
 
-def test_migration_compat_seen_from_outside(recording):
+def test_migration_compat_seen_from_outside():
     data = {
         "none": {"globals": {"a": "on"}, "parameters": {"p": "x"}},
         "old": {"globals": {"a": "off"}, "parameters": {"p": "y"}},
     }
     entries = [{"name": name} for name in ("none", "old", "lost")]
     entries.append({"name": "known", "compat-props": 1})
-    recording["machines"].add_migration_compat(entries, data)
+    machines.add_migration_compat(entries, data)
     assert entries[0]["compat-props"] == []
     assert entries[1]["compat-props"] == [
         {"qom-type": "migration", "property": "a", "value": "off"},
@@ -56,9 +59,9 @@ def test_migration_compat_seen_from_outside(recording):
     assert entries[3]["compat-props"] == 1
 
 
-def test_deprecation_moves_out_of_the_warnings(recording):
+def test_deprecation_moves_out_of_the_warnings():
     data = {"m": {"warnings": ["warning: Machine type 'm' is deprecated: too old", "other"]}}
     about = {"m": {}}
-    recording["machines"].add_deprecations(about, data)
+    machines.add_deprecations(about, data)
     assert about == {"m": {"deprecation": "too old"}}
     assert data["m"]["warnings"] == ["other"]

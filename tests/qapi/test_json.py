@@ -9,10 +9,10 @@ from hypothesis import given, strategies as st
 
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.json import parser
+from fakeqemu.qapi.json import lexer, parser
 from fakeqemu.qapi.json.streamer import JsonStream, ParseError, Value, parse_json
 from fakeqemu.qapi.json.utf8 import NUL, c_bytes
-from fakeqemu.qapi.json.writer import encode
+from fakeqemu.qapi.json.writer import Fixed, FixedObject, encode, encode_short
 from fakeqemu.traits import TRAITS
 
 OLDER, NEWER = TRAITS["10.0"], TRAITS["11.1"]
@@ -204,3 +204,78 @@ def test_json_on_the_command_line(text, older, newer):
             parse_json(text, traits)
         assert caught.value.desc == expected
     assert parse_json("{'a': [1]}", OLDER) == {"a": [1]}
+
+
+#: what a client may write: plain objects, and what is nearly one
+PIECES = st.sampled_from([
+    b"{", b"}", b"[", b"]", b",", b":", b'"a"', b'"b":', b'"a": 1', b"'a'", b"\r\n", b" ", b"\n",
+    b"0", b"-0", b"01", b"0e1", b"-0E0", b"1e5", b"1.50", b"1.", b"-", b"NaN", b"Infinity",
+    b"-Infinity", b"nan", b"true", b"null", b"false", b"tru", b"9223372036854775808", b"-1",
+    b"18446744073709551615", b"18446744073709551616", b"-9223372036854775809", b"1" * 5000,
+    b"1e999", b'"\\u0041"', b'"\\u0000"', b'"\\ud800"', b'"\\n\\"\\/"', b"\"\\'\"", b'"\x7f"',
+    b'"\t"', b'"\0"', b"\0", b"\xff", b'"\xc3\xa9"', b'"\xc0\x80"', b'"\xed\xa0\x80"',
+    b'"\\\\u0041"', b'{"execute": "query-status"}', b'{"a":{"b":[1,{"c":null}]},"d":""}\r\n',
+    b'{"a":1,"a":2}', b"[" * 600, b"]" * 600, b'{"a":' * 600, b"}" * 600,
+    b'{"a":' * 600 + b"1" + b"}" * 600,
+    b'{"a":' + b"[" * 1023 + b"]" * 1023 + b"}", b'{"a":' + b"[" * 1024 + b"]" * 1024 + b"}",
+    b'{"a":"' + b"x" * 2000 + b'"}', b"{}" * 1100,
+])  # fmt: skip
+VALUES = JSON.map(lambda value: encode({"a": value}).encode())
+
+
+@given(st.lists(PIECES | VALUES | st.binary(max_size=3)), st.lists(st.integers(1, 40), max_size=9))
+def test_the_interpreters_own_scanner_reads_what_qemus_reader_reads(pieces, cuts):
+    """Values, texts of errors and where the next message begins, however the input is cut."""
+    data = b"".join(pieces)
+    for traits in (OLDER, NEWER):
+        plain, by_rules = JsonStream(traits), JsonStream(traits, plain=False)
+        at = 0
+        for size in [*cuts, len(data)]:
+            part, at = data[at : at + size], at + size
+            assert repr(plain.feed(part)) == repr(by_rules.feed(part))
+        # a mistake says where it is
+        assert plain.feed(b"\xff\n}") == by_rules.feed(b"\xff\n}")
+        assert plain.feed_eof() == by_rules.feed_eof()
+
+
+def test_the_interpreters_own_scanner_reads_plain_objects(monkeypatch):
+    monkeypatch.setattr(lexer.Lexer, "next", lambda _: None)
+    stream = JsonStream(NEWER)
+    assert stream.feed(b' {"a": [1, "\\n", {}]}\r\n{"b": null} {"c') == [
+        Value({"a": [1, "\n", {}]}), Value({"b": None}),
+    ]  # fmt: skip
+    assert stream.feed(b'": 1.5}') == [Value({"c": 1.5})]
+    long = b'{"a": "' + b"x" * (1 << 17) + b'"}'
+    assert stream.feed(long) == [], "read in several turns, by the rules"
+
+
+@given(JSON)
+def test_short_values_are_written_as_long_ones(value):
+    text = encode_short(value)
+    assert text is None or text == encode(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "short"),
+    [
+        ({"return": {"status": "running", "n": 1.5}}, True), ({"return": ["x"] * 100}, True),
+        ({"return": ["x"] * 300}, False), ([[[0] * 50] * 50], False), ("x" * 5000, False),
+        ({"return": Fixed(["x"] * 5000)}, False), ({"return": object()}, False),
+    ],
+)  # fmt: skip
+def test_what_is_short_is_written_in_one_go(value, short):
+    assert (encode_short(value) is not None) is short
+
+
+def test_an_object_that_never_changes_keeps_its_short_text():
+    kept = FixedObject({"event": "STOP", "data": FixedObject({"a": [1, "x"]})})
+    text = encode_short(kept)
+    assert text == encode(dict(kept)) == kept.text
+    kept["event"] = "RESUME"
+    assert encode_short(kept) == text == encode(kept)
+
+
+def test_what_has_its_text_is_short():
+    fixed = Fixed(["x"] * 5000)
+    assert encode_short({"return": fixed}) is None
+    assert encode({"return": fixed}) == encode_short({"return": fixed})

@@ -5,9 +5,21 @@ from __future__ import annotations
 import pytest
 
 from fakeqemu.profile import Profile
+from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.readers.keyval import check_keyval, merge, parse_keyval, parse_keyval_help
 from fakeqemu.traits import Traits
+
+
+def test_members_that_are_read_into_an_object_keep_the_order_in_which_they_are_written():
+    """`smm` and `smp` are in one place of QEMU's table, where the last put comes first."""
+    for text, first in (("smm=x,smp.cpus=2", "smp"), ("smp.cpus=2,smm=x", "smm")):
+        read: dict[str, object] = {"type": "q35"}
+        merge(read, parse_keyval(text), parsed=True)
+        assert qdict.items(read)[0][0] == first
+        merged: dict[str, object] = {"type": "q35"}
+        merge(merged, parse_keyval(text))
+        assert qdict.items(merged)[0][0] != first
 
 
 def test_syntax():

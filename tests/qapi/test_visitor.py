@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fakeqemu.profile import Profile
-from fakeqemu.qapi import qdict
+from fakeqemu.qapi import qdict, validate
 from fakeqemu.qapi.errors import AbortError, CommandNotFoundError, QapiError
+from fakeqemu.qapi.json.writer import Fixed
 from fakeqemu.qapi.policy import CompatPolicy, hide_output, hide_schema
 from fakeqemu.qapi.schema import ArrayType, EnumType, ObjectType
 from fakeqemu.qapi.validate import SchemaViolation, check_event, check_reply
@@ -173,6 +174,25 @@ def test_replies_are_checked():
     check_event(schema, "RESET", {"guest": False, "reason": "host-qmp-system-reset"})
     with pytest.raises(SchemaViolation):
         check_event(schema, "RESET", {})
+
+
+def test_what_never_changes_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema, other = Profile.load("10.0").schema, Profile.load("11.1").schema
+    looks = []
+    check = validate._check
+    monkeypatch.setattr(validate, "_check", lambda *given: (looks.append(given), check(*given)))
+    commands = Fixed([{"name": "a"}] * 3)
+    for _ in range(3):
+        check_reply(schema, "query-commands", commands)
+        check_reply(schema, "query-commands", [*commands])
+    assert sum(path.endswith(": return") for _, _, path in looks) == 1 + 3
+    check_reply(other, "query-commands", commands)
+    assert sum(path.endswith(": return") for _, _, path in looks) == 2 + 3
+    for _ in range(2):
+        with pytest.raises(SchemaViolation, match="query-name: return"):
+            check_reply(schema, "query-name", commands)
+        with pytest.raises(SchemaViolation, match=r"return\[0\].name is missing"):
+            check_reply(schema, "query-commands", Fixed([{}]))
 
 
 def test_a_named_value():

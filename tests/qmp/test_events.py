@@ -6,6 +6,8 @@ import pytest
 
 from fakeqemu.clock import MILLISECOND, SECOND
 from fakeqemu.profile import Profile
+from fakeqemu.qapi.json.writer import encode_short as encode
+from fakeqemu.qmp import session
 from fakeqemu.qmp.events import limits_of
 
 
@@ -31,6 +33,23 @@ def test_only_those_who_negotiated_hear(vm, client, connect):
     client.session.close()
     vm.events.emit("STOP")
     assert names(client) == []
+
+
+def test_all_clients_get_one_text(vm, client, connect, monkeypatch):
+    others = [connect(vm) for _ in range(2)]
+    for other in others:
+        other.send({"execute": "qmp_capabilities"})
+        other.take()
+    client.take()
+    written = []
+    monkeypatch.setattr(
+        session, "encode_short", lambda message: written.append(message.text) or encode(message)
+    )
+    vm.events.emit("STOP")
+    first = b"".join(client.out)
+    assert first == b"".join(others[0].out) == b"".join(others[1].out)
+    assert b'"STOP"' in first
+    assert written == ["", first.decode().rstrip(), first.decode().rstrip()]
 
 
 def test_one_a_second_and_the_last_of_the_rest(vm, client):

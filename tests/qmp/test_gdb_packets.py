@@ -94,7 +94,6 @@ def test_threads() -> None:
     assert thread_id(b"p1.-1")[0] == ThreadId(1, None)
     assert thread_id(b"p-1.-1")[0] == thread_id(b"p-1.1")[0] == ThreadId(None, None)
     assert not thread_id(b"p1")[0].valid
-    assert [ThreadId(1, 2).is_one, ThreadId(1, None).is_one] == [True, False]
 
 
 def test_hexadecimal_text_and_lines() -> None:

@@ -169,7 +169,7 @@ async def test_the_server_comes_after_the_devices_and_before_incoming(tmp_path: 
     async with FakeQemu(*BARE, "-S", "-gdb", "null", profile="7.2") as vm:
         steps = [entry.name for entry in vm.journal.of("boot")]
         at = steps.index("gdb server")
-        assert steps[at - 1 : at + 2] == ["unused globals", "gdb server", "unused vga"]
+        assert steps[at - 1 : at + 2] == ["first reset", "gdb server", "unused vga"]
 
 
 @needs_gdb

@@ -156,25 +156,30 @@ def test_closed_is_the_end():
     }
 
 
+@pytest.fixture
+def machines(make_vm):
+    """One for all examples: to make some takes longer than all else."""
+    return [make_vm(version) for version in ("10.0", "11.1")]
+
+
 @given(st.lists(st.binary(max_size=40), max_size=8), st.booleans())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_any_bytes_and_then_a_good_command(make_vm, connect, pieces, oob):
-    for version in ("10.0", "11.1"):
-        client = connect(make_vm(version))
+def test_any_bytes_and_then_a_good_command(machines, connect, pieces, oob):
+    for vm in machines:
+        client = connect(vm)
         client.negotiate(*(["oob"] if oob else []))
         for piece in pieces:
             client.receive(piece)
         client.send(b"\xff\n\xff\n")
         assert client.send({**NAME, "id": "sync"}) == [{"return": {}, "id": "sync"}]
+        client.close()
 
 
 def session_of_its_own():
     """A session that nobody but the test drives, greeted."""
     profile = Profile.load("10.0")
     session = QmpSession(profile.version, profile.traits)
-    session.start()
-    assert session.read() is Reading.WAITING, "the greeting goes out first"
-    assert json.loads(session.encode().data)["QMP"]
+    assert json.loads(session.start().data)["QMP"]
     return session
 
 
@@ -189,15 +194,32 @@ def test_a_session_is_bytes_in_and_bytes_out():
     assert session.suspended
     assert session.next_request() == Value({"execute": "qmp_capabilities", "id": 1})
     session.accept_capabilities(["oob"])
-    session.send_reply({"return": {}, "id": 1}, "qmp_capabilities")
-    assert session.read() is Reading.WAITING
-    assert session.encode() == Line(b'{"return": {}, "id": 1}\r\n', "qmp_capabilities")
+    line = session.send_reply({"return": {}, "id": 1}, "qmp_capabilities")
+    assert line == Line(b'{"return": {}, "id": 1}\r\n', "qmp_capabilities")
     session.receive(b'{"exec-oob": "query-yank"}')
     assert session.read() is Reading.QUEUED
     assert session.read() == Value({"exec-oob": "query-yank"})
     assert session.next_request() == Value({"execute": "query-name"})
     session.close()
     assert session.finished
+
+
+def test_nothing_is_read_while_a_long_reply_is_encoded():
+    session = session_of_its_own()
+    session.receive(b'{"execute": "qmp_capabilities"} {"execute": "query-name"}')
+    assert session.read() is Reading.QUEUED
+    assert session.next_request()
+    assert session.send_reply({"return": [0] * 10_000}) is None
+    assert session.send({"event": "STOP"}) is None, "behind the reply"
+    assert session.unsent
+    assert not session.has_input
+    lines = []
+    while session.unsent:
+        lines += filter(None, [session.encode()])
+    reply, event = (json.loads(line.data) for line in lines)
+    assert (len(reply["return"]), event) == (10_000, {"event": "STOP"})
+    assert session.has_input
+    assert session.read() is Reading.QUEUED
 
 
 def test_what_cannot_be_written_is_replaced_by_an_error():

@@ -96,7 +96,7 @@ def test_values_get_smaller() -> None:
     assert {"a": [1, "x"], "b": 2} in less
 
 
-@pytest.mark.parametrize("profile", Profile.names())
+@pytest.mark.parametrize("profile", Profile.names(composed=False))
 def test_commands_after_the_schema(profile: str) -> None:
     loaded = Profile.load(profile)
     schema = loaded.part("schema")
@@ -172,6 +172,67 @@ def test_planted_faults_are_found(tmp_path: Path, kind: str, finding: str) -> No
     assert case["seed"] in found.stdout
 
 
+#: a fakeqemu that is watched, with a command that takes its time
+SLOW = """
+import gc, sys, time
+sys.path.insert(0, {scripts!r})
+from fuzzing.watched import watch
+from fakeqemu.cli import main
+from fakeqemu.commands import registry
+
+def slow(vm):
+    end = time.thread_time() + 0.3
+    while time.thread_time() < end:
+        pass
+    gc.collect()
+    return {{}}
+
+registry.COMMANDS.pop("query-name", None)
+registry.command("query-name")(slow)
+watch(0.25)
+sys.exit(main())
+"""
+
+
+def test_a_long_turn_says_what_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fuzzing.machine import Machine
+    from fuzzing.watched import holds_in
+
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW.format(scripts=str(ROOT / "scripts")))
+    monkeypatch.setenv("FAKEQEMU_FUZZ_EMULATOR", str(script))
+    with Machine("10.0", ["-nodefaults", "-display", "none"], child=lambda: None) as machine:
+        client = machine.client()
+        started = (machine.directory / "holds").stat().st_size
+        client.ask("query-name")
+        client.ask("query-status")  # its turn comes when that of the other is written down
+        client.close()
+        (hold,) = holds_in(machine.directory / "holds", started)
+    assert hold.what == "input, query-name"
+    assert 0.3 <= hold.spent <= hold.wall + 0.01
+    assert 0 < hold.collecting < hold.spent - 0.25
+    assert "collecting garbage: input, query-name  <" in str(hold)
+
+
+def test_a_soak_tells_what_the_longest_turns_did(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soak = load_script("soak")
+    monkeypatch.setattr(soak, "UNSEEN", 0.0)
+    command = [sys.executable, str(soak.WATCHED), "run", "--profile", "10.0", "--"]
+    assert soak.soak("fake", command, 0.5)
+    turns = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  turn: ")]
+    assert len(turns) == soak.SHOWN
+    assert any(", query-qmp-schema, " in turn or ", blockdev-create " in turn for turn in turns)
+
+
+@pytest.mark.parametrize("profile", ["7.2", "8.2", "10.0", "11.1"])
+def test_a_stream_that_nothing_is_changed_in_is_no_finding(profile: str) -> None:
+    from fuzzing.streams import Streams
+
+    assert Streams(profile).play([[]]) is None
+
+
 def _seed_with(command: str) -> str:
     """A seed whose first session has the command."""
     from fuzzing.monitors import Commands
@@ -191,8 +252,15 @@ def test_figures_of_reports() -> None:
     assert rows.splitlines()[2:] == ["| gdb | 7.2 | 4 | 10 | 3.0 | 0 | `s1`, `s2` |"]
     text = (ROOT / "docs" / "reliability.md").read_text()
     assert rows in page.with_table(text, rows)
-    with pytest.raises(ValueError, match="no place"):
-        page.with_table("nothing", rows)
+    before = page.reports_of(page.with_table(text, rows))
+    more = {**report, "seed": "s3", "findings": [{"kind": "hold"}]}
+    assert page.table([*before, more]).splitlines()[2:] == [
+        "| gdb | 7.2 | 6 | 15 | 4.5 | 1 | `s1`, `s2`, `s3` |"
+    ]
+    assert page.table(page.reports_of(text)) in text, "what stands there is read as it stands"
+    for read in (page.reports_of, lambda text: page.with_table(text, rows)):
+        with pytest.raises(ValueError, match="no place"):
+            read("nothing")
 
 
 def test_the_page_names_all_campaigns_and_parts() -> None:

@@ -139,7 +139,7 @@ class FakeHost(NullHost):
     connect_error: str = ""
     listen_error: str = ""
     kinds: dict[int, str] = field(default_factory=dict)
-    #: after how many bytes connections made from here break, on their way there and back
+    #: after how many bytes connections made from here break, sent and received
     cuts: list[int | None] = field(default_factory=list)
     answer_cuts: list[int | None] = field(default_factory=list)
 

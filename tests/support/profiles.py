@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 import fakeqemu.commands  # noqa: F401
@@ -15,8 +12,6 @@ from fakeqemu.model.machine import Machine
 from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -31,20 +26,3 @@ def ask():
             return error.error_class, error.desc
 
     return ask
-
-
-@pytest.fixture(scope="session")
-def recording():
-    """The package of scripts that asks a running QEMU."""
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        from recording import hmp, machines, options, parts, qemu
-    finally:
-        sys.path.remove(str(ROOT / "scripts"))
-    return {
-        "hmp": hmp,
-        "machines": machines,
-        "options": options,
-        "parts": parts,
-        "qemu": qemu,
-    }

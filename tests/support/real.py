@@ -29,7 +29,7 @@ class RealQemu:
     @property
     def profile(self) -> Profile | None:
         """The profile recorded from this version, if there is one."""
-        for name in Profile.names():
+        for name in Profile.names(composed=False):
             profile = Profile.load(name)
             of = profile.version
             if profile.base is None and f"{of.major}.{of.minor}" == self.version:

@@ -18,7 +18,7 @@ from qemu.qmp.error import QMPError
 
 from fakeqemu.testing import FakeQemu
 from fakeqemu.testing.control.commands import COMMANDS, entries
-from fakeqemu.testing.control.server import control_path, serve_control
+from fakeqemu.testing.control.server import control_address, serve_control
 from tests.support.waiting import listens, until_elsewhere
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
@@ -178,10 +178,86 @@ async def test_events_time_guest_stubs_journal(pair: Any) -> None:
     await machine.wait_event("SHUTDOWN")
 
 
-def test_address() -> None:
-    assert control_path("unix:/x") == "/x"
-    with pytest.raises(ValueError, match="unix:PATH"):
-        control_path("/x")
+def test_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert control_address("unix:/x") == ("unix", "/x")
+    assert control_address("tcp::5") == ("tcp", ("127.0.0.1", 5))
+    assert control_address("tcp:[::1]:5") == ("tcp", ("::1", 5))
+    for wrong in ("/x", "unix:", "tcp:x", "tcp:127.0.0.1:70000"):
+        with pytest.raises(ValueError, match="unix:PATH or tcp:HOST:PORT"):
+            control_address(wrong)
+    monkeypatch.delenv("FAKEQEMU_CONTROL_TOKEN", raising=False)
+    for open_to_others in ("tcp:0.0.0.0:5", "tcp:[::]:5", "tcp:example.org:5"):
+        with pytest.raises(ValueError, match="FAKEQEMU_CONTROL_TOKEN"):
+            control_address(open_to_others)
+    monkeypatch.setenv("FAKEQEMU_CONTROL_TOKEN", "x")
+    assert control_address("tcp:0.0.0.0:5") == ("tcp", ("0.0.0.0", 5))
+
+
+class Tcp:
+    """A machine whose control socket is TCP, and who speaks to it in lines."""
+
+    def __init__(self, machine: FakeQemu) -> None:
+        said = machine.stderr.getvalue()
+        self.port = int(said.split("control socket at tcp:127.0.0.1:")[1].split()[0])
+
+    async def say(self, *lines: str) -> list[dict[str, Any]]:
+        """What comes back until it hangs up, or a reply to each line."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write("\n".join((*lines, "")).encode())
+        read = [await reader.readline() for _ in range(len(lines) + 1)]
+        found = [json.loads(line) for line in read if line]
+        if len(found) <= len(lines):
+            assert await reader.read() == b""
+        writer.close()
+        return found
+
+
+@pytest.fixture
+async def tcp() -> Any:
+    prepare = serve_control("tcp:127.0.0.1:0")
+    async with FakeQemu(*NONE, profile="10.0", before_boot=[prepare], client=False) as machine:
+        yield Tcp(machine)
+
+
+async def test_over_tcp_on_the_loopback(tcp: Tcp) -> None:
+    said = await tcp.say('{"execute": "qmp_capabilities"}', '{"execute": "query-machines"}')
+    assert said[-1]["return"][0]["name"] == "machine"
+
+
+async def test_a_token_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKEQEMU_CONTROL_TOKEN", "secr\u00e9t")
+    prepare = serve_control("tcp:127.0.0.1:0")
+    query = '{"execute": "query-machines"}'
+    async with FakeQemu(*NONE, profile="10.0", before_boot=[prepare], client=False) as machine:
+        tcp = Tcp(machine)
+        for wrong in ("", '"token": "secret"', '"token": ""'):
+            negotiate = f'{{"execute": "qmp_capabilities", "arguments": {{{wrong}}}}}'
+            said = await tcp.say(negotiate, query, query)
+            assert "token" in said[1]["error"]["desc"]
+            assert all("return" not in each for each in said)
+        # what a browser can be made to send
+        assert len(await tcp.say("POST / HTTP/1.1", "", query, query)) < 4
+        right = '{"execute": "qmp_capabilities", "arguments": {"token": "secr\u00e9t"}}'
+        assert "return" in (await tcp.say(right, query))[-1]
+
+
+async def test_the_journal_as_it_grows(pair: Any) -> None:
+    machine, control = pair
+    (last,) = await control.execute("query-journal", {"last": 1})
+    assert (await control.execute("query-journal", {"last": 3}))[-1] == last
+    asked = asyncio.ensure_future(
+        control.execute("query-journal", {"first": last["number"] + 1, "wait": 20})
+    )
+    for _ in range(20):  # it has been asked, and is not answered
+        await asyncio.sleep(0)
+    assert not asked.done()
+    machine.send_event("RESUME")
+    assert [each["name"] for each in await asked] == ["RESUME"]
+    late = {"kind": "event", "name": "STOP", "wait": 0.05}
+    assert await control.execute("query-journal", late) == []
+    for wrong, text in (({"kind": "evnt"}, "did you mean 'event'"), ({"last": -1}, "negative")):
+        with pytest.raises(QMPError, match=text):
+            await control.execute("query-journal", wrong)
 
 
 async def test_beside_a_process(tmp_path: Path) -> None:

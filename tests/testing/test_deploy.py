@@ -49,6 +49,19 @@ def test_a_pods_ordinal_is_its_shard(tmp_path: Path, host: str, shards: str, wan
     parse_shard(wanted)
 
 
+def test_the_image_runs_one_machine_too(tmp_path: Path) -> None:
+    command = tmp_path / "fakeqemu"
+    command.write_text('#!/bin/sh\necho "$@"\n')
+    command.chmod(0o755)
+    done = subprocess.run(
+        [DEPLOY / "fleet-shard", "run", "--profile", "10.0", "--", "-machine", "q35"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True, text=True, timeout=10, check=True,
+    )  # fmt: skip
+    assert done.stdout == "run --profile 10.0 -- -machine q35\n"
+    assert 'ENTRYPOINT ["/usr/local/bin/fleet-shard"]' in (DEPLOY / "Containerfile").read_text()
+
+
 def test_the_unit_takes_its_instance() -> None:
     text = (DEPLOY / "fakeqemu-fleet@.service").read_text()
     assert "--shard %i/${SHARDS}" in text

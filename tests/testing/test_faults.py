@@ -39,7 +39,7 @@ async def client(machine: FakeQemu) -> AsyncIterator[RawClient]:
 
 
 def test_faults_have_names_and_defaults() -> None:
-    assert len(FAULTS) == 20
+    assert len(FAULTS) == 25
     for name, kind in FAULTS.items():
         assert kind().name == name
         assert kind.stages
@@ -244,6 +244,7 @@ async def test_stopped_process_goes_on(machine: FakeQemu, client: RawClient) -> 
 async def test_scopes(machine: FakeQemu, client: RawClient) -> None:
     faults = faults_of(machine)
     faults.add(Error(command="query-name", runstate="paused"))
+    await machine.qmp("chardev-add", id="other", backend={"type": "null", "data": {}})
     faults.add(Error(command="query-uuid", connection="other"))
     client.send({"execute": "query-name"}, {"execute": "query-uuid"})
     assert "return" in await client.message()
@@ -353,6 +354,10 @@ async def test_a_faulty_migration_channel_carries_the_beginning_alone(
     server = await asyncio.start_unix_server(served, machine.directory / "mig")
     await machine.qmp("migrate", uri=f"unix:{machine.directory / 'mig'}")
     await machine.wait_event("MIGRATION", status=status)
+    if fault == "never-answer":
+        # the channel's end is swallowed, too
+        assert not received.done()
+        await machine.stop()
     async with asyncio.timeout(5):
         content = await received
     assert content.startswith(b"QEVM")

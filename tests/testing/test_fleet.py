@@ -13,6 +13,7 @@ from qemu.qmp import QMPClient, QMPError
 
 from fakeqemu.testing.fleet.file import FleetFile, parse_shard
 from fakeqemu.testing.fleet.fleet import Fleet
+from fakeqemu.testing.machine.settings import RunnerName
 from fakeqemu.testing.scenarios.file import ScenarioError
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
@@ -273,3 +274,58 @@ async def test_of_long_journals_the_end_is_kept() -> None:
                 await machine.qmp("query-name")
             assert len(machine.journal) == 50
             assert machine.journal.dropped > 100
+
+
+async def test_where_a_machine_of_a_fleet_listens() -> None:
+    async with Fleet.of(2, "-machine", "none", profile="10.0") as fleet:
+        path = Path(fleet["vm-1"].socket_path)
+        assert path == fleet.socket("vm-1") and path.is_socket()
+    async with Fleet.of(2, "-machine", "none", profile="10.0", socket=False) as fleet:
+        assert not list(fleet.directory.iterdir())
+
+
+@pytest.mark.parametrize("runner", ["thread", "process", "fork"])
+@pytest.mark.timeout(120)
+async def test_a_fleet_outside_its_loop(runner: RunnerName) -> None:
+    """What the fleet does to its machines reaches them wherever they run."""
+    fleet = Fleet.of(
+        3, *NONE, profile="10.0", runner=runner, clock="virtual", seed=1, deadline=60, journal=50
+    )
+    async with fleet:
+        assert await status(fleet.socket("vm-2")) == "running"
+        assert fleet.happen({"event": "WAKEUP"}, "drop-connections", machines="vm-1") == ["vm-1"]
+        await fleet["vm-1"].wait_event("WAKEUP")
+        fleet["vm-0"].faults.add("error", command="query-name", desc="told")
+        with pytest.raises(QMPError, match="told"):
+            await name_of(fleet.socket("vm-0"))
+        await fleet.advance(5)
+        assert [vm.now() for vm in fleet] == [5, 5, 5]
+        (died,) = fleet.happen({"exit": 1, "signal": "KILL"}, pick=1)
+        assert await fleet[died].wait_exit() == -9
+        await fleet.advance(5)
+        assert {vm.now() for vm in fleet if vm.exit_code is None} == {10}
+        assert all(len(list(vm.journal)) <= 50 for vm in fleet)
+        await fleet.stop_one(died)
+        assert (await (await fleet.start_one(died)).qmp("query-status"))["running"]
+        if runner != "thread":
+            with pytest.raises(RuntimeError, match=f"runs in a {runner}; ask it with qmp"):
+                fleet["vm-0"].vm  # noqa: B018
+    assert not fleet.directory.exists()
+
+
+async def test_what_needs_the_loop_of_a_fleet(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text(FILE)
+    with pytest.raises(ValueError, match=r"faults, stages and guests .* leave runner out, or use"):
+        Fleet(file, runner="fork")
+    with pytest.raises(ValueError, match="control socket does not show a machine in a process"):
+        Fleet.of(2, *NONE, runner="process", control=f"unix:{tmp_path}/c")
+
+
+async def test_a_control_socket_on_a_port_of_the_hosts_choice() -> None:
+    async with Fleet.of(1, "-machine", "none", profile="10.0", control="tcp:127.0.0.1:0") as fleet:
+        address = fleet.control_address
+        assert address is not None and not address.endswith(":0")
+        _, writer = await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2]))
+        writer.close()
+    assert fleet.control_address is None

@@ -104,9 +104,9 @@ def test_the_command(tmp_path: Path) -> None:
             request = {"argv": ["run", "-version"], "env": {}, "cwd": "/", "fds": [1]}
             with (tmp_path / "out").open("wb") as out:
                 send(sock, request, [out.fileno()])
-            message, rest = _line(sock, b"", 20)
+            message, rest = _line(sock, b"", 20, "late")
             assert message["pid"] != server.pid
-            assert _line(sock, rest, 20)[0] == {"status": 0}
+            assert _line(sock, rest, 20, "late")[0] == {"status": 0}
         assert "QEMU emulator version" in (tmp_path / "out").read_text()
     finally:
         server.terminate()
@@ -138,8 +138,8 @@ def test_a_bad_request_costs_only_its_client(tmp_path: Path) -> None:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.connect(str(path))
                 send(sock, good, [])
-                _, rest = _line(sock, b"", 20)
-                assert _line(sock, rest, 20)[0] == {"status": 0}
+                _, rest = _line(sock, b"", 20, "late")
+                assert _line(sock, rest, 20, "late")[0] == {"status": 0}
     finally:
         server.terminate()
         server.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,50 @@ async def test_few_commands_are_taken_while_file_systems_are_frozen(tmp_path: Pa
         }  # fmt: skip
         await agent.ask("guest-fsfreeze-thaw")
         assert "return" in await agent.ask("guest-get-time")
+        agent.close()
+
+
+@pytest.mark.parametrize("profile", ["7.2", "10.0"])
+async def test_which_output_of_a_program_is_kept(tmp_path: Path, profile: str) -> None:
+    path = tmp_path / "ga"
+    guest = {"agent": "on", "delay": 0}
+    async with FakeQemu(*Q35, *agent_options(path), profile=profile, guest=guest) as vm:
+        vm.guest.program("df", output="o", errors="e")
+        agent = await connect(path)
+
+        async def run(capture: Any = None, **more: Any) -> Any:
+            more |= {} if capture is None else {"capture-output": capture}
+            answer = await agent.ask("guest-exec", path="df", **more)
+            if "error" in answer:
+                return answer["error"]["desc"]
+            found = await agent.ask("guest-exec-status", pid=answer["return"]["pid"])
+            return {name: data for name, data in found["return"].items() if "-data" in name}
+
+        both = {"out-data": "bw==", "err-data": "ZQ=="}
+        assert await run() == await run(capture=False) == {}
+        assert await run(capture=True) == both
+        kept = {
+            "none": {}, "stdout": {"out-data": "bw=="}, "stderr": {"err-data": "ZQ=="},
+            "separated": both, "merged": {"out-data": "b2U="},
+            "all": "Parameter 'capture-output' does not accept value 'all'",
+        }  # fmt: skip
+        old = "Invalid parameter type for 'capture-output', expected: boolean"
+        for mode, found in kept.items():
+            assert await run(mode) == (old if profile == "7.2" else found)
+        assert await run(**{"input-data": "a b"}) == "Base64 data contains invalid characters"
+        text = "Invalid parameter type for 'env[1]', expected: string"
+        assert await run(env=["A=b", 1]) == text
+        given = await agent.ask("guest-exec", path="cat", **{
+            "input-data": "YWJ\njZGVm=", "capture-output": True})  # fmt: skip
+        found = await agent.ask("guest-exec-status", pid=given["return"]["pid"])
+        assert found["return"]["out-data"] == "YWJjZGVm"
+        # the guest has no files
+        given = await agent.ask("guest-exec", path="/bin/cat", arg=["-", "/a"], **{
+            "capture-output": True})  # fmt: skip
+        found = await agent.ask("guest-exec-status", pid=given["return"]["pid"])
+        assert found["return"]["exitcode"] == 1
+        said = b64decode(found["return"]["err-data"])
+        assert said == b"cat: /a: No such file or directory\n"
         agent.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fakeqemu.journal import Journal
+from tests.support import inner_pytest
 
 if TYPE_CHECKING:
     from fakeqemu.testing import FakeQemu
@@ -35,7 +35,6 @@ def test_importing_it_imports_nothing_of_the_machine() -> None:
 async def test_what_it_made_is_stopped(fakeqemu: Callable[..., FakeQemu]) -> None:
     vm = await fakeqemu("-machine", "none", profile="10.0")
     assert Path(vm.socket_path).exists()
-    fakeqemu("-machine", "none")  # never started: nothing to stop
 
 
 def run_tests(tmp_path: Path, code: str, *options: str) -> str:
@@ -45,10 +44,10 @@ def run_tests(tmp_path: Path, code: str, *options: str) -> str:
         sys.executable, "-m", "pytest", "-p", "no:cacheprovider",
         "-o", "asyncio_mode=auto", "-q", *options, "test_it.py",
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
-    )
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=50,
+        env=inner_pytest.environment(PYTHONPATH=str(ROOT)),
+    )  # fmt: skip
     return done.stdout + done.stderr
 
 

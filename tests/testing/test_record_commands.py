@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -41,6 +42,8 @@ async def command(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
 def run(*words: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "fakeqemu", *words],
+        # asyncio's debug mode, if it is on, would speak on standard error
+        env={**os.environ, "PYTHONASYNCIODEBUG": ""},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
@@ -120,3 +123,28 @@ def test_named_things_are_compared_by_name() -> None:
     new = {"return": [{"name": "b"}, {"name": "c"}, {"name": "a", "x": 2}]}
     found = [(each.kind, each.path) for each in differences(old, new, 1, 1, "q")]
     assert found == [("value", "return.a.x"), ("shape", "return.c")]
+
+
+async def test_a_full_disk_costs_the_recording_and_not_the_conversation(tmp_path: Path) -> None:
+    client, real = tmp_path / "client", tmp_path / "real"
+    async with FakeQemu(
+        "-machine", "none", "-qmp", f"unix:{real},server=on,wait=off",
+        profile="10.0", socket=False, client=False,
+    ):  # fmt: skip
+        recording = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "fakeqemu", "record", "--output", "/dev/full",
+            f"unix:{client}", f"unix:{real}",
+            stderr=subprocess.PIPE, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        assert recording.stderr is not None
+        async with asyncio.timeout(30):
+            await recording.stderr.readline()
+            reader, writer = await asyncio.open_unix_connection(client)
+            assert b"QMP" in await reader.readline()
+            writer.write(b'{"execute": "qmp_capabilities"}')
+            assert b"return" in await reader.readline()
+            writer.close()
+            recording.terminate()
+            _, said = await recording.communicate()
+        assert said == b"fakeqemu: the recording ends: /dev/full: No space left on device\n"
+        assert recording.returncode == 1

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
 from fakeqemu.profile import Profile
 from fakeqemu.testing import FakeQemu, UnknownNameError
+from fakeqemu.testing.match import Check, Glob, Has, InRange, OneOf, Regex
 from fakeqemu.testing.names import suggest_fix
 
 NONE = ("-machine", "none", "-nodefaults", "-display", "none")
@@ -83,3 +86,77 @@ async def test_the_seed_is_told() -> None:
         vm.expect("cont")
         assert str(vm.complaints()).startswith("db1: 1 mistake ")
         assert str(vm.complaints()).endswith("seed: 42")
+
+
+class TestExpectedOrder:
+    async def report(self, *steps: Any, sent: tuple[Any, ...] = ("stop", "cont", "stop")) -> str:
+        async with FakeQemu("-machine", "none", profile="10.0") as vm:
+            vm.expect_in_order(*steps)
+            for command in sent:
+                name, arguments = (command, {}) if isinstance(command, str) else command
+                await vm.qmp(name, arguments)
+            return vm.complaints() or ""
+
+    async def test_commands_come_one_after_the_other(self) -> None:
+        assert not await self.report("stop", "cont", "stop")
+        assert not await self.report("cont", "stop")
+        report = await self.report("cont", "stop", "cont")
+        assert "expected cont after stop; these came: stop, cont, stop" in report
+        assert "expected query-name; these came: none" in await self.report("query-name")
+
+    async def test_arguments_may_be_matchers(self) -> None:
+        name = "migrate-set-parameters"
+        sent = [(name, {"multifd-channels": 4, "tls-hostname": "host-1"}), "stop"]
+        for fits in (
+            {"multifd-channels": InRange(2, 8)},
+            {"multifd-channels": OneOf(3, 4)},
+            {"tls-hostname": Glob("host-*")},
+            {"tls-hostname": Regex(r"-\d$"), "multifd-channels": Check(lambda value: value > 3)},
+            {"tls-hostname": ANY},
+        ):
+            assert not await self.report((name, fits), "stop", sent=tuple(sent))
+        for other in (
+            {"multifd-channels": InRange(5, 8)},
+            {"multifd-channels": Glob("4")},
+            {"multifd-channels": OneOf("4", 5)},
+            {"tls-hostname": Glob("HOST-*")},
+            {"tls-authz": ANY},
+        ):
+            report = await self.report("stop", (name, other), sent=tuple(reversed(sent)))
+            assert f"expected {name} with" in report
+            assert repr(next(iter(other.values()))) in report
+
+    async def test_matchers_inside_arguments(self) -> None:
+        async with FakeQemu("-machine", "none", profile="10.0") as vm:
+            node = {"driver": "raw", "file": {"driver": "null-co", "size": 4096}}
+            vm.expect("blockdev-add", {"file": Has({"driver": Glob("null-*")})})
+            await vm.qmp("blockdev-add", {**node, "node-name": "n"})
+            assert vm.complaints() is None
+            vm.expect("blockdev-add", {"file": Has({"driver": "file"})}, times=1)
+            assert "expected 1 times with" in (vm.complaints() or "")
+
+    async def test_names_are_checked(self) -> None:
+        with pytest.raises(UnknownNameError, match="did you mean 'stop'"):
+            await self.report("stopp")
+        with pytest.raises(ValueError, match="nothing is expected"):
+            await self.report()
+
+    def test_without_await(self) -> None:
+        with FakeQemu.sync("-machine", "none", profile="10.0") as vm:
+            vm.expect_in_order("stop", ("cont", {}))
+            assert "expected stop" in (vm.complaints() or "")
+            vm.qmp("stop")
+            vm.qmp("cont")
+            assert vm.complaints() is None
+
+
+async def test_what_a_debugger_shows() -> None:
+    async with FakeQemu("-machine", "none", profile="10.0", clock="virtual") as vm:
+        vm.faults.add("delay", command="stop", seconds=1)
+        await vm.qmp("query-status")
+        assert repr(vm.faults) == "<Faults: delay>"
+        assert repr(vm.journal).startswith(f"<Journal of {vm.journal.total} entries, the last: ")
+        assert repr(vm.vm.clock) == "<VirtualClock at 0 s, timers: 0>"
+        assert repr(vm.stubs) == "<Stubs added: 0>"
+        assert "machine 10.0 loop, running" in repr(vm)
+    assert repr(FakeQemu("-S").faults) == "<Faults of a machine that does not run>"

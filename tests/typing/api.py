@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -11,7 +10,9 @@ from fakeqemu.journal import Journal, JournalEntry
 from fakeqemu.model.events import Event
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
-from fakeqemu.testing import FakeQemu, SyncFakeQemu
+from fakeqemu.testing import Factory, FakeQemu, Fleet, SyncFakeQemu, Template
+from fakeqemu.testing.faults.model import Delay
+from fakeqemu.testing.match import Glob, OneOf
 
 
 async def uses_a_machine() -> None:
@@ -47,10 +48,74 @@ def uses_a_machine_without_await() -> None:
         qemu.wait_event(3)  # type: ignore[arg-type]
 
 
-async def uses_the_fixture(fakeqemu: Callable[..., Awaitable[FakeQemu]]) -> None:
+async def uses_the_fixture(fakeqemu: Factory) -> None:
     """What the plugin's factory fixture is."""
-    qemu = await fakeqemu("-S", profile="7.2")
+    qemu = await fakeqemu("-S", profile="7.2", guest={"memory": "1G", "dirty-rate": "1M/s"})
     await qemu.qmp("cont")
+    await qemu.wait_event("RESUME", since=qemu.mark(), nth=2)
+    with fakeqemu.sync("-S", runner="process", clock="virtual") as vm:
+        assert_type(vm.mark(), int)
+
+
+def gets_it_wrong(fakeqemu: Factory) -> None:
+    """Each is an error for a type checker."""
+    fakeqemu("-S", profil="7.2")  # type: ignore[call-arg]
+    fakeqemu("-S", runner="proces")  # type: ignore[arg-type]
+    fakeqemu("-S", clock="virtal")  # type: ignore[arg-type]
+    fakeqemu(["-S"])  # type: ignore[arg-type]
+    fakeqemu("-S", guest={"dirty-rat": 1})  # type: ignore[arg-type]
+    FakeQemu("-S", profil="7.2")  # type: ignore[arg-type]
+    SyncFakeQemu("-S", profil="7.2")  # type: ignore[call-arg]
+    print(fakeqemu.pair(profil="7.2"))  # type: ignore[call-arg]
+    fakeqemu.sync("-S", runner="loop")  # type: ignore[arg-type]
+    FakeQemu("-S", guest={"agent": "of"})  # type: ignore[arg-type]
+
+
+def adds_faults(qemu: FakeQemu) -> None:
+    """Each fault has its own keywords."""
+    qemu.faults.add("delay", command="stop", seconds=2, until_runstate="paused")
+    qemu.faults.add("drop", place="middle", event="STOP", count=1)
+    qemu.faults.add("exit", at="mid-migration", signal="KILL")
+    qemu.faults.add("io-error", errno="ENOSPC", operation="write")
+    qemu.faults.add("cancel-at-last-moment")
+    qemu.faults.add(Delay(command="stop", seconds=1))
+    qemu.faults.add("dela", command="stop")  # type: ignore[call-overload]
+    qemu.faults.add("delay", comand="stop")  # type: ignore[call-overload]
+    qemu.faults.add("delay", seconds="2")  # type: ignore[call-overload]
+    qemu.faults.add("drop", place="midle")  # type: ignore[call-overload]
+    qemu.faults.add("io-error", errno="ENOSPACE")  # type: ignore[call-overload]
+    qemu.faults.add("error", seconds=2)  # type: ignore[call-overload]
+
+
+async def expects(qemu: FakeQemu) -> None:
+    """What has to come."""
+    qemu.expect("migrate", {"uri": Glob("unix:*")}, times=1)
+    qemu.expect_in_order("stop", ("migrate", {"uri": OneOf("a", "b")}), "cont")
+    qemu.expect_in_order(3)  # type: ignore[arg-type]
+
+
+async def uses_a_fleet() -> None:
+    """Settings of all machines."""
+    async with Fleet.of(2, "-S", profile="10.0", clock="virtual", socket=False, seed=1) as fleet:
+        assert_type(fleet["vm-0"], FakeQemu)
+    Fleet.of(2, "-S", clok="virtual")  # type: ignore[call-arg]
+    Fleet.of(2, "-S", clock="virtal")  # type: ignore[arg-type]
+    Fleet.of(2, "-S", socket="/tmp/q")  # type: ignore[arg-type]
+    Fleet.of(2, "-S", runner="fork")
+    Fleet.of(2, "-S", runner="frok")  # type: ignore[arg-type]
+
+
+async def uses_copies(fakeqemu: Factory) -> None:
+    """Machines that are prepared once."""
+    base = Template("-S", profile="10.0", prepare=lambda vm: vm.qmp("cont"))
+    async with base(clock="virtual", runner="thread") as vm:
+        assert_type(vm, FakeQemu)
+    with fakeqemu.template(base).sync(name="one") as one:
+        assert_type(one, SyncFakeQemu)
+    Template("-S", runner="fork")  # type: ignore[call-arg]
+    base(profile="10.0")  # type: ignore[call-arg]
+    base(runner="process")  # type: ignore[arg-type]
+    base.sync(runner="loop")  # type: ignore[call-arg]
 
 
 def uses_a_profile() -> list[str]:

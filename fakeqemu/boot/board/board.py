@@ -9,33 +9,40 @@ pc_q35_init(); qom/object.c: object_apply_global_props().
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.board import drives, nics, switches, usb
 from fakeqemu.boot.board.numbering import Numbering
-from fakeqemu.boot.board.ports import add_ports
+from fakeqemu.boot.board.onboard import apply_globals, create_cpu
 from fakeqemu.boot.board.vga import add_vga
 from fakeqemu.model.boards.board import (
     MachineObject,
-    cpu_object,
     inserted_at,
     maker,
     recorded_tree,
 )
-from fakeqemu.model.boards.cpus import Cpu
+from fakeqemu.model.boards.guest_memory import below_4g
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qom.tree import QomObject, from_recorded
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
+    from fakeqemu.model.boards.machine_state import Port
     from fakeqemu.model.chardev.chardevs import Chardevs
     from fakeqemu.model.machine import Machine
     from fakeqemu.profile import MachineType, Profile, TreeObject
 
 _MEMORY_BACKEND = "memory-backend"
 _SOUTH_BRIDGE = "PIIX3"
+#: options that also show what was chosen: of pseries machines, of Arm boards
+_IC_MODE, _GIC = "ic-mode", "gic-version"
+#: a device of the board that has an id; see hw/arm/virt.c: create_platform_bus()
+_PLATFORM_BUS = "platform-bus-device"
+#: a CPU that is a device of the machine, or a thread of a core that is one
+_CPU = re.compile(r"unattached/device\[(\d+)\](/thread\[0\])?")
 _CONTAINERS = ("peripheral", "peripheral-anon", "unattached")
 
 
@@ -68,7 +75,7 @@ class ChardevContainer(QomObject):
             entries = self._profile.qom_properties(type)
         except KeyError:
             entries = []
-        obj.shapes.update((e["name"], e["type"]) for e in entries)
+        obj.own_shapes().update((e["name"], e["type"]) for e in entries)
         if "connected" in obj.shapes:
             obj.values["connected"] = lambda: self._chardevs[id].connected
         return obj
@@ -83,9 +90,10 @@ def create_machine(vm: Machine, machine: MachineType) -> None:
     vm.qom.root.children["chardevs"] = _chardev_container(vm)
     plain = {entry["name"] for entry in vm.profile.machine_properties(machine)}
     obj = MachineObject(machine.typename)
+    obj.order = [name for name, _ in node.properties]
     for name, shape in node.properties:
         if name in plain and not shape.startswith("child<"):
-            obj.shapes[name] = shape
+            obj.own_shapes()[name] = shape
             if name in node.values:
                 obj.values[name] = node.values[name]
     obj.values["type"] = machine.typename
@@ -98,43 +106,91 @@ def create_machine(vm: Machine, machine: MachineType) -> None:
     _follow_model(vm, obj)
 
 
-def create_board(vm: Machine) -> None:
-    """Make what the board consists of: CPUs, chips, buses."""
+def create_board(vm: Machine) -> list[Port]:
+    """Make what the board consists of: CPUs, chips, buses. Returns the ports that it takes."""
     machine = vm.state.type
     if machine is None:
         raise RuntimeError("no machine to make a board for")
+    chosen = vm.qom.container("/machine").values
+    if _GIC in chosen:
+        from fakeqemu.model.boards.targets.variants import choose_gic
+
+        choose_gic(vm.state, vm.cpus.topology.maxcpus)
     node = recorded_tree(vm.state, machine).at("machine")
+    if _GIC in chosen:
+        chosen[_GIC] = node.values[_GIC]
     facts = vm.profile.per_machine(machine.name)
     cpu_type = facts["cpus"][0].get("qom-type") if facts["cpus"] else None
-    if facts["cpus"]:
-        first = facts["cpus"][0]["qom-path"].removeprefix("/machine/")
+    first = facts["cpus"][0]["qom-path"].removeprefix("/machine/") if facts["cpus"] else None
+    if first is not None:
         cpu_type = node.at(first).type
     vm.cpus.type = vm.cpus.type or cpu_type or ""
-    extra = vm.cpus.topology.cpus - 1 if facts["cpus"] else 0
     numbering = Numbering(node.at("unattached"), _usual(vm, machine).at("machine/unattached"))
-    _plan(vm, node, numbering, extra)
+    is_pc = vm.state.is_a("x86-machine")
+    of_other_target = first is not None and not is_pc
+    if of_other_target:
+        from fakeqemu.boot.board import cpu_parts
+
+        cpu_parts.add_controllers(vm, numbering)
+    without = None
+    if _IC_MODE in chosen:
+        from fakeqemu.model.boards.targets import spapr_irq
+
+        chosen[_IC_MODE] = spapr_irq.mode_of(chosen[_IC_MODE], vm.cpus.type)
+        without = spapr_irq.left_out(chosen[_IC_MODE])
+        for number in numbering.find(lambda obj: obj.type == without):
+            numbering.leave_out(number)
+    _plan(vm, node, numbering, first)
     rename = numbering.rename
     obj = vm.qom.container("/machine")
     whole = from_recorded(node, rename=rename, make=maker(vm.profile))
     for name, shape in whole.shapes.items():
         if name not in obj.shapes:
-            obj.shapes[name] = shape
+            obj.own_shapes()[name] = shape
             if name in whole.values:
                 obj.values[name] = whole.values[name]
     for name, child in whole.children.items():
+        if name == without:
+            continue
         if name in _CONTAINERS:
+            # which numbers there are decides the order, not what has them
+            obj.children[name].order = [name for name, _ in node.children[name].properties]
             for below, grandchild in list(child.children.items()):
                 _move(grandchild, obj.children[name], below)
+                if grandchild.type == _PLATFORM_BUS and isinstance(grandchild, DeviceObject):
+                    grandchild.id = _PLATFORM_BUS
         else:
             _move(child, obj, name)
     for name in numbering.left_out():
         obj.children["unattached"].forget_child(name)
     apply_globals(vm, obj)
+    _set_memory_of_bridge(vm, obj)
+    if of_other_target:
+        from fakeqemu.model.boards.targets.spapr_vio import name_devices
+
+        name_devices(obj.children["unattached"])
     for number, make in numbering.makers():
         make(number)
+    if vm.cpus.type and first is not None and not len(vm.cpus):
+        from fakeqemu.boot.board import cpu_parts
+
+        cpu_parts.create_on_chips(vm, node, first)
     nics.apply_globals_to_nics(vm)
     vm.buses.put_in_order()
+    obj.children["unattached"].never_had_others()
     vm.lifecycle.wakeup_support = facts["current-machine"]["wakeup-suspend-support"]
+    if is_pc:
+        return vm.ports
+    from fakeqemu.boot.board.ports import wire_ports
+
+    if of_other_target:
+        vm.devices.take_usb_ports()
+        from fakeqemu.model.boards.targets.by_cpus import grow
+
+        cpus = vm.cpus.topology
+        grow(obj, cpus.cpus, cpus.maxcpus, cpus.levels["threads"], cpu_parts.sockets_of(vm))
+    unused = wire_ports(vm.state, vm.ports, _usual(vm, machine).at("machine"))
+    return [port for port in vm.ports if port not in unused]
 
 
 def _usual(vm: Machine, machine: MachineType) -> TreeObject:
@@ -145,10 +201,11 @@ def _usual(vm: Machine, machine: MachineType) -> TreeObject:
         return recorded_tree(vm.state, machine)
 
 
-def _plan(vm: Machine, node: TreeObject, numbering: Numbering, more_cpus: int) -> None:
+def _plan(vm: Machine, node: TreeObject, numbering: Numbering, first_cpu: str | None) -> None:
     """What the board makes, and leaves out, besides what was recorded.
 
     Where the board makes several at one place they come in the order of these calls.
+    `first_cpu`: where in `node` the recorded CPU is.
     """
     properties = vm.qom.container("/machine").values
     switches.leave_out(
@@ -160,19 +217,35 @@ def _plan(vm: Machine, node: TreeObject, numbering: Numbering, more_cpus: int) -
     if properties.get("acpi") in switches.OFF:
         for number in numbering.find(lambda obj: obj.type == _SOUTH_BRIDGE):
             numbering.keep(number, partial(_remove_pm, vm))
-    if vm.cpus.type and numbering.recorded:
-        recorded = node.at("unattached/device[0]")
-        numbering.keep(0, partial(_create_cpu, vm, recorded, 0, numbering.rename))
-        for index in range(1, more_cpus + 1):
-            make = partial(_create_cpu, vm, recorded, index, numbering.rename)
-            numbering.add(inserted_at(node) - 1, make)
+    if vm.cpus.type and first_cpu is not None:
+        _plan_cpus(vm, node, numbering, first_cpu)
     if properties.get("isa-serial", True):
+        from fakeqemu.boot.board.ports import add_ports
+
         add_ports(vm.state, vm.ports, numbering, partial(_create_port, vm))
     drives.add_floppies(vm, numbering)
     add_vga(vm, numbering)
     drives.add_disks(vm, numbering)
     usb.add_controllers(vm, numbering)
     nics.add_nics(vm, numbering)
+
+
+def _plan_cpus(vm: Machine, node: TreeObject, numbering: Numbering, first: str) -> None:
+    """Have the CPUs made that number devices; `first`: where the recorded one is in `node`."""
+    found = _CPU.fullmatch(first)
+    if found is None:
+        return
+    number = int(found[1])
+    device = node.at(f"unattached/device[{number}]")
+    step, create = 1, create_cpu
+    if found[2] is not None:
+        from fakeqemu.boot.board import cpu_parts
+
+        step, create = vm.cpus.topology.levels["threads"], cpu_parts.create_core
+    numbering.keep(number, partial(create, vm, device, 0, numbering.rename))
+    for index in range(step, vm.cpus.topology.cpus, step):
+        make = partial(create, vm, device, index, numbering.rename)
+        numbering.add(number + inserted_at(node) - 1, make)
 
 
 def _order_as_made(vm: Machine) -> None:
@@ -193,15 +266,6 @@ def _chardev_container(vm: Machine) -> QomObject:
     container = ChardevContainer(vm.chardevs, vm.profile)
     container.name, container.parent = "chardevs", vm.qom.root
     return container
-
-
-def apply_globals(vm: Machine, objects: QomObject) -> None:
-    """What -global says about devices of the board, `objects` and below. Raises StartupError."""
-    if all(given.driver == "migration" for given in vm.configuration.globals):
-        return
-    for obj in objects.walk():
-        if isinstance(obj, DeviceObject):
-            vm.devices.properties.apply_globals(obj)
 
 
 def use_memory(vm: Machine, backend: str) -> int:
@@ -252,16 +316,14 @@ def _follow_model(vm: Machine, obj: MachineObject) -> None:
     obj.computed.update({name: get for name, get in computed.items() if name in obj.shapes})
 
 
-def _create_cpu(
-    vm: Machine, recorded: TreeObject, index: int, rename: Callable[[str], str], number: int
-) -> None:
-    """Make a CPU of the model that was asked for."""
-    unattached = vm.qom.container("/machine/unattached")
-    unattached.forget_child(f"device[{number}]")
-    obj = cpu_object(vm.cpus, vm.profile, recorded, index, rename)
-    unattached.add_child(f"device[{number}]", obj)
-    apply_globals(vm, obj)
-    vm.cpus.add(Cpu(index, obj))
+def _set_memory_of_bridge(vm: Machine, machine: QomObject) -> None:
+    """The host bridge's properties about the memory that it leaves room for."""
+    size = vm.state.memory.size
+    low = below_4g(vm.state, size)
+    for bridge in machine.children.values():
+        for name, value in (("below-4g-mem-size", low), ("above-4g-mem-size", size - low)):
+            if name in bridge.values:
+                bridge.values[name] = value
 
 
 def _remove_pm(vm: Machine, number: int) -> None:

@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from fakeqemu.profile import Profile, TreeObject
 
 _MAX_NICS = 8
-#: short names that boards know besides QOM types (hw/pci/pci.c: pci_init_nic_devices())
-_ALIASES = {"virtio": "virtio-net-pci"}
+#: short names that boards know besides QOM types (hw/pci/pci.c: pci_init_nic_devices();
+#: hw/ppc/spapr.c: spapr_machine_init())
+_ALIASES = {"virtio": "virtio-net-pci", "ibmveth": "spapr-vlan"}
 _ISA_NIC = "ne2k_isa"
+#: devices on the bus of virtual devices of pseries machines: all, NICs, what is made after those
+_VIRTUAL, _USUAL_VIRTUAL, _AFTER_VIRTUAL = "vio-spapr-device", "spapr-vlan", "spapr-vscsi"
 _HELP = ("help", "?")
 
 
@@ -143,10 +146,11 @@ def add_nics(vm: Machine, numbering: Numbering) -> None:
     if vm.profile.traits.isa_nics_first:
         wanted.sort(key=lambda each: each[0] != _ISA_NIC)
     for type, config in wanted:
-        if not _fits(vm, type, numbering):
+        is_usual = bool(recorded) and numbering.recorded[recorded[0]].type == type
+        if not is_usual and not _fits(vm, type, numbering):
             continue
         config.made = True
-        if recorded and numbering.recorded[recorded[0]].type == type:
+        if is_usual:
             place = recorded.pop(0)
             numbering.keep(place, partial(_replug, vm, config))
         else:
@@ -157,7 +161,7 @@ def add_nics(vm: Machine, numbering: Numbering) -> None:
 
 
 def apply_globals_to_nics(vm: Machine) -> None:
-    """-global for a NIC that nobody asked for: a board with PCI makes one of each model.
+    """-global for NIC models that are not used: a board with PCI creates one of each model once.
 
     Raises StartupError. See net/net.c: qemu_get_nic_models().
     """
@@ -185,10 +189,22 @@ def _fits(vm: Machine, type: str, numbering: Numbering) -> bool:
     """Whether the board has a bus for a NIC of that type. Raises StartupError."""
     bus = "isa-device" if type == _ISA_NIC else "pci-device"
     known = type in vm.profile.qom_types and vm.profile.is_a(type, bus)
+    if numbering.find(lambda obj: vm.profile.is_a(obj.type, _VIRTUAL)) and type == _USUAL_VIRTUAL:
+        if numbering.find(lambda obj: obj.type == _AFTER_VIRTUAL):
+            # they would have other addresses
+            raise NotModelledError(f"several NICs before a {_AFTER_VIRTUAL}")
+        return True
     if not known and vm.profile.traits.unknown_nic_model_refused:
         raise StartupError(f"Unsupported NIC model: {type}")
-    return known and bool(
-        numbering.find(lambda obj: vm.profile.is_a(obj.type, bus))
+    return known and (
+        any(_has(vm.profile, obj, bus) for obj in numbering.recorded.values())
+    )
+
+
+def _has(profile: Profile, obj: TreeObject, type: str) -> bool:
+    """Whether it is, or is made of, such a device; a host bridge has one on its bus."""
+    return profile.is_a(obj.type, type) or any(
+        profile.is_a(child.type, type) for child in obj.children.values()
     )
 
 
@@ -215,7 +231,10 @@ def _replug(vm: Machine, config: NicConfig, number: int) -> None:
 
 def _plug(vm: Machine, device: DeviceObject, config: NicConfig) -> None:
     """Put a NIC on its bus. Raises QapiError."""
-    bus = vm.buses.find_by_kind("ISA" if device.type == _ISA_NIC else "PCI")
+    virtual = vm.profile.is_a(device.type, _VIRTUAL)
+    bus = vm.buses.find_by_kind(
+        "ISA" if device.type == _ISA_NIC else "spapr-vio-bus" if virtual else "PCI"
+    )
     assert bus is not None, "its board has one"
     if config.address is not None and vm.profile.traits.net_nic_addr_used:
         vm.devices.properties.set(device, "addr", config.address, typed=False)

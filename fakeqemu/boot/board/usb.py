@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.boot.board.onboard import create_onboard
 from fakeqemu.boot.board.switches import has
+from fakeqemu.boot.board.vga import is_vga_wanted
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.boot.board.numbering import Numbering
     from fakeqemu.boot.state import BootState
     from fakeqemu.model.machine import Machine
+    from fakeqemu.profile import TreeObject
 
 #: -usbdevice value -> type (usb_legacy_register())
 _DEVICES = {
@@ -27,6 +29,8 @@ _DEVICES = {
     "braille": "usb-braille",
 }
 _UHCI, _PM = "piix3-usb-uhci", "PIIX4_PM"
+#: of a pseries board
+_XHCI, _PSERIES_INPUT = "nec-usb-xhci", ("usb-kbd", "usb-mouse")
 #: function of slot 0x1d -> controller, and the port of the EHCI controller that it begins at
 _ICH9 = {
     7: ("ich9-usb-ehci1", None),
@@ -42,6 +46,9 @@ def _is_wanted(vm: Machine) -> bool:
 
 def add_controllers(vm: Machine, numbering: Numbering) -> None:
     """Have the controllers made. Raises NotModelledError for those of other boards than PCs."""
+    if vm.profile.is_a(vm.qom.container("/machine").type, "spapr-machine"):
+        _make_pseries(vm, numbering)
+        return
     if not _is_wanted(vm):
         return
     south = numbering.find(lambda obj: has(obj, "piix3-ide"))
@@ -64,6 +71,31 @@ def add_controllers(vm: Machine, numbering: Numbering) -> None:
         raise NotModelledError("-machine microvm,usb=on")
 
 
+def _make_pseries(vm: Machine, numbering: Numbering) -> None:
+    """A controller beside an adapter, or if asked for; with an adapter also what a user needs.
+
+    See hw/ppc/spapr.c: spapr_machine_init().
+    """
+    machine, has_vga = vm.qom.container("/machine"), is_vga_wanted(vm)
+    if "usb" not in vm.configuration.machine_options:
+        machine.values["usb"] = has_vga and vm.configuration.has_defaults
+    wanted = [_XHCI, *(_PSERIES_INPUT if has_vga else ())] if machine.values["usb"] else []
+    for type in (_XHCI, *_PSERIES_INPUT):
+        recorded = numbering.find(partial(_has_type, type))
+        # the recorded controller stands behind an adapter
+        if type not in wanted or not has_vga:
+            for number in recorded:
+                numbering.leave_out(number)
+        if type in wanted and not (recorded and has_vga):
+            after = numbering.place_of(lambda obj: obj.type == _XHCI)
+            assert after is not None, "the recorded board has one by default"
+            numbering.add(after, partial(_create, vm, type, {}))
+
+
+def _has_type(type: str, obj: TreeObject) -> bool:
+    return obj.type == type
+
+
 def _create_inside(vm: Machine, number: int) -> None:
     """The controller that is a part of the south bridge of that number."""
     south = vm.qom.container("/machine/unattached").child(f"device[{number}]")
@@ -84,8 +116,8 @@ def _create_inside(vm: Machine, number: int) -> None:
 
 
 def _create(vm: Machine, type: str, properties: dict[str, str], number: int) -> None:
-    """A controller with a number of its own."""
-    bus = vm.buses.find_by_kind("PCI")
+    """A controller, or a device on one, with a number of its own."""
+    bus = vm.buses.find_by_kind("usb-bus" if type in _PSERIES_INPUT else "PCI")
     assert bus is not None, "a board with a SATA or IDE controller has such a bus"
     if "firstport" in properties:
         master = vm.buses.find_by_kind("usb-bus")

@@ -64,6 +64,12 @@ def add_vga(vm: Machine, numbering: Numbering) -> None:
         numbering.add(place, partial(_create, vm, wanted))
 
 
+def is_vga_wanted(vm: Machine) -> bool:
+    """Whether a board that can have an adapter has one."""
+    asked, defaults = vm.configuration.vga, vm.configuration.defaults.vga
+    return defaults if asked is None else asked != "none"
+
+
 def _wanted(vm: Machine, usual: str) -> str | None:
     """The type of the adapter that is asked for; `usual` is the one made by default."""
     asked = vm.configuration.vga

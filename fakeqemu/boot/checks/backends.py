@@ -10,7 +10,7 @@ net_init_clients(); replay/replay.c: replay_configure().
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.boot.error_report import EarlyExit, Messages
@@ -20,12 +20,9 @@ from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 from fakeqemu.qapi.readers.opts_visitor import visit_options
 
-if TYPE_CHECKING:
-    from fakeqemu.model.host import Host
-
 #: the largest number that stands for an Ethernet address
 _MAC_NUMBERS = 0xFFFFFF
-_MAC = re.compile(r"[0-9a-fA-F]{1,2}([:-][0-9a-fA-F]{1,2}){5}\Z")
+_MAC = r"[0-9a-fA-F]{1,2}([:-][0-9a-fA-F]{1,2}){5}\Z"
 _LARGEST_SHIFT = 10
 
 #: display type -> the package that QEMU points to where it is not installed
@@ -89,7 +86,7 @@ def check_display_options(
 def netdev_arguments(entry: OptionString, profile: Profile) -> dict[str, Any]:
     """A -netdev of the older syntax as netdev_add's arguments. Raises StartupError.
 
-    Raises Exit for `-netdev help`.
+    Raises EarlyExit for `-netdev help`.
     """
     if entry.values.get("type") in HELP:
         raise EarlyExit(profile.help("-netdev help"))
@@ -106,7 +103,7 @@ def parse_mac(text: str) -> str | None:
     number = c_integer(text)
     if number is not None and 0 <= number <= _MAC_NUMBERS:
         text = f"0:0:0:{number >> 16:x}:{number >> 8 & 255:x}:{number & 255:x}"
-    if not _MAC.match(text):
+    if not re.match(_MAC, text):
         return None
     return ":".join(f"{int(part, 16):02x}" for part in re.split("[:-]", text))
 
@@ -120,7 +117,7 @@ def nic_arguments(entry: OptionString, profile: Profile) -> dict[str, Any] | Non
     if kind == "none":
         return None
     if kind in HELP and profile.traits.nic_help:
-        raise EarlyExit(profile.help("-netdev help"))
+        raise EarlyExit(profile.help("-nic help"))
     mac = entry.values.get("mac")
     if mac is not None and parse_mac(mac) is None:
         raise _blame(entry, "invalid syntax for ethernet address")
@@ -195,20 +192,6 @@ def check_fw_cfg(
     if sources != ["gen_id"] and not name.startswith("opt/"):
         messages.warn('externally provided fw_cfg item names should be prefixed with "opt/"',
                       entry.location)
-
-
-def check_replay(entry: OptionString, host: Host) -> None:
-    """A guest's run as a record in a file. See replay/replay.c: replay_configure()."""
-    mode, path = entry.values.get("rr"), entry.values.get("rrfile")
-    if mode is None:
-        return
-    if mode not in ("record", "replay"):
-        raise _blame(entry, f"Invalid icount rr option: {mode}")
-    if path is None:
-        raise _blame(entry, "File name not specified for replay")
-    if mode == "replay" and (why := host.file_error(path)) is not None:
-        raise StartupError(f"Replay: open {path}: {why}", own_line=True)
-    raise NotModelledError(f"-icount rr={mode}")
 
 
 def check_icount(configuration: Configuration) -> None:

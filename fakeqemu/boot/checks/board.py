@@ -1,26 +1,42 @@
 """What a board makes of the command line when it is put together.
 
 See system/vl.c: qemu_resolve_machine_memdev(); hw/i386/x86-common.c: x86_cpus_init();
-hw/i386/pc.c: pc_memory_init() and set_boot_dev(); hw/nvram/fw_cfg.c:
-fw_cfg_reboot() and fw_cfg_bootsplash().
+hw/i386/pc.c: pc_memory_init(), pc_max_used_gpa(), pc_pci_hole64_start() and
+set_boot_dev(); hw/nvram/fw_cfg.c: fw_cfg_reboot() and fw_cfg_bootsplash().
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
-from fakeqemu.boot.checks.options import MachineSettings
+from fakeqemu.boot.checks.machine_properties import MachineSettings
 from fakeqemu.configuration import Configuration
+from fakeqemu.model.boards.board import recorded_tree
+from fakeqemu.model.boards.memory_devices.address_space import (
+    end_of_memory,
+    region_size,
+    round_up,
+)
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import StartupError
+from fakeqemu.qapi.readers.scalars import parse_size
 
 #: memory modules that ACPI can describe
 _LARGEST_SLOTS = 256
 #: what has room in the CMOS
 _MOST_BOOT_DEVICES = 3
 _LARGEST_16_BIT = 65535
+_MIB, _GIB = 1 << 20, 1 << 30
+_HOLE_SIZE = "pci-hole64-size"
+_AMD = "AuthenticAMD"
+#: what an AMD CPU keeps for itself below 1 TiB, and the last machine version that does not mind
+_HYPERTRANSPORT_START, _ABOVE_1T_START = 0xFD00000000, 1 << 40
+_NO_HYPERTRANSPORT = (7, 0)
+_CXL_WINDOW_ALIGNMENT = 256 << 20
 
 
 def check_ram(vm: Machine, machine: MachineType, settings: MachineSettings) -> None:
@@ -46,12 +62,13 @@ def check_board(
             raise StartupError("The -kernel parameter is not supported "
                                "(use the generic 'loader' device instead).")
         return
-    largest_id = settings.topology.apic_id(settings.topology.maxcpus - 1)
-    limit = profile.traits.apic_id_limit
-    if limit is not None and largest_id >= limit:
-        raise StartupError(
-            "current -smp configuration requires kernel irqchip and X2APIC API support."
-        )
+    if profile.is_a(machine.typename, "x86-machine"):
+        largest_id = settings.topology.apic_id(settings.topology.maxcpus - 1)
+        limit = profile.traits.apic_id_limit
+        if limit is not None and largest_id >= limit:
+            raise StartupError(
+                "current -smp configuration requires kernel irqchip and X2APIC API support."
+            )
     if settings.ram_slots > _LARGEST_SLOTS:
         raise StartupError(f"unsupported amount of memory slots: {settings.ram_slots}")
     boot = settings.properties.get("boot", {})
@@ -67,3 +84,64 @@ def check_board(
         raise StartupError(
             "reboot timeout is invalid,it should be a value between -1 and 65535"
         )
+
+
+def place_memory(vm: Machine, cpu: Mapping[str, Any]) -> None:
+    """Move memory above 4 GiB out of an AMD CPU's way. Raises StartupError for what is too far.
+
+    `cpu`: the properties of the machine's CPUs.
+    """
+    machine = vm.state.type
+    if machine is None or not vm.state.is_a("generic-pc-machine"):
+        return
+    hole = _hole_size(vm, machine)
+    amd = cpu.get("vendor") == _AMD and not () < machine.numbers <= _NO_HYPERTRANSPORT
+    if amd and _largest_used(vm, machine, cpu, hole) >= _HYPERTRANSPORT_START:
+        vm.state.memory.above_4g_start = _ABOVE_1T_START
+    bits = cpu["phys-bits"]
+    used, limit = _largest_used(vm, machine, cpu, hole), (1 << bits) - 1
+    if limit < used:
+        raise StartupError(
+            f"Address space limit {limit:#x} < {used:#x} phys-bits too low ({bits})"
+        )
+
+
+def _largest_used(
+    vm: Machine, machine: MachineType, cpu: Mapping[str, Any], hole: int
+) -> int:
+    since = vm.profile.traits.memory_of_32_bit_cpus_checked_since
+    whole: int = (1 << cpu["phys-bits"]) - 1
+    if since is None:
+        if cpu["phys-bits"] <= 32:
+            return whole
+    elif not cpu["lm"]:
+        return whole if () < machine.numbers < since else end_of_memory(vm.state) - 1
+    return _hole_start(vm) + hole - 1
+
+
+def _hole_start(vm: Machine) -> int:
+    """Where PCI devices get addresses above all memory."""
+    values = vm.qom.container("/machine").values
+    end = end_of_memory(vm.state)
+    if values.get("cxl"):
+        if not region_size(vm.state):
+            end = round_up(end, _GIB)
+        end += _MIB
+        windows = values.get("cxl-fmw") or ()
+        if windows:
+            end = round_up(end, _CXL_WINDOW_ALIGNMENT)
+            end += sum(int(window["size"]) for window in windows)
+    return round_up(end, _GIB)
+
+
+def _hole_size(vm: Machine, machine: MachineType) -> int:
+    """The host bridge's property, as it will be when the board has been made."""
+    children = recorded_tree(vm.state, machine).at("machine").children.values()
+    bridge = next((child for child in children if _HOLE_SIZE in child.values), None)
+    if bridge is None:
+        return 0
+    size: int = bridge.values[_HOLE_SIZE]
+    for given in vm.configuration.globals:
+        if given.property == _HOLE_SIZE and vm.profile.is_a(bridge.type, given.driver):
+            size = parse_size(given.value, vm.profile.traits)
+    return size

@@ -76,7 +76,7 @@ def check_fw_cfg_item(boot: BootState, entry: OptionString, taken: set[str]) -> 
 
 
 def check_splash(boot: BootState) -> None:
-    """-boot splash=: QEMU says what is wrong with the picture, and goes on without it.
+    """-boot splash=: a picture that cannot be used is a warning, and is ignored.
 
     See hw/nvram/fw_cfg.c: fw_cfg_bootsplash().
     """
@@ -224,7 +224,7 @@ def check_bios(boot: BootState) -> None:
 
 
 def check_option_roms(boot: BootState) -> None:
-    """-option-rom: QEMU says that one is missing, and goes on without it."""
+    """-option-rom: a missing one is a message on standard error, and is ignored."""
     vm = boot.vm
     for entry in boot.configuration.option_roms:
         name = entry.values["romfile"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fakeqemu.configuration import OptionString
+from fakeqemu.dataclass import replace
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.readers.qemu_opts import check_typed
 from fakeqemu.qapi.readers.scalars import parse_uint64
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fakeqemu.boot.cmdline.commandline import CommandLine
+    from fakeqemu.model.machine import Machine
 
 #: signature, length, revision, checksum, OEM id, OEM table id, OEM revision, compiler, its version
 _HEADER = struct.Struct("<4sIBB6s8sI4sI")
@@ -159,24 +161,37 @@ _SMBIOS: dict[int, dict[str, str]] = {
 #: what only versions with slots have
 _SLOTS, _FAMILY = 9, "processor-family"
 _STRUCTURE_HEADER = 4
+_LARGEST_TYPE = 127
+#: what is soldered on; see hw/smbios/smbios.c: type41_kind_lookup
+_KINDS = (
+    "other", "unknown", "video", "scsi", "ethernet", "tokenring", "sound", "pata", "sata", "sas",
+)
 _LARGEST_SPEED = 65535
 #: as sscanf() reads it; what stands behind is left alone
 _RELEASE = re.compile(r"\s*[+-]?\d+\.\s*[+-]?\d+")
 
 
-def check_smbios(line: CommandLine, entry: OptionString) -> None:
+def add_smbios(line: CommandLine, entry: OptionString) -> None:
     """One -smbios. Raises StartupError. See hw/smbios/smbios.c: smbios_entry_add()."""
     values = entry.values
     if "file" in values:
         path = values["file"]
+        for key in values:
+            if key != "file":
+                raise StartupError(f"Invalid parameter '{key}'", location=entry.location)
         try:
-            size = len(line.files.read_bytes(path))
+            content = line.files.read_bytes(path)
         except OSError:
-            size = -1
-        if size < _STRUCTURE_HEADER:
+            content = b""
+        if len(content) < _STRUCTURE_HEADER:
             raise StartupError(f"Cannot read SMBIOS file {path}", location=entry.location)
+        kept = {**values, "type": str(content[0]), "length": str(len(content))}
+        _keep(line, replace(entry, values=kept))
         return
     number = parse_uint64(values["type"])
+    if number > _LARGEST_TYPE:
+        raise StartupError("out of range!", location=entry.location)
+    _keep(line, entry)
     traits = line.profile.traits
     keys = _SMBIOS.get(number)
     if keys is None or (number == _SLOTS and not traits.smbios_slots):
@@ -195,6 +210,56 @@ def check_smbios(line: CommandLine, entry: OptionString) -> None:
     _check_values(line, entry, number)
 
 
+def _keep(line: CommandLine, entry: OptionString) -> None:
+    """A structure has its fields either from options or from files. Raises StartupError."""
+    number, of_file = int(entry.values["type"]), "file" in entry.values
+    known = line.configuration.smbios
+    if number <= _LARGEST_TYPE and any(
+        int(each.values["type"]) == number and ("file" in each.values) != of_file
+        for each in known
+    ):
+        text = (
+            f"can't load type {number} struct, fields already specified!"
+            if of_file
+            else "can't add fields, binary file already loaded!"
+        )
+        raise StartupError(text, location=entry.location)
+    known.append(entry)
+
+
+def check_smbios(vm: Machine) -> None:
+    """Raise StartupError for what a board cannot build tables of.
+
+    Newer versions do without tables where a device is missing. See hw/smbios/smbios.c:
+    smbios_build_type_41_table(); hw/smbios/smbios_legacy.c: smbios_get_table_legacy().
+    """
+    if not vm.state.is_a("generic-pc-machine"):
+        return
+    has_pci = any(
+        child.type.endswith("-pcihost")
+        for child in vm.qom.container("/machine").children.values()
+    )
+    if not has_pci and not vm.profile.traits.smbios_device_missed:
+        fields = (int(each.values["type"]) for each in vm.configuration.smbios
+                  if "file" not in each.values)
+        if any(number > 1 for number in fields):
+            raise StartupError(
+                "can't process fields for smbios types > 1 on machine versions < 2.1!"
+            )
+    if vm.configuration.smbios and (has_pci or vm.profile.traits.smbios_device_missed):
+        from fakeqemu.boot.checks.smbios_length import check_length
+
+        check_length(vm, only_files=not has_pci)
+    if not has_pci or not vm.profile.traits.smbios_device_missed:
+        return
+    for entry in vm.configuration.smbios:
+        id = entry.values.get("pcidev")
+        device = vm.qom.container("/machine/peripheral").child(id) if id else None
+        if id and (device is None or not vm.profile.is_a(device.type, "pci-device")):
+            designation = entry.values.get("designation", "(null)")
+            raise StartupError(f"No PCI device {id} for SMBIOS type 41 entry {designation}")
+
+
 def _check_values(line: CommandLine, entry: OptionString, number: int) -> None:
     values = entry.values
     if number == 0 and "release" in values and not _RELEASE.match(values["release"]):
@@ -210,6 +275,10 @@ def _check_values(line: CommandLine, entry: OptionString, number: int) -> None:
     ):
         raise StartupError(f"SMBIOS CPU speed is too large (> {_LARGEST_SPEED})",
                            location=entry.location)
+    if number == 41 and values.get("kind", _KINDS[0]) not in _KINDS:
+        raise StartupError(
+            f"invalid parameter value: {values['kind']}", location=entry.location
+        )
     if number == 11:
         for key, path in entry.pairs:
             why = line.files.open_error(path) if key == "path" else None

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.qdev.backends import DeviceFrontend
-from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
+from fakeqemu.qapi.errors import NotModelledError, StartupError
 
 if TYPE_CHECKING:
     from fakeqemu.configuration import OptionString
-    from fakeqemu.model.chardev.chardevs import Chardevs
     from fakeqemu.model.host import Host
+    from fakeqemu.model.machine import Machine
     from fakeqemu.profile import Profile
 
 #: -audiodev driver -> such a package, where it is not that of graphical displays
@@ -92,12 +91,15 @@ def _audio_failure(driver: str, values: Mapping[str, Any], host: Host) -> str | 
 # -- TPM -----------------------------------------------------------------------------------------
 
 
-def check_tpmdev(entry: OptionString, chardevs: Chardevs, host: Host, profile: Profile) -> None:
-    """-tpmdev: neither a host's TPM nor an emulator's protocol is modelled. Raises StartupError.
+def open_tpmdev(entry: OptionString, vm: Machine) -> None:
+    """-tpmdev: an emulator is attached, a host's TPM is not modelled. Raises StartupError.
 
-    See backends/tpm/tpm_emulator.c: tpm_emulator_handle_device_opts() and
-    tpm_emulator_shutdown(); backends/tpm/tpm_passthrough.c: tpm_passthrough_handle_device_opts().
+    See system/tpm.c: tpm_init_tpmdev(); backends/tpm/tpm_emulator.c:
+    tpm_emulator_handle_device_opts(); backends/tpm/tpm_passthrough.c:
+    tpm_passthrough_handle_device_opts().
     """
+    if vm.tpm.emulator is not None:
+        raise _blame(entry, "Only one TPM is allowed.")
     if entry.id is None:
         raise _blame(entry, "Parameter 'id' is missing")
     kind = entry.values.get("type")
@@ -110,7 +112,7 @@ def check_tpmdev(entry: OptionString, chardevs: Chardevs, host: Host, profile: P
             raise _blame(entry, f"Invalid parameter '{key}'")
     if kind == "passthrough":
         path = entry.values.get("path", "/dev/tpm0")
-        why = host.file_error(path)
+        why = vm.host.file_error(path)
         if why is not None:
             raise _blame(entry, f"Cannot access TPM device using '{path}': {why}")
         if not path.startswith("/dev/tpm"):
@@ -119,18 +121,26 @@ def check_tpmdev(entry: OptionString, chardevs: Chardevs, host: Host, profile: P
     name = entry.values.get("chardev")
     if name is None:
         raise _blame(entry, "tpm-emulator: parameter 'chardev' is missing")
-    chardev = chardevs.get(name)
+    chardev = vm.chardevs.get(name)
     if chardev is None:
         raise _blame(entry, f"tpm-emulator: tpm chardev '{name}' not found")
+    reports = vm.tpm.add_emulator(entry.id, chardev)
+    if reports:
+        failure = _blame(entry, reports[-1])
+        failure.earlier = tuple(f"{entry.location}: {line}" for line in reports[:-1])
+        raise failure
+
+
+def start_tpm(vm: Machine) -> None:
+    """What the first reset of the machine has the TPM do. Raises StartupError."""
+    reports: list[str] = []
+    from fakeqemu.model.tpm.emulator import TpmError
+
     try:
-        chardev.attach(DeviceFrontend())
-    except QapiError as error:
-        head = f"tpm-emulator: No valid chardev found at '{name}':"
-        raise _blame(entry, head + error.desc) from None
-    if chardev.backend == "socket":
-        raise NotModelledError("-tpmdev emulator")
-    # descriptors cannot be handed over; what errno says then is left from before
-    why = ": Transport endpoint is not connected" if profile.traits.tpm_errors_have_errno else ""
-    failure = _blame(entry, f"tpm-emulator: Could not cleanly shutdown the TPM{why}")
-    failure.earlier = (f"{entry.location}: tpm-emulator: Failed to send CMD_SET_DATAFD{why}",)
-    raise failure
+        vm.tpm.startup(reports.append)
+    except TpmError as error:
+        failure = StartupError(str(error))
+        failure.earlier = tuple(reports)
+        raise failure from None
+    for line in reports:
+        vm.host.warn(line)

@@ -14,9 +14,10 @@ from fakeqemu.boot.cmdline.commandline import CommandLine
 from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.configuration import Configuration, OptionString
+from fakeqemu.model.guest.log import check_template, file_name
 from fakeqemu.model.trace import matching, recorded
 from fakeqemu.profile import Profile
-from fakeqemu.qapi.errors import FilePlace, StartupError
+from fakeqemu.qapi.errors import FilePlace, QapiError, StartupError
 
 if TYPE_CHECKING:
     from fakeqemu.model.host import Host
@@ -112,13 +113,12 @@ def log_usage(profile: Profile) -> str:
 
 
 def _file_name(path: str | None, process: int, *, per_thread: bool) -> str:
-    """What a log file is called. Raises StartupError. See util/log.c: qemu_set_log_internal()."""
-    before, mark, after = (path or "").partition("%")
-    if mark and (not after.startswith("d") or "%" in after):
-        raise StartupError(f"Bad logfile template: {path}")
-    if per_thread and not mark:
-        raise StartupError("Filename template with '%d' required for 'tid'")
-    return f"{before}{process}{after[1:]}" if mark else before
+    """What a log file is called. Raises StartupError."""
+    try:
+        check_template(path, per_thread=per_thread)
+    except QapiError as error:
+        raise StartupError(error.desc) from None
+    return file_name(path or "", process)
 
 
 def _create(name: str, create: Callable[[str], None]) -> None:

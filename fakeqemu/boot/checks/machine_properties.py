@@ -9,14 +9,18 @@ object_set_properties_from_qdict(); hw/core/machine.c: machine_class_init().
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fakeqemu.boot.checks.smp import topology
+from fakeqemu.boot.error_report import Messages
+from fakeqemu.configuration import Configuration
+from fakeqemu.dataclass import dataclass, field
+from fakeqemu.model.boards.cpus import Topology
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi import qdict, reads
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.readers.keyval import check_keyval
 from fakeqemu.qapi.schema import BuiltinType, EnumType, Feature, Member, ObjectType, Type
 
@@ -40,6 +44,12 @@ _JSON_TYPES = {"str": "string", "bool": "boolean"}
 #: properties whose QOM type says less than they accept
 _BY_NAME = {"smbios-entry-point-type": "SmbiosEntryPointType"}
 
+#: what -boot and -m set: properties of every machine since 7.1, before that of none
+_OF_OPTIONS = {"boot": "BootConfiguration", "memory": "MemorySizeConfiguration"}
+
+#: machine options that are no properties: they go to the accelerator
+_ACCELERATOR_OPTIONS = ("igd-passthru", "kvm-shadow-mem", "kernel-irqchip")
+
 #: option type -> schema type
 _OPTION_TYPES = {"string": "str", "boolean": "bool", "number": "int", "size": "size"}
 
@@ -56,7 +66,8 @@ def set_machine_properties(
     that the machine does not have or take.
     """
     demands = {**_DEMANDS, **demands}
-    types = {p["name"]: p["type"] for p in profile.machine_properties(machine)}
+    listed = {p["name"]: p["type"] for p in profile.machine_properties(machine)}
+    types = {**_OF_OPTIONS, **listed}
     values: dict[str, Any] = {}
     for option, given in qdict.items(options):
         name = option
@@ -71,6 +82,14 @@ def set_machine_properties(
             demands[name](value)
         values[name] = value
     return values
+
+
+def check_named(options: Mapping[str, Any], profile: Profile) -> None:
+    """Raise QapiError for what -machine names and only another option sets (before 7.1)."""
+    known = {p["name"] for p in profile.qom_properties("none-machine")}
+    for name in _OF_OPTIONS:
+        if name in options and name not in known:
+            raise QapiError(f"Property '{options.get('type', 'none')}-machine.{name}' not found")
 
 
 def property_type(name: str, profile: Profile) -> Type | None:
@@ -164,6 +183,19 @@ _DEMANDS: dict[str, Callable[[Any], None]] = {
 
 #: memory sizes are rounded up to this
 _RAM_ALIGNMENT = 8192
+#: RAM of a machine whose type has RAM at all, when -m says nothing and none was recorded
+_DEFAULT_RAM = 128 << 20
+
+
+def default_ram(profile: Profile, machine: MachineType) -> int:
+    """Bytes of memory that a machine has where nobody says; see include/hw/boards.h."""
+    if not machine.default_ram_id or not machine.default_cpu_type:
+        return 0
+    try:
+        size: int = profile.per_machine(machine.name)["memory"]["base-memory"]
+    except KeyError:
+        return _DEFAULT_RAM
+    return size
 
 
 def check_memory(memory: Mapping[str, int], default_size: int) -> tuple[int, int, int]:
@@ -191,7 +223,66 @@ def check_memory(memory: Mapping[str, int], default_size: int) -> tuple[int, int
     return size, maximum, slots
 
 
-def machine_version(machine: MachineType) -> tuple[int, ...]:
-    """The version in a machine type's name; () where it has none."""
-    match = re.search(r"-(\d+(?:\.\d+)+)\Z", machine.name)
-    return tuple(map(int, match[1].split("."))) if match else ()
+@dataclass(slots=True)
+class MachineSettings:
+    """What the command line makes of a machine."""
+
+    #: property -> typed value, in the order in which they were set
+    properties: dict[str, Any] = field(default_factory=dict)
+    topology: Topology = field(default_factory=Topology)
+    #: bytes
+    ram_size: int = 0
+    #: bytes; equal to `ram_size` when memory cannot be added
+    maxram_size: int = 0
+    ram_slots: int = 0
+    #: whether the size was given, and is not the machine's usual one
+    ram_size_given: bool = False
+    #: `accel=` of -machine; None if absent
+    accelerators: str | None = None
+    #: id of the object that is the machine's memory
+    memory_backend: str | None = None
+    #: accelerator properties given with -machine
+    accelerator_properties: dict[str, str] = field(default_factory=dict)
+
+
+def apply_machine_options(
+    configuration: Configuration, profile: Profile, machine: MachineType, messages: Messages
+) -> MachineSettings:
+    """All machine properties, -smp, -m and -boot among them. Raises StartupError or QapiError."""
+    options = _with_dashes(configuration.machine_options)
+    default = default_ram(profile, machine)
+    settings = MachineSettings(ram_size=default, maxram_size=default)
+    settings.accelerators = options.pop("accel", None)
+    for name in _ACCELERATOR_OPTIONS:
+        if name in options:
+            settings.accelerator_properties[name] = options.pop(name)
+    settings.memory_backend = options.pop("memory-backend", None)
+    if settings.memory_backend is not None and configuration.mem_path is not None:
+        raise StartupError(
+            "'-mem-path' can't be used together with'-machine memory-backend'"
+        )
+
+    def memory(value: dict[str, int]) -> None:
+        sizes = check_memory(value, default)
+        settings.ram_size, settings.maxram_size, settings.ram_slots = sizes
+        settings.ram_size_given = "size" in value
+
+    def smp(value: dict[str, int]) -> None:
+        settings.topology = topology(value, profile, machine, messages)
+
+    settings.properties = set_machine_properties(
+        options, profile, machine, {"memory": memory, "smp": smp}
+    )
+    return settings
+
+
+def _with_dashes(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with `_` in their names replaced. Raises StartupError."""
+    result = {key: value for key, value in options.items() if "_" not in key}
+    for key, value in options.items():
+        if "_" in key:
+            dashed = key.replace("_", "-")
+            if dashed in options:
+                raise StartupError(f"Conflict between '{key}' and '{dashed}'")
+            result[dashed] = value
+    return result

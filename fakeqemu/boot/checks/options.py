@@ -16,28 +16,23 @@ from collections.abc import Collection
 from typing import Any
 
 from fakeqemu.boot.checks import backends as backendchecks
-from fakeqemu.boot.checks.machine_properties import check_memory, set_machine_properties
-from fakeqemu.boot.checks.smp import topology
 from fakeqemu.boot.error_report import Messages
 from fakeqemu.configuration import Configuration, GlobalProperty, OptionString
 from fakeqemu.dataclass import dataclass, field
-from fakeqemu.model.boards.cpus import Topology
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
+from fakeqemu.profile.store import MissingPartError
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.readers.keyval import merge
 from fakeqemu.qapi.readers.opts_visitor import visit_options
 from fakeqemu.qapi.readers.qemu_opts import parse_size
-from fakeqemu.qapi.readers.scalars import parse_int64
+from fakeqemu.qapi.readers.scalars import parse_int64, parse_uint64
 from fakeqemu.qapi.schema import ObjectType
 
 MIB = 1 << 20
 
-#: RAM of a machine whose type has RAM at all, when -m says nothing
-_DEFAULT_RAM = 128 * MIB
-
-_DATE = re.compile(r"\s*[+-]?\d+-\s*[+-]?\d+-\s*[+-]?\d+(T\s*\d+:\s*\d+:\s*\d+)?")
+_DATE = r"\s*[+-]?\d+-\s*[+-]?\d+-\s*[+-]?\d+(T\s*\d+:\s*\d+:\s*\d+)?"
 _RTC_CLOCKS = ("host", "rt", "vm")
 _DRIFT_FIXES = ("slew", "none")
 
@@ -45,9 +40,6 @@ _DRIFT_FIXES = ("slew", "none")
 _LARGEST_VERSION = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF}
 #: characters of a vendor
 _VENDOR = 12
-
-#: machine options that are no properties: they go to the accelerator
-_ACCELERATOR_OPTIONS = ("igd-passthru", "kvm-shadow-mem", "kernel-irqchip")
 
 
 # -- before the machine --------------------------------------------------------------------------
@@ -57,7 +49,7 @@ def check_clock(configuration: Configuration) -> None:
     """-rtc. Raises StartupError."""
     rtc = configuration.rtc
     base = rtc.get("base", "utc")
-    if base not in ("utc", "localtime") and not _DATE.match(base):
+    if base not in ("utc", "localtime") and not re.match(_DATE, base):
         raise StartupError("invalid datetime format",
                            hint="valid formats: '2006-06-17T16:01:21' or '2006-06-17'")
     for key, accepted in (("clock", _RTC_CLOCKS), ("driftfix", _DRIFT_FIXES)):
@@ -99,74 +91,6 @@ def select_machine(configuration: Configuration, profile: Profile) -> MachineTyp
         raise StartupError(f"unsupported machine type{named}", hint=hint) from None
 
 
-# -- the machine's options -----------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class MachineSettings:
-    """What the command line makes of a machine."""
-
-    #: property -> typed value, in the order in which they were set
-    properties: dict[str, Any] = field(default_factory=dict)
-    topology: Topology = field(default_factory=Topology)
-    #: bytes
-    ram_size: int = 0
-    #: bytes; equal to `ram_size` when memory cannot be added
-    maxram_size: int = 0
-    ram_slots: int = 0
-    #: whether the size was given, and is not the machine's usual one
-    ram_size_given: bool = False
-    #: `accel=` of -machine; None if absent
-    accelerators: str | None = None
-    #: id of the object that is the machine's memory
-    memory_backend: str | None = None
-    #: accelerator properties given with -machine
-    accelerator_properties: dict[str, str] = field(default_factory=dict)
-
-
-def apply_machine_options(
-    configuration: Configuration, profile: Profile, machine: MachineType, messages: Messages
-) -> MachineSettings:
-    """All machine properties, -smp, -m and -boot among them. Raises StartupError or QapiError."""
-    options = _with_dashes(configuration.machine_options)
-    default = _DEFAULT_RAM if machine.default_ram_id and machine.default_cpu_type else 0
-    settings = MachineSettings(ram_size=default, maxram_size=default)
-    settings.accelerators = options.pop("accel", None)
-    for name in _ACCELERATOR_OPTIONS:
-        if name in options:
-            settings.accelerator_properties[name] = options.pop(name)
-    settings.memory_backend = options.pop("memory-backend", None)
-    if settings.memory_backend is not None and configuration.mem_path is not None:
-        raise StartupError(
-            "'-mem-path' can't be used together with'-machine memory-backend'"
-        )
-
-    def memory(value: dict[str, int]) -> None:
-        sizes = check_memory(value, default)
-        settings.ram_size, settings.maxram_size, settings.ram_slots = sizes
-        settings.ram_size_given = "size" in value
-
-    def smp(value: dict[str, int]) -> None:
-        settings.topology = topology(value, profile, machine, messages)
-
-    settings.properties = set_machine_properties(
-        options, profile, machine, {"memory": memory, "smp": smp}
-    )
-    return settings
-
-
-def _with_dashes(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with `_` in their names replaced. Raises StartupError."""
-    result = {key: value for key, value in options.items() if "_" not in key}
-    for key, value in options.items():
-        if "_" in key:
-            dashed = key.replace("_", "-")
-            if dashed in options:
-                raise StartupError(f"Conflict between '{key}' and '{dashed}'")
-            result[dashed] = value
-    return result
-
-
 # -- the accelerator -----------------------------------------------------------------------------
 
 
@@ -192,8 +116,9 @@ def choose_accelerator(
     if entries and machine_accelerators is not None:
         messages.fail('The -accel and "-machine accel=" options are incompatible')
     if not entries:
-        default = "kvm:tcg" if configuration.program.endswith("kvm") else "tcg:kvm"
-        asked = default if machine_accelerators is None else machine_accelerators
+        default = ("kvm", "tcg") if configuration.program.endswith("kvm") else ("tcg", "kvm")
+        there = ":".join(name for name in default if is_accelerator(name, profile))
+        asked = there if machine_accelerators is None else machine_accelerators
         names = asked.split(":") if asked else []
         for name in names:
             if is_accelerator(name, profile):
@@ -265,6 +190,8 @@ def check_properties(typename: str, entry: OptionString, profile: Profile) -> No
         enum = {"on|off|split": ("on", "off", "split")}.get(types[key], ())
         kind = _ACCEL_WIDTHS.get((typename, key), types[key])
         parse_string(kind, text, key, profile.traits, enum)
+        if (typename, key) == _DIRTY_RING and parse_uint64(text).bit_count() > 1:
+            raise QapiError("dirty-ring-size must be a power of two.")
         accepted = _ACCEL_STRINGS.get((typename, key))
         if accepted is not None and text not in accepted:
             raise QapiError(f"Invalid '{key}' setting {text}")
@@ -272,6 +199,8 @@ def check_properties(typename: str, entry: OptionString, profile: Profile) -> No
 
 #: properties that QOM calls int and that are narrower
 _ACCEL_WIDTHS = {("tcg-accel", "tb-size"): "uint32"}
+#: see accel/kvm/kvm-all.c: kvm_set_dirty_ring_size()
+_DIRTY_RING = ("kvm-accel", "dirty-ring-size")
 #: strings of which only these are taken
 _ACCEL_STRINGS = {("tcg-accel", "thread"): ("single", "multi")}
 
@@ -302,9 +231,8 @@ def choose_cpu_model(
     model, _, features = configuration.cpu.partition(",")
     if not configuration.cpu:
         raise StartupError("-cpu option cannot be empty")
-    suffix = (machine.default_cpu_type or "x86_64-cpu").rpartition("-x86_64-cpu")[1:]
-    typename = model + ("".join(suffix) if suffix[0] else "-x86_64-cpu")
-    if typename not in profile.qom_types or profile.qom_types[typename].abstract:
+    typename = _cpu_type(profile, model)
+    if typename is None:
         raise StartupError(f"unable to find CPU model '{model}'")
     given: list[GlobalProperty] = []
     plus: list[str] = []
@@ -316,9 +244,30 @@ def choose_cpu_model(
             minus.append(feature[1:].replace("_", "-"))
         else:
             name, equals, value = feature.partition("=")
-            given.append(GlobalProperty(typename, name.replace("_", "-"),
-                                        value if equals else "on", user_provided=False))
+            value = value if equals else "on"
+            given.append(GlobalProperty(typename, name.replace("_", "-"), value))
     return CpuModel(typename, tuple(given), tuple(plus), tuple(minus))
+
+
+def _cpu_type(profile: Profile, model: str) -> str | None:
+    """The QOM type of a CPU model; None if there is none.
+
+    Some targets know models by other names than their types have. See hw/core/cpu-common.c:
+    cpu_class_by_name().
+    """
+    kind: str | None = next(
+        (d["typename"] for d in profile.cpu_definitions if d["name"] == model), None
+    )
+    if kind is None:
+        suffixes = {
+            d["typename"].removeprefix(d["name"])
+            for d in profile.cpu_definitions
+            if d["typename"].startswith(f"{d['name']}-")
+        }
+        kind = next((t for s in sorted(suffixes) if (t := model + s) in profile.qom_types), None)
+    if kind is None or kind not in profile.qom_types or profile.qom_types[kind].abstract:
+        return None
+    return kind
 
 
 def check_cpu_features(
@@ -403,21 +352,19 @@ def unused_globals(
 ) -> list[str]:
     """Warnings about -global properties that are for nothing.
 
-    Of types that can be hot-plugged none is said to be unused: a device may still come.
+    Of types that can be hot-plugged none is said to be unused: a device may still come. Where it
+    was not recorded which these are, that is what it warns of.
     """
-    warnings = []
+    warnings: list[str] = []
     for each in configuration.globals:
         what = f"global {each.driver}.{each.property}"
         if not profile.is_a(each.driver, "device"):
             warnings.append(f"{what} has invalid class name")
-        elif each not in used and each.driver in _fixed_types(profile):
-            warnings.append(f"{what}={each.value} not used")
+        elif each not in used:
+            try:
+                fixed = each.driver in profile.part("fixed-types")
+            except MissingPartError as error:
+                return [*warnings, error.desc]
+            if fixed:
+                warnings.append(f"{what}={each.value} not used")
     return warnings
-
-
-def _fixed_types(profile: Profile) -> list[str]:
-    try:
-        types: list[str] = profile.part("fixed-types")
-    except FileNotFoundError:
-        return []
-    return types

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fakeqemu.boot.checks.machine_properties import machine_version
 from fakeqemu.boot.error_report import Messages
 from fakeqemu.model.boards.cpus import Topology, work_out
 from fakeqemu.profile import Profile
@@ -41,7 +40,7 @@ def topology(
             raise QapiError(f"{level}{limit} not supported by this machine's CPU topology")
     # what is worked with has 32 bits; where they are all 0 it is as if nothing had been said
     asked = {level: cut for level, value in asked.items() if (cut := value & _LARGEST)}
-    version = machine_version(machine)
+    version = machine.numbers
     return work_out(
         asked,
         prefer_sockets=bool(version) and version <= _PREFER_SOCKETS_UP_TO,
@@ -53,7 +52,11 @@ def topology(
 
 def _supported(profile: Profile, machine: MachineType) -> tuple[str, ...]:
     if not profile.is_a(machine.typename, "generic-pc-machine"):
-        return ()
+        try:
+            recorded = profile.per_machine(machine.name).get("topology")
+        except KeyError:
+            return ()
+        return tuple(recorded["special"]) if recorded is not None else ()
     group = next(g for g in profile.option_groups if g["option"] == "smp-opts")
     known = {key["name"] for key in group["parameters"]}
     return tuple(level for level in _PC_LEVELS if level in known)

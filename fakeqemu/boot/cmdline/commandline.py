@@ -42,7 +42,7 @@ class Files(Protocol):
         """Make a file, or empty one that is there."""
 
     def write_private(self, path: str, data: bytes) -> None:
-        """Make a file anew that only its owner may read."""
+        """Create or truncate a file that only its owner may read."""
 
     def monotonic_ns(self) -> int:
         """The host's own time, in nanoseconds from somewhere."""
@@ -101,10 +101,15 @@ class HostFiles:
             file.write(data)
 
     def monotonic_ns(self) -> int:
-        """Since the host was started, in hundredths of a second."""
+        """Since the host was started, or some other moment, in hundredths of a second."""
+        import os
         from pathlib import Path
 
-        return round(float(Path("/proc/uptime").read_text("ascii").split()[0]) * 100) * 10**7
+        try:
+            uptime = float(Path("/proc/uptime").read_text("ascii").split()[0])
+        except OSError:
+            uptime = os.times().elapsed
+        return round(uptime * 100) * 10**7
 
     def process_id(self) -> int:
         """This process."""

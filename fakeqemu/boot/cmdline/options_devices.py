@@ -17,13 +17,11 @@ from fakeqemu.boot.cmdline.commandline import (
 )
 from fakeqemu.boot.cmdline.schema_values import HELP, typed_argument
 from fakeqemu.configuration import OptionString
-from fakeqemu.profile import Profile
-from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.streamer import parse_json
-from fakeqemu.qapi.readers.keyval import check_keyval
 from fakeqemu.qapi.readers.opts_visitor import visit_options
 from fakeqemu.qapi.readers.qemu_opts import pairs_of
-from fakeqemu.qapi.schema import ArrayType, ObjectType, Type
+from fakeqemu.qapi.schema import ObjectType
 
 #: -netdev types that have only the newer syntax
 _MODERN_NETDEVS = ("stream", "dgram")
@@ -272,59 +270,12 @@ def _full_screen(line: CommandLine, _text: str) -> None:
     line.configuration.display["full-screen"] = True
 
 
-# -- audio ---------------------------------------------------------------------------------------
-
-
-def _audiodev_type(line: CommandLine) -> Type:
-    """The type of -audiodev; where the schema does not show it that of the next version."""
-    shown = (line.profile, *(Profile.load(name) for name in Profile.names()))
-    for profile in shown:
-        found = profile.schema.commands.get("query-audiodevs")
-        if found is not None and isinstance(found.ret_type, ArrayType):
-            return found.ret_type.element
-    raise NotModelledError("the type of -audiodev")
-
-
-@option("audiodev")
-def _audiodev(line: CommandLine, text: str) -> None:
-    line.configuration.defaults.audio = False
-    if not text.startswith("{") and line.keyval(text, "driver")[1]:
-        line.exit(line.profile.help("-audio help"))
-    _add_audiodev(line, text, {})
-
-
-def _add_audiodev(line: CommandLine, text: str, implied: dict[str, Any]) -> None:
-    try:
-        kind = _audiodev_type(line)
-        if implied:
-            values = check_keyval(kind, implied, line.profile.traits)
-        else:
-            values = typed_argument(text, kind, "driver", line.profile, "-audiodev")
-    except QapiError as exc:
-        line.fail_with(exc)
-    line.configuration.audiodevs.append(line.record(text, values, json=True))
-
-
-@option("audio")
-def _audio(line: CommandLine, text: str) -> None:
-    line.configuration.defaults.audio = False
-    values, help_wanted = line.keyval(text, "driver")
-    if help_wanted or values.get("driver") in HELP:
-        line.exit(line.profile.help("-audio help"))
-    model = values.pop("model", None)
-    if model is None and line.profile.traits.audio_needs_model:
-        line.fail("Parameter 'model' is missing")
-    if model is not None:
-        line.fail(NotModelledError("-audio model=").desc)
-    _add_audiodev(line, text, {"id": "audiodev0", **values})
-
-
 # -- the rest ------------------------------------------------------------------------------------
 
 
 @option("smbios", judged=True)
 def _smbios(line: CommandLine, text: str) -> None:
-    from fakeqemu.boot.checks.firmware_tables import check_smbios
+    from fakeqemu.boot.checks.firmware_tables import add_smbios
 
     entry = line.opts("smbios", text, implied=False)
     values = entry.values
@@ -332,7 +283,7 @@ def _smbios(line: CommandLine, text: str) -> None:
         line.fail("Must specify type= or file=")
     if "type" in values and not values["type"].isdigit():
         line.fail("Parameter 'type' expects a number")
-    check_smbios(line, entry)
+    add_smbios(line, entry)
 
 
 @option("tpmdev")

@@ -5,6 +5,7 @@ See system/vl.c: qemu_init(); qemu-options.hx.
 
 from __future__ import annotations
 
+from fakeqemu.boot.checks.machine_properties import check_named
 from fakeqemu.boot.cmdline.commandline import (
     CommandLine,
     ToConfiguration,
@@ -23,7 +24,8 @@ from fakeqemu.qapi.readers.keyval import merge
 def _machine(line: CommandLine, text: str) -> None:
     options, help_wanted = line.keyval(text, "type")
     try:
-        merge(line.configuration.machine_options, options)
+        check_named(options, line.profile)
+        merge(line.configuration.machine_options, options, parsed=True)
     except QapiError as exc:
         line.fail_with(exc)
     if help_wanted:

@@ -25,7 +25,7 @@ from fakeqemu.qapi.readers.qemu_opts import parse_bool
 
 _GLOBAL = re.compile(r"([^.=]{1,63})\.([^=]{1,63})=(.*)\Z", re.DOTALL)
 _SET = re.compile(r"([^.]{1,63})\.([^.]{1,63})\.([^=]{1,63})=(.*)\Z", re.DOTALL)
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+_UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z"
 
 #: -compat's members and what each accepts
 _POLICY = {
@@ -151,7 +151,7 @@ def _readconfig(line: CommandLine, text: str) -> None:
 
 @option("uuid")
 def _uuid(line: CommandLine, text: str) -> None:
-    if not _UUID.match(text):
+    if not re.match(_UUID, text):
         line.fail("failed to parse UUID string: wrong format")
     line.configuration.uuid = text.lower()
 

@@ -6,6 +6,7 @@ See system/vl.c: qemu_init(); audio/audio_legacy.c: audio_legacy_help() (7.2).
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from fakeqemu.boot.cmdline.commandline import (
     CommandLine,
@@ -14,7 +15,11 @@ from fakeqemu.boot.cmdline.commandline import (
     option,
     options,
 )
-from fakeqemu.qapi.errors import NotModelledError
+from fakeqemu.boot.cmdline.schema_values import HELP, typed_argument
+from fakeqemu.profile import Profile
+from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.readers.keyval import check_keyval
+from fakeqemu.qapi.schema import ArrayType, Type
 
 #: degrees by which the picture of a touch screen may be turned
 _ROTATIONS = (0, 90, 180, 270)
@@ -33,6 +38,50 @@ def _rotate(line: CommandLine, text: str) -> None:
     number = re.match(r"\s*[+-]?[0-9]+", text)
     if number is not None and int(number[0]) not in _ROTATIONS:
         line.fail("only 90, 180, 270 deg rotation is available")
+
+
+def _audiodev_type(line: CommandLine) -> Type:
+    """The type of -audiodev; where the schema does not show it that of the next version."""
+    shown = (line.profile, *(Profile.load(name) for name in Profile.names(composed=False)))
+    for profile in shown:
+        found = profile.schema.commands.get("query-audiodevs")
+        if found is not None and isinstance(found.ret_type, ArrayType):
+            return found.ret_type.element
+    raise NotModelledError("the type of -audiodev")
+
+
+@option("audiodev")
+def _audiodev(line: CommandLine, text: str) -> None:
+    line.configuration.defaults.audio = False
+    if not text.startswith("{") and line.keyval(text, "driver")[1]:
+        line.exit(line.profile.help("-audio help"))
+    _add_audiodev(line, text, {})
+
+
+def _add_audiodev(line: CommandLine, text: str, implied: dict[str, Any]) -> None:
+    try:
+        kind = _audiodev_type(line)
+        if implied:
+            values = check_keyval(kind, implied, line.profile.traits)
+        else:
+            values = typed_argument(text, kind, "driver", line.profile, "-audiodev")
+    except QapiError as exc:
+        line.fail_with(exc)
+    line.configuration.audiodevs.append(line.record(text, values, json=True))
+
+
+@option("audio")
+def _audio(line: CommandLine, text: str) -> None:
+    line.configuration.defaults.audio = False
+    values, help_wanted = line.keyval(text, "driver")
+    if help_wanted or values.get("driver") in HELP:
+        line.exit(line.profile.help("-audio help"))
+    model = values.pop("model", None)
+    if model is None and line.profile.traits.audio_needs_model:
+        line.fail("Parameter 'model' is missing")
+    if model is not None:
+        line.fail(NotModelledError("-audio model=").desc)
+    _add_audiodev(line, text, {"id": "audiodev0", **values})
 
 
 options(

@@ -12,8 +12,9 @@ from fakeqemu.commands.registry import Deferred, actions, command
 from fakeqemu.model.block import query as info
 from fakeqemu.model.block.backends.acct_stats import Histogram
 from fakeqemu.model.block.backends.backend import Backend
-from fakeqemu.model.block.drivers import nbd_options as nbdclient
+from fakeqemu.model.block.drivers.nbd import options as nbdclient
 from fakeqemu.model.block.graph import open as opener
+from fakeqemu.model.block.graph.filenames import FileArgument
 from fakeqemu.model.block.operations import backing_chain as chains, reopen
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi import texts
@@ -40,7 +41,9 @@ def blockdev_add(vm: Machine, arguments: Json) -> Deferred | None:
         else:
             answer.resolve()
 
-    if nbdclient.connect_all(block.graph, arguments, connected):
+    # one without a name is refused before anybody connects
+    named = "node-name" in arguments
+    if named and nbdclient.connect_all(block.graph, arguments, connected):
         return answer
     block.add(arguments)
     return None
@@ -59,9 +62,7 @@ def blockdev_set_active(vm: Machine, active: bool, node_name: str | None = None)
         except QapiError as error:
             raise error.prefixed("Failed to inactivate all nodes: ") from None
         return
-    node = block.graph.find(node_name)
-    if node is None:
-        raise QapiError(f"Failed to find node with node-name='{node_name}'")
+    node = block.graph.named(node_name)
     if active:
         block.activate_node(node)
     else:
@@ -121,10 +122,14 @@ def x_blockdev_change(
     if child is not None:
         if child not in above.children:
             raise QapiError(f"Node '{parent}' does not have child '{child}'")
-        raise QapiError(f"The node {above.device_or_name} does not support removing a child")
-    if node is not None and graph.find(node) is None:
-        raise QapiError(f"Node '{node}' not found")
-    raise QapiError(f"The node {above.device_or_name} does not support adding a child")
+        above.driver.remove_child(above, above.children[child])
+    if node is not None:
+        new = graph.find(node)
+        if new is None:
+            raise QapiError(f"Node '{node}' not found")
+        if new.parents and above.driver.child_list:
+            raise QapiError(f"The node {new.name} already has a parent")
+        above.driver.add_child(above, new)
 
 
 # -- queries -------------------------------------------------------------------------------------
@@ -224,7 +229,7 @@ def blockdev_change_medium(vm: Machine, arguments: Json) -> None:
     mode = arguments.get("read-only-mode", "retain")
     if mode != "retain":
         read_only = mode == "read-only"
-    options: Json = {"filename": arguments["filename"]}
+    options: Json = {"filename": FileArgument(arguments["filename"])}
     if "format" in arguments:
         if arguments["format"] not in vm.profile.schema.enum_values("BlockdevDriver"):
             raise QapiError(f"Unknown driver '{arguments['format']}'")
@@ -283,9 +288,7 @@ def x_blockdev_set_iothread(
     vm: Machine, node_name: str, iothread: str | None, force: bool = False
 ) -> None:
     """Let another thread do a node's I/O. See blockdev.c: qmp_x_blockdev_set_iothread()."""
-    node = vm.block.graph.find(node_name)
-    if node is None:
-        raise QapiError(f"Failed to find node with node-name='{node_name}'")
+    node = vm.block.graph.named(node_name)
     if not force and any(isinstance(edge.parent, Backend) for edge in node.parents):
         raise QapiError(
             f"Node {node_name} is associated with a BlockBackend and could be in use"

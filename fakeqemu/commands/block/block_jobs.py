@@ -6,11 +6,17 @@ block/monitor/bitmap-qmp-cmds.c: qmp_block_dirty_bitmap_add().
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fakeqemu.commands.registry import actions, command
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps
-from fakeqemu.model.block.operations import blockdev as starting, snapshots, transaction
+from fakeqemu.model.block.operations import (
+    blockdev as starting,
+    commit_stream as chains,
+    snapshots,
+    transaction,
+)
 from fakeqemu.model.block.operations.create import Amend, Create
 from fakeqemu.model.block.operations.savevm import SnapshotJob
 from fakeqemu.model.machine import Machine
@@ -83,50 +89,35 @@ def run_transaction(vm: Machine, actions: list[Json], properties: Json | None = 
 # -- dirty bitmaps -------------------------------------------------------------------------------
 
 
-@command("block-dirty-bitmap-add", raw=True)
-def block_dirty_bitmap_add(vm: Machine, arguments: Json) -> None:
-    """Record what is written from now on."""
-    _one(vm, "block-dirty-bitmap-add", arguments)
-
-
-@command("block-dirty-bitmap-remove", raw=True)
-def block_dirty_bitmap_remove(vm: Machine, arguments: Json) -> None:
-    """Forget a bitmap."""
-    _one(vm, "block-dirty-bitmap-remove", arguments)
-
-
-@command("block-dirty-bitmap-clear", raw=True)
-def block_dirty_bitmap_clear(vm: Machine, arguments: Json) -> None:
-    """Clear a bitmap: nothing is dirty afterwards."""
-    _one(vm, "block-dirty-bitmap-clear", arguments)
-
-
-@command("block-dirty-bitmap-enable", raw=True)
-def block_dirty_bitmap_enable(vm: Machine, arguments: Json) -> None:
-    """Record."""
-    _one(vm, "block-dirty-bitmap-enable", arguments)
-
-
-@command("block-dirty-bitmap-disable", raw=True)
-def block_dirty_bitmap_disable(vm: Machine, arguments: Json) -> None:
-    """Do not record."""
-    _one(vm, "block-dirty-bitmap-disable", arguments)
-
-
-@command("block-dirty-bitmap-merge", raw=True)
-def block_dirty_bitmap_merge(vm: Machine, arguments: Json) -> None:
-    """Add other bitmaps' bits."""
-    _one(vm, "block-dirty-bitmap-merge", arguments)
-
-
-def _one(vm: Machine, action: str, arguments: Json) -> None:
-    transaction.prepare(vm.block, action, arguments, None).commit()
-
-
 @command("x-debug-block-dirty-bitmap-sha256")
 def x_debug_block_dirty_bitmap_sha256(vm: Machine, node: str, name: str) -> Json:
     """BlockDirtyBitmapSha256 of the bits as QEMU keeps them."""
     return {"sha256": bitmaps.lookup(vm.block.graph, node, name).sha256()}
+
+
+def _bitmap_action(name: str) -> Callable[[Machine, Json], None]:
+    """A command that is a transaction of the one action of its name."""
+
+    def act(vm: Machine, arguments: Json) -> None:
+        transaction.prepare(vm.block, name, arguments, None).commit()
+
+    return act
+
+
+actions(
+    {
+        name: _bitmap_action(name)
+        for name in (
+            "block-dirty-bitmap-add",
+            "block-dirty-bitmap-remove",
+            "block-dirty-bitmap-clear",
+            "block-dirty-bitmap-enable",
+            "block-dirty-bitmap-disable",
+            "block-dirty-bitmap-merge",
+        )
+    },
+    raw=True,
+)
 
 
 # -- snapshots of the machine --------------------------------------------------------------------
@@ -146,8 +137,8 @@ actions({"blockdev-create": lambda vm, job_id, options: Create(vm.block, job_id,
 actions(
     {
         "drive-mirror": lambda vm, arguments: starting.drive_mirror(vm.block, arguments).start(),
-        "block-commit": lambda vm, arguments: starting.block_commit(vm.block, arguments).start(),
-        "block-stream": lambda vm, arguments: starting.block_stream(vm.block, arguments).start(),
+        "block-commit": lambda vm, arguments: chains.block_commit(vm.block, arguments).start(),
+        "block-stream": lambda vm, arguments: chains.block_stream(vm.block, arguments).start(),
     },
     raw=True,
 )

@@ -12,7 +12,7 @@ from typing import Any
 from fakeqemu.commands.machine.unsupported import recorded
 from fakeqemu.commands.registry import command
 from fakeqemu.model.machine import Machine
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 Json = dict[str, Any]
 
@@ -26,9 +26,8 @@ def query_target(vm: Machine) -> Json:
 
 @command("query-chardev-backends")
 def query_chardev_backends(vm: Machine) -> list[Json]:
-    """The kinds of character devices that were built in."""
-    backends: list[Json] = recorded(vm, "query-chardev-backends")
-    return backends
+    """The kinds of character devices that were built in, or whose module has been loaded."""
+    return [{"name": name} for name in vm.chardevs.backends]
 
 
 @command("query-tpm-models")
@@ -43,6 +42,12 @@ def query_tpm_types(vm: Machine) -> list[str]:
     """The TPM backends that were built in."""
     types: list[str] = recorded(vm, "query-tpm-types")
     return types
+
+
+@command("query-tpm")
+def query_tpm(vm: Machine) -> list[Json]:
+    """The TPM that a device uses."""
+    return vm.tpm.query() if vm.configuration.tpmdevs else recorded(vm, "query-tpm")
 
 
 @command("query-sev-capabilities")
@@ -66,8 +71,14 @@ def _foreign(name: str) -> None:
 
     @command(name)
     def refuse(vm: Machine, **_arguments: Any) -> None:
-        raise QapiError(vm.profile.foreign_commands[name])
+        text = vm.profile.foreign_commands.get(name)
+        if text is None:
+            raise NotModelledError(name)
+        raise QapiError(text)
 
 
-for _name in ("dump-skeys", "inject-ghes-v2-error", "set-cpu-topology"):
+for _name in (
+    *("dump-skeys", "inject-ghes-v2-error", "set-cpu-topology"),
+    *("query-cpu-model-baseline", "query-cpu-model-comparison"),
+):
     _foreign(_name)

@@ -25,7 +25,7 @@ def query_command_line_options(vm: Machine, option: str | None = None) -> list[J
     """All option groups, or the one asked for."""
     groups = vm.profile.option_groups
     if option is None:
-        return groups
+        return vm.profile.replies.once(lambda: groups, "query-command-line-options")
     found = [group for group in groups if group["option"] == option]
     if not found:
         raise QapiError(f"invalid option name: {option}")
@@ -35,18 +35,22 @@ def query_command_line_options(vm: Machine, option: str | None = None) -> list[J
 @command("query-machines")
 def query_machines(vm: Machine, compat_props: bool = False) -> list[Json]:
     """Every machine type."""
-    if not compat_props:
-        return [machine.entry for machine in vm.profile.machines]
-    return [
-        {
-            **machine.entry,
-            "compat-props": [
-                {"qom-type": driver, "property": name, "value": value}
-                for driver, name, value in machine.compat_props
-            ],
-        }
-        for machine in vm.profile.machines
-    ]
+
+    def entries() -> list[Json]:
+        if not compat_props:
+            return [machine.entry for machine in vm.profile.machines]
+        return [
+            {
+                **machine.entry,
+                "compat-props": [
+                    {"qom-type": driver, "property": name, "value": value}
+                    for driver, name, value in machine.compat_props
+                ],
+            }
+            for machine in vm.profile.machines
+        ]
+
+    return vm.profile.replies.once(entries, "query-machines", compat_props)
 
 
 @command("qom-list-types")
@@ -54,17 +58,24 @@ def qom_list_types(
     vm: Machine, implements: str | None = None, abstract: bool = False
 ) -> list[Json]:
     """Types, all or those that are of one kind; none for an unknown kind."""
+    vm.chardevs.load_modules()
     types = vm.profile.qom_types
-    names = types if implements is None else vm.profile.implementors(implements)
-    return [
-        {
-            "name": name,
-            **({"abstract": True} if types[name].abstract else {}),
-            **({"parent": types[name].parent} if types[name].parent is not None else {}),
-        }
-        for name in names
-        if abstract or not types[name].abstract
-    ]
+    if implements is not None and implements not in types:
+        return []
+
+    def entries() -> list[Json]:
+        names = types if implements is None else vm.profile.implementors(implements)
+        return [
+            {
+                "name": name,
+                **({"abstract": True} if types[name].abstract else {}),
+                **({"parent": types[name].parent} if types[name].parent is not None else {}),
+            }
+            for name in names
+            if abstract or not types[name].abstract
+        ]
+
+    return vm.profile.replies.once(entries, "qom-list-types", implements, abstract)
 
 
 @command("qom-list-properties")
@@ -98,7 +109,9 @@ def device_list_properties(vm: Machine, typename: str) -> list[Json]:
 commands(
     {
         "query-version": lambda vm: vm.profile.version.reply(),
-        "query-commands": lambda vm: [{"name": name} for name in vm.profile.commands],
+        "query-commands": lambda vm: vm.profile.replies.once(
+            lambda: [{"name": name} for name in vm.profile.commands], "query-commands"
+        ),
         "query-qmp-schema": lambda vm: vm.profile.schema_reply,
     }
 )

@@ -62,8 +62,7 @@ def add_fd(
 @command("remove-fd")
 def remove_fd(vm: Machine, fdset_id: int, fd: int | None = None) -> None:
     """Take a descriptor, or all, out of a set."""
-    for number in vm.fdsets.remove(fdset_id, fd):
-        vm.host.close_fd(number)
+    vm.fdsets.remove(fdset_id, fd)
 
 
 @command("query-fdsets")

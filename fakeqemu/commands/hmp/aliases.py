@@ -39,6 +39,7 @@ aliases(
         "migrate_start_postcopy": "migrate-start-postcopy",
         "migrate_pause": "migrate-pause",
         "x_colo_lost_heartbeat": "x-colo-lost-heartbeat",
+        "dumpdtb": "dumpdtb",
         "xen-event-list": "xen-event-list",
         "xen-event-inject": "xen-event-inject",
     }

@@ -35,7 +35,7 @@ class HmpDefinition:
 class HmpTable:
     """All commands of one version."""
 
-    _cache: ClassVar[dict[str, HmpTable]] = {}
+    _cache: ClassVar[dict[Profile, HmpTable]] = {}
 
     def __init__(self, data: dict[str, Any]) -> None:
         below = tuple(self._entry(item, "info ") for item in data["info"])
@@ -62,9 +62,9 @@ class HmpTable:
     @classmethod
     def of(cls, profile: Profile) -> HmpTable:
         """The table of `profile`, read once."""
-        if profile.name not in cls._cache:
-            cls._cache[profile.name] = cls(profile.part("hmp-commands"))
-        return cls._cache[profile.name]
+        if profile not in cls._cache:
+            cls._cache[profile] = cls(profile.part("hmp-commands"))
+        return cls._cache[profile]
 
     @staticmethod
     def find(entries: Sequence[HmpDefinition], name: str) -> HmpDefinition | None:

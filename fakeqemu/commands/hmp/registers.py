@@ -11,40 +11,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fakeqemu.model.boards.x86_registers import (
-    EAX,
-    EBP,
-    EBX,
-    ECX,
-    EDI,
-    EDX,
-    ESI,
-    ESP,
-    SEGMENTS,
-    X86Registers,
-)
+from fakeqemu.model.boards.x86_registers import EBP, ESP, GENERAL, SEGMENTS, X86Registers
+from fakeqemu.qapi.errors import NotModelledError
 
 if TYPE_CHECKING:
     from fakeqemu.commands.hmp.registry import HmpMonitor
+    from fakeqemu.model.boards.cpus import Cpu
     from fakeqemu.model.machine import Machine
 
 _32 = (1 << 32) - 1
 _64 = (1 << 64) - 1
-_LOW = {"ax": EAX, "cx": ECX, "dx": EDX, "bx": EBX, "sp": ESP, "bp": EBP, "si": ESI, "di": EDI}
 _HIGH = tuple(f"r{number}" for number in range(8, 16))
 #: general registers by the monitor's own names, and by gdb's
-_OWN = {f"e{name}": at for name, at in _LOW.items()} | {"sp": ESP, "fp": EBP}
-_GDB = {f"r{name}": at for name, at in _LOW.items()}
+_OWN = {f"e{name}": at for name, at in GENERAL.items()} | {"sp": ESP, "fp": EBP}
+_GDB = {f"r{name}": at for name, at in GENERAL.items()}
 
 
 def chosen_registers(vm: Machine, monitor: HmpMonitor) -> X86Registers | None:
-    """The registers of the monitor's CPU; None where there is no CPU."""
+    """The registers of the monitor's CPU; None where there is no CPU. See `known_registers`."""
     cpu = vm.cpus.get(monitor.cpu_index)
-    return None if cpu is None else vm.cpus.registers(cpu)
+    return None if cpu is None else known_registers(vm, cpu)
+
+
+def known_registers(vm: Machine, cpu: Cpu) -> X86Registers:
+    """A CPU's registers. Raises NotModelledError if a guest came with its own."""
+    if vm.cpus.registers_came:
+        raise NotModelledError("registers of a migrated guest")
+    return vm.cpus.registers(cpu)
 
 
 def read_register(vm: Machine, monitor: HmpMonitor, name: str) -> int | None:
-    """What `$name` is, as a signed number; None for a register that nobody knows."""
+    """What `$name` is, as a signed number; None for an unknown register."""
     held = chosen_registers(vm, monitor)
     if held is None:
         return None

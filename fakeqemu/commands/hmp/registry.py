@@ -130,6 +130,20 @@ def _run(vm: Machine, monitor: HmpMonitor, line: str) -> str:
     except HmpSyntaxError as error:
         typed = line[:position].rstrip()
         return f'{error.text}Try "help {typed}" for more information\n'
+    except NotModelledError as error:
+        vm.journal.note("not-modelled", error.name)
+        return f"{error.desc}\n"
+    except QapiError as error:
+        return error_text(error)
+
+
+def command_of(vm: Machine, line: str) -> str:
+    """The command that a line names, by its first name ("quit", "info status"); "" for none."""
+    try:
+        entry, _ = _find(vm, line)
+    except HmpSyntaxError:
+        return ""
+    return "" if entry is None else entry.key
 
 
 def _register(vm: Machine, monitor: HmpMonitor, name: str) -> int | None:
@@ -165,14 +179,8 @@ def _execute(
         reads.log.passed(function, keywords)
     if command.monitor:
         keywords["monitor"] = monitor
-    try:
-        printed = function(vm, **keywords)
-        return "" if command.qmp else printed or ""
-    except NotModelledError as error:
-        vm.journal.note("not-modelled", error.name)
-        return f"{error.desc}\n"
-    except QapiError as error:
-        return error_text(error)
+    printed = function(vm, **keywords)
+    return "" if command.qmp else printed or ""
 
 
 def _find(vm: Machine, line: str) -> tuple[HmpDefinition | None, int]:
@@ -189,13 +197,15 @@ def _find(vm: Machine, line: str) -> tuple[HmpDefinition | None, int]:
         while end < len(line) and line[end] != "/" and not line[end].isspace():
             end += 1
         entry = table.find(entries, line[start:end])
-        if entry is None:
-            raise HmpSyntaxError(f"unknown command: '{line[:end]}'\n")
-        if not (vm.process.phases.ready or entry.preconfig):
+        others = vm.profile.traits.hmp_commands_of_other_targets
+        early = entry is not None and not (vm.process.phases.ready or entry.preconfig)
+        if early or (entry is None and " ".join(line[:end].split()) in others):
             raise HmpSyntaxError(
                 f"Command '{line[:end]}' not available until machine initialization has"
                 " completed.\n"
             )
+        if entry is None:
+            raise HmpSyntaxError(f"unknown command: '{line[:end]}'\n")
         found, position = entry, end
         while position < len(line) and line[position].isspace():
             position += 1

@@ -1,7 +1,7 @@
-"""The human monitor's side of displays: pictures, passwords, what is served where.
+"""The human monitor's side of displays and mice: pictures, passwords, what is served where.
 
-See ui/ui-hmp-cmds.c: hmp_screendump(), hmp_set_password(), hmp_expire_password() and
-hmp_info_vnc().
+See ui/ui-hmp-cmds.c: hmp_screendump(), hmp_set_password(), hmp_expire_password(),
+hmp_mouse_set() and hmp_info_vnc().
 """
 
 from __future__ import annotations
@@ -79,6 +79,12 @@ def _set(vm: Machine, id: str | None, password: str) -> str:
         advice = _ADVICE if found is not None and found.auth == NONE else ""
         return f"{advice}Error: {error.desc}\n"
     return ""
+
+
+@hmp("mouse_set")
+def mouse_set(vm: Machine, index: int) -> None:
+    """Have another mouse get the events."""
+    vm.input.choose(index)
 
 
 @hmp("info vnc")

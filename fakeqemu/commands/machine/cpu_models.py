@@ -14,8 +14,9 @@ from typing import Any
 
 from fakeqemu.commands.registry import command
 from fakeqemu.model.machine import Machine
+from fakeqemu.profile import store
 from fakeqemu.qapi import texts
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.schema import INTEGER_RANGES
 
 Json = dict[str, Any]
@@ -35,12 +36,17 @@ _SIGNATURE = {"family": 270, "model": 255, "stepping": 15}
 
 #: characters of a CPUID vendor
 _VENDOR_LENGTH = 12
+#: properties from which others follow
+_LINKED = ("sve", "sme", "pauth", "aarch64")
+#: targets whose models do not follow from each other's properties
+_X86 = ("x86_64", "i386")
 
 
 @command("query-cpu-definitions")
 def query_cpu_definitions(vm: Machine) -> list[Json]:
     """Every CPU model."""
-    return vm.profile.cpu_definitions
+    definitions = vm.profile.cpu_definitions
+    return vm.profile.replies.once(lambda: definitions, "query-cpu-definitions")
 
 
 @command("query-cpu-model-expansion")
@@ -49,7 +55,7 @@ def query_cpu_model_expansion(vm: Machine, type: str, model: Json) -> Json:
     name = model["name"]
     definition = next((d for d in vm.profile.cpu_definitions if d["name"] == name), None)
     if definition is None:
-        raise QapiError(f"CPU model '{name}' not found")
+        raise QapiError(_unknown(vm, name))
     reply = vm.profile.cpu_model_expansion(name, type)
     if "error" in reply:
         raise QapiError(reply["error"]["desc"])
@@ -58,12 +64,41 @@ def query_cpu_model_expansion(vm: Machine, type: str, model: Json) -> Json:
         if vm.profile.traits.cpu_props_checked_as_argument:
             raise QapiError(texts.invalid_parameter_type("model.props", "object"))
         asked = {}
+    expanded = reply["return"]["model"]
+    if "props" not in expanded:
+        # a model of which nothing can be asked
+        plain: Json = reply["return"]
+        return plain
+    if not vm.profile.target.startswith(_X86):
+        _check_elsewhere(expanded["props"], asked)
     for prop, value in asked.items():
         _check(vm, definition["typename"], prop, value)
-    expanded = reply["return"]["model"]
     spelled = {_spelling(k): v for k, v in asked.items()}
     props = {k: spelled.get(_spelling(k), v) for k, v in expanded["props"].items()}
     return {**reply["return"], "model": {**expanded, "props": props}}
+
+
+def _check_elsewhere(known: Json, asked: Json) -> None:
+    """Properties of a model that is no x86. Raises QapiError.
+
+    What follows from vector lengths and the like is not worked out: changing them is refused.
+    See target/arm/arm-qmp-cmds.c: qmp_query_cpu_model_expansion().
+    """
+    for prop, value in asked.items():
+        if prop not in known:
+            raise QapiError(texts.unexpected_parameter(f"model.props.{prop}"))
+        if value != known[prop] and isinstance(value, bool) and prop.startswith(_LINKED):
+            raise NotModelledError("query-cpu-model-expansion with properties")
+
+
+def _unknown(vm: Machine, name: str) -> str:
+    """What is said of a model that there is not; recorded of other targets than x86."""
+    try:
+        reply = vm.profile.cpu_model_expansion("full", "unknown")
+    except KeyError:
+        return f"CPU model '{name}' not found"
+    text: str = reply["error"]["desc"]
+    return text.replace(store.UNKNOWN_MODEL, name)
 
 
 def _spelling(name: str) -> str:

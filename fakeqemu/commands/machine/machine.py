@@ -63,9 +63,15 @@ def recorded_text(vm: Machine, name: str) -> str:
 
 @command("query-memory-size-summary")
 def query_memory_size_summary(vm: Machine) -> Json:
-    """MemoryInfo."""
-    plugged = memory_devices.plugged_size(vm.state)
-    return {"base-memory": vm.state.memory.size, "plugged-memory": plugged}
+    """MemoryInfo; a program that was built without memory devices tells of none.
+
+    See hw/mem/memory-device-stubs.c: get_plugged_memory_size().
+    """
+    found = {"base-memory": vm.state.memory.size}
+    recorded = None if vm.state.type is None else vm.profile.per_machine(vm.state.type.name)
+    if recorded is None or "plugged-memory" in recorded["memory"]:
+        found["plugged-memory"] = memory_devices.plugged_size(vm.state)
+    return found
 
 
 @command("query-memory-devices")

@@ -12,7 +12,6 @@ from fakeqemu.commands.registry import actions, command
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
-from fakeqemu.qapi.qdict import in_name_table
 from fakeqemu.qapi.schema_facts import element_members
 
 Json = dict[str, Any]
@@ -70,7 +69,7 @@ def query_iothreads(vm: Machine) -> list[Json]:
     members = [name for name in returned if name not in ("id", "thread-id")]
     found = []
     there = {obj.name: obj for obj in vm.objects.of_type("iothread")}
-    order = in_name_table(each.name for each in vm.objects.all())
+    order = vm.qom.container("/objects").walked()
     for number, obj in enumerate(there[name] for name in order if name in there):
         values = {name: obj.get(name) for name in members if name in obj.shapes}
         thread = vm.host.thread_id(f"IO {obj.name}", 1000 + number)

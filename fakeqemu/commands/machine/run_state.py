@@ -53,8 +53,11 @@ def x_exit_preconfig(vm: Machine) -> None:
 
 @command("inject-nmi")
 def inject_nmi(vm: Machine) -> None:
-    """Give the guest a non-maskable interrupt."""
-    if not vm.cpus:
+    """Give the guest a non-maskable interrupt. See hw/core/nmi.c: nmi_monitor_handle()."""
+    takes_it = vm.state.is_a("nmi") or any(
+        vm.profile.is_a(obj.type, "nmi") for obj in vm.qom.root.walk()
+    )
+    if not vm.cpus or not takes_it:
         raise QapiError(vm.profile.traits.no_nmi_text)
 
 actions(

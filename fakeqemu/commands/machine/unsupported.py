@@ -40,7 +40,6 @@ for _name in (
     "query-colo-status",
     "query-replay",
     "query-pr-managers",
-    "query-tpm",
     "query-spice",
     "x-query-opcount",
     "x-query-profile",
@@ -71,8 +70,6 @@ def xen_set_global_dirty_log(vm: Machine, enable: bool) -> None:
 
 refused(
     {
-        "query-cpu-model-comparison": "CPU model comparison is not supported on this target",
-        "query-cpu-model-baseline": "CPU model baseline is not supported on this target",
         "xen-event-list": "Xen event channel emulation not enabled",
         "sev-inject-launch-secret": "SEV not enabled for guest",
         "query-sev-attestation-report": "SEV is not enabled",

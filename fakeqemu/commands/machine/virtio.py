@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.commands.registry import command
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi.errors import NotModelledError, QapiError
-from fakeqemu.qapi.qdict import in_name_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +48,7 @@ def _number(obj: QomObject) -> int:
 
 def _walk(obj: QomObject) -> Iterator[QomObject]:
     """What is below, in the order of the tables of names."""
-    for name in in_name_table(obj.children):
+    for name in obj.walked():
         child = obj.children[name]
         yield child
         yield from _walk(child)
@@ -91,7 +90,8 @@ def query_cryptodev(vm: Machine) -> list[Json]:
         if vm.profile.is_a(each.type, "cryptodev-backend")
     }
     found = []
-    for name in reversed(in_name_table(backends)):
+    order = [name for name in vm.qom.container("/objects").walked() if name in backends]
+    for name in reversed(order):
         if backends[name].type != _BUILTIN:
             raise NotModelledError("query-cryptodev")
         services = ["mac", "hash", "cipher"]

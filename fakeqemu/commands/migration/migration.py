@@ -10,7 +10,6 @@ from typing import Any
 
 from fakeqemu.commands.registry import actions, command, commands, refused
 from fakeqemu.migration.info import migration_info
-from fakeqemu.migration.migrate import migrate_away
 from fakeqemu.migration.object import MigrationObject, check_local, current_migration
 from fakeqemu.migration.parameters import schema_info as schemainfo
 from fakeqemu.migration.parameters.early import EarlyParameters
@@ -81,7 +80,8 @@ def query_migrate_capabilities(vm: Machine) -> list[dict[str, Any]]:
 def query_migrate(vm: Machine) -> dict[str, Any]:
     """MigrationInfo of both sides."""
     migration = migration_of(vm)
-    migration.outgoing.settle()
+    if migration.has("outgoing"):
+        migration.outgoing.settle()
     return migration_info(vm.profile, migration)
 
 
@@ -104,6 +104,7 @@ def migrate(
     if resume and (config is not None or capabilities is not None):
         raise QapiError("'config' and 'capabilities' cannot be given with 'resume'")
     migration.prepared.check_free(PREPARED)
+    from fakeqemu.migration.migrate import migrate_away
 
     def start() -> None:
         migrate_away(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
 from fakeqemu.dataclass import dataclass, field
 from fakeqemu.formats.migration_stream.errors import StreamError
+from fakeqemu.formats.migration_stream.vmstate.tpm_emulator import TpmBlob
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class ConfigurationSection:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A line QEMU prints and goes on."""
+    """A line that QEMU prints on standard error without failing."""
 
     #: as on standard error, `warning: ` included
     text: str
@@ -50,6 +52,13 @@ class DeviceState:
     instance_id: int
     #: bytes between header and footer
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class TpmState:
+    """The state of a TPM emulator: PTM_BLOB_TYPE_* -> blob."""
+
+    blobs: Mapping[int, TpmBlob]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +135,7 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class PostcopyAdvise:
-    """Postcopy may come; sizes are None if it is for something other than RAM."""
-
-    page_sizes: int | None = None
-    target_page_size: int | None = None
+    """Postcopy may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +159,7 @@ class PostcopyRun:
 
 @dataclass(frozen=True, slots=True)
 class PostcopyResume:
-    """A broken postcopy goes on."""
+    """A paused postcopy resumes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +219,7 @@ Event = (
     | Report
     | SectionBegins
     | DeviceState
+    | TpmState
     | RamBlocks
     | RamPages
     | RamRound

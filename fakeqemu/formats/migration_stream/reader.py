@@ -28,13 +28,11 @@ from fakeqemu.formats.migration_stream.byte_reader import ByteReader, Parser
 from fakeqemu.formats.migration_stream.constants import (
     COMMAND,
     CONFIGURATION,
-    DESCRIPTION_LIMIT,
     EOF,
     MAGIC,
     OBSOLETE_VERSION,
     RAM_VERSION,
     SECTION_END,
-    SECTION_FOOTER,
     SECTION_FULL,
     SECTION_LIMIT,
     SECTION_PART,
@@ -42,7 +40,6 @@ from fakeqemu.formats.migration_stream.constants import (
     SUBSECTION,
     TAIL_LIMIT,
     VERSION,
-    VMDESCRIPTION,
     PostcopyState,
 )
 from fakeqemu.formats.migration_stream.errors import EINVAL, EIO, ENOTSUP, LoadError
@@ -51,6 +48,7 @@ from fakeqemu.formats.migration_stream.ram import RamReader
 from fakeqemu.formats.migration_stream.vmstate import (
     configuration,
     device_sections as devices,
+    tpm_emulator,
     vmdesc,
     vmstate_fields as layout,
 )
@@ -179,7 +177,7 @@ class StreamReader:
         while not (yield from self.sections(pull)):
             pass  # the guest runs; pages go on coming
         if self.postcopy < PostcopyState.LISTENING and self.expected.description:
-            yield from self._description(pull)
+            self._out.append((yield from devices.read_description(pull, self._found)))
         self._out.append(events.Loaded())
 
     def sections(self, pull: ByteReader) -> Generator[None, None, bool]:
@@ -209,23 +207,6 @@ class StreamReader:
                     modern=f"Unknown section type {kind}",
                 )
 
-    def _description(self, pull: ByteReader) -> Parser:
-        mark = yield from pull.number(1)
-        if mark != VMDESCRIPTION:
-            text = f"Expected vmdescription section, but got {mark}"
-            self._out.append(events.Report(text))
-            return
-        size = yield from pull.number(4)
-        if size > DESCRIPTION_LIMIT:
-            yield from pull.skip(size)
-            self._out.append(events.Description(None, size))
-            return
-        value = vmdesc.parse((yield from pull.get(size)))
-        wrong: tuple[str, ...] = ()
-        if value is not None:
-            wrong = devices.compare(self._found, vmdesc.sizes(value))
-        self._out.append(events.Description(value, size, wrong))
-
     # -- sections ----------------------------------------------------------------------------
 
     def _begin(self, pull: ByteReader, kind: int) -> Generator[None, None, bool]:
@@ -253,7 +234,8 @@ class StreamReader:
             return True
         if size is not None:
             self._device(section_id, section, size)
-        yield from self._footer(pull, section_id, name)
+        if self.expected.footers:
+            yield from devices.read_footer(pull, section_id, name)
         return False
 
     def _continue(self, pull: ByteReader, kind: int) -> Parser:
@@ -278,7 +260,8 @@ class StreamReader:
             self._out.append(
                 events.DeviceState(section_id, section.name, section.instance_id, size)
             )
-        yield from self._footer(pull, section_id, section.name)
+        if self.expected.footers:
+            yield from devices.read_footer(pull, section_id, section.name)
 
     def _check(self, name: str, instance: int, version: int) -> None:
         local: int | None = None
@@ -315,6 +298,12 @@ class StreamReader:
             return None
         begin = pull.offset
         self._check_age(section)
+        if section.name == tpm_emulator.SECTION and section.version_id == tpm_emulator.VERSION:
+            blobs = yield from tpm_emulator.read(pull)
+            if isinstance(blobs, str):
+                raise configuration.truncated(section.name, blobs)
+            self._out.append(events.TpmState(blobs))
+            return pull.offset - begin
         fixed = layout.known(section.name, self.traits)
         if fixed is not None and fixed.version_id == section.version_id:
             yield from self._fields(pull, fixed)
@@ -379,26 +368,6 @@ class StreamReader:
         self._out.append(
             events.DeviceState(section_id, section.name, section.instance_id, size)
         )
-
-    def _footer(self, pull: ByteReader, section_id: int, name: str) -> Parser:
-        if not self.expected.footers:
-            return
-        mark = yield from pull.number(1)
-        text = ""
-        if pull.error:
-            text = f"check_section_footer: Read section footer failed: -{EIO}"
-        elif mark != SECTION_FOOTER:
-            text = f"Missing section footer for {name}"
-        else:
-            read = yield from pull.number(4)
-            if read != section_id:
-                text = (
-                    f"Mismatched section id in footer for {name} - "
-                    f"read 0x{read:x} expected 0x{section_id:x}"
-                )
-        if text:
-            modern = f"Section footer error, section_id: {section_id}"
-            raise LoadError(EINVAL, reports=(text,), modern=modern)
 
     def _tail(self, pull: ByteReader, section_id: int, section: _Section) -> Parser:
         """The rest of a stream without footers: held until it ends in its description."""

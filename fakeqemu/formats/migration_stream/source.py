@@ -5,7 +5,7 @@ See migration/savevm.c: SaveState and SaveStateEntry; migration/ram.c: ram_save_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from fakeqemu.dataclass import dataclass
@@ -47,6 +47,8 @@ class Source:
     #: given by -uuid; sent with validate-uuid
     uuid: UUID | None = None
     devices: tuple[DeviceSection, ...] = ()
+    #: further ones, whose state is asked for when the guest has stopped
+    late_devices: Callable[[], Sequence[DeviceSection]] = tuple
     #: descriptors that go along with the states of devices
     descriptors: tuple[int, ...] = ()
     #: sizes of host pages of all RAM, or-ed

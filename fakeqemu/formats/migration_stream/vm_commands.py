@@ -49,23 +49,22 @@ def read(
             f"{command.name} received with bad length - "
             f"expecting {COMMAND_LENGTH[command]}, got {size}",
         )
+    if command in _AT_ONCE:
+        return _AT_ONCE[command](reader, size, out)
     return (yield from _PARSERS[command](reader, pull, size, out))
 
 
 _Result = Generator[None, None, bool]
 
 
-def _open_return_path(
-    reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]
-) -> _Result:
-    del pull, size
+def _open_return_path(reader: StreamReader, size: int, out: list[events.Event]) -> bool:
+    del size
     if reader.return_path:
         out.append(events.Report("CMD_OPEN_RETURN_PATH called when RP already open"))
     else:
         reader.return_path = True
         out.append(events.OpenReturnPath())
     return True
-    yield
 
 
 def _ping(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]) -> _Result:
@@ -104,28 +103,26 @@ def _advise(reader: StreamReader, pull: ByteReader, size: int, out: list[events.
     if target != PAGE_SIZE:
         text = f"Postcopy needs matching target page sizes (s={target} d={PAGE_SIZE})"
         raise LoadError(EPERM, text)
-    out.append(events.PostcopyAdvise(summary, target))
+    out.append(events.PostcopyAdvise())
     return True
 
 
-def _listen(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]) -> _Result:
-    del pull, size
+def _listen(reader: StreamReader, size: int, out: list[events.Event]) -> bool:
+    del size
     if reader.postcopy not in (PostcopyState.ADVISE, PostcopyState.DISCARD):
         raise _wrong_state(reader, VmCommand.POSTCOPY_LISTEN)
     reader.postcopy = PostcopyState.LISTENING
     out.append(events.PostcopyListen())
     return True
-    yield
 
 
-def _run(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]) -> _Result:
-    del pull, size
+def _run(reader: StreamReader, size: int, out: list[events.Event]) -> bool:
+    del size
     if reader.postcopy != PostcopyState.LISTENING:
         raise _wrong_state(reader, VmCommand.POSTCOPY_RUN)
     reader.postcopy = PostcopyState.RUNNING
     out.append(events.PostcopyRun())
     return False
-    yield
 
 
 def _discard(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]) -> _Result:
@@ -171,8 +168,8 @@ def _packaged(
     return True
 
 
-def _resume(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]) -> _Result:
-    del pull, size
+def _resume(reader: StreamReader, size: int, out: list[events.Event]) -> bool:
+    del size
     if reader.recovering:
         out.append(events.PostcopyResume())
     else:
@@ -180,7 +177,6 @@ def _resume(reader: StreamReader, pull: ByteReader, size: int, out: list[events.
         text = "loadvm_postcopy_handle_resume: illegal resume received"
         out.append(events.Report(mark + text))
     return True
-    yield
 
 
 def _recv_bitmap(
@@ -201,8 +197,7 @@ def _recv_bitmap(
     return True
 
 
-def _colo(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]) -> _Result:
-    del pull
+def _colo(reader: StreamReader, size: int, out: list[events.Event]) -> bool:
     how = reader.traits.stream_colo
     if how == "refuse":
         text = f"MIG_CMD 0x{int(VmCommand.ENABLE_COLO):x} deprecated (len 0x{size:x})"
@@ -212,28 +207,28 @@ def _colo(reader: StreamReader, pull: ByteReader, size: int, out: list[events.Ev
         raise LoadError(EINVAL, text)
     out.append(events.EnableColo())
     return True
-    yield
 
 
-def _switchover_start(
-    reader: StreamReader, pull: ByteReader, size: int, out: list[events.Event]
-) -> _Result:
-    del reader, pull, size
+def _switchover_start(reader: StreamReader, size: int, out: list[events.Event]) -> bool:
+    del reader, size
     out.append(events.SwitchoverStart())
     return True
-    yield
 
 
-_PARSERS = {
+#: those that are no more than their number
+_AT_ONCE = {
     VmCommand.OPEN_RETURN_PATH: _open_return_path,
-    VmCommand.PING: _ping,
-    VmCommand.POSTCOPY_ADVISE: _advise,
     VmCommand.POSTCOPY_LISTEN: _listen,
     VmCommand.POSTCOPY_RUN: _run,
-    VmCommand.POSTCOPY_RAM_DISCARD: _discard,
-    VmCommand.PACKAGED: _packaged,
     VmCommand.ENABLE_COLO: _colo,
     VmCommand.POSTCOPY_RESUME: _resume,
-    VmCommand.RECV_BITMAP: _recv_bitmap,
     VmCommand.SWITCHOVER_START: _switchover_start,
+}
+#: those that bring data to read
+_PARSERS = {
+    VmCommand.PING: _ping,
+    VmCommand.POSTCOPY_ADVISE: _advise,
+    VmCommand.POSTCOPY_RAM_DISCARD: _discard,
+    VmCommand.PACKAGED: _packaged,
+    VmCommand.RECV_BITMAP: _recv_bitmap,
 }

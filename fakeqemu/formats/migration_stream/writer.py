@@ -277,7 +277,7 @@ class StreamWriter:
         """
         timer = b"\0" * 16 + be64(clock)
         data = self._full(_TIMER_ID, DeviceSection(layout.TIMER, timer))
-        for index, device in enumerate(self.source.devices):
+        for index, device in enumerate((*self.source.devices, *self.source.late_devices())):
             data += self._full(_FIRST_DEVICE_ID + index, device)
         if not self.source.global_state:
             return data

@@ -1,4 +1,4 @@
-"""The NBD protocol's client side without I/O: bytes in, bytes out, answers to whoever asked.
+"""The NBD protocol's client side without I/O: bytes in, bytes out, a reply for each request.
 
 A connection is a negotiation (`client_handshake`) that ends in requests and replies. There is no
 TLS and there are no extended headers. See block/nbd.c: nbd_co_do_receive_one_chunk() and

@@ -22,7 +22,7 @@ class ExportAccess(Protocol):
     """One access to an export; attempts at it raise MustWaitError."""
 
     def attempt(self) -> AbstractContextManager[None]:
-        """Begin, or begin anew."""
+        """Try, or try again."""
 
     def forget(self) -> None:
         """It is over."""

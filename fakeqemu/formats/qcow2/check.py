@@ -1,4 +1,4 @@
-"""Repairing a qcow2 image whose counts may be wrong: one left dirty by whoever wrote it last.
+"""Repairing a qcow2 image whose counts may be wrong: one that its last writer left dirty.
 
 What uses a cluster is counted by walking all tables, and compared with what the image has, as
 block/qcow2-refcount.c does it: qcow2_check_refcounts() with all repairs. Counts that are too
@@ -108,6 +108,8 @@ def _calculate(image: Qcow2, clusters: int, *, fix: bool) -> _Check:
         else:
             _walk_l1(check, each.l1_offset, each.l1_size, fix, "inactive-l2")
     check.use(header.snapshots_offset, image.snapshots_size)
+    if header.crypto is not None:
+        check.use(*header.crypto)
     check.use(header.refcount_table_offset, header.refcount_table_clusters * image.cluster)
     try:
         for offset, size in used_ranges(image):
@@ -141,6 +143,9 @@ def _walk_l2(check: _Check, at: int, fix: bool, kind: str) -> None:
             continue
         if entry & COMPRESSED:
             check.corruptions += bool(entry & COPIED)
+            if image.external:
+                check.corruptions += 1
+                continue
             check.use(*image.packed_place(entry & ~COPIED))
             continue
         check.corruptions += bool(entry & _RESERVED_L2)
@@ -155,7 +160,8 @@ def _walk_l2(check: _Check, at: int, fix: bool, kind: str) -> None:
                 image.l2_cache.forget(at)
                 check.corruptions -= 1
                 continue
-        check.use(data, image.cluster)
+        if not image.external:
+            check.use(data, image.cluster)
 
 
 def _walk_refblocks(check: _Check, fix: bool) -> None:
@@ -179,7 +185,7 @@ def _walk_refblocks(check: _Check, fix: bool) -> None:
 
 
 def _reach(check: _Check, at: int) -> bool:
-    """Make the file long enough to have a block of counts; else all are made anew."""
+    """Make the file long enough to have a refcount block; else all of them are rebuilt."""
     image = check.image
     try:
         if at > (1 << 63) - 1 - image.cluster:
@@ -256,7 +262,7 @@ def _mark(check: _Check) -> None:
         for slot, inner in enumerate(table):
             if inner & COMPRESSED or not inner & OFFSET:
                 continue
-            once = refcounts.get((inner & OFFSET) // image.cluster) == 1
+            once = image.external or refcounts.get((inner & OFFSET) // image.cluster) == 1
             if once != bool(inner & COPIED):
                 table[slot] = inner | COPIED if once else inner & ~COPIED
                 changed = True
@@ -311,7 +317,7 @@ def _write_blocks(check: _Check, table: array[int], indexes: set[int]) -> None:
 
 
 def _take(check: _Check, clusters: int, start: int) -> int:
-    """The first of so many clusters in a row that nobody uses: alloc_clusters_imrt()."""
+    """The first of so many free clusters in a row: alloc_clusters_imrt()."""
     index = start
     while True:
         used = next((n for n in range(index, index + clusters) if check.counts[n]), None)

@@ -9,15 +9,18 @@ import struct
 
 from fakeqemu.formats.extents import check_length
 from fakeqemu.formats.qcow2.header import Header, Store
-from fakeqemu.formats.qcow2.image import Qcow2, blaming
+from fakeqemu.formats.qcow2.image import Qcow2
 from fakeqemu.formats.qcow2.tables import COPIED
+from fakeqemu.formats.qcow2.write import blaming
 from fakeqemu.qapi.errors import QapiError
 
 
-def create_empty(store: Store, header: Header, prealloc: str = "off") -> Qcow2:
+def create_empty(
+    store: Store, header: Header, prealloc: str = "off", data: Store | None = None
+) -> Qcow2:
     """Write an empty image of `header`'s size into an empty store. Raises QapiError.
 
-    `prealloc`: a PreallocMode.
+    `prealloc`: a PreallocMode. `data`: the external data file, if there is to be one.
     """
     cluster = header.cluster
     header.refcount_table_offset, header.refcount_table_clusters = cluster, 1
@@ -29,6 +32,7 @@ def create_empty(store: Store, header: Header, prealloc: str = "off") -> Qcow2:
     with blaming("Could not write refcount table"):
         store.write(cluster, struct.pack(">Q", 2 * cluster).ljust(2 * cluster, b"\0"))
     image = Qcow2(store)
+    image.data = data or store
     with blaming("Could not allocate clusters for qcow2 header and refcount table"):
         image.refcounts.update(0, 3 * cluster, 1)
     with blaming("Could not resize image"):
@@ -51,20 +55,15 @@ def _preallocate(image: Qcow2, size: int, mode: str) -> None:
     `mode`: a PreallocMode. With `metadata` tables lead to clusters, with `falloc` and `full` the
     file has them, too.
     """
-    if mode == "metadata":
-        _tables_first(image, size)
+    if mode == "metadata" or (mode != "off" and image.external):
+        image.writer.allocate_all(0, size, "off" if mode == "metadata" else mode)
+    elif mode == "off" and image.external:
+        image.data.truncate(size)
     elif mode != "off":
         _data_first(image, size, mode)
     if mode != "off":
         with blaming("Failed to flush the preallocated area to disk"):
             image.flush()
-
-
-def _tables_first(image: Qcow2, size: int) -> None:
-    """Clusters as writing would take them; the file ends behind the last."""
-    end = image.writer.allocate_all(size)
-    if end > image.store.size():
-        image.store.truncate(end)
 
 
 def _data_first(image: Qcow2, size: int, mode: str) -> None:

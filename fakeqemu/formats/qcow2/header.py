@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from fakeqemu.dataclass import dataclass, field
-from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 MAGIC = 0x514649FB
@@ -29,7 +29,7 @@ LAZY_REFCOUNTS = 1
 #: autoclear feature bits
 BITMAPS, RAW_DATA = 1, 2
 _KNOWN = DIRTY | CORRUPT | EXTERNAL_DATA | COMPRESSION | EXTENDED_L2
-_CRYPT_AES, _CRYPT_LUKS = 1, 2
+_CRYPT_AES, CRYPT_LUKS = 1, 2
 #: type of bit (0 incompatible, 1 compatible, 2 autoclear), bit, name
 _FEATURE_NAMES = (
     (0, 0, "dirty bit"), (0, 1, "corrupt bit"), (0, 2, "external data file"),
@@ -98,6 +98,8 @@ class Header:
     compression: int = 0
     #: the name an image with external data gives its data file
     data_file: str = ""
+    #: where the header of the encryption is: offset, bytes
+    crypto: tuple[int, int] | None = None
     #: fields beyond those we know, kept as they are
     unknown_fields: bytes = b""
     #: header extensions kept as they are, that of bitmaps among them: type, data
@@ -126,6 +128,8 @@ class Header:
             tail += _extension(_EXT_BACKING_FORMAT, c_bytes(self.backing_format))
         if self.data_file:
             tail += _extension(_EXT_DATA_FILE, c_bytes(self.data_file))
+        if self.crypto is not None:
+            tail += _extension(_EXT_CRYPTO, struct.pack(">QQ", *self.crypto))
         # there would be no room left beside it; see block/qcow2.c: qcow2_update_header()
         if self.version >= 3 and self.cluster > _LARGEST_WITHOUT_NAMES:
             names = b"".join(
@@ -316,17 +320,18 @@ def _take_extension(store: Store, header: Header, kind: int, at: int, length: in
     if kind == _EXT_BACKING_FORMAT and length >= _LONGEST_FORMAT:
         raise QapiError(f"ERROR: ext_backing_format: len={length} too large (>={_LONGEST_FORMAT})")
     if kind == _EXT_CRYPTO:
-        if header.crypt_method != _CRYPT_LUKS:
+        if header.crypt_method != CRYPT_LUKS:
             raise QapiError("CRYPTO header extension only expected with LUKS encryption method")
         if length != 16:
             raise QapiError(f"CRYPTO header extension size {length}, but expected size 16")
-        offset = struct.unpack(">Q", store.read(at, 8))[0]
+        offset, size = struct.unpack(">QQ", store.read(at, 16))
         if offset % header.cluster:
             raise QapiError(
                 f"Encryption header offset '{offset}' is not a multiple of cluster size"
                 f" '{header.cluster}'"
             )
-        raise NotModelledError("encrypted qcow2 images")
+        header.crypto = offset, size
+        return
     data = store.read(at, length)
     if kind == _EXT_BACKING_FORMAT:
         header.backing_format = _text(data)

@@ -2,9 +2,10 @@
 
 Other programs look into these files themselves (libvirt parses headers, qemu-img checks
 refcounts), so what is written here is a consistent image after each operation: clusters are
-counted, tables linked last. Not done: external data files, encryption, sub-clusters, zstd.
-This module opens an image and reads it; `qcow2write` writes clusters, `qcow2refcount` counts
-them, `qcow2snapshots` keeps states, `qcow2check` repairs.
+counted, tables linked last. Not done: sub-clusters, zstd.
+This module opens an image and has its tables; `read` and `write` go through them to clusters,
+`allocation` finds clusters for what is written, `refcounts` counts them, `snapshots` keeps states,
+`check` repairs.
 
 What a damaged image leads to is what it leads to in QEMU (block/qcow2-cluster.c): tables are
 read when they are needed, and an entry that cannot be is `corrupt`.
@@ -12,56 +13,49 @@ read when they are needed, and an entry that cannot be is `corrupt`.
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import os
 import struct
 import sys
-import zlib
 from array import array
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
-from fakeqemu.formats.extents import DATA, HOLE, ZERO, BlockIoError, Range
+from fakeqemu.formats.extents import BlockIoError, Range
 from fakeqemu.formats.qcow2.header import (
     CORRUPT,
     DIRTY,
     EXT_BITMAPS,
     EXTENDED_L2,
+    EXTERNAL_DATA,
     LAZY_REFCOUNTS,
+    RAW_DATA,
     Store,
     read_backing,
     read_extensions,
     read_fields,
 )
-from fakeqemu.formats.qcow2.refcounts import Refcounts, hex_of
+from fakeqemu.formats.qcow2.read import Reader
+from fakeqemu.formats.qcow2.refcounts import Refcounts
 from fakeqemu.formats.qcow2.tables import (
     COMPRESSED,
+    COPIED,
     OFFSET,
     ZERO_FLAG,
     CachedTable,
     Corrupted,
     Overlaps,
+    QCowSnapshot,
     TableCache,
+    hex_of,
 )
 from fakeqemu.formats.qcow2.write import Writer
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
-if TYPE_CHECKING:
-    from fakeqemu.formats.qcow2.snapshots import QCowSnapshot
-
 #: where the header has the incompatible features
 _INCOMPATIBLE_AT = 72
 
 Fill = Callable[[int, int], bytes]
-
-
-@contextlib.contextmanager
-def blaming(step: str) -> Iterator[None]:
-    """Say in which step of qcow2_co_create() or qcow2_co_truncate() something went wrong."""
-    try:
-        yield
-    except QapiError as error:
-        raise error.prefixed(f"{step}: ") from None
 
 
 class Qcow2:
@@ -79,6 +73,8 @@ class Qcow2:
         prepare: Callable[[Qcow2], None] | None = None,
     ) -> None:
         self.store = store
+        #: where data are: another file, or the same through a cipher
+        self.data: Store = store
         self.writable = writable
         self.header = header = read_fields(store, writable=writable)
         self.cluster = header.cluster
@@ -94,6 +90,10 @@ class Qcow2:
         #: called when the image turns out to be damaged; what goes to standard error
         self.on_corrupt: Corrupted = lambda _text, _fatal, _offset, _size: None
         self.say: Callable[[str], None] = lambda _text: None
+        #: whether the image is this process's, and not one that migrates to it
+        self.active: Callable[[], bool] = lambda: True
+        #: called with what is about to be done, as block/blkdebug.c has events for it
+        self.event: Callable[[str], None] = lambda _name: None
         self._signalled = False
         #: whether nobody can use the image any more
         self.dead = False
@@ -115,11 +115,12 @@ class Qcow2:
         except BlockIoError as error:
             raise error.prefixed("Could not initialize refcount handling: ") from None
         read_extensions(store, header)
+        self._reader = Reader(self)
         self.writer = Writer(self)
 
     def open_rest(self) -> None:
         """What comes after the data file: the backing file's name. Raises QapiError."""
-        if self.header.crypt_method:
+        if self.header.crypt_method and self.header.crypto is None:
             raise QapiError(
                 f"Missing CRYPTO header for crypt method {self.header.crypt_method}"
             )
@@ -129,6 +130,16 @@ class Qcow2:
     def extended(self) -> bool:
         """Whether clusters have parts of their own."""
         return bool(self.header.incompatible & EXTENDED_L2)
+
+    @property
+    def external(self) -> bool:
+        """Whether data are in a file of their own, each cluster at the guest's offset."""
+        return bool(self.header.incompatible & EXTERNAL_DATA)
+
+    @property
+    def external_raw(self) -> bool:
+        """Whether that file alone reads as the guest's disk does."""
+        return self.external and bool(self.header.autoclear & RAW_DATA)
 
     @property
     def directory(self) -> tuple[int, int, int] | None:
@@ -146,10 +157,10 @@ class Qcow2:
     ) -> BlockIoError:
         """Note that the image is damaged; what to raise.
 
-        `fatal`: whether it must not be used any more, which it may where it is only read. See
+        `fatal`: whether it must not be used any more, which it may where it cannot be written. See
         block/qcow2.c: qcow2_signal_corruption().
         """
-        fatal = fatal and self.writable
+        fatal = fatal and self.writable and self.active()
         if not self._signalled or (fatal and not self.header.incompatible & CORRUPT):
             self._signalled = True
             if fatal:
@@ -271,51 +282,18 @@ class Qcow2:
     # -- data ----------------------------------------------------------------------------------
 
     def status(self, start: int, end: int) -> Iterator[Range]:
-        """What the range is in this image: parts of one kind that lie together in the file.
+        """What the range is in this image: parts of one kind that lie together in the file."""
+        return self._reader.status(start, end)
 
-        See block/qcow2-cluster.c: qcow2_get_host_offset() and count_contiguous_subclusters().
-        """
-        kind, first, at, next_host = "", start, start, 0
-        covered = self.cluster * self.l2_entries
-        while at < end:
-            index, inside = divmod(at, covered)
-            table_at = self.l2_at(index)
-            if table_at:
-                table = self.l2_table(table_at)
-                step = self.cluster - at % self.cluster
-                entry = table.entry(inside // self.cluster)
-                now = self._kind(entry, table_at, inside)
-                host = -1 if entry & COMPRESSED else entry & OFFSET
-            else:
-                step, now, host = covered - inside, HOLE, 0
-            if (now != kind or host != next_host) and at > first:
-                yield Range(first, at - first, kind)
-                first = at
-            # a compressed cluster stands alone
-            kind, next_host = now, host + self.cluster if host > 0 else 0
-            at = min(at + step, end)
-        if at > first:
-            yield Range(first, at - first, kind)
+    def read(self, offset: int, count: int, fill: Fill) -> bytes:
+        """`count` bytes; `fill` gives what is not in this image."""
+        return self._reader.read(offset, count, fill)
 
-    def _kind(self, entry: int, table_at: int, inside: int) -> str:
-        """What an entry says its cluster is. Raises BlockIoError for one that cannot be."""
+    def leads_to(self, entry: int) -> bool:
+        """Whether an entry leads to a cluster, at offset 0 of a data file too."""
         if entry & COMPRESSED:
-            return DATA
-        if entry & ZERO_FLAG:
-            if self.header.version < 3:
-                raise self.corrupt(
-                    "Zero cluster entry found in pre-v3 image"
-                    f" (L2 offset: {table_at:#x}, L2 index: {hex_of(inside // self.cluster)})"
-                )
-            kind = ZERO
-        else:
-            kind = DATA if entry & OFFSET else HOLE
-        if (entry & OFFSET) % self.cluster:
-            raise self.corrupt(
-                f"Cluster allocation offset {entry & OFFSET:#x} unaligned"
-                f" (L2 offset: {table_at:#x}, L2 index: {hex_of(inside // self.cluster)})"
-            )
-        return kind
+            return False
+        return bool(entry & OFFSET or (self.external and entry & COPIED and not entry & ZERO_FLAG))
 
     def entry(self, offset: int) -> int:
         """The second-level entry of the cluster at `offset`; 0 for none."""
@@ -323,48 +301,11 @@ class Qcow2:
         at = self.l2_at(index)
         return self.l2_table(at).entry(slot) if at else 0
 
-    def read(self, offset: int, count: int, fill: Fill) -> bytes:
-        """`count` bytes; `fill` gives what is not in this image."""
-        out = bytearray()
-        for piece in self.status(offset, offset + count):
-            if piece.kind == ZERO:
-                out += bytes(piece.length)
-            elif piece.kind == HOLE:
-                out += fill(piece.offset, piece.length)
-            else:
-                out += self._read_data(piece.offset, piece.length)
-        return bytes(out)
-
-    def _read_data(self, offset: int, count: int) -> bytes:
-        out = bytearray()
-        while count:
-            inside = offset % self.cluster
-            step = min(self.cluster - inside, count)
-            entry = self.entry(offset)
-            if entry & COMPRESSED:
-                out += self._inflate(entry)[inside : inside + step]
-            else:
-                out += self.store.read((entry & OFFSET) + inside, step)
-            offset, count = offset + step, count - step
-        return bytes(out)
-
     def packed_place(self, entry: int) -> tuple[int, int]:
         """Offset and bytes of a compressed cluster."""
         at = entry & (1 << self.packed_shift) - 1
         sectors = (entry >> self.packed_shift & (1 << self.header.cluster_bits - 8) - 1) + 1
         return at, sectors * 512 - at % 512
-
-    def _inflate(self, entry: int) -> bytes:
-        if self.header.compression:
-            raise NotModelledError("zstd compressed clusters")
-        data = self.store.read(*self.packed_place(entry))
-        try:
-            found = zlib.decompressobj(-12).decompress(data, self.cluster)
-        except zlib.error:
-            raise BlockIoError from None
-        if len(found) < self.cluster:
-            raise BlockIoError
-        return found
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -390,26 +331,11 @@ class Qcow2:
         finally:
             self.settle()
 
-    def truncate(self, size: int) -> None:
-        """Change the guest's size. Raises QapiError."""
-        if size % 512:
-            raise QapiError("The new size must be a multiple of 512")
-        if self.snapshots and self.header.version < 3:
-            raise QapiError("Can't resize a v2 image which has snapshots")
-        if size < self.header.size:
-            first = -(-size // self.cluster) * self.cluster
-            self.discard(first, -(-self.header.size // self.cluster) * self.cluster)
-        else:
-            with blaming("Failed to grow the L1 table"):
-                self.writer.grow_l1(-(-size // (self.cluster * self.l2_entries)), exact=True)
-        self.header.size = size
-        with blaming("Failed to update the image size"):
-            self.write_header()
-        self.settle()
-
     def set_backing(self, file: str, format: str) -> None:
         """Write which image lies below. Raises QapiError."""
         if len(c_bytes(file)) > 1023:
             raise QapiError("Backing file name too long")
+        if file and self.external_raw:
+            raise QapiError(os.strerror(errno.EINVAL))
         self.header.backing_file, self.header.backing_format = file, format
         self.write_header()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.header import LARGEST_REFTABLE
-from fakeqemu.formats.qcow2.tables import CachedTable, TableCache
+from fakeqemu.formats.qcow2.tables import CachedTable, TableCache, hex_of
 
 if TYPE_CHECKING:
     from fakeqemu.formats.qcow2.image import Qcow2
@@ -49,6 +49,7 @@ class Refcounts:
         self.most = (1 << self.bits) - 1
         #: counts in one block
         self.per_block = image.cluster * 8 // self.bits
+        image.event("reftable_load")
         self.table = image.read_table(
             header.refcount_table_offset, header.refcount_table_clusters * image.cluster // 8
         )
@@ -215,6 +216,7 @@ class Refcounts:
         if at:
             return self.cache.get(at)
         image = self._image
+        image.event("refblock_alloc")
         image.l2_cache.flush()
         new = self._find(1)
         if new == 0:
@@ -228,8 +230,10 @@ class Refcounts:
             self.cache.flush()
             block = self.cache.get(new, empty=True)
         block.dirty = True
+        image.event("refblock_alloc_write")
         self.cache.flush()
         if number < len(self.table):
+            image.event("refblock_alloc_hookup")
             at = image.header.refcount_table_offset + number * 8
             image.store.write(at, struct.pack(">Q", new))
             image.overlaps.refblocks.add(new)
@@ -325,7 +329,7 @@ class Refcounts:
         return (self._free - clusters) * cluster
 
     def _next_free(self, index: int) -> int:
-        """The first cluster from `index` on that nobody uses, or the next block's first."""
+        """The first free cluster from `index` on, or the next block's first."""
         block, slot = divmod(index, self.per_block)
         try:
             return block * self.per_block + self.counts(block).index(0, slot)
@@ -334,6 +338,7 @@ class Refcounts:
 
     def allocate(self, size: int) -> int:
         """The file offset of clusters for so many bytes, counted once each."""
+        self._image.event("cluster_alloc")
         while True:
             at = self._find(-(-size // self._image.cluster))
             try:
@@ -357,6 +362,7 @@ class Refcounts:
 
     def allocate_bytes(self, size: int) -> int:
         """Where so many compressed bytes go: behind those before, if there is room."""
+        self._image.event("cluster_alloc_bytes")
         image = self._image
         cluster, at = image.cluster, self._packed_to
         if at and self.get(at // cluster) == self.most:
@@ -385,12 +391,8 @@ class Refcounts:
 
     def free(self, offset: int, size: int, kind: str) -> None:
         """Count clusters down; what goes wrong is said, and clusters are lost."""
+        self._image.event("cluster_free")
         try:
             self.update(offset, size, -1, kind)
         except BlockIoError as error:
             self._image.say(f"qcow2_free_clusters failed: {error.desc}")
-
-
-def hex_of(number: int) -> str:
-    """As C's %#x writes it: 0 without a prefix."""
-    return f"{number:#x}" if number else "0"

@@ -9,61 +9,24 @@ from __future__ import annotations
 import errno
 import struct
 from array import array
-from typing import Any
 
-from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.header import LARGEST_L1, MOST_SNAPSHOTS, validate_table
 from fakeqemu.formats.qcow2.image import Qcow2
-from fakeqemu.formats.qcow2.refcounts import failure, hex_of
-from fakeqemu.formats.qcow2.tables import COMPRESSED, COPIED, OFFSET
+from fakeqemu.formats.qcow2.refcounts import failure
+from fakeqemu.formats.qcow2.tables import COMPRESSED, COPIED, OFFSET, QCowSnapshot, hex_of
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes
 
 _ENTRY = struct.Struct(">QIHHIIQII")
 _EXTRA = struct.Struct(">QQQ")
-_SECOND = 10**9
 #: bytes of the table of snapshots, and of what one says beyond what we know (block/qcow2.h)
 _LARGEST_TABLE, _MOST_EXTRA = 1024 * MOST_SNAPSHOTS, 1024
 #: where the header has number and offset of snapshots
 _HEADER_FIELDS = 60
 
 
-@dataclass
-class QCowSnapshot:
-    """One internal snapshot."""
 
-    id: str
-    name: str
-    #: seconds since 1970, and nanoseconds beyond
-    date_sec: int
-    date_nsec: int
-    #: the guest's clock in nanoseconds
-    vm_clock: int
-    vm_state_size: int = 0
-    l1_offset: int = 0
-    l1_size: int = 0
-    size: int = 0
-    #: instructions counted; -1: not counted
-    icount: int = -1
-    #: bytes the table has of what came later than the format; what it has beyond, as it is
-    known: int = 24
-    extra: bytes = b""
-
-    def info(self) -> dict[str, Any]:
-        """SnapshotInfo."""
-        found: dict[str, Any] = {
-            "id": self.id,
-            "name": self.name,
-            "vm-state-size": self.vm_state_size,
-            "date-sec": self.date_sec,
-            "date-nsec": self.date_nsec,
-            "vm-clock-sec": self.vm_clock // _SECOND,
-            "vm-clock-nsec": self.vm_clock % _SECOND,
-        }
-        if self.icount >= 0:
-            found["icount"] = self.icount
-        return found
 
 
 # -- the table -----------------------------------------------------------------------------------
@@ -133,7 +96,10 @@ def _packed(each: QCowSnapshot) -> bytes:
 
 
 def store(image: Qcow2) -> None:
-    """Write the table anew, and where it is: qcow2_write_snapshots(). Raises BlockIoError."""
+    """Rewrite the snapshot table and the header's pointer to it. Raises BlockIoError.
+
+    See block/qcow2-snapshot.c: qcow2_write_snapshots().
+    """
     out = bytearray()
     for each in image.snapshots:
         out += bytes(-len(out) % 8) + _packed(each)
@@ -164,10 +130,17 @@ def check_l1(image: Qcow2, offset: int, entries: int) -> None:
 # -- taking, deleting, applying ------------------------------------------------------------------
 
 
+def _refuse_external(image: Qcow2) -> None:
+    """Nobody counts clusters of a data file."""
+    if image.external:
+        raise failure(errno.ENOTSUP)
+
+
 def take(image: Qcow2, new: QCowSnapshot) -> None:
     """Keep the image's state of now as `new`: qcow2_snapshot_create(). Raises BlockIoError."""
     if len(image.snapshots) >= MOST_SNAPSHOTS:
         raise failure(errno.EFBIG)
+    _refuse_external(image)
     length = len(image.l1) * 8
     new.l1_offset, new.l1_size = image.refcounts.allocate(length), len(image.l1)
     new.size = image.header.size
@@ -186,6 +159,7 @@ def take(image: Qcow2, new: QCowSnapshot) -> None:
 
 def delete(image: Qcow2, old: QCowSnapshot) -> None:
     """Forget a snapshot: qcow2_snapshot_delete(). Raises QapiError."""
+    _refuse_external(image)
     check_l1(image, old.l1_offset, old.l1_size)
     image.snapshots.remove(old)
     doing = "Failed to remove snapshot from snapshot list: "
@@ -204,9 +178,10 @@ def delete(image: Qcow2, old: QCowSnapshot) -> None:
 
 def apply(image: Qcow2, snapshot: QCowSnapshot) -> None:
     """Make the image what it was at `snapshot`: qcow2_snapshot_goto(). Raises QapiError."""
+    _refuse_external(image)
     check_l1(image, snapshot.l1_offset, snapshot.l1_size)
     if snapshot.size != image.header.size:
-        image.truncate(snapshot.size)
+        image.writer.resize(snapshot.size)
     image.writer.grow_l1(snapshot.l1_size, exact=True)
     table = image.read_table(snapshot.l1_offset, snapshot.l1_size)
     table.extend([0] * (len(image.l1) - len(table)))

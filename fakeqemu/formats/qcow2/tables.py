@@ -10,24 +10,85 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from fakeqemu.dataclass import dataclass, field
 from fakeqemu.formats.extents import BlockIoError
-from fakeqemu.formats.qcow2.header import BITMAPS, LARGEST_L1, validate_table
+from fakeqemu.formats.qcow2.header import BITMAPS, LARGEST_L1, Header, Store, validate_table
 from fakeqemu.qapi.errors import QapiError
-
-if TYPE_CHECKING:
-    from fakeqemu.formats.qcow2.image import Qcow2
 
 COPIED = 1 << 63
 COMPRESSED = 1 << 62
 ZERO_FLAG = 1
 OFFSET = 0x00FFFFFFFFFFFE00
+_SECOND = 10**9
 #: bytes that all tables of one kind may take in memory
 _ROOM = 32 << 20
+
+
+@dataclass
+class QCowSnapshot:
+    """One internal snapshot."""
+
+    id: str
+    name: str
+    #: seconds since 1970, and nanoseconds beyond
+    date_sec: int
+    date_nsec: int
+    #: the guest's clock in nanoseconds
+    vm_clock: int
+    vm_state_size: int = 0
+    l1_offset: int = 0
+    l1_size: int = 0
+    size: int = 0
+    #: instructions counted; -1: not counted
+    icount: int = -1
+    #: bytes the table has of what came later than the format; what it has beyond, as it is
+    known: int = 24
+    extra: bytes = b""
+
+    def info(self) -> dict[str, Any]:
+        """SnapshotInfo."""
+        found: dict[str, Any] = {
+            "id": self.id,
+            "name": self.name,
+            "vm-state-size": self.vm_state_size,
+            "date-sec": self.date_sec,
+            "date-nsec": self.date_nsec,
+            "vm-clock-sec": self.vm_clock // _SECOND,
+            "vm-clock-nsec": self.vm_clock % _SECOND,
+        }
+        if self.icount >= 0:
+            found["icount"] = self.icount
+        return found
+
+
+class TableOwner(Protocol):
+    """What tables need of their image."""
+
+    header: Header
+    store: Store
+    cluster: int
+    #: called with what is about to be done
+    event: Callable[[str], None]
+    snapshots: list[QCowSnapshot]
+    snapshots_size: int
+
+    @property
+    def directory(self) -> tuple[int, int, int] | None:
+        """Number of bitmaps, bytes and offset of their directory."""
+
+    def read_table(self, offset: int, entries: int) -> array[int]:
+        """A table of 64-bit numbers."""
+
+    def overlap(self, offset: int, size: int, ignore: str = "") -> str:
+        """How the metadata is called that a write would hit."""
+
+    def check_write(self, offset: int, size: int, ignore: str = "") -> None:
+        """Raise BlockIoError if a write would hit metadata."""
 
 
 class CachedTable:
@@ -55,7 +116,7 @@ class CachedTable:
 class TableCache:
     """All tables of one kind that are in memory. `ignored`: what they may lie on: themselves."""
 
-    def __init__(self, image: Qcow2, ignored: str) -> None:
+    def __init__(self, image: TableOwner, ignored: str) -> None:
         self._image = image
         self._ignored = ignored
         self._tables: dict[int, CachedTable] = {}
@@ -68,6 +129,8 @@ class TableCache:
         found = None if empty else self._tables.pop(offset, None)
         if found is None:
             size = self._image.cluster
+            if not empty and self._ignored == "active-l2":
+                self._image.event("l2_load")
             found = CachedTable(bytearray(size if empty else self._image.store.read(offset, size)))
             if len(self._tables) >= self._most:
                 self._evict()
@@ -84,7 +147,7 @@ class TableCache:
         self._tables.pop(offset, None)
 
     def clear(self) -> None:
-        """Read all anew from now on."""
+        """Drop the cache."""
         self._tables.clear()
 
     def needs_first(self, other: TableCache) -> None:
@@ -192,7 +255,7 @@ class Overlaps:
     a table may have four million entries.
     """
 
-    def __init__(self, image: Qcow2) -> None:
+    def __init__(self, image: TableOwner) -> None:
         self._image = image
         #: what is looked at
         self.checks = TEMPLATES["cached"]
@@ -255,3 +318,8 @@ class Overlaps:
 #: called when an image turns out to be damaged: text, whether it cannot be used any more,
 #: offset and bytes of the write that was refused (-1: none)
 Corrupted = Callable[[str, bool, int, int], None]
+
+
+def hex_of(number: int) -> str:
+    """As C's %#x writes it: 0 without a prefix."""
+    return f"{number:#x}" if number else "0"

@@ -7,18 +7,20 @@ request leaves of a cluster is copied; tables are changed last.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import struct
 import zlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.extents import BlockIoError
+from fakeqemu.formats.qcow2.allocation import Allocator, L2Meta
 from fakeqemu.formats.qcow2.header import LARGEST_L1
 from fakeqemu.formats.qcow2.refcounts import failure
 from fakeqemu.formats.qcow2.tables import COMPRESSED, COPIED, OFFSET, ZERO_FLAG, CachedTable
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.formats.qcow2.image import Qcow2
@@ -31,19 +33,13 @@ _INT_MAX = (1 << 31) - 1
 _L1_FIELDS = 36
 
 
-@dataclass(slots=True)
-class _Link:
-    """Clusters in a row that tables have to lead to once their data is written."""
-
-    #: offset of the first in the guest's view, and in the file
-    guest: int
-    host: int
-    clusters: int
-    #: whether the tables lead there already
-    kept: bool
-    #: the part of them that the request writes
-    start: int
-    end: int
+@contextlib.contextmanager
+def blaming(step: str) -> Iterator[None]:
+    """Say in which step of qcow2_co_create() or qcow2_co_truncate() something went wrong."""
+    try:
+        yield
+    except QapiError as error:
+        raise error.prefixed(f"{step}: ") from None
 
 
 class Writer:
@@ -51,6 +47,7 @@ class Writer:
 
     def __init__(self, image: Qcow2) -> None:
         self._image = image
+        self._allocator = Allocator(image)
 
     # -- tables --------------------------------------------------------------------------------
 
@@ -71,11 +68,14 @@ class Writer:
             raise failure(errno.EFBIG)
         table = image.l1 + array("Q", [0]) * (entries - len(image.l1))
         length = entries * 8
+        image.event("l1_grow_alloc_table")
         at = image.refcounts.allocate(length)
         try:
             image.refcounts.cache.flush()
             image.check_write(at, length)
+            image.event("l1_grow_write_table")
             image.write_table(at, table)
+            image.event("l1_grow_activate_table")
             image.store.write(_L1_FIELDS, struct.pack(">IQ", entries, at))
         except BlockIoError:
             image.refcounts.free(at, length, "other")
@@ -90,6 +90,7 @@ class Writer:
         image = self._image
         at = image.header.l1_offset + index * 8
         image.check_write(at, 8, ignore="active-l1")
+        image.event("l1_update")
         image.store.write(at, struct.pack(">Q", image.l1[index]))
 
     def _own_l2(self, index: int) -> int:
@@ -106,10 +107,13 @@ class Writer:
             if at == 0:
                 raise image.corrupt("Preventing invalid allocation of L2 table at offset 0")
             image.refcounts.cache.flush()
+            if old:
+                image.event("l2_alloc_cow_read")
             data = bytes(image.l2_table(old).data) if old else bytes(image.cluster)
             table = image.l2_cache.get(at, empty=True)
             table.data[:] = data
             table.dirty = True
+            image.event("l2_alloc_write")
             image.l2_cache.flush()
             image.set_l1(index, at | COPIED)
             self.write_l1_entry(index)
@@ -132,22 +136,44 @@ class Writer:
             raise BlockIoError
         return image.l2_table(at), slot
 
+    def resize(self, size: int) -> None:
+        """Change the guest's size: qcow2_co_truncate(). Raises QapiError."""
+        image = self._image
+        if size % 512:
+            raise QapiError("The new size must be a multiple of 512")
+        if image.snapshots and image.header.version < 3:
+            raise QapiError("Can't resize a v2 image which has snapshots")
+        if size < image.header.size:
+            first = -(-size // image.cluster) * image.cluster
+            image.discard(first, -(-image.header.size // image.cluster) * image.cluster)
+        else:
+            with blaming("Failed to grow the L1 table"):
+                self.grow_l1(-(-size // (image.cluster * image.l2_entries)), exact=True)
+            if image.external_raw:
+                self.allocate_all(image.header.size, size)
+            elif image.external:
+                image.data.truncate(size)
+        image.header.size = size
+        with blaming("Failed to update the image size"):
+            image.write_header()
+        image.settle()
+
     # -- requests ------------------------------------------------------------------------------
 
     def write(self, offset: int, data: bytes, fill: Fill) -> None:
         """Write; clusters written in part take the rest from `fill`."""
         image, done = self._image, 0
         while done < len(data):
-            links: list[_Link] = []
+            links: list[L2Meta] = []
             try:
-                host, count = self._allocate(offset + done, len(data) - done, links)
-                image.check_write(host, count)
+                host, count = self._allocator.allocate(offset + done, len(data) - done, links)
+                self._check_data(host, count)
             except BlockIoError:
                 self._abort(links)
                 raise
             try:
                 self._copy_rest(links, fill)
-                image.store.write(host, data[done : done + count])
+                image.data.write(host, data[done : done + count])
                 while links:
                     self._link(links[-1])
                     links.pop()
@@ -156,17 +182,23 @@ class Writer:
                 raise
             done += count
 
-    def allocate_all(self, size: int) -> int:
-        """Take clusters for everything up to `size`; where the last ends in the file.
+    def _check_data(self, host: int, count: int) -> None:
+        """A data file has no metadata that a write could hit."""
+        if not self._image.external:
+            self._image.check_write(host, count)
 
-        See block/qcow2.c: preallocate_co(). Raises QapiError.
+    def allocate_all(self, start: int, size: int, mode: str = "off") -> None:
+        """Take clusters for everything from `start` to `size`; the file reaches to the last.
+
+        `mode`: a PreallocMode for what it lacks. See block/qcow2.c: preallocate_co(). Raises
+        QapiError.
         """
-        done = end = 0
+        done, end = start, 0
         while done < size:
-            links: list[_Link] = []
+            links: list[L2Meta] = []
             try:
                 step = "Allocating clusters failed"
-                host, count = self._allocate(done, min(size - done, _INT_MAX), links)
+                host, count = self._allocator.allocate(done, min(size - done, _INT_MAX), links)
                 step = "Mapping clusters failed"
                 self._copy_rest(links, lambda _at, length: bytes(length))
                 while links:
@@ -176,93 +208,16 @@ class Writer:
                 self._abort(links)
                 raise error.prefixed(f"{step}: ") from None
             done, end = done + count, host + count
-        return end
+        if end > self._image.data.size():
+            self._image.data.truncate(end, mode)
 
-    def _abort(self, links: list[_Link]) -> None:
+    def _abort(self, links: list[L2Meta]) -> None:
         for link in links:
-            if not link.kept:
+            if not link.kept and not self._image.external:
                 size = link.clusters * self._image.cluster
                 self._image.refcounts.free(link.host, size, "never")
 
-    def _allocate(self, offset: int, count: int, links: list[_Link]) -> tuple[int, int]:
-        """Where the first bytes of a request go, and how many of them: qcow2_alloc_host_offset().
-
-        What tables have to learn of it is put into `links`, also where this fails.
-        """
-        first: int | None = None
-        expected: int | None = None
-        done = 0
-        while done < count:
-            got = self._in_place(offset + done, count - done, expected, links)
-            if got is None:
-                got = self._anew(offset + done, count - done, expected, links)
-            host, step = got
-            if not step:
-                break
-            if first is None:
-                first = host
-            done += step
-            expected = host + step
-        assert first is not None
-        return first, done
-
-    def _in_place(
-        self, guest: int, count: int, expected: int | None, links: list[_Link]
-    ) -> tuple[int, int] | None:
-        """Use clusters that are this state's alone; None where there are none: handle_copied()."""
-        image = self._image
-        table, slot = self.table_for(guest)
-        entry = table.entry(slot)
-        at, inside = entry & OFFSET, guest % image.cluster
-        if self._needs_new(entry):
-            return None
-        if at % image.cluster:
-            what = "Preallocated zero" if entry & ZERO_FLAG else "Data"
-            raise image.corrupt(
-                f"{what} cluster offset {at:#x} unaligned (guest offset: {_hex(guest)})"
-            )
-        if expected is not None and at + inside != expected:
-            return 0, 0
-        wanted = -(-(inside + count) // image.cluster)
-        clusters, zeros = 0, False
-        for each in range(slot, min(slot + wanted, image.l2_entries)):
-            entry = table.entry(each)
-            if self._needs_new(entry) or entry & OFFSET != at + clusters * image.cluster:
-                break
-            zeros = zeros or bool(entry & ZERO_FLAG)
-            clusters += 1
-        step = min(count, clusters * image.cluster - inside)
-        if zeros:
-            links.append(_Link(guest - inside, at, clusters, True, inside, inside + step))
-        return at + inside, step
-
-    @staticmethod
-    def _needs_new(entry: int) -> bool:
-        return not (entry & COPIED and entry & OFFSET) or bool(entry & COMPRESSED)
-
-    def _anew(
-        self, guest: int, count: int, expected: int | None, links: list[_Link]
-    ) -> tuple[int, int]:
-        """Allocate clusters, in a row with those before: handle_alloc()."""
-        image = self._image
-        table, slot = self.table_for(guest)
-        inside = guest % image.cluster
-        wanted = min(-(-(inside + count) // image.cluster), image.l2_entries - slot)
-        clusters = 0
-        while clusters < wanted and self._needs_new(table.entry(slot + clusters)):
-            clusters += 1
-        if expected is None:
-            at = image.refcounts.allocate(clusters * image.cluster)
-        else:
-            at = expected - expected % image.cluster
-            clusters = image.refcounts.allocate_at(at, clusters)
-            if not clusters:
-                return 0, 0
-        step = min(count, clusters * image.cluster - inside)
-        links.append(_Link(guest - inside, at, clusters, False, inside, inside + step))
-        return at + inside, step
-
-    def _copy_rest(self, links: list[_Link], fill: Fill) -> None:
+    def _copy_rest(self, links: list[L2Meta], fill: Fill) -> None:
         """Copy what a request leaves of the clusters it goes to."""
         image = self._image
         for link in links:
@@ -270,9 +225,11 @@ class Writer:
             for start, end in ((0, link.start), (link.end, last)):
                 if start == end:
                     continue
+                image.event("cow_read")
                 data = self._old_data(link.guest + start, end - start, fill)
-                image.check_write(link.host + start, len(data))
-                image.store.write(link.host + start, data)
+                self._check_data(link.host + start, len(data))
+                image.event("cow_write")
+                image.data.write(link.host + start, data)
 
     def _old_data(self, offset: int, count: int, fill: Fill) -> bytes:
         """What is there now; zeros beyond the guest's end."""
@@ -280,7 +237,7 @@ class Writer:
         data = self._image.read(offset, inside, fill) if inside else b""
         return data + bytes(count - len(data))
 
-    def _link(self, link: _Link) -> None:
+    def _link(self, link: L2Meta) -> None:
         """Let tables lead to what was written, and count down what they led to."""
         image = self._image
         if image.lazy:
@@ -299,6 +256,8 @@ class Writer:
     def write_compressed(self, offset: int, data: bytes, fill: Fill) -> None:
         """Write whole clusters compressed; what does not get smaller is written as it is."""
         image = self._image
+        if image.external:
+            raise failure(errno.ENOTSUP)
         for at in range(0, len(data), image.cluster):
             piece = data[at : at + image.cluster]
             deflate = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -12)
@@ -311,14 +270,19 @@ class Writer:
                 raise BlockIoError  # compressed clusters replace nothing
             place = image.refcounts.allocate_bytes(len(packed))
             sectors = (place + len(packed) - 1) // _SECTOR - place // _SECTOR
+            image.event("l2_update_compressed")
             table.put(slot, place | sectors << image.packed_shift | COMPRESSED)
             image.check_write(place, len(packed))
+            image.event("write_compressed")
             image.store.write(place, packed + bytes(-(place + len(packed)) % _SECTOR))
 
     def drop(self, entry: int, kind: str) -> None:
         """Count down what an entry that is gone led to: qcow2_free_any_cluster()."""
         image = self._image
-        if entry & COMPRESSED:
+        if image.external:
+            if kind in image.discards and image.leads_to(entry):
+                image.data.zero(entry & OFFSET, image.cluster)
+        elif entry & COMPRESSED:
             image.refcounts.free(*image.packed_place(entry), kind)
         elif at := entry & OFFSET:
             if at % image.cluster:
@@ -330,6 +294,8 @@ class Writer:
         """Make a range read as zeros: whole clusters by a flag, the rest by writing."""
         image = self._image
         end = offset + count
+        if image.external_raw:
+            image.data.zero(offset, count)
         while offset < end:
             inside = offset % image.cluster
             step = min(image.cluster - inside, end - offset)
@@ -362,7 +328,3 @@ class Writer:
                 table.put(slot, 0)
                 self.drop(entry, "request")
             at += image.cluster - inside % image.cluster
-
-
-def _hex(number: int) -> str:
-    return f"{number:#x}" if number else "0"

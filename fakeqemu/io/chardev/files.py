@@ -69,10 +69,13 @@ class OutputFile:
 
 
 class PtyTransport(LinkTransport):
-    """A pseudo-terminal; somebody is there once its other end is open, which only asking shows."""
+    """A pseudo-terminal; connected while its other end is open, which only polling shows."""
 
     def __init__(self, loop: Loop, chardev: Chardev) -> None:
-        master, slave = os.openpty()
+        try:
+            master, slave = os.openpty()
+        except OSError as error:
+            raise QapiError(f"Failed to create PTY: {error_text(error)}") from None
         self._name = os.ttyname(slave)
         make_raw(slave, signals=False)
         os.close(slave)
@@ -95,12 +98,12 @@ class PtyTransport(LinkTransport):
         self._look()
 
     def write(self, data: bytes) -> None:
-        """Send, if somebody is there."""
+        """Send, if connected."""
         if self._chardev.connected:
             super().write(data)
 
     def set_reading(self, reading: bool) -> None:
-        """Read only while somebody is there: an orphaned terminal reads as an error."""
+        """Read only while connected: a terminal without another end reads as an error."""
         self._reading = reading
         self._link.set_reading(reading and self._chardev.connected)
 

@@ -3,8 +3,8 @@
 One client at a time: while it is there nobody else is accepted, so the next one waits in the
 kernel's backlog and hears nothing; what it sends meanwhile is read when its turn comes.
 
-See chardev/char-socket.c: tcp_chr_accept(), tcp_chr_disconnect(), qemu_chr_socket_restart_timer()
-and tcp_get_msgfds().
+See chardev/char-socket.c: tcp_chr_accept(), tcp_chr_disconnect(), qemu_chr_socket_restart_timer(),
+tcp_chr_websock_init() and tcp_get_msgfds().
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.io.addresses import (
-    connect_error,
-    connect_now,
     listen_on,
     local_name,
     peer_name,
     remove_file,
     socket_of_fd,
-    start_connect,
 )
 from fakeqemu.io.link import Link, SocketEnd
 from fakeqemu.io.loop import Handle, Loop
@@ -31,7 +29,9 @@ from fakeqemu.model.chardev.chardev import Chardev
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
+    from fakeqemu.formats.websocket import WebSocketServer
     from fakeqemu.io.chardev.telnet import TelnetFilter
+    from fakeqemu.io.connect import Connecting
 
 #: seconds until a client is taken for whom there was no descriptor, as asyncio has it
 _ACCEPT_RETRY_DELAY = 1.0
@@ -47,21 +47,44 @@ class SocketTransport:
         self._reading = False
         self._closed = False
         self._telnet: TelnetFilter | None = None
+        self._websocket: WebSocketServer | None = None
+        #: both ends' addresses, until a client's request has been answered
+        self._names: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
 
     def write(self, data: bytes) -> None:
         """Send to the client."""
         if self._link is not None:
-            self._link.write(data)
+            self._link.write(data if self._websocket is None else self._websocket.frames(data))
 
     @property
     def unread(self) -> int:
         """Bytes that the client has not taken."""
         return self._link.queued if self._link is not None else 0
 
+    def attach_fds(self, fds: Sequence[int]) -> bool:
+        """Send copies of descriptors along; False unless a client is at a UNIX socket's end."""
+        if self._link is None or not self._link.takes_fds or self._websocket is not None:
+            return False
+        self._link.attach(fds)
+        return True
+
+    def wait(self, seconds: float, done: Callable[[], bool]) -> bool:
+        """Send and take until `done()`; False if it is not in time."""
+        if self._link is not None and self._link.wait(seconds, done):
+            return True
+        if self._link is not None and not self._link.open:
+            self._ended(None)
+        return done()
+
+    @property
+    def output_failed(self) -> bool:
+        """Whether the client takes nothing any more."""
+        return self._link is not None and self._link.output_failed
+
     def set_reading(self, reading: bool) -> None:
         """Take input, or leave it with the kernel."""
         self._reading = reading
-        if self._link is not None:
+        if self._link is not None and (self._websocket is None or self._websocket.open):
             self._link.set_reading(reading)
 
     def disconnect(self) -> None:
@@ -99,27 +122,65 @@ class SocketTransport:
         options = self._chardev.options
         if options.get("nodelay") and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        local, peer = local_name(sock), peer_name(sock)
+        names = local_name(sock), peer_name(sock)
         self._link = Link(
             self._loop, SocketEnd(sock), self._input, self._ended, reads_on=True
         )
         self._link.on_drained = self._chardev.drained
-        if options.get("telnet"):
+        self._websocket = None
+        if options.get("websocket"):
+            from email.utils import formatdate
+
+            from fakeqemu.formats.websocket import WebSocketServer
+
+            self._names = names
+            self._websocket = WebSocketServer(formatdate(usegmt=True))
+            self._link.set_reading(True)
+            self._link.watch_hangup()
+            return
+        self._connected(*names)
+
+    def _connected(self, local: dict[str, Any], peer: dict[str, Any]) -> None:
+        """The client may speak."""
+        assert self._link is not None
+        if self._chardev.options.get("telnet"):
             from fakeqemu.io.chardev.telnet import GREETING, TelnetFilter
 
             self._telnet = TelnetFilter()
-            self._link.write(GREETING)
+            self.write(GREETING)
         self._link.set_reading(self._reading)
         self._link.watch_hangup()
         self._chardev.opened(local, peer)
 
     def _input(self, data: bytes, fds: list[int]) -> None:
+        if self._websocket is not None:
+            for fd in fds:
+                os.close(fd)
+            data, fds = self._unwrapped(self._websocket, data), []
         if self._telnet is not None:
             data = self._telnet.feed(data)
         if data:
             self._chardev.received(data, fds)
 
+    def _unwrapped(self, websocket: WebSocketServer, data: bytes) -> bytes:
+        """What a client says in frames; the request before them, and its faults, are answered."""
+        assert self._link is not None
+        was_open = websocket.open
+        said, reply = websocket.feed(data)
+        self._link.write(reply)
+        if websocket.open and not was_open:
+            self._connected(*self._names)
+        if websocket.over:
+            if said:
+                self._chardev.received(said, [])
+            self.disconnect()
+            return b""
+        return said
+
     def _ended(self, _error: str | None) -> None:
+        if self._link is None or self._link.open:
+            # `wait` has noticed it before, and the next client may be there
+            return
         self._link = None
         self._gone()
 
@@ -190,14 +251,14 @@ class ListeningTransport(SocketTransport):
 
 
 class ConnectingTransport(SocketTransport):
-    """A client: there at once or not at all, unless it is told to try again."""
+    """A client: connected at once or not at all, unless it has `reconnect`."""
 
     def __init__(self, loop: Loop, chardev: Chardev) -> None:
         super().__init__(loop, chardev)
         options = chardev.options
         self._retry = options.get("reconnect-ms", options.get("reconnect", 0) * 1000) / 1000
         self._timer: Handle | None = None
-        self._pending: socket.socket | None = None
+        self._connecting: Connecting | None = None
         #: called with a line of text when a try fails; set by the host
         self.on_failure: Any = None
         self._complained = False
@@ -206,13 +267,18 @@ class ConnectingTransport(SocketTransport):
         """Connect, or begin to. Raises QapiError when it fails and is not to be tried again."""
         if self._retry:
             self._try()
+        elif self._chardev.address["type"] == "fd":
+            self.take(socket_of_fd(self._chardev.address))
         else:
+            from fakeqemu.io.connect import connect_now
+
             self.take(connect_now(self._chardev.address))
 
     def close(self) -> None:
         """Stop trying too."""
         super().close()
-        self._drop_pending()
+        if self._connecting is not None:
+            self._connecting.close()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -220,33 +286,17 @@ class ConnectingTransport(SocketTransport):
         self._timer = None
         if self._link is not None or self._closed:
             return
-        try:
-            sock, connected = start_connect(self._chardev.address)
-        except QapiError as error:
+        from fakeqemu.io.connect import Connecting
+
+        self._connecting = Connecting(self._loop, self._chardev.address, self._settled)
+
+    def _settled(self, sock: socket.socket | None, error: QapiError | None) -> None:
+        if sock is None:
+            assert error is not None
             self._failed(error)
-            return
-        if connected:
-            self._succeeded(sock)
-            return
-        self._pending = sock
-        self._loop.add_writer(sock.fileno(), self._settled)
-
-    def _settled(self) -> None:
-        sock = self._pending
-        assert sock is not None
-        self._loop.remove_writer(sock.fileno())
-        self._pending = None
-        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            sock.close()
-            self._failed(
-                connect_error(self._chardev.address, OSError(code, os.strerror(code)))
-            )
-            return
-        self._succeeded(sock)
-
-    def _succeeded(self, sock: socket.socket) -> None:
-        self._complained = False
-        self.take(sock)
+        else:
+            self._complained = False
+            self.take(sock)
 
     def _failed(self, error: QapiError) -> None:
         if self.on_failure is not None and not self._complained:
@@ -265,18 +315,11 @@ class ConnectingTransport(SocketTransport):
         if self._timer is None:
             self._timer = self._loop.call_later(self._retry, self._try)
 
-    def _drop_pending(self) -> None:
-        if self._pending is not None:
-            self._loop.remove_writer(self._pending.fileno())
-            self._pending.close()
-            self._pending = None
-
 
 def open_socket(loop: Loop, chardev: Chardev, complain: Any) -> None:
     """Give socket chardev `chardev` its transport. Raises QapiError."""
-    for name in ("tls-creds", "websocket"):
-        if chardev.options.get(name):
-            raise NotModelledError(f"chardev socket with {name}")
+    if chardev.options.get("tls-creds"):
+        raise NotModelledError("chardev socket with tls-creds")
     if chardev.is_server:
         chardev.transport = ListeningTransport(loop, chardev)
         return

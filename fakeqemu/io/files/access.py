@@ -40,7 +40,7 @@ class FileAccess:
         self.files.remove(path)
 
     def create_output(self, path: str, mode: int = 0o666, *, fdsets: bool = True) -> DumpOutput:
-        """Write a file anew; with `fdsets` `/dev/fdset/N` is a descriptor. Raises OSError."""
+        """Create or truncate a file; `fdsets`: or use that of `/dev/fdset/N`. Raises OSError."""
         from fakeqemu.io.files.output import create_output
 
         return create_output(self._open_path if fdsets else os.open, path, mode)

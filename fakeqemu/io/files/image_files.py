@@ -24,7 +24,12 @@ _CHUNK = 1 << 20
 
 
 def _byte_lock(fd: int, kind: int, offset: int, *, test: bool = False) -> int:
-    """Set or test a lock of one byte; when testing, the kind of the conflicting lock."""
+    """Set or test a lock of one byte; when testing, the kind of the conflicting lock.
+
+    Without locks of open files, which other hosts than Linux have not, there are none.
+    """
+    if not hasattr(fcntl, "F_OFD_SETLK"):
+        return fcntl.F_UNLCK
     request = struct.pack(_FLOCK, kind, os.SEEK_SET, offset, 1, 0)
     command = fcntl.F_OFD_GETLK if test else fcntl.F_OFD_SETLK
     answer = fcntl.fcntl(fd, command, request)
@@ -48,6 +53,19 @@ class RealFile:
     def writable(self) -> bool:
         """Whether it was opened for writing."""
         return self._writable
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._fd
+
+    @property
+    def locks(self) -> tuple[int, int]:
+        """What `lock` has taken."""
+        return self._held, self._unshared
+
+    def is_open(self) -> bool:
+        """Whether it has not been closed."""
+        return self in self._opened
 
     def size(self) -> int:
         """Bytes in it; devices are asked where they end."""
@@ -85,7 +103,7 @@ class RealFile:
         libc = ctypes.CDLL(None, use_errno=True)
         mode = _FALLOC_KEEP_SIZE | _FALLOC_PUNCH_HOLE
         where = ctypes.c_int64(offset), ctypes.c_int64(end - offset)
-        if libc.fallocate(self._fd, mode, *where) == 0:
+        if hasattr(libc, "fallocate") and libc.fallocate(self._fd, mode, *where) == 0:
             return
         while offset < end:
             step = min(_CHUNK, end - offset)
@@ -102,12 +120,17 @@ class RealFile:
         """Have room on disk for a range that reads as zeros so far."""
         if count >> 63:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        if count:
+        if count and not hasattr(os, "posix_fallocate"):
+            os.ftruncate(self._fd, max(self.size(), offset + count))
+        elif count:
             os.posix_fallocate(self._fd, offset, count)
 
     def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Offset and length of what is not a hole."""
         end = min(end, self.size())
+        if not hasattr(os, "SEEK_DATA") and start < end:
+            yield start, end - start
+            return
         while start < end:
             try:
                 first = os.lseek(self._fd, start, os.SEEK_DATA)
@@ -186,7 +209,7 @@ class ReadOnlyFile(RealFile):
         """Forget it."""
 
     def lock(self, held: int, unshared: int) -> None:
-        """Stand in nobody's way."""
+        """Take no lock."""
 
 
 class RealFiles:
@@ -241,6 +264,19 @@ class RealFiles:
     def absolute(self, path: str) -> str:
         """The path from the root."""
         return path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
+
+    def resolved(self, path: str) -> str:
+        """The path without links. Raises OSError where nothing is there."""
+        return os.path.realpath(path, strict=True)
+
+    def temporary_folder(self) -> str:
+        """As util/oslib-posix.c: create_tmp_file() has it. Raises OSError if none can be made."""
+        folder = os.environ.get("TMPDIR") or "/var/tmp"
+        if not os.path.isdir(folder):  # noqa: PTH112
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), folder)
+        return folder
 
     def remove(self, path: str) -> None:
         """Remove what an attempt to make a file has left, as far as it can be.

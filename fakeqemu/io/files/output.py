@@ -12,10 +12,10 @@ import contextlib
 import errno
 import os
 import resource
-import select
 import stat
 from collections.abc import Iterable
 
+from fakeqemu import poll
 from fakeqemu.io.files.fdset_open import Opener
 from fakeqemu.model.dump.output import Piece, Zeros
 
@@ -102,7 +102,10 @@ class FdOutput:
         QEMU writes them, so a file that has no room for them must not seem to be complete.
         """
         longest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if at + size >> 63 or (longest != resource.RLIM_INFINITY and at + size > longest):
+        limited = longest != resource.RLIM_INFINITY and at + size > longest
+        if limited or at + size >> 63:
+            if limited:
+                self._fill(max(longest - at, 0))
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         self._holes += size
         found = os.fstatvfs(self._fd)
@@ -127,9 +130,7 @@ class FdOutput:
             try:
                 count = os.write(self._fd, data)
             except BlockingIOError:
-                waiting = select.poll()
-                waiting.register(self._fd, select.POLLOUT)
-                if not waiting.poll(_PATIENCE * 1000):
+                if not poll.writable(self._fd, _PATIENCE):
                     raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
             else:
                 self.written += count
@@ -137,6 +138,6 @@ class FdOutput:
 
 
 def create_output(opener: Opener, path: str, mode: int) -> FdOutput:
-    """Make the file anew, or empty it. Raises OSError."""
+    """Create or truncate the file. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     return FdOutput(opener(path, flags, mode))

@@ -15,13 +15,14 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from fakeqemu.io.addresses import listen_on, remove_file, socket_of_fd, start_connect
+from fakeqemu.io.addresses import listen_on, remove_file, socket_of_fd
+from fakeqemu.io.connect import connect_now
 from fakeqemu.io.link import SocketEnd
 from fakeqemu.io.loop import Loop
 from fakeqemu.migration.cpr_state import CprReader
 from fakeqemu.model.fds.cpr_fds import SavedFd
 from fakeqemu.model.host import CprChannel
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.readers.scalars import c_int, digits
 
 #: seconds in which the other side takes the state, which is small
@@ -43,10 +44,10 @@ class CprSender:
         pieces: Sequence[tuple[bytes, int | None]],
         hung_up: Callable[[], None],
     ) -> None:
-        """Connect and send. Raises QapiError if nobody listens."""
+        """Connect and send. Raises QapiError if nothing listens."""
         self._loop = loop
         self._hung_up: Callable[[], None] | None = hung_up
-        self._sock, _ = start_connect(address)
+        self._sock = connect_now(address, _PATIENCE)
         self._sock.settimeout(_PATIENCE)
         # one that has gone already is seen as one that goes
         with contextlib.suppress(OSError):
@@ -164,31 +165,47 @@ class CprReceiver:
 def create_memory(name: str, size: int) -> int:
     """Memory that another process can map too, as a descriptor. Raises QapiError."""
     try:
-        fd = os.memfd_create(name[:249], os.MFD_CLOEXEC)
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create(name[:249], os.MFD_CLOEXEC)
+        else:
+            import tempfile
+
+            fd, path = tempfile.mkstemp()
+            os.unlink(path)  # noqa: PTH108 - as memory has no name
         os.ftruncate(fd, size)
     except OSError as error:
         raise QapiError(f"failed to create memfd: {error.strerror}") from None
     return fd
 
 
-def keep_over_exec(state: bytes, fds: Sequence[int]) -> int:
-    """Let `fds` live on in what this process executes, and `state` in a file; its descriptor."""
+def replace_process(args: list[str], state: bytes, fds: Sequence[int]) -> None:
+    """Become the command `args`, which has `fds` and a file with `state`. Raises QapiError."""
     file = os.memfd_create(EXEC_STATE, 0)
     os.write(file, state)
     for fd in (file, *fds):
         os.set_inheritable(fd, True)
-    return file
+    try:
+        os.execvpe(args[0], args, {**os.environ, EXEC_STATE: str(file)})
+    except OSError as error:
+        os.close(file)
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        raise QapiError(f"execvp {args[0]} failed: {error.strerror}") from None
 
 
-def undo_keep(file: int, fds: Sequence[int]) -> None:
-    """It came to nothing."""
-    os.close(file)
-    for fd in fds:
-        os.set_inheritable(fd, False)
+def left_by_exec() -> bytes:
+    """What the process that executed us has left in the descriptor that the environment names.
+
+    Raises StartupError where that is no number.
+    """
+    text = os.environ.pop(EXEC_STATE)
+    try:
+        return _read_left(text)
+    except ValueError:
+        raise StartupError(f"{EXEC_STATE}={text} is no descriptor") from None
 
 
-def left_by_exec(text: str) -> bytes:
-    """What the process that executed us has left in descriptor `text`. Raises ValueError."""
+def _read_left(text: str) -> bytes:
     try:
         fd = digits(text)
         if fd is None or c_int(fd) != fd:
@@ -208,8 +225,11 @@ def read_memory(fd: int) -> Iterator[tuple[int, bytes]]:
     at = 0
     while True:
         try:
-            at = os.lseek(fd, at, os.SEEK_DATA)
-            end = os.lseek(fd, at, os.SEEK_HOLE)
+            if hasattr(os, "SEEK_DATA"):
+                at = os.lseek(fd, at, os.SEEK_DATA)
+                end = os.lseek(fd, at, os.SEEK_HOLE)
+            elif (end := os.fstat(fd).st_size) <= at:
+                return
         except OSError:
             return  # nothing but a hole, or no such memory
         while at < end:

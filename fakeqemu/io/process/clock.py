@@ -21,6 +21,10 @@ class LoopClock:
         self._start = time.monotonic_ns()
         self._epoch = time.time_ns()
 
+    def start_at(self, now: int) -> None:
+        """Show `now` at this moment: the machine has run before."""
+        self._start -= int(now / self._speed)
+
     def now(self) -> int:
         """Nanoseconds since the clock was made."""
         elapsed = time.monotonic_ns() - self._start

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fakeqemu
+from fakeqemu.profile import Profile
+from fakeqemu.profile.options import options_for
 
 #: -I keeps the caller's settings and directory out; -S saves the look for packages, none of
 #: which an emulator needs
@@ -22,7 +24,7 @@ _INPUT = "if [ -d /dev/fd/0 ]; then exec </dev/null; fi"
 
 
 def write_launcher(
-    directory: str, name: str, profile: str, options: Sequence[str] = ()
+    directory: str, name: str, profile: Profile | str, options: Sequence[str] = ()
 ) -> Path:
     """Write an executable DIRECTORY/NAME that is `profile`; its path. Raises OSError."""
     folder = Path(directory).absolute()
@@ -35,8 +37,7 @@ def write_launcher(
         "-c",
         _CODE.format(root=root),
         "run",
-        "--profile",
-        profile,
+        *options_for(Profile.load(profile)),
         "--program",
         name,
         *options,

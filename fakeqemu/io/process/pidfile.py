@@ -42,5 +42,10 @@ class PidFile:
             return
         with contextlib.suppress(OSError):
             remove_file(self._path)
-        os.close(self._fd)
-        self._fd = -1
+        self.close()
+
+    def close(self) -> None:
+        """Let the lock go and leave the file, as a process does that is killed."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

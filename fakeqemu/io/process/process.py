@@ -1,7 +1,7 @@
 """A machine as a process: parse, boot, serve, leave, with QEMU's words and exit codes.
 
 Start-up is most of what a short test pays for, so packages are imported when they are needed, and
-asyncio only once a command line asks for a machine.
+asyncio only once a machine has booted, or has to wait for somebody.
 
 See system/main.c: main(); system/runstate.c: qemu_main_loop(), main_loop_should_exit() and
 qemu_cleanup().
@@ -23,29 +23,23 @@ from fakeqemu.dataclass import dataclass, field
 from fakeqemu.guard import allow_deep_input, describe
 from fakeqemu.io.chardev.stdio import occupy_closed
 from fakeqemu.io.host import OsHost
-from fakeqemu.io.loop import Loop
+from fakeqemu.io.loop import EarlyLoop, Loop
 from fakeqemu.io.process.boot_driver import BootDriver
 from fakeqemu.io.process.clock import LoopClock
-from fakeqemu.io.process.daemonize import Daemon
 from fakeqemu.io.process.error_prefix import print_text, report, write_lines
 from fakeqemu.io.process.exit_status import leave
 from fakeqemu.io.process.late_imports import allow_late_imports
-from fakeqemu.io.process.privileges import become, prepare
 from fakeqemu.io.process.signals import default_signals, report_text, watch_signals
+from fakeqemu.journal import DEFAULT_ENTRIES
 from fakeqemu.profile import Profile
 from fakeqemu.qapi import reads
-from fakeqemu.qapi.errors import FakeQemuError, InternalError, StartupError
+from fakeqemu.qapi.errors import FakeQemuError, InternalError, QapiError, StartupError
 
 if TYPE_CHECKING:
-    import asyncio
-
     from fakeqemu.configuration import Configuration
     from fakeqemu.io.net_taps import TapInterfaces
+    from fakeqemu.io.process.daemonize import Daemon
     from fakeqemu.model.machine import Machine
-
-
-#: entries of the journal that a process keeps, if it is not told otherwise
-DEFAULT_JOURNAL = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +57,11 @@ class ProcessOptions:
     #: the machine's clock; None: real time, `speed` times as fast
     clock: Clock | None = None
     #: how many entries of the journal are kept; 0: all
-    journal: int = DEFAULT_JOURNAL
+    journal: int = DEFAULT_ENTRIES
     #: which TAP interfaces other machines have open; None: nobody looks
     interfaces: TapInterfaces | None = None
+    #: what else there is to say of a command line that QEMU refuses with these words
+    hint: Callable[[str], str | None] = lambda _: None
     #: called with the machine before it boots
     before_boot: Sequence[Callable[[Machine], None]] = field(default=())
 
@@ -108,31 +104,37 @@ class _Process:
             return leave.code
         except StartupError as error:
             self._print_error(error)
+            if (hint := self._options.hint(error.message)) is not None:
+                write_lines(f"fakeqemu: {hint}")
             return error.code
+        except QapiError as error:
+            self._print_lines([error.desc])
+            return 1
         except Exception as bug:
             self._print_lines([f"fakeqemu: internal error: {describe(bug)}"])
             return 1
         print_text("".join(configuration.printed))
         configuration.as_posted = self._options.as_posted
         if configuration.daemonize:
+            from fakeqemu.io.process.daemonize import Daemon
+
             self._daemon = Daemon.start()
-        try:
-            prepare(configuration)
-        except StartupError as error:
-            self._print_error(error)
-            return error.code
-        _import_asyncio()
-        import asyncio
+        if configuration.run_with or configuration.overcommit:
+            from fakeqemu.io.process.privileges import prepare
 
-        return asyncio.run(self._main(configuration))
+            try:
+                prepare(configuration)
+            except StartupError as error:
+                self._print_error(error)
+                return error.code
+        return self._main(configuration)
 
-    async def _main(self, configuration: Configuration) -> int:
-        import asyncio
-
+    def _main(self, configuration: Configuration) -> int:
+        """Boot as far as nobody has to be waited for, then import asyncio and serve."""
         allow_late_imports()
-        loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
-        host = OsHost(Loop(loop), program=self._options.program)
+        early = EarlyLoop()
+        over = _Outcome()
+        host = OsHost(Loop(early), program=self._options.program)
         host.own_process = True
         host.interfaces = self._options.interfaces
         host.on_setup_post = lambda: self._setup_post(configuration)
@@ -141,39 +143,58 @@ class _Process:
         host.serve(boot.vm)
         if self._options.journal:
             boot.vm.journal.keep_last(self._options.journal)
-        boot.vm.process.on_exit.append(lambda _: _finish(over))
-        # a callback that nobody guards: a bug all the same
-        loop.set_exception_handler(
-            lambda _, context: boot.vm.guard.report(context.get("exception") or RuntimeError())
-        )
+        boot.vm.process.on_exit.append(lambda _: over.settle())
         if self._options.check_replies:
             from fakeqemu.qmp.checks import check_everything
 
-            check_everything(boot.vm, lambda violation: _finish(over, violation))
-        return await self._serve(boot, host, over)
+            check_everything(boot.vm, over.settle)
+        booted = self._boot(boot, host, over)
+        _import_asyncio()
+        import asyncio
+
+        early.make_room()
+        return asyncio.run(self._serve(early, boot, host, booted, over))
 
     def _setup_post(self, configuration: Configuration) -> None:
         """See os-posix.c: os_setup_post(). Raises QapiError."""
         if configuration.runas is not None:
+            from fakeqemu.io.process.privileges import become
+
+            # needed even to end, and perhaps out of that user's reach
+            _import_asyncio()
             become(configuration.runas)
         if self._daemon is not None:
             self._daemon.started()
 
-    async def _serve(self, boot: Boot, host: OsHost, over: asyncio.Future[None]) -> int:
-        """Boot and serve until the machine ends, then close `host`; the exit status."""
+    async def _serve(
+        self, early: EarlyLoop, boot: Boot, host: OsHost, booted: _Outcome, over: _Outcome
+    ) -> int:
+        """Serve until the machine ends, then close `host`; the exit status."""
+        import asyncio
+
         vm = boot.vm
+        loop = asyncio.get_running_loop()
+        # a callback that nobody guards: a bug all the same
+        loop.set_exception_handler(
+            lambda _, context: vm.guard.report(context.get("exception") or RuntimeError())
+        )
+        early.start(loop)
         try:
-            for call in self._options.before_boot:
-                call(vm)
-            await self._boot(boot, host, over)
+            await booted.wait()
+            if over.done:
+                await over.wait()
             watch_signals(host.loop, lambda number, sender: _signalled(vm, host, number, sender))
             gc.freeze()
             gc.enable()
             boot.finish()
-            await over
+            await over.wait()
         except StartupError as error:
             self._print_error(error, vm)
             return await _close_failed(host, error.code)
+        except EarlyExit as leave:
+            self._print_lines(leave.earlier)
+            print_text(leave.stdout)
+            return await _close_failed(host, leave.code)
         except InternalError:
             # it has been reported where it happened
             return await _close_failed(host, 1)
@@ -184,16 +205,21 @@ class _Process:
             vm.guard.report(bug)
             return await _close_failed(host, 1)
         host.close()
+        if host.exit_delay:
+            await asyncio.sleep(host.exit_delay)
         return vm.process.exit_code or 0
 
-    async def _boot(self, boot: Boot, host: OsHost, over: asyncio.Future[None]) -> None:
-        """Go through the steps. Returns early if the machine ends. Raises FakeQemuError."""
-        booted: asyncio.Future[None] = over.get_loop().create_future()
-        BootDriver(boot.run(), host, lambda error: _finish(booted, error)).start()
-        over.add_done_callback(lambda _: _finish(booted))
-        await booted
-        if over.done():
-            over.result()
+    def _boot(self, boot: Boot, host: OsHost, over: _Outcome) -> _Outcome:
+        """Go through the steps; over early if the machine ends."""
+        booted = _Outcome()
+        over.then(booted.settle)
+        try:
+            for call in self._options.before_boot:
+                call(boot.vm)
+            BootDriver(boot.run(), host, booted.settle).start()
+        except Exception as error:
+            booted.settle(error)
+        return booted
 
     def _print_error(self, error: StartupError, vm: Machine | None = None) -> None:
         if error.heading:
@@ -227,14 +253,36 @@ def _import_asyncio() -> None:
         del sys.modules["ssl"]
 
 
-def _finish(future: asyncio.Future[None], error: BaseException | None = None) -> None:
-    """Resolve `future` unless it is; with `error`, to that."""
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
+class _Outcome:
+    """What something came to; it may be known before there is a loop."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self._error: BaseException | None = None
+        self._waiters: list[Callable[[], object]] = []
+
+    def settle(self, error: BaseException | None = None) -> None:
+        """It is over, unless it was before: well, or with `error`."""
+        if self.done:
+            return
+        self.done, self._error = True, error
+        for waiter in self._waiters:
+            waiter()
+
+    def then(self, call: Callable[[], object]) -> None:
+        """Call `call` once it is over."""
+        self._waiters.append(call)
+
+    async def wait(self) -> None:
+        """Return when it is over. Raises its error."""
+        if not self.done:
+            import asyncio
+
+            future = asyncio.get_running_loop().create_future()
+            self.then(lambda: future.set_result(None))
+            await future
+        if self._error is not None:
+            raise self._error
 
 
 async def _close_failed(host: OsHost, code: int) -> int:
@@ -251,6 +299,8 @@ def _signalled(vm: Machine, host: OsHost, number: int, sender: int) -> None:
     """A signal ends the machine whatever -no-shutdown says."""
     if host.heeds_signal is not None and not host.heeds_signal(number):
         return
+    if vm.process.exit_code is not None:
+        return  # a second signal before the main loop has looked for the first is one to QEMU
     host.warn(report_text(number, sender))
     vm.lifecycle.actions["shutdown"] = "poweroff"
     vm.lifecycle.shutdown("host-signal")

@@ -18,6 +18,7 @@ from fakeqemu.qapi.readers.scalars import c_int, digits
 
 if TYPE_CHECKING:
     from fakeqemu.migration.parameters.parameters import Parameters
+    from fakeqemu.migration.parameters.settings import MigrationSettings
     from fakeqemu.model.machine import Machine
 
 FILE_REFUSED = "fd: migration to a file is not supported. Use file: instead."
@@ -52,6 +53,14 @@ def rdma_error(vm: Machine, text: str) -> QapiError:
     if text.startswith("RDMA ERROR") and vm.profile.traits.rdma_prints_errors:
         vm.host.warn(text)
     return QapiError(text)
+
+
+def rdma_refusal(vm: Machine, migration: MigrationSettings) -> QapiError:
+    """Why nothing listens on RDMA: migration/rdma.c: rdma_start_incoming_migration()."""
+    for name, text in (("xbzrle", "XBZRLE"), ("multifd", "multifd")):
+        if migration.capabilities(name):
+            return QapiError(f"RDMA and {text} can't be used together")
+    return rdma_error(vm, "RDMA ERROR: could not create rdma event channel")
 
 
 def _checked(vm: Machine, parameters: Parameters, address: Address, fd: int) -> Address:

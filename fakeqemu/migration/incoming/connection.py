@@ -15,7 +15,7 @@ from uuid import UUID
 
 from fakeqemu.formats.migration_stream.channels.multifd import MAGIC, ChannelFailed, MultifdReader
 from fakeqemu.formats.migration_stream.constants import MAGIC as FILE_MAGIC
-from fakeqemu.migration.channels.tls import HELLO, check_credentials
+from fakeqemu.migration.channels.tls import HELLO
 from fakeqemu.migration.incoming.incoming_channels import FurtherChannels
 from fakeqemu.migration.incoming.phase import (
     ChannelClosedError,
@@ -183,7 +183,7 @@ class IncomingConnection:
                 "TLS handshake failed: The TLS connection was non-properly terminated."
             ) from closed
         try:
-            check_credentials(self._vm, credentials, "server")
+            self._vm.objects.check_tls_credentials(credentials, "server")
         except QapiError as error:
             raise DroppedError(error.desc) from error
         if not self._begun.startswith(HELLO):

@@ -21,7 +21,7 @@ from fakeqemu.migration.channels.address import (
     supports_multi_channel,
     with_family,
 )
-from fakeqemu.migration.channels.fds import incoming_fd_address, rdma_error
+from fakeqemu.migration.channels.fds import incoming_fd_address, rdma_error, rdma_refusal
 from fakeqemu.migration.incoming.connection import IncomingConnection
 from fakeqemu.migration.incoming.incoming_channels import FurtherChannels
 from fakeqemu.migration.incoming.load_phase import load
@@ -191,15 +191,11 @@ class Incoming:
     def _open(self, monitor: Any, address: Address) -> None:
         transport = address["transport"]
         if transport == "rdma":
-            for name, text in (("xbzrle", "XBZRLE"), ("multifd", "multifd")):
-                if self.migration.capabilities(name):
-                    raise QapiError(f"RDMA and {text} can't be used together")
-            raise rdma_error(self.vm, "RDMA ERROR: could not create rdma event channel")
+            raise rdma_refusal(self.vm, self.migration)
         if transport == "socket" and address["type"] != "fd":
             self._listener = self.vm.host.listen(address, self._accept_guarded)
             self._wait_for_channel()
-            bound = self._listener.address
-            several = bound.get("addresses")
+            several = (bound := self._listener.address).get("addresses")
             addresses = several if isinstance(several, list) else [bound]
             self.addresses = [with_family(dict(each)) for each in addresses]
             cpr.listening(self.vm)
@@ -293,7 +289,7 @@ class Incoming:
     def further_broken(self, text: str) -> None:
         """Something that is no pages came on a further channel."""
         if self.state.can("failed"):
-            self._fail(text)
+            self.phase_failed(PhaseError(text))
         else:
             self.vm.host.warn(text)
 
@@ -351,10 +347,7 @@ class Incoming:
 
     def _shut_down(self) -> None:
         """Close the channel as if it had broken: nothing is received or sent any more."""
-        channel, self._stream = self._stream, None
-        if channel is not None:
-            channel.on_data = channel.on_close = None
-            channel.close()
+        self._close_main()
         self._driver.post(Closed())
 
     # -- the end, see `phases.driver.PhaseOwner` -------------------------------------------------
@@ -362,10 +355,6 @@ class Incoming:
     def complete(self, result: Any) -> None:  # noqa: ARG002
         """The main phase has ended."""
         self._finish()
-
-    def phase_failed(self, error: PhaseError) -> None:
-        """The main phase raised `error`."""
-        self._fail(error.text)
 
     def fail_by_bug(self, error: QapiError) -> None:
         """A bug of ours in loading: the migration fails, the process does not end."""
@@ -375,13 +364,13 @@ class Incoming:
             self.vm.host.warn(error.desc)
         self._finish()
 
-    def _fail(self, text: str) -> None:
-        """Loading has failed; with exit-on-error the process ends."""
+    def phase_failed(self, error: PhaseError) -> None:
+        """The main phase raised `error`: with exit-on-error the process ends."""
         self.state.move("failed")
-        self.error = text
+        self.error = error.text
         self._finish()
         if self.exit_on_error:
-            self.vm.host.warn(text)
+            self.vm.host.warn(error.text)
             self.vm.process.exit(1)
 
     def _finish(self) -> None:
@@ -397,11 +386,14 @@ class Incoming:
         if listener is not None:
             listener.close()
 
-    def _close_channels(self) -> None:
+    def _close_main(self) -> None:
         channel, self._stream = self._stream, None
         if channel is not None:
             channel.on_data = channel.on_close = None
             channel.close()
+
+    def _close_channels(self) -> None:
+        self._close_main()
         self._further.close()
         connections, self._connections = self._connections, []
         for connection in connections:

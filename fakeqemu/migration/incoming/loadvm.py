@@ -9,12 +9,13 @@ loadvm_postcopy_handle_run(); migration/migration.c: process_incoming_migration_
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from fakeqemu.formats.migration_stream import events
 from fakeqemu.formats.migration_stream.channels import return_path as returnpath
 from fakeqemu.formats.migration_stream.constants import PostcopyState
+from fakeqemu.formats.migration_stream.errors import LoadError
 from fakeqemu.formats.migration_stream.reader import StreamReader
 from fakeqemu.migration import cpr, vmstate as guest
 from fakeqemu.migration.block_dirty_bitmaps import IncomingBitmaps, mapping_of
@@ -23,6 +24,7 @@ from fakeqemu.migration.state import Status
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
+    from fakeqemu.formats.migration_stream.vmstate.tpm_emulator import TpmBlob
     from fakeqemu.migration.parameters.settings import MigrationSettings
     from fakeqemu.model.machine import Machine
 
@@ -132,6 +134,21 @@ class LoadVm:
                 case events.DeviceState(name=name) if self._vm.taps.awaits(name):
                     self._fds += self._received_fds()
                     self._vm.taps.received(name, self._fds)
+                case events.TpmState(blobs):
+                    self._load_tpm(blobs)
+                case events.SectionBegins(name=name) if errno := self._fault_of(name):
+                    text = (
+                        f"error while loading state for instance 0x{event.instance_id:x} "
+                        f"of device '{name}'"
+                    )
+                    error = LoadError(errno, text).error(
+                        has_cause=self._traits.load_error_has_cause
+                    )
+                    in_postcopy = self._reader.postcopy >= PostcopyState.RUNNING
+                    self._failed(events.Failed(error, postcopy_running=in_postcopy))
+                    return
+                case events.SectionBegins(name=guest.REGISTERS_SECTION):
+                    self._vm.cpus.registers_came = True
                 case events.Description():
                     self._compare_devices(event)
                 case events.RecvBitmap(block):
@@ -144,6 +161,11 @@ class LoadVm:
                     self._failed(event)
                 case _:
                     self._postcopy(event)
+
+    def _fault_of(self, section: str) -> int:
+        """The errno with which a tester lets a section fail; 0 if none."""
+        fault = self._vm.migration.load_fault
+        return 0 if fault is None else fault(section)
 
     def _postcopy(self, event: events.Event) -> None:
         state = self._state
@@ -173,6 +195,19 @@ class LoadVm:
     def _answer(self, message: bytes) -> None:
         if self._answering:
             self._send(message)
+
+    def _load_tpm(self, blobs: Mapping[int, TpmBlob]) -> None:
+        from fakeqemu.model.tpm.emulator import TpmError
+
+        try:
+            self._vm.tpm.load(blobs)
+        except TpmError as error:
+            where = "error while loading state for instance 0x0 of device 'tpm-emulator'"
+            if self._traits.load_error_has_cause:
+                hook = "post load hook failed for: tpm-emulator, version_id: 0, minimum_version: 0"
+                self._fail([], f"{_INVALID}: {where}: {hook}: {error}")
+            else:
+                self._fail([str(error), where], "load of migration failed: Input/output error")
 
     def _compare_devices(self, event: events.Description) -> None:
         """Report sections of the stream's description that this machine certainly lacks."""

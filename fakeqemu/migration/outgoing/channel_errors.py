@@ -24,5 +24,7 @@ def report_broken_channel(run: Outgoing, error: ChannelBrokenError) -> str:
     # with a return path its thread notices the end before anything is written
     unwritten = channel.multifd_channels or (error.clean and channel.return_path)
     if traits.reports_failed_section and not unwritten:
-        run.vm.host.warn("failed to save SaveStateEntry with id(name): 1(ram): -5")
+        run.vm.host.warn(
+            f"failed to save SaveStateEntry with id(name): {traits.ram_section}(ram): -5"
+        )
     return text

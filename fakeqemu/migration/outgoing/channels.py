@@ -17,7 +17,7 @@ from fakeqemu.formats.migration_stream.channels.multifd import MultifdWriter
 from fakeqemu.formats.migration_stream.channels.return_path import Answer, Broken, ReturnPathReader
 from fakeqemu.migration.channels.address import Address, supports_multi_channel
 from fakeqemu.migration.channels.fds import named_fd_address, rdma_error
-from fakeqemu.migration.channels.tls import HELLO, check_credentials
+from fakeqemu.migration.channels.tls import HELLO
 from fakeqemu.migration.outgoing.phase import NotConnectedError
 from fakeqemu.model.guarded_stream import GuardedStream
 from fakeqemu.model.host import Stream
@@ -242,7 +242,7 @@ class OutgoingChannel:
         credentials = self._migration.parameters.get("tls-creds")
         if channel is not None and credentials:
             try:
-                check_credentials(self._vm, credentials, "client")
+                self._vm.objects.check_tls_credentials(credentials, "client")
             except QapiError as refused:
                 channel.close()
                 channel, error = None, refused.desc

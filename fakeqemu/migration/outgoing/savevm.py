@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from fakeqemu.migration.block_dirty_bitmaps import OutgoingBitmaps
     from fakeqemu.traits import Traits
 
-#: maximum number of ranges in one discard command
-_RANGES = 12
 #: the end of the postcopy preempt channel, in versions that do not just close it
 _PREEMPT_END = be64(Ram.EOS)
 

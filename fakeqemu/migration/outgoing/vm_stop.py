@@ -56,7 +56,7 @@ class VmStop:
             vm.inactivate_disks()
         except QapiError:
             said, text = vm.profile.traits.inactivate_failure
-            vm.host.say(f"qemu-system-x86_64: {said}")
+            vm.host.warn(said)
             raise MigrationFailedError(text) from None
 
     def restore(self) -> None:

@@ -62,12 +62,6 @@ def info_members(profile: Profile) -> frozenset[str]:
     )
 
 
-def has_argument(profile: Profile, command: str, argument: str) -> bool:
-    """Whether `command` takes `argument`."""
-    members = profile.schema.commands[command].arg_type.members
-    return any(member.name == argument for member in members)
-
-
 def parse_parameters(profile: Profile, text: str) -> dict[str, Any]:
     """Migration parameters as JSON (first character `{`) or key=value. Raises QapiError."""
     type = profile.schema.commands[_SET_PARAMETERS].arg_type

@@ -36,12 +36,11 @@ def _unknown(obj: UserObject, name: str, _value: Any, _schema: Schema) -> None:
 class UserMigrationObject(UserObject):
     """One of them."""
 
-    def __init__(self, owner: UserMigrationObjects, id: str, given: dict[str, Any]) -> None:
+    def __init__(self, owner: UserMigrationObjects, given: dict[str, Any]) -> None:
         super().__init__(TYPE, _unknown)
         self._owner = owner
-        self._id = id
         self.options = given
-        self.shapes.update(owner.shapes)
+        self.own_shapes().update(owner.shapes)
 
     def get(self, name: str) -> Any:
         """What query-migrate-parameters shows, or of one that is not current its own value."""
@@ -68,11 +67,11 @@ class UserMigrationObjects:
         self.current: UserMigrationObject | None = None
         vm.objects.users[TYPE] = lambda id: self.current is not None and self.current.name == id
 
-    def make(self, id: str, given: dict[str, Any]) -> UserMigrationObject:
-        """One of that id, current from now on. Raises QapiError."""
+    def make(self, _id: str, given: dict[str, Any]) -> UserMigrationObject:
+        """One of them, current from now on. Raises QapiError."""
         if self.current is not None and not self.profile.traits.second_migration_object_current:
             raise QapiError(f"there is a migration object already: '{self.current.name}'")
-        made = UserMigrationObject(self, id, dict(given))
+        made = UserMigrationObject(self, dict(given))
         if self.current is None:
             self._put(given)
         else:

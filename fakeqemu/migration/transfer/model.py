@@ -27,14 +27,13 @@ from typing import Literal
 from fakeqemu.clock import MILLISECOND, SECOND
 from fakeqemu.dataclass import dataclass, field
 from fakeqemu.migration.transfer.data import PAGE, Figures, Limits, Pass
+from fakeqemu.migration.transfer.throttle import GuestThrottle
 from fakeqemu.model.guest.workload import Workload
 
 __all__ = ["PAGE", "Figures", "Limits", "Phase", "Transfer"]
 
 #: QEMU measures bandwidth in windows of this length; before the first one a pass is completed
 WINDOW = 100 * MILLISECOND
-#: shortest time between two throttling decisions
-_JUDGED = SECOND
 #: passes computed one by one in one call of `advance`; beyond that identical passes are skipped
 _PASSES_AT_ONCE = 4096
 
@@ -55,17 +54,6 @@ class _Totals:
 
 
 @dataclass(slots=True)
-class _Judged:
-    """State of the throttling decision (auto-converge) since the last one."""
-
-    since: int
-    dirtied: int = 0
-    transferred: int = 0
-    #: consecutive decisions at which the guest dirtied too fast
-    high: int = 0
-
-
-@dataclass(slots=True)
 class Transfer:
     """One transfer under way; `now` is when its first pass begins."""
 
@@ -81,11 +69,6 @@ class Transfer:
     last_sync_counts: bool = True
     #: dirty bitmap syncs; the first is before the first pass
     dirty_sync_count: int = field(default=1, init=False)
-    #: CPU throttle percentage; 0: not throttled
-    throttle: int = field(default=0, init=False)
-    #: vCPUs are limited to vcpu-dirty-limit
-    dirty_limited: bool = field(default=False, init=False)
-    dirty_pages_rate: int = field(default=0, init=False)
     #: nothing is sent (postcopy pause)
     halted: bool = field(default=False, init=False)
     started: int = field(init=False)
@@ -93,7 +76,8 @@ class Transfer:
     stopped: int | None = field(default=None, init=False)
     _pass: Pass = field(init=False)
     _totals: _Totals = field(init=False)
-    _judged: _Judged = field(init=False)
+    #: how much the guest is slowed down
+    throttle: GuestThrottle = field(init=False)
     #: bytes dirtied since the last sync, times nanoseconds per second
     _dirty: int = field(default=0, init=False)
     #: part of `_dirty` from before the pass, less than a page
@@ -112,7 +96,7 @@ class Transfer:
         pages = self.workload.pages
         self._pass = Pass(pages, self.workload.zero_pages, self.now, live=self.running)
         self._totals = _Totals()
-        self._judged = _Judged(self.now)
+        self.throttle = GuestThrottle(self.now)
 
     # -- pace --------------------------------------------------------------------------------
 
@@ -141,10 +125,7 @@ class Transfer:
         """Bytes per second that the guest dirties now."""
         if not self.running:
             return 0
-        rate = self.workload.dirty_rate * (100 - self.throttle) // 100
-        if self.dirty_limited:
-            rate = min(rate, self.limits.vcpu_dirty_limit * self.workload.vcpus << 20)
-        return rate
+        return self.throttle.slowed(self.workload, self.limits)
 
     @property
     def threshold(self) -> int:
@@ -219,9 +200,8 @@ class Transfer:
         made = 0
         while (change := self.next_change()) is not None and change <= to:
             current = (self._pass.pages, self._pass.zero, self._carried)
-            if self.phase == "precopy" and (
-                made > _PASSES_AT_ONCE or (current == self._before and not self._judging)
-            ):
+            same = current == self._before and not self.throttle.may_increase(self.limits)
+            if self.phase == "precopy" and (same or made > _PASSES_AT_ONCE):
                 self._jump(change, to)
                 if (change := self.next_change()) is None or change > to:
                     break
@@ -240,14 +220,6 @@ class Transfer:
         most = self.workload.dirty_pages_limit * PAGE * SECOND
         self._dirty = min(self._dirty + elapsed * self.dirty_rate, most)
 
-    @property
-    def _judging(self) -> bool:
-        """Whether throttling decisions are still due."""
-        limits = self.limits
-        if limits.auto_converge:
-            return self.throttle < limits.max_cpu_throttle
-        return limits.dirty_limit and not self.dirty_limited
-
     def _jump(self, change: int, to: int) -> None:
         """Skip whole identical passes of a guest whose rates are constant."""
         length = change - self._pass.began
@@ -264,7 +236,7 @@ class Transfer:
         self.dirty_sync_count += count
         current.began += count * length
         self.now += count * length
-        self._judged = _Judged(self.now, 0, self._sent_bytes())
+        self.throttle.restart(self.now, self._sent_bytes())
 
     # -- passes ------------------------------------------------------------------------------
 
@@ -328,40 +300,10 @@ class Transfer:
         self.dirty_sync_count += 1
         pages = min(left + dirtied, self.workload.pages)
         self._pass = Pass(pages, min(zero_left, pages), self.now, live=self.running)
-        self._judge(dirtied)
-
-    def _judge(self, dirtied: int) -> None:
-        """Increase the throttle if the guest dirtied faster than was sent, twice in a row."""
-        judged = self._judged
-        judged.dirtied += dirtied * PAGE
-        if self.now - judged.since < _JUDGED or self.phase != "precopy":
-            return
-        sent = self._sent_bytes()
-        self.dirty_pages_rate = judged.dirtied // PAGE * SECOND // (self.now - judged.since)
-        allowed = (sent - judged.transferred) * self.limits.throttle_trigger_threshold // 100
-        high = judged.high
-        if judged.dirtied > allowed:
-            high += 1
-            if high >= 2:
-                high = 0
-                self._throttle_down(judged.dirtied, allowed)
-        self._judged = _Judged(self.now, 0, sent, high)
-
-    def _throttle_down(self, dirtied: int, allowed: int) -> None:
-        limits = self.limits
-        if limits.auto_converge:
-            step = limits.cpu_throttle_increment
-            self._unsettle()
-            if not self.throttle:
-                self.throttle = limits.cpu_throttle_initial
-                return
-            if limits.cpu_throttle_tailslow and dirtied:
-                share = 100 - self.throttle
-                step = min(step, share - share * allowed // dirtied)
-            self.throttle = min(self.throttle + step, limits.max_cpu_throttle)
-        elif limits.dirty_limit:
-            self._unsettle()
-            self.dirty_limited = True
+        if self.phase == "precopy":
+            sent = self._sent_bytes()
+            if self.throttle.judge(self.now, dirtied * PAGE, sent, self.limits):
+                self._unsettle()
 
     # -- switchover --------------------------------------------------------------------------
 
@@ -393,8 +335,7 @@ class Transfer:
             self.dirty_sync_count = syncs
         self.stopped = self.now
         self.phase = phase
-        self.throttle = 0
-        self.dirty_limited = False
+        self.throttle.release()
 
     # -- figures -----------------------------------------------------------------------------
 
@@ -415,7 +356,7 @@ class Transfer:
     @property
     def expected_downtime(self) -> int:
         """Milliseconds of downtime if the guest were stopped now."""
-        if not self.dirty_pages_rate or not self.bandwidth:
+        if not self.throttle.dirty_pages_rate or not self.bandwidth:
             return self.limits.downtime_limit
         speed = self.limits.avail_switchover_bandwidth or self.bandwidth
         return self.remaining * 1000 // speed
@@ -438,7 +379,7 @@ class Transfer:
             total=self.workload.ram,
             duplicate=totals.zero + current.sent_zero,
             normal=totals.normal + current.sent_normal,
-            dirty_pages_rate=self.dirty_pages_rate,
+            dirty_pages_rate=self.throttle.dirty_pages_rate,
             mbps=speed * 8 / 1_000_000,
             dirty_sync_count=self.dirty_sync_count,
             postcopy_requests=totals.requests + self._requests(),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from fakeqemu.formats import extents
 from fakeqemu.formats.extents import CHUNK, DATA, HOLE, BlockIoError, Range
 from fakeqemu.formats.intervals import Intervals
+from fakeqemu.model.block.copy_range import Copier, Ranges, Waits
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps
 from fakeqemu.model.block.graph.bitmap import Bitmap
@@ -82,6 +83,58 @@ def copy(source: Node, target: Node, piece: Range) -> None:
             base.zero(target, piece.offset, count)
 
 
+def can_unmap(target: Node) -> bool:
+    """Whether a node can be made zeros without cost."""
+    return target.discard == "unmap" and all(
+        node.driver.name in ("file", "qcow2", "raw") for node in target.subtree()
+    )
+
+
+def reads_zeros(job: Copier, node: Node, size: int) -> Waits[bool]:
+    """Whether nothing but zeros can be read from a node: block/io.c: bdrv_co_is_all_zeroes()."""
+    images = node.skip_filters().driver.supports_backing
+    pieces = yield from Ranges(
+        job, lambda at: base.status_above(node, None, at, size, holes=True)
+    ).all()
+    holes = (extents.ZERO, HOLE) if images else (extents.ZERO,)
+    return all(piece.kind in holes for piece in pieces)
+
+
+class WholeClusters:
+    """The clusters of a mirror's target that it has to write whole at first.
+
+    They are where its header names a backing image that nobody has opened yet, and the job's
+    granularity is finer. See block/mirror.c: mirror_run() and mirror_cow_align().
+    """
+
+    def __init__(self, target: Node, granularity: int) -> None:
+        self._granularity = granularity
+        cluster = target.driver.cluster_size(target)
+        alone = bool(target.backing_file) and target.backing_chain_next() is None
+        self._cluster = cluster if alone and granularity < cluster else 0
+        self._written = Intervals()
+
+    def widened(self, piece: Range, size: int) -> Range:
+        """What is to be copied where a piece is, in a source of `size` bytes."""
+        if not self._cluster:
+            return piece
+        first, last = self._grains(piece)
+        if first in self._written and last - 1 in self._written:
+            return piece
+        start = piece.offset // self._cluster * self._cluster
+        end = min(-(-piece.end // self._cluster) * self._cluster, size)
+        whole = (start, end) == (piece.offset, piece.end)
+        return Range(start, end - start, piece.kind if whole else DATA)
+
+    def written(self, piece: Range) -> None:
+        """A piece has been copied."""
+        if self._cluster:
+            self._written.add(*self._grains(piece))
+
+    def _grains(self, piece: Range) -> tuple[int, int]:
+        return piece.offset // self._granularity, -(-piece.end // self._granularity)
+
+
 class BlockCopy:
     """What is left to copy is dirty in `bitmap`, which has no name and lies on a node."""
 
@@ -90,6 +143,8 @@ class BlockCopy:
     #: bytes a second; 0: no limit, and zeros are not cut to chunks
     speed = 0
     compress = False
+    #: whether what has been copied is discarded in the source
+    discard_source = False
 
     def __init__(self, source: Node, target: Node, filter_node: Node, cluster: int) -> None:
         """All is to be copied."""
@@ -149,6 +204,9 @@ class BlockCopy:
                 self.bitmap.remove(*clusters)
                 copied.append(clusters)
                 self._progress(*clusters)
+                if self.discard_source:
+                    end = min(offset + count, base.length(self._source))
+                    base.discard(self._source, offset, end - offset)
         except BlockIoError:
             self.bitmap.add_grains(Intervals(copied))
             for first, end in copied:

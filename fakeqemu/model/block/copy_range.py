@@ -104,6 +104,11 @@ def dirty_grains(ranges: Iterator[Range], granularity: int, size: int) -> Interv
     return grains
 
 
+def bytes_of(grains: Intervals, granularity: int, size: int) -> int:
+    """How many bytes grains have of a node of `size` bytes."""
+    return sum(min(end * granularity, size) - first * granularity for first, end in grains)
+
+
 def wait_for(job: Copier, target: Node) -> bool:
     """Whether the job has to wait for `target`, which then wakes it. Raises BlockIoError."""
     return any(node.driver.when_idle(node, job.kick) for node in target.subtree())

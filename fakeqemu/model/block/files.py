@@ -39,6 +39,9 @@ class BlockFile(Protocol):
     def writable(self) -> bool:
         """Whether it was opened for writing."""
 
+    def is_open(self) -> bool:
+        """Whether it has not been closed."""
+
     def size(self) -> int:
         """Bytes in it."""
 
@@ -74,7 +77,7 @@ class FileSystem(Protocol):
     """Where images are."""
 
     def open(self, path: str, *, writable: bool, create: bool = False) -> BlockFile:
-        """Open a file, or with `create` make it anew and empty. Raises OSError."""
+        """Open a file, or with `create` create or truncate it. Raises OSError."""
 
     def open_fd(self, fd: int, *, writable: bool) -> BlockFile:
         """Use a descriptor that a client handed over. Raises OSError."""
@@ -88,6 +91,12 @@ class FileSystem(Protocol):
     def absolute(self, path: str) -> str:
         """The path from the root."""
 
+    def resolved(self, path: str) -> str:
+        """The same without links: realpath(). Raises OSError where nothing is there."""
+
+    def temporary_folder(self) -> str:
+        """Where files go that nobody keeps. Raises OSError, with its name, if none can be made."""
+
     def remove(self, path: str) -> None:
         """Remove a file, if that can be done."""
 
@@ -96,7 +105,9 @@ class FileSystem(Protocol):
 
 
 @dataclass
-class _Content:
+class FileContent:
+    """A file that several may have open."""
+
     size: int = 0
     pages: dict[int, bytearray] = field(default_factory=dict)
     #: open -> (bits held, bits unshared)
@@ -106,14 +117,19 @@ class _Content:
 class MemoryFile:
     """One open of a file of `MemoryFiles`."""
 
-    def __init__(self, content: _Content, writable: bool) -> None:
+    def __init__(self, content: FileContent, writable: bool) -> None:
         self._content = content
         self._writable = writable
+        self._closed = False
 
     @property
     def writable(self) -> bool:
         """Whether it was opened for writing."""
         return self._writable
+
+    def is_open(self) -> bool:
+        """Whether it has not been closed."""
+        return not self._closed
 
     def size(self) -> int:
         """Bytes in it."""
@@ -137,8 +153,7 @@ class MemoryFile:
 
     def write(self, offset: int, data: bytes) -> None:
         """Write, making the file longer if needed."""
-        if not self._writable:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self.check_writable()
         position = 0
         while position < len(data):
             page, start = divmod(offset + position, _PAGE)
@@ -147,6 +162,11 @@ class MemoryFile:
             found[start : start + step] = data[position : position + step]
             position += step
         self._content.size = max(self._content.size, offset + len(data))
+
+    def check_writable(self) -> None:
+        """Raise OSError unless it was opened for writing."""
+        if not self._writable:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     def zero(self, offset: int, count: int) -> None:
         """Make a range read as zeros."""
@@ -189,6 +209,7 @@ class MemoryFile:
 
     def close(self) -> None:
         """Give it and its locks back."""
+        self._closed = True
         self._content.locks.pop(id(self), None)
 
 
@@ -206,7 +227,7 @@ class MemoryFiles:
     """A file system of its own, without folders."""
 
     def __init__(self) -> None:
-        self._contents: dict[str, _Content] = {}
+        self._contents: dict[str, FileContent] = {}
 
     def names(self) -> list[str]:
         """The files there are."""
@@ -221,7 +242,7 @@ class MemoryFiles:
     def open(self, path: str, *, writable: bool, create: bool = False) -> BlockFile:
         """Open a file. Raises OSError."""
         if create:
-            self._contents.setdefault(path, _Content())
+            self._contents.setdefault(path, FileContent())
             MemoryFile(self._contents[path], writable=True).truncate(0)
         elif path not in self._contents:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -244,6 +265,15 @@ class MemoryFiles:
     def absolute(self, path: str) -> str:
         """The path itself."""
         return path if path.startswith("/") else f"/{path}"
+
+    def resolved(self, path: str) -> str:
+        """The path itself. Raises OSError where no file is."""
+        self.kind(path)
+        return self.absolute(path)
+
+    def temporary_folder(self) -> str:
+        """There are no folders; this is QEMU's."""
+        return "/var/tmp"
 
     def remove(self, path: str) -> None:
         """Forget the file."""

@@ -113,7 +113,7 @@ class BlockLayer:
 
     @staticmethod
     def _flush(node: Node) -> None:
-        """Flush where nobody asks whether it went well."""
+        """Flush, ignoring errors."""
         from fakeqemu.model.block.drivers import base
 
         with suppress(extents.BlockIoError):
@@ -148,9 +148,7 @@ class BlockLayer:
 
     def delete(self, name: str) -> None:
         """blockdev-del. Raises QapiError."""
-        node = self.graph.find(name)
-        if node is None:
-            raise QapiError(f"Failed to find node with node-name='{name}'")
+        node = self.graph.named(name)
         if any(isinstance(edge.parent, Backend) for edge in node.parents):
             raise QapiError(f"Node {name} is in use")
         node.check_operation("drive-del")
@@ -224,7 +222,18 @@ class BlockLayer:
     def unrealize(self, device: DeviceObject) -> None:
         """It goes, or could not be realized."""
         for each in _with_inner(device):
+            self._cancel_jobs_of(each)
             self.backends.unrealize(each)
+
+    def _cancel_jobs_of(self, device: DeviceObject) -> None:
+        """A -drive goes with its device, and so do jobs on it: blockdev_mark_auto_del()."""
+        backend = self.backends.of_device(device)
+        if backend is None or not backend.legacy or not backend.kind.cancels_jobs:
+            return
+        for job in self.jobs.all:
+            uses = any(edge.node is backend.node for edge in job.edges)
+            if uses and not job.cancelled and not job.finished:
+                job.cancel(force=False)
 
     # -- handing images over to another process --------------------------------------------------
 
@@ -265,7 +274,7 @@ class BlockLayer:
 
     def _inactivate(self, node: Node) -> None:
         """See block.c: bdrv_inactivate_recurse(). Raises QapiError for one that is written to."""
-        from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
+        from fakeqemu.model.block.drivers.qcow2.driver import Qcow2Driver
 
         if node.inactive or _has_parent(node, active=True):
             return
@@ -303,11 +312,22 @@ class BlockLayer:
 
         See block.c: bdrv_inactivate_all() and bdrv_next(): what nobody but a job holds stays.
         """
-        used = [backend.node for backend in self.backends.all if backend.node is not None]
-        owned = [node for node in self.graph.nodes.values() if node.monitor_owned]
-        for node in dict.fromkeys([*used, *owned]):
+        for node in self.roots():
             if not _has_parent(node, active=False):
                 self._inactivate(node)
+
+    def roots(self) -> list[Node]:
+        """What backends have, then what else blockdev-add has made.
+
+        QEMU goes on behind the last backend's node in its list of the latter, or nowhere where that
+        is not in it. See block/block-backend.c: bdrv_next().
+        """
+        roots = dict.fromkeys(each.node for each in self.backends.all if each.node is not None)
+        owned = [node for node in self.graph.nodes.values() if node.monitor_owned]
+        if roots and self.process.profile.traits.monitor_nodes_behind_last_root:
+            last = next(reversed(roots))
+            owned = owned[owned.index(last) + 1 :] if last in owned else []
+        return [*roots, *(node for node in owned if node not in roots)]
 
     def _tops(self) -> list[Node]:
         return list(self.graph.nodes.values())
@@ -329,7 +349,7 @@ class BlockLayer:
     def commit_all_of(self, node: Node) -> str:
         """Write what `node` has into the image below it; why not, in the system's words."""
         from fakeqemu.model.block.drivers import base
-        from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
+        from fakeqemu.model.block.drivers.qcow2.driver import Qcow2Driver
         from fakeqemu.model.block.operations import reopen
 
         top = node.skip_filters()

@@ -90,7 +90,7 @@ class NbdClientConnection:
 
     @property
     def _broken(self) -> bool:
-        """Whether the server has said what cannot be, so that nobody asks it again."""
+        """Whether the server has broken the protocol, after which no requests are sent."""
         return self._client is not None and self._client.broken
 
     # -- making it -------------------------------------------------------------------------------

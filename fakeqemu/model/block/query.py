@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block.backends.guest_io import io_status_enabled
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.driver import NoMedium
 from fakeqemu.model.block.graph import permissions as perms
-from fakeqemu.model.block.graph.filenames import Names
+from fakeqemu.model.block.graph.filenames import Names, combined
 from fakeqemu.model.block.graph.node import Edge, Node
-from fakeqemu.model.block.graph.open import combined
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.writer import FixedObject
 from fakeqemu.qapi.schema import ArrayType, EnumType, ObjectType, Schema, Type
@@ -116,7 +114,7 @@ def image_size(node: Node) -> int:
 
 
 def _chain_info(node: Node, survey: Survey) -> Json:
-    """ImageInfo with those of the images below, which nobody changes."""
+    """ImageInfo with those of the images below; shared, not to be changed."""
     for each in reversed([each.skip_implicit() for each in node.chain()]):
         if each not in survey.images:
             info = image_info(each, survey)
@@ -162,14 +160,14 @@ def image_info(node: Node, survey: Survey) -> Json:
 
 def _full_backing(node: Node) -> str:
     try:
-        return combined(node)
+        return combined(node, node.backing_file)
     except QapiError:
         return ""
 
 
 def device_info(node: Node, backend: Backend | None, survey: Survey, *, flat: bool) -> Json:
-    """BlockDeviceInfo. Raises QapiError for a damaged image that nobody can use."""
-    if isinstance(node.driver, NoMedium):
+    """BlockDeviceInfo. Raises QapiError for a corrupt image."""
+    if not node.driver.has_medium:
         raise QapiError(f"Block device {node.name} is ejected")
     info: Json = {
         "file": survey.names.filename(node),
@@ -182,7 +180,7 @@ def device_info(node: Node, backend: Backend | None, survey: Survey, *, flat: bo
     if cow is not None:
         info["backing_file"] = survey.names.filename(cow.skip_implicit())
     info |= {
-        "encrypted": False,
+        "encrypted": node.driver.encrypted(),
         "active": not node.inactive,
         "cache": {
             "writeback": backend.writeback if backend is not None else True,
@@ -190,7 +188,8 @@ def device_info(node: Node, backend: Backend | None, survey: Survey, *, flat: bo
             "no-flush": node.cache_no_flush,
         },
         "detect_zeroes": node.detect_zeroes,
-        "write_threshold": node.write_threshold,
+        # QMP's type has a sign
+        "write_threshold": node.write_threshold - ((node.write_threshold >> 63) << 64),
         "children": [
             {"child": name, "node-name": edge.node.name}
             for name, edge in reversed(node.children.items())
@@ -249,7 +248,7 @@ def block_info(backend: Backend, survey: Survey, *, flat: bool = False) -> Json:
         info["tray_open"] = backend.tray_open
     if io_status_enabled(backend):
         info["io-status"] = backend.io_status
-    if backend.node is not None and not isinstance(backend.node.driver, NoMedium):
+    if backend.node is not None and backend.node.driver.has_medium:
         info["inserted"] = device_info(
             backend.node.skip_implicit(), backend, survey, flat=flat
         )
@@ -287,7 +286,7 @@ def _counters(node: Node | None, backend: Backend | None) -> Json:
 
 
 def node_stats(node: Node, survey: Survey, *, by_device: bool) -> Json:
-    """BlockStats of a node and those below it, which nobody changes."""
+    """BlockStats of a node and those below it; shared, not to be changed."""
     if (node, by_device) not in survey.stats:
         survey.stats[node, by_device] = FixedObject(_stats(node, survey, by_device, None))
     return survey.stats[node, by_device]

@@ -102,7 +102,7 @@ class ThrottleGroups:
             raise QapiError("A group with this name already exists")
 
     def _limits(self, group: str) -> Mapping[str, int]:
-        """ThrottleLimits of a group, whoever made it."""
+        """ThrottleLimits of a group, which an object or a disk's options have created."""
         for obj in self._objects.of_type("throttle-group"):
             if obj.name == group:
                 found: Mapping[str, int] = obj.values["limits"]
@@ -114,6 +114,11 @@ class ThrottleGroups:
         state, limits = self._state(group), self._limits(group)
         state.account(limits, count, self._process.clock.now(), writes=writes)
         return state.wait(limits, self._process.clock.now(), writes=writes)
+
+    def wait(self, group: str, *, writes: bool) -> int:
+        """Nanoseconds until a request may pass, which is not made."""
+        now = self._process.clock.now()
+        return self._state(group).wait(self._limits(group), now, writes=writes)
 
     def hold_back(
         self, groups: Collection[str], count: int, *, writes: bool, then: Callable[[], None]

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from fakeqemu.profile import Profile
 
 _LEVELS = {"socket-id": "sockets", "die-id": "dies", "core-id": "cores", "thread-id": "threads"}
-_PHYS_BITS, _LONG_MODE = "phys-bits", "lm"
-_FEWEST_BITS, _MOST_BITS = 32, 52
+_LONG_MODE = "lm"
+_MAX = "max-x86_64-cpu"
+#: what `max` says it is, with and without long mode
+_VERSION_64 = {"family": 15, "model": 107, "stepping": 1}
+_VERSION_32 = {"family": 6, "model": 6, "stepping": 3}
 _CHECK, _ENFORCE = "check", "enforce"
 _VMX, _SECONDARY = "vmx-", "vmx-secondary-ctls"
 #: the register of features that need those controls
@@ -74,6 +77,21 @@ def work_out(
     return CpuFeatures(values, unavailable, warnings, enforced)
 
 
+def version_of_max(profile: Profile, type: str, given: Mapping[str, Any]) -> dict[str, int]:
+    """Family, model and stepping that model `max` gives itself where `given` has no family.
+
+    It does so before it knows its features: of long mode it knows as `lm=on` in `given`, not as
+    `+lm`. See target/i386/cpu.c: max_x86_cpu_realize().
+    """
+    if (
+        not profile.traits.max_cpu_version_at_realize
+        or not profile.is_a(type, _MAX)
+        or given.get("family")
+    ):
+        return {}
+    return dict(_VERSION_64 if given.get(_LONG_MODE) else _VERSION_32)
+
+
 def check_numbers(given: Mapping[str, Any], topology: Topology) -> None:
     """Raise QapiError for an id that the first CPU does not have.
 
@@ -89,31 +107,8 @@ def check_numbers(given: Mapping[str, Any], topology: Topology) -> None:
             )
 
 
-def check_address_bits(profile: Profile, type: str, given: Mapping[str, Any]) -> None:
-    """Raise QapiError for addresses that no CPU has; see x86_cpu_realizefn()."""
-    bits = given.get(_PHYS_BITS, 0)
-    if bits and not given.get(_LONG_MODE, _has_long_mode(profile, type)):
-        raise QapiError(f"{_PHYS_BITS} is not user-configurable in 32 bit")
-    if bits and not _FEWEST_BITS <= bits <= _MOST_BITS:
-        raise QapiError(
-            f"{_PHYS_BITS} should be between {_FEWEST_BITS} and {_MOST_BITS}  (but is {bits})"
-        )
-
-
 def _unsupported(profile: Profile) -> dict[str, str]:
-    try:
-        part = profile.part("cpu-features")
-    except FileNotFoundError:
-        return {}
-    return {name: text for name, text in part["unsupported"] if name}
-
-
-def _has_long_mode(profile: Profile, type: str) -> bool:
-    for definition in profile.cpu_definitions:
-        if definition["typename"] == type:
-            reply = profile.cpu_model_expansion(definition["name"], "full")
-            return bool(reply.get("return", {}).get("model", {}).get("props", {}).get(_LONG_MODE))
-    return True
+    return {name: text for name, text in profile.part("cpu-features")["unsupported"] if name}
 
 
 def _of_model(profile: Profile, type: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.boards.board import cpu_object, recorded_tree
 from fakeqemu.model.qom.property_types import convert
+from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -35,9 +36,11 @@ def make_cpu(
     """The CPU that device_add asks for, and the slot that its numbers name. Raises QapiError."""
     if state.type is None or not state.type.hotpluggable_cpus:
         raise NotModelledError(f"device {driver}")
+    if not state.is_a("x86-machine"):
+        return _make_elsewhere(state, cpus, driver, given, typed=typed)
     ids: dict[str, int] = {}
     text = None if typed else state.profile.traits
-    for name, value in given.items():
+    for name, value in qdict.items(given):
         if name not in _CPU_IDS:
             raise NotModelledError(f"{driver}.{name}")
         ids[name] = convert(state.profile.schema, "int32", value, name, text=text)
@@ -64,8 +67,37 @@ def make_cpu(
     return index, cpu
 
 
+def _make_elsewhere(
+    state: MachineState, cpus: Cpus, driver: str, given: dict[str, Any], *, typed: bool
+) -> tuple[int, DeviceObject]:
+    """A CPU of s390x, whose number is its core's. Raises QapiError.
+
+    See hw/s390x/s390-virtio-ccw.c: s390_cpu_plug(); target/s390x/cpu.c: s390_cpu_realizefn().
+    """
+    if not state.is_a("s390-ccw-machine") or set(given) - {"core-id"}:
+        raise NotModelledError(f"device {driver}")
+    if driver != cpus.type:
+        raise QapiError(f"Invalid CPU type, expected cpu type: '{cpus.type}'")
+    text = None if typed else state.profile.traits
+    core = convert(state.profile.schema, "uint32", given.get("core-id", 0), "core-id", text=text)
+    most = cpus.topology.maxcpus - 1
+    if core > most:
+        raise QapiError(
+            f"Unable to add CPU with core-id: {core}, maximum core-id: {most}"
+        )
+    if core in cpus:
+        raise QapiError(f"Unable to add CPU with core-id: {core}, it already exists")
+    assert state.type is not None
+    recorded = recorded_tree(state, state.type).at("machine/unattached/device[0]")
+    cpu = cpu_object(cpus, state.profile, recorded, core)
+    cpu.values["hotplugged"] = state.phases.ready
+    return core, cpu
+
+
 def check_unplug(profile: Profile, cpu: Cpu) -> None:
     """device_del of a CPU: the guest is asked, and does not answer. Raises QapiError."""
+    if not cpu.object.has("apic-id"):
+        raise QapiError("CPU hot unplug not supported on this machine")
     if cpu.index == 0:
         raise QapiError("Boot CPU is unpluggable")
     if not profile.traits.cpu_unplug_without_guest:

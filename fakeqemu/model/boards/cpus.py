@@ -10,21 +10,22 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.dataclass import dataclass, field
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.readers.scalars import c_int
 from fakeqemu.qapi.schema_facts import element_members
 
 if TYPE_CHECKING:
     from fakeqemu.model.boards.cpu_features import CpuFeatures
     from fakeqemu.model.boards.machine_state import MachineState
+    from fakeqemu.model.boards.targets.cpu_slots import CpuSlots
     from fakeqemu.model.boards.x86_registers import X86Registers
     from fakeqemu.model.lifecycle import Lifecycle
     from fakeqemu.model.process import Process
     from fakeqemu.model.qom.tree import QomObject
 
-#: levels above the core, outermost first, and what QEMU calls having more than one of them
 _UNSIGNED = 0xFFFFFFFF
-_LEVELS = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
+#: the levels of a topology, outermost first
+LEVELS = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ class Topology:
 
     cpus: int = 1
     maxcpus: int = 1
-    #: level -> how many of it in the one above; every level of _LEVELS
-    levels: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(_LEVELS, 1))
+    #: level -> how many of it in the one above; every level of LEVELS
+    levels: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(LEVELS, 1))
 
     def property(self, members: tuple[str, ...]) -> dict[str, int]:
         """The machine's property `smp`, with the members that the version shows."""
@@ -43,10 +44,7 @@ class Topology:
 
     def ids(self, index: int) -> dict[str, int]:
         """Socket, die, module, core and thread of the CPU in slot `index`."""
-        ids: dict[str, int] = {}
-        for level in reversed(_LEVELS):
-            index, ids[level] = divmod(index, self.levels[level])
-        return ids
+        return numbers_in_levels(index, self.levels)
 
     def apic_id(self, index: int) -> int:
         """The APIC id of slot `index`: each level takes as many bits as it needs."""
@@ -73,7 +71,7 @@ def work_out(
     if any(value == 0 for value in asked.values()):
         raise QapiError("Invalid CPU topology: CPU topology parameters must be greater than zero")
     cpus, maxcpus = asked.get("cpus", 0), asked.get("maxcpus", 0)
-    levels = {level: asked.get(level, 0) for level in _LEVELS}
+    levels = {level: asked.get(level, 0) for level in LEVELS}
     for level in ("drawers", "books", "clusters", "modules", "dies"):
         levels[level] = levels[level] or 1
     fixed = levels["dies"] * levels["clusters"] * levels["modules"]
@@ -115,7 +113,7 @@ def _check(
 ) -> None:
     text = " * ".join(
         f"{level} ({levels[level]})"
-        for level in _LEVELS
+        for level in LEVELS
         if level in ("sockets", "cores", "threads") or level in shown
     )
     if total != maxcpus:
@@ -128,6 +126,23 @@ def _check(
             "Invalid CPU topology: maxcpus must be equal to or greater than smp: "
             f"{text} == maxcpus ({maxcpus}) < smp_cpus ({cpus})"
         )
+
+
+def numbers_in_levels(index: int, levels: Mapping[str, int]) -> dict[str, int]:
+    """Level -> number in the one above, of CPU `index`."""
+    found: dict[str, int] = {}
+    for level in reversed(LEVELS):
+        index, found[level] = divmod(index, levels.get(level, 1))
+    return found
+
+
+def _recorded(facts: Mapping[str, Any]) -> CpuSlots | None:
+    if "topology" not in facts:
+        return None
+    # profiles of PCs that were recorded before there were others do without
+    from fakeqemu.model.boards.targets.cpu_slots import slots_of
+
+    return slots_of(facts)
 
 
 @dataclass(slots=True)
@@ -165,12 +180,20 @@ class Cpus:
         #: slot -> NUMA node that was asked for
         self.nodes: dict[int, int] = {}
         self._present: dict[int, Cpu] = {}
+        #: in a tuple once it is known
+        self._slots_recorded: tuple[CpuSlots | None] | None = None
         #: slot -> what is in the registers; made when first looked at
         self._registers: dict[int, X86Registers] = {}
-        lifecycle.on_reset.append(lambda _cause: self._registers.clear())
+        #: a guest came with what it had in them, which is not read
+        self.registers_came = False
+        lifecycle.on_reset.append(self._reset)
 
     def __len__(self) -> int:
         return len(self._present)
+
+    def _reset(self, _cause: str) -> None:
+        self._registers.clear()
+        self.registers_came = False
 
     def __contains__(self, index: object) -> bool:
         return index in self._present
@@ -198,7 +221,9 @@ class Cpus:
         return next((cpu for cpu in self._present.values() if cpu.object is obj), None)
 
     def registers(self, cpu: Cpu) -> X86Registers:
-        """What is in the CPU's registers."""
+        """What is in the CPU's registers. Raises NotModelledError for CPUs that are no x86."""
+        if "apic-id" not in cpu.object.shapes:
+            raise NotModelledError(f"registers of {cpu.object.type}")
         from fakeqemu.model.boards.x86_registers import CR4_FEATURES, X86Registers
 
         if cpu.index not in self._registers:
@@ -214,8 +239,24 @@ class Cpus:
             )
         return self._registers[cpu.index]
 
+    @property
+    def slots_recorded(self) -> CpuSlots | None:
+        """How the machine type numbers CPUs; None: as PCs do."""
+        if self._state.type is None:
+            return None
+        if self._slots_recorded is None:
+            facts = self._process.profile.per_machine(self._state.type.name)
+            self._slots_recorded = (_recorded(facts),)
+        return self._slots_recorded[0]
+
     def props(self, index: int) -> dict[str, int]:
         """CpuInstanceProperties of slot `index`; levels the machine leaves out are missing."""
+        recorded = self.slots_recorded
+        if recorded is not None:
+            props = recorded.props(index, self.topology.levels)
+            if index in self.nodes or recorded.always_on_node:
+                props["node-id"] = self.nodes.get(index, 0)
+            return props
         ids = self.topology.ids(index)
         props = {"socket-id": ids["sockets"]}
         if self.topology.levels["dies"] > 1:
@@ -229,8 +270,9 @@ class Cpus:
 
     def fast(self) -> list[dict[str, Any]]:
         """What query-cpus-fast returns."""
-        target = self._process.profile.query("query-target")["return"]["arch"]
+        target = self._process.profile.target
         with_type = "qom-type" in element_members(self._process.profile.schema, "query-cpus-fast")
+        recorded = self.slots_recorded
         return [
             {
                 "cpu-index": cpu.index,
@@ -238,7 +280,12 @@ class Cpus:
                 "thread-id": self._process.host.thread_id(self._thread(cpu.index), 1 + cpu.index),
                 **({"qom-type": cpu.object.type} if with_type else {}),
                 "target": target,
-                "props": self.props(cpu.index),
+                **({} if recorded is None else recorded.members(cpu.index)),
+                **(
+                    {"props": self.props(cpu.index)}
+                    if recorded is None or recorded.numbered
+                    else {}
+                ),
             }
             for cpu in self.present()
         ]
@@ -249,10 +296,15 @@ class Cpus:
     def slots(self) -> list[dict[str, Any]]:
         """What query-hotpluggable-cpus returns: highest slot first."""
         found = []
-        for index in reversed(range(self.topology.maxcpus)):
+        recorded = self.slots_recorded
+        by_core = recorded is not None and recorded.by_core
+        count = self.topology.levels["threads"] if by_core else 1
+        for index in reversed(range(0, self.topology.maxcpus, count)):
             cpu = self.get(index)
-            where = {"qom-path": cpu.object.path} if cpu is not None else {}
+            obj = None if cpu is None else cpu.object.parent if by_core else cpu.object
+            where = {"qom-path": obj.path} if obj is not None else {}
+            type = self.type if recorded is None else recorded.slot_type(self.type)
             found.append(
-                {"type": self.type, "vcpus-count": 1, "props": self.props(index), **where}
+                {"type": type, "vcpus-count": count, "props": self.props(index), **where}
             )
         return found

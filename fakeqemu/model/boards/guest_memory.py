@@ -1,4 +1,4 @@
-"""What is in the guest's memory, by guest-physical address: zeros, but for pages somebody wrote.
+"""What is in the guest's memory, by guest-physical address: zeros, but for pages that were written.
 
 Only pages that are not zero are kept, by memory block and page number, so a machine of any size
 costs what was written into it, and what migrates can be told page by page. Where the blocks lie
@@ -18,6 +18,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from fakeqemu.dataclass import dataclass
+from fakeqemu.model.boards.board import recorded_tree
 from fakeqemu.model.boards.ramblocks import RamBlock, backend_blocks, blocks_of_device, board_blocks
 from fakeqemu.model.dump.output import Piece, Zeros
 from fakeqemu.model.qdev.device import user_devices
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from fakeqemu.model.boards.machine_state import MachineState
     from fakeqemu.model.boards.numa import Numa
     from fakeqemu.model.qdev.device import DeviceObject
-    from fakeqemu.profile import Profile
+    from fakeqemu.profile import MachineType, Profile
 
 PAGE = 4096
 _ZERO = bytes(PAGE)
@@ -242,14 +243,25 @@ def _ram(state: MachineState, numa: Numa) -> Iterator[Region]:
     total = sum(block.size for block in blocks)
     low = below_4g(state, total)
     at = 0
+    base = _start_of_ram(state)
     for block in blocks:
         split = min(max(low - at, 0), block.size)
         if split:
-            yield Region(at, split, block.name, 0)
+            yield Region(base + at, split, block.name, 0)
         if split < block.size:
-            start = _4G + at + split - low
+            start = state.memory.above_4g_start + at + split - low
             yield Region(start, block.size - split, block.name, split)
         at += block.size
+
+
+def _start_of_ram(state: MachineState) -> int:
+    """The address of the first byte. Raises NotModelledError for boards that are not known."""
+    if state.type is None or state.is_a("x86-machine") or state.type.default_cpu_type is None:
+        return 0
+    # those of other targets have it elsewhere
+    from fakeqemu.model.boards.targets.memory_map import start_of_ram
+
+    return start_of_ram(state)
 
 
 def below_4g(state: MachineState, size: int) -> int:
@@ -261,20 +273,19 @@ def below_4g(state: MachineState, size: int) -> int:
         return min(size, 0xC0000000)
     obj = state.qom.container("/machine")
     limit = int(obj.values.get("max-ram-below-4g") or _4G)
-    if any(child.type == "q35-pcihost" for child in obj.children.values()):
+    # the board has yet to be made when it is asked whether its CPUs reach all memory
+    parts = recorded_tree(state, machine).at("machine").children.values()
+    bridge = next((part.type for part in parts if part.type.endswith("-pcihost")), None)
+    if bridge == "q35-pcihost":
         return min(size, limit, 0x80000000 if size >= 0xB0000000 else 0xB0000000)
-    if size >= limit and _aligns_to_gigabytes(state):
+    if size >= limit and bridge is not None and not _has_old_hpet(machine):
         limit = min(limit, 0xC0000000)
     return min(size, limit)
 
 
-def _aligns_to_gigabytes(state: MachineState) -> bool:
-    """All boards with PCI do, but the old ones whose HPET can take only one interrupt line."""
-    machine = state.type
-    assert machine is not None
-    old = any(property == "hpet-intcap" for _, property, _ in machine.compat_props)
-    children = state.qom.container("/machine").children.values()
-    return not old and any(child.type.endswith("-pcihost") for child in children)
+def _has_old_hpet(machine: MachineType) -> bool:
+    """Whether its HPET can take only one interrupt line: memory is not aligned to gigabytes."""
+    return any(property == "hpet-intcap" for _, property, _ in machine.compat_props)
 
 
 def _roms(state: MachineState, numa: Numa) -> Iterator[Region]:

@@ -17,8 +17,21 @@ if TYPE_CHECKING:
     from fakeqemu.profile import MachineType
 
 
+#: target (None: any), machine type -> kinds of devices that sit on no bus and that it plugs; see
+#: its get_hotplug_handler(): hw/i386/pc.c, hw/arm/virt.c, hw/riscv/virt.c, hw/ppc/spapr.c,
+#: hw/s390x/s390-virtio-ccw.c
+_PLUGS: dict[tuple[str | None, str], tuple[str, ...]] = {
+    (None, "generic-pc-machine"): ("cpu", "pc-dimm", "x86-iommu", "sgx-epc"),
+    (None, "microvm-machine"): ("cpu",),
+    ("aarch64", "virt-machine"): ("pc-dimm",),
+    ("arm", "virt-machine"): ("pc-dimm",),
+    (None, "spapr-machine"): ("pc-dimm", "spapr-cpu-core", "spapr-pci-host-bridge"),
+    (None, "s390-ccw-machine"): ("cpu",),
+}
+
+
 class Port(NamedTuple):
-    """One -serial, -parallel or -debugcon that leads somewhere."""
+    """One -serial or -parallel that leads somewhere."""
 
     #: the option
     kind: str
@@ -71,3 +84,12 @@ class MachineState:
     def is_a(self, kind: str) -> bool:
         """Whether there is a machine, and of a type that descends from `kind`."""
         return self.type is not None and self.profile.is_a(self.type.typename, kind)
+
+
+def plugged_by_machine(state: MachineState) -> tuple[str, ...]:
+    """The kinds of devices without a bus that may come while the machine is there."""
+    target = state.profile.target
+    for (where, machine), kinds in _PLUGS.items():
+        if where in (None, target) and state.is_a(machine):
+            return kinds
+    return ()

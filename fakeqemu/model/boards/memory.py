@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.dataclass import dataclass
-from fakeqemu.qapi.qdict import in_name_table
 
 if TYPE_CHECKING:
     from fakeqemu.model.qom.tree import Qom, QomObject
@@ -25,6 +24,8 @@ class Memory:
     #: slots for memory modules, and bytes there may be with all of them full
     slots: int = 0
     maxmem: int = 0
+    #: address of what does not lie below 4 GiB
+    above_4g_start: int = 1 << 32
 
     def property(self) -> dict[str, int]:
         """The machine's property `memory`."""
@@ -38,11 +39,11 @@ _MEMDEV = ("merge", "dump", "prealloc", "share", "reserve", "policy")
 
 def memdevs(qom: Qom, profile: Profile) -> list[dict[str, Any]]:
     """What query-memdev returns, in QEMU's order."""
-    objects = qom.container("/objects").children
+    objects = qom.container("/objects")
     found = [
-        _memdev(objects[name])
-        for name in in_name_table(objects)
-        if profile.is_a(objects[name].type, "memory-backend")
+        _memdev(objects.children[name])
+        for name in objects.walked()
+        if profile.is_a(objects.children[name].type, "memory-backend")
     ]
     return found[::-1]
 

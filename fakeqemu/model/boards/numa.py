@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 _MAX_NODES = 128
 _LOCAL_DISTANCE = 10
 
+#: machine types with a node for memory that may be plugged: since which version slots alone make
+#: one; see their auto_enable_numa_with_memhp and auto_enable_numa_with_memdev
+_AUTOMATIC = {"generic-pc-machine": (2, 10), "virt-machine": (4, 1)}
+#: one that always has a node; see hw/ppc/spapr.c: spapr_machine_class_init()
+_ALWAYS = "spapr-machine"
 
 @dataclass(slots=True)
 class NumaNode:
@@ -68,6 +73,9 @@ class Numa:
 
         `warn`: prints a warning on standard error.
         """
+        if not self.nodes and self._is_automatic():
+            self.set_node({"type": "node"})
+            self.nodes[0].mem = self._state.memory.size
         if not self.nodes:
             return
         # the largest first, to make mistakes easier to spot
@@ -85,6 +93,22 @@ class Numa:
             )
         self._complete_distances()
         self._spread(warn)
+
+    def _is_automatic(self) -> bool:
+        """Whether there is a node without -numa.
+
+        See hw/core/numa.c: numa_complete_configuration().
+        """
+        machine, memory = self._state.type, self._state.memory
+        kind = next((kind for kind in _AUTOMATIC if self._state.is_a(kind)), None)
+        if self._state.is_a(_ALWAYS):
+            return True
+        if machine is None or kind is None:
+            return False
+        # machine types up to 5.0 are those that take memory of nodes by size
+        by_room = memory.maxmem > memory.size and not machine.numa_mem_supported
+        version, since = machine.version, _AUTOMATIC[kind]
+        return by_room or (bool(memory.slots) and (version is None or version > since))
 
     def _complete_distances(self) -> None:
         nodes = [self.nodes[number] for number in sorted(self.nodes)]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _TABLES = "/rom@"
 #: regions whose size is a property of the device
 _DISPLAY_MEMORY = ("vga.vram", "bochs-display-vram")
+#: a TPM's physical presence interface, which a property leaves out
+_PRESENCE = "tpm-ppi"
 _CANONICAL = "x-use-canonical-path-for-ramblock-id"
 
 
@@ -88,6 +90,8 @@ def blocks_of_device(state: MachineState, device: DeviceObject) -> list[RamBlock
     found = [_of_backend(state, backend)] if backend is not None else []
     recorded = recorded_of_device(state.profile, device.type)
     for name, has_path, size, reserved in recorded.get("ram", ()):
+        if name == _PRESENCE and device.values.get("ppi") is False:
+            continue
         full = section_name(state.profile, device, name) if has_path else name
         given = _display_memory(device) if name in _DISPLAY_MEMORY else None
         found.append(RamBlock(full, name, given or size, given or reserved, shared, shared))
@@ -106,22 +110,18 @@ def _display_memory(device: DeviceObject) -> int | None:
 
 
 def recorded_of_device(profile: Profile, type: str) -> dict[str, Any]:
-    """What is recorded of migrating a device of that type; empty if there is nothing to say."""
-    try:
-        part = profile.part("migratability")
-    except FileNotFoundError:
-        return {}
-    facts: dict[str, Any] = part["devices"].get(type, {})
+    """What is recorded of migrating a device of that type; empty if there is nothing to say.
+
+    Raises MissingPartError where the recording has nothing of the kind.
+    """
+    facts: dict[str, Any] = profile.part("migratability")["devices"].get(type, {})
     return facts
 
 
 def _recorded_of_machine(state: MachineState) -> dict[str, Any]:
     if state.type is None:
         return {}
-    try:
-        machines = state.profile.part("migratability")["machines"]
-    except FileNotFoundError:
-        return {}
+    machines = state.profile.part("migratability")["machines"]
     kind = "full" if state.configuration.has_defaults else "bare"
     facts: dict[str, Any] = machines.get(
         state.profile.recorded_machine(state.type.name), {}

@@ -15,6 +15,11 @@ from fakeqemu.dataclass import dataclass, field
 
 #: general registers in the order of their encoding; r8 to r15 follow
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
+#: names of the first eight, but for the letter of their size, in the order in which gdb and the
+#: human monitor list them
+GENERAL = {
+    "ax": EAX, "bx": EBX, "cx": ECX, "dx": EDX, "si": ESI, "di": EDI, "bp": EBP, "sp": ESP,
+}  # fmt: skip
 #: segment registers in the order of their encoding (QEMU's R_ES to R_GS)
 SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
 

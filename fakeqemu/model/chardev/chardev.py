@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fakeqemu.dataclass import dataclass, field
-from fakeqemu.model.chardev.ringbuf import NullTransport, RingBuffer
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -51,6 +50,9 @@ class Frontend(Protocol):
 
     def chr_closed(self) -> None:
         """The client has gone."""
+
+#: backends whose input and output are two files; see chardev/char-fd.c: fd_chr_read()
+_TWO_FILES = frozenset({"stdio", "file", "pipe"})
 
 
 class Transport(Protocol):
@@ -135,7 +137,7 @@ class Chardev:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody uses it."""
+        """Whether it is in use."""
         return self.frontend is not None
 
     @property
@@ -177,10 +179,36 @@ class Chardev:
         if self.transport is not None:
             self.transport.write(data)
 
+    def attach_fds(self, fds: Sequence[int]) -> bool:
+        """Send copies of descriptors along with the next write; False where none can be sent."""
+        call = getattr(self.transport, "attach_fds", None)
+        return call is not None and bool(call(fds))
+
+    def wait(self, seconds: float, done: Callable[[], bool]) -> bool:
+        """Send what is queued and take what comes until `done()`; False if it is not in time.
+
+        Everything waits, for as long as the backend can bring anything.
+        """
+        call = getattr(self.transport, "wait", None)
+        return bool(call(seconds, done)) if call is not None else done()
+
     @property
     def unread(self) -> int:
         """Bytes of output that the client has not taken; 0 where that cannot be known."""
-        return int(getattr(self.transport, "unread", 0)) if self.connected else 0
+        if not self.connected and not self.output_outlives_input:
+            return 0
+        return int(getattr(self.transport, "unread", 0))
+
+    @property
+    def output_outlives_input(self) -> bool:
+        """Whether output still goes somewhere once input has ended."""
+        return self.backend in _TWO_FILES
+
+    @property
+    def output_failed(self) -> bool:
+        """Whether what was sent did not get out: the client has gone, or takes nothing."""
+        failed = getattr(self.transport, "output_failed", False)
+        return bool(failed) or not self.connected or self.unread > 0
 
     def drained(self) -> None:
         """The client has taken all output; the frontend's `chr_drained` hears of it, if any."""
@@ -259,8 +287,7 @@ class Chardev:
         timer = next((name for name in timers if name in options), None)
         if kind == "fd" and timer:
             raise QapiError(f"'{timer}' option is incompatible with 'fd' address type")
-        creds = options.get("tls-creds")
-        if creds:
+        if "tls-creds" in options:
             if kind == "fd" and not options.get("server"):
                 raise QapiError(
                     "'tls_creds' option is incompatible with 'fd' address type as client"
@@ -326,22 +353,22 @@ _MODEL_ONLY = frozenset(
 
 
 def open_in_model(chardev: Chardev) -> bool:
-    """Check the options; open the backend if it needs no world. Whether that was all.
+    """Open the backend if it needs no world. Whether that was all.
 
     Every `Host.open_chardev` begins with it. Raises QapiError.
     """
-    if chardev.backend == "socket":
-        chardev.check_socket()
+    if chardev.backend not in _MODEL_ONLY:
         return False
+    # few starts need it
+    from fakeqemu.model.chardev.ringbuf import NullTransport, RingBuffer
+
     if chardev.backend in ("ringbuf", "memory"):
         size = chardev.options.get("size", 65536)
         if size & (size - 1):
             raise QapiError("size of ringbuf chardev must be power of two")
         chardev.transport = RingBuffer(size)
-    elif chardev.backend in _MODEL_ONLY:
-        chardev.transport = NullTransport()
     else:
-        return False
+        chardev.transport = NullTransport()
     # nobody is ever at the other end of null; see chardev/char-null.c: null_chr_open()
     chardev.connected = chardev.backend != "null"
     return True

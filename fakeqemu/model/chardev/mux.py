@@ -88,7 +88,7 @@ class MuxChardev(Chardev):
         self.frontend = self._frontends[-1] if self._frontends else None
 
     def write(self, data: bytes) -> None:
-        """Send to the client, whoever has the focus."""
+        """Send to the client, whichever frontend of the mux has the focus."""
         self._base.write(data)
 
     def pause(self, paused: bool) -> None:

@@ -62,7 +62,8 @@ def raw(
 ) -> Iterator[tuple[list[Piece], str]]:
     """The file itself, likewise."""
     at = 0
-    for failure, records in groupby(_records(memory, machine, dumped), itemgetter(2)):
+    in_order = sorted(_records(memory, machine, dumped), key=itemgetter(0))
+    for failure, records in groupby(in_order, itemgetter(2)):
         pieces: list[Piece] = []
         for offset, data, _ in records:
             if offset > at:
@@ -73,7 +74,7 @@ def raw(
 
 
 def _records(memory: GuestMemory, machine: str, dumped: DumpLayout) -> Iterator[_Record]:
-    """What is written, in order of offset."""
+    """What is written, in QEMU's order; see dump/dump.c: create_kdump_vmcore()."""
     limit = dumped.segments[-1].end // PAGE
     bitmap_size = -(-limit // (8 * PAGE)) * PAGE
     sub_size = 104 if dumped.wide else 84
@@ -85,10 +86,11 @@ def _records(memory: GuestMemory, machine: str, dumped: DumpLayout) -> Iterator[
     yield PAGE + sub_size, dumped.notes, "dump: failed to write notes"
     at = PAGE + sub_blocks * PAGE
     bitmap = _bitmap(dumped, bitmap_size)
-    for start in (at, at + bitmap_size):
-        for offset in range(0, bitmap_size, PAGE):
-            part = bitmap[offset : offset + PAGE]
-            yield start + offset, part, "dump: failed to sync dump_bitmap"
+    for offset in range(0, bitmap_size, PAGE):
+        part = bitmap[offset : offset + PAGE]
+        word = "set" if offset + PAGE < bitmap_size else "sync"
+        for start in (at, at + bitmap_size):
+            yield start + offset, part, f"dump: failed to {word} dump_bitmap"
     at += 2 * bitmap_size
     descriptions, data = _pages(memory, dumped, at)
     for piece, name in ((descriptions, "page desc"), (data, "page data")):

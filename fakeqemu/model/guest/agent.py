@@ -8,16 +8,22 @@ See qga/main.c; qga/qapi-schema.json.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from fakeqemu.model.guest.agent_commands import (
+    COMMANDS,
+    PROGRAMS,
+    SCHEMA,
+    AgentCommand,
+    Program,
+    Running,
+)
 from fakeqemu.model.qdev.backends import DeviceFrontend
-from fakeqemu.model.qdev.device import user_devices
 from fakeqemu.qapi.errors import CommandNotFoundError, QapiError
 from fakeqemu.qapi.json.streamer import JsonStream, ParseError
 from fakeqemu.qapi.json.writer import encode
-from fakeqemu.qapi.plainschema import plain_schema
 from fakeqemu.qapi.texts import command_not_found
 from fakeqemu.qapi.visitor import check_arguments
 
@@ -35,17 +41,63 @@ _SENTINEL = b"\xff"
 Json = dict[str, Any]
 
 
+class AgentHooks(Protocol):
+    """Where a tester may stand between the agent and who asks it."""
+
+    def agent_request(
+        self, chardev: Chardev, name: str, arguments: Any, run: Callable[[], Any]
+    ) -> Any:
+        """A request; `run()` carries it out. A value or an AgentAnswer. Raises QapiError."""
+
+    def agent_output(self, chardev: Chardev, data: bytes, name: str) -> None:
+        """A reply to command `name`; send it with `chardev.write`."""
+
+
+class AgentAnswer:
+    """An answer that comes later."""
+
+    def __init__(self) -> None:
+        self._come: tuple[Any, QapiError | None] | None = None
+        self._then: Callable[[Any, QapiError | None], None] | None = None
+
+    def come(self, value: Any, error: QapiError | None) -> None:
+        """This is it."""
+        self._come = (value, error)
+        if self._then is not None:
+            self._then(value, error)
+
+    def then(self, call: Callable[[Any, QapiError | None], None]) -> None:
+        """Call with the value and the error when it has come."""
+        self._then = call
+        if self._come is not None:
+            call(*self._come)
+
+
 class GuestAgent:
     """The agent in one guest."""
 
     def __init__(
-        self, process: Process, state: MachineState, cpus: Cpus, ports: GuestPorts, guest: Guest
+        self,
+        process: Process,
+        state: MachineState,
+        cpus: Cpus,
+        ports: GuestPorts,
+        *,
+        guest: Guest,
+        hooks: Callable[[], AgentHooks | None],
     ) -> None:
         self.process = process
         self.state = state
         self.cpus = cpus
         self.guest = guest
         self._ports = ports
+        self._hooks = hooks
+        #: programs that guest-exec can run: path or name -> what becomes of them
+        self.programs: dict[str, Program] = dict(PROGRAMS)
+        #: what has been run: process id -> its program, and when it is over
+        self.processes: dict[int, Running] = {}
+        #: by character device, requests that wait for one that takes its time
+        self._waiting: dict[str, list[Any]] = {}
         #: whether file systems are frozen
         self.frozen = False
         #: nanoseconds that its clock is ahead of the machine's
@@ -72,6 +124,8 @@ class GuestAgent:
         """It is gone, with what it was at."""
         self.frozen = False
         self._streams.clear()
+        self._waiting.clear()
+        self.processes.clear()
         for device, chardev in self._ports.named(NAME):
             self._ports.set_open(device, chardev, False)
 
@@ -80,29 +134,53 @@ class GuestAgent:
             self._streams[chardev.id] = JsonStream(self.process.profile.traits)
         for message in self._streams[chardev.id].feed(data):
             if isinstance(message, ParseError):
-                self._send(chardev, _failure(QapiError(message.text)))
+                self._send(chardev, _failure(QapiError(message.text)), "")
+            elif chardev.id in self._waiting:
+                self._waiting[chardev.id].append(message.value)
             else:
                 self._answer(chardev, message.value)
 
     def _answer(self, chardev: Chardev, message: Any) -> None:
-        id = {"id": message["id"]} if isinstance(message, dict) and "id" in message else {}
-        name = message.get("execute", "") if isinstance(message, dict) else ""
-        self.process.journal.note("guest-agent", str(name))
-        found, error = self.process.guard.attempt(self._carry_out, message)
-        if error is not None:
-            self._send(chardev, {**_failure(error), **id})
+        name = str(message.get("execute", "")) if isinstance(message, dict) else ""
+        self.process.journal.note("guest-agent", name)
+        carry_out: Callable[[], Any] = partial(self._carry_out, message)
+        hooks = self._hooks()
+        if hooks is not None and name:
+            arguments = message.get("arguments", {})
+            carry_out = partial(hooks.agent_request, chardev, name, arguments, carry_out)
+        value, error = self.process.guard.attempt(carry_out)
+        if not isinstance(value, AgentAnswer):
+            self._reply(chardev, message, name, value, error)
             return
-        command, value = found
-        if command.replies:
-            delimited = name == "guest-sync-delimited"
-            value = {} if value is None else value
-            self._send(chardev, {"return": value, **id}, delimited=delimited)
+        # it does one thing after the other
+        waiting = self._waiting[chardev.id] = []
 
-    def _carry_out(self, message: Any) -> tuple[_Command, Any]:
+        def come(value: Any, error: QapiError | None) -> None:
+            if self._waiting.get(chardev.id) is not waiting:
+                return  # it was reset
+            self._reply(chardev, message, name, value, error)
+            del self._waiting[chardev.id]
+            while waiting and chardev.id not in self._waiting:
+                self._answer(chardev, waiting.pop(0))
+            if waiting:
+                self._waiting[chardev.id] += waiting
+
+        value.then(come)
+
+    def _reply(
+        self, chardev: Chardev, message: Any, name: str, value: Any, error: QapiError | None
+    ) -> None:
+        id = {"id": message["id"]} if isinstance(message, dict) and "id" in message else {}
+        if error is not None:
+            self._send(chardev, {**_failure(error), **id}, name)
+        elif name not in COMMANDS or COMMANDS[name].replies:
+            self._send(chardev, {"return": {} if value is None else value, **id}, name)
+
+    def _carry_out(self, message: Any) -> Any:
         command, arguments = self._checked(message)
-        return command, command.function(self, **arguments)
+        return command.function(self, **arguments)
 
-    def _checked(self, message: Any) -> tuple[_Command, Json]:
+    def _checked(self, message: Any) -> tuple[AgentCommand, Json]:
         if not isinstance(message, dict):
             raise QapiError("QMP input must be a JSON object")
         for member in message:
@@ -121,161 +199,24 @@ class GuestAgent:
             raise CommandNotFoundError(
                 f"Command {name} has been disabled: the agent is in frozen state"
             )
-        checked = check_arguments(_SCHEMA, name, arguments)
+        checked = check_arguments(SCHEMA, name, arguments)
         return COMMANDS[name], {key.replace("-", "_"): each for key, each in checked.items()}
 
     def enabled(self, name: str) -> bool:
         """Whether a command is taken; few are while file systems are frozen."""
         return not self.frozen or COMMANDS[name].when_frozen
 
-    def _send(self, chardev: Chardev, reply: Json, *, delimited: bool = False) -> None:
-        if not self._silent:
-            mark = _SENTINEL if delimited else b""
-            chardev.write(mark + encode(reply).encode() + b"\n")
+    def _send(self, chardev: Chardev, reply: Json, name: str) -> None:
+        if self._silent:
+            return
+        mark = _SENTINEL if name == "guest-sync-delimited" and "return" in reply else b""
+        line = mark + encode(reply).encode() + b"\n"
+        hooks = self._hooks()
+        if hooks is None:
+            chardev.write(line)
+        else:
+            hooks.agent_output(chardev, line, name)
 
 
 def _failure(error: QapiError) -> Json:
     return {"error": {"class": error.error_class, "desc": error.desc}}
-
-
-# -- commands ------------------------------------------------------------------------------------
-
-
-class _Command:
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        members: Mapping[str, str] | None = None,
-        *,
-        replies: bool = True,
-        when_frozen: bool = False,
-    ) -> None:
-        self.function = function
-        self.members = members or {}
-        self.replies = replies
-        self.when_frozen = when_frozen
-
-
-def _sync(_agent: GuestAgent, id: int) -> int:
-    return id
-
-
-def _info(agent: GuestAgent) -> Json:
-    version = agent.process.profile.version
-    listed = [
-        {"enabled": agent.enabled(name), "name": name, "success-response": command.replies}
-        for name, command in COMMANDS.items()
-    ]
-    text = f"{version.major}.{version.minor}.{version.micro}"
-    return {"version": text, "supported_commands": listed}
-
-
-def _shutdown(agent: GuestAgent, mode: str = "powerdown") -> None:
-    # a guest that is halted goes on as a machine that does nothing
-    ends = {"powerdown": agent.guest.shutdown, "reboot": agent.guest.restart, "halt": None}
-    if mode not in ends:
-        raise QapiError("mode is invalid (valid values are: halt|powerdown|reboot")
-    end = ends[mode]
-    if end is not None:
-        agent.guest.later(end)
-
-
-def _set_frozen(agent: GuestAgent, *, frozen: bool) -> int:
-    changed = agent.frozen != frozen
-    agent.frozen = frozen
-    return len(_disks(agent)) if changed else 0
-
-
-def _disks(agent: GuestAgent) -> list[Any]:
-    """What may hold a file system: disks of this machine."""
-    return [
-        device
-        for device in user_devices(agent.state.qom)
-        if "drive" in device.values or any("drive" in c.values for c in device.children.values())
-    ]
-
-
-def _now(agent: GuestAgent) -> int:
-    return agent.process.clock.realtime() + agent.clock_offset
-
-
-def _set_time(agent: GuestAgent, time: int | None = None) -> None:
-    if time is not None and time < 0:
-        raise QapiError("Time is too large" if time else f"Invalid time {time}")
-    agent.clock_offset = 0 if time is None else time - agent.process.clock.realtime()
-
-
-def _osinfo(agent: GuestAgent) -> Json:
-    return {
-        "id": "fakeqemu",
-        "name": "fakeqemu",
-        "pretty-name": "a guest of fakeqemu",
-        "machine": agent.process.profile.query("query-target")["return"]["arch"],
-    }
-
-
-def _vcpus(agent: GuestAgent) -> list[Json]:
-    return [
-        {"logical-id": cpu.index, "online": True, "can-offline": cpu.index != 0}
-        for cpu in agent.cpus.present()
-    ]
-
-
-def _interfaces(agent: GuestAgent) -> list[Json]:
-    loopback = {"ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8}
-    found: list[Json] = [
-        {
-            "name": "lo",
-            "ip-addresses": [loopback],
-            "hardware-address": "00:00:00:00:00:00",
-        }
-    ]
-    for device in user_devices(agent.state.qom):
-        holders = [device, *device.children.values()]
-        mac = next((h.values["mac"] for h in holders if isinstance(h.values.get("mac"), str)), "")
-        if mac:
-            name = f"eth{len(found) - 1}"
-            found.append({"name": name, "ip-addresses": [], "hardware-address": mac})
-    return found
-
-
-def _host_name(agent: GuestAgent) -> Json:
-    return {"host-name": agent.state.configuration.name.guest or "localhost"}
-
-
-#: the commands that management tools wait for
-COMMANDS: Mapping[str, _Command] = {
-    "guest-sync-delimited": _Command(_sync, {"id": "int"}, when_frozen=True),
-    "guest-sync": _Command(_sync, {"id": "int"}, when_frozen=True),
-    "guest-ping": _Command(lambda _: None, when_frozen=True),
-    "guest-info": _Command(_info, when_frozen=True),
-    "guest-get-time": _Command(_now),
-    "guest-set-time": _Command(_set_time, {"time": "int?"}),
-    "guest-shutdown": _Command(_shutdown, {"mode": "str?"}, replies=False),
-    "guest-suspend-ram": _Command(
-        lambda agent: agent.guest.later(agent.guest.suspend), replies=False
-    ),
-    "guest-suspend-disk": _Command(
-        lambda agent: agent.guest.later(agent.guest.hibernate), replies=False
-    ),
-    "guest-fsfreeze-status": _Command(
-        lambda agent: "frozen" if agent.frozen else "thawed", when_frozen=True
-    ),
-    "guest-fsfreeze-freeze": _Command(partial(_set_frozen, frozen=True)),
-    "guest-fsfreeze-freeze-list": _Command(
-        lambda agent, mountpoints=None: _set_frozen(agent, frozen=True),  # noqa: ARG005
-        {"mountpoints": "any?"},
-    ),
-    "guest-fsfreeze-thaw": _Command(partial(_set_frozen, frozen=False), when_frozen=True),
-    "guest-fstrim": _Command(
-        lambda _, minimum=0: {"paths": []}, {"minimum": "int?"}  # noqa: ARG005
-    ),
-    "guest-get-osinfo": _Command(_osinfo),
-    "guest-get-host-name": _Command(_host_name),
-    "guest-get-timezone": _Command(lambda _: {"zone": "UTC", "offset": 0}),
-    "guest-get-users": _Command(lambda _: []),
-    "guest-get-vcpus": _Command(_vcpus),
-    "guest-get-fsinfo": _Command(lambda _: []),
-    "guest-network-get-interfaces": _Command(_interfaces),
-}
-_SCHEMA = plain_schema({name: command.members for name, command in COMMANDS.items()})

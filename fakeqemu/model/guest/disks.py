@@ -29,7 +29,7 @@ def write_disk(
     if data is not None:
         size = len(data)
     count = 4096 if size is None else size
-    backend = _backend(block, disk)
+    backend = backend_of(block, disk)
     if backend is None:
         block.write(disk, offset, FILLER * count if data is None else data)
         return
@@ -41,17 +41,24 @@ def read_disk(block: BlockLayer, disk: str, offset: int = 0, size: int = 4096) -
 
     Raises QapiError, and BlockIoError if the guest is to see one (`rerror`).
     """
-    backend = _backend(block, disk)
+    backend = backend_of(block, disk)
     if backend is None:
         raise QapiError(f"Node '{disk}' is no disk of a device")
     block.guest_io.perform(GuestRequest(backend, "read", offset, size))
 
 
-def _backend(block: BlockLayer, disk: str) -> Backend | None:
-    """A disk's backend; None for a node that has none. Raises QapiError."""
+def backend_of(block: BlockLayer, disk: str) -> Backend | None:
+    """A disk's backend; None for a node that has none. Raises QapiError.
+
+    A device may also be one that has the disk inside, as virtio devices on a bus have.
+    """
     backend = block.backends.named.get(disk)
     if backend is None and block.graph.find(disk) is None:
-        backend = block.backends.get(None, disk)
+        inside = f"/machine/peripheral/{disk}/"
+        backend = next(
+            (b for b in block.backends.all if b.device and b.device.path.startswith(inside)), None
+        )
+        backend = backend or block.backends.get(None, disk)
     if backend is None:
         found = block.graph.find(disk)
         backend = block.backends.on(found) if found is not None else None

@@ -1,4 +1,4 @@
-"""The guest, as far as there is one: it does what it is told, and answers as it was told to.
+"""The scripted guest: it does what a tester tells it to, and answers as configured.
 
 Left alone it is a machine without an operating system: it ignores the power button, never
 acknowledges an unplug and gives no memory back. `behave` makes it react to what the host asks,
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.clock import SECOND
 from fakeqemu.dataclass import dataclass, replace
 from fakeqemu.model.boards.memory_devices import pc_dimm
-from fakeqemu.model.guest.agent import GuestAgent
+from fakeqemu.model.boards.memory_devices.address_space import is_memory_device
+from fakeqemu.model.guest.agent import AgentHooks, GuestAgent
 from fakeqemu.model.guest.ports import GuestPorts
 from fakeqemu.qapi.errors import QapiError
 
@@ -69,6 +70,7 @@ class Guest:
         cpus: Cpus,
         devices: Devices,
         ports: GuestPorts,
+        agent_hooks: Callable[[], AgentHooks | None],
     ) -> None:
         self._process = process
         self._runstate = runstate
@@ -78,7 +80,7 @@ class Guest:
         self._devices = devices
         self.ports = ports
         self.manners = GuestBehaviour()
-        self.agent = GuestAgent(process, state, cpus, ports, self)
+        self.agent = GuestAgent(process, state, cpus, ports, guest=self, hooks=agent_hooks)
         #: bytes that it has put into the balloon
         self._given_up = 0
         #: counts resets: what was begun before one is forgotten
@@ -106,14 +108,27 @@ class Guest:
             self.agent.switch(self.manners.agent, now=self._runstate.running)
 
     def unplug(self, device: str) -> None:
-        """Acknowledge that a device is to go. Raises QapiError if nobody has asked."""
+        """Let a device go, whether or not the host has asked: a guest may eject what it likes.
+
+        See hw/pci/pcie.c: pcie_cap_slot_do_unplug(); hw/acpi/pcihp.c: acpi_pcihp_eject_slot().
+        Raises QapiError for a device that no guest can let go.
+        """
         found = self._devices.find(device)
         if not found.unplug_pending:
-            raise QapiError(f"Device {device} was not asked to be unplugged")
+            self._check_eject(found)
+            found.unplug_pending = True
         self._release(found)
 
+    def _check_eject(self, device: DeviceObject) -> None:
+        profile = self._process.profile
+        if self._cpus.of(device) is None:
+            self._devices.check_unplug(device)
+            pci = profile.is_a(device.type, "pci-device")
+            if not pci and not is_memory_device(profile, device):
+                raise QapiError(f"Device '{device.type}' is in no slot that a guest can eject")
+
     def refuse_unplug(self, device: str) -> None:
-        """Refuse to let a device go. Raises QapiError if nobody has asked."""
+        """Refuse an unplug request. Raises QapiError if there is none."""
         found = self._devices.find(device)
         if not found.unplug_pending:
             raise QapiError(f"Device {device} was not asked to be unplugged")
@@ -204,7 +219,9 @@ class Guest:
             data = {**named, "path": device.path}
             self._process.events.emit("DEVICE_UNPLUG_GUEST_ERROR", data)
 
-    def _device_added(self, _device: DeviceObject) -> None:
+    def _device_added(self, device: DeviceObject) -> None:
+        # a guest that reacts to unplug requests has switched the slot on
+        device.slot_powered = device.slot_powered or self.manners.unplug != "ignore"
         if self._runstate.running:
             self._start_agent()
 

@@ -77,6 +77,14 @@ def _read_disk(vm: Machine, **given: Any) -> None:
     read_disk(vm.block, **given)
 
 
+def _program(vm: Machine, path: str, **given: Any) -> None:
+    from fakeqemu.model.guest.agent_commands import Program
+
+    if given.get("seconds", 0) < 0:
+        raise ValueError("seconds is not negative")
+    vm.guest.agent.programs[path] = Program(**given)
+
+
 #: what a guest may be told to do
 VERBS: Mapping[str, GuestAction] = {
     "behave": GuestAction(
@@ -99,7 +107,7 @@ VERBS: Mapping[str, GuestAction] = {
         "Let its watchdog expire.", lambda vm: vm.lifecycle.watchdog_expired()
     ),
     "unplug": GuestAction(
-        "Acknowledge that a device is to go.",
+        "Let a device go: acknowledge that it is to, or eject it unasked.",
         lambda vm, device: vm.guest.unplug(device), {"device": "text"}, ("device",),
     ),
     "refuse-unplug": GuestAction(
@@ -134,6 +142,13 @@ VERBS: Mapping[str, GuestAction] = {
         lambda vm, text, port=None: vm.guest.ports.print(text, port),
         {"text": "bytes", "port": "text"},
         ("text",),
+    ),
+    "program": GuestAction(
+        "Have a program for guest-exec: what it writes, how it ends, after how many seconds.",
+        _program,
+        {"path": "text", "exit_code": "int", "output": "bytes", "errors": "bytes",
+         "seconds": "number"},
+        ("path",),
     ),
     "write-port": GuestAction(
         "Write 1, 2 or 4 bytes to an I/O port.",

@@ -84,6 +84,8 @@ class IoSpace:
         self.changes = 0
         #: what qtest programs intercept: called with (device, line, level)
         self.on_irq: Callable[[str, int, int], None] | None = None
+        #: ports that were written to since the last reset, and that nobody handles
+        self.ineffective: set[int] = set()
         lifecycle.on_reset.append(self._reset)
         lifecycle.on_state_change.append(self._state_changed)
         self._has_run = not runstate.check("prelaunch", "inmigrate")
@@ -124,6 +126,7 @@ class IoSpace:
             for n in range(size):
                 self.write(port + n & 0xFFFF, 1, value >> 8 * n)
         else:
+            self.ineffective.add(port)
             self.process.journal.note("unclaimed-port", f"{port:#06x}", access="write", value=value)
 
     def chip(self, kind: type[IoPortDevice]) -> IoPortDevice | None:
@@ -170,6 +173,7 @@ class IoSpace:
     def _reset(self, _cause: str) -> None:
         for chip in self._chips:
             chip.reset()
+        self.ineffective.clear()
         self._firmware = False
         self._has_run = self._runstate.running
 

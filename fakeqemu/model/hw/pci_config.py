@@ -73,10 +73,7 @@ class PciConfig(IoPortDevice):
     def _read_recorded(self) -> dict[int, tuple[bytes, bytes]]:
         state = self.io.state
         assert state.type is not None
-        try:
-            part = state.profile.part("pci-config")
-        except FileNotFoundError:
-            return {}
+        part = state.profile.part("pci-config")
         board = part["machines"].get(state.profile.recorded_machine(state.type.name), {})
         found: dict[int, tuple[bytes, bytes]] = {}
         kind = "full" if state.configuration.has_defaults else "bare"
@@ -88,7 +85,7 @@ class PciConfig(IoPortDevice):
             banks = min(state.memory.size // _BANK, 0xFF)
             content = content[:_LAST_BANK] + bytes([banks]) + content[_LAST_BANK + 1 :]
             found[0] = content, writable
-        root = next((bus for bus in self._buses.all() if bus.is_a("PCI")), None)
+        root = self._buses.pci_root()
         for device in root.devices if root is not None else ():
             if device.bus is not None and device.type in part["devices"]:
                 found[devfn_of(device)] = _bytes(part["devices"][device.type])

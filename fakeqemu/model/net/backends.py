@@ -3,15 +3,12 @@
 A backend that needs what the host does not give is refused in QEMU's words; one whose other
 side is not modelled says so.
 
-See net/net.c: net_client_init1(); net/tap.c: net_init_tap(); net/vhost-user.c:
-net_init_vhost_user().
+See net/net.c: net_client_init1(); net/tap.c: net_init_tap().
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +32,6 @@ Create = Callable[["Net", dict[str, Any], Any], NetClient]
 #: what a tap given as descriptors must not be given besides, where each way has its own text
 _TAP_EXTRA = ("ifname", "script", "downscript", "vnet_hdr")
 #: where a VDE switch is by default
-_VDE_SOCKET = "/run/vde.ctl"
 _SMBD = "/usr/sbin/smbd"
 
 
@@ -294,40 +290,17 @@ def _bridge(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # no
 
 
 def _vhost_user(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001
-    name = options["chardev"]
-    chardev = net.chardevs.get(name)
-    if chardev is None:
-        raise QapiError(f'chardev "{name}" not found')
-    if chardev.backend != "socket":
-        raise QapiError(f'chardev "{name}" is not reconnectable')
-    raise NotModelledError("netdev vhost-user")
+    # few machines have one
+    from fakeqemu.model.net import vhost_user
+
+    return vhost_user.create(net, options)
 
 
-def _vhost_vdpa(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
-    """See net/vhost-vdpa.c: net_init_vhost_vdpa()."""
-    path, name = options.get("vhostdev"), options.get("vhostfd")
-    if path is None and name is None:
-        raise QapiError("vhost-vdpa: neither vhostdev= nor vhostfd= was specified")
-    if path is not None and name is not None:
-        raise QapiError("vhost-vdpa: vhostdev= and vhostfd= are mutually exclusive")
-    if name is not None:
-        trouble = net.process.host.fd_error(net.descriptors.find(monitor, name).fd)
-        if trouble is not None:
-            raise QapiError(f"Fail to query features from vhost-vDPA device: {trouble}")
-    elif path is not None:
-        trouble = net.process.host.file_error(path)
-        if trouble is not None:
-            raise QapiError(f"Could not open '{path}': {trouble}")
-    raise NotModelledError("netdev vhost-vdpa")
+def _beyond(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:
+    # few ask for one
+    from fakeqemu.model.net import beyond
 
-
-def _vde(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001
-    """See net/vde.c: net_vde_init(). Without a switch there is nothing to open."""
-    control = options.get("sock", _VDE_SOCKET) + "/ctl"
-    trouble = net.process.host.file_error(control)
-    if trouble == os.strerror(errno.ENOENT):
-        raise QapiError(f"Could not open vde: {trouble}")
-    raise NotModelledError("netdev vde")
+    beyond.refuse(net, options, monitor)
 
 
 #: the kinds that are modelled
@@ -340,6 +313,5 @@ KINDS: dict[str, Create] = {
     "tap": _create_tap,
     "bridge": _bridge,
     "vhost-user": _vhost_user,
-    "vhost-vdpa": _vhost_vdpa,
-    "vde": _vde,
+    **dict.fromkeys(("vhost-vdpa", "vde", "l2tpv3", "passt"), _beyond),
 }

@@ -1,4 +1,4 @@
-"""What QEMU warns of once the machine is there: clients without a peer, NICs nobody made.
+"""Warnings after machine creation: net clients without a peer, NICs that were not created.
 
 See net/net.c: net_check_clients() and net/hub.c: net_hub_check_clients().
 """

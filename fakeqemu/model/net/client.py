@@ -54,6 +54,8 @@ class NetClient:
         #: whether netdev_del may remove it
         self.is_netdev = True
         self._info = ""
+        #: what its making on the command line is worth a warning for
+        self.warnings: list[str] = []
         self._queue: deque[tuple[NetClient, bytes, Sent | None]] = deque()
         self._delivering = False
         self._receive_disabled = False
@@ -76,6 +78,12 @@ class NetClient:
     def receive(self, frame: bytes) -> int:  # noqa: ARG002
         """Take a frame: the bytes taken, 0 if it has to wait, -1 if it is dropped."""
         return -1
+
+    def nic_was_reset(self) -> None:
+        """The NIC on a backend has been reset."""
+
+    def block_migration(self) -> None:
+        """There is a migration now, which may have to be blocked. Raises QapiError."""
 
     def flush_others(self) -> None:
         """Of a hub port: deliver what waits for the hub's other ports."""

@@ -102,7 +102,7 @@ class FilterMirror(NetFilter):
         return False
 
     def copy(self, frame: bytes) -> bool:
-        """Send the frame to `outdev`; False if nobody is connected there."""
+        """Send the frame to `outdev`; False if it has no connection."""
         chardev = self._outdev()
         if chardev is None or not chardev.connected:
             return False
@@ -124,7 +124,7 @@ class Redirector(FilterMirror):
         self._frames = FrameReader()
 
     def take(self, frame: bytes, forward: Forward) -> bool:  # noqa: ARG002
-        """Send it away instead of on, if there is somebody to take it."""
+        """Redirect the frame instead of passing it on, if `outdev` is connected."""
         return self.copy(frame)
 
     def feed(self, data: bytes) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.model.net.check import NicConfig
 from fakeqemu.model.net.client import Hub, HubPort, NetClient, Nic
 from fakeqemu.model.net.filters import Filters
-from fakeqemu.model.net.macs import MacAddresses
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import DeviceNotFoundError, QapiError
@@ -20,8 +19,11 @@ from fakeqemu.qapi.readers.qemu_opts import check_identifier
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardevs import Chardevs
+    from fakeqemu.model.lifecycle import Lifecycle
+    from fakeqemu.model.migration import CurrentMigration
     from fakeqemu.model.net.announce import Announcements
     from fakeqemu.model.net.descriptors import BackendDescriptors
+    from fakeqemu.model.net.macs import MacAddresses
     from fakeqemu.model.net.slirp.slirp import UserNet
     from fakeqemu.model.net.tap import Taps
     from fakeqemu.model.process import Process
@@ -38,12 +40,16 @@ class Net:
         runstate: RunState,
         chardevs: Chardevs,
         *,
+        lifecycle: Lifecycle,
+        migration: CurrentMigration,
         objects: Objects,
         taps: Taps,
         descriptors: BackendDescriptors,
     ) -> None:
         self.process = process
         self.chardevs = chardevs
+        self.lifecycle = lifecycle
+        self.migration = migration
         self.taps = taps
         self.descriptors = descriptors
         self._runstate = runstate
@@ -52,7 +58,6 @@ class Net:
         self.clients: list[NetClient] = []
         #: the newest first
         self.hubs: list[Hub] = []
-        self.macs = MacAddresses()
         #: the NICs that the board is to make
         self.nic_configs: list[NicConfig] = []
         self._generated = 0
@@ -61,6 +66,13 @@ class Net:
         self.option_ids: set[str] = set()
         self.filters = Filters(process, chardevs, objects, lambda: self.backends)
         runstate.listen(self._runstate_changed)
+
+    @cached_property
+    def macs(self) -> MacAddresses:
+        """The addresses that NICs have."""
+        from fakeqemu.model.net.macs import MacAddresses
+
+        return MacAddresses()
 
     @property
     def running(self) -> bool:
@@ -192,6 +204,8 @@ class Net:
         if backend is not None:
             nic.connect(backend)
         self.clients.append(nic)
+        if backend is not None and self.process.phases.ready:
+            backend.nic_was_reset()
 
     def remove_nic(self, device: DeviceObject) -> None:
         """A card has gone. See net/net.c: qemu_del_nic()."""
@@ -293,7 +307,7 @@ class Net:
             lines.append("filters:")
         for each in filters:
             # qom-list shows them the other way round
-            shown = [name for name in reversed(each.shapes) if name != "type"]
+            shown = [name for name in reversed([*each.shapes]) if name != "type"]
             values = "".join(f",{name}={_text(each.get(name))}" for name in shown)
             lines.append(f"  - {each.name}: type={each.type}{values}")
         return "\n".join(lines)

@@ -6,6 +6,7 @@ hw/ide/ide-dev.c: ide_dev_initfn().
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.qdev.device import user_devices
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
     from fakeqemu.model.process import Process
     from fakeqemu.model.qdev.bus import Bus
     from fakeqemu.model.qdev.device import DeviceObject
-    from fakeqemu.model.qom.tree import Qom
+    from fakeqemu.model.qom.tree import Qom, QomObject
     from fakeqemu.profile import Profile
 
 #: the second of this name is what drivers from before virtio 1.0 use
 _LEGACY_REGION = "virtio-pci[1]"
+#: drives of a floppy controller
+_FLOPPIES = 2
 #: slots on a PCI bus, functions in a slot
 _SLOTS, _FUNCTIONS = 32, 8
 
@@ -40,6 +43,12 @@ def _is_downstream(profile: Profile, bus: Bus) -> bool:
 
 def take_slot(process: Process, device: DeviceObject, bus: Bus) -> None:
     """Slot and function on a PCI bus. Raises QapiError."""
+    if bus.type.startswith("pxb"):
+        from fakeqemu.model.hw.pci_bridge import expander
+
+        expander.check_child(process.profile, device, bus)
+        if "busnr" in device.values:
+            device.values["busnr"] = expander.number_of(bus)
     taken = {devfn_of(other): other for other in bus.devices if devfn_of(other) >= 0}
     # the recorded device has the slot it got, not the -1 that asks for one
     devfn = devfn_of(device) if "addr" in device.given else -1
@@ -203,3 +212,33 @@ def take_unit(profile: Profile, device: DeviceObject, bus: Bus) -> None:
     if unit in taken:
         raise QapiError(f"IDE unit {unit} is in use")
     device.values["unit"] = unit
+    if "serial" in device.values and "serial" not in device.given:
+        device.values["serial"] = f"QM{_drives_before(bus) + unit + 1:05}"
+
+
+def take_floppy_unit(device: DeviceObject, bus: Bus) -> None:
+    """Allocate one of a controller's two. See hw/block/fdc.c: floppy_drive_realize()."""
+    taken = {other.values.get("unit") for other in bus.devices}
+    unit = device.values.get("unit", -1) if "unit" in device.given else -1
+    if unit in (-1, 0xFFFFFFFF):
+        unit = next((n for n in range(_FLOPPIES) if n not in taken), _FLOPPIES)
+    if unit >= _FLOPPIES:
+        raise QapiError(
+            f"Can't create floppy unit {unit}, bus supports only {_FLOPPIES} units"
+        )
+    if unit in taken:
+        raise QapiError(f"Floppy unit {unit} is in use")
+    device.values["unit"] = unit
+
+
+def _drives_before(bus: Bus) -> int:
+    """Two for each bus of IDE that was made before this one. See hw/ide/core.c: ide_init1()."""
+    every = [each.object for each in bus.buses.all() if each.is_a("IDE")]
+    every.sort(key=lambda obj: (getattr(obj.parent, "number", 0), _number(obj.parent), obj.name))
+    return 2 * every.index(bus.object)
+
+
+def _number(controller: QomObject | None) -> int:
+    """Of the board's devices those made first have smaller numbers in their names."""
+    found = re.search(r"\[(\d+)\]$", controller.name if controller is not None else "")
+    return int(found[1]) if found else 0

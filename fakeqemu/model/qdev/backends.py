@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fakeqemu.model.net.net import Net
     from fakeqemu.model.qdev.device import DeviceObject
     from fakeqemu.model.runstate import RunState
+    from fakeqemu.model.tpm.tpm import Tpm
     from fakeqemu.profile import Profile
 
 
@@ -34,7 +35,7 @@ class DeviceFrontend:
 
     @property
     def can_hotswap(self) -> bool:
-        """Whether the device goes on when another takes its character device's place."""
+        """Whether the device supports chardev-change."""
         return self._follows()
 
     def chr_opened(self) -> None:
@@ -62,14 +63,17 @@ class DeviceBackends:
         runstate: RunState,
         chardevs: Chardevs,
         net: Net,
+        *,
         block: Callable[[], BlockLayer],
+        tpm: Callable[[], Tpm],
     ) -> None:
-        """`block`: makes the block layer when it is first asked for."""
+        """`block`, `tpm`: make those parts when they are first asked for."""
         self._profile = profile
         self._runstate = runstate
         self._chardevs = chardevs
         self._net = net
         self._block = block
+        self._tpm = tpm
 
     # -- a property names one ------------------------------------------------------------------
 
@@ -80,6 +84,8 @@ class DeviceBackends:
             raise missing_value(device, name, text)
         if backend.peer is not None:
             raise value_in_use(device, name, text)
+        if backend.type == "vhost-user" and not device.type.startswith("virtio-net-"):
+            raise QapiError("vhost-user requires frontend driver virtio-net-*")
 
     def netdev_type(self, device: DeviceObject) -> str:
         """The driver of its netdev; empty without one."""
@@ -102,6 +108,14 @@ class DeviceBackends:
         if not self._block().backends.exists(text):
             raise missing_value(device, name, text)
         self._block().choose(device, text)
+
+    def choose_tpm(self, device: DeviceObject, name: str, text: str) -> None:
+        """Raises QapiError for a TPM backend that is not there or in use."""
+        self._tpm().choose(device, name, text)
+
+    def take_tpm(self, device: DeviceObject) -> None:
+        """Check a TPM device. Raises QapiError."""
+        self._tpm().realize(device)
 
     def has_medium(self, device: DeviceObject) -> bool:
         """Whether a device has a drive with something in it."""

@@ -30,7 +30,9 @@ _LIMITS = {
     "sd-bus": 1,
     "ccid-bus": 1,
 }
-_ONBOARD = re.compile(r"/machine/unattached/device\[(\d+)\]")
+#: QOM type of the host bridge that an expander brings along
+PCI_EXPANDER_HOST = "pxb-host"
+_ONBOARD = r"/machine/unattached/device\[(\d+)\]"
 _SYSTEM = "/machine/unattached/sysbus"
 
 
@@ -86,7 +88,7 @@ class Bus:
         taken = [int(n[6:-1]) for n in self.object.shapes if n.startswith("child[")]
         number = self.buses.next_child(self.object, max(taken, default=-1) + 1)
         name = f"child[{number}]"
-        self.object.shapes[name] = f"link<{device.type}>"
+        self.object.own_shapes()[name] = f"link<{device.type}>"
         self.object.values[name] = lambda: device.path
         device.values["parent_bus"] = lambda: self.object.path
 
@@ -94,13 +96,14 @@ class Bus:
         """Take `device` off the bus."""
         for name in [n for n in self.object.shapes if n.startswith("child[")]:
             if self.object.get(name) == device.path:
-                del self.object.shapes[name], self.object.values[name]
+                del self.object.own_shapes()[name], self.object.values[name]
 
     def put_in_order(self) -> None:
         """Number the links to the board's devices in the order of these, without gaps."""
         obj = self.object
         links = [name for name in obj.shapes if name.startswith("child[")]
-        found = [(name, obj.shapes.pop(name), obj.values.pop(name)) for name in sorted(
+        shapes = obj.own_shapes()
+        found = [(name, shapes.pop(name), obj.values.pop(name)) for name in sorted(
             links, key=lambda name: int(name[6:-1])
         )]  # fmt: skip
         ordered: list[tuple[int, str, Any]] = []
@@ -108,14 +111,14 @@ class Bus:
             path = value() if callable(value) else value
             if self.buses.qom.at(path) is None:
                 continue
-            own = _ONBOARD.match(path)
+            own = re.match(_ONBOARD, path)
             number = int(own[1]) if own is not None else -1
             at = next(
                 (n for n, (other, _, _) in enumerate(ordered) if other > number >= 0), len(ordered)
             )
             ordered.insert(at, (number, shape, value))
         for index, (_, shape, value) in enumerate(ordered):
-            obj.shapes[f"child[{index}]"] = shape
+            shapes[f"child[{index}]"] = shape
             obj.values[f"child[{index}]"] = value
         self.buses.forget_counts(obj)
 
@@ -179,8 +182,7 @@ class Buses:
 
     def of(self, device: QomObject) -> list[Bus]:
         """The buses that `device` offers, the one made last first."""
-        children = device.children.values()
-        found = [child for child in children if self.profile.is_a(child.type, "bus")]
+        found = device.children_if(lambda type: self.profile.is_a(type, "bus"))
         found.sort(key=lambda child: child.name, reverse=True)
         return [Bus(self, child) for child in found]
 
@@ -196,6 +198,15 @@ class Buses:
         root = self.system()
         if root is not None:
             yield from below(root)
+
+    def pci_root(self) -> Bus | None:
+        """The root bus of the board's own PCI host bridge; None if it has none."""
+        for bus in self.all():
+            owner = getattr(bus.object.parent, "type", "")
+            own = self.profile.is_a(owner, "pci-host-bridge") and bus.is_a("PCI")
+            if own and owner != PCI_EXPANDER_HOST:
+                return bus
+        return None
 
     def find_by_kind(self, kind: str) -> Bus | None:
         """The first bus of `kind` with room, else a full one, else None."""

@@ -1,4 +1,4 @@
-"""Devices against migration: which stand in its way, and what --only-migratable says to them.
+"""Migration blockers of devices, and what --only-migratable says to them.
 
 Which types have state that cannot be sent, or a reason of their own, is recorded. A reason
 that depends on how a device was made has a rule here.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.model.boards.ramblocks import recorded_of_device
 from fakeqemu.model.qdev.devpath import section_name
+from fakeqemu.profile.store import MissingPartError
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -30,15 +31,21 @@ _CONDITIONS: dict[str, Callable[[DeviceObject], bool]] = {
 
 def check_device(state: MachineState, type: str) -> None:
     """Refuse a device that cannot migrate where only such may be. Raises QapiError."""
+    if not state.configuration.only_migratable:
+        return
     text = recorded_of_device(state.profile, type).get("only-migratable")
-    if text is not None and state.configuration.only_migratable:
+    if text is not None:
         raise QapiError(text)
 
 
 def device_added(profile: Profile, migration: Migration | None, device: DeviceObject) -> None:
     """A device is about to be there. Raises QapiError if migration must not be blocked."""
-    facts = recorded_of_device(profile, device.type)
-    if migration is None or not facts:
+    if migration is None:
+        return
+    try:
+        facts = recorded_of_device(profile, device.type)
+    except MissingPartError:
+        # the device can be there; `migrate` itself needs the part, and refuses
         return
     blockers = migration.blockers
     condition = _CONDITIONS.get(device.type)
@@ -59,7 +66,7 @@ def device_removed(migration: Migration | None, device: DeviceObject) -> None:
 
 def refusal(profile: Profile, type: str, given: object) -> QapiError | None:
     """What refuses a device that reaches for the host's hardware and was given nothing."""
-    lines = recorded_of_device(profile, type).get("refusal")
-    if not lines or given:
+    lines = None if given else recorded_of_device(profile, type).get("refusal")
+    if not lines:
         return None
     return QapiError(lines[0], "\n".join(lines[1:]))

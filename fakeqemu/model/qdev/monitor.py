@@ -10,11 +10,12 @@ qmp_device_del().
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fakeqemu.model.boards.cpus import Cpu
+from fakeqemu.model.boards.machine_state import plugged_by_machine
 from fakeqemu.model.boards.memory_devices import pc_dimm
 from fakeqemu.model.boards.memory_devices.address_space import is_memory_device
 from fakeqemu.model.hw.vfio import TYPE as VFIO
@@ -23,9 +24,8 @@ from fakeqemu.model.qdev.device import DeviceObject, find_device, user_devices
 from fakeqemu.model.qdev.properties import Properties, alias_inner
 from fakeqemu.model.qdev.realize import Realizer
 from fakeqemu.model.qdev.realize_checks import RealizeChecks
-from fakeqemu.model.qdev.recorded import about, cannot_hotplug
+from fakeqemu.model.qdev.recorded import about, cannot_hotplug, device_of, driver_of
 from fakeqemu.model.qdev.usb_ports import HUB, UsbPorts
-from fakeqemu.model.qom.tree import QomObject, from_recorded
 from fakeqemu.profile.facts import TreeObject
 from fakeqemu.qapi import qdict, reads, texts
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from fakeqemu.model.qdev.backends import DeviceBackends
     from fakeqemu.model.qdev.bus import Bus, Buses
 
-#: what the recorded device was called
-_PROBE = "/machine/peripheral/probe"
+#: what devices need that say so themselves if they lack it
+_OWN_ORDER = {"tpmdev", "bus_nr"}
 
 
 class Devices:
@@ -67,7 +67,7 @@ class Devices:
         self._state = state
         self._qom = state.qom
         self._cpus = cpus
-        self._buses = buses
+        self.buses = buses
         self._backends = backends
         self._migration = migration
         self._anonymous = 0
@@ -85,25 +85,6 @@ class Devices:
         self.on_unplug_request: list[Callable[[DeviceObject], None]] = []
         lifecycle.after_reset.append(self._finish_unplug)
 
-    def driver(self, name: str) -> str:
-        """The device type that `name` or alias `name` means. Raises QapiError."""
-        profile = self._profile
-        driver = name
-        if driver not in profile.qom_types:
-            devices = profile.part("devices")
-            driver = next((d for d in devices if devices.get(d, "class", "alias") == name), driver)
-        if driver not in profile.qom_types or not profile.is_a(driver, "device"):
-            raise QapiError(f"'{name}' is not a valid device model name")
-        if profile.qom_types[driver].abstract:
-            raise QapiError(texts.parameter_expects("driver", "a non-abstract device type"))
-        not_pluggable = texts.parameter_expects("driver", "a pluggable device type")
-        facts = about(self._profile, driver)
-        if not facts["class"]["user"] or (
-            self._process.phases.ready and facts.get("hotplug") == not_pluggable
-        ):
-            raise QapiError(not_pluggable)
-        return driver
-
     # -- plugging ----------------------------------------------------------------------------
 
     def create(
@@ -117,7 +98,7 @@ class Devices:
         name = options.get("driver")
         if not isinstance(name, str):
             raise QapiError(texts.missing_parameter("driver"))
-        driver = self.driver(name)
+        driver = driver_of(self._state, name, ready=self._process.phases.ready)
         bus = self._bus(driver, options)
         if self._migration.running:
             if self._profile.traits.device_add_asks_bus_first:
@@ -144,10 +125,14 @@ class Devices:
             for key, value in qdict.items(given):
                 self.properties.set(device, key, value, typed=typed)
             migratability.check_device(self._state, driver)
-            # a memory module is refused by the machine first, in its own order
-            module = self._profile.is_a(driver, "pc-dimm")
-            required = None if module else partial(self._check_required, facts, given)
+            # memory modules, TPMs, expanders are refused in an order of their own
+            own_order = self._profile.is_a(driver, "pc-dimm") or _OWN_ORDER & {*facts["options"]}
+            required = None if own_order else partial(self._check_required, facts, given)
             self._realizer.realize(device, bus, required)
+            if "host" in facts:
+                from fakeqemu.model.hw.pci_bridge import expander
+
+                expander.add_root_bus(self, device, facts)
             self._may_block_migration(device)
         except BaseException:
             self._backends.release_drive(device)
@@ -169,13 +154,13 @@ class Devices:
         kind = about(self._profile, driver)["class"]["bus"]
         path = options.get("bus")
         if isinstance(path, str):
-            bus = self._buses.find_by_path(path)
+            bus = self.buses.find_by_path(path)
             if kind is None or not bus.is_a(kind):
                 raise QapiError(f"Device '{driver}' can't go on {bus.type} bus")
             return bus
         if kind is None:
             return None
-        found = self._buses.find_by_kind(kind)
+        found = self.buses.find_by_kind(kind)
         if found is not None and found.full and self._profile.traits.full_bus_named:
             raise QapiError(f"A '{kind}' bus was found but is full")
         if found is None or found.full:
@@ -188,7 +173,8 @@ class Devices:
             raise QapiError(never)
         self._check_bus(bus)
         nowhere = f"Device '{driver}' can not be hotplugged on this machine"
-        if facts.get("hotplug") == nowhere or (bus is None and not self._is_handled(driver)):
+        never_there = facts.get("hotplug") == nowhere and not self._profile.is_a(driver, "cpu")
+        if never_there or (bus is None and not self._is_handled(driver)):
             raise QapiError(nowhere)
 
     @staticmethod
@@ -198,10 +184,7 @@ class Devices:
 
     def _is_handled(self, driver: str) -> bool:
         """Whether the machine itself takes devices of a type that sit on no bus."""
-        machine = self._state.type
-        kinds = ["cpu"]
-        if machine is not None and self._profile.is_a(machine.typename, "generic-pc-machine"):
-            kinds += ["pc-dimm", "x86-iommu", "sgx-epc"]
+        kinds = plugged_by_machine(self._state)
         return any(self._profile.is_a(driver, kind) for kind in kinds)
 
     def _check_id(self, id: str) -> None:
@@ -248,29 +231,12 @@ class Devices:
     def _make(self, driver: str, facts: dict[str, Any], id: str | None) -> DeviceObject:
         if facts.get("tree") is None:
             raise NotModelledError(f"device {driver}")
-        box: list[DeviceObject] = []
-        tree = TreeObject.of(facts["tree"])
-        names = dict(self._bus_names(tree, id))
-
-        def rename(text: str) -> str:
-            if text.startswith(_PROBE):
-                below = text[len(_PROBE) :].split("/")
-                return box[0].path + "/".join(names.get(name, name) for name in below)
-            return names.get(text, text)
-
-        def make(type: str) -> QomObject:
-            device = self._profile.is_a(type, "device")
-            obj = DeviceObject(type) if device else QomObject(type)
-            if not box and isinstance(obj, DeviceObject):
-                box.append(obj)
-            return obj
-
-        device = lazily(tree, rename, make)
-        assert isinstance(device, DeviceObject)
+        device = device_of(self._profile, TreeObject.of(facts["tree"]), id, self.buses)
         device.id = id
         alias_inner(self._profile, device)
         device.values["hotplugged"] = self._process.phases.ready
         device.values["realized"] = True
+        device.slot_powered = not self._process.phases.ready
         return device
 
     def bare(self, driver: str) -> DeviceObject:
@@ -279,21 +245,30 @@ class Devices:
 
     def plug_unattached(self, driver: str, bus: Bus) -> None:
         """Plug a device that QEMU adds by itself. Raises QapiError."""
-        device = self.bare(driver)
-        unattached = self._qom.container("/machine/unattached")
-        number = 0
-        while unattached.has(f"device[{number}]"):
-            number += 1
-        unattached.add_child(f"device[{number}]", device)
+        device = self.add_onboard(about(self._profile, driver)["tree"], None)
         try:
             self._realizer.realize(device, bus)
         except BaseException:
             device.remove()
             raise
 
+    def add_onboard(self, tree: dict[str, Any], id: str | None) -> DeviceObject:
+        """A device as `tree` shows it, in the tree where QEMU's own devices are."""
+        device = self._make(tree["type"], {"tree": tree}, id)
+        unattached = self._qom.container("/machine/unattached")
+        number = 0
+        while unattached.has(f"device[{number}]"):
+            number += 1
+        unattached.add_child(f"device[{number}]", device)
+        return device
+
     def realize(self, device: DeviceObject, bus: Bus) -> None:
         """Put a device of the board on its bus. Raises QapiError."""
         self._realizer.realize(device, bus)
+
+    def take_usb_ports(self) -> None:
+        """Have the board's USB devices sit down in ports."""
+        self._realizer.take_usb_ports(self.buses.all())
 
     def _plug_hub(self, bus: Bus) -> None:
         self.plug_unattached(HUB, bus)
@@ -309,17 +284,6 @@ class Devices:
         self.enter(cpu, id)
         self._cpus.add(Cpu(index, cpu, boot=False))
         return cpu
-
-    def _bus_names(self, node: TreeObject, id: str | None) -> Iterator[tuple[str, str]]:
-        """What buses were called on the recorded device and below, and are to be called."""
-        for name, child in node.children.items():
-            if name == "probe" or name.startswith("probe."):
-                bus = id is None and self._profile.is_a(child.type, "bus")
-                yield (
-                    name,
-                    (self._buses.automatic_name(child.type) if bus else (id or "") + name[5:]),
-                )
-            yield from self._bus_names(child, id)
 
     def enter(self, device: DeviceObject, id: str | None) -> None:
         """Put `device` into the tree where users' devices are."""
@@ -351,30 +315,40 @@ class Devices:
 
             check_unplug(self._profile, cpu)
             return
-        bus = device.bus if device.bus is not None else self._bus_of(device)
-        if bus is not None and not bus.hotpluggable:
-            raise QapiError(f"Bus '{bus.name}' does not support hotplugging")
-        never = f"Device '{device.type}' does not support hotplugging"
-        if about(self._profile, device.type).get("hotplug") == never:
-            raise QapiError(never)
+        self.check_unplug(device)
         if self._migration.running:
             raise QapiError("device_del not allowed while migrating")
         if is_memory_device(self._profile, device):
             from fakeqemu.model.boards.memory_devices import devices as memory_devices
 
             memory_devices.check_unplug(self._state, device)
-        if module or self._profile.is_a(device.type, "pci-device"):
+        # a machine without devices does not need it
+        from fakeqemu.model.hw.pci_bridge import pcie_slots
+
+        if pcie_slots.lets_go_at_once(self._profile, device):
+            for each in pcie_slots.leaving_with(device):
+                self.gone(each, in_command=True)
+        elif module or self._profile.is_a(device.type, "pci-device"):
             device.unplug_pending = True
             for listener in tuple(self.on_unplug_request):
                 listener(device)
         else:
             self.gone(device, in_command=True)
 
+    def check_unplug(self, device: DeviceObject) -> None:
+        """Whether a device can be taken out while the machine runs. Raises QapiError."""
+        bus = device.bus if device.bus is not None else self._bus_of(device)
+        if bus is not None and not bus.hotpluggable:
+            raise QapiError(f"Bus '{bus.name}' does not support hotplugging")
+        never = f"Device '{device.type}' does not support hotplugging"
+        if about(self._profile, device.type).get("hotplug") == never:
+            raise QapiError(never)
+
     def _bus_of(self, device: DeviceObject) -> Bus | None:
         where = device.values.get("parent_bus")
         path = where() if callable(where) else where
         obj = self._qom.at(path) if path else None
-        return self._buses.at(obj) if obj is not None else None
+        return self.buses.at(obj) if obj is not None else None
 
     def gone(self, device: DeviceObject, *, in_command: bool = False) -> None:
         """Take `device` out at once; DEVICE_DELETED for it and the devices inside follow.
@@ -410,26 +384,11 @@ class Devices:
 
     def _finish_unplug(self) -> None:
         for device in reversed(self.user_devices()):
+            device.slot_powered = True
             # a guest that starts anew is asked for memory again
-            if device.unplug_pending and not pc_dimm.is_module(self._profile, device):
+            if not device.unplug_pending or pc_dimm.is_module(self._profile, device):
+                continue
+            from fakeqemu.model.hw.pci_bridge import pcie_slots
+
+            if not pcie_slots.is_native(self._profile, device.bus):
                 self.gone(device, in_command=True)
-
-
-def lazily(
-    node: TreeObject, rename: Callable[[str], str], make: Callable[[str], QomObject]
-) -> QomObject:
-    """As `from_recorded`, but values that name paths are worked out when asked for.
-
-    The device's own path is not known before it is in the tree.
-    """
-    obj = from_recorded(node, make=make)
-    for name, value in node.values.items():
-        if isinstance(value, str) and value.startswith("/machine/"):
-            obj.values[name] = partial(rename, value)
-    obj.replace_children(
-        {
-            rename(name): partial(lazily, child, rename, make)
-            for name, child in node.children.items()
-        }
-    )
-    return obj

@@ -14,12 +14,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.qdev.device import DeviceObject, missing_value, wrong_value
-from fakeqemu.model.qom.property_types import convert, from_string
-from fakeqemu.model.qom.tree import QomObject, resolve_from
+from fakeqemu.model.qdev.device import (
+    BOOT_INDEXES,
+    DeviceObject,
+    check_boot_index,
+    missing_value,
+    user_devices,
+    wrong_value,
+)
+from fakeqemu.model.qom.property_types import convert, from_string, is_read_only
+from fakeqemu.model.qom.tree import QomObject
 from fakeqemu.qapi import reads
 from fakeqemu.qapi.errors import (
-    DeviceNotFoundError,
     NotModelledError,
     QapiError,
     StartupError,
@@ -29,16 +35,15 @@ if TYPE_CHECKING:
     from fakeqemu.configuration import GlobalProperty
     from fakeqemu.model.boards.machine_state import MachineState
     from fakeqemu.model.qdev.backends import DeviceBackends
-    from fakeqemu.model.qom.tree import Qom
     from fakeqemu.profile import Profile
 
 #: bytes
 _MIN_BLOCK_SIZE, _MIN_LABEL_SIZE = 1 << 20, 128 << 10
-_MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_SLOT = re.compile(r"\s*(?:0[xX])?([0-9a-fA-F]+)(?:\.(?:0[xX])?([0-9a-fA-F]+))?")
+_MAC = r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}"
+_UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_SLOT = r"\s*(?:0[xX])?([0-9a-fA-F]+)(?:\.(?:0[xX])?([0-9a-fA-F]+))?"
 _HEX = r"\s*\+?(?:0[xX])?([0-9a-fA-F]+)"
-_HOST = re.compile(rf"(?:{_HEX}:)?{_HEX}:{_HEX}\.\s*\+?([0-9]+)")
+_HOST = rf"(?:{_HEX}:)?{_HEX}:{_HEX}\.\s*\+?([0-9]+)"
 
 Special = Callable[["Properties", DeviceObject, str, Any, bool], Any]
 
@@ -107,12 +112,12 @@ def _check_label_size(type: str, name: str, value: int) -> None:
 
 
 def _check_uuid(type: str, name: str, value: str) -> None:
-    if not _UUID.fullmatch(value):
+    if not re.fullmatch(_UUID, value):
         raise QapiError(f"Property '{type}.{name}' has invalid value")
 
 
 def _check_guid(type: str, name: str, value: str) -> None:
-    if value != "auto" and not _UUID.fullmatch(value):
+    if value != "auto" and not re.fullmatch(_UUID, value):
         raise QapiError(f"Property '{type}.{name}' doesn't take value '{value}'")
 
 
@@ -214,8 +219,10 @@ class Properties:
         """Set a property before the device is realized. Raises QapiError."""
         holder = owner(self.profile, device, name)
         entry = describe(self.profile, holder.type, name)
-        if entry is None or entry["type"].startswith("child<"):
+        if entry is None:
             raise QapiError(f"Property '{device.type}.{name}' not found")
+        if is_read_only(holder.type, name, entry["type"]):
+            raise QapiError(f"Property '{holder.type}.{name}' is not writable")
         special = _special(entry)
         if special is not None:
             new = special(self, holder, name, value, typed)
@@ -231,6 +238,8 @@ class Properties:
                 description=entry.get("description", ""),
             )
             check_value(holder.type, name, new)
+            if name in BOOT_INDEXES:
+                check_boot_index(user_devices(self.state.qom), device, name, new)
         device.given.add(name)
         _store(device, holder, name, new)
 
@@ -262,7 +271,7 @@ def _text(properties: Properties, name: str, value: Any, typed: bool) -> str:
 
 def _mac(properties: Properties, device: DeviceObject, name: str, value: Any, typed: bool) -> str:
     text = _text(properties, name, value, typed)
-    if not _MAC.fullmatch(text):
+    if not re.fullmatch(_MAC, text):
         raise wrong_value(device, name, text)
     return text.lower().replace("-", ":")
 
@@ -276,7 +285,7 @@ def _devfn(properties: Properties, device: DeviceObject, name: str, value: Any, 
         if properties.profile.traits.devfn_checked and not -1 <= number <= 255:
             raise QapiError(f"Parameter '{name}' expects a value between -1 and 255")
         return number
-    found = _SLOT.fullmatch(value)
+    found = re.fullmatch(_SLOT, value)
     if found is None:
         raise wrong_value(device, name, value)
     slot, function = int(found[1], 16), int(found[2] or "0", 16)
@@ -316,6 +325,12 @@ def _audiodev(
     return text
 
 
+def _tpm(properties: Properties, device: DeviceObject, name: str, value: Any, typed: bool) -> str:
+    text = _text(properties, name, value, typed)
+    properties.backends.choose_tpm(device, name, text)
+    return text
+
+
 def _host_address(
     properties: Properties, device: DeviceObject, name: str, value: Any, typed: bool
 ) -> str:
@@ -331,7 +346,7 @@ def _address_in_sysfs(text: str) -> str | None:
 
     See hw/core/qdev-properties-system.c: set_pci_host_devaddr().
     """
-    found = _HOST.fullmatch(text)
+    found = re.fullmatch(_HOST, text)
     if found is None:
         return None
     domain, bus, slot = (int(part or "0", 16) for part in found.groups()[:3])
@@ -356,16 +371,6 @@ def _iothread_queues(
     return iothread_queues.parse(value)
 
 
-def _not_modelled(
-    properties: Properties,  # noqa: ARG001
-    device: DeviceObject,
-    name: str,
-    value: Any,  # noqa: ARG001
-    typed: bool,  # noqa: ARG001
-) -> Any:
-    raise NotModelledError(f"{device.type}.{name}")
-
-
 def _link(
     properties: Properties,
     device: DeviceObject,  # noqa: ARG001
@@ -376,32 +381,9 @@ def _link(
     kind: str,
 ) -> str:
     text = _text(properties, name, value, typed)
-    if not text:
-        return ""
-    found, ambiguous = _resolve(properties.state.qom, properties.profile, text, kind)
-    if ambiguous:
-        raise QapiError(f"Path '{text}' does not uniquely identify an object")
-    if found is None:
-        other, _ = resolve_from(properties.state.qom.root, text)
-        if other is not None:
-            raise QapiError(f"Invalid parameter type for '{name}', expected: {kind}")
-        raise DeviceNotFoundError(f"Device '{text}' not found")
-    return found.path
+    from fakeqemu.model.qom.links import resolve_link
 
-
-def _resolve(qom: Qom, profile: Profile, path: str, kind: str) -> tuple[QomObject | None, bool]:
-    """The object of type `kind` that `path` means."""
-    if path.startswith("/"):
-        found = qom.at(path)
-        right = found is not None and profile.is_a(found.type, kind)
-        return (found if right else None), False
-    parts = path.split("/")
-    matches = [
-        obj
-        for obj in qom.root.walk()
-        if obj.name == parts[-1] and obj.path.endswith("/" + path) and profile.is_a(obj.type, kind)
-    ]
-    return (matches[0] if len(matches) == 1 else None), len(matches) > 1
+    return resolve_link(properties.state.qom, properties.profile, name, text, kind)
 
 
 _BY_DESCRIPTION: dict[str, Special] = {
@@ -411,7 +393,7 @@ _BY_DESCRIPTION: dict[str, Special] = {
     "ID of a chardev to use as a backend": _chardev,
     "Node name or ID of a block device": _drive,
     "ID of an audiodev to use as a backend": _audiodev,
-    "ID of a tpm to use as a backend": _not_modelled,
+    "ID of a tpm to use as a backend": _tpm,
     "IOThread virtqueue mapping list": _iothread_queues,
     "Address (bus/device/function) of the host device": _host_address,
     "Host PCI address": _host_address,

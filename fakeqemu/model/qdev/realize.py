@@ -8,7 +8,7 @@ See hw/core/qdev.c: device_set_realized() and device_unparent().
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.qdev.recorded import is_hotpluggable
@@ -91,8 +91,26 @@ class Realizer:
             addresses.take_address(profile, device, bus)
         elif bus.is_a("IDE"):
             addresses.take_unit(profile, device, bus)
+        elif bus.is_a("floppy-bus"):
+            addresses.take_floppy_unit(device, bus)
         elif bus.is_a("virtio-serial-bus"):
             virtio_serial.take(self._qom, profile, device, bus)
+        elif bus.is_a("virtual-css-bus"):
+            # one target has it
+            from fakeqemu.model.boards.targets import ccw
+
+            ccw.take_numbers(device, bus)
+        elif bus.is_a("spapr-vio-bus"):
+            from fakeqemu.model.boards.targets import spapr_vio
+
+            spapr_vio.take_address(device, bus)
+
+    def take_usb_ports(self, buses: Iterable[Bus]) -> None:
+        """Have devices that a board has put on USB buses sit down in ports as they were made."""
+        for bus in buses:
+            for device in reversed(bus.devices) if bus.is_a("usb-bus") else ():
+                if not device.port:
+                    self._usb.take(device, bus)
 
     def _leave(self, device: DeviceObject, bus: Bus) -> None:
         bus.drop(device)

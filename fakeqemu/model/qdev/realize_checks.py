@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.model.boards.memory_devices import pc_dimm
 from fakeqemu.model.qdev.device import DeviceObject, user_devices
 from fakeqemu.model.qdev.recorded import about
-from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.boards.machine_state import MachineState
@@ -33,8 +33,6 @@ _SERIAL_PORTS = 511
 #: PCI class and subclass of network cards
 _ETHERNET = 0x0200
 _LARGEST_ROM = 2 << 30
-#: NUMA_NODE_UNASSIGNED
-_NO_NODE = 128
 #: a ROM may be as large as it is
 _ANY_SIZE = 0xFFFFFFFF
 
@@ -240,20 +238,18 @@ def _check_host_device(checks: RealizeChecks, device: DeviceObject) -> None:
     host_devices.check(checks.host, checks.profile, device)
 
 
+def _check_tpm(checks: RealizeChecks, device: DeviceObject) -> None:
+    """See hw/tpm/tpm_tis_isa.c: tpm_tis_isa_realizefn()."""
+    if len([each for each in user_devices(checks.state.qom) if each.has("tpmdev")]) > 1:
+        raise QapiError("at most one TPM device is permitted")
+    checks.backends.take_tpm(device)
+
+
 def _check_expander(checks: RealizeChecks, device: DeviceObject) -> None:
-    """See hw/pci-bridge/pci_expander_bridge.c: pxb_dev_realize()."""
-    bus = device.bus
-    if bus is None:
-        return
-    is_pcie = device.type != "pxb"
-    if is_pcie != (bus.type == "PCIE"):
-        kind, other = (device.type, "PCI") if is_pcie else ("pxb", "PCIe")
-        raise QapiError(f"{kind} devices cannot reside on a {other} bus")
-    node, nodes = _value(device, "numa_node"), len(checks.numa.nodes)
-    if node != _NO_NODE and node >= nodes:
-        raise QapiError(f"Illegal numa node {node}")
-    # the root bus that it makes is not in the tree
-    raise NotModelledError(f"device {device.type}")
+    # few machines have one
+    from fakeqemu.model.hw.pci_bridge import expander
+
+    expander.check(checks.state.qom, checks.profile, device, len(checks.numa.nodes))
 
 
 def _check_virtio(checks: RealizeChecks, device: DeviceObject) -> None:  # noqa: ARG001
@@ -285,6 +281,8 @@ _RULES: dict[str, Callable[[RealizeChecks, DeviceObject], None]] = {
     "pxb": _check_expander,
     "pxb-pcie": _check_expander,
     "pc-dimm": _check_module,
+    "tpm-tis": _check_tpm,
+    "tpm-crb": _check_tpm,
     "vmgenid": _check_generation_id,
     "virtio-mem-pci": _check_memory,
     "virtio-pmem-pci": _check_memory,

@@ -237,7 +237,7 @@ class UsbPorts:
         device.port = ""
 
     def free_ports(self, bus: Bus) -> list[str]:
-        """The ports nobody sits in: one that was left comes last."""
+        """The free ports; the one freed last comes last."""
         ports = self._free
         if bus.object not in ports:
             taken = {other.port for other in bus.devices}

@@ -91,7 +91,7 @@ def _whole_pages(size: int) -> int:
 
 
 def _get_ram(process: Process, obj: UserObject) -> None:
-    """Memory that is in no file, or in one that nobody sees. Raises QapiError."""
+    """Anonymous memory, or that of a memfd. Raises QapiError."""
     size, reserve = _whole_pages(obj.values["size"]), obj.values.get("reserve", True)
     shared = obj.values.get("share") and process.profile.traits.shared_ram_is_file
     if shared and not process.host.memory.shared_error(size):

@@ -23,10 +23,20 @@ from fakeqemu.qapi.visitor import JsonScalars, Path, Scalars, Visitor, check_ran
 _LISTED = re.compile(r"(?:^|[ (])([\w.-]+(?:/[\w.-]+)+)\)?\Z")
 #: enumerations that neither the schema nor a description shows; see qapi/misc.json (7.2)
 _UNLISTED = {"LostTickPolicy": ("discard", "delay", "slew")}
+#: what has no setter wherever it is; see hw/pci/pci.c: prop_pci_busnr, hw/virtio/virtio-balloon.c
+_READ_ONLY = ("busnr", "guest statistics", "X86CPUFeatureWordInfo")
+#: the one USB device attached by a property; see hw/usb/bus.c: usb_device_instance_init()
+_ATTACHED, _SETTABLE = "attached", "usb-bot"
 _JSON_TYPES = {"bool": "boolean", "str": "string", "number": "number"}
 _INTEGERS = frozenset(
     f"{sign}int{width}" for sign in ("", "u") for width in (8, 16, 32, 64)
 ) | {"int", "size"}
+#: structs and lists of them that only machines have, and no command of the schema
+_KINDS = {
+    "SMPConfiguration": "object", "MemorySizeConfiguration": "object",
+    "BootConfiguration": "object", "list": "array", "SgxEPC": "array",
+    "SmpCachePropertiesWrapper": "array", "CXLFixedMemoryWindow": "array",
+}  # fmt: skip
 _ALIASES = {
     "QemuUUID": "str",
     "string": "str",
@@ -56,6 +66,12 @@ def type_of(schema: Schema, shape: str, description: str = "") -> Type | None:
     listed = _LISTED.search(description)
     values = tuple(listed[1].split("/")) if listed else _UNLISTED.get(name)
     return EnumType(name, values, {}) if values else None
+
+
+def is_read_only(type: str, name: str, shape: str) -> bool:
+    """Whether no device of that type can be given property `name`, of type `shape`."""
+    attached = name == _ATTACHED and type.startswith("usb-") and type != _SETTABLE
+    return attached or shape in _READ_ONLY or shape.startswith("child<")
 
 
 def from_string(
@@ -96,8 +112,9 @@ def convert(
     Raises QapiError.
     """
     type = type_of(schema, shape, description)
-    if shape == "list" and not isinstance(value, list):
-        raise QapiError(texts.invalid_parameter_type(name, "array"))
+    kind = _KINDS.get(shape)
+    if kind is not None and not isinstance(value, list if kind == "array" else dict):
+        raise QapiError(texts.invalid_parameter_type(name, kind))
     if type is None:
         raise NotModelledError(f"property type {shape}")
     scalars: Scalars = JsonScalars() if text is None else KeyvalScalars(text)

@@ -11,7 +11,6 @@ object_property_get_qobject(); qom/qom-qmp-cmds.c: qmp_qom_list().
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.qom.property_types import convert
@@ -24,7 +23,7 @@ from fakeqemu.qapi.errors import (
     NotModelledError,
     QapiError,
 )
-from fakeqemu.qapi.qdict import in_name_table
+from fakeqemu.qapi.qdict import NameTable
 
 if TYPE_CHECKING:
     from fakeqemu.profile import TreeObject
@@ -57,8 +56,10 @@ class QomObject:
         self.type = type
         self.name = ""
         self.parent: QomObject | None = None
-        #: property -> type as qom-list shows it, without children
-        self.shapes: dict[str, str] = {"type": "string", **(shapes or {})}
+        #: property -> type as qom-list shows it, without children; see `own_shapes`
+        self.shapes: Mapping[str, str] = {"type": "string", **(shapes or {})}
+        #: whether no other object has them
+        self._owns_shapes = True
         #: property -> value, or a call that gives it
         self.values: dict[str, Any] = {"type": type, **(values or {})}
         #: property -> what reading it gives instead of a value
@@ -67,6 +68,10 @@ class QomObject:
         self.setters: dict[str, Callable[[Any], None]] = {}
         #: properties that belong to a child in truth: property -> child's name
         self.aliases: dict[str, str] = {}
+        #: how qom-list showed one of the kind; empty if it was not recorded
+        self.order: list[str] = []
+        #: once a child has been removed: where that has left the others, see `walked`
+        self._table: NameTable | None = None
         self._children: dict[str, QomObject] = {}
         self._recorded: dict[str, Callable[[], QomObject]] = {}
 
@@ -91,13 +96,32 @@ class QomObject:
         return self._children
 
     def replace_children(self, makers: dict[str, Callable[[], QomObject]]) -> None:
-        """Have these children, each made when somebody looks."""
+        """Have these children, each created on first access."""
         self._children.clear()
         self._recorded = dict(makers)
 
+    def children_if(self, wanted: Callable[[str], bool]) -> list[QomObject]:
+        """The children whose type is wanted; recorded ones of other types are not made for that.
+
+        In order of creation, but for those that were added before recorded ones were made.
+        """
+        found = [child for child in self._children.values() if wanted(child.type)]
+        for name, make in self._recorded.items():
+            if isinstance(make, _Recorded) and not wanted(make.type):
+                continue
+            child = make()
+            child.name, child.parent = name, self
+            self._recorded[name] = _Made(child)
+            if wanted(child.type):
+                found.append(child)
+        return found
+
     def forget_child(self, name: str) -> None:
         """Have no child of that name; it need not have been made for that."""
-        if self._recorded.pop(name, None) is None and name in self._children:
+        recorded = self._recorded.pop(name, None)
+        if isinstance(recorded, _Made):
+            recorded.child.parent = None
+        elif recorded is None and name in self._children:
             self._children[name].remove()
 
     def child(self, name: str) -> QomObject | None:
@@ -110,19 +134,51 @@ class QomObject:
             raise ValueError(f"{self.path} has a property {name!r} already")
         child.name, child.parent = name, self
         self.children[name] = child
+        if self._table is not None:
+            self._table.add(name)
         return child
 
     def remove(self) -> None:
         """Take this object, and what is below it, out of the tree."""
         if self.parent is not None:
+            self.parent._table = self.parent._names()
+            self.parent._table.discard(self.name)
             self.parent.children.pop(self.name, None)
             self.parent = None
+
+    def _names(self) -> NameTable:
+        return NameTable(self.children) if self._table is None else self._table
+
+    def walked(self) -> list[str]:
+        """The children's names in the order in which QEMU walks a container."""
+        if self._table is not None or not self.order:
+            return self._names().walked()
+        from fakeqemu.model.qom.property_order import walked_as_recorded
+
+        return walked_as_recorded(self.order, self.children)
+
+    def never_had_others(self) -> None:
+        """The children that were removed were none in QEMU: they leave no mark."""
+        self._table = None
 
     def walk(self) -> Iterator[QomObject]:
         """This object and all below it, parents first."""
         yield self
         for child in tuple(self.children.values()):
             yield from child.walk()
+
+    def share_shapes(self, shapes: Mapping[str, str]) -> None:
+        """Have those of a recorded object, which others have too."""
+        self.shapes = shapes
+        self._owns_shapes = False
+
+    def own_shapes(self) -> dict[str, str]:
+        """The shapes, to be changed: those of this object alone from now on."""
+        if not self._owns_shapes:
+            self.shapes = dict(self.shapes)
+            self._owns_shapes = True
+        assert isinstance(self.shapes, dict)
+        return self.shapes
 
     # -- properties ------------------------------------------------------------------------
 
@@ -134,10 +190,13 @@ class QomObject:
         """What qom-list returns."""
         shapes = self._shapes()
         if self.type == "container":
-            # where all but the type are properties of the object, not of its class
-            order = ["type", *reversed(in_name_table(n for n in shapes if n != "type"))]
-            shapes = {name: shapes[name] for name in order}
-        return [{"name": name, "type": shape} for name, shape in shapes.items()]
+            # all but the type are properties of the object, not of its class
+            order = ["type", *reversed(self.walked())]
+        else:
+            from fakeqemu.model.qom.property_order import listed
+
+            order = listed(self.order, shapes)
+        return [{"name": name, "type": shapes[name]} for name in order]
 
     def _shapes(self) -> dict[str, str]:
         below = {name: f"child<{child.type}>" for name, child in self.children.items()}
@@ -179,11 +238,6 @@ class QomObject:
         """Set a property without setter, or say why not: kinds of objects know."""
         raise NotModelledError(f"qom-set {self.type}.{name}")
 
-    def settable(self, *names: str) -> None:
-        """Let qom-set change the stored values of these properties."""
-        for name in names:
-            self.setters[name] = partial(self.values.__setitem__, name)
-
 
 def from_recorded(
     node: TreeObject,
@@ -191,28 +245,62 @@ def from_recorded(
     rename: Callable[[str], str] = lambda text: text,
     make: Callable[[str], QomObject] = QomObject,
 ) -> QomObject:
-    """An object as it was recorded, its children made when somebody looks.
+    """An object as it was recorded, its children created on first access.
 
     `rename` is applied to names of children and to values with a path or a child's name in them,
     `make` makes an object of a type.
     """
     obj = make(node.type)
-    obj.shapes.update(node.shapes)
+    obj.share_shapes(node.shapes)
     obj.values.update(node.values)
     for name in node.paths:
         obj.values[name] = rename(node.values[name])
     obj.values["type"] = node.type
+    obj.order = [rename(name) for name, _ in node.properties]
     for name, (error_class, desc) in node.errors.items():
         obj.errors[name] = _CLASSES.get(error_class, QapiError)(rename(desc))
     for name in node.children:
-        obj._recorded[rename(name)] = partial(_below, node, name, rename, make)
+        obj._recorded[rename(name)] = _Recorded(node, name, rename, make)
     return obj
 
 
-def _below(
-    node: TreeObject, name: str, rename: Callable[[str], str], make: Callable[[str], QomObject]
-) -> QomObject:
-    return from_recorded(node.children[name], rename=rename, make=make)
+class _Recorded:
+    """Makes a child as it was recorded."""
+
+    __slots__ = ("_make", "_name", "_node", "_rename")
+
+    def __init__(
+        self,
+        node: TreeObject,
+        name: str,
+        rename: Callable[[str], str],
+        make: Callable[[str], QomObject],
+    ) -> None:
+        self._node = node
+        self._name = name
+        self._rename = rename
+        self._make = make
+
+    @property
+    def type(self) -> str:
+        """Of the child."""
+        return self._node.children[self._name].type
+
+    def __call__(self) -> QomObject:
+        child = self._node.children[self._name]
+        return from_recorded(child, rename=self._rename, make=self._make)
+
+
+class _Made:
+    """A child that was made before its brothers."""
+
+    __slots__ = ("child",)
+
+    def __init__(self, child: QomObject) -> None:
+        self.child = child
+
+    def __call__(self) -> QomObject:
+        return self.child
 
 
 class Qom:

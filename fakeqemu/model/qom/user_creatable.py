@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardevs import Chardevs
     from fakeqemu.model.process import Process
     from fakeqemu.model.qom.tree import Qom
+    from fakeqemu.profile import Profile
 
 #: what the recorded object was called
 _PROBE = "/objects/probe"
@@ -80,7 +81,7 @@ class Objects:
         facts = self.about(type)
         obj = self._make(type, facts, id)
         obj.options = dict(given)
-        objectchecks.set_all(self.process, obj, given)
+        objectchecks.set_all(self, obj, given)
         if type in self.option_setters:
             self.option_setters[type](obj, id, given, monitor)
         self.insert(id, obj)
@@ -142,7 +143,7 @@ class Objects:
         else:
             obj = UserObject(type, change)
             for entry in self._properties(type):
-                obj.shapes[entry["name"]] = entry["type"]
+                obj.own_shapes()[entry["name"]] = entry["type"]
                 if "default-value" in entry:
                     obj.values[entry["name"]] = entry["default-value"]
         return obj
@@ -170,12 +171,10 @@ class Objects:
 
     def delete(self, id: str, monitor: Any = None) -> None:
         """What object-del does. Raises QapiError."""
-        from fakeqemu.model.qom import user_creatable_checks as objectchecks
-
         obj = self.get(id)
         if obj is None:
             raise QapiError(f"object '{id}' not found")
-        objectchecks.may_delete(self, obj, monitor)
+        _check_deletable(self, obj, monitor)
         self.drop(obj)
 
     def drop(self, obj: QomObject) -> None:
@@ -186,6 +185,19 @@ class Objects:
         if obj.type == "iothread":
             self.process.host.end_thread(f"IO {obj.name}")
         obj.remove()
+
+    def check_tls_credentials(self, id: str, endpoint: str) -> None:
+        """Refuse object `id` unless it is credentials for a `client` or `server` endpoint.
+
+        Raises QapiError. See crypto/tlscreds.c: qcrypto_tls_creds_check_endpoint().
+        """
+        credentials = self.get(id)
+        if credentials is None:
+            raise QapiError(f"No TLS credentials with id '{id}'")
+        if not self.process.profile.is_a(credentials.type, "tls-creds"):
+            raise QapiError(f"Object with id '{id}' is not TLS credentials")
+        if credentials.get("endpoint") != endpoint:
+            raise QapiError(f"Expected TLS credentials for a {endpoint} endpoint")
 
     def filters_of(self, netdev: str) -> list[QomObject]:
         """The filters on a network backend, in the order in which packets meet them."""
@@ -205,3 +217,46 @@ class Objects:
     def of_type(self, type: str) -> list[QomObject]:
         """The objects of a type or of types below it, oldest first."""
         return [obj for obj in self.all() if self.process.profile.is_a(obj.type, type)]
+
+
+def by_type(profile: Profile, type: str, table: Mapping[str, Any]) -> Any:
+    """The entry for `type` or its nearest ancestor; None if there is none."""
+    here: str | None = type
+    while here is not None:
+        if here in table:
+            return table[here]
+        known = profile.qom_types.get(here)
+        here = known.parent if known is not None else None
+    return None
+
+
+def _check_deletable(objects: Objects, obj: QomObject, monitor: Any) -> None:
+    """Raise QapiError if object-del of `obj` is refused."""
+    if obj.type.startswith("monitor-"):
+        _may_delete_monitor(obj, monitor)
+        return
+    permanent = obj.type == "can-bus"
+    uses = by_type(objects.process.profile, obj.type, objects.users)
+    if permanent or (uses is not None and uses(obj.name)):
+        raise QapiError(_in_use(objects, obj))
+
+
+def _in_use(objects: Objects, obj: QomObject) -> str:
+    text = "object '{id}' is in use, can not be deleted"
+    if objects.process.profile.traits.object_in_use_names_kind:
+        text = by_type(objects.process.profile, obj.type, _IN_USE) or text
+    return text.format(id=obj.name)
+
+
+#: words of versions that say what kind of object it is
+_IN_USE = {
+    "memory-backend": "Cannot delete host memory backend '{id}' which is mapped",
+    "throttle-group": "Cannot delete throttle group '{id}' with active references",
+    "can-bus": "Deleting CAN bus device '{id}' is not supported",
+}
+
+
+def _may_delete_monitor(obj: QomObject, monitor: Any) -> None:
+    chardev = getattr(monitor, "chardev", None)
+    if chardev is not None and chardev.id == obj.values.get("chardev"):
+        raise QapiError("Cannot delete the current QMP monitor")

@@ -1,8 +1,8 @@
-"""What kinds of user-creatable objects check: when a property is set, when all are, when they go.
+"""What kinds of user-creatable objects check: when a property is set, and when all are.
 
 One table for each moment, by QOM type; the entry of the nearest ancestor counts.
 
-See qom/object_interfaces.c: user_creatable_complete() and user_creatable_can_be_deleted().
+See qom/object_interfaces.c: user_creatable_complete().
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.qom import hostmem as memorybackends
+from fakeqemu.model.qom.links import resolve_link
 from fakeqemu.model.qom.property_types import convert
 from fakeqemu.model.qom.throttle_limits import (
     check_limits,
@@ -20,7 +21,7 @@ from fakeqemu.model.qom.throttle_limits import (
     from_properties,
     to_properties,
 )
-from fakeqemu.model.qom.tree import QomObject
+from fakeqemu.model.qom.user_creatable import by_type
 from fakeqemu.qapi import qdict, reads
 from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
 from fakeqemu.qapi.schema import ArrayType
@@ -30,32 +31,26 @@ if TYPE_CHECKING:
     from fakeqemu.model.process import Process
     from fakeqemu.model.qom.user_creatable import Objects
     from fakeqemu.model.qom.user_object import UserObject
-    from fakeqemu.profile import Profile
     from fakeqemu.qapi.schema import Schema
 
 _INT64_MAX = (1 << 63) - 1
 
 
-def _by_type(profile: Profile, type: str, table: Mapping[str, Any]) -> Any:
-    """The entry for `type` or its nearest ancestor; None if there is none."""
-    here: str | None = type
-    while here is not None:
-        if here in table:
-            return table[here]
-        known = profile.qom_types.get(here)
-        here = known.parent if known is not None else None
-    return None
-
-
 # -- setting ---------------------------------------------------------------------------------
 
 
-def set_all(process: Process, obj: UserObject, given: Mapping[str, Any]) -> None:
+def set_all(objects: Objects, obj: UserObject, given: Mapping[str, Any]) -> None:
     """Set the options an object is made with, in QEMU's order. Raises QapiError."""
-    check = _by_type(process.profile, obj.type, _SET)
+    process = objects.process
+    check = by_type(process.profile, obj.type, _SET)
     for name, value in qdict.items(given):
         if name in _NOT_WRITABLE:
             raise QapiError(f"Property '{obj.type}.{name}' is not writable")
+        shape = obj.shapes.get(name, "")
+        if shape.startswith("link<"):
+            resolve_link(objects.qom, process.profile, name, value, shape[5:-1])
+        if (obj.type, name) == ("qtest", "chardev") and value not in objects.chardevs:
+            raise QapiError(f"Cannot find character device '{value}'")
         kept = check(process, obj, name, value) if check is not None else False
         if name in obj.shapes and not kept:
             obj.values[name] = value
@@ -65,9 +60,12 @@ def set_all(process: Process, obj: UserObject, given: Mapping[str, Any]) -> None
 
 def set_property(process: Process, obj: UserObject, name: str, value: Any, schema: Schema) -> None:
     """qom-set of a finished object. Raises QapiError."""
-    change = _by_type(process.profile, obj.type, _CHANGE)
+    change = by_type(process.profile, obj.type, _CHANGE)
     if change is None:
         raise NotModelledError(f"qom-set {obj.type}.{name}")
+    if name == "size" and change is _CHANGE["memory-backend"]:
+        # refused before the value is read
+        change(process, obj, name, value)
     kind = _array_type(schema, obj.type, name)
     if kind is None:
         value = convert(schema, obj.shapes[name], value, name)
@@ -230,10 +228,10 @@ _CHANGE: dict[str, Callable[[Any, Any, str, Any], None]] = {
 def complete(objects: Objects, obj: UserObject) -> None:
     """The checks once everything is set and the object is in the tree. Raises QapiError."""
     profile = objects.process.profile
-    theirs = _by_type(profile, obj.type, objects.completers)
+    theirs = by_type(profile, obj.type, objects.completers)
     if theirs is not None:
         theirs(obj)
-    check = _by_type(profile, obj.type, _COMPLETE)
+    check = by_type(profile, obj.type, _COMPLETE)
     if check is not None:
         check(objects, obj)
     elif theirs is None and objects.about(obj.type)["tree"] is None:
@@ -316,12 +314,9 @@ def _client_gone(objects: Objects, obj: UserObject, chardev: str) -> None:
 def _complete_qtest(objects: Objects, obj: UserObject) -> None:
     if objects.of_type("qtest") != [obj] or objects.qom.container("/machine").child("qtest"):
         raise QapiError("Only one instance of qtest can be created")
-    name = obj.options["chardev"]
-    if name not in objects.chardevs:
-        raise QapiError(f"Cannot find character device '{name}'")
     if objects.make_qtest is None:
         raise NotModelledError(f"object {obj.type}")
-    server = objects.make_qtest(name, obj.options.get("log"))
+    server = objects.make_qtest(obj.options["chardev"], obj.options.get("log"))
     obj.on_delete.append(server.detach)
 
 
@@ -361,38 +356,3 @@ _COMPLETE: dict[str, Callable[[Any, Any], None]] = {
     "can-bus": _complete_plain,
     "thread-context": _complete_thread_context,
 }
-
-
-# -- deleting --------------------------------------------------------------------------------
-
-
-def may_delete(objects: Objects, obj: QomObject, monitor: Any) -> None:
-    """Raise QapiError if object-del of `obj` is refused."""
-    if obj.type.startswith("monitor-"):
-        _may_delete_monitor(obj, monitor)
-        return
-    permanent = obj.type == "can-bus"
-    uses = _by_type(objects.process.profile, obj.type, objects.users)
-    if permanent or (uses is not None and uses(obj.name)):
-        raise QapiError(_in_use(objects, obj))
-
-
-def _in_use(objects: Objects, obj: QomObject) -> str:
-    text = "object '{id}' is in use, can not be deleted"
-    if objects.process.profile.traits.object_in_use_names_kind:
-        text = _by_type(objects.process.profile, obj.type, _IN_USE) or text
-    return text.format(id=obj.name)
-
-
-#: words of versions that say what kind of object it is
-_IN_USE = {
-    "memory-backend": "Cannot delete host memory backend '{id}' which is mapped",
-    "throttle-group": "Cannot delete throttle group '{id}' with active references",
-    "can-bus": "Deleting CAN bus device '{id}' is not supported",
-}
-
-
-def _may_delete_monitor(obj: QomObject, monitor: Any) -> None:
-    chardev = getattr(monitor, "chardev", None)
-    if chardev is not None and chardev.id == obj.values.get("chardev"):
-        raise QapiError("Cannot delete the current QMP monitor")

@@ -1,79 +1,125 @@
-"""Keyboards, mice and screens that devices of the machine offer.
+"""Keyboards, mice and screens that devices of the machine offer, and which mouse is in use.
 
-See ui/input.c: qmp_query_mice() and qemu_input_handler_register().
+See ui/input.c: qemu_input_handler_register(), qmp_query_mice() and qemu_mouse_set().
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.dataclass import dataclass
 from fakeqemu.model.qdev.device import user_devices
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.process import Phases
+    from fakeqemu.model.qdev.device import DeviceObject
     from fakeqemu.model.qom.tree import Qom, QomObject
 
-#: QOM type -> (name in query-mice, absolute)
-_MICE = {
-    "ps2-mouse": ("QEMU PS/2 Mouse", False),
-    "vmmouse": ("vmmouse", True),
-    "usb-mouse": ("QEMU HID Mouse", False),
-    "usb-tablet": ("QEMU HID Tablet", True),
-    "virtio-mouse-device": ("QEMU Virtio Mouse", False),
-    "virtio-tablet-device": ("QEMU Virtio Tablet", True),
+_KEYS = frozenset({"key"})
+_MOUSE = frozenset({"btn", "rel"})
+_TABLET = frozenset({"btn", "abs"})
+#: QOM type -> name of its handler, kinds of events that it takes. A vmmouse has one only once the
+#: guest has woken it.
+_HANDLERS = {
+    "ps2-kbd": ("QEMU PS/2 Keyboard", _KEYS),
+    "ps2-mouse": ("QEMU PS/2 Mouse", _MOUSE),
+    "usb-kbd": ("QEMU HID Keyboard", _KEYS),
+    "usb-mouse": ("QEMU HID Mouse", _MOUSE),
+    "usb-tablet": ("QEMU HID Tablet", _TABLET),
+    "virtio-keyboard-device": ("QEMU Virtio Keyboard", _KEYS),
+    "virtio-mouse-device": ("QEMU Virtio Mouse", _MOUSE),
+    "virtio-tablet-device": ("QEMU Virtio Tablet", _TABLET),
+    "virtio-multitouch-device": ("QEMU Virtio MultiTouch", frozenset({"btn", "mtt"})),
 }
-#: types that the guest has to wake before they count
-_ASLEEP = frozenset({"vmmouse", "virtio-mouse-device", "virtio-tablet-device"})
-_KEYBOARDS = frozenset({"ps2-kbd", "usb-kbd", "virtio-keyboard-device"})
-#: handlers get numbers in order of creation, keyboards too; a board's PS/2 pair comes first
-_FIRST = 1
 
 
-def _objects(qom: Qom) -> list[QomObject]:
-    built_in = list(qom.container("/machine/unattached").walk())
-    users = [obj for device in user_devices(qom) for obj in device.walk()]
-    handlers = {*_MICE, *_KEYBOARDS} - _ASLEEP
-    return [obj for obj in (*built_in, *users) if obj.type in handlers]
+@dataclass
+class _Handler:
+    obj: QomObject
+    #: counted from 1, never used again
+    number: int
+
+    @property
+    def name(self) -> str:
+        return _HANDLERS[self.obj.type][0]
+
+    @property
+    def takes(self) -> frozenset[str]:
+        return _HANDLERS[self.obj.type][1]
+
+    @property
+    def is_mouse(self) -> bool:
+        return not self.takes.isdisjoint(("rel", "abs"))
 
 
-def mice(qom: Qom, phases: Phases) -> list[dict[str, Any]]:
-    """What query-mice returns: the newest first, the current one marked."""
-    if not phases.reached("machine-initialized"):
-        return []
-    numbered = list(enumerate(_objects(qom), _FIRST))
-    found = [
-        {
-            "name": _MICE[obj.type][0],
-            "index": number,
-            "current": False,
-            "absolute": _MICE[obj.type][1],
-        }
-        for number, obj in reversed(numbered)
-        if obj.type in _MICE
-    ]
-    for entry in reversed(found):
-        if entry["name"] == _MICE["ps2-mouse"][0]:
-            entry["current"] = True
-            break
-    else:
-        if found:
-            found[0]["current"] = True
-    return found
+class InputHandlers:
+    """The list of handlers: in order of creation, but one that was chosen comes first.
 
+    It is brought up to date when somebody looks, and before a device that goes is forgotten: so
+    every handler has the number that it got when it was made.
+    """
 
-def check_events(qom: Qom, events: list[dict[str, Any]]) -> None:
-    """Raise QapiError if an event is of a kind that nothing takes."""
-    types = {obj.type for obj in _objects(qom)}
-    relative = any(t in _MICE and not _MICE[t][1] for t in types)
-    absolute = any(t in _MICE and _MICE[t][1] for t in types)
-    taken = {
-        "key": bool(types & _KEYBOARDS),
-        "rel": relative,
-        "abs": absolute,
-        "btn": relative or absolute,
-        "mtt": False,
-    }
-    for event in events:
-        if not taken[event["type"]]:
-            raise QapiError(f"Input handler not found for event type {event['type']}")
+    def __init__(self, qom: Qom, phases: Phases) -> None:
+        self._qom = qom
+        self._phases = phases
+        self._handlers: list[_Handler] = []
+        self._made = 0
+
+    def removed(self, device: DeviceObject) -> None:
+        """`device` has been taken out."""
+        self._update(device)
+        gone = {id(obj) for obj in device.walk()}
+        self._handlers = [each for each in self._handlers if id(each.obj) not in gone]
+
+    def mice(self) -> list[dict[str, Any]]:
+        """What query-mice returns: the one in use comes last."""
+        if not self._phases.reached("machine-initialized"):
+            return []
+        self._update()
+        found = [handler for handler in self._handlers if handler.is_mouse]
+        return [
+            {
+                "name": handler.name,
+                "index": handler.number,
+                "current": handler is found[0],
+                "absolute": "abs" in handler.takes,
+            }
+            for handler in reversed(found)
+        ]
+
+    def choose(self, number: int) -> None:
+        """Have the mouse with that number get the events. Raises QapiError."""
+        self._update()
+        handler = next((each for each in self._handlers if each.number == number), None)
+        if handler is None:
+            raise QapiError(f"Mouse at index '{number}' not found")
+        if not handler.is_mouse:
+            raise QapiError(f"Input device '{handler.name}' is not a mouse")
+        self._handlers.remove(handler)
+        self._handlers.insert(0, handler)
+
+    def check_events(self, events: list[dict[str, Any]]) -> None:
+        """Raise QapiError if an event is of a kind that nothing takes."""
+        self._update()
+        taken = {kind for handler in self._handlers for kind in handler.takes}
+        for event in events:
+            if event["type"] not in taken:
+                raise QapiError(f"Input handler not found for event type {event['type']}")
+
+    def _update(self, leaving: DeviceObject | None = None) -> None:
+        known = {id(handler.obj) for handler in self._handlers}
+        for obj in self._objects(leaving):
+            if id(obj) not in known:
+                self._made += 1
+                self._handlers.append(_Handler(obj, self._made))
+
+    def _objects(self, leaving: DeviceObject | None) -> Iterator[QomObject]:
+        """What has a handler, in order of creation; a board's PS/2 pair comes first."""
+        users = user_devices(self._qom) + ([leaving] if leaving is not None else [])
+        users.sort(key=lambda device: device.number)
+        for root in (self._qom.container("/machine/unattached"), *users):
+            for obj in root.walk():
+                if obj.type in _HANDLERS:
+                    yield obj

@@ -1,4 +1,4 @@
-"""`-incoming JSON` without a prefix: parameters, told from a channel by what it lacks."""
+"""`-incoming JSON` without a prefix: parameters, unlike a channel by missing members."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a parameter that nobody gave reads as while there is no migration object."""
+"""What a parameter that was not set reads as while there is no migration object."""
 
 from __future__ import annotations
 

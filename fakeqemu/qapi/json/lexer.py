@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum, auto
+from functools import cache
 
 from fakeqemu.dataclass import dataclass
 
@@ -138,17 +139,16 @@ for _state, _rules in _RULES.items():
             _row[_byte] = _next
     _TABLE[_state] = _row
 
-#: long stretches that leave the state as it is, taken in one step
-_RUNS: dict[LexerState, re.Pattern[bytes]] = {
-    LexerState.START: re.compile(rb"[ \t\r\n]+"),
-    LexerState.RECOVERY: re.compile(rb"[^\x00-\x08\x0a-\x1f\[\]{}:,\xfe\xff]+"),
-    LexerState.DOUBLE: re.compile(
-        rb'(?:[^"\\\x00-\x1f\xfe\xff]++|\\[\x20-\xfd])++'
-    ),
-    LexerState.SINGLE: re.compile(
-        rb"(?:[^'\\\x00-\x1f\xfe\xff]++|\\[\x20-\xfd])++"
-    ),
-}
+
+@cache
+def _runs() -> dict[LexerState, re.Pattern[bytes]]:
+    """Long stretches that leave the state as it is, taken in one step."""
+    return {
+        LexerState.START: re.compile(rb"[ \t\r\n]+"),
+        LexerState.RECOVERY: re.compile(rb"[^\x00-\x08\x0a-\x1f\[\]{}:,\xfe\xff]+"),
+        LexerState.DOUBLE: re.compile(rb'(?:[^"\\\x00-\x1f\xfe\xff]++|\\[\x20-\xfd])++'),
+        LexerState.SINGLE: re.compile(rb"(?:[^'\\\x00-\x1f\xfe\xff]++|\\[\x20-\xfd])++"),
+    }
 
 
 class Lexer:
@@ -173,19 +173,14 @@ class Lexer:
         self._data = rest + data if rest else data
         self._at = 0
 
-    def take_rest(self) -> bytes:
-        """Input not looked at yet, taken out."""
-        rest = self._data[self._at :]
-        self._data = self._data[: self._at]
-        return rest
-
     def next(self) -> Token | None:
         """The next token, or None until more comes."""
         data = self._data
         size = len(data)
+        runs = _runs() if self._at < size else {}
         while self._at < size:
             state = self._state
-            run = _RUNS.get(state)
+            run = runs.get(state)
             if run is not None and (match := run.match(data, self._at)) is not None:
                 self._run(state, match)
                 if len(self._text) > MAX_TOKEN_SIZE:
@@ -198,6 +193,19 @@ class Lexer:
             if (token := self._step(state, data[self._at])) is not None:
                 return token
         return None
+
+    def rest(self) -> tuple[bytes, int] | None:
+        """The input and where its next token begins; None in the middle of one, or at the end."""
+        if self._state is not LexerState.START or self._at == len(self._data):
+            return None
+        return self._data, self._at
+
+    def skip(self, end: int) -> None:
+        """Go on from byte `end` of what `rest` gave: somebody else has read the tokens up to there.
+        """
+        self._count_lines(self._at, end)
+        self._at = end
+        self._again = False
 
     def finish(self) -> Token | None:
         """The input is over: the token under way, complete or bad, if there is one."""

@@ -220,7 +220,7 @@ class Builder:
 
 def _literal(token: Token) -> Any:
     if token.kind is TokenType.INTEGER:
-        return _integer(token.text)
+        return integer_of(token.text)
     if token.kind is TokenType.FLOAT:
         return float(token.text)
     if token.kind is TokenType.WORD:
@@ -230,7 +230,7 @@ def _literal(token: Token) -> Any:
     raise _MistakeError("expecting value")
 
 
-def _integer(text: bytes) -> int | float:
+def integer_of(text: bytes | str) -> int | float:
     """An integer as far as 64 bits go, signed or not; a double beyond."""
     if len(text) < 21:
         value = int(text)

@@ -16,13 +16,13 @@ from fakeqemu.dataclass import dataclass
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.lexer import MAX_TOKEN_SIZE, Lexer, Token, TokenType
 from fakeqemu.qapi.json.parser import Builder, Dialect, Failure, StringReader
+from fakeqemu.qapi.json.plain import MAX_NESTING, PlainText
 from fakeqemu.qapi.json.utf8 import decode_lossy
 
 if TYPE_CHECKING:
     from fakeqemu.traits import Traits
 
 MAX_TOKEN_COUNT = 2 << 20
-MAX_NESTING = 1024
 #: bytes of a string from which on it is read over several turns, and the tokens that one of its
 #: pieces costs
 _LONG, _STEPS = 1 << 16, 8
@@ -53,7 +53,8 @@ Message = Value | ParseError
 class JsonStream:
     """A connection's input as messages. The reader decides when it wants the next one."""
 
-    def __init__(self, traits: Traits) -> None:
+    def __init__(self, traits: Traits, *, plain: bool = True) -> None:
+        """`plain`: the interpreter's own scanner may read what it reads as QEMU does."""
         self._positions = traits.json_positions
         self._words = Dialect.of(traits)
         self._lexer = Lexer()
@@ -69,6 +70,9 @@ class JsonStream:
         #: the token that comes next, and what reads its text if that is a long one
         self._next: Token | None = None
         self._reader: StringReader | None = None
+        #: what was pushed, for the interpreter's own scanner; None until it is asked
+        self._plain: PlainText | None = None
+        self._may_be_plain = plain
         #: whether there may be more in what was pushed than was looked at
         self.pending = False
 
@@ -97,6 +101,7 @@ class JsonStream:
     def push(self, data: bytes) -> None:
         """Append input without looking at it."""
         self._lexer.feed(data)
+        self._plain = None
 
     def next_message(self, most: int | None = None) -> Message | None:
         """The next message of what was pushed; None until there is a complete one.
@@ -104,6 +109,11 @@ class JsonStream:
         Also None after `most` tokens; `pending` is true then.
         """
         self.pending = True
+        # at a message's beginning
+        if not self._count and not self._failed and self._next is None and self._may_be_plain:
+            plain = self._plain_message()
+            if plain is not None:
+                return plain
         count = 0
         while count != most and self._more():
             if self._reader is not None and most is not None and self._reader.read_some():
@@ -116,6 +126,21 @@ class JsonStream:
             count += 1
         self.pending = count == most
         return None
+
+    def _plain_message(self) -> Value | None:
+        rest = self._lexer.rest()
+        if rest is None:
+            return None
+        data, at = rest
+        if self._plain is None:
+            self._plain = PlainText(data)
+        found = self._plain.object_at(at)
+        if found is None:
+            return None
+        value, end = found
+        self._lexer.skip(end)
+        self.pending = end < len(data)
+        return Value(value)
 
     def _more(self) -> bool:
         """Whether there is a token to read, or to go on with."""

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 
-_NONCHARACTER = re.compile(
+_NONCHARACTER = (
     "[\ufdd0-\ufdef"
     + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17))
     + "]"
 )
-_INVALID = re.compile(f"[\ud800-\udfff]|{_NONCHARACTER.pattern}")
+_INVALID = f"[\ud800-\udfff]|{_NONCHARACTER}"
 #: bytes of which one is in every noncharacter; to look for them takes no time
 _IN_NONCHARACTERS = (b"\xbf\xbe", b"\xbf\xbf", b"\xef\xb7")
 REPLACEMENT = "\ufffd"
@@ -47,7 +47,7 @@ def valid_codepoint(code: int) -> bool:
 
 def valid_text(text: str) -> bool:
     """Whether a string may hold each character of `text`, in which NUL is one character."""
-    return text.isascii() or _INVALID.search(text) is None
+    return text.isascii() or re.search(_INVALID, text) is None
 
 
 def decode(data: bytes) -> str | None:
@@ -59,7 +59,7 @@ def decode(data: bytes) -> str | None:
             text = data.decode()
     except UnicodeDecodeError:
         return None
-    if any(part in data for part in _IN_NONCHARACTERS) and _NONCHARACTER.search(text):
+    if any(part in data for part in _IN_NONCHARACTERS) and re.search(_NONCHARACTER, text):
         return None
     return text
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, islice
 from json.encoder import encode_basestring_ascii
@@ -21,7 +21,7 @@ from typing import Any
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.json import utf8
 
-_SPECIAL = re.compile(rf"{utf8.NUL}|[^ !#-\[\]-~]")
+_SPECIAL = rf"{utf8.NUL}|[^ !#-\[\]-~]"
 _SHORT = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _SHORT[utf8.NUL] = "\\u0000"
 
@@ -45,7 +45,7 @@ def quote(text: str) -> str:
     plain = encode_basestring_ascii(text)
     if "\\" not in plain and "\x7f" not in plain:
         return plain
-    return f'"{_SPECIAL.sub(_escape, text)}"'
+    return f'"{re.sub(_SPECIAL, _escape, text)}"'
 
 
 def number(value: float) -> str:
@@ -62,6 +62,24 @@ class Fixed(list[Any]):
         super().__init__(members)
         #: as QEMU writes it, without line ends; empty until it has been written once
         self.text = ""
+        #: type that it has been checked against and is of, as tests check each reply
+        self.checked_as: object = None
+
+
+class FixedReplies:
+    """Lists that never change, by what was asked."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[object, ...], Fixed] = {}
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def once(self, make: Callable[[], Iterable[Any]], *asked: object) -> Fixed:
+        """What `make` gives, the first time. `asked`: the command and what it depends on."""
+        if asked not in self._made:
+            self._made[asked] = Fixed(make())
+        return self._made[asked]
 
 
 class FixedObject(dict[str, Any]):
@@ -104,6 +122,8 @@ _CONTAINERS = (dict, list, tuple)
 _Open = tuple[Iterator[tuple[str, Any]], str, str, int, Any]
 #: what is written at a time: about as many values, characters in place of one value
 _SLICE, _CHARACTERS = 2000, 64
+#: pieces of text and characters of a string that are written in one go
+_SHORT_VALUES, _SHORT_TEXT = 200, 1 << 10
 #: members of a list that the interpreter's own encoder gets at a time, characters of a string
 _RUN, _LONG = 2000, 1 << 12
 #: kinds of values that it writes as QEMU does; of texts those that need no escape
@@ -120,6 +140,52 @@ def encode(value: Any, pretty: bool = False) -> str:
         except StopIteration as end:
             out.append(end.value)
             return "".join(out)
+
+
+def encode_short(value: Any) -> str | None:
+    """The same in one go; None for what is long, or is better left to `encode_slices`."""
+    out: list[str] = []
+    if not _write_short(value, out, ""):
+        return None
+    text = "".join(out)
+    if value.__class__ is FixedObject:
+        value.text = text
+    return text
+
+
+def _write_short(value: Any, out: list[str], before: str) -> bool:
+    """Write `before` and `value`; false for what is long, or no JSON."""
+    kind = value.__class__
+    if kind is str:
+        out.append(before + quote(value))
+        return len(value) <= _SHORT_TEXT
+    if kind is dict or (kind is FixedObject and not value.text):
+        if len(out) + len(value) > _SHORT_VALUES:
+            return False
+        before += "{"
+        for key, name in _order(tuple(value)):
+            if not _write_short(value[key], out, before + name):
+                return False
+            before = ", "
+        out.append("}" if value else before + "}")
+        return True
+    if kind is list:
+        if len(out) + len(value) > _SHORT_VALUES:
+            return False
+        before += "["
+        for each in value:
+            if not _write_short(each, out, before):
+                return False
+            before = ", "
+        out.append("]" if value else before + "]")
+        return True
+    if kind in _KEPT and value.text:
+        out.append(before + value.text)
+        return True
+    if kind is bool or value is None or kind is int or kind is float:
+        out.append(before + _scalar(value))
+        return True
+    return False
 
 
 def encode_slices(value: Any, pretty: bool = False) -> Generator[str, None, str]:

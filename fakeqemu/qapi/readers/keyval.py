@@ -79,19 +79,23 @@ def parse_keyval_help(text: str, implied_key: str | None = None) -> tuple[dict[s
     return listed, help_wanted
 
 
-def merge(into: dict[str, Any], other: dict[str, Any], prefix: str = "") -> None:
+def merge(
+    into: dict[str, Any], other: dict[str, Any], prefix: str = "", *, parsed: bool = False
+) -> None:
     """Lay `other` over `into`: objects member by member, lists one after the other.
 
+    `parsed`: as if its text were read into `into`, which puts members in the order in which they
+    are written. See util/keyval.c: keyval_merge() and keyval_parse_into().
     Raises QapiError where the two disagree about what a key is.
     """
-    for key, value in qdict.items(other):
+    for key, value in other.items() if parsed else qdict.items(other):
         old = into.get(key)
         if old is None:
             into[key] = value
         elif type(old) is not type(value):
             raise QapiError(f"Parameter '{prefix}{key}' used inconsistently")
         elif isinstance(value, dict):
-            merge(old, value, f"{prefix}{key}.")
+            merge(old, value, f"{prefix}{key}.", parsed=parsed)
         elif isinstance(value, list):
             old.extend(value)
         else:

@@ -3,7 +3,8 @@
 Unlike key=value input of the newer kind there are no nested keys: every member, of an inner
 object too, is looked up by its own name among all keys. A repeated key is a list for a list
 member and the last one for any other; lists of numbers take ranges (`0-3`). The texts are
-this visitor's own. See qapi/opts-visitor.c.
+this visitor's own. Of several keys that nobody asks for the one is reported that a walk of the
+table of keys meets first. See qapi/opts-visitor.c.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from fakeqemu.qapi import reads, texts
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.qdict import NameTable
 from fakeqemu.qapi.readers.scalars import SizeTraits, parse_size, parse_switch, parse_uint64
 from fakeqemu.qapi.schema import (
     INTEGER_RANGES,
@@ -27,7 +29,7 @@ from fakeqemu.qapi.visitor import Path, check_range
 
 _LARGEST_RANGE = 65536
 _NUMBER = r"\s*[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+)"
-_RANGE = re.compile(rf"({_NUMBER})-({_NUMBER})\Z")
+_RANGE = rf"({_NUMBER})-({_NUMBER})\Z"
 
 
 def visit_options(
@@ -58,12 +60,17 @@ class _OptionsVisitor:
             self._left.setdefault(key, []).append(text)
         if id is not None:
             self._left["id"] = [id]
+        self._table = NameTable(self._left)
 
     def visit(self, type: ObjectType) -> dict[str, Any]:
         value = self._object(type)
         if self._left:
-            raise QapiError(texts.invalid_parameter(next(iter(self._left))))
+            raise QapiError(texts.invalid_parameter(self._table.first()))
         return value
+
+    def _processed(self, name: str) -> None:
+        del self._left[name]
+        self._table.discard(name)
 
     def _object(self, type: ObjectType) -> dict[str, Any]:
         value: dict[str, Any] = {}
@@ -91,7 +98,7 @@ class _OptionsVisitor:
             # the key itself stays unread, and is reported at the end
             return self._object(type)
         value = self._scalar(name, type, self._left[name][-1], in_list=False)
-        del self._left[name]
+        self._processed(name)
         return value
 
     def _list(self, name: str, element: Type) -> list[Any]:
@@ -100,12 +107,12 @@ class _OptionsVisitor:
             if isinstance(element, ObjectType):
                 values.append(self._wrapped(name, element, text))
                 continue
-            span = _RANGE.match(text)
+            span = re.match(_RANGE, text)
             if span and isinstance(element, BuiltinType) and element.json_type == "int":
                 values.extend(self._range(name, element, span))
             else:
                 values.append(self._scalar(name, element, text, in_list=True))
-        del self._left[name]
+        self._processed(name)
         return values
 
     def _wrapped(self, name: str, element: ObjectType, text: str) -> dict[str, Any]:

@@ -24,13 +24,13 @@ _DIGITS = {
     10: re.compile(_SPACE + r"([+-]?)([0-9]+)"),
     16: re.compile(_SPACE + r"([+-]?)((?:0[xX])?[0-9a-fA-F]+)"),
 }
-_FLOAT = re.compile(
-    _SPACE + r"[+-]?(?:0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)(?:[pP][+-]?[0-9]+)?"
+_FLOAT = (
+    r"(?i)" + _SPACE + r"[+-]?"
+    r"(?:0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)(?:[pP][+-]?[0-9]+)?"
     r"|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-    r"|inf(?:inity)?|nan(?:\(\w*\))?)",
-    re.IGNORECASE,
+    r"|inf(?:inity)?|nan(?:\(\w*\))?)"
 )
-_FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+")
+_FRACTION = r"[+-]?[0-9]*\.[0-9]+"
 _UNITS = "bkmgtpe"
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 
@@ -101,7 +101,7 @@ def strtod(text: str) -> tuple[float, int]:
 
     See util/cutils.c: qemu_strtod_finite().
     """
-    match = _FLOAT.match(text)
+    match = re.match(_FLOAT, text)
     if match is None:
         raise MalformedError(text)
     found = match.group().strip(" \t\n\v\f\r")
@@ -219,7 +219,7 @@ def _mantissa(text: str, traits: SizeTraits) -> tuple[int, int, int]:
         return whole, 0, end
     if digits and not text[end + 1 : end + 2].isdigit():
         return whole, 0, end + 1
-    found = _FRACTION.match(text[end:].lstrip(" \t\n\v\f\r") if not digits else text[end:])
+    found = re.match(_FRACTION, text[end:].lstrip(" \t\n\v\f\r") if not digits else text[end:])
     if found is None or (not digits and found.group().lstrip("+-")[0] != "."):
         raise MalformedError(text)
     if found.group()[0] == "-":

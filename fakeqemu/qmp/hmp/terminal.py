@@ -9,9 +9,11 @@ See monitor/hmp.c: monitor_read(), monitor_command_cb() and monitor_event().
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fakeqemu.qapi.json.utf8 import c_bytes
+from fakeqemu.qmp.dispatch import dispatcher_of
 from fakeqemu.qmp.hmp.readline import Readline
 
 if TYPE_CHECKING:
@@ -54,25 +56,30 @@ class HmpTerminal:
         chardev.attach(self)
         if not vm.process.main_loop_running:
             vm.process.on_main_loop.append(self._main_loop_started)
+            vm.process.on_poll.append(self._polled)
 
     # -- as the device's frontend ------------------------------------------------------------
 
     def chr_opened(self) -> None:
-        """Greet whoever is there."""
+        """Greet the client."""
+        self._vm.fdsets.client_came()
         version = self._vm.profile.version
         number = f"{version.major}.{version.minor}.{version.micro}"
-        self._print(f"QEMU {number} monitor - type 'help' for more information\n")
+        self._print(f"QEMU {number} monitor - type 'help' for more information\n", None)
         self._greeted = True
         self._prompt()
 
     def chr_received(self, data: bytes, fds: Sequence[int]) -> None:
         """Keys."""
-        self._fds += fds
-        self._waiting += data
-        self._work()
+        hooks = dispatcher_of(self._vm).hooks
+        if hooks is None:
+            self._typed(data, fds)
+        else:
+            hooks.hmp_input(self._chardev, data, fds, self._typed)
 
     def chr_closed(self) -> None:
         """The client has gone; a half-typed line stays for the next one, as in QEMU."""
+        self._vm.fdsets.client_left()
 
     def chr_focus(self, focused: bool) -> None:
         """A multiplexer turned to this frontend, or away from it."""
@@ -82,7 +89,7 @@ class HmpTerminal:
             self._print("\n")
         self._focused = focused
         if focused:
-            self._chardev.write(bytes(self._held))
+            self._write(bytes(self._held))
             self._held.clear()
             if self._greeted:
                 self._prompt()
@@ -110,22 +117,41 @@ class HmpTerminal:
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _print(self, text: str) -> None:
+    def _typed(self, data: bytes, fds: Sequence[int]) -> None:
+        self._fds += fds
+        self._waiting += data
+        self._work()
+
+    def _print(self, text: str, line: str | None = "") -> None:
         data = c_bytes(text.replace("\n", "\r\n"))
         if self._focused:
-            self._chardev.write(data)
+            self._write(data, line)
         else:
             self._held += data
 
     def _echo(self, text: str) -> None:
         # the editor works on bytes, which come back as they came
-        self._chardev.write(text.replace("\n", "\r\n").encode("latin-1"))
+        self._write(text.replace("\n", "\r\n").encode("latin-1"))
+
+    def _write(self, data: bytes, line: str | None = "") -> None:
+        """`line`: which one it answers; None for the banner."""
+        hooks = dispatcher_of(self._vm).hooks
+        if hooks is None:
+            self._chardev.write(data)
+        elif data:
+            hooks.hmp_output(self._chardev, data, line)
 
     def _prompt(self) -> None:
         self._prompt_waits = not self._vm.process.main_loop_running
         if self._suspended or not self._focused or self._prompt_waits or not self._edits:
             return
         if self._vm.process.exit_code is None:
+            self._line.show_prompt()
+
+    def _polled(self) -> None:
+        """Show the prompt that waits: monitor/monitor.c: monitor_accept_input()."""
+        if self._prompt_waits and self._chardev.connected and self._edits:
+            self._prompt_waits = False
             self._line.show_prompt()
 
     def _main_loop_started(self) -> None:
@@ -176,11 +202,22 @@ class HmpTerminal:
             self._monitor.history = self._line.history
         self._lines += 1
         self.suspend()
+        typed = line.encode("latin-1").decode("utf-8", "surrogateescape")
+        run = partial(run_hmp, self._vm, self._monitor, typed)
+        hooks = dispatcher_of(self._vm).hooks
         try:
-            typed = line.encode("latin-1").decode("utf-8", "surrogateescape")
-            self._print(run_hmp(self._vm, self._monitor, typed))
-        finally:
+            text = run() if hooks is None else hooks.hmp_line(self._chardev, typed, run)
+        except BaseException:
             self.resume()
+            raise
+        if isinstance(text, str):
+            self._answered(typed, text)
+        else:
+            text.then(lambda done: self._answered(typed, done.value or ""))
+
+    def _answered(self, line: str, text: str) -> None:
+        self._print(text, line)
+        self.resume()
 
     def _complete(self, text: str) -> tuple[list[str], int]:
         from fakeqemu.commands.hmp.definitions import HmpTable

@@ -42,13 +42,22 @@ class GroupClock:
         self._now = 0
         self._members: list[GroupMember] = []
 
+    def __repr__(self) -> str:
+        return f"<GroupClock at {self._now / SECOND:g} s, machines: {len(self._members)}>"
+
     def now(self) -> int:
         """Nanoseconds since the clock was made."""
         return self._now
 
     async def join(self, member: GroupMember) -> None:
-        """A machine has started; its clock comes up to the group's."""
-        if self._now:
+        """A machine has started; its clock comes up to the group's, or the group's to its own.
+
+        The latter for a copy of a machine that was prepared for a while.
+        """
+        ahead = int(await member.ask("now"))
+        if ahead > self._now:
+            await self._advance_to(ahead)
+        elif self._now:
             await member.ask("catch-up", to=self._now)
         self._members.append(member)
 
@@ -63,7 +72,9 @@ class GroupClock:
             raise ClockError(f"time does not go back ({seconds} s)")
         if not is_duration(seconds):
             raise ClockError(f"a clock cannot count {seconds} s")
-        end = self._now + round(seconds * SECOND)
+        return await self._advance_to(self._now + round(seconds * SECOND))
+
+    async def _advance_to(self, end: int) -> int:
         await self._settle()
         while (due := await self._next()) is not None and due <= end:
             await self._step(due)

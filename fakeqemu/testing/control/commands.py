@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from fakeqemu import __version__
 from fakeqemu.clock import VirtualClock
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 #: command -> (argument -> type, with "?" where it may be left out; what it is for)
 OWN: Mapping[str, tuple[dict[str, str], str]] = {
-    "qmp_capabilities": ({"enable": "any?"}, "negotiate, as in QMP"),
+    "qmp_capabilities": (
+        {"enable": "any?", "token": "str?"}, "negotiate, as in QMP, and show the token"
+    ),
     "query-version": ({}, "fakeqemu's version"),
     "query-commands": ({}, "the commands there are"),
     "query-qmp-schema": ({}, "this schema"),
@@ -67,6 +70,8 @@ class Control:
         self.machines = machines
         self._schema = plain_schema(_MEMBERS)
         self._controllers: dict[str, MachineController] = {}
+        #: name -> how many machines have had it, and the last of them
+        self._runs: dict[str, tuple[int, ref[Machine] | None]] = {}
         #: bugs of the commands here are in the journal of the machine, in a fleet in the first's
         self.guard = next(
             (vm.guard for vm in machines.values()),
@@ -115,6 +120,7 @@ class Control:
         return [
             {
                 "name": name,
+                "run": self._run_of(name, vm),
                 "profile": vm.profile.name,
                 "status": vm.runstate.current,
                 "journal-dropped": vm.journal.dropped,
@@ -127,6 +133,14 @@ class Control:
             }
             for name, vm in self.machines.items()
         ]
+
+    def _run_of(self, name: str, vm: Machine) -> int:
+        """Which machine of that name it is, of those that this client was shown."""
+        run, before = self._runs.get(name, (0, None))
+        if before is None or before() is not vm:
+            run += 1
+            self._runs[name] = run, ref(vm)
+        return run
 
     def _query_scenarios(self) -> Any:
         return [{"name": name, "symptom": each.symptom} for name, each in SCENARIOS.items()]

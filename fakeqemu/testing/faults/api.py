@@ -9,21 +9,39 @@ from fakeqemu.testing.faults.build import named
 from fakeqemu.testing.faults.model import Fault
 
 if TYPE_CHECKING:
+    from fakeqemu.testing.faults.typed import TypedFaults
     from fakeqemu.testing.machine.verification import Verifier
+else:
+
+    class TypedFaults:
+        """What type checkers see of it is not imported."""
+
+        def add(self, what: Any, /, *more: Any, **parameters: Any) -> list[int]:
+            """Add a fault; see `typed`."""
+            if more or not isinstance(what, str | Fault):
+                raise TypeError(
+                    "a fault is its name, then parameters by name: "
+                    f"faults.add('late', command='query-status'), not {what!r}"
+                    + (f" and {more[0]!r}" if more else "")
+                )
+            return self._add(what, parameters)
 
 
-class FaultsApi:
+class FaultsApi(TypedFaults):
     """`machine.faults`; each method is a verb of `testing.verbs.table`."""
 
     def __init__(self, call: Callable[..., Any], verifier: Verifier) -> None:
         self._call = call
         self._verifier = verifier
 
-    def add(self, what: str | Fault, /, **parameters: Any) -> list[int]:
-        """Add a fault, by name or ready made, or those of a named scenario; their numbers.
+    def __repr__(self) -> str:
+        try:
+            names = ", ".join(fault["name"] for fault in self.list())
+        except (RuntimeError, ConnectionError):
+            return "<Faults of a machine that does not run>"
+        return f"<Faults: {names or 'none'}>"
 
-        Raises ValueError (UnknownNameError for names, with the nearest right one).
-        """
+    def _add(self, what: str | Fault, parameters: dict[str, Any]) -> list[int]:
         name, given = (what, parameters) if isinstance(what, str) else named(what, parameters)
         faults: list[dict[str, Any]] = self._call("fault", name=name, parameters=given)
         for fault in faults:
@@ -33,7 +51,7 @@ class FaultsApi:
         return [fault["number"] for fault in faults]
 
     def remove(self, *numbers: int) -> None:
-        """Take faults away; what they hold goes on. Raises LookupError."""
+        """Remove faults, and resume what they hold. Raises LookupError."""
         for number in numbers:
             self._call("remove-fault", number=number)
             self._verifier.disarm("fault", number)
@@ -48,11 +66,11 @@ class FaultsApi:
         return faults
 
     def stop_process(self, seconds: float | None = None) -> None:
-        """The process stands still; after `seconds`, by the wall, it goes on."""
+        """Stop the process as SIGSTOP does; after `seconds` of wall time it continues."""
         self._call("stop-process", seconds=seconds)
 
     def continue_process(self) -> None:
-        """The process goes on, with what has come meanwhile."""
+        """Continue the process, with the input that arrived meanwhile."""
         self._call("continue-process")
 
     def drop_channels(self) -> int:

@@ -7,18 +7,21 @@ has such a parameter.
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.dataclass import fields
 from fakeqemu.testing.clock.duration import is_countable
-from fakeqemu.testing.faults.model import FAULTS, PLACES, POINTS, ExitFault, Fault
+from fakeqemu.testing.faults.model import FAULTS, PLACES, POINTS, ExitFault, Fault, LoadFails
 from fakeqemu.testing.names import check_name
 from fakeqemu.testing.scenarios.catalog import SCENARIOS
 
 if TYPE_CHECKING:
     from fakeqemu.profile import Profile
+    from fakeqemu.testing.faults.held_commands import Active
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,),
@@ -60,6 +63,12 @@ def named(fault: Fault, parameters: Mapping[str, Any]) -> tuple[str, dict[str, A
     return fault.name, changed(fault)
 
 
+def describe(active: Active) -> dict[str, Any]:
+    """A fault as plain data: number, name, hits and what differs from the default."""
+    counted = {"number": active.number, "name": active.fault.name, "hits": active.hits}
+    return {**counted, **changed(active.fault)}
+
+
 def changed(fault: Fault) -> dict[str, Any]:
     """What differs from the default: with the name, all that makes the fault."""
     default = type(fault)()
@@ -96,9 +105,12 @@ def _check(fault: Fault, profile: Profile) -> None:
         "place": ("place", PLACES),
         "before": ("place", ("greeting", "negotiation", "reply")),
         "at": ("point of a process's life", POINTS),
+        "operation": ("operation", ("read", "write")),
+        "errno": ("error of a disk", ("EIO", "ENOSPC")),
     }
     for key, (what, names) in known.items():
-        if (value := getattr(fault, key, None)) is not None:
+        value = getattr(fault, key, None)
+        if value is not None and not (key == "command" and _is_other_command(value, profile)):
             check_name(what, value, names)
     if not 0 <= fault.probability <= 1:
         raise ValueError(f"probability must be between 0 and 1, not {fault.probability}")
@@ -110,6 +122,45 @@ def _check(fault: Fault, profile: Profile) -> None:
         raise ValueError(f"size of fault {fault.name!r} must be at least 1")
     if isinstance(fault, ExitFault) and fault.signal is not None:
         _check_signal(fault.signal)
+    if getattr(fault, "at", "") != "before-socket" and "text" in changed(fault):
+        raise ValueError("text of fault 'exit' is said before-socket only: at = 'before-socket'")
+    if isinstance(fault, LoadFails):
+        errno_of(fault.desc)
+    if not 0 <= getattr(fault, "percent", 0) <= 100:
+        raise ValueError(f"percent of fault {fault.name!r} must be between 0 and 100")
+    if getattr(fault, "seconds", None) is not None and fault.seconds < 0:  # type: ignore[attr-defined]
+        raise ValueError(f"seconds of fault {fault.name!r} must not be negative")
+
+
+def errno_of(text: str) -> int:
+    """The number of a system error. Raises UnknownNameError for what is the text of none."""
+    texts = {os.strerror(number): number for number in errno.errorcode}
+    return texts[check_name("text of a system error", text, texts)]
+
+
+def _is_other_command(name: Any, profile: Profile) -> bool:
+    """Whether it is a command of the human monitor or of the guest agent.
+
+    Raises UnknownNameError for one that no protocol has.
+    """
+    if not isinstance(name, str) or name in profile.schema.commands:
+        return False
+    from fakeqemu.commands.hmp.definitions import HmpTable
+    from fakeqemu.model.guest.agent_commands import NAMES
+
+    if name in NAMES:
+        return True
+    entries, known = HmpTable.of(profile).commands, []
+    for word in name.split() or [""]:
+        known += [each for entry in entries for each in entry.name.split("|")]
+        entry = HmpTable.find(entries, word)
+        if entry is None:
+            check_name("command", name, {*profile.schema.commands, *NAMES, *known})
+            return False
+        if entry.table is None:
+            return True  # what follows are its arguments
+        entries = entry.table
+    return True
 
 
 def _check_signal(given: Any) -> None:

@@ -104,7 +104,7 @@ class HeldCommands:
         self._free([each for each in self._held if each[0] is active])
 
     def noted(self, entry: JournalEntry) -> None:
-        """The machine has changed, if it is that: what waits for it goes on."""
+        """The machine may have changed: resume what waits for that."""
         if entry.kind not in ("migration", "runstate"):
             return
         if self._held:

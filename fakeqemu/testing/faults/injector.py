@@ -8,27 +8,21 @@ on the seeds alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from random import Random
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
 
-from fakeqemu.clock import Timer, VirtualClock
 from fakeqemu.commands.registry import Deferred
 from fakeqemu.io.host import OsHost
 from fakeqemu.model.chardev.chardev import Chardev
-from fakeqemu.qapi.errors import StartupError, error_of_class
+from fakeqemu.qapi.errors import StartupError
 from fakeqemu.qmp.dispatch import dispatcher_of
-from fakeqemu.testing.faults.build import build_faults, changed, named
+from fakeqemu.testing.faults.build import build_faults, named
 from fakeqemu.testing.faults.held_commands import Active, HeldCommands
 from fakeqemu.testing.faults.model import (
-    Delay,
-    Error,
     ExitFault,
     Fault,
-    Ignore,
     IgnoreSigterm,
-    NeverAnswer,
     RemoveSocket,
     SlowReading,
     StopProcess,
@@ -37,10 +31,12 @@ from fakeqemu.testing.faults.process import (
     StoppedProcess,
     arriving,
     exit_status,
+    feed_slowly,
     remove_sockets,
+    when_idle,
 )
 from fakeqemu.testing.faults.stream import FaultyStream
-from fakeqemu.testing.faults.wire import ConnectionOutput, Plan, applies, change, parse_line
+from fakeqemu.testing.names import check_name
 
 if TYPE_CHECKING:
     from fakeqemu.journal import JournalEntry
@@ -50,6 +46,9 @@ if TYPE_CHECKING:
     from fakeqemu.qmp.hooks import TakeInput
     from fakeqemu.qmp.request import Request
     from fakeqemu.qmp.session import Line
+    from fakeqemu.testing.faults.machine_faults import MachineFaults
+    from fakeqemu.testing.faults.outputs import Outputs
+    from fakeqemu.testing.faults.requests import RequestFaults
 
 
 class Faults:
@@ -62,13 +61,16 @@ class Faults:
         #: whether it stands still, and what waits until it goes on
         self.process = StoppedProcess(vm.host, self._journal, self._resumed)
         self._active: list[Active] = []
+        self._touched = False
         self._added = 0
-        self._outputs: WeakKeyDictionary[QmpConnection, ConnectionOutput] = WeakKeyDictionary()
         self._streams: list[FaultyStream] = []
         self._held = HeldCommands(vm, self.soon)
         #: what happens once the handle's client is there
         self._awaiting: list[Callable[[], None]] = []
         dispatcher_of(vm).hooks = self
+        vm.agent_hooks = self
+        #: answers in place of the guest agent's
+        self.agent_stubs: Callable[..., Any] | None = None
         host = vm.host
         if isinstance(host, OsHost):
             host.on_open_chardev = self._opening
@@ -93,7 +95,8 @@ class Faults:
         return [self.add_built(each) for each in build_faults(name, given, self.vm.profile)]
 
     def add_built(self, fault: Fault) -> Active:
-        """Add a fault that `build_faults` has made."""
+        """Add a fault that `build_faults` has made. Raises ValueError."""
+        self._check(fault)
         self._added += 1
         seed = fault.seed if fault.seed is not None else self.seed * 1_000_003 + self._added
         active = Active(fault, Random(seed), self._added)
@@ -108,17 +111,18 @@ class Faults:
             case RemoveSocket():
                 active.hits += 1
                 self._when_served(self.remove_socket)
+        self._machine.added(fault)
         return active
 
-    @staticmethod
-    def describe(active: Active) -> dict[str, Any]:
-        """A fault as plain data: number, name, hits and what differs from the default."""
-        fault = active.fault
-        counted = {"number": active.number, "name": fault.name, "hits": active.hits}
-        return {**counted, **changed(fault)}
+    def _check(self, fault: Fault) -> None:
+        """Whether what it names is there; before the start nothing is. Raises ValueError."""
+        self._machine.check(fault)
+        if fault.connection is not None and self.vm.process.main_loop_running:
+            own = {each.name for each in dispatcher_of(self.vm).connections if each.name}
+            check_name("character device", fault.connection, {*self.vm.chardevs, *own})
 
     def remove(self, active: Active) -> None:
-        """Take a fault away; what it holds goes on."""
+        """Remove a fault, and resume what it holds."""
         if active in self._active:
             self._active.remove(active)
         self._held.let_go(active)
@@ -134,12 +138,12 @@ class Faults:
         return iter(tuple(self._active))
 
     def stop_process(self, seconds: float | None = None) -> None:
-        """The process stands still; after `seconds` it goes on."""
+        """Stop the process as SIGSTOP does; after `seconds` it continues."""
         self._journal("stop-process")
         self.process.stop(seconds)
 
     def continue_process(self) -> None:
-        """The process goes on, with what has come meanwhile."""
+        """Continue the process, with the input that arrived meanwhile."""
         self.process.resume()
 
     def _resumed(self) -> None:
@@ -175,22 +179,8 @@ class Faults:
             self._journal("remove-socket", connection=chardev.id)
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Run `call` when the machine has done what it is at, and before its time goes on."""
-        pending = [call]
-
-        timers: list[Timer] = []
-
-        def run() -> None:
-            for timer in timers:
-                timer.cancel()
-            while pending:
-                pending.pop()()
-
-        if self._loop is not None:
-            self._loop.call_soon(run)
-        if self._loop is None or isinstance(self.vm.clock, VirtualClock):
-            # a long advance must not run past the moment
-            timers.append(self.vm.process.call_later(0, run))
+        """Run `call` when the machine is idle, before its clock advances."""
+        when_idle(self.vm, self.loop, call)
 
     @property
     def holds_commands(self) -> bool:
@@ -200,17 +190,24 @@ class Faults:
     # -- matching ----------------------------------------------------------------------------
 
     def matching(
-        self, stage: str, wanted: Callable[[Fault], bool]
+        self,
+        stage: str,
+        wanted: Callable[[Fault], bool],
+        strikes: Callable[[Active], bool] = Active.strikes,
     ) -> Iterator[tuple[Fault, Random]]:
         """The faults of a stage to be carried out now."""
         for active in tuple(self._active):
             fault = active.fault
-            matches = stage in fault.stages and self._in_state(fault) and wanted(fault)
-            if matches and active.strikes():
-                self._struck(active, stage=stage)
+            if stage in fault.stages and self.in_state(fault) and wanted(fault):
+                hits = active.hits
+                if not strikes(active):
+                    continue
+                if active.hits > hits:
+                    self.struck(active, stage=stage)
                 yield fault, active.random
 
-    def _in_state(self, fault: Fault) -> bool:
+    def in_state(self, fault: Fault) -> bool:
+        """Whether the machine is in the state that the fault is for."""
         if fault.runstate is not None and self.vm.runstate.current != fault.runstate:
             return False
         return fault.migration is None or fault.migration in self._held.statuses()
@@ -221,7 +218,6 @@ class Faults:
         self, connection: QmpConnection, request: Request, proceed: Callable[[], Any]
     ) -> Any:
         """See `qmp.hooks`."""
-        name = request.name
         if connection.name is None:
             return proceed()  # the tester's own monitor
         if arriving(connection):
@@ -229,49 +225,72 @@ class Faults:
             self._client_arrived()
             return value
 
-        def wanted(fault: Fault) -> bool:
-            if fault.channel or fault.greeting or fault.event is not None:
-                return False
-            if isinstance(fault, StopProcess | ExitFault) and fault.command is None:
-                return False
-            return fault.command in (None, name) and fault.connection in (None, connection.name)
+        if not self._active:
+            return proceed()
+        from fakeqemu.testing.faults.requests import QmpRequest
 
-        for active in tuple(self._active):
-            fault = active.fault
-            if "command" not in fault.stages or not self._in_state(fault) or not wanted(fault):
-                continue
-            if not active.strikes():
-                continue
-            self._struck(active, command=name)
-            match fault:
-                case Error(desc=desc, error_class=error_class):
-                    self._sent(request)
-                    self.vm.journal.note("error", name, error_class=error_class, desc=desc)
-                    raise error_of_class(error_class, desc)
-                case Ignore():
-                    self._sent(request)
-                    return {}
-                case NeverAnswer():
-                    return self._held.hold(active, lambda: False, proceed)
-                case Delay():
-                    return self._held.delay(active, fault, proceed)
-                case StopProcess(seconds=seconds):
-                    self.stop_process(seconds)
-                case ExitFault():
-                    self.exit(fault)
-                    return Deferred()
-        return proceed()
+        return self._requests.carry_out(QmpRequest(self.vm, connection, request), proceed)
+
+    def hmp_line(
+        self, chardev: Chardev, line: str, run: Callable[[], str]
+    ) -> str | Deferred:
+        """See `qmp.hooks`."""
+        if not self._active:
+            return run()
+        from fakeqemu.testing.faults.requests import HmpLine
+
+        text: str | Deferred = self._requests.carry_out(HmpLine(self.vm, chardev, line), run)
+        return text
+
+    def hmp_output(self, chardev: Chardev, data: bytes, line: str | None) -> None:
+        """See `qmp.hooks`."""
+        if self._untouched:
+            chardev.write(data)
+        else:
+            self._outputs.text(chardev, data, line)
+
+    def hmp_input(
+        self, _chardev: Chardev, data: bytes, fds: Sequence[int], take: TakeInput
+    ) -> None:
+        """See `qmp.hooks`."""
+        if self.process.stopped:
+            self.process.later(lambda: take(data, fds))
+        else:
+            take(data, fds)
+
+    def agent_request(
+        self, chardev: Chardev, name: str, arguments: Any, run: Callable[[], Any]
+    ) -> Any:
+        """See `model.guest.agent.AgentHooks`."""
+        if self.agent_stubs is not None:
+            run = partial(self.agent_stubs, name, arguments, run)
+        if self._active:
+            from fakeqemu.testing.faults.requests import AgentRequest
+
+            value = self._requests.carry_out(AgentRequest(chardev, name), run)
+        else:
+            value = run()
+        if not isinstance(value, Deferred):
+            return value
+        from fakeqemu.testing.faults.requests import answered
+
+        return answered(value)
+
+    def agent_output(self, chardev: Chardev, data: bytes, name: str) -> None:
+        """See `model.guest.agent.AgentHooks`."""
+        if self._untouched:
+            chardev.write(data)
+        else:
+            self._outputs.agent(chardev, data, name)
 
     def output(self, connection: QmpConnection, line: Line) -> None:
         """See `qmp.hooks`."""
         own = connection.name is None  # the tester's own
-        if own or self._loop is None or arriving(connection, line.command):
+        spared = own or self.loop is None or arriving(connection, line.command)
+        if spared:
             connection.transport.write(line.data)
             return
-        if self.process.stopped:
-            self.process.later(lambda: self._send(connection, line))
-            return
-        self._send(connection, line)
+        self._outputs.line(connection, line)
 
     def input(
         self, connection: QmpConnection, data: bytes, fds: Sequence[int], take: TakeInput
@@ -287,24 +306,47 @@ class Faults:
         for fault, _ in self.matching(
             "input", lambda f: f.connection in (None, connection.name)
         ):
-            if isinstance(fault, SlowReading) and self._loop is not None:
+            if isinstance(fault, SlowReading) and self.loop is not None:
                 connection.hold(True)
-                self._feed(connection, data, fds, fault, take)
+                take(data[: fault.size], fds)
+                rest = data[fault.size :]
+                feed_slowly(self.loop, connection, rest, fault, lambda piece: take(piece, ()))
                 return
         take(data, fds)
 
-    # -- inside ------------------------------------------------------------------------------
+    # -- inside; imported when there is a fault: most machines never have one ----------------
+
+    @cached_property
+    def _machine(self) -> MachineFaults:
+        from fakeqemu.testing.faults.machine_faults import MachineFaults
+
+        return MachineFaults(self.vm, self.matching)
+
+    @cached_property
+    def _requests(self) -> RequestFaults:
+        from fakeqemu.testing.faults.requests import RequestFaults
+
+        return RequestFaults(self, self._held)
+
+    @cached_property
+    def _outputs(self) -> Outputs:
+        from fakeqemu.testing.faults.outputs import Outputs
+
+        self._touched = True
+        return Outputs(self)
 
     @property
-    def _loop(self) -> Any:
+    def _untouched(self) -> bool:
+        """Whether nothing of what goes out is or was any fault's."""
+        return not (self._active or self._touched or self.process.stopped)
+
+    @property
+    def loop(self) -> Any:
+        """That of its host; None where it has none."""
         return getattr(self.vm.host, "loop", None)
 
-    def _sent(self, request: Request) -> None:
-        """A command that the machine itself never sees was sent all the same."""
-        arguments = request.arguments
-        self.vm.journal.note("command", request.name, arguments=arguments, oob=request.oob)
-
-    def _struck(self, active: Active, **data: Any) -> None:
+    def struck(self, active: Active, **data: Any) -> None:
+        """Note that it was carried out."""
         self._journal(active.fault.name, number=active.number, **data)
 
     def _journal(self, name: str, **data: Any) -> None:
@@ -324,54 +366,6 @@ class Faults:
         for call in awaiting:
             self._when_served(call)
 
-    def _send(self, connection: QmpConnection, line: Line) -> None:
-        chardev, session = connection.transport, connection.session
-        assert isinstance(chardev, Chardev)
-        out = self._outputs.get(connection)
-        if out is None:
-            # held weakly: it is the key under which the output is kept
-            client = ref(connection)
-
-            def connected() -> bool:
-                found = client()
-                return found is not None and not found.closed
-
-            out = ConnectionOutput(
-                chardev, self._loop, self.vm.process.call_later, connected, self.exit
-            )
-            self._outputs[connection] = out
-        if out.ended or connection.closed:
-            return
-        plan = Plan(parse_line(line.data), session.pretty, [line.data])
-
-        def wanted(fault: Fault) -> bool:
-            if fault.channel or fault.connection not in (None, chardev.id):
-                return False
-            return applies(fault, plan, line.command, session.negotiated)
-
-        for fault, random in self.matching("output", wanted):
-            change(fault, plan, random, self.vm, out.last_id)
-        if "id" in plan.message:
-            out.last_id = parse_line(line.data).get("id")
-        out.carry_out(plan)
-
-    def _feed(
-        self,
-        connection: QmpConnection,
-        data: bytes,
-        fds: Sequence[int],
-        fault: SlowReading,
-        take: TakeInput,
-    ) -> None:
-        if connection.closed:
-            return  # another client may be there
-        take(data[: fault.size], fds)
-        rest = data[fault.size :]
-        if rest:
-            self._loop.call_later(fault.gap, self._feed, connection, rest, (), fault, take)
-        else:
-            self._loop.call_later(fault.gap, connection.hold, False)
-
     def _noted(self, entry: JournalEntry) -> None:
         self._held.noted(entry)
         if (entry.kind, entry.name) != ("migration", "active"):
@@ -379,7 +373,7 @@ class Faults:
         for active in tuple(self._active):
             fault = active.fault
             if isinstance(fault, ExitFault) and fault.at == "mid-migration" and active.strikes():
-                self._struck(active, at=fault.at)
+                self.struck(active, at=fault.at)
                 self.soon(partial(self.exit, fault))
 
     def _opening(self, chardev: Chardev) -> None:
@@ -388,7 +382,7 @@ class Faults:
         for active in tuple(self._active):
             fault = active.fault
             if isinstance(fault, ExitFault) and fault.at == "before-socket" and active.strikes():
-                self._struck(active, at=fault.at)
+                self.struck(active, at=fault.at)
                 raise StartupError(fault.text, code=exit_status(fault))
 
     def _wrap(self, stream: Stream) -> Stream:
@@ -400,6 +394,6 @@ class Faults:
     def _heeds(self, number: int) -> bool:
         for active in self._active:
             if isinstance(active.fault, IgnoreSigterm) and active.strikes():
-                self._struck(active, signal=number)
+                self.struck(active, signal=number)
                 return False
         return True

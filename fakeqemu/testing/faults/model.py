@@ -22,12 +22,13 @@ class Fault:
 
     #: the fault's name in files and on the control socket
     name: ClassVar[str] = ""
-    #: who carries it out: "command", "output", "input", "channel", "process"
+    #: who carries it out: "command", "output", "input", "channel", "process", and parts of the
+    #: machine: "disk", "job", "load"
     stages: ClassVar[frozenset[str]] = frozenset()
 
     #: only this command, or the reply to it
     command: str | None = None
-    #: only this event
+    #: only this event; whoever receives it, it counts once
     event: str | None = None
     #: only the greeting
     greeting: bool = False
@@ -73,7 +74,7 @@ class Delay(Fault):
 
 @dataclass(frozen=True, kw_only=True)
 class NeverAnswer(Fault):
-    """The command hangs, and with it the monitors; a channel swallows what is sent."""
+    """The command hangs, and with it the monitors; a channel swallows what is sent, and its end."""
 
     name = "never-answer"
     stages = frozenset({"command", "channel"})
@@ -228,7 +229,7 @@ class SlowReading(Fault):
 
 @dataclass(frozen=True, kw_only=True)
 class StopProcess(Fault):
-    """The process stands still, as after SIGSTOP: sockets are open and nobody is there.
+    """The process is stopped, as after SIGSTOP: its sockets stay open and nothing is read.
 
     At once, or when `command` comes; in a test's own loop the monitors and channels stand
     still, the machine's clock does not.
@@ -276,12 +277,82 @@ class RemoveSocket(Fault):
     stages = _PROCESS
 
 
+@dataclass(frozen=True, kw_only=True)
+class LateSocket(Fault):
+    """The process needs so long, by the wall, until it does anything: its sockets appear late.
+
+    Or their files are there, and nobody listens yet. For machines that have not started.
+    """
+
+    name = "late-socket"
+    stages = _PROCESS
+
+    seconds: float = 1.0
+    #: the files of UNIX sockets are there from the beginning
+    file: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LateExit(Fault):
+    """The process stays so long, by the wall, after its end, when its sockets are gone."""
+
+    name = "late-exit"
+    stages = _PROCESS
+
+    seconds: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskError(Fault):
+    """What the guest reads from a disk or writes to it fails, as `rerror` and `werror` say."""
+
+    name = "io-error"
+    stages = frozenset({"disk"})
+
+    #: id or name of a device, or a node's name; None: every disk
+    device: str | None = None
+    #: "read" or "write"; None: both
+    operation: str | None = None
+    #: "EIO" or "ENOSPC"
+    errno: str = "EIO"
+    #: whether the guest accesses the disk as soon as it runs, and so meets the error
+    access: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobError(Fault):
+    """A job fails after it has begun."""
+
+    name = "job-error"
+    stages = frozenset({"job"})
+
+    #: id; None: every job
+    job: str | None = None
+    desc: str = "Input/output error"
+    #: how much of its work is done by then, 0 to 100
+    percent: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadFails(Fault):
+    """The destination of a migration cannot load a section: it says so, and ends."""
+
+    name = "load-fails"
+    stages = frozenset({"load"})
+
+    #: "ram", "0000:00:02.0/virtio-net"; None: the next one that comes
+    section: str | None = None
+    #: the text of a system error
+    desc: str = "Invalid argument"
+
+
 #: every fault by name
 FAULTS: Mapping[str, type[Fault]] = {
     kind.name: kind
     for kind in (
         Delay, NeverAnswer, Error, Ignore, Drop, Split, Coalesce, Reorder, WrongId, MissingId,
         DuplicateEvent, LostEvent, StaleEvent, JunkBytes, PartialUtf8, SlowReading, StopProcess,
-        ExitFault, IgnoreSigterm, RemoveSocket,
+        ExitFault, IgnoreSigterm, RemoveSocket, LateSocket, LateExit, DiskError, JobError,
+        LoadFails,
     )
 }  # fmt: skip

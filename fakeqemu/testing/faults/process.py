@@ -7,10 +7,11 @@ import os
 import signal as signals
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fakeqemu.clock import Timer, VirtualClock
 from fakeqemu.io.host import OsHost
-from fakeqemu.testing.faults.model import ExitFault
+from fakeqemu.testing.faults.model import ExitFault, SlowReading
 
 if TYPE_CHECKING:
     from fakeqemu.model.chardev.chardev import Chardev
@@ -29,7 +30,7 @@ def exit_status(exit: ExitFault) -> int:
 
 
 class StoppedProcess:
-    """Whether a process stands still, and what comes meanwhile, which waits until it goes on."""
+    """Whether a process is stopped, and the input that waits until it continues."""
 
     def __init__(
         self, host: Host, note: Callable[[str], None], resumed: Callable[[], None]
@@ -76,16 +77,16 @@ class StoppedProcess:
         self._resumed()
 
     def later(self, call: Callable[[], None]) -> None:
-        """Call when it goes on."""
+        """Call when it continues."""
         self._waiting.append(call)
 
     def hold(self, connection: QmpConnection) -> None:
-        """Take nothing from the client until it goes on."""
+        """Read nothing from the client until it continues."""
         connection.hold(True)
         self._connections.append(connection)
 
     def unless_stopped(self, call: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """`call`, but later while it stands still."""
+        """`call`, but later while it is stopped."""
 
         def received(data: bytes) -> None:
             if self.stopped:
@@ -113,3 +114,41 @@ def arriving(connection: QmpConnection, command: str | None = None) -> bool:
     """
     own = getattr(connection.transport, "backend", None) == "pair"
     return own and (not connection.session.negotiated or command == "qmp_capabilities")
+
+
+def when_idle(vm: Machine, loop: Any, call: Callable[[], None]) -> None:
+    """Run `call` when the machine is idle, before its clock advances."""
+    pending = [call]
+    timers: list[Timer] = []
+
+    def run() -> None:
+        for timer in timers:
+            timer.cancel()
+        while pending:
+            pending.pop()()
+
+    if loop is not None:
+        loop.call_soon(run)
+    if loop is None or isinstance(vm.clock, VirtualClock):
+        # a long advance must not run past the moment
+        timers.append(vm.process.call_later(0, run))
+
+
+def feed_slowly(
+    loop: Any,
+    connection: QmpConnection,
+    rest: bytes,
+    fault: SlowReading,
+    take: Callable[[bytes], None],
+) -> None:
+    """Have a monitor, whose client is held, read `rest` piece by piece."""
+
+    def go_on() -> None:
+        if not connection.closed:  # another client may be there
+            take(rest[: fault.size])
+            feed_slowly(loop, connection, rest[fault.size :], fault, take)
+
+    if rest:
+        loop.call_later(fault.gap, go_on)
+    else:
+        loop.call_later(fault.gap, connection.hold, False)

@@ -30,6 +30,8 @@ class FaultyStream:
         self._waiting: list[bytes] = []
         #: a piece is on its way, so what follows has to wait for it
         self._busy = False
+        #: what is sent is swallowed, and so is its end
+        self._mute = False
         self.closed = False
         self._on_close: Callable[[str | None], None] | None = None
 
@@ -80,6 +82,7 @@ class FaultyStream:
         for fault, random in self._faults.matching("channel", self._applies):
             match fault:
                 case NeverAnswer():
+                    self._mute = True
                     return
                 case Drop(place="before"):
                     self.drop()
@@ -109,7 +112,8 @@ class FaultyStream:
         for data in self._waiting:
             self._stream.write(data)
         self._waiting.clear()
-        self._stream.close()
+        if not self._mute:
+            self._stream.close()
 
     def resume(self) -> None:
         """The process goes on."""

@@ -42,11 +42,15 @@ if TYPE_CHECKING:
 _CUT_CHARACTER = "\u20ac".encode()[:2]
 
 
+#: what changes JSON, which a human monitor does not speak
+_OF_JSON = (StaleEvent, WrongId, MissingId, DuplicateEvent, LostEvent)
+
+
 @dataclass(slots=True)
 class Plan:
     """What is to become of one line."""
 
-    #: the message as it would have been sent
+    #: the message as it would have been sent; empty for the text of a human monitor
     message: dict[str, Any]
     pretty: bool
     #: the lines that go out in its place
@@ -58,10 +62,14 @@ class Plan:
     drop: str | None = None
     #: the machine ends when this has gone out
     exit: ExitFault | None = None
+    #: of text that a human monitor shows: "greeting", "text" or "reply"
+    shown: str = ""
 
     @property
     def kind(self) -> str:
-        """ "greeting", "event" or "reply"."""
+        """ "greeting", "event", "reply", or "text" of no command."""
+        if self.shown:
+            return self.shown
         if "QMP" in self.message:
             return "greeting"
         return "event" if "event" in self.message else "reply"
@@ -74,16 +82,24 @@ class Plan:
         self.message = message
 
 
-def applies(fault: Fault, plan: Plan, command: str | None, negotiated: bool) -> bool:
-    """Whether the fault's scope takes in this line."""
+def applies(
+    fault: Fault, plan: Plan, command: Callable[[str], bool], introduces: bool
+) -> bool:
+    """Whether the fault's scope takes in this line.
+
+    `command`: whether a name is that of the command which the line answers; `introduces`: whether
+    it belongs to the negotiation.
+    """
     kind = plan.kind
+    if plan.shown and isinstance(fault, _OF_JSON):
+        return False
     match fault:
         case ExitFault():
             return fault.at == "after-greeting" and kind == "greeting"
         case StaleEvent(before="greeting"):
             return kind == "greeting"
         case StaleEvent(before="negotiation"):
-            return kind == "reply" and (command == "qmp_capabilities" or not negotiated)
+            return kind == "reply" and introduces
         case StaleEvent() | WrongId() | MissingId():
             wanted = kind == "reply"
         case LostEvent() | DuplicateEvent():
@@ -100,7 +116,7 @@ def applies(fault: Fault, plan: Plan, command: str | None, negotiated: bool) -> 
     if fault.event is not None:
         return kind == "event" and plan.message["event"] == fault.event
     if fault.command is not None:
-        return kind == "reply" and command == fault.command
+        return kind == "reply" and command(fault.command)
     return True
 
 

@@ -1,4 +1,4 @@
-"""`fakeqemu fleet`: run a fleet file, or a shard of it, until told to stop."""
+"""`fakeqemu fleet`: run a fleet file, or a shard of it, until a signal or a command ends it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 
-from fakeqemu.io.process.process import DEFAULT_JOURNAL
+from fakeqemu.journal import DEFAULT_ENTRIES
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing.fleet.file import parse_shard
 from fakeqemu.testing.fleet.fleet import Fleet
@@ -27,13 +27,15 @@ def run_fleet(
         shard=None if shard is None else parse_shard(shard),
         directory=directory,
         control=control,
-        journal=DEFAULT_JOURNAL,
+        journal=DEFAULT_ENTRIES,
     )
 
     async def run() -> int:
         try:
             async with fleet:
                 sys.stdout.write(f"{len(fleet)} machines, sockets in {fleet.directory}\n")
+                if fleet.control_address is not None:
+                    sys.stdout.write(f"control socket at {fleet.control_address}\n")
                 sys.stdout.flush()
                 tell_service_manager("READY=1")
                 await until_signal()
@@ -47,7 +49,7 @@ def run_fleet(
 
 
 def tell_service_manager(state: str) -> None:
-    """What sd_notify(3) does, where somebody wants to know."""
+    """What sd_notify(3) does, if NOTIFY_SOCKET is set."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

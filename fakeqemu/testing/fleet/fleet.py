@@ -4,7 +4,9 @@
         await fleet["vm-7"].qmp("query-status")
         fleet["vm-7"].faults.add("silent")
 
-A machine of a fleet is a `FakeQemu` in this event loop; its monitor is at `fleet.socket(name)`.
+A machine of a fleet is a `FakeQemu`; its monitor is at `fleet.socket(name)`. It runs in this event
+loop, or with `runner` in a thread or process of its own: a few dozen then, not thousands. What a
+fleet file has happen to its machines, and the control socket, need the loop.
 """
 
 from __future__ import annotations
@@ -14,19 +16,27 @@ import contextlib
 import resource
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 from fakeqemu.clock import VirtualClock
 from fakeqemu.io.loop import Loop
-from fakeqemu.testing.control.server import ControlServer, control_path
+from fakeqemu.testing.clock.group_clock import GroupClock
+from fakeqemu.testing.control.server import ControlServer, control_address
 from fakeqemu.testing.fleet.file import FleetFile, FleetMember
 from fakeqemu.testing.fleet.stages import FleetStages, picked
 from fakeqemu.testing.machine.fake import FakeQemu
+from fakeqemu.testing.machine.settings import (
+    FleetSettings,
+    check_options,
+    check_settings,
+    check_values,
+)
 from fakeqemu.testing.names import check_name
+from fakeqemu.testing.runners.choose import RUNNERS
 from fakeqemu.testing.scenarios.stages import Stage, carry_out
 from fakeqemu.testing.verbs.controller import MachineController
 
@@ -50,11 +60,15 @@ class Fleet:
         directory: str | Path | None = None,
         control: str | None = None,
         journal: int | None = None,
-        **settings: Any,
+        **settings: Unpack[FleetSettings],
     ) -> None:
         """`journal`: keep so many last entries of each machine's (None: all).
 
         `settings` go to each `FakeQemu`. Raises ScenarioError for a file that is wrong."""
+        given: dict[str, Any] = dict(settings)
+        check_settings(given, FleetSettings, "setting of a fleet")
+        if not isinstance(file, FleetFile | str | Path):
+            raise TypeError(f"a fleet is a file, or Fleet.of({file!r}, ...), not Fleet({file!r})")
         told = file if isinstance(file, FleetFile) else FleetFile.load(file)
         if shard is not None:
             told = told.shard(*shard)
@@ -62,11 +76,20 @@ class Fleet:
         self._wanted_directory = directory or told.directory
         self._journal = journal
         self._control_address = control or told.control
-        if settings.get("clock") == "virtual":
-            settings["clock"] = VirtualClock()  # one for all
-        self.seed = told.seed if settings.get("seed") is None else int(settings["seed"])
+        #: where each of its machines runs
+        self.runner = check_name("runner", given.get("runner", "loop"), RUNNERS)
+        self._check_runner()
+        #: whether each has a socket
+        self._socket = given.pop("socket", True)
+        if not isinstance(self._socket, bool):
+            raise ValueError("each machine of a fleet has its socket in `directory`: True or False")
+        if given.get("clock") == "virtual":
+            # one for all
+            given["clock"] = VirtualClock() if self.runner == "loop" else GroupClock()
+        check_values(given)
+        self.seed = told.seed if given.get("seed") is None else int(given["seed"])
         self._settings = {
-            "check_replies": False, "client": False, **settings, "seed": self.seed,
+            "check_replies": False, "client": False, **given, "seed": self.seed,
         }  # fmt: skip
         self._random = Random(self.seed)
         self._machines: dict[str, FakeQemu] = {}
@@ -78,10 +101,30 @@ class Fleet:
         self.directory = Path()
 
     @staticmethod
-    def of(count: int, *options: str, profile: str = "next", **settings: Any) -> Fleet:
-        """So many like machines, "vm-0" and on."""
+    def of(
+        count: int,
+        *options: str,
+        profile: str = "next",
+        shard: tuple[int, int] | None = None,
+        directory: str | Path | None = None,
+        control: str | None = None,
+        journal: int | None = None,
+        **settings: Unpack[FleetSettings],
+    ) -> Fleet:
+        """So many like machines, "vm-0" and on. Raises TypeError, ValueError."""
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise TypeError(
+                f"Fleet.of takes how many there are, then the options: Fleet.of(10, '-machine', "
+                f"'none'), not {count!r}"
+            )
+        if count < 1:
+            raise ValueError(f"a fleet has at least one machine, not {count}")
+        options = tuple(check_options(options))
         members = tuple(FleetMember(f"vm-{number}", profile, options) for number in range(count))
-        return Fleet(FleetFile("fleet", members), **settings)
+        file = FleetFile("fleet", members)
+        return Fleet(
+            file, shard=shard, directory=directory, control=control, journal=journal, **settings
+        )
 
     # -- life --------------------------------------------------------------------------------
 
@@ -98,12 +141,12 @@ class Fleet:
                 await self.start_one(name)
                 if number % _BATCH == 0:
                     await asyncio.sleep(0)
-            if self._machines:
+            if self._machines and self.runner == "loop":
                 self._stages.began(next(iter(self)).vm.process.call_later)
             if self._control_address is not None:
                 loop = Loop(asyncio.get_running_loop())
-                path = control_path(self._control_address)
-                self._control = ControlServer(loop, path, _Running(self._machines))
+                address = control_address(self._control_address)
+                self._control = ControlServer(loop, address, _Running(self._machines))
         except BaseException:
             await self.stop()
             raise
@@ -125,12 +168,11 @@ class Fleet:
         member = self._members[check_name("machine", name, self._members)]
         if name in self._machines:
             raise ValueError(f"machine {name!r} runs already")
-        monitor = f"unix:{self.socket(name)},server=on,wait=off"
         machine = FakeQemu(
-            *member.options, "-qmp", monitor,
+            *member.options,
             profile=member.profile,
-            socket=False,
-            before_boot=[self._keep_last, *(scenario.apply for scenario in member.scenarios)],
+            socket=self._socket and self.socket(name),
+            before_boot=self._before_boot(member),
             name=name,
             **self._settings,
         )  # fmt: skip
@@ -140,8 +182,33 @@ class Fleet:
         except BaseException:
             del self._machines[name]
             raise
-        self._stages.watch(name, machine)
+        if self.runner == "loop":
+            self._stages.watch(name, machine)
+        elif self._journal is not None:
+            machine.journal.keep_last(self._journal)
         return machine
+
+    def _check_runner(self) -> None:
+        """Whether the file and the settings go with the runner. Raises ValueError."""
+        if self.runner == "loop":
+            return
+        where = f"a machine in a {self.runner}, which the fleet's loop cannot look into"
+        if self.file.stages or any(
+            scenario.verbs or scenario.stages
+            for member in self.file.members
+            for scenario in member.scenarios
+        ):
+            raise ValueError(
+                f"faults, stages and guests of a fleet file do not reach {where}: leave runner "
+                "out, or use fleet.happen(...), fleet[name].faults and fleet[name].guest"
+            )
+        if self._control_address is not None:
+            raise ValueError(f"a fleet's control socket does not show {where}: leave runner out")
+
+    def _before_boot(self, member: FleetMember) -> list[Callable[[Machine], None]]:
+        if self.runner != "loop":
+            return []
+        return [self._keep_last, *(scenario.apply for scenario in member.scenarios)]
 
     def _keep_last(self, vm: Machine) -> None:
         if self._journal is not None:
@@ -158,6 +225,15 @@ class Fleet:
     async def __aenter__(self) -> Fleet:
         return await self.start()
 
+    def __await__(self) -> Generator[Any, None, Fleet]:
+        return self.start().__await__()
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("a fleet is asynchronous: `async with Fleet.of(...) as fleet`")
+
+    def __exit__(self, *_: object) -> None:
+        """Never reached."""
+
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -166,10 +242,22 @@ class Fleet:
     ) -> None:
         await self.stop()
 
+    def __repr__(self) -> str:
+        running = sum(machine.exit_code is None for machine in self)
+        return f"<Fleet of {len(self._members)} machines, {running} running, at {self.directory}>"
+
     # -- machines ----------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> FakeQemu:
-        return self._machines[check_name("machine", name, self._machines)]
+        if name not in self._machines:
+            if not isinstance(name, str):
+                raise TypeError(f"machines of a fleet have names: fleet['vm-0'], not [{name!r}]")
+            check_name("machine", name, self._members)
+            raise RuntimeError(
+                f"machine {name!r} does not run: use `async with` or start() first, and start_one "
+                "for one that was stopped"
+            )
+        return self._machines[name]
 
     def __iter__(self) -> Iterator[FakeQemu]:
         return iter(tuple(self._machines.values()))
@@ -181,6 +269,15 @@ class Fleet:
     def names(self) -> list[str]:
         """Those that have been started."""
         return list(self._machines)
+
+    @property
+    def control_address(self) -> str | None:
+        """Where the control socket is, its port as it is; None without one."""
+        if self._control is None or self._control_address is None:
+            return None
+        before, _, _ = self._control_address.rpartition(":")
+        unix = self._control_address.startswith("unix:")
+        return self._control_address if unix else f"{before}:{self._control.port}"
 
     def socket(self, name: str) -> Path:
         """Where a machine's QMP socket is."""
@@ -198,8 +295,17 @@ class Fleet:
         for name in names:
             stage.actions(self[name].profile)
         for name in names:
-            carry_out(MachineController(self[name].vm), stage)
+            if self.runner == "loop":
+                carry_out(MachineController(self[name].vm), stage)
+            else:
+                self._have(self[name], stage)
         return names
+
+    @staticmethod
+    def _have(machine: FakeQemu, stage: Stage) -> None:
+        """As `carry_out`, where the machine is out of reach: by the verbs as they were written."""
+        for verb, arguments in stage.spoken():
+            machine._call(verb, **arguments)
 
     # -- time --------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +14,29 @@ if TYPE_CHECKING:
     from fakeqemu.journal import JournalEntry
     from fakeqemu.testing.runners.base import Runner
 
+#: seconds after which a clock with nothing due is looked at again
+_LOOK_AGAIN = 0.02
+
 
 class ClockControl:
     """The clock of one handle's machine. Times are nanoseconds."""
 
-    def __init__(self, clock: Any, waiter: EventWaiter, runner: Callable[[], Runner]) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        waiter: EventWaiter,
+        runner: Callable[[], Runner],
+        living: Callable[[], Runner],
+    ) -> None:
+        """`runner` has it, whatever became of it; `living` raises RuntimeError once it is over."""
         #: the clock that several machines share, if it is one
         self.group = clock if isinstance(clock, GroupClock) else None
         self.is_virtual = clock == "virtual" or isinstance(clock, GroupClock | VirtualClock)
         #: what the machine is told to have
-        self.own = "virtual" if self.group is not None else clock
+        self.own = "virtual" if self.group is not None else clock or "real"
         self._waiter = waiter
         self._runner = runner
+        self._living = living
 
     async def join(self) -> None:
         """The machine has started."""
@@ -44,7 +56,10 @@ class ClockControl:
         return int(runner.call("now"))
 
     async def advance(self, seconds: float) -> None:
-        """Move on."""
+        """Move on. Raises TypeError, ClockError."""
+        self._living()
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise TypeError(f"advance takes seconds, a number, not {seconds!r}")
         if self.group is not None:
             await self._within(self.group.advance(seconds), "advance")
         else:
@@ -52,12 +67,14 @@ class ClockControl:
 
     async def jump(self) -> bool:
         """Move to the next timer."""
+        self._living()
         if self.group is not None:
             return bool(await self._within(self.group.jump(), "jump"))
         return bool(await self._ask("jump"))
 
     async def run_until_idle(self, limit: int) -> int:
         """Move until no timer is left. Raises TimeoutError after `limit`."""
+        self._living()
         if self.group is not None:
             count = int(await self._within(self.group.run_until_idle(limit), "run-until-idle"))
         else:
@@ -69,18 +86,41 @@ class ClockControl:
     async def run_until(
         self, found: Callable[[], JournalEntry | None], what: str, limit: int
     ) -> JournalEntry:
-        """Jump until `found` finds something. Raises TimeoutError."""
-        for _ in range(limit):
+        """Jump until `found` finds something; while nothing is due, wait for who acts. Raises
+        TimeoutError.
+        """
+        self._living()
+        if not self.is_virtual:
+            raise ValueError(
+                "run_until moves a virtual clock and this machine has none: give it "
+                "clock='virtual', or wait by the wall with wait_for"
+            )
+        idle_since: float | None = None
+        length, jumps = -1, 0
+        while jumps < limit:
             if (entry := found()) is not None:
                 return entry
-            if not await self.jump():
+            if await self.jump():
+                idle_since, jumps = None, jumps + 1
+                continue
+            if self._runner().exit_code is not None:
                 break
+            now, total = time.monotonic(), self._runner().journal.total
+            if idle_since is None or total != length:
+                idle_since, length = now, total
+            if now - idle_since > self._waiter.deadline:
+                raise TimeoutError(
+                    f"{what}, no timer is left, and nobody acted after {self._waiter.deadline} s; "
+                    f"{self._waiter.last_words()}{self.hint()}"
+                )
+            # what arrives over sockets may set a timer and note nothing
+            await self._waiter.change(_LOOK_AGAIN)
         if (entry := found()) is not None:
             return entry
         raise TimeoutError(f"{what}, and no timer is left; {self._waiter.last_words()}")
 
     def hint(self) -> str:
-        """For whoever waits in vain on a clock that stands still."""
+        """A hint for a wait that timed out on a clock that does not advance."""
         if not self.is_virtual:
             return ""
         now = self.now() / SECOND

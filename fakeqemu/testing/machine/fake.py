@@ -12,12 +12,11 @@ import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never, NoReturn, Unpack
 
-from fakeqemu.clock import SECOND, Clock
+from fakeqemu.clock import Clock
 from fakeqemu.journal import Journal, JournalEntry
 from fakeqemu.migration.object import current_migration
-from fakeqemu.model.events import Event
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.validate import SchemaViolation
@@ -26,27 +25,42 @@ from fakeqemu.testing.faults.api import FaultsApi
 from fakeqemu.testing.machine.clock_control import ClockControl
 from fakeqemu.testing.machine.generated import GuestApi
 from fakeqemu.testing.machine.guest import check_guest
-from fakeqemu.testing.machine.matchers import find_entry, find_event
+from fakeqemu.testing.machine.settings import (
+    AsyncSettings,
+    ClockName,
+    GuestSettings,
+    RunnerName,
+    SyncSettings,
+    check_options,
+    check_settings,
+    check_values,
+)
 from fakeqemu.testing.machine.stubs import Stubs
 from fakeqemu.testing.machine.verification import StrictnessError, Verifier
 from fakeqemu.testing.machine.waiting import EventWaiter
+from fakeqemu.testing.machine.waits import HandleWaits
 from fakeqemu.testing.names import UnknownNameError
-from fakeqemu.testing.qapi_keywords import members_of
-from fakeqemu.testing.runners.base import InProcessRunner, Runner, Spec
+from fakeqemu.testing.qapi_keywords import check_call, hint_for, members_of
+from fakeqemu.testing.runners.base import InProcessRunner, Runner, Spec, say_where
 from fakeqemu.testing.runners.choose import RUNNERS, make_directory, make_runner, remove_directory
+from fakeqemu.testing.runners.loop_end import LoopEnd
+from fakeqemu.testing.runners.own_client import OwnClient
 
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
 
+    from fakeqemu.testing.clock.group_clock import GroupClock
     from fakeqemu.testing.machine.sync import SyncFakeQemu
 
 _NOT_STARTED = "the machine is not started: use `async with` or await it first"
+_STOPPED = "the machine has been stopped: make another one, and use it before its block ends"
 
 
-class FakeQemu:
+class FakeQemu(HandleWaits):
     """One machine. Use it with `async with`, or `await` it and `await stop()`.
 
-    `options` are QEMU's; a QMP socket at `socket_path` is added unless `socket` is False.
+    `options` are QEMU's; a QMP socket at `socket_path` is added unless `socket` is False. It may
+    also be that path.
     `proposals` are laid over the profile: `local`, `config-argument:stored=on` (docs/proposals.md).
     `runner` is where it runs: "loop" (the test's own), "thread", "process" or "fork" (of a warm
     server). `clock` is "virtual", a `VirtualClock` that the test moves or a `GroupClock` for
@@ -62,25 +76,29 @@ class FakeQemu:
         *options: str,
         profile: str | Profile = "next",
         proposals: Sequence[str] = (),
-        runner: str = "loop",
-        clock: Clock | str | None = None,
+        runner: RunnerName = "loop",
+        clock: Clock | GroupClock | ClockName | None = None,
         speed: float = 1.0,
-        socket: bool = True,
+        socket: bool | str | Path = True,
         check_replies: bool = True,
         as_posted: bool = False,
         tap_directory: str | Path = "",
         client: bool = True,
         deadline: float = 10.0,
-        guest: dict[str, Any] | None = None,
+        guest: GuestSettings | None = None,
         seed: int | None = None,
         strict: bool = False,
         allow: Iterable[str] = (),
         name: str = "machine",
         scenario: str | Path | None = None,
         before_boot: Sequence[Callable[[Machine], None]] = (),
+        **unknown: Never,
     ) -> None:
+        check_settings(unknown)
+        options = tuple(check_options(options))
         if runner not in RUNNERS:
             raise UnknownNameError("runner", runner, RUNNERS)
+        check_values(locals())
         if seed is None and "FAKEQEMU_SEED" in os.environ:
             seed = int(os.environ["FAKEQEMU_SEED"])
         if scenario is not None:
@@ -103,7 +121,7 @@ class FakeQemu:
         #: mistakes of the code under test, and what is expected of it
         self.verifier = Verifier(self.profile.schema, allow)
         self.strict = strict
-        self._guest_words = check_guest(guest)
+        self._guest_words = check_guest(None if guest is None else dict(guest))
         #: what the guest does by itself, and how it reacts
         self.guest = GuestApi(self._call)
         #: answers in place of the model's
@@ -111,7 +129,7 @@ class FakeQemu:
         #: what goes wrong with this machine: `faults.add("late", command="query-status")`
         self.faults = FaultsApi(self._call, self.verifier)
         self._options = list(options)
-        self._has_socket = socket
+        self._socket = socket
         self._settings: dict[str, Any] = {
             "speed": speed,
             "check": check_replies,
@@ -131,54 +149,62 @@ class FakeQemu:
             threaded=runner == "thread",
         )
         self._waiter.on_end = self._ended
-        self._time = ClockControl("real" if clock is None else clock, self._waiter, self._running)
+        self._waiter.over = self._over
+        self._time = ClockControl(clock, self._waiter, self._running, self._living)
         self._waiter.hint = self._time.hint
         self._settings["clock"] = self._time.own
         self._runner: Runner | None = None
         self._directory: Path | None = None
-        self._client: QMPClient | None = None
-        #: whether the client's socket is the client's
-        self._connected = False
+        self._own: OwnClient | None = None
         self._stopped = False
+        self._loop_end = LoopEnd(self.stop)
+        self._seen = {}
 
     @staticmethod
-    def sync(*options: str, **settings: Any) -> SyncFakeQemu:
+    def sync(*options: str, **settings: Unpack[SyncSettings]) -> SyncFakeQemu:
         """The synchronous API: the same methods without await."""
         from fakeqemu.testing.machine.sync import SyncFakeQemu
 
         return SyncFakeQemu(*options, **settings)
 
     @staticmethod
-    async def pair(*options: str, **settings: Any) -> tuple[FakeQemu, FakeQemu]:
+    async def pair(
+        *options: str, listen: bool = True, **settings: Unpack[AsyncSettings]
+    ) -> tuple[FakeQemu, FakeQemu]:
         """A source and a destination that waits for it; see `testing.machine.pair`."""
         from fakeqemu.testing.machine.pair import pair
 
-        return await pair(FakeQemu, *options, **settings)
+        given: dict[str, Any] = dict(settings)
+        return await pair(FakeQemu, *options, listen=listen, **given)
 
     # -- life --------------------------------------------------------------------------------
 
     async def start(self) -> FakeQemu:
         """Boot. Raises StartupError with QEMU's text when QEMU would not start."""
+        if self._stopped:
+            raise RuntimeError("a machine starts once, and this one has ended: make another one")
         if self._runner is not None:
             return self
         self._waiter.open()
         self._directory = make_directory()
         options = list(self._options)
-        if self._has_socket:
+        if self._socket is not False:
             options += ["-qmp", f"unix:{self.socket_path},server=on,wait=off"]
         spec = Spec(options, self.profile, self._directory, self._waiter, **self._settings)
-        self._runner = make_runner(self.runner, spec)
         try:
+            self._runner = self._make_runner(spec)
             await self._waiter.within(self._runner.start(), "the boot waits")
+            await self._loop_end.begin()
             self.journal.aliases[str(self._directory)] = "${dir}"
             self.journal.waiter = self.wait_for
+            self.journal.check = self._check_name
             await self._time.join()
-            self._call("set-seed", seed=self.seed)
-            for verb, arguments in self._guest_words.items():
-                self._call(verb, **arguments)
+            self._configure()
             if self._runner.client_side is not None:
-                await self._connect_client()
-        except BaseException:
+                self._own = OwnClient(self._runner.client_side)
+                await self._waiter.within(self._own.connect(), "QMPClient cannot connect")
+        except BaseException as error:
+            say_where(error)
             self.stop_now()
             raise
         return self
@@ -188,10 +214,9 @@ class FakeQemu:
 
         Raises SchemaViolation, and StrictnessError (without `strict` for bugs of ours only).
         """
-        if self._client is not None:
-            client, self._client = self._client, None
-            with contextlib.suppress(Exception):
-                await client.disconnect()
+        await self._loop_end.past()
+        if self._own is not None:
+            await self._own.disconnect()
         if self._runner is not None:
             self._time.leave()
             await self._runner.stop()
@@ -204,22 +229,37 @@ class FakeQemu:
     def stop_now(self) -> None:
         """As `stop`, for where nothing can be awaited; raises nothing."""
         loop = self._waiter.loop
-        if self._client is not None and loop is not None and not loop.is_closed():
-            if not loop.is_running():
-                with contextlib.suppress(SchemaViolation, StrictnessError):
-                    loop.run_until_complete(self.stop())
-                return
-            self._client = None
+        connected = self._own is not None and self._own.client is not None
+        if connected and loop is not None and not loop.is_closed() and not loop.is_running():
+            with contextlib.suppress(SchemaViolation, StrictnessError):
+                loop.run_until_complete(self.stop())
+            return
         self._close()
 
-    async def wait_exit(self) -> int:
-        """Wait until the machine ends by itself; its exit code."""
-        return await self._waiter.until(lambda: self.exit_code, "the machine has not ended")
+    @property
+    def was_started(self) -> bool:
+        """Whether anybody tried to start it."""
+        return self._directory is not None
 
     @property
     def exit_code(self) -> int | None:
         """What the machine left with; None while it lives."""
         return None if self._runner is None else self._runner.exit_code
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(
+            "this machine is asynchronous: `async with`, or without await `FakeQemu.sync(...)`, "
+            "`fakeqemu.sync(...)`"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Never reached."""
+
+    def __repr__(self) -> str:
+        state = "not started" if self._runner is None else (
+            "running" if self.exit_code is None else f"ended with {self.exit_code}"
+        )  # fmt: skip
+        return f"<{type(self).__name__} {self.name} {self.profile.name} {self.runner}, {state}>"
 
     async def __aenter__(self) -> FakeQemu:
         return await self.start()
@@ -249,31 +289,17 @@ class FakeQemu:
     @property
     def vm(self) -> Machine:
         """The machine itself, where it is in the test's own loop."""
-        if self._runner is None:
-            raise RuntimeError(_NOT_STARTED)
-        if not isinstance(self._runner, InProcessRunner):
-            raise RuntimeError(f"the machine is out of reach: it runs in a {self.runner}")
-        assert self._runner.vm is not None
-        return self._runner.vm
+        runner = self._running()
+        if not isinstance(runner, InProcessRunner):
+            where = f"the machine is out of reach: it runs in a {self.runner}"
+            raise RuntimeError(f"{where}; ask it with qmp(...), or have it in the test's own loop")
+        assert runner.vm is not None
+        return runner.vm
 
     @property
     def journal(self) -> Journal:
         """Everything that happened."""
         return self._running().journal
-
-    @property
-    def events(self) -> list[Event]:
-        """Every event since the start, heard or not."""
-        return self._waiter.events
-
-    @property
-    def deadline(self) -> float:
-        """Seconds that anything here may take."""
-        return self._waiter.deadline
-
-    @deadline.setter
-    def deadline(self, seconds: float) -> None:
-        self._waiter.deadline = seconds
 
     @property
     def stderr(self) -> Any:
@@ -296,7 +322,7 @@ class FakeQemu:
     @property
     def socket_path(self) -> str:
         """Where the QMP socket listens; short enough for every system."""
-        return str(self.directory / "qmp")
+        return str(self.directory / "qmp" if isinstance(self._socket, bool) else self._socket)
 
     @property
     def migration_uri(self) -> str:
@@ -319,20 +345,21 @@ class FakeQemu:
 
         Keywords are members with `_` for `-`; `arguments` takes members as they are.
         """
-        request: dict[str, Any] = {"execute": command}
+        check_call(command, arguments)
         members = {**(arguments or {}), **members_of(self.profile.schema, command, keywords)}
-        if members:
-            request["arguments"] = members
-        reply = await self._waiter.within(
-            self._running().ask("session-request", message=request), f"no reply to {command}"
-        )
+        request = {"execute": command, **({"arguments": members} if members else {})}
+        runner, what = self._living(), f"no reply to {command}"
+        if (code := self.exit_code) is not None:
+            raise ConnectionError(f"{what}: the machine has ended, exit status {code}")
+        reply = await self._waiter.within(runner.ask("session-request", message=request), what)
         if self._waiter.violations:
             raise self._waiter.violations[0]
         if "error" in reply:
             error = reply["error"]
             # a tester who is told needs no second telling when the test ends
             self.verifier.acknowledge(command, error["desc"])
-            raise QmpError(command, error["class"], error["desc"])
+            hint = hint_for(self.profile.schema, request)
+            raise QmpError(command, error["class"], error["desc"], hint)
         return reply["return"]
 
     async def hmp(self, line: str) -> str:
@@ -343,22 +370,11 @@ class FakeQemu:
     @property
     def client(self) -> QMPClient:
         """A connected `qemu.qmp.QMPClient`, on a monitor of its own."""
-        if self._client is None:
-            raise RuntimeError("the machine is not started, or was made with client=False")
-        return self._client
-
-    async def wait_event(self, name: str, **data: Any) -> Event:
-        """The first event `name` since the start that has these members of `data`."""
-        return await self._waiter.until(
-            lambda: find_event(self.events, name, data), f"event {name} {data or ''} never came"
-        )
-
-    async def wait_for(self, kind: str, name: str | None = None, **data: Any) -> JournalEntry:
-        """The first entry of the journal of this kind, name and data: `wait_for("command")`."""
-        return await self._waiter.until(
-            lambda: find_entry(self.journal, kind, name, data),
-            f"{kind} {name or ''} was never noted",
-        )
+        client = None if self._own is None else self._own.client
+        if client is None:
+            self._living()
+            raise RuntimeError("the machine was made with client=False: leave that out, or use qmp")
+        return client
 
     def send_event(self, name: str, data: dict[str, Any] | None = None) -> None:
         """Have the machine send an event now, whatever its state.
@@ -367,52 +383,12 @@ class FakeQemu:
         """
         self._call("event", name=name, data=data)
 
-    def expect(
-        self, command: str, arguments: dict[str, Any] | None = None, times: int | None = None
-    ) -> None:
-        """`command` has to have come by the end, at least once or exactly `times` times.
-
-        Raises UnknownNameError. Unmet, it counts as a mistake of the code under test.
-        """
-        self.verifier.expect(command, arguments, times)
-
     def complaints(self, **what: bool) -> str | None:
         """What is wrong so far, None if nothing; `what` is `Verifier.report`'s."""
         if self._runner is None:
             return None
         text = self.verifier.report(self.journal, self.seed, **what)
         return None if text is None else f"{self.name}: {text}"
-
-    # -- time --------------------------------------------------------------------------------
-
-    def now(self) -> float:
-        """Seconds on the machine's clock."""
-        return self._time.now() / SECOND
-
-    async def advance(self, seconds: float) -> None:
-        """Move a virtual clock; whatever falls due happens, with sockets served in between."""
-        await self._time.advance(seconds)
-
-    async def jump(self) -> bool:
-        """Move a virtual clock to the next timer; False if there is none."""
-        return await self._time.jump()
-
-    async def run_until_idle(self, limit: int = 100_000) -> int:
-        """Move a virtual clock until no timer is left; how many there were.
-
-        Raises TimeoutError after `limit`: something goes on for ever.
-        """
-        return await self._time.run_until_idle(limit)
-
-    async def run_until(
-        self, kind: str, name: str | None = None, *, limit: int = 100_000, **data: Any
-    ) -> JournalEntry:
-        """Jump until the journal has such an entry (see `wait_for`). Raises TimeoutError."""
-        return await self._time.run_until(
-            lambda: find_entry(self.journal, kind, name, data),
-            f"{kind} {name or ''} was never noted",
-            limit,
-        )
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -421,18 +397,24 @@ class FakeQemu:
             raise RuntimeError(_NOT_STARTED)
         return self._runner
 
+    def _living(self) -> Runner:
+        if (reason := self._over()) is not None:
+            raise RuntimeError(reason)
+        return self._running()
+
+    def _over(self) -> str | None:
+        return _STOPPED if self._stopped else _NOT_STARTED if self._runner is None else None
+
     def _call(self, verb: str, /, **parameters: Any) -> Any:
-        return self._running().call(verb, **parameters)
+        return self._living().call(verb, **parameters)
 
-    async def _connect_client(self) -> None:
-        from qemu.qmp import QMPClient
+    def _make_runner(self, spec: Spec) -> Runner:
+        return make_runner(self.runner, spec)
 
-        assert self._runner is not None and self._runner.client_side is not None
-        client = QMPClient("fakeqemu")
-        self._connected = True
-        connecting = client.connect(self._runner.client_side)
-        await self._waiter.within(connecting, "QMPClient cannot connect")
-        self._client = client
+    def _configure(self) -> None:
+        self._call("set-seed", seed=self.seed)
+        for verb, arguments in self._guest_words.items():
+            self._call(verb, **arguments)
 
     def _close(self) -> None:
         if self._stopped:
@@ -440,8 +422,11 @@ class FakeQemu:
         self._stopped = True
         if self._runner is not None:
             self._runner.stop_now()
-            if not self._connected and self._runner.client_side is not None:
-                self._runner.client_side.close()
+            side = self._runner.client_side
+            if self._own is not None:
+                self._own.close()
+            elif side is not None:
+                side.close()
         self._remove_directory()
 
     def _remove_directory(self) -> None:

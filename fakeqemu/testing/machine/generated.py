@@ -13,6 +13,7 @@ from fakeqemu.testing.names import UnknownNameError
 
 if TYPE_CHECKING:
     from fakeqemu.testing.machine.fake import FakeQemu
+    from fakeqemu.testing.machine.verification import ExpectedStep
 
 T = TypeVar("T")
 
@@ -87,7 +88,7 @@ class GuestApi:
         self._do("watchdog")
 
     def unplug(self, device: str) -> None:
-        """Acknowledge that a device is to go."""
+        """Let a device go: acknowledge that it is to, or eject it unasked."""
         self._do("unplug", device=device)
 
     def refuse_unplug(self, device: str) -> None:
@@ -126,6 +127,19 @@ class GuestApi:
         """Send text out of a serial port, the first or that of a device's id."""
         self._do("print", text=text, port=port)
 
+    def program(
+        self,
+        path: str,
+        exit_code: int | None = None,
+        output: bytes | str | None = None,
+        errors: bytes | str | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """Have a program for guest-exec: what it writes, how it ends, after how many seconds."""
+        self._do(
+            "program", path=path, exit_code=exit_code, output=output, errors=errors, seconds=seconds
+        )
+
     def write_port(self, port: int, value: int, size: int | None = None) -> None:
         """Write 1, 2 or 4 bytes to an I/O port."""
         self._do("write-port", port=port, value=value, size=size)
@@ -142,19 +156,15 @@ class SyncMethods:
     def _in_thread(self, function: Callable[[], T]) -> T:
         raise NotImplementedError
 
-    def wait_exit(self) -> int:
-        """Wait until the machine ends by itself; its exit code."""
-        return self._run(self._handle.wait_exit())
+    @property
+    def journal(self) -> Journal:
+        """Everything that happened."""
+        return self._handle.journal
 
     @property
     def exit_code(self) -> int | None:
         """What the machine left with; None while it lives."""
         return self._handle.exit_code
-
-    @property
-    def journal(self) -> Journal:
-        """Everything that happened."""
-        return self._handle.journal
 
     @property
     def events(self) -> list[Event]:
@@ -169,6 +179,80 @@ class SyncMethods:
     @deadline.setter
     def deadline(self, seconds: float) -> None:
         self._handle.deadline = seconds
+
+    def wait_exit(self) -> int:
+        """Wait until the machine ends by itself; its exit code."""
+        return self._run(self._handle.wait_exit())
+
+    def mark(self) -> int:
+        """This moment, for `wait_event(..., since=mark)`; 0 is the start."""
+        return self._handle.mark()
+
+    def wait_event(
+        self, name: str, *, since: int | None = None, nth: int = 1, **data: Any
+    ) -> Event:
+        """The next event `name` with these members of `data`.
+
+        It is one that came after the last of that name that was waited for, or after a `mark`
+        (`since=0`: from the start); with `nth` the second, third and so on of them. Raises
+        UnknownNameError, TimeoutError.
+        """
+        return self._run(self._handle.wait_event(name, since=since, nth=nth, **data))
+
+    def wait_for(self, kind: str, name: str | None = None, **data: Any) -> JournalEntry:
+        """The first entry of the journal of this kind, name and data: `wait_for("command")`."""
+        return self._run(self._handle.wait_for(kind, name, **data))
+
+    def expect(
+        self, command: str, arguments: dict[str, Any] | None = None, times: int | None = None
+    ) -> None:
+        """`command` has to have come by the end, at least once or exactly `times` times.
+
+        `arguments` are to be among its own; they may be matchers (`fakeqemu.testing.match`).
+        Raises UnknownNameError. Unmet, it counts as a mistake of the code under test.
+        """
+        self._handle.expect(command, arguments, times)
+
+    def expect_in_order(self, *steps: ExpectedStep) -> None:
+        """Commands, or pairs of one and its arguments, have to come one after the other.
+
+        Others may come between them. Raises UnknownNameError.
+        """
+        self._handle.expect_in_order(*steps)
+
+    def now(self) -> float:
+        """Seconds on the machine's clock."""
+        return self._in_thread(self._handle.now)
+
+    def advance(self, seconds: float) -> None:
+        """Move a virtual clock; whatever falls due happens, with sockets served in between."""
+        self._run(self._handle.advance(seconds))
+
+    def jump(self) -> bool:
+        """Move a virtual clock to the next timer; False if there is none."""
+        return self._run(self._handle.jump())
+
+    def run_until_idle(self, limit: int = 100000) -> int:
+        """Move a virtual clock until no timer is left; how many there were.
+
+        Raises TimeoutError after `limit`: something goes on for ever.
+        """
+        return self._run(self._handle.run_until_idle(limit))
+
+    def run_until(
+        self, kind: str, name: str | None = None, *, limit: int = 100000, **data: Any
+    ) -> JournalEntry:
+        """Jump until the journal has such an entry (see `wait_for`).
+
+        While nothing is due it waits, within the deadline, for code under test that has not acted
+        yet. Raises TimeoutError.
+        """
+        return self._run(self._handle.run_until(kind, name, limit=limit, **data))
+
+    @property
+    def was_started(self) -> bool:
+        """Whether anybody tried to start it."""
+        return self._handle.was_started
 
     @property
     def stderr(self) -> Any:
@@ -206,14 +290,6 @@ class SyncMethods:
         """Run a line of the human monitor; what it prints, with plain line ends."""
         return self._run(self._handle.hmp(line))
 
-    def wait_event(self, name: str, **data: Any) -> Event:
-        """The first event `name` since the start that has these members of `data`."""
-        return self._run(self._handle.wait_event(name, **data))
-
-    def wait_for(self, kind: str, name: str | None = None, **data: Any) -> JournalEntry:
-        """The first entry of the journal of this kind, name and data: `wait_for("command")`."""
-        return self._run(self._handle.wait_for(kind, name, **data))
-
     def send_event(self, name: str, data: dict[str, Any] | None = None) -> None:
         """Have the machine send an event now, whatever its state.
 
@@ -221,40 +297,6 @@ class SyncMethods:
         """
         self._in_thread(lambda: self._handle.send_event(name, data))
 
-    def expect(
-        self, command: str, arguments: dict[str, Any] | None = None, times: int | None = None
-    ) -> None:
-        """`command` has to have come by the end, at least once or exactly `times` times.
-
-        Raises UnknownNameError. Unmet, it counts as a mistake of the code under test.
-        """
-        self._handle.expect(command, arguments, times)
-
     def complaints(self, **what: bool) -> str | None:
         """What is wrong so far, None if nothing; `what` is `Verifier.report`'s."""
         return self._handle.complaints(**what)
-
-    def now(self) -> float:
-        """Seconds on the machine's clock."""
-        return self._in_thread(self._handle.now)
-
-    def advance(self, seconds: float) -> None:
-        """Move a virtual clock; whatever falls due happens, with sockets served in between."""
-        self._run(self._handle.advance(seconds))
-
-    def jump(self) -> bool:
-        """Move a virtual clock to the next timer; False if there is none."""
-        return self._run(self._handle.jump())
-
-    def run_until_idle(self, limit: int = 100000) -> int:
-        """Move a virtual clock until no timer is left; how many there were.
-
-        Raises TimeoutError after `limit`: something goes on for ever.
-        """
-        return self._run(self._handle.run_until_idle(limit))
-
-    def run_until(
-        self, kind: str, name: str | None = None, *, limit: int = 100000, **data: Any
-    ) -> JournalEntry:
-        """Jump until the journal has such an entry (see `wait_for`). Raises TimeoutError."""
-        return self._run(self._handle.run_until(kind, name, limit=limit, **data))

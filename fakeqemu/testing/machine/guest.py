@@ -34,7 +34,8 @@ _UNITS = {"": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 def workload_members(guest: dict[str, Any] | None) -> dict[str, int]:
     """Members of `Workload` among the words. Raises UnknownNameError, ValueError.
 
-    A guest that says how fast it writes and not how far writes to all of its memory.
+    A guest that says how fast it writes and not how far writes to all of its memory; without its
+    memory's size a rate, and without a rate the extent of its writes, would have no effect.
     """
     members: dict[str, int] = {}
     for word, value in (guest or {}).items():
@@ -44,7 +45,11 @@ def workload_members(guest: dict[str, Any] | None) -> dict[str, int]:
             raise UnknownNameError("property of a guest", word, {**WORDS, **CHOICES})
         member, is_amount = WORDS[word]
         members[member] = amount(value) if is_amount else _count(word, value)
-    if "dirty_rate" in members and "working_set" not in members and "ram" in members:
+    if "dirty_rate" in members and "ram" not in members:
+        raise ValueError("dirty-rate has no effect without memory: say how much there is")
+    if "working_set" in members and "dirty_rate" not in members:
+        raise ValueError("working-set has no effect without dirty-rate: say how fast it writes")
+    if "dirty_rate" in members and "working_set" not in members:
         members["working_set"] = members["ram"]
     return members
 

@@ -25,6 +25,8 @@ async def pair(
     `make` makes a handle. Both are on one virtual clock wherever they run, unless `clock` says
     otherwise ("real"). With `listen` the destination listens at its `migration_uri`.
     """
+    if any(str(each).lstrip("-") == "incoming" for each in options):
+        raise ValueError("a pair's destination has its own -incoming: leave it out (listen=False)")
     memory = ["-m", f"{_mebibytes(guest['memory'])}M"] if guest and "memory" in guest else []
     everything = (*(options or ("-machine", "q35")), *memory)
     if clock in (None, "virtual"):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Unpack
 
 from fakeqemu.testing.faults.api import FaultsApi
 from fakeqemu.testing.machine.fake import FakeQemu
 from fakeqemu.testing.machine.generated import GuestApi, SyncMethods
 from fakeqemu.testing.machine.pair import pair
+from fakeqemu.testing.machine.settings import HandleSettings, check_settings
+from fakeqemu.testing.names import nearest
 from fakeqemu.testing.runners.thread import LoopThread
 
 T = TypeVar("T")
@@ -25,21 +27,23 @@ class SyncFakeQemu(SyncMethods):
     """One machine for tests that are not asynchronous. Use it with `with`, or `start`, `stop`.
 
     `runner` is "thread" (the machine itself is in the thread), "process" or "fork"; all other
-    settings are those of `FakeQemu`.
+    settings are those of `FakeQemu`. `handle` is one to use, in place of options and settings.
     """
 
     def __init__(
         self,
         *options: str,
-        runner: str = "thread",
+        runner: Literal["thread", "process", "fork"] = "thread",
         thread: LoopThread | None = None,
-        **settings: Any,
+        handle: FakeQemu | None = None,
+        **settings: Unpack[HandleSettings],
     ) -> None:
+        check_settings(dict(settings))
         settings.setdefault("client", False)
-        if runner == "loop":
+        if str(runner) == "loop":
             raise ValueError("without await a machine runs in a thread, a process or a fork")
         self.runner = runner
-        self._handle = FakeQemu(*options, runner=_inner(runner), **settings)
+        self._handle = handle or FakeQemu(*options, runner=_inner(runner), **settings)
         #: where its handle lives, alone or with others
         self._thread = thread
         self._running = False
@@ -56,6 +60,18 @@ class SyncFakeQemu(SyncMethods):
         #: answers in place of the model's
         self.stubs = self._handle.stubs
         self.stubs.send = self._call
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("vm", "parameters", "client"):
+                raise AttributeError(
+                    f"{name} lives in the thread of the machine's loop: ask it with qmp(...), or "
+                    f"connect to socket_path ({name} is there with `async with fakeqemu(...)`)"
+                )
+            near = nearest(name, dir(type(self)))
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise AttributeError(f"a machine has no {name!r}{hint}")
 
     @staticmethod
     def pair(
@@ -116,6 +132,18 @@ class SyncFakeQemu(SyncMethods):
         except Exception:
             self._end_thread()
 
+    async def __aenter__(self) -> NoReturn:
+        raise TypeError("this machine is not asynchronous: `with`, or `fakeqemu(...)` to await it")
+
+    async def __aexit__(self, *_: object) -> None:
+        """Never reached."""
+
+    def __await__(self) -> NoReturn:
+        raise TypeError("this machine is not asynchronous: call start(), or `fakeqemu(...)`")
+
+    def __repr__(self) -> str:
+        return repr(self._handle).replace("FakeQemu", type(self).__name__, 1)
+
     def __enter__(self) -> SyncFakeQemu:
         return self.start()
 
@@ -157,6 +185,6 @@ class SyncFakeQemu(SyncMethods):
             self._thread.release()
 
 
-def _inner(runner: str) -> str:
+def _inner(runner: str) -> Any:
     """The way of a handle whose loop is in a thread already."""
     return "loop" if runner == "thread" else runner

@@ -1,4 +1,4 @@
-"""What must not have happened: mistakes of the code under test, told when the test ends.
+"""What must not have happened: mistakes of the code under test, reported when the test ends.
 
 Code that swallows an error reply goes on as if nothing were wrong, and so would its test.
 Only what is wrong whatever the machine's state counts: unknown commands, arguments that the
@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
-from fakeqemu.dataclass import dataclass
-from fakeqemu.journal import Journal, JournalEntry
+from fakeqemu.dataclass import dataclass, replace
+from fakeqemu.journal import CommandCall, Journal, JournalEntry
 from fakeqemu.qapi.schema import Schema
 from fakeqemu.testing.names import UnknownNameError, suggest_fix
+from fakeqemu.testing.qapi_keywords import check_call, check_members
 
 #: the kinds of mistakes, which `allow` may name
 KINDS = (
@@ -31,6 +32,8 @@ KINDS = (
     "bug",
     "shared-tap",
 )
+#: a command, or one with arguments that are to be among its own
+ExpectedStep = str | tuple[str, dict[str, Any]]
 #: journal lines shown with a complaint
 _LAST_LINES = 12
 
@@ -59,19 +62,59 @@ class Expectation:
 
     command: str
     arguments: dict[str, Any]
-    times: int | None
+    times: int | None = None
+
+    def fits(self, call: CommandCall) -> bool:
+        """Whether it is this command, with these arguments among others."""
+        return call.name == self.command and all(
+            name in call.arguments and wanted == call.arguments[name]
+            for name, wanted in self.arguments.items()
+        )
 
     def complaint(self, journal: Journal) -> str | None:
         """Why it is not met; None if it is."""
         calls = journal.commands(self.command)
-        count = sum(self.arguments.items() <= call.arguments.items() for call in calls)
+        count = sum(map(self.fits, calls))
         if count == self.times or (self.times is None and count):
             return None
         wanted = "at least once" if self.times is None else f"{self.times} times"
-        given = f" with {json.dumps(self.arguments)}" if self.arguments else ""
         others = [json.dumps(call.arguments) for call in calls]
         came = f"; it came with {', '.join(others)}" if self.arguments and others else ""
-        return f"expected {wanted}{given}, came {count} times{came}"
+        return f"expected {wanted}{self._given}, came {count} times{came}"
+
+    @property
+    def _given(self) -> str:
+        return f" with {json.dumps(self.arguments, default=repr)}" if self.arguments else ""
+
+    def __str__(self) -> str:
+        return self.command + self._given
+
+
+@dataclass
+class ExpectedOrder:
+    """Commands that have to come one after the other; others may come between them."""
+
+    steps: list[Expectation]
+
+    @property
+    def command(self) -> str:
+        """What stands for them."""
+        return self.steps[0].command
+
+    def complaint(self, journal: Journal) -> str | None:
+        """Why it is not met; None if it is."""
+        calls, names = journal.commands(), {step.command for step in self.steps}
+        left = iter(calls)
+        for number, step in enumerate(self.steps):
+            if not any(step.fits(call) for call in left):
+                came = [
+                    call.name + (f" {json.dumps(call.arguments)}" if call.arguments else "")
+                    for call in calls
+                    if call.name in names
+                ]
+                after = f" after {self.steps[number - 1]}" if number else ""
+                return f"expected {step}{after}; these came: {', '.join(came) or 'none'}"
+        return None
 
 
 @dataclass
@@ -98,7 +141,7 @@ class Verifier:
         self.mistakes: list[Violation] = []
         self._schema = schema
         self._sent: dict[str, dict[str, Any]] = {}
-        self._expected: list[Expectation] = []
+        self._expected: list[Expectation | ExpectedOrder] = []
         self._armed: dict[tuple[str, int], Armed] = {}
 
     def watch(self, entry: JournalEntry) -> None:
@@ -126,9 +169,23 @@ class Verifier:
         self, command: str, arguments: dict[str, Any] | None = None, times: int | None = None
     ) -> None:
         """`command` with these arguments among others has to come. Raises UnknownNameError."""
-        if command not in self._schema.commands:
-            raise UnknownNameError("command", command, self._schema.commands)
-        self._expected.append(Expectation(command, arguments or {}, times))
+        self._expected.append(self._expectation(command, arguments or {}, times))
+
+    def expect_in_order(self, steps: Iterable[ExpectedStep]) -> None:
+        """These have to come one after the other. Raises UnknownNameError, ValueError."""
+        order = []
+        for step in steps:
+            is_pair = isinstance(step, tuple) and len(step) == 2
+            if not isinstance(step, str) and not is_pair:
+                raise TypeError(
+                    "each step stands for itself, a command or a pair of one and its arguments: "
+                    f"expect_in_order('stop', ('cont', {{}})), not {step!r}"
+                )
+            command, arguments = (step, {}) if isinstance(step, str) else step
+            order.append(self._expectation(command, arguments))
+        if not order:
+            raise ValueError("nothing is expected: name the commands in their order")
+        self._expected.append(ExpectedOrder(order))
 
     def arm(self, what: str, number: int, name: str, times: int = 1) -> None:
         """A "stub" or "fault" with this number is there to be come across `times` times."""
@@ -137,6 +194,12 @@ class Verifier:
     def disarm(self, what: str, number: int) -> None:
         """It was taken back."""
         self._armed.pop((what, number), None)
+
+    def continue_from(self, other: Verifier) -> None:
+        """The machine has come as far as another one, which it is a copy of."""
+        self._sent |= other._sent
+        self._expected += other._expected
+        self._armed |= {number: replace(each) for number, each in other._armed.items()}
 
     def acknowledge(self, command: str, desc: str) -> None:
         """The tester saw this refusal: it is no mistake of the code under test."""
@@ -185,12 +248,22 @@ class Verifier:
         lines = [f"{len(wrong)} {what}{'s' if len(wrong) > 1 else ''} {whose}:"]
         for number, each in enumerate(wrong, 1):
             lines += self._describe(number, each)
-        lines += ["last in the journal:", journal.timeline(_LAST_LINES)]
+        lines += ["last in the journal:", journal.timeline(_LAST_LINES, start=False)]
         names = ", ".join(repr(each.name) for each in wrong[:3])
         lines.append(f"meant so? @pytest.mark.fakeqemu(allow=[{names}]) or allow=[...]")
         if seed is not None:
             lines.append(f"seed: {seed}")
         return "\n".join(lines)
+
+    def _expectation(
+        self, command: str, arguments: dict[str, Any], times: int | None = None
+    ) -> Expectation:
+        check_call(command, arguments)
+        if command not in self._schema.commands:
+            raise UnknownNameError("command", command, self._schema.commands)
+        wanted = self._schema.commands[command].arg_type
+        check_members(f"argument of {command}", wanted, arguments)
+        return Expectation(command, dict(arguments), times)
 
     def _describe(self, number: int, mistake: Violation) -> list[str]:
         lines = [f"{number}. {mistake.kind}: {mistake.name}: {mistake.desc}"]

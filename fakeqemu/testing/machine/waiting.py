@@ -38,6 +38,8 @@ class EventWaiter:
         self.loop: asyncio.AbstractEventLoop | None = None
         #: what else there is to say to whoever waited in vain
         self.hint: Callable[[], str] = str
+        #: why nothing more can come; None while something can
+        self.over: Callable[[], str | None] = lambda: None
         self._journal = journal
         self._watch = watch
         self._answer = answer
@@ -45,8 +47,14 @@ class EventWaiter:
         self._changed: asyncio.Event | None = None
 
     def open(self) -> None:
-        """Listen in the running loop from now on."""
-        self.loop = asyncio.get_running_loop()
+        """Listen in the running loop from now on. Raises RuntimeError where none runs."""
+        try:
+            self.loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "no loop of asyncio runs here: use `fakeqemu.sync(...)`, whose methods need none "
+                "(under trio from `trio.to_thread.run_sync`)"
+            ) from None
         self._changed = asyncio.Event()
 
     def entry_added(self, entry: JournalEntry) -> None:
@@ -74,7 +82,12 @@ class EventWaiter:
         return self._answer(stub, arguments, value)
 
     async def until(self, found: Callable[[], T | None], what: str) -> T:
-        """What `found` finds once it is not None. Raises TimeoutError."""
+        """What `found` finds once it is not None. Raises TimeoutError; RuntimeError where it is
+        not there and nothing can come.
+        """
+        reason = self.over()
+        if reason is not None and (self._changed is None or found() is None):
+            raise RuntimeError(f"{what}: {reason}")
 
         async def wait() -> T:
             assert self._changed is not None
@@ -86,6 +99,14 @@ class EventWaiter:
             return value
 
         return await self.within(wait(), what)
+
+    async def change(self, seconds: float) -> None:
+        """Wait until the machine notes or sends something, for so long at most."""
+        assert self._changed is not None
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
     async def within(self, work: Awaitable[T], what: str) -> T:
         """`work`, or a TimeoutError that says what the machine did last."""

@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing.recording.diff import compare
 from fakeqemu.testing.recording.format import load
@@ -19,17 +20,26 @@ DEFAULT_OPTIONS = ("-machine", "none", "-nodefaults", "-display", "none")
 
 
 def record(client_side: str, real_side: str, output: str | None) -> int:
-    """Record until SIGINT or SIGTERM. Raises OSError, ValueError."""
+    """Record until SIGINT or SIGTERM; 1 if not all could be written. Raises OSError, ValueError."""
 
-    async def run() -> None:
-        with contextlib.ExitStack() as stack:
-            out = sys.stdout if output is None else stack.enter_context(Path(output).open("w"))
-            async with Recorder(client_side, real_side, out):
+    def failed(error: OSError) -> None:
+        where = "standard output" if output is None else output
+        sys.stderr.write(f"fakeqemu: the recording ends: {where}: {error.strerror}\n")
+        sys.stderr.flush()
+
+    async def run() -> int:
+        out = sys.stdout if output is None else Path(output).open("w")  # noqa: SIM115
+        try:
+            async with Recorder(client_side, real_side, out, failed) as recorder:
                 _ready(client_side)
                 await until_signal()
+        finally:
+            if output is not None:
+                with contextlib.suppress(OSError):  # has been said
+                    out.close()
+        return 1 if recorder.failure is not None else 0
 
-    asyncio.run(run())
-    return 0
+    return asyncio.run(run())
 
 
 def replay(file: str, address: str, match: str) -> int:
@@ -46,7 +56,7 @@ def replay(file: str, address: str, match: str) -> int:
     return asyncio.run(run())
 
 
-def diff(file: str, profile: str, options: list[str], *, shape_only: bool) -> int:
+def diff(file: str, profile: Profile, options: list[str], *, shape_only: bool) -> int:
     """Print the differences; 1 if there are any."""
     try:
         found = asyncio.run(compare(load(file), profile, options or DEFAULT_OPTIONS))
@@ -61,7 +71,7 @@ def diff(file: str, profile: str, options: list[str], *, shape_only: bool) -> in
 
 
 def _ready(address: str) -> None:
-    """Clients may come: whoever waits for that reads this line."""
+    """Print the line that says that clients may connect."""
     sys.stderr.write(f"fakeqemu: listening at {address}\n")
     sys.stderr.flush()
 

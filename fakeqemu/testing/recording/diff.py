@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fakeqemu.dataclass import dataclass
+from fakeqemu.profile import Profile
 from fakeqemu.testing.machine.fake import FakeQemu
 from fakeqemu.testing.recording.format import Conversation, Exchange
 
@@ -45,7 +46,7 @@ class Difference:
 
 
 async def compare(
-    conversations: Sequence[Conversation], profile: str, options: Sequence[str]
+    conversations: Sequence[Conversation], profile: str | Profile, options: Sequence[str]
 ) -> list[Difference]:
     """Play each conversation's client side against a fresh machine. Raises StartupError."""
     found: list[Difference] = []
@@ -80,7 +81,7 @@ async def _play(machine: FakeQemu, told: Conversation, which: int) -> list[Diffe
         events += await _settled(reader)
     finally:
         writer.close()
-    return found + _event_differences(told, events, which)
+    return found + _events_apart([each["event"] for each in _events(told)], events, which)
 
 
 async def _read(reader: asyncio.StreamReader) -> Any:
@@ -153,8 +154,13 @@ def _json_type(value: Any) -> str:
     return type(value).__name__
 
 
-def _event_differences(told: Conversation, got: list[str], which: int) -> list[Difference]:
-    recorded = [event["event"] for event in _events(told)]
+def event_differences(old: Conversation, new: Conversation, which: int) -> list[Difference]:
+    """Events that only one of two conversations has."""
+    names = [[event["event"] for event in _events(each)] for each in (old, new)]
+    return _events_apart(names[0], names[1], which)
+
+
+def _events_apart(recorded: list[str], got: list[str], which: int) -> list[Difference]:
     missing, extra = Counter(recorded) - Counter(got), Counter(got) - Counter(recorded)
     return [
         *(Difference("shape", which, 0, "event", e, e, None) for e in missing.elements()),

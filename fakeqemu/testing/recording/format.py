@@ -40,6 +40,11 @@ class Exchange:
                 return name
         return json.dumps(self.request)
 
+    @property
+    def key(self) -> str:
+        """The request as text, whatever its id."""
+        return json.dumps(without_id(self.request), sort_keys=True)
+
     def same_as(self, request: Any) -> bool:
         """Whether `request` asks for the same, whatever its id."""
         return bool(without_id(self.request) == without_id(request))

@@ -16,22 +16,7 @@ from typing import Any, TextIO
 
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.json.streamer import JsonStream, ParseError
-
-
-def parse_address(text: str) -> tuple[str, str | tuple[str, int]]:
-    """("unix", path) or ("tcp", (host, port)) of `unix:PATH`, `tcp:HOST:PORT`, a path.
-
-    Raises ValueError.
-    """
-    kind, _, rest = text.partition(":")
-    if kind == "unix" and rest:
-        return "unix", rest
-    if "/" in text or (text and not rest):
-        return "unix", text
-    host, _, port = (rest if kind == "tcp" else text).rpartition(":")
-    if not (port.isascii() and port.isdecimal() and len(port) < 6 and int(port) < 1 << 16):
-        raise ValueError(f"an address is unix:PATH or tcp:HOST:PORT, not {text!r}")
-    return "tcp", (host or "127.0.0.1", int(port))
+from fakeqemu.testing.addresses import parse_address
 
 
 async def connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -46,10 +31,13 @@ async def connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 async def serve(address: str, client: Callable[..., Any]) -> asyncio.Server:
     """Listen at an address. Raises OSError, ValueError."""
     kind, where = parse_address(address)
-    if kind == "unix":
-        return await asyncio.start_unix_server(client, str(where))
-    assert isinstance(where, tuple)
-    return await asyncio.start_server(client, *where)
+    try:
+        if kind == "unix":
+            return await asyncio.start_unix_server(client, str(where))
+        assert isinstance(where, tuple)
+        return await asyncio.start_server(client, *where)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), address) from None
 
 
 def remove_socket(address: str) -> None:
@@ -62,10 +50,20 @@ def remove_socket(address: str) -> None:
 class Recorder:
     """Passes on and writes down. `async with Recorder(client_address, real_address, file)`."""
 
-    def __init__(self, client_side: str, real_side: str, out: TextIO) -> None:
+    def __init__(
+        self,
+        client_side: str,
+        real_side: str,
+        out: TextIO,
+        failed: Callable[[OSError], None] = lambda _: None,
+    ) -> None:
+        """`failed`: called once when nothing can be written any more."""
+        self.failed = failed
         self._client_side = client_side
         self._real_side = real_side
         self._out = out
+        #: what kept it from writing on; the conversation goes on without a recording
+        self.failure: OSError | None = None
         self._connections = 0
         self._began = time.monotonic_ns()
         self._server: asyncio.Server | None = None
@@ -82,8 +80,7 @@ class Recorder:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        remove_socket(self._client_side)
-        self._out.flush()
+        remove_socket(self._client_side)  # every line was flushed when it was written
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -144,5 +141,11 @@ class Recorder:
     def _note(self, connection: int, **what: Any) -> None:
         microseconds = (time.monotonic_ns() - self._began) // 1000
         entry = {"time": microseconds, "connection": connection, **what}
-        self._out.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        self._out.flush()
+        if self.failure is not None:
+            return
+        try:
+            self._out.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            self._out.flush()
+        except OSError as error:
+            self.failure = error
+            self.failed(error)

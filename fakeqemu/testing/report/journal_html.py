@@ -78,7 +78,7 @@ def page(journals: Mapping[str, Journal], title: str = "fakeqemu") -> str:
 
 
 def remaining(journal: Journal) -> Iterator[tuple[int, int]]:
-    """(time, bytes left) at the beginning of each pass, and whenever somebody asked."""
+    """(time, bytes left) at the beginning of each pass, and at each query."""
     for entry in journal:
         if entry.kind == "migration-pass":
             yield entry.time, entry.data["remaining"]

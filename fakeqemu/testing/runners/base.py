@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fakeqemu.boot.cmdline.options import parse_command_line
+from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.boot.sequence import Boot
 from fakeqemu.clock import Clock, VirtualClock
 from fakeqemu.commands.registry import Deferred
@@ -17,7 +18,6 @@ from fakeqemu.dataclass import dataclass, field
 from fakeqemu.guard import allow_deep_input
 from fakeqemu.io.host import OsHost
 from fakeqemu.io.loop import Loop
-from fakeqemu.io.net_taps import TapInterfaces
 from fakeqemu.io.process.boot_driver import BootDriver
 from fakeqemu.io.process.clock import LoopClock
 from fakeqemu.journal import Journal, JournalEntry
@@ -126,6 +126,8 @@ class InProcessRunner:
         self._host: OsHost | None = None
         self._monitor: SocketpairMonitor | None = None
         self._stopped = False
+        #: it has ended, and its process would still be there
+        self._lingers = False
         self._waiting: set[asyncio.Future[Any]] = set()
 
     async def start(self) -> None:
@@ -138,6 +140,8 @@ class InProcessRunner:
         adapter = Loop(loop)
         host = self._host = OsHost(adapter, stderr=self.stderr)
         if spec.tap_directory:
+            from fakeqemu.io.net_taps import TapInterfaces
+
             host.interfaces = TapInterfaces(spec.tap_directory)
         boot = Boot.of(configuration, spec.profile, self._clock(adapter), host)
         vm = self.vm = boot.vm
@@ -177,6 +181,21 @@ class InProcessRunner:
             self._monitor = SocketpairMonitor(vm, adapter)
             self.client_side = self._monitor.client_side
 
+    @property
+    def host(self) -> OsHost | None:
+        """The machine's host, once it has begun to start."""
+        return self._host
+
+    @property
+    def controller(self) -> MachineController | None:
+        """What does verbs, once it has begun to start."""
+        return self._controller
+
+    @property
+    def listener(self) -> RunnerListener:
+        """Who hears of what the machine does."""
+        return self._spec.listener
+
     async def ask(self, verb: str, /, **parameters: Any) -> Any:
         """Do a verb and wait for what it says."""
         value = self.call(verb, **parameters)
@@ -198,6 +217,9 @@ class InProcessRunner:
                 future.set_result(finished.value)
 
         value.then(done)
+        if future.done():
+            # a turn for all others: a test may ask until the answer is another
+            await asyncio.sleep(0)
         return await future
 
     def call(self, verb: str, /, **parameters: Any) -> Any:
@@ -209,7 +231,7 @@ class InProcessRunner:
     @property
     def exit_code(self) -> int | None:
         """What the machine left with."""
-        return None if self.vm is None else self.vm.process.exit_code
+        return None if self.vm is None or self._lingers else self.vm.process.exit_code
 
     async def stop(self) -> None:
         """End the machine."""
@@ -230,6 +252,10 @@ class InProcessRunner:
         if self._host is not None:
             self._host.close()
 
+    def _gone(self) -> None:
+        self._lingers = False
+        self._spec.listener.machine_ended()
+
     def _clock(self, adapter: Loop) -> Clock:
         clock = self._spec.clock
         if clock == "virtual":
@@ -239,7 +265,20 @@ class InProcessRunner:
         return clock
 
     def _exiting(self, _code: int) -> None:
+        assert self._host is not None
+        if self._host.exit_delay and self._loop is not None:
+            self._lingers = True
+            self._loop.call_later(self._host.exit_delay, self._gone)
         self._spec.listener.machine_ended()
         if self._loop is not None and not self._loop.is_closed():
             # the reply of the command that ends it still has to go out
             self._loop.call_soon(self.stop_now)
+
+
+def say_where(error: BaseException) -> None:
+    """Have a start's error say what QEMU prints, with its option, or why there is no machine."""
+    if isinstance(error, StartupError):
+        error.args = ("\n".join(error.lines),)
+    elif isinstance(error, EarlyExit):
+        what = "QEMU prints what its options ask for and ends"
+        error.args = (f"{what} (exit {error.code}): there is no machine",)

@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fakeqemu import poll
 from fakeqemu.testing.runners.forkserver import send
 
 #: how long the server may take from its start to its first child, in seconds
@@ -49,7 +49,8 @@ class ForkedProcess:
         """The exit status, below zero for a signal. Raises TimeoutError."""
         if self.returncode is None:
             assert self._sock is not None
-            message, self._buffer = _line(self._sock, self._buffer, timeout)
+            late = f"the child still runs after {timeout} s"
+            message, self._buffer = _line(self._sock, self._buffer, timeout, late)
             self.returncode = int(message["status"])
             self.close()
         return self.returncode
@@ -126,7 +127,7 @@ class ForkServerClient:
         try:
             sock.connect(self._path)
             send(sock, request, list(fds.values()))
-            message, buffer = _line(sock, b"", _FIRST)
+            message, buffer = _line(sock, b"", _FIRST, f"no answer in {_FIRST} s")
         except (OSError, EOFError) as error:
             sock.close()
             raise ForkServerError(f"the fork server gives no child: {error!r}") from None
@@ -163,14 +164,16 @@ def launch_fork(arguments: list[str], fds: list[int], stderr: int) -> ForkedProc
 
 
 def _line(
-    sock: socket.socket, buffer: bytes, timeout: float | None
+    sock: socket.socket, buffer: bytes, timeout: float | None, late: str
 ) -> tuple[dict[str, Any], bytes]:
-    """The next message of the server, and what came after it. Raises TimeoutError, EOFError."""
+    """The next message of the server, and what came after it.
+
+    Raises EOFError, and TimeoutError, which says `late`.
+    """
     end = None if timeout is None else time.monotonic() + timeout
     while b"\n" not in buffer:
-        left = None if end is None else max(0.0, end - time.monotonic())
-        if not select.select([sock], [], [], left)[0]:
-            raise TimeoutError(f"the child still runs after {timeout} s")
+        if not poll.readable(sock, None if end is None else end - time.monotonic()):
+            raise TimeoutError(late)
         if not (data := sock.recv(4096)):
             raise EOFError("the fork server hung up")
         buffer += data

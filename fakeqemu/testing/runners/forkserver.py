@@ -23,9 +23,12 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.guard import describe
+
+if TYPE_CHECKING:
+    from fakeqemu.profile import Profile
 
 #: most descriptors that one child is handed
 _MOST_FDS = 250
@@ -56,9 +59,9 @@ def listen(address: str) -> socket.socket:
         listener.bind(f"{address}.new")
         listener.listen(128)
         os.rename(f"{address}.new", address)  # noqa: PTH104
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise OSError(error.errno, error.strerror or str(error), address) from None
     return listener
 
 
@@ -105,7 +108,7 @@ class ForkServer:
         self.is_child = False
         self._command = command
         self._profile_of = profile_of
-        self._warmed: set[str] = set()
+        self._warmed: set[Profile] = set()
         self._listener = listener
         self._selector = selectors.DefaultSelector()
         self._clients: dict[int, socket.socket] = {}
@@ -114,7 +117,7 @@ class ForkServer:
         self._status: int | None = None
 
     def run(self) -> int:
-        """Serve until told to leave; in a child, be the child."""
+        """Serve until asked to leave; in a forked child, run the machine."""
         warm()
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         self._listener.setblocking(False)
@@ -140,7 +143,7 @@ class ForkServer:
             sys.stderr.write(f"fakeqemu: internal error: {describe(bug)}\n")
 
     def leave_with_input(self) -> None:
-        """Leave when standard input ends: whoever started the server is gone."""
+        """Leave when standard input ends: the server's parent has exited."""
 
         def readable() -> None:
             if not os.read(0, 4096):
@@ -217,9 +220,9 @@ class ForkServer:
     def _warm_profile(self, arguments: list[str]) -> None:
         """Read the profile that a child will ask for, once."""
         profile = self._profile_of(arguments)
-        if profile is None or profile.name in self._warmed:
+        if profile is None or profile in self._warmed:
             return
-        self._warmed.add(profile.name)
+        self._warmed.add(profile)
         touch(profile)
         gc.collect()
         gc.freeze()

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -21,16 +20,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from fakeqemu import poll
 from fakeqemu.journal import Journal, JournalEntry
 from fakeqemu.model.events import Event
+from fakeqemu.profile.options import options_for
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.validate import SchemaViolation
 from fakeqemu.testing.clock.timekeeper import ClockError
+from fakeqemu.testing.faults.model import LateExit
 from fakeqemu.testing.runners.base import Spec
 from fakeqemu.testing.runners.errors import from_plain
 
 #: how long a machine that was asked to leave may take, in seconds
 _LEAVE = 5.0
+#: how often, in seconds, a process is looked at that stays after its end
+_LOOK = 0.05
 
 
 class ChildProcess(Protocol):
@@ -97,6 +101,8 @@ class SubprocessRunner:
         self._done: dict[int, dict[str, Any]] = {}
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._exit: int | None = None
+        #: the process stays for a while after its end (see fault late-exit)
+        self._lingers = False
         self._ready: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
@@ -144,7 +150,7 @@ class SubprocessRunner:
             if self._sock is None:
                 raise ConnectionError(f"the machine ended before it answered {verb!r}")
             left = end - time.monotonic()
-            if left <= 0 or not select.select([self._sock], [], [], left)[0]:
+            if left <= 0 or not poll.readable(self._sock, left):
                 raise TimeoutError(f"no answer to {verb!r} after {self._spec.deadline} s")
             self._readable()
         del self._done[number]
@@ -155,6 +161,8 @@ class SubprocessRunner:
         """The process's exit status, once the machine has said that it ends or is gone."""
         if self.process is None or (self._exit is None and self._sock is not None):
             return None
+        if self._lingers:
+            return self.process.poll()
         with contextlib.suppress(TimeoutError, subprocess.TimeoutExpired):
             return self.process.wait(_LEAVE)
         return self._exit
@@ -190,7 +198,7 @@ class SubprocessRunner:
             )
         if spec.before_boot:
             raise ValueError("before_boot needs a machine in this process")
-        arguments = ["run", "--profile", spec.profile.name, "--clock", spec.clock]
+        arguments = ["run", *options_for(spec.profile), "--clock", spec.clock]
         arguments += ["--speed", str(spec.speed)]
         arguments += ["--private-channel", ",".join(map(str, fds))]
         if spec.scenario:
@@ -204,7 +212,7 @@ class SubprocessRunner:
         return [*arguments, "--", *spec.options]
 
     def _wake(self) -> None:
-        """A process that stands still hears nothing, so it cannot be asked to go on."""
+        """A stopped process reads nothing, so it cannot be asked to continue."""
         if self.process is not None and self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGCONT)
@@ -224,7 +232,7 @@ class SubprocessRunner:
             try:
                 data = data[self._sock.send(data) :]
             except BlockingIOError:
-                select.select([], [self._sock], [], 1.0)
+                poll.writable(self._sock, 1.0)
             except OSError:
                 self._hang_up()
                 return
@@ -250,6 +258,7 @@ class SubprocessRunner:
         if "entry" in message:
             entry = JournalEntry(*message["entry"])
             self.journal.add(entry)
+            self._lingers |= (entry.kind, entry.name) == ("fault", LateExit.name)
             listener.entry_added(entry)
         elif "event" in message:
             listener.event_sent(Event(*message["event"]))
@@ -306,6 +315,16 @@ class SubprocessRunner:
             else:
                 self._ready.set_exception(self._start_error())
         elif self._loop is not None and not self._loop.is_closed():
+            self._spec.listener.machine_ended()
+            self._look_for_end()
+
+    def _look_for_end(self) -> None:
+        """A process that lingers says nothing when it goes."""
+        if not self._lingers or self._loop is None or self._loop.is_closed():
+            return
+        if self.process is not None and self.process.poll() is None:
+            self._loop.call_later(_LOOK, self._look_for_end)
+        else:
             self._spec.listener.machine_ended()
 
     def _start_error(self) -> StartupError:

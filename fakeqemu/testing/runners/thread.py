@@ -86,10 +86,10 @@ class LoopThread:
 class ThreadRunner:
     """A `InProcessRunner` in a thread of its own."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, inner: InProcessRunner | None = None) -> None:
         self._spec = spec
         self._thread = LoopThread()
-        self._inner = InProcessRunner(spec)
+        self._inner = inner or InProcessRunner(spec)
         self.stderr = self._inner.stderr
 
     @property

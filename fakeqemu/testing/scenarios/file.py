@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.dataclass import dataclass, field, replace
 from fakeqemu.profile import Profile
 from fakeqemu.testing.machine.guest import check_guest
-from fakeqemu.testing.names import check_name
+from fakeqemu.testing.names import check_name, nearest
 from fakeqemu.testing.read_file import read_toml
 from fakeqemu.testing.scenarios.catalog import SCENARIOS
 from fakeqemu.testing.scenarios.stages import Stage, build_stage
@@ -63,7 +63,7 @@ class ScenarioFile:
     verbs: tuple[tuple[str, str, Mapping[str, Any]], ...] = ()
     stages: tuple[Stage, ...] = ()
     #: by profile, the verbs with their arguments built
-    _prepared: dict[str, list[Prepared]] = field(
+    _prepared: dict[Profile, list[Prepared]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -75,7 +75,9 @@ class ScenarioFile:
         try:
             data = read_toml(path)
         except ValueError as error:
-            raise ScenarioError(str(error)) from None
+            near = nearest(str(path), SCENARIOS) if Path(path).name == str(path) else None
+            hint = f"; did you mean the scenario {near!r}?" if near is not None else ""
+            raise ScenarioError(f"{error}{hint}") from None
         return parse(data, str(path))
 
     def seeded(self, seed: int | None) -> ScenarioFile:
@@ -84,7 +86,7 @@ class ScenarioFile:
 
     def check(self, profile: Profile) -> None:
         """Whether the version has all it names. Raises ScenarioError."""
-        if profile.name in self._prepared:
+        if profile in self._prepared:
             return
         prepared = []
         for place, verb, arguments in self.verbs:
@@ -93,7 +95,7 @@ class ScenarioFile:
         for stage in self.stages:
             with _at(self.path, stage.place):
                 stage.actions(profile)
-        self._prepared[profile.name] = prepared
+        self._prepared[profile] = prepared
 
     def apply(self, vm: Machine) -> None:
         """Make it happen to a machine that has not booted. Raises ScenarioError."""
@@ -102,7 +104,7 @@ class ScenarioFile:
         self.check(vm.profile)
         controller = MachineController(vm)
         controller.set_seed(self.seed)
-        for prepared in self._prepared[vm.profile.name]:
+        for prepared in self._prepared[vm.profile]:
             controller.carry_out(prepared)
         for stage in self.stages:
             controller.stage(stage)

@@ -53,18 +53,22 @@ class Stage:
     #: where it was written, for messages
     place: str = ""
     #: by profile, what happens as verbs with their arguments built
-    _actions: dict[str, tuple[Prepared, ...]] = field(
+    _actions: dict[Profile, tuple[Prepared, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def actions(self, profile: Profile) -> tuple[Prepared, ...]:
         """What happens, checked and built once for a profile. Raises ValueError."""
-        if profile.name not in self._actions:
+        if profile not in self._actions:
             _check_trigger(self.when, profile)
             if not self.then:
                 raise ValueError("then is empty")
-            self._actions[profile.name] = tuple(_action(each, profile) for each in self.then)
-        return self._actions[profile.name]
+            self._actions[profile] = tuple(_action(each, profile) for each in self.then)
+        return self._actions[profile]
+
+    def spoken(self) -> list[tuple[str, dict[str, Any]]]:
+        """What happens, as verbs with the arguments that were written, for a machine elsewhere."""
+        return [_spoken(each) for each in self.then]
 
 
 def build_stage(table: Mapping[str, Any], place: str = "") -> Stage:
@@ -102,9 +106,13 @@ def _check_trigger(when: Mapping[str, Any], profile: Profile) -> None:
 
 
 def _action(action: Any, profile: Profile) -> Prepared:
+    return prepare(*_spoken(action), profile)
+
+
+def _spoken(action: Any) -> tuple[str, dict[str, Any]]:
     """"exit", { exit = 5 } or { event = "STOP", data = {...} } as a verb with arguments."""
     if isinstance(action, str):
-        return prepare(check_name("action", action, ACTIONS), {}, profile)
+        return check_name("action", action, ACTIONS), {}
     if not isinstance(action, dict):
         raise ValueError(f"an action is a word or a table, not {action!r}")
     # a fault's scope may say `command` and `event`, too: the first verb of the table counts
@@ -122,7 +130,7 @@ def _action(action: Any, profile: Profile) -> Prepared:
         arguments[verb.rest] = given
     else:
         arguments |= given
-    return prepare(name, arguments, profile)
+    return name, arguments
 
 
 @dataclass(slots=True)

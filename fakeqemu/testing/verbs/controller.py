@@ -22,12 +22,14 @@ from fakeqemu.qmp.checks import check_everything
 from fakeqemu.qmp.connection import QmpConnection
 from fakeqemu.qmp.dispatch import dispatcher_of
 from fakeqemu.testing.clock.timekeeper import Timekeeper
+from fakeqemu.testing.faults.build import describe
 from fakeqemu.testing.faults.injector import Faults
 from fakeqemu.testing.machine.stubs import CallTester, MachineStubs, Stub
 from fakeqemu.testing.names import check_name
 from fakeqemu.testing.verbs.table import VERBS, Prepared, prepare
 
 if TYPE_CHECKING:
+    from fakeqemu.journal import JournalEntry
     from fakeqemu.testing.scenarios.stages import Stage, Stages
 
 
@@ -75,6 +77,7 @@ class MachineController:
             vm.profile.schema, self._call_tester, self._complain, vm.journal.note
         )
         dispatcher_of(vm).interceptors.append(stubs.intercept)
+        self.faults.agent_stubs = stubs.intercept_named
         return stubs
 
     @cached_property
@@ -88,7 +91,7 @@ class MachineController:
 
     def fault(self, faults: list[Any]) -> list[dict[str, Any]]:
         """Add faults that have been built."""
-        return [self.faults.describe(active) for active in map(self.faults.add_built, faults)]
+        return [describe(active) for active in map(self.faults.add_built, faults)]
 
     def remove_fault(self, number: int) -> None:
         """Take one away. Raises LookupError."""
@@ -104,7 +107,7 @@ class MachineController:
 
     def query_faults(self) -> list[dict[str, Any]]:
         """Each as plain data."""
-        return [self.faults.describe(active) for active in self.faults]
+        return [describe(active) for active in self.faults]
 
     def stop_process(self, seconds: float | None = None) -> None:
         """The process stands still."""
@@ -166,19 +169,56 @@ class MachineController:
 
     def query_journal(
         self,
+        *,
         kind: str | None = None,
         name: str | None = None,
         first: int = 0,
         limit: int | None = None,
-    ) -> list[dict[str, Any]]:
-        """Entries from number `first` on."""
-        kept = self.vm.journal
-        found = [
-            {"number": number, "time": e.time, "kind": e.kind, "name": e.name, "data": e.data}
-            for number, e in enumerate(kept, kept.dropped)
-            if number >= first and kind in (None, e.kind) and name in (None, e.name)
-        ]
-        return found if limit is None else found[:limit]
+        last: int | None = None,
+        wait: float = 0,
+    ) -> list[dict[str, Any]] | Deferred:
+        """Entries from number `first` on, waiting for one so many seconds by the wall."""
+        journal = self.vm.journal
+
+        def found() -> list[dict[str, Any]]:
+            entries = [
+                {"number": number, "time": e.time, "kind": e.kind, "name": e.name, "data": e.data}
+                for number, e in journal.since(first)
+                if kind in (None, e.kind) and name in (None, e.name)
+            ]
+            if last is not None:
+                entries = entries[len(entries) - min(last, len(entries)) :]
+            return entries if limit is None else entries[:limit]
+
+        host, entries = self.vm.host, found()
+        if entries or not wait or not isinstance(host, OsHost):
+            return entries
+        return self._when_noted(found, wait, host)
+
+    def _when_noted(
+        self, found: Callable[[], list[dict[str, Any]]], wait: float, host: OsHost
+    ) -> Deferred:
+        """What is found once anything is, or after so many seconds."""
+        later = Deferred()
+        asked = [False]
+
+        def look() -> None:
+            asked[0] = False
+            if not later.done and (entries := found()):
+                finish(entries)
+
+        def noted(_: JournalEntry) -> None:
+            if not asked[0]:
+                asked[0] = True
+                host.loop.call_soon(look)
+
+        def finish(entries: list[dict[str, Any]]) -> None:
+            self.vm.journal.unlisten(noted)
+            later.resolve(entries)
+
+        self.vm.journal.listen(noted)
+        host.loop.call_later(wait, lambda: None if later.done else finish([]))
+        return later
 
     # -- the clock -----------------------------------------------------------------------------
 
@@ -187,6 +227,10 @@ class MachineController:
         host = self.vm.host
         assert isinstance(host, OsHost)
         return Timekeeper(host.loop, self.vm.clock)
+
+    def leave_loop(self) -> None:
+        """Keep nothing of the loop it runs in: it is looked at to be copied."""
+        self.__dict__.pop("_time", None)
 
     def now(self) -> int:
         """Of the machine's clock."""

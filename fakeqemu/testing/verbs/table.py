@@ -114,6 +114,17 @@ def _guest(_profile: Profile, arguments: Arguments) -> Arguments:
     return arguments
 
 
+def _query_journal(_profile: Profile, arguments: Arguments) -> Arguments:
+    if "kind" in arguments:
+        from fakeqemu.journal_kinds import KINDS
+
+        check_name("kind of journal entry", arguments["kind"], KINDS)
+    for name in ("first", "limit", "last", "wait"):
+        if arguments.get(name, 0) < 0:
+            raise ValueError(f"{name} must not be negative")
+    return arguments
+
+
 def _stub(profile: Profile, arguments: Arguments) -> Arguments:
     return {"stub": build_stub(profile.schema, arguments)}
 
@@ -206,9 +217,11 @@ VERBS: Mapping[str, Verb] = {
         control=True, build=_stage,
     ),
     "query-journal": Verb(
-        "what happened, from an entry's number on, at most so many entries (limit)",
-        {"kind": "str?", "name": "str?", "first": "int?", "limit": "int?"},
-        handle="journal", control=True,
+        "what happened, from an entry's number on (first), at most so many entries (limit) or the "
+        "last so many; where there is nothing yet, what comes within so many seconds (wait)",
+        {"kind": "str?", "name": "str?", "first": "int?", "limit": "int?", "last": "int?",
+         "wait": "number?"},
+        handle="journal", control=True, build=_query_journal,
     ),
     "now": Verb("nanoseconds of the machine's clock", handle="now", control=True),
     "advance": Verb(

@@ -37,7 +37,11 @@ class Forked:
         return await asyncio.shield(self._ended)
 
     def kill(self) -> None:
+        fd = self._child.fileno()
         self._child.kill()
+        if self._child.returncode is not None:
+            # it had ended, and its status was read before the loop came to it
+            self._end(fd, self._child.returncode)
 
     async def read_from(self, fd: int) -> asyncio.StreamReader:
         reader = asyncio.StreamReader()
@@ -55,7 +59,11 @@ class Forked:
             return
         except EOFError:
             status = -9
-        asyncio.get_running_loop().remove_reader(fd)
+        self._end(fd, status)
+
+    def _end(self, fd: int, status: int) -> None:
+        if fd >= 0:
+            asyncio.get_running_loop().remove_reader(fd)
         if not self._ended.done():
             self._ended.set_result(status)
 

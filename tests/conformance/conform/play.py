@@ -216,7 +216,7 @@ class Play:
             session = Session(sock)
         else:
             session = Session()
-            await session.connect(address)
+            await session.connect(address, self.processes.get(step["connect"]))
         self.sessions[step.get("session", step["connect"])] = session
         if not step.get("greeting", True):
             return None

@@ -37,7 +37,8 @@ class Session:
         if sock is not None:
             sock.setblocking(False)
 
-    async def connect(self, address: str) -> None:
+    async def connect(self, address: str, process: Any = None) -> None:
+        """Connect when somebody listens there, which `process` will not once it has ended."""
         family: int = socket.AF_UNIX
         target: Any = address
         if address.startswith("tcp:"):
@@ -45,6 +46,8 @@ class Session:
             family, target = socket.AF_INET, (host, int(port))
         deadline = time.monotonic() + STEP_TIMEOUT
         while True:
+            # looked at before connecting: what it did before it ended counts
+            ended = process is not None and process.returncode is not None
             sock = socket.socket(family, socket.SOCK_STREAM)
             sock.setblocking(False)
             try:
@@ -53,7 +56,7 @@ class Session:
                 return
             except (FileNotFoundError, ConnectionRefusedError) as exc:
                 sock.close()
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or ended:
                     raise StepError(f"cannot connect: {exc}") from exc
                 await pause()
 

@@ -1,4 +1,4 @@
-"""The way back and the further channels."""
+"""The return path and the further channels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from fakeqemu.formats.migration_stream.channels import multifd, return_path as returnpath
+from fakeqemu.formats.migration_stream.writer import be32, be64
 from fakeqemu.traits import TRAITS
 
 
@@ -19,8 +20,8 @@ def read(stream, data: bytes, chunk: int = 0) -> list:
 
 @pytest.mark.parametrize("chunk", [0, 1, 5])
 def test_answers_go_there_and_back(chunk: int) -> None:
-    data = returnpath.pong(1) + returnpath.request_pages("pc.ram", 0x5000, 4096)
-    data += returnpath.request_pages(None, 0x6000, 4096) + returnpath.resume_ack()
+    data = returnpath.pong(1) + b"\0\3\0\x13" + be64(0x5000) + be32(4096) + b"\6pc.ram"
+    data += b"\0\4\0\x0c" + be64(0x6000) + be32(4096) + returnpath.resume_ack()
     data += returnpath.received_bitmap("pc.ram", 100 << 12)
     data += returnpath.switchover_ack() + returnpath.shut(0)
     stream = returnpath.ReturnPathReader(TRAITS["11.1"])

@@ -16,6 +16,7 @@ from fakeqemu.commands.block import (
 from fakeqemu.commands.hmp.option_strings import parse_noisily, printed
 from fakeqemu.commands.hmp.registry import hmp
 from fakeqemu.model.block.backends.backend import Backend
+from fakeqemu.model.block.backends.legacy_drive import FormatHelp
 from fakeqemu.model.block.operations import blockdev as starting
 from fakeqemu.model.machine import Machine
 from fakeqemu.qapi import texts
@@ -51,6 +52,8 @@ def drive_add(vm: Machine, pci_addr: str, opts: str, node: bool = False) -> str:
         return f"Duplicate ID '{id}' for drive\n"
     try:
         backend = vm.block.drives.add(values, id)
+    except FormatHelp as help:
+        return reported + help.text
     except NotModelledError:
         raise
     except QapiError as error:

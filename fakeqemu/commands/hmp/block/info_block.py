@@ -11,10 +11,10 @@ from typing import Any
 
 from fakeqemu.commands.block import block_core as block_commands, job as job_commands
 from fakeqemu.commands.hmp.registry import hmp
-from fakeqemu.formats.qcow2.snapshots import QCowSnapshot
-from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
+from fakeqemu.formats.qcow2.tables import QCowSnapshot
 from fakeqemu.model.block.image_info import specific_text
 from fakeqemu.model.block.operations import savevm as vmsnapshots
+from fakeqemu.model.block.operations.snapshots import keeper
 from fakeqemu.model.machine import Machine
 
 Json = dict[str, Any]
@@ -194,9 +194,9 @@ def info_snapshots(vm: Machine) -> str:
     """Snapshots on all images, then those on some."""
     nodes = vmsnapshots.devices(vm.block, None)
     lists = {
-        node.device_or_name: node.driver.snapshots
+        node.device_or_name: driver.snapshots
         for node in nodes
-        if isinstance(node.driver, Qcow2Driver)
+        if (driver := keeper(node)) is not None
     }
     if not any(lists.values()):
         if not lists:

@@ -2,8 +2,7 @@
 
 See replay/replay-debugging.c: hmp_info_replay(); hw/i386/sgx.c: hmp_info_sgx();
 target/i386/sev.c: hmp_info_sev(); stats/stats-hmp-cmds.c: hmp_info_stats();
-audio/audio-hmp-cmds.c: hmp_info_capture();
-hw/core/machine-hmp-cmds.c: hmp_dumpdtb().
+audio/audio-hmp-cmds.c: hmp_info_capture().
 """
 
 from __future__ import annotations
@@ -93,13 +92,6 @@ def info_capture(vm: Machine) -> str:
 def stopcapture(vm: Machine, n: int) -> str:  # noqa: ARG001
     """Stop recording; there is none of that number, and QEMU does not say so."""
     return vm.profile.traits.hmp_capture_warning.format("stopcapture")
-
-
-@hmp("dumpdtb")
-def dumpdtb(vm: Machine, filename: str) -> str:  # noqa: ARG001
-    """Write the board's device tree."""
-    traits = vm.profile.traits
-    raise QapiError(traits.no_device_tree, traits.no_device_tree_hint)
 
 
 @hmp("info stats")

@@ -10,29 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fakeqemu.commands.hmp.registers import known_registers
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.model.boards.cpus import Cpu
 from fakeqemu.model.boards.x86_registers import (
     CR0_PE,
-    EAX,
-    EBP,
-    EBX,
-    ECX,
-    EDI,
-    EDX,
     EFER_LMA,
-    ESI,
-    ESP,
+    GENERAL,
     SEGMENTS,
     SegmentCache,
     X86Registers,
 )
 from fakeqemu.model.machine import Machine
 
-_GENERAL = (
-    ("AX", EAX), ("BX", EBX), ("CX", ECX), ("DX", EDX),
-    ("SI", ESI), ("DI", EDI), ("BP", EBP), ("SP", ESP),
-)  # fmt: skip
 #: letters of the status flags, from the highest to the lowest bit
 _FLAGS = (("D", 10), ("O", 11), ("S", 7), ("Z", 6), ("A", 4), ("P", 2), ("C", 0))
 _32 = (1 << 32) - 1
@@ -60,7 +50,7 @@ def info_registers(
 
 
 def _shown(vm: Machine, cpu: Cpu) -> str:
-    lines = _lines(vm.cpus.registers(cpu))
+    lines = _lines(known_registers(vm, cpu))
     return "".join(f"{line}\n" for line in ("", f"CPU#{cpu.index}", *lines))
 
 
@@ -88,7 +78,7 @@ def _lines(held: X86Registers) -> Iterator[str]:
 def _general(held: X86Registers) -> Iterator[str]:
     wide = held.code_64
     letter, width = ("R", 16) if wide else ("E", 8)
-    names = [(f"{letter}{name}", at) for name, at in _GENERAL]
+    names = [(f"{letter}{name.upper()}", at) for name, at in GENERAL.items()]
     if wide:
         names += [(f"R{number}".ljust(3), number) for number in range(8, 16)]
     for at in range(0, len(names), 4):

@@ -70,7 +70,7 @@ def sync_profile(vm: Machine, op: str | None = None) -> str:
 
 @hmp("info sync-profile")
 def info_sync_profile(vm: Machine, **_: Any) -> str:
-    """What was measured: nobody waits for a lock. See util/qsp.c: qsp_report()."""
+    """The synchronization profile, empty: no thread waits. See util/qsp.c: qsp_report()."""
     if vm.state.sync_profile:
         raise NotModelledError("info sync-profile while it is on")
     return f"{_PROFILE_HEAD}\n{_PROFILE_LINE}\n{_PROFILE_LINE}\n"
@@ -86,8 +86,6 @@ def log(vm: Machine, items: str) -> str:
     known = [each.split()[0] for each in usage.splitlines()[1:] if each[:1].strip()]
     chosen = [] if items == "none" else items.split(",")
     said = ""
-    if vm.configuration.log_file is not None and chosen:
-        raise NotModelledError("log into the file of -D")
     for item in chosen:
         if item.startswith(_TRACE) and item != _TRACE:
             pattern = item.removeprefix(_TRACE)
@@ -97,7 +95,18 @@ def log(vm: Machine, items: str) -> str:
             vm.trace_events.set(pattern, True)
         elif item == "none" or (item != "all" and item not in known):
             return usage
-    per_thread = _PER_THREAD in chosen or "all" in chosen
-    if per_thread and not vm.configuration.log_per_thread:
-        said += "Filename template with '%d' required for 'tid'\n"
+    try:
+        vm.log.choose(per_thread=_PER_THREAD in chosen or "all" in chosen)
+    except QapiError as error:
+        said += f"{error.desc}\n"
     return said
+
+
+@hmp("logfile")
+def logfile(vm: Machine, filename: str) -> str:
+    """Let the log go to another file. See monitor/hmp-cmds.c: hmp_logfile()."""
+    try:
+        vm.log.set_file(filename)
+    except QapiError as error:
+        return f"{error.desc}\n"
+    return ""

@@ -183,5 +183,5 @@ def chardev_change(vm: Machine, id: str, args: str) -> str:
     if made is None:
         return reported
     if made:
-        vm.chardevs.change(made[0])
+        vm.chardevs.change(id, lambda: made[0])
     return reported

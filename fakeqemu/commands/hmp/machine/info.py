@@ -2,7 +2,7 @@
 
 See hw/core/machine-hmp-cmds.c: hmp_info_cpus() and hmp_info_memdev(); hw/core/machine-qmp-cmds.c:
 qmp_x_query_numa(); chardev/char-hmp-cmds.c: hmp_info_chardev(); net/net-hmp-cmds.c:
-hmp_info_network(); system/qdev-monitor.c: hmp_info_qtree(); hw/pci/pci-hmp-cmds.c: hmp_info_pci();
+hmp_info_network(); hw/pci/pci-hmp-cmds.c: hmp_info_pci();
 qom/qom-hmp-cmds.c: hmp_info_qom_tree().
 """
 
@@ -17,10 +17,7 @@ from fakeqemu.commands.machine.unsupported import recorded
 from fakeqemu.model.boards import memory
 from fakeqemu.model.boards.pci_info import query as query_pci
 from fakeqemu.model.qdev import usb_ports as usbports
-from fakeqemu.model.qdev.bus import Bus
-from fakeqemu.model.qdev.device import DeviceObject
-from fakeqemu.model.ui import input as guest_input
-from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
@@ -140,7 +137,8 @@ def memdev(vm: Machine) -> str:
 def memory_size_summary(vm: Machine) -> str:
     """Bytes of memory."""
     info = machine_commands.query_memory_size_summary(vm)
-    return f"base memory: {info['base-memory']}\nplugged memory: {info['plugged-memory']}\n"
+    names = {"base-memory": "base memory", "plugged-memory": "plugged memory"}
+    return "".join(f"{text}: {info[name]}\n" for name, text in names.items() if name in info)
 
 
 #: members of MemoryDeviceInfo's kinds, in the order of hmp_info_memory_devices()
@@ -201,7 +199,7 @@ def balloon(vm: Machine) -> str:
 @hmp("info mice")
 def mice(vm: Machine) -> str:
     """The mice."""
-    found = guest_input.mice(vm.qom, vm.process.phases)
+    found = vm.input.mice()
     if not found:
         return "No mouse devices connected\n"
     return "".join(
@@ -238,9 +236,17 @@ def spice(vm: Machine) -> str:
 
 @hmp("info tpm")
 def tpm(vm: Machine) -> str:
-    """There is no TPM."""
-    recorded(vm, "query-tpm")
-    return "TPM device not supported\n" if not vm.profile.query("query-tpm-models") else ""
+    """The TPM that a device uses."""
+    if not vm.configuration.tpmdevs:
+        recorded(vm, "query-tpm")
+        return "TPM device not supported\n" if not vm.profile.query("query-tpm-models") else ""
+    text = "".join(
+        f" tpm{number}: model={info['model']}\n"
+        f"  \\ {info['id']}: type={info['options']['type']}"
+        f",chardev={info['options']['data']['chardev']}\n"
+        for number, info in enumerate(vm.tpm.query())
+    )
+    return f"TPM device:\n{text}" if text else ""
 
 
 @hmp("info history", monitor=True)
@@ -268,29 +274,6 @@ def _tree(obj: QomObject, indent: int) -> str:
     for child in sorted(obj.children.values(), key=lambda c: c.name):
         text += _tree(child, indent + 2)
     return text
-
-
-@hmp("info qtree")
-def qtree(vm: Machine, brief: bool = False) -> str:
-    """Buses and devices; properties are left out with -b."""
-    if not brief:
-        raise NotModelledError("info qtree")
-    root = vm.buses.system()
-    return _bus(vm, root, 0) if root is not None else ""
-
-
-def _bus(vm: Machine, bus: Bus, indent: int) -> str:
-    pad = " " * indent
-    text = f"{pad}bus: {bus.name}\n{pad}  type {bus.type}\n"
-    for device in bus.devices:
-        text += f'{pad}  dev: {device.type}, id "{_id(device)}"\n'
-        for child in vm.buses.of(device):
-            text += _bus(vm, child, indent + 4)
-    return text
-
-
-def _id(device: DeviceObject) -> str:
-    return device.id or ""
 
 
 @hmp("info pci")
@@ -336,7 +319,7 @@ def _pci_bridge(bus: dict[str, Any]) -> str:
 
 
 def _pci_region(region: dict[str, Any], named: bool) -> str:
-    """One line; `named`: a region nobody has placed is called so."""
+    """One line; `named`: a region without an address is called so."""
     first, last = region["address"] & _WORD, region["address"] + region["size"] - 1
     if region["type"] == "io":
         what, digits = "I/O", 4

@@ -19,6 +19,7 @@ from fakeqemu.qapi.errors import NotModelledError, QapiError
 _MASK = (1 << 64) - 1
 #: bytes that are printed at most: QEMU's monitor serves nobody else meanwhile
 _MOST = 1 << 20
+_MOST_INSTRUCTIONS = 10_000
 #: bytes in a line of output, for single bytes and for anything wider
 _NARROW, _WIDE = 8, 16
 _CHARACTERS = {"'": "\\'", "\\": "\\\\", "\n": "\\n", "\r": "\\r"}
@@ -49,7 +50,7 @@ def _print(
     """So many values from an address on; addresses have at least that many digits."""
     octal = vm.profile.traits.hmp_octal_prefix_padded
     if format == "i":
-        raise NotModelledError("x /i")
+        return _instructions(vm, max(count, 1), address)
     if count * size > _MOST:
         raise NotModelledError("x of more than a MiB")
     width = _NARROW if size == 1 else _WIDE
@@ -66,6 +67,23 @@ def _print(
         out += "\n"
         address += length
         left -= length
+    return out
+
+
+def _instructions(vm: Machine, count: int, address: int) -> str:
+    """So many instructions from an address on: only of zeros, for a CPU that is as a reset left it.
+
+    See disas/disas-mon.c: monitor_disas().
+    """
+    fresh = vm.runstate.check("prelaunch") and not vm.cpus.registers_came
+    out = ""
+    for at in range(address, address + 2 * min(count, _MOST_INSTRUCTIONS), 2):
+        if not vm.guest_memory.is_readable(at, 2):
+            return f"{out}0x{at:08x}: unable to read memory\n"
+        ram = any(r.start <= at < r.end - 1 and not r.rom for r in vm.guest_memory.regions())
+        if not (fresh and ram) or any(vm.guest_memory.read(at, 2)) or count > _MOST_INSTRUCTIONS:
+            raise NotModelledError("x /i")
+        out += f"0x{at:08x}:  {'00 00':25}addb     %al, (%bx, %si)\n"
     return out
 
 

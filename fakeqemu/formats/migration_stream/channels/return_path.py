@@ -90,7 +90,7 @@ class ReceivedBitmap:
 
 @dataclass(frozen=True, slots=True)
 class ResumeAck:
-    """The destination goes on with a broken postcopy."""
+    """The destination agrees to resume a paused postcopy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,15 +211,6 @@ def shut(status: int = 0) -> bytes:
 def pong(value: int) -> bytes:
     """The answer to a ping."""
     return _message(Message.PONG, value.to_bytes(4, "big"))
-
-
-def request_pages(block: str | None, start: int, length: int) -> bytes:
-    """Ask for `length` bytes at `start` of a block (None: the block asked for last)."""
-    payload = start.to_bytes(8, "big") + length.to_bytes(4, "big")
-    if block is None:
-        return _message(Message.REQ_PAGES, payload)
-    name = c_bytes(block)
-    return _message(Message.REQ_PAGES_ID, payload + bytes([len(name)]) + name)
 
 
 def received_bitmap(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Generator
 
+from fakeqemu.formats.migration_stream import events
 from fakeqemu.formats.migration_stream.byte_reader import ByteReader
 from fakeqemu.formats.migration_stream.constants import (
     COMMAND,
@@ -31,7 +32,7 @@ from fakeqemu.formats.migration_stream.constants import (
     VMDESCRIPTION,
     VmCommand,
 )
-from fakeqemu.formats.migration_stream.errors import EINVAL, LoadError
+from fakeqemu.formats.migration_stream.errors import EINVAL, EIO, LoadError
 from fakeqemu.formats.migration_stream.vmstate import vmdesc
 
 _FOOTER_SIZE = 5
@@ -109,7 +110,7 @@ def _judge(data: bytes, started: Container[int]) -> bool | None:
     return False
 
 
-def compare(
+def _compare(
     found: list[tuple[str, int, int]], described: list[tuple[str, int, int]]
 ) -> tuple[str, ...]:
     """Names of devices whose found size is not the described one."""
@@ -135,3 +136,39 @@ def find_description(pull: ByteReader) -> int | None:
             return at
         at += 1
     return None
+
+
+def read_description(
+    pull: ByteReader, found: list[tuple[str, int, int]]
+) -> Generator[None, None, events.Description | events.Report]:
+    """The description at the end of a stream, compared with the sections that were `found`."""
+    mark = yield from pull.number(1)
+    if mark != VMDESCRIPTION:
+        return events.Report(f"Expected vmdescription section, but got {mark}")
+    size = yield from pull.number(4)
+    if size > DESCRIPTION_LIMIT:
+        yield from pull.skip(size)
+        return events.Description(None, size)
+    value = vmdesc.parse((yield from pull.get(size)))
+    wrong = () if value is None else _compare(found, vmdesc.sizes(value))
+    return events.Description(value, size, wrong)
+
+
+def read_footer(pull: ByteReader, section_id: int, name: str) -> Generator[None, None, None]:
+    """The footer of a section. Raises LoadError; see migration/savevm.c: check_section_footer()."""
+    mark = yield from pull.number(1)
+    text = ""
+    if pull.error:
+        text = f"check_section_footer: Read section footer failed: -{EIO}"
+    elif mark != SECTION_FOOTER:
+        text = f"Missing section footer for {name}"
+    else:
+        read = yield from pull.number(4)
+        if read != section_id:
+            text = (
+                f"Mismatched section id in footer for {name} - "
+                f"read 0x{read:x} expected 0x{section_id:x}"
+            )
+    if text:
+        modern = f"Section footer error, section_id: {section_id}"
+        raise LoadError(EINVAL, reports=(text,), modern=modern)

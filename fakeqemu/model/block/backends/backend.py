@@ -117,7 +117,13 @@ class Backend:
         return self.device is not None and self.kind.tray
 
     def insert(self, node: Node) -> None:
-        """Put a medium in. Raises QapiError."""
+        """Put a medium in. Raises QapiError.
+
+        A floppy drive takes what it wants anew: hw/block/fdc.c: fd_change_cb().
+        """
+        if self.device is not None and self.kind.follows_medium:
+            writes = 0 if node.read_only else perms.WRITE
+            self.perm = self.perm & ~perms.WRITE | writes
         graph = self._backends.graph
         self.root = graph.use(self, "root", node, *self._in_force(self.perm, self.shared))
 

@@ -7,11 +7,17 @@ do_open_tray() and qmp_blockdev_insert_anon_medium().
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.block.backends import guest_io
 from fakeqemu.model.block.backends.backend import Backend
-from fakeqemu.model.block.backends.device_profiles import KINDS, BlockDeviceProfile
+from fakeqemu.model.block.backends.device_profiles import (
+    KINDS,
+    BlockDeviceProfile,
+    check_block_sizes,
+)
+from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import inserted
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Node
@@ -142,7 +148,10 @@ class Backends:
             node = self.graph.find(name)
             assert node is not None
             backend = self.create()
+            kind = self.kind_of(device.type)
             try:
+                if node.iothread is not None and not (kind is not None and kind.iothreads):
+                    node.move_to(None)
                 backend.insert(node)
             except QapiError:
                 self.drop(backend)
@@ -173,6 +182,11 @@ class Backends:
         node = backend.node
         if (node is None or not inserted(node)) and not kind.may_be_empty:
             raise QapiError("Device needs media, but drive is empty")
+        if kind.iothreads and node is not None and node.iothread is not None:
+            from fakeqemu.model.hw.virtio import virtio_scsi
+
+            virtio_scsi.check_controller(device)
+        check_block_sizes(device)
         guest_io.check_actions(backend, kind)
         perm, shared = perms.CONSISTENT_READ, _SHARED
         follows = node is not None and node.read_only and kind.on_read_only == "follow"
@@ -184,13 +198,53 @@ class Backends:
             shared |= perms.WRITE
         backend.set_permissions(perm, shared)
         guest_io.take_options(backend, device.values)
+        if node is not None and _on_scsi(device):
+            from fakeqemu.model.hw.virtio import virtio_scsi
+
+            required = self.process.profile.traits.scsi_iothread_required
+            virtio_scsi.take_to_iothread(device, node, backend, required=required)
+        _show(device, backend)
         backend.realized = True
+        if kind.guesses_geometry and node is not None and "cyls" not in device.given:
+            self._guess_geometry(node)
+        if "drive" in device.shapes:
+            device.setters["drive"] = partial(self._replace_medium, backend)
+
+    def _guess_geometry(self, node: Node) -> None:
+        """The host is waited for where the medium is on it.
+
+        See hw/block/hd-geometry.c: hd_geometry_guess().
+        """
+        if any(each.driver.is_protocol and each.driver.waits for each in node.subtree()):
+            self.process.polled()
+
+    def _replace_medium(self, backend: Backend, name: str) -> None:
+        """Another medium for a device that is realized: qom-set of `drive`. Raises QapiError.
+
+        See hw/core/qdev-properties-system.c: set_drive_helper().
+        """
+        node = self.graph.lookup(None, name)
+        old = backend.node
+        if old is None:
+            backend.insert(node)  # QEMU reads through a null pointer
+        elif old.iothread != node.iothread:
+            raise QapiError("Different aio context is not supported for new node")
+        else:
+            assert backend.root is not None
+            self.graph.redirect([backend.root], node)
+            self.graph.collect()
+        assert backend.device is not None
+        backend.device.values["drive"] = backend.name or node.name
 
     def unrealize(self, device: DeviceObject) -> None:
         """The device goes; so does a backend without a name."""
         backend = self.of_device(device)
         if backend is None:
             return
+        if backend.realized and backend.node is not None and _on_scsi(device):
+            from fakeqemu.model.hw.virtio import virtio_scsi
+
+            virtio_scsi.bring_back(device, backend.node, backend)
         backend.device = None
         backend.kind = BlockDeviceProfile(io_status=False, may_be_empty=True)
         backend.tray_open = False
@@ -270,7 +324,51 @@ class Backends:
             raise QapiError(f"Tray of {_named(who)} is not open")
 
 
+def _on_scsi(device: DeviceObject) -> bool:
+    return device.bus is not None and device.bus.is_a("SCSI")
+
+
 def _named(who: str, *, capital: bool = False) -> str:
     if who:
         return f"{'Device' if capital else 'device'} '{who}'"
     return "Device" if capital else "the device"
+
+
+#: cylinders of a disk of which nobody knows better, and its heads and sectors
+_CYLINDERS, _GEOMETRY = (2, 16383), {"heads": 16, "secs": 63}
+_SECTOR = 512
+_LONGEST_ID = 20
+#: how a BIOS translates it, and the most cylinders of which it makes nothing else
+_TRANSLATION, _SMALL = "bios-chs-trans", 1024
+
+
+def _show(device: DeviceObject, backend: Backend) -> None:
+    """The properties that a disk works out from its image and from other properties.
+
+    What a partition table says of the geometry is not looked at. See hw/block/hd-geometry.c:
+    guess_chs_for_size() and hd_bios_chs_auto_trans(); hw/scsi/scsi-disk.c: scsi_realize().
+    """
+    for disk in [disk for bus in device.children.values() for disk in bus.children.values()]:
+        # a USB disk gives its drive to the SCSI disk inside
+        if isinstance(disk, DeviceObject) and "cyls" in disk.values and disk.values["drive"]:
+            disk.values["drive"], device.values["drive"] = device.values["drive"], ""
+            _show(disk, backend)
+    values = device.values
+    # of a virtio disk the device around it was given what is its own
+    given = device.given | getattr(device.parent, "given", set())
+    if "cyls" in values and backend.node is not None:
+        if given.isdisjoint({"cyls", *_GEOMETRY}):
+            track = _GEOMETRY["heads"] * _GEOMETRY["secs"] * _SECTOR
+            fewest, most = _CYLINDERS
+            values["cyls"] = min(max(base.length(backend.node) // track, fewest), most)
+            values.update(_GEOMETRY)
+        if _TRANSLATION in values and _TRANSLATION not in given:
+            small = values["cyls"] <= _SMALL and values["heads"] <= 16 and values["secs"] <= 63
+            values[_TRANSLATION] = "none" if small else "lba"
+    if device.type == "floppy":
+        from fakeqemu.model.block.backends import floppy
+
+        floppy.choose_type(device, backend.node)
+    if "device_id" in values and "device_id" not in device.given:
+        serial = str(values["serial"]) if "serial" in device.given else ""
+        values["device_id"] = serial[:_LONGEST_ID] or backend.name

@@ -84,11 +84,7 @@ class Exports:
     def _check_tls(self, tls_creds: str | None) -> None:
         if tls_creds is None:
             return
-        obj = self.block.objects.get(tls_creds)
-        if obj is None:
-            raise QapiError(f"No TLS credentials with id '{tls_creds}'")
-        if not self.block.process.profile.is_a(obj.type, "tls-creds"):
-            raise QapiError(f"Object with id '{tls_creds}' is not TLS credentials")
+        self.block.objects.check_tls_credentials(tls_creds, "server")
         raise NotModelledError("NBD over TLS")
 
     def stop(self) -> None:
@@ -185,12 +181,12 @@ class Exports:
         from fakeqemu.qapi.readers.scalars import is_identifier
 
         id = arguments["id"]
+        if isinstance(arguments.get("iothread"), list) and arguments.get("fixed-iothread"):
+            raise QapiError("Cannot use fixed-iothread for a multi-threaded export")
         if not is_identifier(id):
             raise QapiError("Invalid block export id")
         if self.find(id) is not None:
             raise QapiError(f"Block export id '{id}' is already in use")
-        if arguments["type"] != "nbd":
-            raise NotModelledError(f"block export {arguments['type']}")
         node = self.block.graph.lookup(None, arguments["node-name"])
         if arguments.get("writable") and node.read_only:
             raise QapiError("Cannot export read-only node as writable")
@@ -213,6 +209,11 @@ class Exports:
         try:
             backend.insert(node)
             self.block.jobs.graph_changed()
+            if arguments["type"] != "nbd":
+                # few ask for one
+                from fakeqemu.model.block.backends import other_exports
+
+                other_exports.refuse(self.block.process, backend, perm, arguments)
             self._check_names(arguments)
             backend.set_permissions(perm, perms.ALL & ~perms.RESIZE)
             found = self._bitmaps(node, arguments)
@@ -229,8 +230,6 @@ class Exports:
         if name is None:
             return False
         several = isinstance(name, list)
-        if several and arguments.get("fixed-iothread"):
-            raise QapiError("Cannot use fixed-iothread for a multi-threaded export")
         if several and not name:
             raise QapiError("The set of I/O threads must not be empty")
         for each in name if several else [name]:

@@ -78,6 +78,8 @@ class GuestIo:
         #: members that BLOCK_IO_ERROR has in this version
         self._members = members
         self._later, self._now, self._report = later, now, report
+        #: a tester's: raises BlockIoError for a request that is to fail
+        self.fault: Callable[[GuestRequest], None] | None = None
         #: what failed and is tried again when the guest goes on, oldest first
         self._again: list[GuestRequest] = []
         lifecycle.on_state_change.append(self._state_changed)
@@ -99,6 +101,8 @@ class GuestIo:
             raise BlockIoError
         while request.done < request.size:
             try:
+                if self.fault is not None:
+                    self.fault(request)
                 request.done += request.piece()
             except BlockIoError as error:
                 if not backend.kind.io_status:

@@ -16,10 +16,11 @@ from fakeqemu.dataclass import dataclass
 from fakeqemu.model.block.backends.backend import Backend, RootState
 from fakeqemu.model.block.drivers.driver import DRIVERS
 from fakeqemu.model.block.graph import node_options, permissions as perms
-from fakeqemu.model.block.graph.filenames import filename
+from fakeqemu.model.block.graph.filenames import FileArgument
 from fakeqemu.model.block.graph.open import open_node
 from fakeqemu.model.qom.throttle_limits import check_limits
-from fakeqemu.qapi.errors import NotModelledError, QapiError
+from fakeqemu.qapi import qdict
+from fakeqemu.qapi.errors import FakeQemuError, QapiError
 from fakeqemu.qapi.readers import qemu_opts
 
 if TYPE_CHECKING:
@@ -51,6 +52,14 @@ _LIMITS = [f"{u}-{w}{e}" for u in ("bps", "iops") for w in ("total", "read", "wr
            for e in ("", "-max", "-max-length")] + ["iops-size"]  # fmt: skip
 
 
+class FormatHelp(FakeQemuError):  # noqa: N818 - it is no error
+    """`format=help`: the list is printed, and there is no drive."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
 @dataclass(frozen=True, slots=True)
 class DriveAddress:
     """Where a drive without a -device of its own is."""
@@ -65,8 +74,8 @@ def default_interface(block_defaults: list[dict[str, Any]]) -> tuple[str, int]:
     """A machine's interface for drives, and how many units a bus has; from its default CD drive."""
     for entry in block_defaults:
         found = re.fullmatch(r"([a-z]+)(\d)(?:-cd)?(\d)", entry["device"])
-        if found is not None and int(found[2]):
-            return found[1], 2 // int(found[2])
+        if found is not None:
+            return found[1], 2 // int(found[2]) if int(found[2]) else 0
     return "none", 0
 
 
@@ -78,6 +87,10 @@ class Drives:
         facts = block.process.profile.per_machine(machine.name) if machine is not None else None
         self.defaults: list[dict[str, Any]] = facts["block-defaults"] if facts else []
         self.interface, self._units = default_interface(self.defaults)
+        if self.interface == "none" and machine is not None:
+            from fakeqemu.model.boards.targets.drive_interfaces import interface_of
+
+            self.interface = interface_of(block.process.profile, machine)
         self._places: dict[Backend, DriveAddress] = {}
 
     def max_units(self, interface: str) -> int:
@@ -188,7 +201,7 @@ class Drives:
             raise QapiError(f"invalid parameter value: {detect_zeroes}")
         format = options.pop("format", None)
         if format in ("help", "?"):
-            raise NotModelledError("-drive format=help")
+            raise FormatHelp(block.process.profile.help("-drive format=help"))
         if format is not None and "driver" in options:
             raise QapiError("Cannot specify both 'driver' and 'format'")
         actions = {}
@@ -247,7 +260,7 @@ class Drives:
         read_only: bool, snapshot: bool, copy_on_read: bool,
     ) -> None:  # fmt: skip
         graph = self.block.graph
-        options = _nested(rest)
+        options = qdict.nested(rest)
         driver = options.get("driver")
         if driver is not None and driver not in graph.process.profile.schema.enum_values(
             "BlockdevDriver"
@@ -256,6 +269,7 @@ class Drives:
         if file:
             kind = DRIVERS.get(driver) if driver is not None else None
             protocol = kind is not None and (kind.is_protocol or kind.in_file_names)
+            file = FileArgument(file)
             if protocol or file.startswith("json:"):
                 options["filename"] = file
             else:
@@ -288,12 +302,19 @@ class Drives:
 
         graph = self.block.graph
         number = len(graph.temporary.names())
-        path = f"/var/tmp/vl.{number:06}"
+        try:
+            folder = graph.files.temporary_folder()
+        except OSError as error:
+            raise QapiError(
+                f"Could not open temporary file '{error.filename}/vl.XXXXXX': {error.strerror}"
+            ) from None
+        path = f"{folder}/vl.{number:06}"
         file = graph.temporary.open(path, writable=True, create=True)
-        header = Header(size=below.driver.length(below), backing_file=filename(below))
+        header = Header(size=below.driver.length(below))
         create_empty(_MemoryStore(file), header)
         options = {"driver": "qcow2", "file": {"driver": "file", "filename": path},
-                   "backing": None, "read-only": False}  # fmt: skip
+                   "backing": None, "read-only": below.read_only,
+                   "cache": {"direct": False, "no-flush": True}}  # fmt: skip
         node = open_node(graph, options)
         with graph.referenced(node):
             relinking.set_backing(graph, node, below)
@@ -303,7 +324,7 @@ class Drives:
 
     def typed(self, options: Mapping[str, str]) -> dict[str, Any]:
         """Options of a node, given as texts. Raises QapiError."""
-        return self._typed(_nested(options))
+        return self._typed(qdict.nested(options))
 
     # -- texts into values -----------------------------------------------------------------------
 
@@ -374,16 +395,3 @@ def _bool(options: Mapping[str, str], name: str, *, default: bool = False) -> bo
 
 def _number(options: Mapping[str, str], name: str, default: int) -> int:
     return qemu_opts.parse_number(name, options[name]) if name in options else default
-
-
-def _nested(options: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in options.items():
-        *path, last = key.split(".")
-        place = found
-        for part in path:
-            place = place.setdefault(part, {})
-        place[last] = value
-    return found
-
-

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.formats.extents import DATA, HOLE, ZERO
 from fakeqemu.formats.nbd import wire
 from fakeqemu.model.block.drivers import base
-from fakeqemu.model.block.drivers.protocol import NullCo
+from fakeqemu.model.block.drivers.null import NullCo
 from fakeqemu.model.block.graph import allocation
 from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.node import Node

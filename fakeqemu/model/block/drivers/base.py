@@ -92,7 +92,7 @@ def write_compressed(node: Node, offset: int, data: bytes) -> None:
 
 
 def discard(node: Node, offset: int, count: int) -> None:
-    """Tell a node that nobody has use for a range; what it reads as from now on is its own.
+    """Discard a range of a node; what it reads as afterwards is the driver's choice.
 
     A node that was not opened with discard=unmap does nothing (see block/io.c:
     bdrv_co_pdiscard()).
@@ -108,13 +108,19 @@ def flush(node: Node) -> None:
 
     Raises BlockIoError. See block/io.c: bdrv_co_flush().
     """
-    if node.read_only or not inserted(node):
+    if not node.read_only and inserted(node):
+        _flush_inserted(node)
+
+
+def _flush_inserted(node: Node) -> None:
+    """The same of a node that has a medium, and so have all below."""
+    if node.read_only:
         return
     written = node.write_gen
     if node.driver.flushes_below:
         for name in node.driver.flushes_below:
             if name in node.children:
-                flush(node.children[name].node)
+                _flush_inserted(node.children[name].node)
     else:
         if node.primary is not None:
             debug_event(node.primary, "flush_to_os")
@@ -132,7 +138,7 @@ def _flush_children(node: Node) -> None:
     for edge in list(node.children.values()):
         if edge.perm & (perms.WRITE | perms.WRITE_UNCHANGED):
             try:
-                flush(edge.node)
+                _flush_inserted(edge.node)
             except BlockIoError as error:
                 failed = failed or error
     if failed is not None:
@@ -145,7 +151,10 @@ def _written(node: Node, offset: int, count: int) -> None:
     for bitmap in node.bitmaps:
         bitmap.mark(offset, count)
     if node.write_threshold and end > node.write_threshold:
-        node.driver.graph.threshold_exceeded(node, end - node.write_threshold)
+        threshold, node.write_threshold = node.write_threshold, 0
+        data = {"amount-exceeded": end - threshold, "write-threshold": threshold}
+        events = node.driver.graph.process.events
+        events.emit("BLOCK_WRITE_THRESHOLD", {"node-name": node.name, **data})
 
 
 def status(node: Node, start: int, end: int) -> Iterator[Range]:

@@ -15,7 +15,7 @@ from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import driver
 from fakeqemu.model.block.drivers.filters import FILTER_ROLE, FilterDriver
 from fakeqemu.model.block.graph import permissions as perms
-from fakeqemu.model.block.graph.filenames import exact_filename
+from fakeqemu.model.block.graph.filenames import FileArgument, exact_filename
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -33,6 +33,16 @@ EVENTS = frozenset(
     {
         "none", "pwritev", "pwritev_zero", "pwritev_done", "cor_write", "read_aio", "write_aio",
         "flush_to_os", "flush_to_disk",
+    }
+)
+#: those of qcow2's tables, where errors can begin but no request is held
+_OF_TABLES = frozenset(
+    {
+        "l1_update", "l1_grow_alloc_table", "l1_grow_write_table", "l1_grow_activate_table",
+        "l2_load", "l2_update_compressed", "l2_alloc_cow_read", "l2_alloc_write", "cow_read",
+        "cow_write", "cluster_alloc", "cluster_alloc_bytes", "cluster_free", "reftable_load",
+        "refblock_alloc", "refblock_alloc_write", "refblock_alloc_hookup", "read_compressed",
+        "write_compressed",
     }
 )
 #: kinds of access that a rule without `iotype` is for
@@ -78,6 +88,7 @@ class Blkdebug(FilterDriver):
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
+        graph.has_listeners = True
         self._state = 1
         #: rules by event, newest first
         self._injections: dict[str, list[dict[str, Any]]] = {}
@@ -110,7 +121,7 @@ class Blkdebug(FilterDriver):
 
     def _add(self, rules: dict[str, list[dict[str, Any]]], rule: dict[str, Any]) -> None:
         event = rule["event"]
-        if event not in EVENTS:
+        if event not in EVENTS | _OF_TABLES:
             raise NotModelledError(f"blkdebug event {event}")
         if rule.get("delay-ns"):
             raise NotModelledError("blkdebug delay-ns")
@@ -355,12 +366,13 @@ class Blkdebug(FilterDriver):
     def parse_filename(self, filename: str, others: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """`blkdebug:CONFIG:FILE`, or a name alone. Raises QapiError."""
         if not filename.startswith("blkdebug:"):
-            return {"image": {"filename": filename}}
+            return {"image": {"filename": FileArgument(filename)}}
         rest = filename.removeprefix("blkdebug:")
         config, colon, image = rest.partition(":")
         if not colon:
             raise QapiError("blkdebug requires both config file and image path")
-        return {**({"config": config} if config else {}), "image": {"filename": image}}
+        found: dict[str, Any] = {"config": config} if config else {}
+        return {**found, "image": {"filename": FileArgument(image)}}
 
 
 def _bits(names: Any) -> int:

@@ -13,9 +13,9 @@ from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import driver
 from fakeqemu.model.block.drivers.filters import FILTER_ROLE, FilterDriver
 from fakeqemu.model.block.graph import permissions as perms
-from fakeqemu.model.block.graph.filenames import exact_filename
+from fakeqemu.model.block.graph.filenames import FileArgument, exact_filename
 from fakeqemu.model.block.graph.node import Node
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.errors import AbortError, QapiError
 
 
 @driver
@@ -45,11 +45,13 @@ class Blkverify(FilterDriver):
     def parse_filename(self, filename: str, others: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """`blkverify:RAW:TEST`, or the name under test alone. Raises QapiError."""
         if not filename.startswith("blkverify:"):
-            return {"test": {"filename": filename}}
+            return {"test": {"filename": FileArgument(filename)}}
         raw, colon, test = filename.removeprefix("blkverify:").partition(":")
         if not colon:
             raise QapiError("blkverify requires raw copy and original image path")
-        return {"raw": {"filename": raw}, "test": {"filename": test}}
+        return {
+            "raw": {"filename": FileArgument(raw)}, "test": {"filename": FileArgument(test)},
+        }  # fmt: skip
 
     def exact_filename(self, node: Node) -> str | None:
         """`blkverify:RAW:TEST`."""
@@ -64,11 +66,10 @@ class Blkverify(FilterDriver):
         """That of the image under test."""
         return base.length(node.children["test"].node)
 
-    def _differ(self, what: str, offset: int, count: int, how: str) -> QapiError:
-        process = self.graph.process
-        process.host.say(f"blkverify: {what} offset={offset} bytes={count} {how}")
-        process.exit(1)
-        return extents.BlockIoError()
+    def _differ(self, what: str, offset: int, count: int, how: str) -> AbortError:
+        text = f"blkverify: {what} offset={offset} bytes={count} {how}"
+        self.graph.process.host.say(text)
+        return AbortError(text, status=1)
 
     def _both(
         self, node: Node, what: str, offset: int, count: int, act: Callable[[Node], bytes]
@@ -92,7 +93,7 @@ class Blkverify(FilterDriver):
         return tested
 
     def read(self, node: Node, offset: int, count: int) -> bytes:
-        """Out of both, compared. Raises QapiError."""
+        """Out of both, compared. Raises QapiError, AbortError."""
         return self._both(
             node, "read", offset, count, lambda each: base.read(each, offset, count)
         )

@@ -6,9 +6,12 @@ cbw_co_snapshot_block_status().
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.clock import SECOND
 from fakeqemu.formats import extents
 from fakeqemu.formats.extents import Range
 from fakeqemu.model.block.block_copy import BlockCopy, copying_unit
@@ -38,6 +41,10 @@ class CopyBeforeWrite(FilterDriver):
     #: what can be read
     _access: Bitmap
     _breaks_snapshot = False
+    #: nanoseconds that keeping may take; 0: as long as it likes
+    _timeout = 0
+    #: whether the source is to forget what has been copied
+    discard_source = False
     #: keeping has gone wrong, and there is no old state to be read any more
     _broken = False
 
@@ -52,8 +59,7 @@ class CopyBeforeWrite(FilterDriver):
         if given is not None:
             bitmap = bitmaps.lookup(self.graph, given["node"], given["name"])
         self._breaks_snapshot = options.pop("on-cbw-error", "") == "break-snapshot"
-        # no write takes so long here that it could time out
-        options.pop("cbw-timeout", None)
+        self._timeout = options.pop("cbw-timeout", 0) * SECOND
         smallest = options.pop("min-cluster-size", 0)
         super().open(node, options)
         cluster = copying_unit(target, smallest)
@@ -66,6 +72,7 @@ class CopyBeforeWrite(FilterDriver):
         """
         source, target = self._below(node), node.children["target"].node
         self.block_copy = BlockCopy(source, target, node, cluster)
+        self.block_copy.discard_source = self.discard_source
         if bitmap is not None:
             self._take(bitmap)
         self._done = bitmaps.create(node, None, cluster)
@@ -118,10 +125,25 @@ class CopyBeforeWrite(FilterDriver):
         end = min(-(-(offset + count) // cluster) * cluster, base.length(node))
         at = first
         while (task := self.block_copy.next_task(at, end)) is not None:
+            self._wait_for(node.children["target"].node, task.length)
             self.block_copy.run(task)
             at = task.end
         if first < end:
             self._done.add(first, end - first)
+
+    def _wait_for(self, target: Node, count: int) -> None:
+        """Let a write to the target pass its throttle groups. Raises BlockIoError.
+
+        No time is spent here on a wait that is short enough.
+        """
+        throttling = self.graph.throttling
+        groups = [group for each in target.subtree() if (group := each.driver.throttle_group)]
+        if self._timeout:
+            waits = (throttling.wait(group, writes=True) for group in groups)
+            if max(waits, default=0) > self._timeout:
+                raise extents.BlockIoError(os.strerror(errno.ETIMEDOUT))
+        for group in groups:
+            throttling.pass_through(group, count, writes=True)
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Keep, then pass on."""
@@ -180,7 +202,8 @@ class CopyBeforeWrite(FilterDriver):
         wanted, left = super().child_permissions(node, edge, perm, shared)
         if not node.parents:
             return wanted, left
-        return wanted | perms.CONSISTENT_READ, left & ~(perms.WRITE | perms.RESIZE)
+        wanted |= perms.CONSISTENT_READ | (perms.WRITE if self.discard_source else 0)
+        return wanted, left & ~(perms.WRITE | perms.RESIZE)
 
 
 @driver

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fakeqemu.dataclass import dataclass
-from fakeqemu.formats.extents import BlockIoError, Range, check_length
+from fakeqemu.formats.extents import Range, check_length
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.qapi.errors import QapiError
 
@@ -46,16 +46,18 @@ class Driver:
     modelled = True
     #: whether it reaches data by itself, with no node below
     is_protocol = False
+    #: whether a protocol's requests take their time
+    waits = True
     #: whether a file name can begin with its name and a colon
     in_file_names = False
     #: whether a file name that comes with the driver stands for options
     parses_filename = False
     supports_backing = False
     supports_create = False
-    #: whether it takes internal snapshots
-    supports_snapshots = False
     #: whether `event` is of any use to it
     takes_events = False
+    #: False in place of a driver whose image turned out to be damaged
+    has_medium = True
     #: whether it writes compressed clusters
     packs = False
     #: whether query-named-block-nodes can say that the image is not dirty
@@ -76,6 +78,8 @@ class Driver:
     never_freeze = False
     #: children that are flushed in place of the node: it has nothing itself, and tells of no event
     flushes_below: tuple[str, ...] = ()
+    #: the option that lists its children, of which any number can be; empty: they have names
+    child_list = ""
     #: the throttle group that the node has joined; empty: none
     throttle_group = ""
 
@@ -198,6 +202,26 @@ class Driver:
         """Whether writes are still under way; `call` is then called when they are done."""
         return False
 
+    # -- children that come and go ---------------------------------------------------------------
+
+    def can_replace(self, node: Node, other: Node) -> bool:
+        """Whether a copy of `node` can be put where `other` is: below it there are filters only.
+
+        See block.c: bdrv_recurse_can_replace().
+        """
+        edge = node.filtered_edge
+        return node is other or (
+            edge is not None and edge.node.driver.can_replace(edge.node, other)
+        )
+
+    def add_child(self, node: Node, child: Node) -> None:  # noqa: ARG002
+        """Have another child. Raises QapiError."""
+        raise QapiError(f"The node {node.device_or_name} does not support adding a child")
+
+    def remove_child(self, node: Node, edge: Edge) -> None:  # noqa: ARG002
+        """Have a child no more. Raises QapiError."""
+        raise QapiError(f"The node {node.device_or_name} does not support removing a child")
+
     # -- what it shows -----------------------------------------------------------------------
 
     def exact_filename(self, node: Node) -> str | None:  # noqa: ARG002
@@ -209,7 +233,7 @@ class Driver:
         return {name: node.options[name] for name in self.strong if name in node.options}
 
     def allocated(self, node: Node) -> int | None:
-        """Bytes on disk; None if that cannot be told."""
+        """Bytes on disk; None if that is unknown."""
         total: int | None = None
         for edge in node.children.values():
             if edge.role & {perms.DATA, perms.METADATA, perms.FILTERED}:
@@ -228,6 +252,10 @@ class Driver:
         """Whether it, or what it filters, can tell about itself."""
         edge = node.filtered_edge
         return self.has_info or (edge is not None and edge.node.driver.knows_info(edge.node))
+
+    def encrypted(self) -> bool:
+        """Whether what it keeps is encrypted."""
+        return False
 
     def specific(self, node: Node) -> dict[str, Any] | None:  # noqa: ARG002
         """ImageInfoSpecific."""
@@ -270,54 +298,6 @@ def merged_limits(below: Node) -> dict[str, Any]:
     return {k: v for k, v in below.driver.limits(below).items() if k not in own}
 
 
-class NoMedium(Driver):
-    """In place of a driver whose image turned out to be damaged: QEMU's `bs->drv = NULL`.
-
-    The node keeps its name and place; nobody can use it but to take it away.
-    """
-
-    first_child = None
-
-    def __init__(self, before: Driver) -> None:
-        super().__init__(before.graph)
-        self.name = before.name
-        self._before = before
-
-    def child_permissions(
-        self, node: Node, edge: Edge, perm: int, shared: int
-    ) -> tuple[int, int]:
-        """As before: permissions are looked at when users change."""
-        return self._before.child_permissions(node, edge, perm, shared)
-
-    def length(self, node: Node) -> int:  # noqa: ARG002
-        """None."""
-        raise BlockIoError("No medium found")
-
-    def read(self, node: Node, offset: int, count: int) -> bytes:  # noqa: ARG002
-        """Nothing to read."""
-        raise BlockIoError("No medium found")
-
-    def write(self, node: Node, offset: int, data: bytes) -> None:  # noqa: ARG002
-        """Nothing to write to."""
-        raise BlockIoError("No medium found")
-
-    def zero(self, node: Node, offset: int, count: int) -> None:  # noqa: ARG002
-        """Nothing to write to."""
-        raise BlockIoError("No medium found")
-
-    def discard(self, node: Node, offset: int, count: int) -> None:  # noqa: ARG002
-        """Nothing to write to."""
-        raise BlockIoError("No medium found")
-
-    def status(self, node: Node, start: int, end: int) -> Iterator[Range]:  # noqa: ARG002
-        """Nothing to look at."""
-        raise BlockIoError("No medium found")
-
-    def truncate(self, node: Node, size: int, prealloc: str = "off") -> None:  # noqa: ARG002
-        """Nothing to resize."""
-        raise QapiError("No medium inserted")
-
-
 D = TypeVar("D", bound=type[Driver])
 
 #: module of this package -> the drivers in it
@@ -327,17 +307,19 @@ _MODULES = {
     "copy_before_write": ("copy-before-write", "snapshot-access"),
     "filters": ("compress", "copy-on-read", "preallocate", "throttle"),
     "foreign": (
-        "bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qed", "vdi", "vhdx", "vmdk",
+        "bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qed", "vdi", "vhdx", "vpc", "vmdk",
     ),
-    "nbd": ("nbd",),
-    "protocol": ("file", "host_cdrom", "host_device", "null-aio", "null-co"),
-    "qcow2": ("qcow2",),
+    "nbd.driver": ("nbd",),
+    "null": ("null-aio", "null-co"),
+    "protocol": ("file", "host_cdrom", "host_device"),
+    "qcow2.driver": ("qcow2",),
+    "quorum": ("quorum",),
     "raw": ("raw",),
 }  # fmt: skip
 
 
 class DriverTable(Mapping[str, type[Driver]]):
-    """Every modelled driver by name; its module is imported when somebody asks for it."""
+    """Every modelled driver by name; its module is imported on first use."""
 
     def __init__(self) -> None:
         self._places = {name: module for module, names in _MODULES.items() for name in names}
@@ -374,7 +356,7 @@ def driver(kind: D) -> D:
 
 def inserted(node: Node) -> bool:
     """Whether there is a medium, in the node and in all below: bdrv_is_inserted()."""
-    return not any(isinstance(each.driver, NoMedium) for each in node.subtree())
+    return all(each.driver.has_medium for each in node.subtree())
 
 
 # -- points in the life of a request that QEMU's tests hang rules on -------------------------------
@@ -392,6 +374,8 @@ def debug_event(node: Node, name: str) -> None:
 
 def listener_below(node: Node) -> Driver | None:
     """Whose `event` is to be called for what comes about at a node."""
+    if not node.driver.graph.has_listeners:
+        return None
     here: Node | None = node
     while here is not None and not here.driver.takes_events:
         here = here.primary

@@ -7,20 +7,25 @@ block/copy-on-read.c: cor_open(); block/preallocate.c: preallocate_open().
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats import extents
-from fakeqemu.formats.extents import Range
+from fakeqemu.formats.extents import BlockIoError, Range
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import Driver, Reopening, driver
 from fakeqemu.model.block.graph import allocation, permissions as perms
 from fakeqemu.model.block.graph.filenames import exact_filename, filename
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.readers import qemu_opts
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.graph.graph import Graph
     from fakeqemu.model.block.graph.node import Edge, Node
 
+_SECTOR = 512
+#: of a file that is preallocated
+_USUAL_ALIGN, _USUAL_AHEAD = 1 << 20, 128 << 20
 FILTER_ROLE = frozenset({perms.FILTERED, perms.PRIMARY})
 
 
@@ -200,19 +205,104 @@ class Compress(FilterDriver):
 
 @driver
 class Preallocate(FilterDriver):
-    """Files grow ahead of writes."""
+    """Files grow ahead of writes, and lose what was not written when nobody writes any more.
+
+    See block/preallocate.c: handle_write(), preallocate_truncate_to_real_size() and
+    preallocate_co_truncate().
+    """
 
     name = "preallocate"
     reopens = True
     mutable = ("prealloc-align", "prealloc-size")
-    ignored = ("prealloc-align", "prealloc-size")
     flushes_below = ("file",)
+    _align, _ahead = _USUAL_ALIGN, _USUAL_AHEAD
+    #: where the file's data end, and the file; below 0: as long as the file says
+    _data_end = _file_end = -1
 
-    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Reopening:  # noqa: ARG002
-        """Other sizes."""
-        for name in self.mutable:
-            options.pop(name, None)
-        return Reopening()
+    def open(self, node: Node, options: dict[str, Any]) -> None:
+        """How much is to be there. Raises QapiError."""
+        super().open(node, options)
+        self._take(node, options)
+
+    def _take(self, node: Node, options: dict[str, Any]) -> None:
+        align = self._size(options, "prealloc-align", _USUAL_ALIGN)
+        ahead = self._size(options, "prealloc-size", _USUAL_AHEAD)
+        unit = self._below(node).driver.limits(self._below(node))["request-alignment"]
+        if align % _SECTOR:
+            raise QapiError(
+                f"prealloc-align parameter of preallocate filter is not aligned to {_SECTOR}"
+            )
+        if align % unit:
+            raise QapiError(
+                "prealloc-align parameter of preallocate filter is not aligned to underlying"
+                f" node request alignment ({unit})"
+            )
+        # 0: to nothing
+        self._align, self._ahead = align or 1, ahead
+
+    def _size(self, options: dict[str, Any], name: str, usual: int) -> int:
+        given = options.pop(name, None)
+        if given is None:
+            return usual
+        return qemu_opts.parse_size(name, str(given), self.graph.process.profile.traits)
+
+    def prepare_reopen(self, node: Node, options: dict[str, Any]) -> Reopening:
+        """Other sizes; a file that is written no more is as long as its data."""
+        before = self._align, self._ahead
+        self._take(node, options)
+        if node.read_only:
+            self._shorten(node)
+
+        def abort() -> None:
+            self._align, self._ahead = before
+
+        return Reopening(abort=abort)
+
+    def close(self, node: Node) -> None:
+        """The file is as long as its data."""
+        with suppress(QapiError):
+            self._shorten(node)
+
+    def _shorten(self, node: Node) -> None:
+        if 0 <= self._data_end < self._file_end:
+            base.truncate(self._below(node), self._data_end)
+        self._data_end = self._file_end = -1
+
+    def length(self, node: Node) -> int:
+        """That of the data."""
+        return self._data_end if self._data_end >= 0 else super().length(node)
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Have more of the file than is needed now."""
+        self._reach(node, offset + len(data))
+        super().write(node, offset, data)
+
+    def zero(self, node: Node, offset: int, count: int) -> None:
+        """Have more of the file than is needed now."""
+        self._reach(node, offset + count)
+        super().zero(node, offset, count)
+
+    def _reach(self, node: Node, end: int) -> None:
+        if self._data_end < 0:
+            self._data_end = self._file_end = super().length(node)
+        if end <= self._data_end:
+            return
+        self._data_end = end
+        if end <= self._file_end:
+            return
+        start = -(-self._file_end // self._align) * self._align
+        stop = -(-(max(start, end) + self._ahead) // self._align) * self._align
+        try:
+            base.zero(self._below(node), start, stop - start)
+        except BlockIoError:
+            self._file_end = end  # as far as the request itself makes it
+        else:
+            self._file_end = stop
+
+    def truncate(self, node: Node, size: int, prealloc: str = "off") -> None:
+        """The file itself; what was there beforehand is given up. Raises QapiError."""
+        self._shorten(node)
+        super().truncate(node, size, prealloc)
 
 
 class JobFilter(FilterDriver):

@@ -1,4 +1,4 @@
-"""Image formats of other programs: told from their first bytes, and opened by QEMU alone.
+"""Image formats of other programs: recognised by their first bytes, but not modelled.
 
 An image that is of another kind is refused in QEMU's words; one that is right is not modelled.
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from fakeqemu.model.block.graph.node import Node
 
 _SECTOR = 512
+#: bytes of a cloop's block at most, and of the end of a dmg that has its trailer
+_LARGEST_BLOCK, _TRAILER, _SEARCHED = 64 << 20, 1023, 515
+_VPC = b"conectix"
+_LUKS = b"LUKS\xba\xbe"
 
 
 class Foreign(Driver):
@@ -39,12 +43,15 @@ class Foreign(Driver):
         super().open(node, {})
         assert node.file is not None
         if self.only_reads and not node.read_only:
-            raise QapiError("Image is read-only")
-        if self.marks:
-            self._look(node.file)
+            if not node.auto_read_only:
+                raise QapiError("Image is read-only")
+            node.read_only = True
+        self._look(node.file)
         raise NotModelledError(f"block driver {self.name}")
 
     def _look(self, file: Node) -> None:
+        if not self.marks:
+            return
         found = base.read(file, self.offset, _SECTOR)
         if not found.startswith(self.marks):
             number = int.from_bytes(found[:4], "little")
@@ -90,6 +97,21 @@ class Vdi(Foreign):
 
 
 @driver
+class Vpc(Foreign):
+    """Virtual PC's."""
+
+    name = "vpc"
+
+    def _look(self, file: Node) -> None:
+        """Its footer is at the end too, and only there if its size is fixed."""
+        end = base.length(file) - _SECTOR
+        if base.read(file, 0, len(_VPC)) == _VPC:
+            return
+        if end < 0 or base.read(file, end, len(_VPC)) != _VPC:
+            raise QapiError("invalid VPC image")
+
+
+@driver
 class Vhdx(Foreign):
     """Hyper-V's."""
 
@@ -111,6 +133,8 @@ class Bochs(Foreign):
     """Bochs'."""
 
     name = "bochs"
+    marks = (b"Bochs Virtual HD Image\0",)
+    refusal = "Image not in Bochs format"
     supports_create = False
     only_reads = True
 
@@ -123,6 +147,16 @@ class Cloop(Foreign):
     supports_create = False
     only_reads = True
 
+    def _look(self, file: Node) -> None:
+        """Its header has the size of a block, in bytes. See block/cloop.c: cloop_open()."""
+        size = int.from_bytes(base.read(file, 128, 4), "big")
+        if size == 0:
+            raise QapiError("block_size cannot be zero")
+        if size % _SECTOR:
+            raise QapiError(f"block_size {size} must be a multiple of 512")
+        if size > _LARGEST_BLOCK:
+            raise QapiError(f"block_size {size} must be 64 MB or less")
+
 
 @driver
 class Dmg(Foreign):
@@ -132,10 +166,19 @@ class Dmg(Foreign):
     supports_create = False
     only_reads = True
 
+    def _look(self, file: Node) -> None:
+        """Its trailer is in the last sectors. See block/dmg.c: dmg_find_koly_offset()."""
+        length = base.length(file)
+        if length < _SECTOR:
+            raise QapiError("dmg file must be at least 512 bytes long")
+        start = max(0, length - _TRAILER)
+        if b"koly" not in base.read(file, start, min(length, _SEARCHED)):
+            raise QapiError("Could not locate UDIF trailer in dmg file")
+
 
 @driver
 class Luks(Foreign):
-    """Encrypted; what is inside cannot be told without the key."""
+    """Encrypted: the contents are unknown without the key."""
 
     name = "luks"
 
@@ -144,4 +187,7 @@ class Luks(Foreign):
         Driver.open(self, node, options)
         if options.get("key-secret") is None:
             raise QapiError("Parameter 'key-secret' is required for cipher")
+        assert node.file is not None
+        if base.read(node.file, 0, len(_LUKS)) != _LUKS:
+            raise QapiError("Volume is not in LUKS format")
         raise NotModelledError("block driver luks")

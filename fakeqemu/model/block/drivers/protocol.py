@@ -1,6 +1,6 @@
-"""Drivers that reach data by themselves: files, devices, and nothing at all.
+"""Drivers that reach data by themselves: files and devices.
 
-See block/file-posix.c: raw_open_common() and hdev_open(); block/null.c: null_co_preadv().
+See block/file-posix.c: raw_open_common() and hdev_open().
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.formats.extents import CHUNK, DATA, HOLE, ZERO, BlockIoError, Range
+from fakeqemu.formats.extents import CHUNK, DATA, ZERO, BlockIoError, Range
 from fakeqemu.model.block.drivers.driver import Driver, Reopening, driver
 from fakeqemu.model.block.files import BlockFile, ImageLocked
 from fakeqemu.model.block.graph import permissions as perms
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 
 #: permissions for which the file has to be open for writing
 _WRITERS = perms.WRITE | perms.WRITE_UNCHANGED | perms.RESIZE
-_DEFAULT_NULL_SIZE = 1 << 30
 _SECTOR = 512
 _FDSET = "/dev/fdset/"
 
 
 @contextlib.contextmanager
 def _host_errors(operation: str) -> Iterator[None]:
-    """What the host says to a `read` or `write` is what the node's users are told."""
+    """The host's error of a `read` or `write` as the node's BlockIoError."""
     try:
         yield
     except OSError as error:
@@ -65,6 +64,7 @@ def of_fdset(graph: Graph, path: str, *, writable: bool) -> BlockFile:
             if error.errno != errno.EACCES:
                 raise
         else:
+            fdset.users.append(file.is_open)
             return file
     raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -162,7 +162,7 @@ class FileDriver(Driver):
     def _cannot_open(self, error: OSError, node: Node, *, writable: bool) -> QapiError:
         flags = self.open_flags | (os.O_RDWR if writable else os.O_RDONLY)
         if node.cache_direct:
-            flags |= os.O_DIRECT
+            flags |= getattr(os, "O_DIRECT", 0)
         named = self.graph.process.profile.traits.fdset_failures_named
         return QapiError(open_failure(self.path, flags, error, steps_named=named))
 
@@ -329,82 +329,9 @@ class HostCdrom(HostDevice):
         return None
 
 
-@driver
-class NullCo(Driver):
-    """No data at all: writes vanish, reads give zeros."""
-
-    name = "null-co"
-    is_protocol = True
-    first_child = None
-    reopens = True
-    strong = ("size", "read-zeroes")
-
-    size = _DEFAULT_NULL_SIZE
-    zeroes = False
-    #: nanoseconds that a request of a job takes
-    latency = 0
-
-    def open(self, node: Node, options: dict[str, Any]) -> None:  # noqa: ARG002
-        """Take size and the like. Raises QapiError."""
-        self.size = options.pop("size", _DEFAULT_NULL_SIZE)
-        self.zeroes = options.pop("read-zeroes", False)
-        if "filename" in options and options.pop("filename") != f"{self.name}://":
-            raise QapiError(f"The only allowed filename for this driver is '{self.name}://'")
-        self.latency = options.pop("latency-ns", 0)
-        if self.latency >= 1 << 63:
-            raise QapiError("latency-ns is invalid")
-
-    def length(self, node: Node) -> int:  # noqa: ARG002
-        """As asked for."""
-        return self.size
-
-    def read(self, node: Node, offset: int, count: int) -> bytes:  # noqa: ARG002
-        """Zeros."""
-        return bytes(count)
-
-    def delay(self, count: int, *, writes: bool) -> int:  # noqa: ARG002
-        """The latency."""
-        return self.latency
-
-    def write(self, node: Node, offset: int, data: bytes) -> None:
-        """Forget it."""
-
-    def zero(self, node: Node, offset: int, count: int) -> None:
-        """Nothing to do."""
-
-    def status(self, node: Node, start: int, end: int) -> Iterator[Range]:  # noqa: ARG002
-        """Zeros where they were promised."""
-        yield Range(start, end - start, ZERO if self.zeroes else HOLE)
-
-    def exact_filename(self, node: Node) -> str | None:
-        """A name only where nothing but the driver matters."""
-        plain = set(node.options) <= {"driver", "filename", "latency-ns"}
-        return f"{self.name}://" if plain else ""
-
-    def allocated(self, node: Node) -> int | None:  # noqa: ARG002
-        """Nothing is on disk."""
-        return 0
-
-    def limits(self, node: Node) -> dict[str, Any]:  # noqa: ARG002
-        """What QEMU assumes."""
-        return {
-            "request-alignment": 1,
-            "min-mem-alignment": 512,
-            "opt-mem-alignment": 4096,
-            "max-iov": 1024,
-        }
-
-
-@driver
-class NullAio(NullCo):
-    """The same with another way of I/O in real QEMU."""
-
-    name = "null-aio"
-
-
 def require_filename(name: str) -> QapiError:
     """A protocol driver without a file."""
     return QapiError(f"The '{name}' block driver requires a file name")
 
 
-__all__ = ["FileDriver", "HostCdrom", "HostDevice", "NullAio", "NullCo", "require_filename"]
+__all__ = ["FileDriver", "HostCdrom", "HostDevice", "require_filename"]

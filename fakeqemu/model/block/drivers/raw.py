@@ -20,6 +20,7 @@ from fakeqemu.model.block.drivers.driver import (
     merged_limits,
 )
 from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph.filenames import filename
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 _SECTOR = 512
 _WRITING = perms.WRITE | perms.RESIZE
+_GUESSED_RAW = (
+    "Image format was not specified for '{}' and probing guessed raw.\n"
+    "         Automatically detecting the format is dangerous for raw images,"
+    " write operations on block 0 will be restricted.\n"
+    "         Specify the 'raw' format explicitly to remove the restrictions."
+)
 
 
 @driver
@@ -54,6 +61,9 @@ class Raw(Driver):
         """Check the window. Raises QapiError."""
         super().open(node, options)
         offset, size = options.pop("offset", None), options.pop("size", None)
+        if node.probed and not node.read_only:
+            assert node.file is not None
+            self.graph.process.host.say("WARNING: " + _GUESSED_RAW.format(filename(node.file)))
         if offset is None and size is None:
             return
         self._window(node, offset or 0, size)
@@ -95,7 +105,7 @@ class Raw(Driver):
     def child_permissions(
         self, node: Node, edge: Edge, perm: int, shared: int
     ) -> tuple[int, int]:
-        """Write only when somebody above does."""
+        """Take the write permission only if a parent has it."""
         wanted, left = super().child_permissions(node, edge, perm, shared)
         return wanted & ~_WRITING | perm & _WRITING, left
 
@@ -120,8 +130,21 @@ class Raw(Driver):
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Into the window. Raises BlockIoError."""
         assert node.file is not None
+        if node.probed and offset < _SECTOR and data:
+            self._check_guess(node, offset, data)
         debug_event(node, "write_aio")
         base.write(node.file, self._inside(offset, len(data)), data)
+
+    def _check_guess(self, node: Node, offset: int, data: bytes) -> None:
+        """A guest must not make another format of what was taken for raw. Raises BlockIoError.
+
+        See block/raw-format.c: raw_co_pwritev().
+        """
+        from fakeqemu.formats.probing import PROBED, probed_format
+
+        head = self.read(node, 0, min(PROBED, self.length(node)))
+        if probed_format(head[:offset] + data + head[offset + len(data) :]) != self.name:
+            raise BlockIoError(os.strerror(errno.EPERM))
 
     def zero(self, node: Node, offset: int, count: int) -> None:
         """In the window. Raises BlockIoError."""

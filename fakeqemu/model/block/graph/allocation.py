@@ -38,7 +38,7 @@ def copy_up(node: Node, offset: int, count: int) -> None:
 
 
 def defers(node: Node) -> bool:
-    """Whether what is not allocated in a node is up to an image below, or to nobody."""
+    """Whether unallocated ranges of a node are its backing image's."""
     image = _image(node)
     return image is not None and image.driver.supports_backing
 

@@ -7,10 +7,12 @@ they share in one `Names`.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.qapi import qdict
+from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.writer import Written, encode
 
 if TYPE_CHECKING:
@@ -31,6 +33,12 @@ class SpelledInt(int):
         made = cls(value)
         made.text = text
         return made
+
+
+class FileArgument(str):
+    """A file name that was given as one, and not as an option: it may begin with a protocol."""
+
+    __slots__ = ()
 
 
 class Names:
@@ -64,11 +72,11 @@ class Names:
             return ""
         if not (file.driver.is_protocol or file.driver.in_file_names):
             return ""
-        if node.driver.significant_options(node) or self._backing_overridden(node):
+        if node.driver.significant_options(node) or self.backing_overridden(node):
             return ""
         return self.exact(file)
 
-    def _backing_overridden(self, node: Node) -> bool:
+    def backing_overridden(self, node: Node) -> bool:
         """Whether its backing image is not the one its header names."""
         if not node.driver.supports_backing:
             return False
@@ -93,10 +101,13 @@ class Names:
 
     def _values(self, node: Node) -> dict[str, Any]:
         own = node.driver.significant_options(node)
-        values: dict[str, Any] = {"driver": node.driver.name, **_as_given(own)}
-        overridden = self._backing_overridden(node)
+        given = {**_as_given(own), **_spelled(node, own)}
+        values: dict[str, Any] = {"driver": node.driver.name, **given}
+        overridden = self.backing_overridden(node)
         for name, edge in node.children.items():
-            if name != "backing" or overridden or perms.COW not in edge.role:
+            if node.driver.child_list:
+                values.setdefault(node.driver.child_list, []).append(self._full_options(edge.node))
+            elif name != "backing" or overridden or perms.COW not in edge.role:
                 values[name] = self._full_options(edge.node)
         if overridden and node.backing is None:
             values["backing"] = None
@@ -113,5 +124,30 @@ def exact_filename(node: Node) -> str:
     return Names().exact(node)
 
 
+def backing_overridden(node: Node) -> bool:
+    """Whether a node's backing image is not the one its header names."""
+    return Names().backing_overridden(node)
+
+
+def _spelled(node: Node, values: dict[str, Any]) -> dict[str, str]:
+    return {name: text for name, text in node.spelled.items() if name in values}
+
+
 def _as_given(values: dict[str, Any]) -> dict[str, Any]:
     return {k: v.text if isinstance(v, SpelledInt) else v for k, v in values.items()}
+
+
+def has_protocol(name: str) -> bool:
+    """Whether a file name begins with that of a protocol: block.c: path_has_protocol()."""
+    before, colon, _ = name.partition(":")
+    return bool(colon) and "/" not in before
+
+
+def combined(node: Node, name: str) -> str:
+    """A file name in `node`'s image, made whole by where its own file is. Raises QapiError."""
+    if name.startswith("/") or has_protocol(name):
+        return name
+    own = exact_filename(node.primary) if node.primary is not None else ""
+    if not own:
+        raise QapiError(f"Cannot use relative backing file names for '{filename(node)}'")
+    return os.path.join(os.path.dirname(own), name)  # noqa: PTH118,PTH120

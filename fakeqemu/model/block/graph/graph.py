@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fakeqemu.model.block.drivers.driver import inserted
 from fakeqemu.model.block.files import FileSystem, MemoryFiles
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
     from fakeqemu.model.qom.user_creatable import Objects
     from fakeqemu.model.runstate import RunState
     from fakeqemu.model.yank import Yank
-
-
-def no_node(name: str) -> QapiError:
-    """What commands that take only node names say."""
-    return QapiError(f"Failed to find node with node-name='{name}'")
 
 
 class NamedUser(Protocol):
@@ -78,6 +73,8 @@ class Graph:
         self.temporary = MemoryFiles()
         #: whether a test program controls the machine
         self.under_qtest: Callable[[], bool] = lambda: False
+        #: whether any node has ever been told what comes about above it (blkdebug)
+        self.has_listeners = False
         #: called with each node that is about to go
         self.on_closing: list[Callable[[Node], None]] = []
         #: called with each node that has gone
@@ -93,6 +90,13 @@ class Graph:
     def find(self, name: str) -> Node | None:
         """The node called `name`."""
         return self.nodes.get(name)
+
+    def named(self, name: str) -> Node:
+        """The node called `name`. Raises QapiError as commands do that take only node names."""
+        node = self.nodes.get(name)
+        if node is None:
+            raise QapiError(f"Failed to find node with node-name='{name}'")
+        return node
 
     def lookup(self, device: str | None, node_name: str | None) -> Node:
         """The node of a backend, or by name. Raises QapiError."""
@@ -242,7 +246,7 @@ class Graph:
         attempt(lambda: put((perm, shared)), lambda: put(before), [edge.node])
 
     def detach(self, edge: Edge) -> None:
-        """Take an edge away; what nobody uses then goes."""
+        """Remove an edge, and the nodes that are then unreferenced."""
         if edge not in edge.node.parents:
             return
         self.unlink(edge)
@@ -362,7 +366,7 @@ class Graph:
             self.collect()
 
     def collect(self) -> None:
-        """Close every node that nobody uses."""
+        """Close every unreferenced node."""
         while True:
             unused = [
                 node
@@ -387,21 +391,3 @@ class Graph:
         Update([edge.node for edge in edges], follow=True).run()
         for call in tuple(self.on_closed):
             call(node)
-
-    # -- what a guest's write may cause --------------------------------------------------------
-
-    def threshold_exceeded(self, node: Node, exceeded: int) -> None:
-        """BLOCK_WRITE_THRESHOLD, once."""
-        threshold, node.write_threshold = node.write_threshold, 0
-        self.process.events.emit(
-            "BLOCK_WRITE_THRESHOLD",
-            {
-                "node-name": node.name,
-                "amount-exceeded": exceeded,
-                "write-threshold": threshold,
-            },
-        )
-
-    def all_options(self) -> dict[str, Any]:
-        """What every node was opened with; for the journal."""
-        return {name: node.options for name, node in self.nodes.items()}

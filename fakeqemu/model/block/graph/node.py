@@ -78,6 +78,8 @@ class Node:
         self.driver = driver
         #: the driver's own plain options
         self.options = options
+        #: texts of switches among them that were given as such
+        self.spelled: dict[str, str] = {}
         #: what it was opened with, as a flat object with children left out; and that with what
         #: it has from its parent and by default
         self.explicit_options: dict[str, Any] = {}
@@ -232,10 +234,12 @@ class Node:
 
     # -- which thread does its I/O -------------------------------------------------------------
 
-    def move_to(self, iothread: str | None) -> Callable[[], None]:
+    def move_to(
+        self, iothread: str | None, *, asked_by: User | None = None
+    ) -> Callable[[], None]:
         """Let another thread do the I/O of it and of all that is linked to it; what undoes it.
 
-        Raises QapiError.
+        `asked_by`: who uses it and wants that. Raises QapiError.
 
         See block.c: bdrv_try_change_aio_context(); block/block-backend.c:
         blk_root_change_aio_ctx().
@@ -250,7 +254,7 @@ class Node:
             for edge in node.parents:
                 if isinstance(edge.parent, Node):
                     waiting.append(edge.parent)
-                elif edge.parent.keeps_iothread:
+                elif edge.parent.keeps_iothread and edge.parent is not asked_by:
                     raise QapiError("Cannot change iothread of active block backend")
             waiting.extend(edge.node for edge in node.children.values())
         before = [(node, node.iothread) for node in found.values()]

@@ -107,7 +107,15 @@ def check_detect_zeroes(node: Node) -> None:
         )
 
 
-def typed(profile: Profile, options: dict[str, Any], driver: str | None = None) -> dict[str, Any]:
+class TypedOptions(dict[str, Any]):
+    """Options with types; `spelled` has the texts of switches, which names of files keep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spelled: dict[str, str] = {}
+
+
+def typed(profile: Profile, options: dict[str, Any], driver: str | None = None) -> TypedOptions:
     """BlockdevOptions of which some came as texts; those of a driver that is known get their types.
 
     `driver`: where they name none. Raises QapiError.
@@ -118,7 +126,8 @@ def typed(profile: Profile, options: dict[str, Any], driver: str | None = None) 
     variant = kind.variant(name) if name is not None else None
     for member in variant.members if variant is not None else ():
         members[member.name] = member.type
-    found: dict[str, Any] = {}
+    found = TypedOptions()
+    found.spelled |= getattr(options, "spelled", {})
     for key, value in options.items():
         listed = isinstance(members.get(key), ArrayType)
         if isinstance(value, dict) and key != "cache" and not listed:
@@ -126,6 +135,8 @@ def typed(profile: Profile, options: dict[str, Any], driver: str | None = None) 
             found[key] = typed(profile, value, inner)
         elif key in members:
             found[key] = _value(members[key], value, key, profile.traits)
+            if isinstance(found[key], bool) and isinstance(value, str):
+                found.spelled[key] = value
         else:
             found[key] = value
     return found

@@ -19,7 +19,11 @@ from fakeqemu.formats import extents
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import DRIVERS, Driver
 from fakeqemu.model.block.graph import node_options, permissions as perms
-from fakeqemu.model.block.graph.filenames import exact_filename, filename
+from fakeqemu.model.block.graph.filenames import (
+    FileArgument,
+    combined,
+    filename,
+)
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.node_options import GENERIC
 from fakeqemu.model.block.graph.permission_update import Update
@@ -36,19 +40,6 @@ _MODULES = {
     **{name: name for name in ("gluster", "iscsi", "nfs", "rbd", "ssh")},
 }
 _PROTOCOL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.\-]*):")
-#: first bytes -> format
-_MAGICS = (
-    (b"QFI\xfb", "qcow2"), (b"QED\0", "qed"), (b"KDMV", "vmdk"), (b"COWD", "vmdk"),
-    (b"vhdxfile", "vhdx"), (b"conectix", "vpc"), (b"LUKS\xba\xbe", "luks"),
-    (b"WithoutFreeSpace", "parallels"), (b"WithouFreSpacExt", "parallels"),
-    (b"Bochs Virtual HD Image", "bochs"),
-)  # fmt: skip
-_GUESSED_RAW = (
-    "Image format was not specified for '{}' and probing guessed raw.\n"
-    "         Automatically detecting the format is dangerous for raw images,"
-    " write operations on block 0 will be restricted.\n"
-    "         Specify the 'raw' format explicitly to remove the restrictions."
-)
 
 
 def open_node(
@@ -69,15 +60,18 @@ def open_node(
     if isinstance(options, str):
         return graph.lookup(options, options)
     had_driver = "driver" in options
+    spelled: dict[str, str] = getattr(options, "spelled", {})
     options = _with_driver(graph, dict(options), parent, role)
     name = options["driver"]
     driver = make_driver(graph, name)
     if not had_driver:
         # what came as text could not be read before
-        options = node_options.typed(graph.process.profile, options)
+        options = found = node_options.typed(graph.process.profile, options)
+        spelled = {**spelled, **found.spelled}
     given = {key: value for key, value in options.items() if not isinstance(value, dict)}
     flat = qdict.flattened(options)
     node = Node(driver, {})
+    node.spelled = spelled
     node.aio = parent.aio if parent is not None else aio
     node.probed = not had_driver and not driver.is_protocol
     if driver.first_child not in (None, "file"):
@@ -86,6 +80,7 @@ def open_node(
     first = _open_first_child(graph, node, options, _ParentRole(parent, role, strict))
     try:
         _flags(node, options, parent, role)
+        _check_sharing(node)
         node_options.record(node, flat)
         if driver.is_protocol and "filename" in driver.strong and not options.get("filename"):
             raise QapiError(f"The '{name}' block driver requires a file name")
@@ -164,7 +159,9 @@ def _open_first_child(
     if wanted is None or wanted not in options:
         return None
     _flags(node, dict(options), kin.parent, kin.role)
-    if wanted == "file":
+    if wanted != "file":
+        _check_sharing(node)
+    else:
         # QEMU opens it before it looks at the node's own `active`: block.c: bdrv_open_inherit()
         node.inactive = kin.parent is not None and kin.parent.inactive
     child = options.pop(wanted)
@@ -183,7 +180,7 @@ def _finish(graph: Graph, node: Node, given: _OpenOptions, first: Node | None) -
         assert driver.first_child is not None
         graph.attach(node, driver.first_child, first, driver.child_role(given.left))
     plain = {k: v for k, v in given.left.items() if k not in GENERIC}
-    backing = plain.pop("backing", "") if driver.supports_backing else ""
+    backing = plain.pop("backing", "")
     node.options = {k: v for k, v in given.plain.items() if k not in (*GENERIC, "backing")}
     if driver.first_child is not None:
         node.options.pop(driver.first_child, None)
@@ -192,6 +189,8 @@ def _finish(graph: Graph, node: Node, given: _OpenOptions, first: Node | None) -
     _check_length(node)
     if driver.supports_backing:
         open_backing(graph, node, backing, given.strict)
+    elif backing not in ("", None) and not driver.is_filter:
+        raise QapiError("Driver doesn't support backing files")
     if plain and given.strict:
         name = next(key for key, _ in qdict.items(plain))
         if driver.is_protocol:
@@ -224,7 +223,7 @@ def open_backing(graph: Graph, node: Node, backing: Any, strict: bool = False) -
     if not named and not node.auto_backing_file:
         return
     if not named or (partial and node.auto_backing_file):
-        options = {"filename": combined(node)}
+        options = {"filename": FileArgument(combined(node, node.backing_file))}
         if node.backing_format:
             options["driver"] = node.backing_format
         options = {**as_format(options), **(backing if partial else {})}
@@ -258,17 +257,6 @@ def as_format(options: dict[str, Any]) -> dict[str, Any]:
     return {"driver": options["driver"], "file": {"filename": filename}}
 
 
-def combined(node: Node) -> str:
-    """The backing file's name, made whole by where `node`'s own file is. Raises QapiError."""
-    name = node.backing_file
-    if name.startswith("/") or _PROTOCOL.match(name):
-        return name
-    own = exact_filename(node.primary) if node.primary is not None else ""
-    if not own:
-        raise QapiError(f"Cannot use relative backing file names for '{filename(node)}'")
-    return os.path.join(os.path.dirname(own), name)  # noqa: PTH118,PTH120
-
-
 def _flags(
     node: Node, options: dict[str, Any], parent: Node | None, role: frozenset[str]
 ) -> None:
@@ -288,11 +276,14 @@ def _flags(
     node.cache_direct = cache.get("direct", parent.cache_direct if parent else False)
     node.cache_no_flush = cache.get("no-flush", parent.cache_no_flush if parent else False)
     node.force_share = options.pop("force-share", parent.force_share if parent else False)
-    if node.force_share and not node.read_only:
-        raise QapiError("force-share=on can only be used with read-only images")
     node.discard = options.pop("discard", "unmap" if parent is not None and not cow else "ignore")
     node.detect_zeroes = options.pop("detect-zeroes", "off")
     node_options.check_detect_zeroes(node)
+
+
+def _check_sharing(node: Node) -> None:
+    if node.force_share and not node.read_only:
+        raise QapiError("force-share=on can only be used with read-only images")
 
 
 def _with_driver(
@@ -300,7 +291,7 @@ def _with_driver(
 ) -> dict[str, Any]:
     """The options with a driver: the one given, the file name's protocol, or what it looks like."""
     filename = options.get("filename")
-    if isinstance(filename, str) and filename.startswith("json:"):
+    if isinstance(filename, FileArgument) and filename.startswith("json:"):
         from fakeqemu.qapi.json.streamer import parse_json
 
         try:
@@ -310,49 +301,50 @@ def _with_driver(
         if not isinstance(parsed, dict):
             raise QapiError("Invalid JSON object given")
         del options["filename"]
-        options = {**_nested(parsed), **options}
+        options = {**qdict.nested(parsed), **options}
     if "driver" in options:
         kind = DRIVERS.get(options["driver"])
         if kind is None or filename is None or not kind.parses_filename:
-            return options
+            return _for_file(options, kind)
         rest = {k: v for k, v in options.items() if k != "filename"}
         return {**rest, **kind(graph).parse_filename(filename, rest)}
-    read_only = perms.COW in role or bool(options.get("read-only"))
     if parent is not None and not _looked_into(parent, role):
         return _protocol(graph, options)
     if "filename" in options:
         rest = {k: v for k, v in options.items() if k != "filename"}
-        return _probed(graph, {**rest, "file": {"filename": options["filename"]}}, read_only)
+        return _probed(graph, {**rest, "file": {"filename": options["filename"]}})
     if "file" not in options:
         raise QapiError("Must specify either driver or file")
-    return _probed(graph, options, read_only)
+    return _probed(graph, options)
+
+
+def _for_file(options: dict[str, Any], kind: type[Driver] | None) -> dict[str, Any]:
+    """A file name that was given to a format is its file's."""
+    name = options.get("filename")
+    if name is None or kind is None or kind.is_protocol or kind.first_child != "file":
+        return options
+    file = options.get("file", {})
+    if not isinstance(file, dict) or "filename" in file:
+        raise QapiError("Can't specify 'file' and 'filename' options at the same time")
+    rest = {key: value for key, value in options.items() if key != "filename"}
+    return {**rest, "file": {**file, "filename": name}}
 
 
 def _looked_into(parent: Node, role: frozenset[str]) -> bool:
-    """Whether a child's format is what its data look like: backing images, a filter's other data.
+    """Whether a child's format is what its data look like: backing images, a filter's other data,
+    the children of a quorum.
 
     See block.c: bdrv_inherited_options() on BDRV_O_PROTOCOL.
     """
-    return perms.COW in role or (parent.driver.is_filter and role == {perms.DATA})
-
-
-def _nested(options: dict[str, Any]) -> dict[str, Any]:
-    """`a.b` keys as objects in objects."""
-    out: dict[str, Any] = {}
-    for key, value in options.items():
-        *path, last = key.split(".")
-        place = out
-        for part in path:
-            place = place.setdefault(part, {})
-        place[last] = _nested(value) if isinstance(value, dict) else value
-    return out
+    other = parent.driver.is_filter or bool(parent.driver.child_list)
+    return perms.COW in role or (other and role == {perms.DATA})
 
 
 def _protocol(graph: Graph, options: dict[str, Any]) -> dict[str, Any]:
     filename = options.get("filename")
     if filename is None:
         raise QapiError("Must specify either driver or file")
-    match = _PROTOCOL.match(filename)
+    match = _PROTOCOL.match(filename) if isinstance(filename, FileArgument) else None
     slash = filename.find("/")
     if match is None or (0 <= slash < match.end() - 1):
         kind = "file"
@@ -381,8 +373,10 @@ def graph_kind(graph: Graph, path: str) -> str:
         return "file"
 
 
-def _probed(graph: Graph, options: dict[str, Any], read_only: bool) -> dict[str, Any]:
+def _probed(graph: Graph, options: dict[str, Any]) -> dict[str, Any]:
     """Options of a format whose name has to be found out by looking into the file."""
+    from fakeqemu.formats.probing import PROBED, probed_format
+
     child = options["file"]
     if isinstance(child, dict):
         probe = Node(Driver(graph), {})
@@ -392,8 +386,5 @@ def _probed(graph: Graph, options: dict[str, Any], read_only: bool) -> dict[str,
     else:
         node = graph.lookup(child, child)
     with graph.referenced(node):
-        head = base.read(node, 0, 512) if base.length(node) else b""
-        found = next((name for magic, name in _MAGICS if head.startswith(magic)), "raw")
-        if found == "raw" and not read_only:
-            graph.process.host.say("WARNING: " + _GUESSED_RAW.format(filename(node)))
-    return {**options, "driver": found}
+        head = base.read(node, 0, PROBED) if base.length(node) else b""
+    return {**options, "driver": probed_format(head)}

@@ -57,7 +57,7 @@ def ordered(roots: list[Node]) -> list[Node]:
 
 
 class Update:
-    """Permissions added up anew; `undo` gives back what they were.
+    """Cumulative permissions recomputed; `undo` restores what they were.
 
     Of the given nodes and of what they lead to: all of that, or with `follow` only where an edge
     changes. The latter is for changes of edges; nodes that changed themselves are given.

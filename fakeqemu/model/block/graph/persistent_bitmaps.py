@@ -66,7 +66,7 @@ def load_bitmaps(node: Node, image: Qcow2) -> None:
             except QapiError:
                 node.bitmaps[:] = [each for each in node.bitmaps if each not in made]
                 raise
-        node.bitmaps.append(bitmap)
+        node.bitmaps.insert(0, bitmap)
         made.append(bitmap)
     if update and not node.read_only and not node.inactive:
         try:
@@ -109,39 +109,61 @@ def _read_bits(image: Qcow2, entry: BitmapEntry, bitmap: Bitmap) -> None:
 
 
 def store_bitmaps(node: Node, image: Qcow2) -> None:
-    """Write the node's persistent bitmaps in place of those the image holds."""
-    kept = [b for b in node.bitmaps if b.persistent and b.name and not b.skip_store]
-    old = read_directory(image)
-    if not kept and not old:
-        return
-    for entry in old:
-        free_bitmap(image, entry)
-    where = image.directory
-    if where is not None:
-        image.refcounts.free(where[2], where[1], "other")
-    directory = b""
-    for bitmap in reversed(kept):
-        assert bitmap.name is not None
-        offset, size = _write_bits(image, bitmap)
-        flags = (AUTO if bitmap.enabled else 0) | (IN_USE if bitmap.inconsistent else 0)
+    """Write the node's persistent bitmaps, and then give back what the image held of them.
+
+    Others that the image has stay. Raises QapiError, BlockIoError.
+    """
+    entries = read_directory(image)
+    known = {entry.name: entry for entry in entries}
+    stored: dict[str, Bitmap] = {}
+    dropped: list[BitmapEntry] = []
+    for bitmap in node.bitmaps:
+        name = bitmap.name
+        if not (bitmap.persistent and name) or bitmap.inconsistent or bitmap.skip_store:
+            continue
+        if bitmap.read_only:
+            continue
+        flags = AUTO if bitmap.enabled else 0
         bits = bitmap.granularity.bit_length() - 1
-        directory += packed(BitmapEntry(offset, size, flags, bits, bitmap.name), flags)
-    _write_directory(image, len(kept), directory)
+        old = known.get(name)
+        if old is None:
+            entries.append(BitmapEntry(0, 0, flags, bits, name))
+        elif old.flags & IN_USE:
+            dropped.append(old)
+            entries[entries.index(old)] = BitmapEntry(0, 0, flags, bits, name)
+        else:
+            raise QapiError(f"Bitmap '{name}' already exists in the image")
+        stored[name] = bitmap
+    if not stored:
+        return
+    for entry in entries:
+        if entry.name in stored:
+            entry.table_offset, entry.table_size = _write_bits(image, stored[entry.name])
+    _write_directory(image, entries)
+    for entry in dropped:
+        free_bitmap(image, entry)
 
 
-def _write_directory(image: Qcow2, count: int, directory: bytes) -> None:
-    """Write a directory of `count` bitmaps, and the header that says where it is."""
+def _write_directory(image: Qcow2, entries: list[BitmapEntry]) -> None:
+    """Write a directory, and the header that says where it is, and give back the old one.
+
+    See block/qcow2-bitmap.c: update_ext_header_and_dir(). Raises BlockIoError.
+    """
+    before = image.directory
     others = [e for e in image.header.extensions if e[0] != EXT_BITMAPS]
-    image.header.autoclear &= ~BITMAPS
-    if count:
+    autoclear = image.header.autoclear & ~BITMAPS
+    if entries:
+        directory = b"".join(packed(entry, entry.flags) for entry in entries)
         offset = image.refcounts.allocate(len(directory))
         image.check_write(offset, len(directory))
         image.store.write(offset, directory)
-        data = struct.pack(">IIQQ", count, 0, len(directory), offset)
+        data = struct.pack(">IIQQ", len(entries), 0, len(directory), offset)
         others.append((EXT_BITMAPS, data))
-        image.header.autoclear |= BITMAPS
-    image.header.extensions = others
+        autoclear |= BITMAPS
+    image.header.extensions, image.header.autoclear = others, autoclear
     image.write_header()
+    if before is not None:
+        image.refcounts.free(before[2], before[1], "other")
 
 
 def remove_stored(image: Qcow2, name: str) -> None:
@@ -151,12 +173,10 @@ def remove_stored(image: Qcow2, name: str) -> None:
     """
     entries = read_directory(image)
     gone = next((entry for entry in entries if entry.name == name), None)
-    where = image.directory
-    if gone is None or where is None:
+    if gone is None:
         return
     left = [entry for entry in entries if entry is not gone]
-    image.refcounts.free(where[2], where[1], "other")
-    _write_directory(image, len(left), b"".join(packed(entry, entry.flags) for entry in left))
+    _write_directory(image, left)
     free_bitmap(image, gone)
 
 
@@ -173,7 +193,7 @@ def reopen_writable(node: Node, image: Qcow2) -> None:
 
     What goes wrong is printed: the node is open already. See qcow2_reopen_bitmaps_rw().
     """
-    say = node.driver.graph.process.host.say
+    warn = node.driver.graph.process.host.warn
     still = [b for b in node.bitmaps if b.persistent and b.read_only]
     if not still:
         return
@@ -182,8 +202,8 @@ def reopen_writable(node: Node, image: Qcow2) -> None:
         if any(not entry.flags & IN_USE for entry in entries):
             mark_in_use(image, entries)
     except QapiError as error:
-        say(
-            f"qemu-system-x86_64: {node.driver.name}: Failed to make dirty bitmaps writable:"
+        warn(
+            f"{node.driver.name}: Failed to make dirty bitmaps writable:"
             f" Cannot update bitmap directory: {error.desc}"
         )
         return

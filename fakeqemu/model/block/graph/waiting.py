@@ -30,7 +30,7 @@ class Waiting:
 
     @contextmanager
     def in_one_go(self) -> Iterator[None]:
-        """What is done inside is not begun anew: it waits for what it needs."""
+        """What is done inside is not retried: it waits for what it needs."""
         before, self.access = self.access, None
         try:
             yield
@@ -39,7 +39,7 @@ class Waiting:
 
     @contextmanager
     def holding(self, access: RetriedAccess) -> Iterator[None]:
-        """What is done inside may be held at a breakpoint, and is begun anew when resumed."""
+        """What is done inside may be held at a breakpoint, and is retried when resumed."""
         before, self.suspendable = self.suspendable, access
         try:
             yield
@@ -58,7 +58,7 @@ class Waiting:
 
 
 class RetriedAccess:
-    """One access that can be begun anew; `resume` is called when an answer has come."""
+    """One access that can be retried; `resume` is called when a reply has come."""
 
     def __init__(self, waiting: Waiting, resume: Callable[[], None]) -> None:
         self._waiting = waiting
@@ -69,7 +69,7 @@ class RetriedAccess:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Begin, or begin anew."""
+        """Try, or try again."""
         before, self._waiting.access = self._waiting.access, self
         try:
             yield
@@ -77,7 +77,7 @@ class RetriedAccess:
             self._waiting.access = before
 
     def answer(self, key: Any, ask: Callable[[Callable[[Any], None]], None]) -> Any:
-        """The answer to `key`; if nobody has asked yet, `ask(answered)`. Raises MustWaitError."""
+        """The reply to `key`, requested by `ask(answered)` at first. Raises MustWaitError."""
         if key not in self._answers:
             self._answers[key] = None
             ask(lambda answer: self._arrived(key, answer))

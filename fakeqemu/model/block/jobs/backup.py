@@ -51,6 +51,7 @@ class BackupJob(BlockJob):
         bitmap_mode: str = "on-success",
         speed: int = 0,
         compress: bool = False,
+        discard_source: bool = False,
         filter_name: str | None = None,
         max_workers: int = 64,
         max_chunk: int = 0,
@@ -78,6 +79,7 @@ class BackupJob(BlockJob):
                 bitmaps.create_successor(bitmap)
                 undo.callback(bitmaps.reclaim, bitmap)
             filter_driver = CopyBeforeWrite(block.graph)
+            filter_driver.discard_source = discard_source
             self.filter: Node | None = self._insert_filter(
                 block, filter_driver, cluster, filter_name
             )
@@ -95,7 +97,7 @@ class BackupJob(BlockJob):
         target.block(self, f"block device is in use by block job: {self.type}")
 
     def _give_up(self, block: BlockLayer) -> None:
-        if self in block.jobs.all:
+        if self in block.jobs:
             self.give_up()
 
     def _unit(self, smallest: int) -> int:
@@ -141,7 +143,7 @@ class BackupJob(BlockJob):
             block.remove_filter(found, child="file")
 
     def begun(self) -> None:
-        """The filter goes in while the job already runs, and so it stands still once."""
+        """The filter is inserted while the job already runs, which pauses it once."""
         self.pause()
         self.drained = True
 
@@ -215,7 +217,7 @@ class BackupJob(BlockJob):
     # -- the end ---------------------------------------------------------------------------------
 
     def commit(self) -> None:
-        """The bitmap starts anew where it is to."""
+        """Let the bitmap keep what its mode says; see `bitmap_mode`."""
         self._settle_bitmap(failed=False)
 
     def abort(self) -> None:

@@ -35,23 +35,51 @@ def check_freezable(edges: Iterable[Edge | None]) -> None:
             raise QapiError(f"Cannot freeze '{edge.name}' link to '{edge.node.name}'")
 
 
+def common_options(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What the commands that start block jobs have in common, as `BlockJob` takes it."""
+    on_error = arguments.get("on-error", "report")
+    return {
+        "auto_finalize": arguments.get("auto-finalize", True),
+        "auto_dismiss": arguments.get("auto-dismiss", True),
+        "on_error": {
+            "read": arguments.get("on-source-error", on_error),
+            "write": arguments.get("on-target-error", on_error),
+        },
+    }
+
+
 class BlockJob(Job):
     """A job on nodes: it uses them, and refuses others what would disturb it."""
 
     is_block = True
 
     def __init__(
-        self, block: BlockLayer, id: str | None, node: Node, *, speed: int = 0,
+        self, block: BlockLayer, id: str | None, node: Node, *,
         on_error: dict[str, str] | None = None, **more: Any,
     ) -> None:  # fmt: skip
         if id is None and not more.get("internal"):
             id = node.device_name
         self.block = block
         super().__init__(block.jobs, id, **more)
+        self.edges: list[Edge] = []
         self.main = node
-        self._wanted_speed = speed
+        #: links that nobody may change while it works
+        self._frozen: list[Edge] = []
         #: what is to happen when a read or write fails: report, ignore, stop, enospc, auto
         self.on_error = on_error or {"read": "report", "write": "report"}
+
+    def event(self, name: str, **more: Any) -> None:
+        """See blockjob.c: block_job_event_completed_locked() and its neighbours."""
+        if not self.internal:
+            what = {"type": self.type, "device": self.id}
+            progress = {"len": self.total, "offset": self.done, "speed": self.speed}
+            self.jobs.process.events.emit(name, {**what, **progress, **more})
+
+    def pending(self) -> None:
+        """See blockjob.c: block_job_event_pending_locked()."""
+        if not self.internal:
+            what = {"type": self.type, "id": self.id}
+            self.jobs.process.events.emit("BLOCK_JOB_PENDING", what)
 
     @property
     def waiting(self) -> Waiting:
@@ -121,12 +149,25 @@ class BlockJob(Job):
             edge.node.unblock(self)
             self.block.graph.detach(edge)
 
+    def freeze(self, *edges: Edge | None) -> None:
+        """Keep links from being changed: bdrv_freeze_backing_chain()."""
+        for edge in edges:
+            if edge is not None:
+                edge.frozen += 1
+                self._frozen.append(edge)
+
+    def thaw(self) -> None:
+        """Let them be changed again."""
+        for edge in self._frozen:
+            edge.frozen -= 1
+        self._frozen.clear()
+
     def give_up(self) -> None:
         """The job could not be set up."""
         self.release()
         self.state.enter("null")
-        self.jobs.all.remove(self)
-        self.transaction.jobs.remove(self)
+        self.jobs.forget(self)
+        self.transaction.forget(self)
         self.block.graph.collect()
 
     def attempt(self, act: Callable[[], None], target: Node | None = None) -> Work:
@@ -155,7 +196,7 @@ class BlockJob(Job):
             yield WAIT
 
     def _act(self, act: Callable[[], None]) -> Work:
-        """Begin `act`, anew whenever an answer has come that it has to wait for."""
+        """Run `act`, again whenever a reply has come that it has to wait for."""
         access = RetriedAccess(self.waiting, self.kick)
         held = RetriedAccess(self.waiting, self._let_go_of)
         try:
@@ -173,7 +214,7 @@ class BlockJob(Job):
             held.forget()
 
     def _let_go_of(self) -> None:
-        """A request that was held at a breakpoint goes on."""
+        """Resume a request that was held at a breakpoint."""
         self.held, self.resumed = False, True
         self.kick()
 

@@ -1,6 +1,6 @@
-"""Commit of images that the guest does not write to into one below.
+"""Commit of images into one below, which a mirror does where the guest writes to them.
 
-See block/commit.c: commit_start() and commit_run().
+See block/commit.c: commit_start() and commit_run(); block/mirror.c: commit_active_start().
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from fakeqemu.model.block import block_copy, copy_range as copying
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import CommitTop
 from fakeqemu.model.block.graph import permissions as perms
-from fakeqemu.model.block.graph.node import Edge, Node
+from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.jobs.blockjob import BlockJob
 from fakeqemu.model.block.jobs.job import Work
+from fakeqemu.model.block.jobs.mirror import MirrorJob
 from fakeqemu.model.block.operations import backing_chain as chains, reopen
 from fakeqemu.qapi.errors import QapiError
 
@@ -53,7 +54,6 @@ class CommitJob(BlockJob):
         self.take(active, 0, perms.ALL, speed=speed)
         self._read_only_before = target.read_only
         self._target_backend: Backend | None = None
-        self._frozen: list[Edge] = []
         self.filter: Node | None = None
         try:
             self._set_up(filter_name)
@@ -74,10 +74,7 @@ class CommitJob(BlockJob):
         )
         self.use_intermediate(self._between(), self.target)
         for node in [self.filter, *self._between()]:
-            edge = node.chain_edge
-            if edge is not None:
-                edge.frozen += 1
-                self._frozen.append(edge)
+            self.freeze(node.chain_edge)
         self.use("base", self.target, 0, perms.ALL)
         backend = self.block.backends.create()
         self._target_backend = backend
@@ -88,12 +85,7 @@ class CommitJob(BlockJob):
         backend.insert(self.target)
 
     def _between(self) -> list[Node]:
-        found = []
-        for node in self.top.chain():
-            if node is self.target:
-                break
-            found.append(node)
-        return found
+        return chains.down_to(self.top, self.target)
 
     def work(self) -> Work:
         """Copy what the images above the base have."""
@@ -125,9 +117,7 @@ class CommitJob(BlockJob):
         self._undo_set_up()
 
     def _undo_set_up(self) -> None:
-        for edge in self._frozen:
-            edge.frozen -= 1
-        self._frozen.clear()
+        self.thaw()
         self._drop_backend()
         self.release()
         if self.filter is not None:
@@ -147,3 +137,10 @@ class CommitJob(BlockJob):
         if self._target_backend is not None:
             self.block.backends.drop(self._target_backend)
             self._target_backend = None
+
+
+class ActiveCommitJob(MirrorJob):
+    """block-commit of what the guest writes to."""
+
+    type = "commit"
+    is_commit = True

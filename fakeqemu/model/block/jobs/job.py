@@ -6,17 +6,16 @@ speed limit's wait follows. See job.c: job_create(), job_pause_locked() and job_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.clock import Timer
 from fakeqemu.model.block.jobs.rate_limit import SLICE, RateLimit
 from fakeqemu.model.block.jobs.states import JobState
-from fakeqemu.model.block.jobs.txn import CANCELED, Transaction, fail, fail_by_bug
+from fakeqemu.model.block.jobs.txn import CANCELED, OVER, Transaction, fail, fail_by_bug
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.readers.scalars import is_identifier
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.graph.node import Edge
@@ -53,21 +52,18 @@ class Job:
         internal: bool = False,
     ) -> None:
         self.jobs = jobs
-        self.edges: list[Edge] = []
+        #: uses of nodes, of a block job
+        self.edges: Sequence[Edge] = ()
         self.internal = internal
         if not internal:
-            if id is None:
-                raise QapiError("An explicit job ID is required")
-            if not is_identifier(id):
-                raise QapiError(f"Invalid job ID '{id}'")
-            if jobs.find(id) is not None:
-                raise QapiError(f"Job ID '{id}' already in use")
+            jobs.check_id(id)
         self.id = id or ""
         self.auto_finalize = auto_finalize
         self.auto_dismiss = auto_dismiss
         self.state = JobState(self._changed)
         self.done = self.total = self.speed = 0
-        self._limit = RateLimit()
+        #: None until the job has been limited
+        self._limit: RateLimit | None = None
         #: what went wrong; empty while all is well
         self.error = ""
         self.cancelled = False
@@ -76,7 +72,6 @@ class Job:
         #: users (and the graph, while it changes) that want it to stand still
         self.pause_count = 0
         self.user_paused = False
-        #: whether it does something at this moment
         self.busy = False
         #: whether a request of it is held at a breakpoint, and it can neither pause nor end
         self.held = False
@@ -89,15 +84,11 @@ class Job:
         self._work: Work | None = None
         self._timer: Timer | None = None
         self._sleeping = False
-        #: called with no error (None) or the text when the job has ended
-        self.on_end: list[Callable[[str | None], None]] = []
-        #: tells that a tester wants the next step to fail, and how
-        self.injected = ""
         #: whether it stands still until `let_go`, as the graph changed when it began
         self.drained = False
         self.transaction = transaction or Transaction()
         self.state.enter("created")
-        jobs.all.insert(0, self)
+        jobs.add(self)
         self.transaction.jobs.insert(0, self)
 
     # -- what a kind of job does -----------------------------------------------------------------
@@ -129,20 +120,11 @@ class Job:
         if not self.internal:
             self.jobs.process.events.emit("JOB_STATUS_CHANGE", {"id": self.id, "status": state})
 
-    def _event(self, name: str, **more: Any) -> None:
-        if not self.is_block or self.internal:
-            return
-        self.jobs.process.events.emit(
-            name,
-            {
-                "type": self.type,
-                "device": self.id,
-                "len": self.total,
-                "offset": self.done,
-                "speed": self.speed,
-                **more,
-            },
-        )
+    def event(self, name: str, **more: Any) -> None:
+        """An event of block jobs: others have none of their own."""
+
+    def pending(self) -> None:
+        """It waits until a client has it finalized."""
 
     # -- running -----------------------------------------------------------------------------------
 
@@ -187,6 +169,11 @@ class Job:
         self._sleeping = delay > 0
         self._timer = self.jobs.process.call_later(delay, self.step)
 
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
     @property
     def sleeps_on(self) -> bool:
         """Whether what wakes it does not shorten a wait that its speed asks for.
@@ -197,9 +184,7 @@ class Job:
 
     def kick(self) -> None:
         """Go on if the job sleeps, at once where its speed lets it."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         if self.started and not self.finished:
             rests = self.sleeps_on and not self.force_cancelled
             self._later(self._limited(0) if rests else 0)
@@ -227,12 +212,11 @@ class Job:
         try:
             if self.force_cancelled and not resumed:
                 raise QapiError(CANCELED)
-            if self.injected:
-                text, self.injected = self.injected, ""
+            if text := self.jobs.fault_of(self, over=False):
                 raise QapiError(text)
             counted = next(self._work)
         except StopIteration:
-            self.work_ended("")
+            self.work_ended(self.jobs.fault_of(self, over=True))
         except QapiError as error:
             self.work_ended(error.desc)
         else:
@@ -243,6 +227,10 @@ class Job:
 
     def _limited(self, counted: int) -> int:
         """How long the speed limit makes the job wait after so many bytes."""
+        if not self.speed:
+            return 0
+        if self._limit is None:
+            self._limit = RateLimit()
         return self._limit.delay(self.jobs.process.clock.now(), self.speed, counted)
 
     def _delay(self, counted: int) -> int:
@@ -263,9 +251,7 @@ class Job:
         """Stand still from now on."""
         self.pause_count += 1
         if self.started and not self.finished and not self.held:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._stop_timer()
             self._stand_still()
 
     def resume(self) -> None:
@@ -276,9 +262,9 @@ class Job:
             self.kick()
 
     def set_ready(self) -> None:
-        """What is left is to follow the guest until told to end."""
+        """Enter the ready state, following the guest's writes until completed or cancelled."""
         self.state.enter("ready")
-        self._event("BLOCK_JOB_READY")
+        self.event("BLOCK_JOB_READY")
 
     def set_speed(self, speed: int) -> None:
         """Bytes per second; 0 for no limit. Raises QapiError."""
@@ -304,29 +290,11 @@ class Job:
             fail(self)
             return
         self.state.enter("waiting")
-        jobs = self.transaction.jobs
-        if any(not job.finished for job in jobs):
-            return
-        for job in list(jobs):
-            job.state.enter("pending")
-            if not job.auto_finalize:
-                job.jobs.process.events.emit(
-                    "BLOCK_JOB_PENDING", {"type": job.type, "id": job.id}
-                ) if job.is_block and not job.internal else None
-        if all(job.auto_finalize for job in jobs):
-            self.finalize()
+        self.transaction.work_ended()
 
     def finalize(self) -> None:
         """Make the transaction's result so."""
-        jobs = list(self.transaction.jobs)
-        for job in jobs:
-            _, error = self.jobs.process.guard.attempt(job.prepare)
-            if error is not None:
-                job.error = error.desc
-                fail(job)
-                return
-        for job in jobs:
-            job.finalize_single()
+        self.transaction.finalize()
 
     def finalize_single(self) -> None:
         """Make this job's own result so."""
@@ -337,17 +305,17 @@ class Job:
         guard.call(self.clean)
         if self.started:
             if self.force_cancelled:
-                self._event("BLOCK_JOB_CANCELLED")
+                self.event("BLOCK_JOB_CANCELLED")
             else:
                 more = {"error": self.error} if self.error else {}
-                self._event("BLOCK_JOB_COMPLETED", **more)
-        if self in self.transaction.jobs:
-            self.transaction.jobs.remove(self)
-        for call in self.on_end:
-            guard.call(call, self.error or None)
+                self.event("BLOCK_JOB_COMPLETED", **more)
+        self.transaction.forget(self)
         self._conclude()
 
     def _conclude(self) -> None:
+        # a client may leave it behind for ever, to be looked through by whoever looks for garbage
+        self._work = self._limit = None
+        self.transaction = OVER
         self.state.enter("concluded")
         if self.auto_dismiss or not self.started:
             self.dismiss()
@@ -355,17 +323,13 @@ class Job:
     def dismiss(self) -> None:
         """Forget the job."""
         self.state.enter("null")
-        if self in self.jobs.all:
-            self.jobs.all.remove(self)
-        if self in self.transaction.jobs:
-            self.transaction.jobs.remove(self)
+        self.jobs.forget(self)
+        self.transaction.forget(self)
         self.jobs.collect()
 
     def end_now(self) -> None:
         """Work no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         self._go_on()
         self.finished = True
         self.busy = False
@@ -398,8 +362,7 @@ class Job:
                 fail(self)
         else:
             self._go_on()
-            if self._timer is not None:
-                self._timer.cancel()
+            self._stop_timer()
             if self.force_cancelled and not self.ends_later:
                 self.step()
             else:
@@ -420,11 +383,6 @@ class Job:
 
     def prepare_cancel(self) -> None:
         """A client is about to cancel it. Raises QapiError where that cannot be."""
-
-    def fail(self, text: str) -> None:
-        """For testers: let the next step go wrong with `text`."""
-        self.injected = text
-        self.kick()
 
     # -- what it shows -----------------------------------------------------------------------------
 

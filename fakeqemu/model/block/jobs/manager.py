@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.jobs.states import COMPLETED
 from fakeqemu.qapi.errors import DeviceNotActiveError, QapiError
+from fakeqemu.qapi.readers.scalars import is_identifier
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.jobs.job import Job
@@ -18,14 +19,40 @@ class Jobs:
     """All jobs of one machine, newest first."""
 
     def __init__(self, process: Process, collect: Callable[[], None]) -> None:
-        """`collect`: closes nodes that nobody uses any more."""
+        """`collect`: closes unreferenced nodes."""
         self.process = process
         self.collect = collect
-        self.all: list[Job] = []
+        #: oldest first; a dictionary, for clients may leave thousands of ended ones behind
+        self._made: dict[Job, None] = {}
+        self._named: dict[str, Job] = {}
+        #: a tester's: with which text a job fails before its next step, or (`over`) at the end of
+        #: its work; empty if it does not
+        self.fault: Callable[..., str] | None = None
+
+    @property
+    def all(self) -> list[Job]:
+        """Newest first."""
+        return list(reversed(self._made))
+
+    def add(self, job: Job) -> None:
+        """There is one more."""
+        self._made[job] = None
+        if not job.internal:
+            self._named[job.id] = job
+
+    def forget(self, job: Job) -> None:
+        """It is gone, if it was there."""
+        if job in self._made:
+            del self._made[job]
+            if not job.internal:
+                del self._named[job.id]
+
+    def __contains__(self, job: Job) -> bool:
+        return job in self._made
 
     def find(self, id: str) -> Job | None:
-        """The job called `id`."""
-        return next((job for job in self.all if job.id == id and not job.internal), None)
+        """The job called `id`, unless it is internal."""
+        return self._named.get(id)
 
     def get(self, id: str) -> Job:
         """The same. Raises QapiError."""
@@ -33,6 +60,19 @@ class Jobs:
         if found is None:
             raise QapiError("Job not found")
         return found
+
+    def fault_of(self, job: Job, *, over: bool) -> str:
+        """What a tester has a job fail with, before its next step or at the end of its work."""
+        return "" if self.fault is None else self.fault(job, over=over)
+
+    def check_id(self, id: str | None) -> None:
+        """Whether a new job can be called that. Raises QapiError."""
+        if id is None:
+            raise QapiError("An explicit job ID is required")
+        if not is_identifier(id):
+            raise QapiError(f"Invalid job ID '{id}'")
+        if self.find(id) is not None:
+            raise QapiError(f"Job ID '{id}' already in use")
 
     def get_block(self, id: str) -> Job:
         """A block job. Raises QapiError of class DeviceNotActive."""
@@ -75,7 +115,7 @@ class Jobs:
         """
         for job in self._drained():
             job.pause()
-        for job in list(self.all):
+        for job in self.all:
             if job.state.current not in COMPLETED:
                 job.cancel(force=True)
                 if not job.finished:

@@ -1,4 +1,4 @@
-"""Mirror and active commit: copy, then follow the guest until told to switch over.
+"""Mirror and active commit: copy, then follow the guest's writes until completed or cancelled.
 
 See block/mirror.c: mirror_start_job(), mirror_run(), mirror_exit_common() and mirror_complete().
 """
@@ -19,13 +19,12 @@ from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.filters import MirrorTop
 from fakeqemu.model.block.graph import dirty_bitmaps as bitmaps, permissions as perms
 from fakeqemu.model.block.graph.bitmap import Bitmap
-from fakeqemu.model.block.graph.node import Edge, Node
-from fakeqemu.model.block.graph.open import open_backing
+from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.permission_update import Update
 from fakeqemu.model.block.jobs.blockjob import BlockJob
 from fakeqemu.model.block.jobs.in_flight import MAX_IN_FLIGHT, InFlight
 from fakeqemu.model.block.jobs.job import RETRY, WAIT, Work
-from fakeqemu.model.block.operations import relinking, reopen
+from fakeqemu.model.block.operations import backing_chain as chains, relinking, reopen
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -90,7 +89,6 @@ class MirrorJob(BlockJob):
         self.target_was_read_only = False
         #: whether the target reads as zeros already where the source does
         self._skips_zeros = False
-        self._frozen: list[Edge] = []
         self.filter = block.insert_filter(MirrorTop(block.graph), source, filter_name)
         assert isinstance(self.filter.driver, MirrorTop)
         self.filter.driver.is_commit = self.is_commit
@@ -105,7 +103,7 @@ class MirrorJob(BlockJob):
             self._drop_target()
             self.release()
             block.remove_filter(self.filter)
-            if self in block.jobs.all:
+            if self in block.jobs:
                 self.give_up()
             raise
         self._bitmap()
@@ -128,18 +126,10 @@ class MirrorJob(BlockJob):
         if self.is_commit:
             self.use_intermediate(self._between(), self.target)
             for node in [self.filter, self.source, *self._between()]:
-                edge = node.chain_edge
-                if edge is not None:
-                    edge.frozen += 1
-                    self._frozen.append(edge)
+                self.freeze(node.chain_edge)
 
     def _between(self) -> list[Node]:
-        found = []
-        for node in list(self.source.chain())[1:]:
-            if node is self.target:
-                break
-            found.append(node)
-        return found
+        return chains.down_to(self.source, self.target)[1:]
 
     def _bitmap(self) -> None:
         on_filter = self.jobs.process.profile.traits.mirror_bitmap_on_filter
@@ -171,14 +161,14 @@ class MirrorJob(BlockJob):
                 base.truncate(self.target, size)
         elif size != target_size:
             raise QapiError("Source and target image have different sizes")
+        self._clusters = block_copy.WholeClusters(self.target, self.granularity)
         yield 0
         if size:
             grains = yield from self._dirty(size)
-            self.total = self._bytes(grains, size)
-            bound = self.base_node if self.sync == "top" or self.is_commit else None
+            self.total = copying.bytes_of(grains, self.granularity, size)
             assert self.bitmap is not None
             self.bitmap.add_grains(grains)
-            yield from self._copy(grains, bound, size, skips_zeros=self._skips_zeros)
+            yield from self._copy(grains, self._bound, size, skips_zeros=self._skips_zeros)
         yield from self._follow()
         self.set_ready()
         while not self.complete_requested:
@@ -209,12 +199,13 @@ class MirrorJob(BlockJob):
         assert self.bitmap is not None
         while self.bitmap.count:
             grains, size = self.bitmap.copy_bits(), base.length(self.source)
-            self.total = self.done + self._bytes(grains, size)
+            self.total = self.done + copying.bytes_of(grains, self.granularity, size)
             yield from self._copy(grains, None, size)
 
     def _copied(self, piece: Range, flight: InFlight) -> copying.Waits[bool]:
         """Copy a piece; where that goes wrong it is dirty again, and the job reacts."""
         assert self.bitmap is not None
+        piece = self._clusters.widened(piece, base.length(self.source))
         try:
             yield from self.request(
                 functools.partial(block_copy.copy, self.source, self.target, piece), self.target
@@ -223,6 +214,7 @@ class MirrorJob(BlockJob):
             self.bitmap.add(piece.offset, piece.length)
             flight.failed(error, report=self.react(error) == "report")
             return False
+        self._clusters.written(piece)
         return True
 
     def _delay(self, counted: int) -> int:
@@ -230,11 +222,10 @@ class MirrorJob(BlockJob):
         sent, self._sent = self._sent, 0
         return max(self._limited(sent), self._below(counted))
 
-    def _bytes(self, grains: Intervals, size: int) -> int:
-        """How many bytes grains have of a node of `size` bytes."""
-        return sum(
-            min(end * self.granularity, size) - first * self.granularity for first, end in grains
-        )
+    @property
+    def _bound(self) -> Node | None:
+        """What need not be copied."""
+        return self.base_node if self.sync == "top" or self.is_commit else None
 
     def _dirty(self, size: int) -> copying.Waits[Intervals]:
         """The grains to copy."""
@@ -244,15 +235,14 @@ class MirrorJob(BlockJob):
         self._skips_zeros = False
         full = self.sync == "full" and self.clears and not self.is_commit
         if full and not (yield from self._target_is_zero(size)):
-            if not self._can_unmap():
+            if not block_copy.can_unmap(self.target):
                 return everything
             with self.block.graph.waiting.sending_ahead():
                 self.target.driver.zero(self.target, 0, size)
         elif full:
             self._skips_zeros = self.jobs.process.profile.traits.mirror_sees_zero_target
-        bound = self.base_node if self.sync == "top" or self.is_commit else None
         above = yield from copying.Ranges(
-            self, lambda at: base.status_above(self.source, bound, at, size, holes=True)
+            self, lambda at: base.status_above(self.source, self._bound, at, size, holes=True)
         ).all()
         needed = (piece for piece in above if piece.kind != HOLE)
         return copying.dirty_grains(needed, self.granularity, size)
@@ -263,18 +253,7 @@ class MirrorJob(BlockJob):
             return True
         if not self.jobs.process.profile.traits.mirror_sees_zero_target:
             return False
-        images = self.target.skip_filters().driver.supports_backing
-        pieces = yield from copying.Ranges(
-            self, lambda at: base.status_above(self.target, None, at, size, holes=True)
-        ).all()
-        holes = (extents.ZERO, HOLE) if images else (extents.ZERO,)
-        return all(piece.kind in holes for piece in pieces)
-
-    def _can_unmap(self) -> bool:
-        """Whether the target can be made zeros without cost."""
-        return self.target.discard == "unmap" and all(
-            node.driver.name in ("file", "qcow2", "raw") for node in self.target.subtree()
-        )
+        return (yield from block_copy.reads_zeros(self, self.target, size))
 
     def _copy(
         self, grains: Intervals, bound: Node | None, size: int, *, skips_zeros: bool = False
@@ -302,7 +281,7 @@ class MirrorJob(BlockJob):
         grain = self.granularity
         end = min(limit, stop)
         first = next(base.status_above(self.source, bound, at, stop), None)
-        if first is not None and first.kind != DATA and self._can_unmap():
+        if first is not None and first.kind != DATA and block_copy.can_unmap(self.target):
             end = max(end, stop if first.end == stop else first.end // grain * grain)
         self.bitmap.remove(at // grain, -(-end // grain))
         chunk = min(max(self.buf_size // MAX_IN_FLIGHT, CHUNK), self.buf_size)
@@ -318,7 +297,8 @@ class MirrorJob(BlockJob):
             if piece.kind in skipped or (yield from self._copied(piece, flight)):
                 self.done += piece.length
             # zeros that the target can be given without writing them cost nothing
-            count = piece.length if piece.kind == DATA or not self._can_unmap() else 0
+            free = piece.kind != DATA and block_copy.can_unmap(self.target)
+            count = 0 if free else piece.length
             sent += count
             if flight.failure is None:  # what was sent already ends before the job stands still
                 self._sent = sent if piece is batch[-1] else 0
@@ -357,9 +337,7 @@ class MirrorJob(BlockJob):
             return
         if self.bitmap is not None and self.bitmap in self.bitmap.node.bitmaps:
             bitmaps.remove(self.bitmap)
-        for edge in self._frozen:
-            edge.frozen -= 1
-        self._frozen.clear()
+        self.thaw()
         top = self.filter.driver
         assert isinstance(top, MirrorTop)
         with graph.referenced(self.source, self.target, self.filter):
@@ -372,7 +350,7 @@ class MirrorJob(BlockJob):
                 try:
                     self._switch_over()
                 except QapiError as error:
-                    self.block.process.host.say(f"qemu-system-x86_64: {error.desc}")
+                    self.block.process.host.warn(error.desc)
                     failed = QapiError(os.strerror(errno.EPERM))
             elif self.is_commit and self.target_was_read_only:
                 reopen.set_read_only(graph, self.target, read_only=True)
@@ -383,25 +361,16 @@ class MirrorJob(BlockJob):
     def _switch_over(self) -> None:
         graph = self.block.graph
         replaced = self.replace_pinned or self.source
+        relinking.check_switch(self.source, replaced, self.target)
         if self.backing_mode == "source" and self.target.driver.supports_backing:
             backing = self.source if self.sync == "none" else self.source.cow
             if self.sync != "full" and self.target.cow is not backing:
                 relinking.set_backing(graph, self.target, backing)
         elif self.backing_mode == "open":
-            self._open_backing()
+            relinking.open_missing_backing(graph, self.target)
         if self.target.read_only != replaced.read_only:
             reopen.set_read_only(graph, self.target, read_only=replaced.read_only)
         graph.replace(replaced, self.target)
-
-    def _open_backing(self) -> None:
-        """Open what the target's header names; a failure is only told, and the job succeeds."""
-        target = self.target.skip_filters()
-        if not target.driver.supports_backing or target.cow is not None:
-            return
-        try:
-            open_backing(self.block.graph, target, "")
-        except QapiError as error:
-            self.block.process.host.warn(error.desc)
 
     def _drop_target(self) -> None:
         if self.target_backend is not None:
@@ -429,10 +398,3 @@ class MirrorJob(BlockJob):
         if copy_mode != "write-blocking":
             raise QapiError(f"Change to copy mode '{copy_mode}' is not implemented")
         self.copy_mode = copy_mode
-
-
-class ActiveCommitJob(MirrorJob):
-    """block-commit of what the guest writes to."""
-
-    type = "commit"
-    is_commit = True

@@ -58,7 +58,7 @@ class JobState:
         return self._current
 
     def enter(self, state: str) -> None:
-        """Go over to `state`; whoever made this is told unless it is the same."""
+        """Change to `state`, and say so to the job unless it is the same."""
         if state not in TRANSITIONS[self._current]:
             raise RuntimeError(f"job state {state} after {self._current}")
         before, self._current = self._current, state

@@ -19,7 +19,7 @@ from fakeqemu.model.block.graph.filenames import filename
 from fakeqemu.model.block.graph.node import Edge, Node
 from fakeqemu.model.block.jobs.blockjob import BlockJob, check_freezable
 from fakeqemu.model.block.jobs.job import Work
-from fakeqemu.model.block.operations import relinking, reopen
+from fakeqemu.model.block.operations import backing_chain as chains, relinking, reopen
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ class StreamJob(BlockJob):
     ) -> None:
         self.top, self.base_node, self.backing_file = top, base_node, backing_file
         self.image = top.skip_filters()
-        self._frozen: list[Edge] = []
         check_freezable(edge for edge in self._edges() if edge.node is not base_node)
         self._was_read_only = self.image.read_only
         if self._was_read_only:
@@ -72,25 +71,19 @@ class StreamJob(BlockJob):
         except QapiError:
             self.release()
             self._leave()
-            if self in block.jobs.all:
+            if self in block.jobs:
                 self.give_up()
             raise
         for edge in self._edges():
             if edge.node is not self.base_node:
-                edge.frozen += 1
-                self._frozen.append(edge)
+                self.freeze(edge)
 
     def _edges(self) -> list[Edge]:
         nodes = [self.image, *self._between()]
         return [edge for node in nodes if (edge := node.chain_edge) is not None]
 
     def _between(self) -> list[Node]:
-        found = []
-        for node in list(self.image.chain())[1:]:
-            if node is self.base_node:
-                break
-            found.append(node)
-        return found
+        return chains.down_to(self.image, self.base_node)[1:]
 
     @property
     def instant(self) -> bool:
@@ -156,7 +149,7 @@ class StreamJob(BlockJob):
     def prepare(self) -> None:
         """What lies below is now the base. Raises QapiError."""
         graph = self.block.graph
-        self._thaw()
+        self.thaw()
         image = self.image
         with graph.referenced(self.top, image):
             self.release()
@@ -174,7 +167,7 @@ class StreamJob(BlockJob):
 
     def abort(self) -> None:
         """Leave the chain as it was."""
-        self._thaw()
+        self.thaw()
         self.release()
         self._remove_filter()
 
@@ -182,11 +175,6 @@ class StreamJob(BlockJob):
         """Read-only again if it was."""
         super().clean()
         self._leave()
-
-    def _thaw(self) -> None:
-        for edge in self._frozen:
-            edge.frozen -= 1
-        self._frozen.clear()
 
     def _remove_filter(self) -> None:
         if self.filter is not None:

@@ -1,6 +1,7 @@
 """Jobs of one transaction: they complete together, or not at all.
 
-See job.c: job_txn_new(), job_txn_apply_locked() and job_completed_txn_abort_locked().
+See job.c: job_txn_new(), job_completed_txn_success_locked(), job_do_finalize_locked() and
+job_completed_txn_abort_locked().
 """
 
 from __future__ import annotations
@@ -20,6 +21,38 @@ class Transaction:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.aborting = False
+
+    def forget(self, job: Job) -> None:
+        """It is none of these any more."""
+        if job in self.jobs:
+            self.jobs.remove(job)
+
+    def work_ended(self) -> None:
+        """The work of one job is over: when that of all is they wait to be finalized, or are."""
+        if any(not job.finished for job in self.jobs):
+            return
+        for job in list(self.jobs):
+            job.state.enter("pending")
+            if not job.auto_finalize:
+                job.pending()
+        if all(job.auto_finalize for job in self.jobs):
+            self.finalize()
+
+    def finalize(self) -> None:
+        """Make the result of all jobs so, or of none."""
+        jobs = list(self.jobs)
+        for job in jobs:
+            _, error = job.jobs.process.guard.attempt(job.prepare)
+            if error is not None:
+                job.error = error.desc
+                fail(job)
+                return
+        for job in jobs:
+            job.finalize_single()
+
+
+#: what jobs belong to that have ended
+OVER = Transaction()
 
 
 def fail(failed: Job) -> None:

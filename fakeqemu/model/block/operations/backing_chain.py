@@ -5,29 +5,56 @@ See block.c: bdrv_find_backing_image(), bdrv_find_base() and bdrv_drop_intermedi
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
-from fakeqemu.model.block.graph.filenames import exact_filename, filename
+from fakeqemu.model.block.graph.filenames import (
+    backing_overridden,
+    combined,
+    filename,
+    has_protocol,
+)
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.operations import relinking, reopen
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.graph.graph import Graph
 
 
 def find_image(graph: Graph, node: Node, file: str) -> Node | None:
-    """The image below `node` that the file name `file` means."""
-    for overlay in node.chain():
-        below = overlay.cow
-        if below is None:
-            continue
-        found = below.skip_implicit()
-        names = {filename(found), exact_filename(found)}
-        if overlay.auto_backing_file in ("", filename(found)):  # bdrv_backing_overridden()
-            names.add(overlay.backing_file)
-        if file in names or graph.files.absolute(file) in names:
+    """The image below `node` that the file name `file` means; filters have none.
+
+    Names are compared as paths, or as they are where one of them names a protocol or the image
+    below is not the one in the header.
+    """
+    overlay = node.skip_filters()
+    while (below := overlay.backing_chain_next()) is not None:
+        if backing_overridden(overlay):
+            if file == filename(below):
+                return below
+        elif has_protocol(file) or has_protocol(overlay.backing_file):
+            if file in (overlay.backing_file, _whole(overlay, overlay.backing_file)):
+                return below
+        elif _same(graph, _whole(overlay, file), _whole(overlay, overlay.backing_file)):
             return below
+        overlay = below
     return None
+
+
+def _whole(node: Node, name: str) -> str:
+    """A name made whole by where `node`'s file is; empty where that cannot be."""
+    try:
+        return combined(node, name)
+    except QapiError:
+        return ""
+
+
+def _same(graph: Graph, one: str, other: str) -> bool:
+    try:
+        return bool(one and other) and graph.files.resolved(one) == graph.files.resolved(other)
+    except OSError:
+        return False
 
 
 def contains(top: Node, base: Node | None) -> bool:
@@ -76,3 +103,6 @@ def drop_intermediate(graph: Graph, top: Node, base: Node, file: str | None) -> 
         graph.redirect(others, base)
 
 
+def down_to(top: Node, bottom: Node | None) -> list[Node]:
+    """The nodes of the chain from `top` to above `bottom`; all of it without one."""
+    return list(itertools.takewhile(lambda node: node is not bottom, top.chain()))

@@ -2,8 +2,7 @@
 
 Each function makes its job; whoever called starts it, so that a transaction can wait.
 
-See blockdev.c: qmp_drive_mirror(), do_backup_common(), blockdev_mirror_common(), qmp_block_commit()
-and qmp_block_stream().
+See blockdev.c: qmp_drive_mirror(), do_backup_common() and blockdev_mirror_common().
 """
 
 from __future__ import annotations
@@ -14,21 +13,18 @@ from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.graph import (
     dirty_bitmaps as bitmaps,
     open as opener,
-    permissions as perms,
 )
-from fakeqemu.model.block.graph.filenames import filename
+from fakeqemu.model.block.graph.filenames import FileArgument
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.open import open_node
 from fakeqemu.model.block.jobs.backup import BackupJob
-from fakeqemu.model.block.jobs.blockjob import BlockJob
-from fakeqemu.model.block.jobs.commit import CommitJob
-from fakeqemu.model.block.jobs.mirror import ActiveCommitJob, MirrorJob
-from fakeqemu.model.block.jobs.stream import StreamJob
+from fakeqemu.model.block.jobs.blockjob import BlockJob, common_options
+from fakeqemu.model.block.jobs.mirror import MirrorJob
 from fakeqemu.model.block.jobs.txn import Transaction
-from fakeqemu.model.block.operations import backing_chain as chains, relinking, reopen
+from fakeqemu.model.block.operations import relinking
 from fakeqemu.model.block.operations.create import create_image
 from fakeqemu.qapi import texts
-from fakeqemu.qapi.errors import DeviceNotFoundError, NotModelledError, QapiError
+from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.block.layer import BlockLayer
@@ -36,17 +32,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _SMALLEST, _LARGEST = 512, 64 << 20
-
-
-def _common(arguments: Json) -> Json:
-    return {
-        "auto_finalize": arguments.get("auto-finalize", True),
-        "auto_dismiss": arguments.get("auto-dismiss", True),
-        "on_error": {
-            "read": arguments.get("on-source-error", arguments.get("on-error", "report")),
-            "write": arguments.get("on-target-error", arguments.get("on-error", "report")),
-        },
-    }
 
 
 # -- mirror --------------------------------------------------------------------------------------
@@ -102,16 +87,14 @@ def _mirror(
         target_is_zero=arguments.get("target-is-zero", False),
         clears=clears,
         **more,
-        **_common(arguments),
+        **common_options(arguments),
     )
 
 
 def _check_replaced(block: BlockLayer, source: Node, name: str) -> None:
-    replaced = block.graph.find(name)
-    if replaced is None:
-        raise QapiError(f"Failed to find node with node-name='{name}'")
+    replaced = block.graph.named(name)
     replaced.check_operation("replace")
-    if all(node is not replaced for node in _filter_chain(source)):
+    if not source.driver.can_replace(source, replaced):
         raise QapiError(
             f"Cannot replace '{name}' by a node mirrored from '{source.name}', because it"
             " cannot be guaranteed that doing so would not lead to an abrupt change of visible"
@@ -119,13 +102,6 @@ def _check_replaced(block: BlockLayer, source: Node, name: str) -> None:
         )
     if base.length(source) != base.length(replaced):
         raise QapiError("cannot replace image with a mirror image of different size")
-
-
-def _filter_chain(node: Node) -> list[Node]:
-    found = [node]
-    while (edge := found[-1].filtered_edge) is not None:
-        found.append(edge.node)
-    return found
 
 
 def drive_mirror(block: BlockLayer, arguments: Json) -> BlockJob:
@@ -173,7 +149,7 @@ def _open_target(
     name: str | None = None,
     **more: Any,
 ) -> Node:
-    options: Json = {"filename": filename}
+    options: Json = {"filename": FileArgument(filename)}
     if format is not None:
         options["driver"] = format
     options = opener.as_format(options)
@@ -196,13 +172,7 @@ def blockdev_backup(
     graph = block.graph
     source = graph.lookup(arguments["device"], arguments["device"])
     target = graph.lookup(arguments["target"], arguments["target"])
-    _refuse_discard(arguments)
     return _backup(block, source, target, arguments, transaction)
-
-
-def _refuse_discard(arguments: Json) -> None:
-    if arguments.get("discard-source"):
-        raise NotModelledError("discard-source")
 
 
 def _backup(
@@ -250,12 +220,13 @@ def _backup(
         bitmap_mode=mode or "on-success",
         speed=arguments.get("speed", 0),
         compress=arguments.get("compress", False),
+        discard_source=arguments.get("discard-source", False),
         filter_name=arguments.get("filter-node-name"),
         max_workers=perf.get("max-workers", 64),
         max_chunk=perf.get("max-chunk", 0),
         smallest=perf.get("min-cluster-size", 0),
         transaction=transaction,
-        **_common(arguments),
+        **common_options(arguments),
     )
 
 
@@ -268,7 +239,6 @@ def drive_backup(
     existing = arguments.get("mode", "absolute-paths") == "existing"
     format = arguments.get("format") or (None if existing else source.driver.name)
     source.check_operation("backup-source")
-    _refuse_discard(arguments)
     sync = arguments["sync"]
     below: Node | None = None
     if sync == "top":
@@ -289,147 +259,3 @@ def drive_backup(
         if below is not None and target.driver.supports_backing:
             relinking.set_backing(graph, target, below)
         return _backup(block, source, target, {**arguments, "sync": sync}, transaction)
-
-
-# -- commit and stream ---------------------------------------------------------------------------
-
-
-def block_commit(block: BlockLayer, arguments: Json) -> BlockJob:
-    """block-commit. Raises QapiError."""
-    graph, device = block.graph, arguments["device"]
-    try:
-        active = graph.root(device)
-    except QapiError as error:
-        if device in graph.nodes or device in block.backends.named:
-            raise
-        raise DeviceNotFoundError(texts.device_not_found(device)) from error
-    active.check_operation("commit-source")
-    top = _commit_top(block, active, arguments)
-    target = _commit_base(block, top, arguments)
-    for node in top.chain():
-        node.check_operation("commit-target")
-        if node is target:
-            break
-    if top is target:
-        raise QapiError("cannot commit an image into itself")
-    more: Json = {
-        "speed": arguments.get("speed", 0),
-        "filter_name": arguments.get("filter-node-name"),
-        **_common(arguments),
-    }
-    is_active = top.skip_filters() is active.skip_filters()
-    if top.perm & perms.WRITE or is_active:
-        if arguments.get("backing-file") is not None:
-            why = "is the active layer" if is_active else "has a writer on it"
-            raise QapiError(f"'backing-file' specified, but 'top' {why}")
-        id = arguments.get("job-id")
-        return _active_commit(block, active.device_name if id is None else id, top, target, more)
-    overlay = chains.overlay_of(active, top)
-    if overlay is not None:
-        overlay.check_operation("commit-target")
-    return CommitJob(
-        block, arguments.get("job-id"), active, top, target,
-        backing_file=arguments.get("backing-file"), **more,
-    )  # fmt: skip
-
-
-def _active_commit(block: BlockLayer, id: str, top: Node, target: Node, more: Json) -> BlockJob:
-    read_only = target.read_only
-    if read_only:
-        reopen.set_read_only(block.graph, target, read_only=False)
-    try:
-        job = ActiveCommitJob(
-            block, id, top, target, base_node=target, **more
-        )
-    except QapiError:
-        if read_only:
-            reopen.set_read_only(block.graph, target, read_only=True)
-        raise
-    job.target_was_read_only = read_only
-    return job
-
-
-def _commit_top(block: BlockLayer, active: Node, arguments: Json) -> Node:
-    name, file = arguments.get("top-node"), arguments.get("top")
-    if name is not None and file is not None:
-        raise QapiError("'top-node' and 'top' are mutually exclusive")
-    if name is not None:
-        top = block.graph.lookup(None, name)
-        if not chains.contains(active, top):
-            raise QapiError(f"'{name}' is not in this backing file chain")
-        return top
-    if file is None or file == filename(active):
-        return active
-    found = chains.find_image(block.graph, active, file)
-    if found is None:
-        raise QapiError(f"Top image file {file} not found")
-    return found
-
-
-def _commit_base(block: BlockLayer, top: Node, arguments: Json) -> Node:
-    name, file = arguments.get("base-node"), arguments.get("base")
-    if name is not None and file is not None:
-        raise QapiError("'base-node' and 'base' are mutually exclusive")
-    if name is not None:
-        target = block.graph.lookup(None, name)
-        if not chains.contains(top, target):
-            raise QapiError(f"'{name}' is not in this backing file chain")
-        return target
-    if file is not None:
-        found = chains.find_image(block.graph, top, file)
-        if found is None:
-            raise QapiError(f"Can't find '{file}' in the backing chain")
-        return found
-    return _lowest(top)
-
-
-def _lowest(node: Node) -> Node:
-    """The last image of the chain."""
-    while (below := node.below) is not None:
-        node = below
-    return node
-
-
-def block_stream(block: BlockLayer, arguments: Json) -> BlockJob:
-    """block-stream. Raises QapiError."""
-    graph = block.graph
-    file, name, bottom = (arguments.get(k) for k in ("base", "base-node", "bottom"))
-    for first, second in (("base", "base-node"), ("base", "bottom"), ("bottom", "base-node")):
-        if arguments.get(first) is not None and arguments.get(second) is not None:
-            raise QapiError(f"'{first}' and '{second}' cannot be specified at the same time")
-    device = arguments["device"]
-    node = graph.lookup(device, device)
-    below: Node | None = None
-    if file is not None:
-        below = chains.find_image(graph, node, file)
-        if below is None:
-            raise QapiError(f"Can't find '{file}' in the backing chain")
-    if name is not None:
-        below = graph.lookup(None, name)
-        if below is node or not chains.contains(node, below):
-            raise QapiError(f"Node '{name}' is not a backing image of '{device}'")
-    if bottom is not None:
-        last = graph.lookup(None, bottom)
-        if last.driver.is_filter:
-            raise QapiError(
-                f"Node '{bottom}' is a filter, use a non-filter node as 'bottom'"
-            )
-        if not chains.contains(node, last):
-            raise QapiError(f"Node '{bottom}' is not in a chain starting from '{device}'")
-        below = last.below
-    for each in node.chain():
-        if each is below:
-            break
-        each.check_operation("stream")
-    if below is None and arguments.get("backing-file") is not None:
-        raise QapiError("backing file specified, but streaming the entire chain")
-    return StreamJob(
-        block,
-        arguments.get("job-id"),
-        node,
-        below,
-        backing_file=arguments.get("backing-file"),
-        speed=arguments.get("speed", 0),
-        filter_name=arguments.get("filter-node-name"),
-        **_common(arguments),
-    )

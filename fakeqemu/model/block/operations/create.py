@@ -6,13 +6,21 @@ See block/create.c: qmp_blockdev_create(); block.c: bdrv_img_create() and bdrv_c
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.qcow2.creation import create_empty
-from fakeqemu.formats.qcow2.header import COMPRESSION, EXTENDED_L2, LAZY_REFCOUNTS, Header
+from fakeqemu.formats.qcow2.header import (
+    COMPRESSION,
+    EXTENDED_L2,
+    EXTERNAL_DATA,
+    LAZY_REFCOUNTS,
+    RAW_DATA,
+    Header,
+)
 from fakeqemu.model.block.drivers.driver import DRIVERS
 from fakeqemu.model.block.drivers.protocol import lock_error, of_fdset, resize
-from fakeqemu.model.block.drivers.qcow2 import NodeStore
+from fakeqemu.model.block.drivers.qcow2.stores import NodeStore
 from fakeqemu.model.block.files import ImageLocked
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.filenames import filename as filename_of
@@ -27,9 +35,15 @@ if TYPE_CHECKING:
     from fakeqemu.model.block.backends.backend import Backend
     from fakeqemu.model.block.graph.graph import Graph
     from fakeqemu.model.block.layer import BlockLayer
+    from fakeqemu.profile import Profile
 
 _DEFAULT_CLUSTER = 65536
 _SECTOR = 512
+
+
+def _check_known(profile: Profile, driver: str) -> None:
+    if driver in profile.part("block-drivers").get("unknown"):
+        raise QapiError(f"Block driver '{driver}' not found or not supported")
 
 
 class Create(Job):
@@ -42,13 +56,12 @@ class Create(Job):
         self.block = block
         driver = options["driver"]
         profile = block.process.profile
-        if driver in profile.part("block-drivers").get("unknown"):
-            raise QapiError(f"Block driver '{driver}' not found or not supported")
+        _check_known(profile, driver)
         info = profile.schema.commands["blockdev-create"]
         if not _has_create_options(info.arg_type, driver):
             raise QapiError("Driver does not support blockdev-create")
         known = DRIVERS.get(driver)
-        if known is None or not (known.modelled and known.supports_create):
+        if known is None or (known.modelled and not known.supports_create):
             raise NotModelledError(f"blockdev-create of {driver}")
         super().__init__(block.jobs, id, auto_dismiss=False)
 
@@ -57,10 +70,21 @@ class Create(Job):
         self.total = 1
         yield 0
         try:
-            if self.options["driver"] == "file":
-                create_file(self.block.graph, self.options)
-            else:
-                create_qcow2(self.block, self.options)
+            match self.options["driver"]:
+                case "file":
+                    create_file(self.block.graph, self.options)
+                case "qcow2":
+                    create_qcow2(self.block, self.options)
+                case driver:
+                    graph = self.block.graph
+                    if not {"file", "header"} & {*self.options}:
+                        raise QapiError(
+                            "Either the parameter 'header' or 'file' must be specified"
+                        )
+                    if "file" in self.options:
+                        with graph.referenced(open_node(graph, self.options["file"])):
+                            pass
+                    raise NotModelledError(f"blockdev-create of {driver}")
         finally:
             self.done = 1
 
@@ -81,12 +105,14 @@ class Amend(Job):
     def __init__(self, block: BlockLayer, id: str, node: Node, options: dict[str, Any]) -> None:
         self.options = options
         driver = node.driver
+        _check_known(block.process.profile, options["driver"])
         if options["driver"] != driver.name:
             raise QapiError("x-blockdev-amend doesn't support changing the block driver")
         if driver.name == "luks":
             raise NotModelledError("x-blockdev-amend of luks")
         if driver.name != "qcow2":
             raise QapiError("Driver does not support x-blockdev-amend")
+        self._encrypted = driver.encrypted()
         super().__init__(block.jobs, id, auto_dismiss=False)
 
     def work(self) -> Work:
@@ -94,6 +120,8 @@ class Amend(Job):
         self.total = self.done = 1
         yield 0
         if self.options.get("encrypt") is not None:
+            if self._encrypted:
+                raise NotModelledError("x-blockdev-amend of encrypted images")
             raise QapiError("image is not encrypted, can't amend")
 
 
@@ -156,8 +184,15 @@ def header_of(options: dict[str, Any]) -> Header:
         )
     if options.get("data-file-raw") and options.get("data-file") is None:
         raise QapiError("data-file-raw requires data-file")
-    if options.get("data-file") is not None or options.get("encrypt") is not None:
-        raise NotModelledError("qcow2 images with encryption or an external data file")
+    if options.get("data-file-raw") and options.get("backing-file"):
+        raise QapiError("Backing file and data-file-raw cannot be used at the same time")
+    external = options.get("data-file") is not None
+    if external and version < 3:
+        raise _needs_v3("External data files are only supported with compatibility level")
+    if options.get("encrypt") is not None:
+        from fakeqemu.model.block.drivers.qcow2 import encryption
+
+        encryption.check_options(options["encrypt"])
     if options.get("compression-type", "zlib") != "zlib" and version < 3:
         raise _needs_v3("Non-zlib compression type is only supported with compatibility level")
     zstd = options.get("compression-type", "zlib") != "zlib"
@@ -169,7 +204,10 @@ def header_of(options: dict[str, Any]) -> Header:
         backing_format=options.get("backing-fmt") or "",
         refcount_order=bits.bit_length() - 1,
         compatible=LAZY_REFCOUNTS if options.get("lazy-refcounts") else 0,
-        incompatible=(EXTENDED_L2 if extended else 0) | (COMPRESSION if zstd else 0),
+        incompatible=(EXTENDED_L2 if extended else 0)
+        | (COMPRESSION if zstd else 0)
+        | (EXTERNAL_DATA if external else 0),
+        autoclear=RAW_DATA if options.get("data-file-raw") else 0,
         compression=1 if zstd else 0,
     )
 
@@ -181,16 +219,33 @@ def _needs_v3(start: str) -> QapiError:
 def create_qcow2(block: BlockLayer, options: dict[str, Any]) -> None:
     """A qcow2 image in a node. Raises QapiError."""
     graph = block.graph
+    prealloc = options.get("preallocation", "off")
+    if options.get("data-file-raw") and prealloc == "off":
+        prealloc = "metadata"  # the tables lead to where the data file has all
     node = open_node(graph, options["file"])
-    with graph.referenced(node):
+    with ExitStack() as stack:
+        stack.enter_context(graph.referenced(node))
         header = header_of(options)
-        backend: Backend = block.backends.create()
-        backend.perm, backend.shared = perms.WRITE | perms.RESIZE, perms.ALL
-        try:
-            backend.insert(node)
-            create_empty(NodeStore(node), header, options.get("preallocation", "off"))
-        finally:
-            block.backends.drop(backend)
+        data: NodeStore | None = None
+        if header.incompatible & EXTERNAL_DATA:
+            data_node = open_node(graph, options["data-file"])
+            stack.enter_context(graph.referenced(data_node))
+            header.data_file = filename_of(data_node)
+            data = _writable(block, data_node, stack)
+        image = create_empty(_writable(block, node, stack), header, prealloc, data)
+        if options.get("encrypt") is not None:
+            from fakeqemu.model.block.drivers.qcow2 import encryption
+
+            encryption.encrypt_new(graph, image, options["encrypt"])
+
+
+def _writable(block: BlockLayer, node: Node, stack: ExitStack) -> NodeStore:
+    """A node to write a new image to, as long as `stack` has it. Raises QapiError."""
+    backend: Backend = block.backends.create()
+    stack.callback(block.backends.drop, backend)
+    backend.perm, backend.shared = perms.WRITE | perms.RESIZE, perms.ALL
+    backend.insert(node)
+    return NodeStore(node)
 
 
 def create_image(

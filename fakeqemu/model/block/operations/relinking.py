@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.graph.node import Edge, Node
+from fakeqemu.model.block.graph.open import open_backing
 from fakeqemu.model.block.graph.permission_update import confirm
 from fakeqemu.qapi.errors import QapiError
 
@@ -103,3 +104,27 @@ def set_backing(graph: Graph, node: Node, backing: Node | None) -> None:
     confirm(take_back, [node] + ([edge.node] if edge is not None else []))
     graph.backing_changed(node)
     graph.collect()
+
+
+def check_switch(source: Node, replaced: Node, target: Node) -> None:
+    """Whether what was copied of `source` can stand where `replaced` is. Raises QapiError.
+
+    See block/mirror.c: mirror_exit_common().
+    """
+    if not source.driver.can_replace(source, replaced):
+        raise QapiError(
+            f"Can no longer replace '{replaced.name}' by '{target.name}', because it can"
+            " no longer be guaranteed that doing so would not lead to an abrupt change of"
+            " visible data"
+        )
+
+
+def open_missing_backing(graph: Graph, node: Node) -> None:
+    """Open what a node's header names where that was left out; a failure is only reported."""
+    image = node.skip_filters()
+    if not image.driver.supports_backing or image.cow is not None:
+        return
+    try:
+        open_backing(graph, image, "")
+    except QapiError as error:
+        graph.process.host.warn(error.desc)

@@ -57,10 +57,7 @@ def blockdev_reopen(graph: Graph, options: list[dict[str, Any]]) -> None:
         name = each.get("node-name")
         if name is None:
             raise QapiError("node-name not specified")
-        node = graph.find(name)
-        if node is None:
-            raise QapiError(f"Failed to find node with node-name='{name}'")
-        _enqueue(queue, node, qdict.flattened(each), keep_old=False)
+        _enqueue(queue, graph.named(name), qdict.flattened(each), keep_old=False)
     _reopen(graph, queue)
 
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.qcow2 import snapshots as qcow2snapshots
 from fakeqemu.model.block.backends.backend import Backend
-from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
+from fakeqemu.model.block.drivers.qcow2.driver import Qcow2Driver
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.jobs.job import Job, Work
 from fakeqemu.model.block.operations import snapshots, vmstate as machine_state
+from fakeqemu.model.block.operations.snapshots import keeper
 from fakeqemu.qapi.errors import QapiError
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ def devices(block: BlockLayer, names: list[str] | None) -> list[Node]:
                 raise QapiError(f"No block device node '{name}'")
             found.append(node)
         return found
-    attached = [b.node for b in block.backends.all if b.node is not None]
-    owned = [n for n in graph.nodes.values() if n.monitor_owned and n not in attached]
-    return [node for node in [*attached, *owned] if _included(node)]
+    return [node for node in block.roots() if _included(node)]
 
 
 def _included(node: Node) -> bool:
@@ -51,14 +50,9 @@ def _included(node: Node) -> bool:
     return not node.read_only and (used or not node.parents)
 
 
-def _driver(node: Node) -> Qcow2Driver | None:
-    """What can take snapshots: block/snapshot.c: bdrv_can_snapshot()."""
-    return node.driver if isinstance(node.driver, Qcow2Driver) and not node.read_only else None
-
-
 def _check(nodes: list[Node]) -> None:
     for node in nodes:
-        if not node.read_only and _driver(node) is None:
+        if not node.read_only and keeper(node) is None:
             raise QapiError(
                 f"Device '{node.device_or_name}' is writable but does not support snapshots"
             )
@@ -67,25 +61,25 @@ def _check(nodes: list[Node]) -> None:
 def _state_node(nodes: list[Node], name: str | None) -> Node:
     """Where the machine's state goes. Raises QapiError."""
     if name is None:
-        found = next((node for node in nodes if _driver(node) is not None), None)
+        found = next((node for node in nodes if keeper(node) is not None), None)
         if found is None:
             raise QapiError(NOWHERE)
         return found
     named = next((node for node in nodes if node.name == name), None)
     if named is None:
         raise QapiError(f"vmstate block device '{name}' does not exist")
-    if _driver(named) is None:
+    if keeper(named) is None:
         raise QapiError(f"vmstate block device '{name}' does not support snapshots")
     return named
 
 
 def _everywhere(nodes: list[Node], tag: str) -> bool:
-    drivers = [driver for node in nodes if (driver := _driver(node)) is not None]
+    drivers = [driver for node in nodes if (driver := keeper(node)) is not None]
     return all(snapshots.find(d, None, tag) is not None for d in drivers)
 
 
 def _somewhere(nodes: list[Node], tag: str) -> bool:
-    drivers = [driver for node in nodes if (driver := _driver(node)) is not None]
+    drivers = [driver for node in nodes if (driver := keeper(node)) is not None]
     return any(snapshots.find(d, None, tag) is not None for d in drivers)
 
 
@@ -115,7 +109,7 @@ def save(
     try:
         data = machine_state.encode(vm, running=was_running, clock=block.guest_clock)
         for node in nodes:
-            driver = _driver(node)
+            driver = keeper(node)
             if driver is None:
                 continue
             mine = node is where
@@ -172,14 +166,14 @@ def load(
     if not _everywhere(nodes, tag):
         raise QapiError(f"Snapshot '{tag}' does not exist in one or more devices")
     where = _state_node(nodes, vmstate)
-    driver = _driver(where)
+    driver = keeper(where)
     assert driver is not None
     found = snapshots.find(driver, None, tag)
     assert found is not None
     if not found.vm_state_size:
         raise QapiError("This is a disk-only snapshot. Revert to it offline using qemu-img")
     for node in nodes:
-        each = _driver(node)
+        each = keeper(node)
         if each is None:
             continue
         if node.bitmaps:
@@ -199,7 +193,7 @@ def load(
 def load_and_resume(
     vm: Machine, tag: str, *, vmstate: str | None = None, names: list[str] | None = None
 ) -> None:
-    """loadvm: the guest stops, and goes on if it ran and all went well. Raises QapiError."""
+    """loadvm: the guest stops, and resumes if it ran and loading succeeded. Raises QapiError."""
     was_running = vm.runstate.running
     vm.lifecycle.vm_stop("restore-vm")
     load(vm, tag, vmstate=vmstate, names=names)
@@ -212,7 +206,7 @@ def delete(block: BlockLayer, tag: str, names: list[str] | None = None) -> None:
     nodes = devices(block, names)
     _check(nodes)
     for node in nodes:
-        driver = _driver(node)
+        driver = keeper(node)
         found = snapshots.find(driver, None, tag) if driver is not None else None
         if driver is not None and found is not None:
             qcow2snapshots.delete(driver.image, found)

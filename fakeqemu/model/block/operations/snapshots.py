@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2 import snapshots as qcow2snapshots
-from fakeqemu.formats.qcow2.snapshots import QCowSnapshot
+from fakeqemu.formats.qcow2.tables import QCowSnapshot
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import inserted
-from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
+from fakeqemu.model.block.drivers.qcow2.driver import Qcow2Driver
 from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph.filenames import FileArgument
 from fakeqemu.model.block.graph.node import Node
 from fakeqemu.model.block.graph.open import open_node
 from fakeqemu.model.block.operations import reopen
@@ -121,7 +122,7 @@ def blockdev_snapshot_sync(block: BlockLayer, arguments: Json) -> External:
         raise QapiError(f"Unknown driver '{format}'")
     options: Json = {
         "driver": format,
-        "file": {"filename": file},
+        "file": {"filename": FileArgument(file)},
         "read-only": old.read_only,
         "cache": {"direct": old.cache_direct, "no-flush": old.cache_no_flush},
         "backing": None,
@@ -143,20 +144,33 @@ def find(driver: Qcow2Driver, id: str | None, name: str | None) -> QCowSnapshot 
     return None
 
 
-def find_id_or_name(driver: Qcow2Driver, text: str) -> QCowSnapshot | None:
-    """A snapshot called `text`, or with that id, as savevm and loadvm look for it."""
-    return find(driver, None, text)
+def keeper(node: Node, *, writes: bool = True) -> Qcow2Driver | None:
+    """What takes the snapshots of a node: its own driver, or that of its one child with data.
+
+    None where nothing can; `writes`: nor in an image that cannot be written. See block/snapshot.c:
+    bdrv_can_snapshot() and bdrv_snapshot_fallback_child().
+    """
+    here: Node | None = node
+    while here is not None and not (writes and (here.read_only or here.inactive)):
+        if isinstance(here.driver, Qcow2Driver):
+            return here.driver
+        below = here.primary
+        kept = {perms.DATA, perms.METADATA, perms.FILTERED}
+        alone = all(e.node is below for e in here.children.values() if e.role & kept)
+        here = below if alone else None
+    return None
 
 
 def _with_snapshots(node: Node, device: str) -> Qcow2Driver:
     if node.read_only:
         raise QapiError(f"Device '{device}' is read only")
-    if not isinstance(node.driver, Qcow2Driver):
+    found = keeper(node)
+    if found is None:
         raise QapiError(
             f"Block format '{node.driver.name}' used by device '{device}'"
             " does not support internal snapshots"
         )
-    return node.driver
+    return found
 
 
 def _number(id: str) -> int:
@@ -211,14 +225,12 @@ def delete_internal(block: BlockLayer, arguments: Json) -> Json:
     if id is None and name is None:
         raise QapiError("Name or id must be provided")
     node.check_operation("internal-snapshot-delete")
-    found = None
-    if isinstance(node.driver, Qcow2Driver):
-        found = find(node.driver, id, name)
-    if found is None:
+    driver = keeper(node, writes=False)
+    found = find(driver, id, name) if driver is not None else None
+    if driver is None or found is None:
         raise QapiError(
             f"Snapshot with id '{id if id is not None else 'null'}' and name"
             f" '{name if name is not None else 'null'}' does not exist on device '{device}'"
         )
-    assert isinstance(node.driver, Qcow2Driver)
-    qcow2snapshots.delete(node.driver.image, found)
+    qcow2snapshots.delete(driver.image, found)
     return found.info()

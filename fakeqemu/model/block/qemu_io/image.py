@@ -8,7 +8,7 @@ from __future__ import annotations
 from fakeqemu.formats.extents import HOLE
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.driver import inserted
-from fakeqemu.model.block.drivers.qcow2 import Qcow2Driver
+from fakeqemu.model.block.drivers.qcow2.driver import Qcow2Driver
 from fakeqemu.model.block.graph import permissions as perms
 from fakeqemu.model.block.image_info import specific_text
 from fakeqemu.model.block.qemu_io.command import CmdInfo, QemuIoLine, register

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from fakeqemu.profile import Profile
 
 _GIB = 1 << 30
-_4G = 1 << 32
 #: the interface of all of them, which the type of a module and that of virtio ones have
 _INTERFACE = "memory-device"
 #: what anonymous memory is aligned to, and memory of a file
@@ -86,6 +85,15 @@ def region_size(state: MachineState) -> int:
     if not state.memory.maxmem > state.memory.size:
         return 0
     return state.memory.maxmem - state.memory.size + state.memory.slots * _GIB
+
+
+def end_of_memory(state: MachineState) -> int:
+    """The address behind all memory, and behind the place for memory devices."""
+    room = region_size(state)
+    if room:
+        return _base(state) + room
+    memory = state.memory
+    return memory.above_4g_start + memory.size - below_4g(state, memory.size)
 
 
 def takes_memory_devices(state: MachineState) -> bool:
@@ -167,7 +175,7 @@ def _check_alignment(
 def _base(state: MachineState) -> int:
     """Where their part of the address space begins."""
     high = state.memory.size - below_4g(state, state.memory.size)
-    return round_up(_4G + high, _GIB)
+    return round_up(state.memory.above_4g_start + high, _GIB)
 
 
 def round_up(value: int, alignment: int) -> int:

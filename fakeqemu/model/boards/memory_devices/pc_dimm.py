@@ -12,6 +12,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fakeqemu.model.boards.machine_state import plugged_by_machine
 from fakeqemu.model.boards.memory_devices.address_space import (
     LABEL_SIZE,
     alignment_of,
@@ -23,7 +24,8 @@ from fakeqemu.model.boards.memory_devices.address_space import (
     takes_memory_devices,
 )
 from fakeqemu.model.qdev.properties import check_value
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.model.qdev.recorded import about
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.boards.machine_state import MachineState
@@ -76,6 +78,19 @@ def status(device: DeviceObject, *, source: str, status: str) -> dict[str, Any]:
     return _status(device, int(device.values["slot"]), _SOURCES[source], _STATUSES[status])
 
 
+def _refuse_elsewhere(state: MachineState) -> None:
+    """Modules of a board that is no PC: what it says of them without firmware is recorded.
+
+    With firmware Arm's virt has what plugs them. See hw/arm/virt.c: virt_memory_pre_plug().
+    """
+    flash = ("firmware", "pflash0", "pflash1")
+    options = state.configuration.machine_options
+    text = about(state.profile, _DIMM).get("error")
+    if text is None or any(options.get(name) for name in flash):
+        raise NotModelledError(f"device {_DIMM}")
+    raise QapiError(text)
+
+
 def _status(device: DeviceObject | None, slot: int, source: int, status: int) -> dict[str, Any]:
     named = {} if device is None or device.id is None else {"device": device.id}
     return {
@@ -96,6 +111,8 @@ def check(state: MachineState, numa: Numa, device: DeviceObject) -> None:
         if name not in given:
             values[name] = unset
     backend = backend_of(state.qom, device)
+    if not takes_memory_devices(state) and (_DIMM in plugged_by_machine(state)):
+        _refuse_elsewhere(state)
     if takes_memory_devices(state):
         _check_acpi(state)
         if is_nvdimm and not state.qom.container("/machine").values.get("nvdimm"):

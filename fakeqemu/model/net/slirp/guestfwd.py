@@ -26,7 +26,7 @@ _DECIMAL = re.compile(r"\s*[+-]?\d+")
 
 
 class _Discard:
-    """What comes from the device: nobody in the guest has connected."""
+    """What comes from the device is dropped: nothing in the guest is connected."""
 
     can_hotswap = False
 

@@ -131,7 +131,7 @@ class NetSockets(Protocol):
     def connect_ipv4(
         self, address: tuple[str, int], done: Callable[[Stream | None], None]
     ) -> None:
-        """Connect to an IPv4 address and port; `done` follows, with None if nobody is there.
+        """Connect to an IPv4 address and port; `done` follows, with None if nothing listens.
 
         Raises QapiError for what is refused at once.
         """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+
 from accept.domainxml import Domain, minimal
-from accept.errors import Failed
+from accept.errors import Failed, Skipped
 from accept.lab import Lab
 from accept.registry import step
 
@@ -27,6 +29,23 @@ def minimal_domain(lab: Lab) -> None:
     lab.near.virsh("create", lab.file(minimal(name, lab.around)), timeout=60)
     lab.near.wait_state(name, "running")
     lab.near.virsh("destroy", name)
+
+
+@step("lifecycle.tpm")
+def tpm(lab: Lab) -> None:
+    """libvirt starts an swtpm, and the emulator attaches it."""
+    if shutil.which("swtpm_setup") is None:
+        raise Skipped("no swtpm_setup here (Debian's swtpm-tools)")
+    name = "acc-tpm"
+    device = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+    lab.define(Domain(name, disk=lab.image(f"{name}.qcow2"), extra=device))
+    lab.near.virsh("start", name, timeout=60)
+    lab.near.wait_state(name, "running")
+    models = [each["model"] for each in lab.near.qmp(name, "query-tpm")]
+    if models != ["tpm-crb"]:
+        raise Failed(f"query-tpm shows {models}")
+    lab.near.virsh("destroy", name)
+    lab.near.gone(name)
 
 
 def must_not_start(lab: Lab, name: str) -> str:

@@ -1,0 +1,1 @@
+"""Sockets and TAP devices under network backends."""

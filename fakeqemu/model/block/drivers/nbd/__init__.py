@@ -1,0 +1,1 @@
+"""The driver nbd: an image that a server has."""

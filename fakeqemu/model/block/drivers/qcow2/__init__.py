@@ -1,0 +1,1 @@
+"""qcow2 images as nodes of the graph. See block/qcow2.c."""

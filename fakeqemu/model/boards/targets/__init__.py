@@ -1,0 +1,1 @@
+"""What machines of other targets than PCs do in their own way."""

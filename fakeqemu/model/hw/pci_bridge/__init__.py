@@ -1,0 +1,1 @@
+"""PCI expanders: host bridges of their own."""

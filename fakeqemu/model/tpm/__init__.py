@@ -1,0 +1,1 @@
+"""TPM backends: what `-tpmdev` makes, and who uses it."""

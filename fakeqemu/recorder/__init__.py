@@ -1,0 +1,1 @@
+"""Asking a running QEMU what it is: `fakeqemu record-profile`."""

@@ -1,0 +1,1 @@
+"""Machines that are booted and configured once and copied for each test."""

@@ -1,1 +1,0 @@
-"""Asking a running QEMU what it is; used by `record_profile`."""
