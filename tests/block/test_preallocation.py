@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -72,3 +73,37 @@ def test_lazy_counts_are_right_in_the_end(machine: Any) -> None:
     assert create(machine, "metadata", lazy_refcounts=True) is None
     data = machine.vm.host.files.open("/f", writable=False).read(72, 8)
     assert data == bytes(8)  # no incompatible feature: not dirty
+
+
+def calls(act: Any) -> int:
+    """How many calls it makes."""
+    count = 0
+
+    def profile(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("mode", ["metadata", "falloc"])
+def test_work_grows_with_tables_not_with_clusters(machine: Any, mode: str) -> None:
+    """4 GiB are 65,536 clusters, in 8 second-level tables and 3 blocks of counts."""
+    few = calls(lambda: create(machine, mode, MB))
+    machine.ask("blockdev-del", node_name="f")
+    assert calls(lambda: create(machine, mode, 4 << 30)) < few + 10_000
+    machine.add("qcow2", "q", file="f")
+    assert calls(lambda: machine.ask("block_resize", node_name="q", size=1 << 40)) < 20_000
+
+
+def test_a_table_of_many_small_clusters_is_found_room_for_in_rows(machine: Any) -> None:
+    """The first-level table of 8 GiB in clusters of 512 bytes takes 4,096 of them in a row."""
+    create(machine, "off", MB, cluster_size=512)
+    machine.add("qcow2", "q", file="f")
+    assert calls(lambda: machine.ask("block_resize", node_name="q", size=8 << 30)) < 40_000
+    assert machine.vm.block.graph.nodes["q"].driver.image.header.l1_size == 1 << 18

@@ -76,8 +76,7 @@ class Allocator:
             return 0, 0
         wanted = -(-(inside + count) // image.cluster)
         clusters, zeros = 0, False
-        for each in range(slot, min(slot + wanted, image.l2_entries)):
-            entry = table.entry(each)
+        for entry in table.entries(slot, min(slot + wanted, image.l2_entries)):
             if self._needs_new(entry) or entry & OFFSET != at + clusters * image.cluster:
                 break
             zeros = zeros or bool(entry & ZERO_FLAG)
@@ -98,7 +97,7 @@ class Allocator:
         table, slot = image.writer.table_for(guest)
         inside = guest % image.cluster
         wanted = min(-(-(inside + count) // image.cluster), image.l2_entries - slot)
-        clusters = 0
+        clusters = table.zeros(slot * 8, (slot + wanted) * 8) // 8
         while clusters < wanted and self._needs_new(table.entry(slot + clusters)):
             clusters += 1
         if image.external:

@@ -15,7 +15,7 @@ from fakeqemu.dataclass import dataclass
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.header import BITMAPS
 from fakeqemu.formats.qcow2.image import Qcow2
-from fakeqemu.formats.qcow2.refcounts import failure
+from fakeqemu.formats.qcow2.refcount.refcounts import failure
 from fakeqemu.formats.qcow2.tables import OFFSET
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes

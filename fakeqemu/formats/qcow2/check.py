@@ -18,7 +18,7 @@ from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.bitmap_directory import used_ranges
 from fakeqemu.formats.qcow2.header import LARGEST_L1
 from fakeqemu.formats.qcow2.image import Qcow2
-from fakeqemu.formats.qcow2.refcounts import failure
+from fakeqemu.formats.qcow2.refcount.refcounts import failure
 from fakeqemu.formats.qcow2.snapshots import store
 from fakeqemu.formats.qcow2.tables import COMPRESSED, COPIED, OFFSET, ZERO_FLAG
 from fakeqemu.qapi.errors import QapiError
@@ -157,7 +157,7 @@ def _walk_l2(check: _Check, at: int, fix: bool, kind: str) -> None:
             if entry & ZERO_FLAG and fix:
                 image.check_write(at + slot * 8, 8, ignore=kind)
                 image.store.write(at + slot * 8, struct.pack(">Q", ZERO_FLAG))
-                image.l2_cache.forget(at)
+                image.l2_cache.forget((at,))
                 check.corruptions -= 1
                 continue
         if not image.external:
@@ -269,7 +269,7 @@ def _mark(check: _Check) -> None:
         if changed:
             image.check_write(at, image.cluster, ignore="active-l2")
             image.write_table(at, table)
-            image.l2_cache.forget(at)
+            image.l2_cache.forget((at,))
 
 
 # -- all counts anew -----------------------------------------------------------------------------

@@ -82,9 +82,11 @@ def _data_first(image: Qcow2, size: int, mode: str) -> None:
         with blaming("Failed to resize underlying file"):
             image.store.truncate(start + clusters * cluster, mode)
         with blaming("Failed to update L2 tables"):
-            for number in range(clusters):
+            for number in range(0, clusters, image.l2_entries):
                 table, slot = image.writer.table_for(number * cluster)
-                table.put(slot, start + number * cluster | COPIED)
+                first = start + number * cluster | COPIED
+                row = min(image.l2_entries, clusters - number)
+                table.put_row(slot, range(first, first + row * cluster, cluster))
     except QapiError:
         image.refcounts.free(start, clusters * cluster, "other")
         raise

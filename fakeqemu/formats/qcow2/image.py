@@ -35,7 +35,7 @@ from fakeqemu.formats.qcow2.header import (
     read_fields,
 )
 from fakeqemu.formats.qcow2.read import Reader
-from fakeqemu.formats.qcow2.refcounts import Refcounts
+from fakeqemu.formats.qcow2.refcount.refcounts import Refcounts
 from fakeqemu.formats.qcow2.tables import (
     COMPRESSED,
     COPIED,

@@ -11,13 +11,23 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from fakeqemu.formats.extents import DATA, HOLE, ZERO, BlockIoError, Range
-from fakeqemu.formats.qcow2.tables import COMPRESSED, OFFSET, ZERO_FLAG, hex_of
+from fakeqemu.formats.qcow2.tables import (
+    COMPRESSED,
+    COPIED,
+    OFFSET,
+    ZERO_FLAG,
+    CachedTable,
+    hex_of,
+)
 from fakeqemu.qapi.errors import NotModelledError
 
 if TYPE_CHECKING:
     from fakeqemu.formats.qcow2.image import Qcow2
 
 Fill = Callable[[int, int], bytes]
+
+#: entries of the first-level table that are looked at together
+_GAP = 4096
 
 
 class Reader:
@@ -39,20 +49,46 @@ class Reader:
             table_at = image.l2_at(index)
             if table_at:
                 table = image.l2_table(table_at)
-                step = image.cluster - at % image.cluster
                 entry = table.entry(inside // image.cluster)
                 now = self._kind(entry, table_at, at)
                 host = -1 if entry & COMPRESSED else entry & OFFSET
+                row = self._row(table, inside // image.cluster, entry)
+                step = row * image.cluster - at % image.cluster
             else:
-                step, now, host, entry = covered - inside, HOLE, 0, 0
+                step, now, host, entry = self._gap(index) * covered - inside, HOLE, 0, 0
             if (now != kind or host != next_host) and at > first:
                 yield Range(first, at - first, kind)
                 first = at
             # a compressed cluster stands alone
-            kind, next_host = now, host + image.cluster if image.leads_to(entry) else 0
+            row_bytes = step + at % image.cluster
+            kind, next_host = now, host + row_bytes if image.leads_to(entry) else 0
             at = min(at + step, end)
         if at > first:
             yield Range(first, at - first, kind)
+
+    def _gap(self, index: int) -> int:
+        """How many second-level tables are not there, from number `index` on."""
+        piece = self._image.l1[index : index + _GAP].tobytes()
+        return max(1, (len(piece) - len(piece.lstrip(b"\0"))) // 8)
+
+    def _row(self, table: CachedTable, slot: int, entry: int) -> int:
+        """How many clusters from `slot` on are certainly as the first one, and follow each other.
+
+        Tables mostly lead to nothing, or to a row up to their end; of others, one at a time.
+        """
+        image = self._image
+        if image.external:
+            return 1
+        most = image.l2_entries - slot
+        if not entry:
+            return table.zeros(slot * 8, image.l2_entries * 8) // 8
+        if entry & ~OFFSET != COPIED or not entry & OFFSET:
+            return 1
+        if most > 1 and table.entry(slot + most - 1) == entry + (most - 1) * image.cluster:
+            row = range(entry, entry + most * image.cluster, image.cluster)
+            if table.entries(slot) == tuple(row):
+                return most
+        return 1
 
     def _kind(self, entry: int, table_at: int, at: int) -> str:
         """What an entry says its cluster is. Raises BlockIoError for one that cannot be.
@@ -104,15 +140,15 @@ class Reader:
 
     def _read_data(self, offset: int, count: int) -> bytes:
         image = self._image
+        entry = image.entry(offset)
+        if not entry & COMPRESSED:
+            # what is one part lies together in the file
+            return image.data.read((entry & OFFSET) + offset % image.cluster, count)
         out = bytearray()
         while count:
             inside = offset % image.cluster
             step = min(image.cluster - inside, count)
-            entry = image.entry(offset)
-            if entry & COMPRESSED:
-                out += self._inflate(entry)[inside : inside + step]
-            else:
-                out += image.data.read((entry & OFFSET) + inside, step)
+            out += self._inflate(image.entry(offset))[inside : inside + step]
             offset, count = offset + step, count - step
         return bytes(out)
 

@@ -13,7 +13,7 @@ from array import array
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.header import LARGEST_L1, MOST_SNAPSHOTS, validate_table
 from fakeqemu.formats.qcow2.image import Qcow2
-from fakeqemu.formats.qcow2.refcounts import failure
+from fakeqemu.formats.qcow2.refcount.refcounts import failure
 from fakeqemu.formats.qcow2.tables import COMPRESSED, COPIED, OFFSET, QCowSnapshot, hex_of
 from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json.utf8 import c_bytes

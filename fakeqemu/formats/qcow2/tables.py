@@ -12,7 +12,7 @@ import contextlib
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from fakeqemu.dataclass import dataclass, field
@@ -92,11 +92,28 @@ class TableOwner(Protocol):
 
 
 class CachedTable:
-    """One table: `cluster` bytes."""
+    """One table: `cluster` bytes. `changed`: where those of its cache are that are not written."""
 
-    def __init__(self, data: bytearray) -> None:
+    def __init__(
+        self, data: bytearray, offset: int = -1, changed: set[CachedTable] | None = None
+    ) -> None:
         self.data = data
-        self.dirty = False
+        self.offset = offset
+        #: grows with each use; the cache writes in this order
+        self.used = 0
+        self._changed = set() if changed is None else changed
+
+    @property
+    def dirty(self) -> bool:
+        """Whether it is to be written."""
+        return self in self._changed
+
+    @dirty.setter
+    def dirty(self, dirty: bool) -> None:
+        if dirty:
+            self._changed.add(self)
+        else:
+            self._changed.discard(self)
 
     def entry(self, slot: int) -> int:
         """A 64-bit number of it."""
@@ -108,9 +125,19 @@ class CachedTable:
         struct.pack_into(">Q", self.data, slot * 8, value)
         self.dirty = True
 
-    def entries(self) -> tuple[int, ...]:
-        """All of them."""
-        return struct.unpack(f">{len(self.data) // 8}Q", self.data)
+    def entries(self, first: int = 0, end: int | None = None) -> tuple[int, ...]:
+        """All of them, or those from slot `first` to `end`."""
+        end = len(self.data) // 8 if end is None else end
+        return struct.unpack_from(f">{end - first}Q", self.data, first * 8)
+
+    def put_row(self, slot: int, row: range) -> None:
+        """Change as many entries as `row` has numbers."""
+        struct.pack_into(f">{len(row)}Q", self.data, slot * 8, *row)
+        self.dirty = True
+
+    def zeros(self, start: int, end: int) -> int:
+        """How many bytes from `start` on, and before `end`, are zeros."""
+        return end - start - len(self.data[start:end].lstrip(b"\0"))
 
 
 class TableCache:
@@ -120,6 +147,8 @@ class TableCache:
         self._image = image
         self._ignored = ignored
         self._tables: dict[int, CachedTable] = {}
+        self._changed: set[CachedTable] = set()
+        self._uses = 0
         self._most = max(4, _ROOM // image.cluster)
         #: the cache that has to be written first
         self.depends: TableCache | None = None
@@ -131,24 +160,35 @@ class TableCache:
             size = self._image.cluster
             if not empty and self._ignored == "active-l2":
                 self._image.event("l2_load")
-            found = CachedTable(bytearray(size if empty else self._image.store.read(offset, size)))
+            data = bytearray(size if empty else self._image.store.read(offset, size))
+            if empty:
+                self.forget((offset,))
+            found = CachedTable(data, offset, self._changed)
             if len(self._tables) >= self._most:
                 self._evict()
         self._tables[offset] = found
+        self._uses += 1
+        found.used = self._uses
         return found
 
     def _evict(self) -> None:
         offset, table = next(iter(self._tables.items()))
-        self._write(offset, table)
+        self._write(table)
         del self._tables[offset]
 
-    def forget(self, offset: int) -> None:
-        """A table is none any more."""
-        self._tables.pop(offset, None)
+    def forget(self, offsets: Iterable[int]) -> None:
+        """What is at these places is no table any more."""
+        for offset in self._tables.keys() & offsets:
+            self._tables.pop(offset).dirty = False
 
     def clear(self) -> None:
         """Drop the cache."""
         self._tables.clear()
+        self._changed.clear()
+
+    def _unwritten(self) -> list[CachedTable]:
+        """What has changed, in order of its last use."""
+        return sorted(self._changed, key=lambda table: table.used)
 
     def needs_first(self, other: TableCache) -> None:
         """Let `other` be written before this is, from now on.
@@ -171,30 +211,30 @@ class TableCache:
     def flush(self) -> None:
         """Write what has changed; what cannot be written keeps its place. Raises BlockIoError."""
         failed: BlockIoError | None = None
-        for offset, table in list(self._tables.items()):
+        for table in self._unwritten():
             try:
-                self._write(offset, table)
+                self._write(table)
             except BlockIoError as error:
                 if failed is None or not failed.nospace:
                     failed = error
         if failed is not None:
             raise failed
 
-    def _write(self, offset: int, table: CachedTable) -> None:
+    def _write(self, table: CachedTable) -> None:
         if not table.dirty:
             return
         if self.depends is not None:
             self._write_dependency()
-        self._image.check_write(offset, len(table.data), ignore=self._ignored)
-        self._image.store.write(offset, bytes(table.data))
+        self._image.check_write(table.offset, len(table.data), ignore=self._ignored)
+        self._image.store.write(table.offset, bytes(table.data))
         table.dirty = False
 
     def settle(self) -> None:
         """Write what overlaps no metadata; the rest waits for a flush, which raises the error."""
-        for offset, table in self._tables.items():
-            if table.dirty and not self._image.overlap(offset, len(table.data), self._ignored):
+        for table in self._unwritten():
+            if not self._image.overlap(table.offset, len(table.data), self._ignored):
                 try:
-                    self._image.store.write(offset, bytes(table.data))
+                    self._image.store.write(table.offset, bytes(table.data))
                 except BlockIoError:
                     continue
                 table.dirty = False

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.allocation import Allocator, L2Meta
 from fakeqemu.formats.qcow2.header import LARGEST_L1
-from fakeqemu.formats.qcow2.refcounts import failure
+from fakeqemu.formats.qcow2.refcount.refcounts import failure
 from fakeqemu.formats.qcow2.tables import COMPRESSED, COPIED, OFFSET, ZERO_FLAG, CachedTable
 from fakeqemu.qapi.errors import QapiError
 
@@ -245,10 +245,9 @@ class Writer:
         else:
             image.l2_cache.needs_first(image.refcounts.cache)
         table, slot = self.table_for(link.guest)
-        old = []
-        for number in range(link.clusters):
-            old.append(table.entry(slot + number))
-            table.put(slot + number, link.host + number * image.cluster | COPIED)
+        old = table.entries(slot, slot + link.clusters)
+        first = link.host | COPIED
+        table.put_row(slot, range(first, first + link.clusters * image.cluster, image.cluster))
         if not link.kept:
             for entry in filter(None, old):
                 self.drop(entry, "never")

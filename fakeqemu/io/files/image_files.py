@@ -78,7 +78,10 @@ class RealFile:
 
     def read(self, offset: int, count: int) -> bytes:
         """`count` bytes; fewer only at the end of the file."""
-        out = bytearray()
+        first = os.pread(self._fd, count, offset)
+        if len(first) == count or not first:
+            return first
+        out = bytearray(first)
         while len(out) < count:
             piece = os.pread(self._fd, count - len(out), offset + len(out))
             if not piece:

@@ -235,7 +235,7 @@ class FileDriver(Driver):
         """Beyond the end there are zeros. Raises BlockIoError."""
         with _host_errors("read"):
             data = self.file.read(offset, count)
-        return data + bytes(count - len(data))
+        return data if len(data) == count else data + bytes(count - len(data))
 
     def write(self, node: Node, offset: int, data: bytes) -> None:  # noqa: ARG002
         """Write into the file. Raises BlockIoError."""

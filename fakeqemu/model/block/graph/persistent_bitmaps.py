@@ -25,7 +25,7 @@ from fakeqemu.formats.qcow2.bitmap_directory import (
 )
 from fakeqemu.formats.qcow2.header import BITMAPS, EXT_BITMAPS
 from fakeqemu.formats.qcow2.image import Qcow2
-from fakeqemu.formats.qcow2.refcounts import failure
+from fakeqemu.formats.qcow2.refcount.refcounts import failure
 from fakeqemu.formats.qcow2.tables import OFFSET
 from fakeqemu.model.block.graph.bitmap import Bitmap
 from fakeqemu.model.block.graph.dirty_bitmaps import find_on

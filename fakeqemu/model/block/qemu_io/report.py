@@ -45,11 +45,15 @@ def statistics(
     )
 
 
+#: a byte -> how it is shown beside its digits
+_LETTERS = bytes(b if b < 128 and chr(b).isalnum() else ord(".") for b in range(256))
+
+
 def dump(data: bytes, offset: int) -> str:
     """Data in hexadecimal digits and letters, 16 bytes a line."""
     rows = []
     for at in range(0, len(data), _ROW):
         row = data[at : at + _ROW]
-        letters = "".join(chr(b) if b < 128 and chr(b).isalnum() else "." for b in row)
-        rows.append(f"{offset + at:08x}:  {''.join(f'{b:02x} ' for b in row)} {letters}")
+        letters = row.translate(_LETTERS).decode("ascii")
+        rows.append(f"{offset + at:08x}:  {row.hex(' ')}  {letters}")
     return "\n".join(rows)

@@ -87,7 +87,7 @@ class _Transfer:
         """Print it if a part of what was read is not all the byte of -P."""
         if self.pattern is None:
             return
-        if data[start : start + count] != bytes([self.pattern]) * count:
+        if data.count(self.pattern, start, start + count) != count:
             at = self.offset + start
             self.line.say(f"Pattern verification failed at offset {at}, {count} bytes")
 

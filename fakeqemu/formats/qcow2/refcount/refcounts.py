@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from fakeqemu.formats.extents import BlockIoError
 from fakeqemu.formats.qcow2.header import LARGEST_REFTABLE
+from fakeqemu.formats.qcow2.refcount.block import RefcountWidth
 from fakeqemu.formats.qcow2.tables import CachedTable, TableCache, hex_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _OFFSET = 0xFFFFFFFFFFFFFE00
 #: offsets that fit into tables end here, and those of compressed clusters by the size of clusters
 _FARTHEST = (1 << 56) - 1
-_TYPES = {8: "B", 16: "H", 32: "I", 64: "Q"}
 #: where the header has the refcount table's offset and clusters
 _HEADER_FIELDS = 48
 
@@ -45,10 +45,10 @@ class Refcounts:
     def __init__(self, image: Qcow2) -> None:
         self._image = image
         header = image.header
-        self.bits = 1 << header.refcount_order
-        self.most = (1 << self.bits) - 1
+        self._width = RefcountWidth(1 << header.refcount_order)
+        self.most = self._width.most
         #: counts in one block
-        self.per_block = image.cluster * 8 // self.bits
+        self.per_block = image.cluster * 8 // self._width.bits
         image.event("reftable_load")
         self.table = image.read_table(
             header.refcount_table_offset, header.refcount_table_clusters * image.cluster // 8
@@ -81,7 +81,7 @@ class Refcounts:
         first = number * self.per_block
         for index, count in counts.items():
             if count and first <= index < first + self.per_block:
-                self._set(block, index - first, count)
+                self._width.set(block, index - first, count)
         return bytes(block.data)
 
     # -- counting ------------------------------------------------------------------------------
@@ -101,35 +101,27 @@ class Refcounts:
         """How often cluster `index` is used."""
         block, slot = divmod(index, self.per_block)
         at = self._block_at(block)
-        return self._count(self.cache.get(at), slot) if at else 0
+        return self._width.get(self.cache.get(at), slot) if at else 0
 
-    def _count(self, block: CachedTable, slot: int) -> int:
-        if self.bits < 8:
-            return block.data[slot * self.bits // 8] >> slot * self.bits % 8 & self.most
-        width = self.bits // 8
-        return int.from_bytes(block.data[slot * width : (slot + 1) * width], "big")
-
-    def _set(self, block: CachedTable, slot: int, count: int) -> None:
-        block.dirty = True
-        if self.bits < 8:
-            shift = slot * self.bits % 8
-            byte = block.data[slot * self.bits // 8] & ~(self.most << shift) | count << shift
-            block.data[slot * self.bits // 8] = byte
-            return
-        width = self.bits // 8
-        block.data[slot * width : (slot + 1) * width] = count.to_bytes(width, "big")
+    def _free_row(self, index: int, most: int) -> int:
+        """How many clusters in a row are free from `index` on; `most`: as many as are wanted."""
+        found = 0
+        while found < most:
+            number, slot = divmod(index + found, self.per_block)
+            room = min(self.per_block - slot, most - found)
+            at = self._block_at(number)
+            free = self._width.zeros(self.cache.get(at), slot, room) if at else room
+            found += free
+            if free < room:
+                break
+        return found
 
     def counts(self, block: int) -> list[int]:
         """All counts of a block. Raises BlockIoError."""
         at = self._block_at(block)
         if not at:
             return [0] * self.per_block
-        found = self.cache.get(at)
-        if self.bits < 8:
-            return [self._count(found, slot) for slot in range(self.per_block)]
-        values = array(_TYPES[self.bits], bytes(found.data))
-        values.byteswap()
-        return values.tolist()
+        return self._width.get_row(self.cache.get(at), 0, self.per_block)
 
     def update(self, offset: int, length: int, by: int, kind: str = "never") -> None:
         """Count the clusters of a range up or down; what fails is taken back.
@@ -152,8 +144,8 @@ class Refcounts:
         index = first
         try:
             while index <= last:
-                self._change(index, by, kind)
-                index += 1
+                end = min(last + 1, (index // self.per_block + 1) * self.per_block)
+                index = self._change(index, end, by, kind)
         except (BlockIoError, _SearchAgain) as error:
             if isinstance(error, _SearchAgain):
                 self._free = min(self._free, first)
@@ -172,22 +164,35 @@ class Refcounts:
             except (BlockIoError, _SearchAgain):
                 return  # some clusters are lost to the image, no more
 
-    def _change(self, index: int, by: int, kind: str) -> None:
+    def _change(self, index: int, end: int, by: int, kind: str) -> int:
+        """Change the counts of clusters that one block counts, from `index` to `end`.
+
+        Gives `end`, or the first that cannot be changed, which fails when it is asked for alone.
+        """
         number, slot = divmod(index, self.per_block)
         block = self._own_block(index, number)
         block.dirty = True
-        count = self._count(block, slot) + by
-        if not 0 <= count <= self.most:
-            raise failure(errno.EINVAL)
-        self._set(block, slot, count)
-        if count:
-            return
-        self._free = min(self._free, index)
-        at = index * self._image.cluster
-        self._image.l2_cache.forget(at)
-        self.cache.forget(at)
+        counts = [count + by for count in self._width.get_row(block, slot, end - index)]
+        low, high = min(counts), max(counts)
+        if low < 0 or high > self.most:
+            good = next(n for n, count in enumerate(counts) if not 0 <= count <= self.most)
+            if not good:
+                raise failure(errno.EINVAL)
+            del counts[good:]
+        self._width.set_row(block, slot, counts)
+        if not low:
+            self._let_go([n for n, count in enumerate(counts, index) if not count], kind)
+        return index + len(counts)
+
+    def _let_go(self, indexes: list[int], kind: str) -> None:
+        """Nobody uses these clusters any more."""
+        self._free = min(self._free, indexes[0])
+        cluster = self._image.cluster
+        places = [index * cluster for index in indexes]
+        self._image.l2_cache.forget(places)
+        self.cache.forget(places)
         if kind in self._image.discards:
-            self._freed.append(at)
+            self._freed += places
 
     # -- freed room on disk --------------------------------------------------------------------
 
@@ -224,7 +229,7 @@ class Refcounts:
         where = new // image.cluster
         if where // self.per_block == number:
             block = self.cache.get(new, empty=True)
-            self._set(block, where % self.per_block, 1)
+            self._width.set(block, where % self.per_block, 1)
         else:
             self._update(new, image.cluster, 1, "never")
             self.cache.flush()
@@ -281,8 +286,9 @@ class Refcounts:
             block = self.cache.get(table[each])
             first = each * self.per_block
             last = min(first + self.per_block, end)
-            for index in range(max(first, start // image.cluster), last):
-                self._set(block, index - first, 1)
+            slot = max(first, start // image.cluster) - first
+            if last - first > slot:
+                self._width.set_row(block, slot, [1] * (last - first - slot))
         self.cache.flush()
         image.write_table(table_at, table)
         clusters = entries // per_cluster
@@ -314,15 +320,9 @@ class Refcounts:
 
     def _find(self, clusters: int, farthest: int = _FARTHEST) -> int:
         """The file offset of so many free clusters in a row; they are not counted yet."""
-        found = 0
-        while found < clusters:
-            index = self._free
-            self._free += 1
-            if self.get(index):
-                self._free = self._next_free(index + 1)
-                found = 0
-            else:
-                found += 1
+        while (found := self._free_row(self._free, clusters)) < clusters:
+            self._free = self._next_free(self._free + found + 1)
+        self._free += clusters
         cluster = self._image.cluster
         if self._free - 1 > farthest // cluster:
             raise failure(errno.EFBIG)
@@ -351,9 +351,7 @@ class Refcounts:
         """Take those of `clusters` at `offset` that are free, up to the first that is not."""
         cluster = self._image.cluster
         while True:
-            free = 0
-            while free < clusters and not self.get(offset // cluster + free):
-                free += 1
+            free = self._free_row(offset // cluster, clusters)
             try:
                 self._update(offset, free * cluster, 1, "never")
             except _SearchAgain:

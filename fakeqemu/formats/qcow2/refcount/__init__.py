@@ -1,0 +1,1 @@
+"""Who uses which cluster of a qcow2 image."""
