@@ -157,6 +157,10 @@ def reset_devices(boot: BootState) -> None:
         from fakeqemu.boot.checks.host_devices import start_tpm
 
         start_tpm(boot.vm)
+    if len(boot.vm.cpus) and not boot.vm.state.is_a("x86-machine"):
+        from fakeqemu.boot.board import of_targets
+
+        of_targets.at_reset(boot)
 
 
 def load_plugins(boot: BootState) -> None:
@@ -193,10 +197,10 @@ def create_board(boot: BootState) -> None:
             from fakeqemu.boot.checks.firmware_of_targets import load_firmware
         load_firmware(boot)
     cpr.check_memory(boot.vm)
-    if not boot.vm.state.is_a("x86-machine") and boot.configuration.cpu is None:
-        # what it said when it was recorded, which depends on the CPU
-        for line in boot.profile.per_machine(machine.name)["warnings"]:
-            boot.vm.host.warn(line)
+    if machine.default_cpu_type is not None and not boot.vm.state.is_a("x86-machine"):
+        from fakeqemu.boot.board import of_targets
+
+        of_targets.before_board(boot)
     ports = board.create_board(boot.vm)
     if machine.default_cpu_type is not None:
         for port in ports:
@@ -354,12 +358,8 @@ def start_incoming(boot: BootState) -> None:
         try:
             migration = current_migration(boot.vm)
             assert migration is not None
-            start_from_command_line(
-                migration.incoming,
-                address,
-                incoming.text,
-                exit_on_error=incoming.exit_on_error,
-            )
+            end = incoming.exit_on_error
+            start_from_command_line(migration.incoming, address, incoming.text, exit_on_error=end)
         except QapiError as exc:
             location = f"-{incoming.option} {incoming.text}"
             raise StartupError(exc.desc, location=location, hint=exc.hint) from exc

@@ -37,8 +37,9 @@ def _following_thread(server: GdbServer, _parameters: list[Parameter]) -> None:
     index = server.next_thread
     if index is None:
         return server.send(b"l")
-    later = (cpu.index for cpu in server.vm.cpus.present() if cpu.index > index)
-    server.next_thread = next(later, None)
+    indexes = [cpu.index for cpu in server.vm.cpus.present()]
+    later = indexes[indexes.index(index) + 1 :] if index in indexes else ()
+    server.next_thread = next(iter(later), None)
     return server.send(b"m" + server.name_of(index))
 
 

@@ -187,8 +187,10 @@ def create_board(vm: Machine) -> list[Port]:
         vm.devices.take_usb_ports()
         from fakeqemu.model.boards.targets.by_cpus import grow
 
-        cpus = vm.cpus.topology
-        grow(obj, cpus.cpus, cpus.maxcpus, cpus.levels["threads"], cpu_parts.sockets_of(vm))
+        grow(obj, vm.cpus.topology, cpu_parts.sockets_of(vm), vm.cpus.type)
+        from fakeqemu.model.boards.targets.spapr_cores import attach_all
+
+        attach_all(obj, vm.cpus)
     unused = wire_ports(vm.state, vm.ports, _usual(vm, machine).at("machine"))
     return [port for port in vm.ports if port not in unused]
 

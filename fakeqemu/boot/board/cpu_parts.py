@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fakeqemu.boot.board.onboard import add_cpu, apply_globals
 from fakeqemu.model.boards.board import maker
 from fakeqemu.model.boards.cpus import Cpu
+from fakeqemu.model.boards.targets.spapr_irq import without_presenters
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qom.tree import from_recorded
 from fakeqemu.qapi.errors import NotModelledError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from fakeqemu.boot.board.numbering import Numbering
     from fakeqemu.model.machine import Machine
+    from fakeqemu.model.qom.tree import QomObject
     from fakeqemu.profile import TreeObject
 
 #: a CPU that is a part of something
@@ -44,8 +46,11 @@ def create_core(
     model = recorded.at("thread[0]")
     core.forget_child("thread[0]")
     unattached.add_child(f"device[{number}]", core)
+    mode = vm.qom.container("/machine").values["ic-mode"]
     for thread in range(min(threads, vm.cpus.topology.cpus - index)):
-        add_cpu(vm, model, index + thread, rename, parent=core, name=f"thread[{thread}]")
+        name = f"thread[{thread}]"
+        add_cpu(vm, model, index + thread, rename, parent=core, name=name)
+        without_presenters(core.children[name], mode)
     apply_globals(vm, core)
 
 
@@ -97,10 +102,17 @@ def sockets_of(vm: Machine) -> int:
 
 
 def add_controllers(vm: Machine, numbering: Numbering) -> None:
-    """Have the controllers made that each socket but the first has besides."""
-    from fakeqemu.model.boards.targets.by_cpus import OF_SOCKETS
+    """Have the controllers made that other sockets, and other harts, have besides."""
+    from fakeqemu.model.boards.targets.by_cpus import OF_HARTS, OF_SOCKETS
 
     sockets = sockets_of(vm)
+    of_harts = numbering.find(lambda obj: obj.type == OF_HARTS)
+    if of_harts and sockets > 1:
+        raise NotModelledError(f"{OF_HARTS} of several sockets")
+    for number in of_harts:
+        for hart in range(1, vm.cpus.topology.cpus):
+            make = partial(_make_for_hart, vm, numbering.recorded[number], hart)
+            numbering.add(number, make)
     numbers = numbering.find(lambda obj: obj.type in OF_SOCKETS)
     for socket in range(1, sockets if numbers else 1):
         first_hart = socket * (vm.cpus.topology.cpus // sockets)
@@ -112,6 +124,18 @@ def add_controllers(vm: Machine, numbering: Numbering) -> None:
 def _make_again(vm: Machine, recorded: TreeObject, first_hart: int, number: int) -> None:
     controller = from_recorded(recorded, make=maker(vm.profile))
     controller.values["hartid-base"] = first_hart
+    _add_controller(vm, controller, number)
+
+
+def _make_for_hart(vm: Machine, recorded: TreeObject, hart: int, number: int) -> None:
+    from fakeqemu.model.boards.targets.by_cpus import be_of_hart
+
+    controller = from_recorded(recorded, make=maker(vm.profile))
+    be_of_hart(controller, hart)
+    _add_controller(vm, controller, number)
+
+
+def _add_controller(vm: Machine, controller: QomObject, number: int) -> None:
     vm.qom.container("/machine/unattached").add_child(f"device[{number}]", controller)
     system = vm.buses.system()
     assert system is not None and isinstance(controller, DeviceObject)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.model.boards.board import cpu_object, settle_address_bits
-from fakeqemu.model.boards.cpus import Cpu
+from fakeqemu.model.boards.cpus import Cpu, name_cpu
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.qapi.errors import QapiError, StartupError
 
@@ -75,6 +75,7 @@ def add_cpu(
     """Make CPU `index` a child of `parent`."""
     obj = cpu_object(vm.cpus, vm.profile, recorded, index, rename)
     parent.add_child(name, obj)
+    name_cpu(obj)
     apply_globals(vm, obj)
     settle_address_bits(obj.values, obj.given)
     vm.cpus.add(Cpu(index, obj))

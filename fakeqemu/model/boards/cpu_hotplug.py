@@ -5,17 +5,21 @@ See hw/i386/x86-common.c: x86_cpu_pre_plug() and x86_cpu_unplug_request_cb(); hw
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fakeqemu.model.boards.board import cpu_object, recorded_tree
+from fakeqemu.model.boards.cpus import Cpu
 from fakeqemu.model.qom.property_types import convert
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
-    from fakeqemu.model.boards.cpus import Cpu, Cpus
+    from collections.abc import Callable
+
+    from fakeqemu.model.boards.cpus import Cpus
     from fakeqemu.model.boards.machine_state import MachineState
     from fakeqemu.model.qdev.device import DeviceObject
+    from fakeqemu.model.qdev.properties import Properties
     from fakeqemu.profile import Profile
 
 #: property -> level of the topology
@@ -30,7 +34,37 @@ _CPU_IDS = {
 _OPTIONAL_LEVELS = frozenset({"die-id", "module-id"})
 
 
-def make_cpu(
+class Where(NamedTuple):
+    """What CPUs are plugged into."""
+
+    state: MachineState
+    cpus: Cpus
+    properties: Properties
+    #: puts a device, which may have an id, into the tree
+    enter: Callable[[DeviceObject, str | None], None]
+
+
+def plug(
+    where: Where, driver: str, given: dict[str, Any], *, id: str | None, typed: bool
+) -> DeviceObject:
+    """device_add of a CPU or a core: it goes into the slot that its numbers name.
+
+    Raises QapiError.
+    """
+    state, cpus = where.state, where.cpus
+    if state.profile.is_a(driver, "spapr-cpu-core"):
+        # one target has it
+        from fakeqemu.model.boards.targets import spapr_cores
+
+        return spapr_cores.plug(where, driver, given, id=id, typed=typed)
+    index, cpu = _make_cpu(state, cpus, driver, given, typed=typed)
+    cpu.id = id
+    where.enter(cpu, id)
+    cpus.add(Cpu(index, cpu, boot=False))
+    return cpu
+
+
+def _make_cpu(
     state: MachineState, cpus: Cpus, driver: str, given: dict[str, Any], *, typed: bool
 ) -> tuple[int, DeviceObject]:
     """The CPU that device_add asks for, and the slot that its numbers name. Raises QapiError."""
@@ -92,6 +126,16 @@ def _make_elsewhere(
     cpu = cpu_object(cpus, state.profile, recorded, core)
     cpu.values["hotplugged"] = state.phases.ready
     return core, cpu
+
+
+def leave(cpus: Cpus, cpu: Cpu, device: DeviceObject) -> list[dict[str, Any]]:
+    """A CPU goes with `device`, which it is or is a part of; the events about it and its parts."""
+    cpus.remove(cpu.index)
+    if cpu.object is device:
+        return []
+    from fakeqemu.model.boards.targets import spapr_cores
+
+    return [{"path": path} for path in spapr_cores.leave(device, cpu)]
 
 
 def check_unplug(profile: Profile, cpu: Cpu) -> None:

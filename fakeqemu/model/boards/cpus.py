@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from fakeqemu.model.boards.x86_registers import X86Registers
     from fakeqemu.model.lifecycle import Lifecycle
     from fakeqemu.model.process import Process
+    from fakeqemu.model.qdev.device import DeviceObject
     from fakeqemu.model.qom.tree import QomObject
 
 _UNSIGNED = 0xFFFFFFFF
+#: a property that only cores have
+_OF_CORES = "nr-threads"
 #: the levels of a topology, outermost first
 LEVELS = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
 
@@ -156,6 +159,13 @@ class Cpu:
     boot: bool = True
 
 
+def name_cpu(cpu: QomObject) -> None:
+    """Have the parts of a CPU that lead to it do so."""
+    for child in cpu.children.values():
+        if child.values.get("cpu"):
+            child.values["cpu"] = cpu.path
+
+
 def signature(cpu: Cpu) -> int:
     """Family, model and stepping as CPUID shows them, and EDX after reset."""
     family, model, stepping = (
@@ -199,8 +209,8 @@ class Cpus:
         return index in self._present
 
     def present(self) -> list[Cpu]:
-        """The CPUs in order of their slots."""
-        return [self._present[index] for index in sorted(self._present)]
+        """The CPUs in the order in which they came."""
+        return list(self._present.values())
 
     def get(self, index: int) -> Cpu | None:
         """The CPU in slot `index`."""
@@ -215,6 +225,22 @@ class Cpus:
         self._present.pop(index, None)
         self._registers.pop(index, None)
         self._process.host.end_thread(self._thread(index))
+
+    def within(self, obj: QomObject) -> list[Cpu]:
+        """The CPU that `obj` is, or those that are parts of it."""
+        return [cpu for cpu in self._present.values() if obj in (cpu.object, cpu.object.parent)]
+
+    def cores(self) -> list[DeviceObject]:
+        """The devices that CPUs are threads of, where there are such."""
+        from fakeqemu.model.qdev.device import DeviceObject
+
+        parents = {id(cpu.object.parent): cpu.object.parent for cpu in self._present.values()}
+        devices = (each for each in parents.values() if isinstance(each, DeviceObject))
+        return [each for each in devices if each.has(_OF_CORES)]
+
+    def cores_of_board(self) -> list[DeviceObject]:
+        """Those that no user plugged."""
+        return [core for core in self.cores() if not core.number]
 
     def of(self, obj: QomObject) -> Cpu | None:
         """The CPU that `obj` is."""
@@ -249,12 +275,18 @@ class Cpus:
             self._slots_recorded = (_recorded(facts),)
         return self._slots_recorded[0]
 
-    def props(self, index: int) -> dict[str, int]:
+    @property
+    def per_slot(self) -> int:
+        """How many CPUs go into a slot: one, or the threads of a core."""
+        recorded = self.slots_recorded
+        return self.topology.levels["threads"] if recorded and recorded.by_core else 1
+
+    def props(self, index: int, *, with_node: bool = True) -> dict[str, int]:
         """CpuInstanceProperties of slot `index`; levels the machine leaves out are missing."""
         recorded = self.slots_recorded
         if recorded is not None:
             props = recorded.props(index, self.topology.levels)
-            if index in self.nodes or recorded.always_on_node:
+            if with_node and (index in self.nodes or recorded.always_on_node):
                 props["node-id"] = self.nodes.get(index, 0)
             return props
         ids = self.topology.ids(index)
@@ -298,7 +330,7 @@ class Cpus:
         found = []
         recorded = self.slots_recorded
         by_core = recorded is not None and recorded.by_core
-        count = self.topology.levels["threads"] if by_core else 1
+        count = self.per_slot
         for index in reversed(range(0, self.topology.maxcpus, count)):
             cpu = self.get(index)
             obj = None if cpu is None else cpu.object.parent if by_core else cpu.object

@@ -137,13 +137,16 @@ class Numa:
     def _spread(self, warn: Callable[[str], None]) -> None:
         """Socket by socket, or all into node 0 where some CPUs were given one."""
         cpus = self._cpus
+        per_slot = cpus.per_slot
         indices = range(cpus.topology.maxcpus)
         left = [index for index in indices if index not in cpus.nodes]
         partial = len(left) < len(indices)
         slots = []
         for index in left:
-            ids = ", ".join(f"{name}: {value}" for name, value in cpus.props(index).items())
-            slots.append(f"CPU {index} [{ids}]")
+            if not index % per_slot:
+                props = cpus.props(index, with_node=False)
+                ids = ", ".join(f"{name}: {value}" for name, value in props.items())
+                slots.append(f"CPU {index // per_slot} [{ids}]")
             socket = cpus.topology.ids(index)["sockets"]
             self._assign(index, 0 if partial else socket % len(self.nodes))
         if self._hmat_enabled:

@@ -193,7 +193,7 @@ def _osinfo(agent: GuestAgent) -> Json:
 def _vcpus(agent: GuestAgent) -> list[Json]:
     return [
         {"logical-id": cpu.index, "online": True, "can-offline": cpu.index != 0}
-        for cpu in agent.cpus.present()
+        for cpu in sorted(agent.cpus.present(), key=lambda each: each.index)
     ]
 
 

@@ -203,9 +203,6 @@ class Guest:
 
     def _release(self, device: DeviceObject) -> None:
         if device.unplug_pending and device.parent is not None:
-            cpu = self._cpus.of(device)
-            if cpu is not None:
-                self._cpus.remove(cpu.index)
             self._devices.gone(device)
 
     def _refuse(self, device: DeviceObject) -> None:

@@ -12,19 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from fakeqemu.model.boards.cpus import Cpu
 from fakeqemu.model.boards.machine_state import plugged_by_machine
 from fakeqemu.model.boards.memory_devices import pc_dimm
 from fakeqemu.model.boards.memory_devices.address_space import is_memory_device
-from fakeqemu.model.hw.vfio import TYPE as VFIO
 from fakeqemu.model.qdev import migration_blockers as migratability
 from fakeqemu.model.qdev.device import DeviceObject, find_device, user_devices
 from fakeqemu.model.qdev.properties import Properties, alias_inner
 from fakeqemu.model.qdev.realize import Realizer
-from fakeqemu.model.qdev.realize_checks import RealizeChecks
-from fakeqemu.model.qdev.recorded import about, cannot_hotplug, device_of, driver_of
+from fakeqemu.model.qdev.realize_checks import RealizeChecks, Unrecorded
+from fakeqemu.model.qdev.recorded import (
+    about,
+    cannot_hotplug,
+    check_required,
+    device_of,
+    driver_of,
+)
 from fakeqemu.model.qdev.usb_ports import HUB, UsbPorts
 from fakeqemu.profile.facts import TreeObject
 from fakeqemu.qapi import qdict, reads, texts
@@ -44,6 +48,8 @@ if TYPE_CHECKING:
 
 #: what devices need that say so themselves if they lack it
 _OWN_ORDER = {"tpmdev", "bus_nr"}
+#: what goes into a slot for CPUs
+_CPUS = ("cpu", "spapr-cpu-core")
 
 
 class Devices:
@@ -83,6 +89,7 @@ class Devices:
         self.on_removed: list[Callable[[DeviceObject], None]] = []
         #: called with a device that the guest is asked to release
         self.on_unplug_request: list[Callable[[DeviceObject], None]] = []
+        lifecycle.on_reset.append(self._release_connectors)
         lifecycle.after_reset.append(self._finish_unplug)
 
     # -- plugging ----------------------------------------------------------------------------
@@ -114,10 +121,14 @@ class Devices:
         given = {k: v for k, v in options.items() if k not in ("driver", "bus", "id")}
         if reads.log is not None:
             given = reads.log.flat(given, f"device {driver}")
-        if self._profile.is_a(driver, "cpu"):
-            return self._plug_cpu(driver, id, given, typed=typed)
+        if any(self._profile.is_a(driver, kind) for kind in _CPUS):
+            from fakeqemu.model.boards import cpu_hotplug
+
+            where = cpu_hotplug.Where(self._state, self._cpus, self.properties, self.enter)
+            return cpu_hotplug.plug(where, driver, given, id=id, typed=typed)
         if facts.get("tree") is None:
-            self._refuse(driver, facts, given, typed=typed, monitor=monitor)
+            unrecorded = Unrecorded(driver, facts, given)
+            self._checks.refuse(unrecorded, self.properties, self._vfio, monitor, typed=typed)
         device = self._make(driver, facts, id)
         self.enter(device, id)
         try:
@@ -127,7 +138,7 @@ class Devices:
             migratability.check_device(self._state, driver)
             # memory modules, TPMs, expanders are refused in an order of their own
             own_order = self._profile.is_a(driver, "pc-dimm") or _OWN_ORDER & {*facts["options"]}
-            required = None if own_order else partial(self._check_required, facts, given)
+            required = None if own_order else partial(check_required, facts, given)
             self._realizer.realize(device, bus, required)
             if "host" in facts:
                 from fakeqemu.model.hw.pci_bridge import expander
@@ -193,41 +204,6 @@ class Devices:
         if self._qom.container("/machine/peripheral").has(id):
             raise QapiError(f"Duplicate device ID '{id}'")
 
-    @staticmethod
-    def _check_required(facts: dict[str, Any], given: Mapping[str, Any]) -> None:
-        if facts.get("error") and not any(given.get(name) for name in facts["options"]):
-            raise QapiError(facts["error"])
-
-    def _refuse(
-        self,
-        driver: str,
-        facts: dict[str, Any],
-        given: Mapping[str, Any],
-        *,
-        typed: bool,
-        monitor: Any,
-    ) -> NoReturn:
-        """A type that could not be recorded: say what is wrong with its options, if anything."""
-        vfio = self._profile.is_a(driver, VFIO)
-        probe = DeviceObject(driver, dict.fromkeys(given, "any"))
-        found = None
-        try:
-            for key, value in qdict.items(given):
-                self.properties.set(probe, key, value, typed=typed)
-                if vfio and key == "fd":
-                    found = self._vfio.descriptor(value, monitor)
-            migratability.check_device(self._state, driver)
-            if (refusal := migratability.refusal(self._profile, driver, given)) is not None:
-                raise refusal
-            self._checks.run(probe)
-            if vfio:
-                self._vfio.refuse(driver, probe.values, found)
-        finally:
-            self._backends.release_drive(probe)
-        if not given and facts.get("error"):
-            raise QapiError(facts["error"])
-        raise NotModelledError(f"device {driver}")
-
     def _make(self, driver: str, facts: dict[str, Any], id: str | None) -> DeviceObject:
         if facts.get("tree") is None:
             raise NotModelledError(f"device {driver}")
@@ -273,18 +249,6 @@ class Devices:
     def _plug_hub(self, bus: Bus) -> None:
         self.plug_unattached(HUB, bus)
 
-    def _plug_cpu(
-        self, driver: str, id: str | None, given: dict[str, Any], *, typed: bool
-    ) -> DeviceObject:
-        """device_add of a CPU: it goes into the slot that its numbers name. Raises QapiError."""
-        from fakeqemu.model.boards.cpu_hotplug import make_cpu
-
-        index, cpu = make_cpu(self._state, self._cpus, driver, given, typed=typed)
-        cpu.id = id
-        self.enter(cpu, id)
-        self._cpus.add(Cpu(index, cpu, boot=False))
-        return cpu
-
     def enter(self, device: DeviceObject, id: str | None) -> None:
         """Put `device` into the tree where users' devices are."""
         self._entered += 1
@@ -307,7 +271,8 @@ class Devices:
         """What device_del does: take the device out, or ask the guest to. Raises QapiError."""
         device = self.find(id)
         module = pc_dimm.is_module(self._profile, device)
-        if device.unplug_pending and not module:
+        connectors = self._connectors(device)
+        if device.unplug_pending and not (module or connectors):
             raise QapiError(f"Device {id} is already in the process of unplug")
         cpu = self._cpus.of(device)
         if cpu is not None:
@@ -325,15 +290,24 @@ class Devices:
         # a machine without devices does not need it
         from fakeqemu.model.hw.pci_bridge import pcie_slots
 
-        if pcie_slots.lets_go_at_once(self._profile, device):
+        if connectors:
+            for each in connectors.leaving_with(self._state, device):
+                if each.slot_powered:
+                    self._ask_guest(each)
+                else:
+                    self.gone(each, in_command=each.bus is not None)
+        elif pcie_slots.lets_go_at_once(self._profile, device):
             for each in pcie_slots.leaving_with(device):
                 self.gone(each, in_command=True)
         elif module or self._profile.is_a(device.type, "pci-device"):
-            device.unplug_pending = True
-            for listener in tuple(self.on_unplug_request):
-                listener(device)
+            self._ask_guest(device)
         else:
             self.gone(device, in_command=True)
+
+    def _ask_guest(self, device: DeviceObject) -> None:
+        device.unplug_pending = True
+        for listener in tuple(self.on_unplug_request):
+            listener(device)
 
     def check_unplug(self, device: DeviceObject) -> None:
         """Whether a device can be taken out while the machine runs. Raises QapiError."""
@@ -363,6 +337,10 @@ class Devices:
         for child in tuple(device.children.values()):
             if isinstance(child, DeviceObject) and self._profile.is_a(child.type, "virtio-device"):
                 deleted.append({"path": child.path})
+        for cpu in self._cpus.within(device):
+            from fakeqemu.model.boards import cpu_hotplug
+
+            deleted += cpu_hotplug.leave(self._cpus, cpu, device)
         device.remove()
         data = {"device": device.id} if device.id is not None else {}
         deleted.append({**data, "path": path})
@@ -382,13 +360,31 @@ class Devices:
         """Devices that users made, those with ids first."""
         return user_devices(self._qom)
 
+    def _connectors(self, device: DeviceObject) -> Any:
+        """What pseries machines do otherwise, where `device` hangs on a connector of theirs."""
+        if not self._state.is_a("spapr-machine"):
+            return None
+        from fakeqemu.model.boards.targets import spapr_drc
+
+        return spapr_drc if spapr_drc.has_connector(self._state, device) else None
+
+    def _release_connectors(self, _cause: str) -> None:
+        for device in self._everything():
+            if device.unplug_pending and device.bus is None and self._connectors(device):
+                self.gone(device)
+
     def _finish_unplug(self) -> None:
-        for device in reversed(self.user_devices()):
+        for device in self._everything():
             device.slot_powered = True
-            # a guest that starts anew is asked for memory again
-            if not device.unplug_pending or pc_dimm.is_module(self._profile, device):
+            if not device.unplug_pending:
                 continue
             from fakeqemu.model.hw.pci_bridge import pcie_slots
 
-            if not pcie_slots.is_native(self._profile, device.bus):
+            # a guest that starts anew is asked for memory again
+            module = pc_dimm.is_module(self._profile, device)
+            kept = module or pcie_slots.is_native(self._profile, device.bus)
+            if not kept or self._connectors(device):
                 self.gone(device, in_command=True)
+
+    def _everything(self) -> list[DeviceObject]:
+        return [*reversed(self.user_devices()), *self._cpus.cores_of_board()]

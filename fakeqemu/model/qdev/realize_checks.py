@@ -8,19 +8,24 @@ virtio_rng_device_realize().
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from fakeqemu.model.boards.memory_devices import pc_dimm
+from fakeqemu.model.hw.vfio import TYPE as VFIO
+from fakeqemu.model.qdev import migration_blockers as migratability
 from fakeqemu.model.qdev.device import DeviceObject, user_devices
 from fakeqemu.model.qdev.recorded import about
-from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi import qdict
+from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
     from fakeqemu.model.boards.machine_state import MachineState
     from fakeqemu.model.boards.numa import Numa
     from fakeqemu.model.host import Host
+    from fakeqemu.model.hw.vfio import VfioDevices
     from fakeqemu.model.qdev.backends import DeviceBackends
+    from fakeqemu.model.qdev.properties import Properties
 
 #: number of queues: one for each CPU
 _AUTO = 0xFFFF
@@ -35,6 +40,15 @@ _ETHERNET = 0x0200
 _LARGEST_ROM = 2 << 30
 #: a ROM may be as large as it is
 _ANY_SIZE = 0xFFFFFFFF
+
+
+class Unrecorded(NamedTuple):
+    """A device of a type that could not be recorded."""
+
+    driver: str
+    #: what is recorded nevertheless
+    facts: Mapping[str, Any]
+    given: dict[str, Any]
 
 
 class RealizeChecks:
@@ -60,6 +74,39 @@ class RealizeChecks:
                     rule(self, each)
                 known = self.profile.qom_types.get(here)
                 here = known.parent if known is not None else None
+
+
+    def refuse(
+        self,
+        asked: Unrecorded,
+        properties: Properties,
+        vfio: VfioDevices,
+        monitor: Any,
+        *,
+        typed: bool,
+    ) -> NoReturn:
+        """Say what is wrong with a device's options, if anything. Raises QapiError."""
+        driver, facts, given = asked
+        of_host = self.profile.is_a(driver, VFIO)
+        probe = DeviceObject(driver, dict.fromkeys(given, "any"))
+        found = None
+        try:
+            for key, value in qdict.items(given):
+                properties.set(probe, key, value, typed=typed)
+                if of_host and key == "fd":
+                    found = vfio.descriptor(value, monitor)
+            migratability.check_device(self.state, driver)
+            refusal = migratability.refusal(self.profile, driver, given)
+            if refusal is not None:
+                raise refusal
+            self.run(probe)
+            if of_host:
+                vfio.refuse(driver, probe.values, found)
+        finally:
+            self.backends.release_drive(probe)
+        if not given and facts.get("error"):
+            raise QapiError(facts["error"])
+        raise NotModelledError(f"device {driver}")
 
 
 def _value(device: DeviceObject, name: str) -> Any:

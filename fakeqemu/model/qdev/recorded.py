@@ -5,7 +5,7 @@ See system/qdev-monitor.c: qdev_get_device_class() and qdev_class_get_alias().
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,12 @@ def about(profile: Profile, driver: str) -> dict[str, Any]:
     except KeyError:
         raise NotModelledError(f"device {driver}") from None
     return facts
+
+
+def check_required(facts: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse a device that lacks all that its type could be made with. Raises QapiError."""
+    if facts.get("error") and not any(given.get(name) for name in facts["options"]):
+        raise QapiError(facts["error"])
 
 
 def driver_of(state: MachineState, name: str, *, ready: bool) -> str:

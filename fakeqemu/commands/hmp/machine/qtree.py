@@ -12,6 +12,7 @@ sysbus_dev_print().
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.commands.hmp.block.info_block import size_text
@@ -58,8 +59,6 @@ class _Printer:
         self._vm = vm
         self._brief = brief
         self._recorded: dict[str, Any] = {} if brief else vm.profile.part("qtree")
-        machine = vm.state.type
-        self._board = machine.name if machine is not None else ""
         self._is_pc = vm.state.is_a("x86-machine")
         #: device type -> how many of it were printed
         self._seen: Counter[str] = Counter()
@@ -88,11 +87,8 @@ class _Printer:
             number = self._seen[device.type]
             self._seen[device.type] += 1
             if memory:
-                printed = memory.get(self._board, memory[""])
-                if number >= len(printed):
-                    raise NotModelledError(f"info qtree with {number + 1} {device.type}")
-                found = printed[number]
-                lines += found if self._is_pc else by_cpus.memory(device, found)
+                printed = memory[self._board(memory)]
+                lines += by_cpus.memory(device, printed, number)
         elif bus.is_a("PCI"):
             lines += self._on_pci(device, bus)
         elif bus.is_a("usb-bus"):
@@ -100,6 +96,25 @@ class _Printer:
         elif bus.is_a("virtio-serial-bus"):
             lines.append(_on_virtio_serial(device))
         return lines
+
+    def _board(self, memory: Mapping[str, Any]) -> str:
+        """The board there that the machine is one of, perhaps an older one; "" if it is none."""
+        machine, profile = self._vm.state.type, self._vm.profile
+        if machine is None or len(memory) == 1:
+            return ""
+        if machine.name in memory:
+            return machine.name
+        family = profile.qom_types[machine.typename].parent
+        for name in memory:
+            # what has no alias has no older ones either
+            newest = profile.machine(name) if name else None
+            if (
+                newest is not None
+                and newest.alias == name
+                and profile.qom_types[newest.typename].parent == family
+            ):
+                return name
+        return ""
 
     def _value(self, device: DeviceObject, name: str) -> str:
         if name == "addr" and self._vm.profile.is_a(device.type, "pci-device"):
@@ -148,6 +163,22 @@ def _on_virtio_serial(device: DeviceObject) -> str:
     return f"port {device.get('nr')}, guest off, host off, throttle off"
 
 
+def _ranges(numbers: list[int]) -> str:
+    """See qapi/string-output-visitor.c: string_output_append() and format_string()."""
+    found: list[list[int]] = []
+    for number in sorted({*numbers}):
+        if found and found[-1][1] + 1 == number:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    texts = (
+        ",".join(form(first) if first == last else f"{form(first)}-{form(last)}"
+                 for first, last in found)
+        for form in (str, hex)
+    )  # fmt: skip
+    return "{} ({})".format(*texts)
+
+
 def _text(value: Any, shape: str) -> str:
     """A value as people are shown it."""
     if value is None:
@@ -164,4 +195,6 @@ def _text(value: Any, shape: str) -> str:
         return f'"{value}"'
     if value == []:
         return _NOTHING
+    if isinstance(value, list) and all(isinstance(each, int) for each in value):
+        return _ranges(value)
     raise NotModelledError(f"info qtree with a property of type {shape}")

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from fakeqemu.model.qdev.device import DeviceObject
     from fakeqemu.profile import Profile
 
-_SPAPR_BRIDGE = "spapr-pci-host-bridge"
-
 
 def _function(device: DeviceObject) -> int:
     """Its slot and function on its bus."""
@@ -34,20 +32,8 @@ def is_native(profile: Profile, bus: Bus | None) -> bool:
     return bool(handler == port.path)
 
 
-def _is_spapr(bus: Bus | None) -> bool:
-    """Whether connectors of a pseries machine plug what is on `bus`.
-
-    One whose device the guest has not configured is empty to it: hw/ppc/spapr_drc.c:
-    spapr_drc_unplug_request().
-    """
-    port = bus.object.parent if bus is not None else None
-    return port is not None and port.type == _SPAPR_BRIDGE
-
-
 def lets_go_at_once(profile: Profile, device: DeviceObject) -> bool:
     """Whether the slot that a device is in does not ask the guest."""
-    if _is_spapr(device.bus):
-        return not device.slot_powered
     if not is_native(profile, device.bus):
         return False
     return not device.slot_powered or (len(leaving_with(device)) == 1 and _function(device) > 0)
@@ -57,8 +43,6 @@ def leaving_with(device: DeviceObject) -> list[DeviceObject]:
     """The device, and all others in its slot; alone if the guest has never seen it."""
     bus = device.bus
     assert bus is not None, "it is in a slot"
-    if bus.type != "PCIE":
-        return [device]
     if _function(device) > 0 and all(_function(each) for each in bus.devices):
         return [device]
     return sorted(bus.devices, key=_function)

@@ -1,0 +1,70 @@
+"""What boards of other targets than PCs say and refuse while they are made.
+
+See hw/ppc/spapr.c: spapr_set_vsmt_mode(), spapr_init_cpus() and spapr_machine_reset();
+hw/ppc/spapr_caps.c: spapr_caps_apply(); hw/ppc/pnv.c: pnv_reset().
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fakeqemu.qapi.errors import StartupError
+
+if TYPE_CHECKING:
+    from fakeqemu.boot.state import BootState
+
+_SPAPR = "spapr-machine"
+#: whose resets say what is said
+_AT_RESETS = (_SPAPR, "powernv-machine")
+#: families of CPUs that have several threads there
+_WITH_THREADS = ("power8", "power9", "power10", "power11")
+_MOST_THREADS = 8
+
+
+def before_board(boot: BootState) -> None:
+    """Refuse threads that the board cannot have. Raises StartupError.
+
+    Most machines say what they do when their devices are made.
+    """
+    state = boot.vm.state
+    if not any(state.is_a(kind) for kind in _AT_RESETS):
+        _warn(boot)
+    if not state.is_a(_SPAPR):
+        return
+    topology = boot.vm.cpus.topology
+    threads = topology.levels["threads"]
+    if threads > 1 and boot.vm.cpus.type and not boot.vm.cpus.type.startswith(_WITH_THREADS):
+        raise StartupError("TCG only supports SMT on POWER8 or newer CPUs")
+    if threads > _MOST_THREADS:
+        raise StartupError(
+            f"TCG cannot support more than {_MOST_THREADS} threads/core on a pseries machine"
+        )
+    if threads & (threads - 1):
+        raise StartupError(
+            f"Cannot support {threads} threads/core on a pseries machine"
+            " because it must be a power of 2"
+        )
+    machine = boot.vm.state.type
+    if machine is None or not machine.hotpluggable_cpus:
+        if topology.maxcpus != topology.cpus:
+            raise StartupError("This machine version does not support CPU hotplug")
+        return
+    for name, number in (("smp_cpus", topology.cpus), ("max_cpus", topology.maxcpus)):
+        if number % threads:
+            raise StartupError(f"{name} ({number}) must be multiple of threads ({threads})")
+
+
+def at_reset(boot: BootState) -> None:
+    """What some machines say at the first reset, they say at each."""
+    if any(boot.vm.state.is_a(kind) for kind in _AT_RESETS):
+        _warn(boot)
+        boot.vm.lifecycle.on_reset.append(lambda _cause: _warn(boot))
+
+
+def _warn(boot: BootState) -> None:
+    """What such a machine said when it was recorded, which depends on the CPU."""
+    machine = boot.vm.state.type
+    if machine is None or boot.configuration.cpu is not None:
+        return
+    for line in boot.profile.per_machine(machine.name)["warnings"]:
+        boot.vm.host.warn(line)
