@@ -23,7 +23,6 @@ from fakeqemu.boot.checks import machine_properties, options as checks
 from fakeqemu.boot.checks.backends import (
     check_display,
     check_display_options,
-    check_fsdev,
     check_icount,
 )
 from fakeqemu.boot.default_devices import add_default_devices
@@ -204,7 +203,7 @@ def load_cpr_state(boot: BootState) -> Work:
 def set_up_display(boot: BootState) -> None:
     """-display: whether there is such a one here."""
     boot.read(display=boot.configuration.display.get("type"))
-    check_display(boot.configuration, boot.profile)
+    check_display(boot.configuration, boot.profile, boot.vm.host)
 
 
 def add_defaults(boot: BootState) -> None:
@@ -272,7 +271,9 @@ def create_file_systems(boot: BootState) -> None:
     """-fsdev."""
     boot.read(fsdevs=[entry.id for entry in boot.configuration.fsdevs])
     for entry in boot.configuration.fsdevs:
-        check_fsdev(entry)
+        from fakeqemu.boot.fsdevs import check_fsdev
+
+        check_fsdev(entry, boot.profile)
 
 
 def create_block_devices(boot: BootState) -> None:

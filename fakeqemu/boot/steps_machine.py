@@ -376,10 +376,10 @@ def start_guest(boot: BootState) -> None:
 def open_displays(boot: BootState) -> None:
     """-display and -vnc: from here clients can look at the screen."""
     boot.read(vnc=[entry.text for entry in boot.configuration.vnc])
-    if boot.configuration.display.get("type") == "curses":
-        from fakeqemu.boot.checks.host_devices import open_curses
+    if boot.configuration.display.get("type") in ("curses", "egl-headless"):
+        from fakeqemu.boot.checks.host_devices import open_display
 
-        open_curses(boot.vm.host)
+        open_display(boot.configuration.display, boot.profile, boot.vm.host)
     for entry in boot.configuration.vnc:
         with error_location(entry.location):
             boot.vm.vnc.open(entry)

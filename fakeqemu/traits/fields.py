@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fakeqemu.dataclass import dataclass, field
-from fakeqemu.traits.migration import MigrationTraits
+from fakeqemu.traits.migration import CommandLineTraits
 
 
 # One instance a version: identity is equality, and what is not generated need not be compiled
 # at every start.
 @dataclass(frozen=True, eq=False, repr=False)
-class Traits(MigrationTraits):
+class Traits(CommandLineTraits):
     """Behaviour of one QEMU version; the defaults are those of 11.1."""
 
     # -- boot ------------------------------------------------------------------------------
@@ -28,16 +28,8 @@ class Traits(MigrationTraits):
     fd_bootchk_is_property: bool = True
     #: -xen-domid needs KVM only, not Xen (10.0 on)
     xen_domid_with_kvm: bool = True
-    #: a keyboard layout that is not there: `could not find keymap file` (11.1)
-    keymap_file_searched: bool = True
     #: what is wrong with another argument of HMP's sync-profile
     hmp_sync_profile_refusal: str = "invalid parameter '{}', expecting 'on', 'off', or 'reset'"
-    #: -mon warns that it is deprecated (11.1)
-    mon_deprecated: bool = True
-    #: -audio refuses to do without a model (7.2)
-    audio_needs_model: bool = False
-    #: the spice options are in a module that is not installed (10.0 on)
-    spice_group_missing: bool = True
     #: an object has the name of the machine's own memory, {0}; what follows the text
     memory_name_taken: tuple[str, str] = (
         "object's id '{0}' is reserved for the default RAM backend, it can't be used for any "
@@ -47,12 +39,6 @@ class Traits(MigrationTraits):
     )
     #: short names of character device backends (7.2)
     chardev_aliases: Mapping[str, str] = field(default_factory=dict)
-    #: the address `pty:PATH` (10.0 on)
-    pty_takes_path: bool = True
-    #: `-nic help` lists the backends (10.0 on)
-    nic_help: bool = True
-    #: what is in a module that is not there comes with advice (10.0 on)
-    missing_module_advice: bool = True
     #: the largest number of APIC ids there may be without KVM (7.2)
     apic_id_limit: int | None = None
     #: only a vc takes sizes (11.1)
@@ -94,10 +80,6 @@ class Traits(MigrationTraits):
     vhost_user_vring_fds_acked: bool = True
     #: events say when the back end of a netdev comes and goes (10.0 on)
     vhost_user_netdev_events: bool = True
-    #: exit status of `-tpmdev help`
-    tpm_help_code: int = 0
-    #: `help` shows default values as JSON (7.2)
-    help_defaults_json: bool = False
 
     # -- gdb server ------------------------------------------------------------------------
     #: the longest packet: 4096 up to 10.0
@@ -244,8 +226,6 @@ class Traits(MigrationTraits):
     nic_models_made: bool = True
     #: -acpitable: a file that cannot be opened
     acpi_file_text: str = "Could not open '{}': {}"
-    #: -fsdev, -virtfs: a folder that cannot be opened
-    fsdev_open_text: str = "Could not open '{}': {}"
     #: what is said of files of the host by the name that the user gave: path, strerror
     host_open_text: str = "Could not open '{}': {}"
     #: the same of the devices of vhost (11.1)

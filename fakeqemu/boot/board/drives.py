@@ -59,12 +59,14 @@ def create_drives(vm: Machine) -> None:
 def _create(vm: Machine, drives: Drives, entry: OptionString) -> None:
     from fakeqemu.model.block.backends.legacy_drive import FormatHelp
 
+    modes = [value for key, value in entry.pairs if key == "cache"]
     try:
         backend = drives.add(
             dict(entry.pairs) if entry.pairs else entry.values,
             entry.id,
             snapshot=vm.configuration.snapshot,
             location=entry.location,
+            cache=modes[-2] if len(modes) > 1 else None,
         )
     except FormatHelp as help:
         raise EarlyExit(help.text) from None

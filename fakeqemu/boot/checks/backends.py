@@ -1,16 +1,16 @@
-"""Backends on the command line, judged at the steps that make them: display, net, files.
+"""Backends on the command line, judged at the steps that make them: display, net.
 
 Companion of `checks`; only what can be told from the command line alone is judged here. What
 needs other objects (a chardev, a netdev, an image) is judged by whoever makes the backend.
 
-See system/vl.c: parse_display() and fsdev_init_func(); net/net.c: net_param_nic() and
+See system/vl.c: parse_display(); net/net.c: net_param_nic() and
 net_init_clients(); replay/replay.c: replay_configure().
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.cmdline.schema_values import HELP
 from fakeqemu.boot.error_report import EarlyExit, Messages
@@ -19,6 +19,9 @@ from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 from fakeqemu.qapi.readers.opts_visitor import visit_options
+
+if TYPE_CHECKING:
+    from fakeqemu.model.host import Host
 
 #: the largest number that stands for an Ethernet address
 _MAC_NUMBERS = 0xFFFFFF
@@ -31,11 +34,6 @@ _DISPLAY_PACKAGES = {
     "egl-headless": "qemu-system-modules-opengl", "dbus": "qemu-system-modules-opengl",
 }  # fmt: skip
 
-#: -fsdev drivers and the keys each takes beyond the common ones
-_FS_DRIVERS = ("local", "proxy", "synth")
-_SECURITY_MODELS = ("passthrough", "mapped-xattr", "mapped-file", "none", "mapped")
-_SECURITY_HINT = "Valid options are: security_model=[passthrough|mapped-xattr|mapped-file|none]"
-
 #: longest name of a fw_cfg item
 _FW_CFG_NAME = 55
 
@@ -47,7 +45,7 @@ def _blame(entry: OptionString, text: str, hint: str = "") -> StartupError:
 # -- display -------------------------------------------------------------------------------------
 
 
-def check_display(configuration: Configuration, profile: Profile) -> None:
+def check_display(configuration: Configuration, profile: Profile, host: Host) -> None:
     """Whether the display asked for is there, before any device. Raises StartupError."""
     display = configuration.display
     kind = display.get("type")
@@ -55,14 +53,19 @@ def check_display(configuration: Configuration, profile: Profile) -> None:
         return
     installed = profile.help("-display help").split("\n\n")[0].splitlines()[1:]
     if kind not in installed:
-        advice = (
-            f" Perhaps you want to install {_DISPLAY_PACKAGES[kind]} package?"
-            if profile.traits.missing_module_advice else ""
-        )
-        raise StartupError(f"Display '{kind}' is not available.{advice}")
-    if kind == "dbus" and not display.get("p2p"):
+        package, advice, heading = f"install {_DISPLAY_PACKAGES[kind]} package?", "", ""
+        if profile.traits.missing_module_advice:
+            advice = f" Perhaps you want to {package}"
+        else:
+            heading = f"qemu: module ui-ui-{kind} not found, do you want to {package}"
+        raise StartupError(f"Display '{kind}' is not available.{advice}", heading=heading)
+    if kind == "spice-app" or (kind == "dbus" and not display.get("p2p")):
         # a bus that others share; where there is none a real one ends too
-        raise NotModelledError("-display dbus")
+        raise NotModelledError(f"-display {kind}")
+    if kind == "egl-headless" and profile.traits.egl_before_devices:
+        from fakeqemu.boot.checks.host_devices import open_render_node
+
+        open_render_node(display, profile, host)
 
 
 def check_display_options(
@@ -72,7 +75,7 @@ def check_display_options(
     display = configuration.display
     if "window-close" in display and display.get("type") not in ("gtk", "sdl"):
         messages.report("window-close is only valid for GTK and SDL, ignoring option")
-    if display.get("gl", "off") != "off":
+    if display.get("gl", "off") != "off" and display.get("type") != "egl-headless":
         words = (
             f"by display backend '{display.get('type', 'none')}'"
             if profile.traits.missing_module_advice else "by the display"
@@ -153,27 +156,7 @@ def _net_arguments(entry: OptionString, profile: Profile) -> dict[str, Any]:
         raise _blame(entry, exc.desc, exc.hint) from exc
 
 
-# -- shared folders, firmware items, icount -------------------------------------------------
-
-
-def check_fsdev(entry: OptionString) -> None:
-    """-fsdev. Raises StartupError."""
-    if entry.id is None:
-        raise _blame(entry, "fsdev: No id specified")
-    driver = entry.values.get("fsdriver")
-    if driver is None:
-        raise _blame(entry, "fsdev: No fsdriver specified")
-    if driver not in _FS_DRIVERS:
-        raise _blame(entry, f"fsdev: fsdriver {driver} not found")
-    if driver != "local":
-        return
-    model = entry.values.get("security_model")
-    if model is None:
-        raise _blame(entry, "security_model property not set", _SECURITY_HINT)
-    if model not in _SECURITY_MODELS:
-        raise _blame(entry, f"invalid security_model property '{model}'", _SECURITY_HINT)
-    if "path" not in entry.values:
-        raise _blame(entry, "fsdev: No path specified")
+# -- firmware items, icount -------------------------------------------------
 
 
 def check_fw_cfg(

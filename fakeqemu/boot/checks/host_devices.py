@@ -22,6 +22,8 @@ _AUDIO_PACKAGES = {
     "spice": "qemu-system-modules-spice", "dbus": "qemu-system-modules-opengl",
 }  # fmt: skip
 
+_DRM = "/dev/dri"
+
 #: -tpmdev type -> what `help` says of it
 _TPM_TYPES = {"passthrough": "Passthrough TPM backend driver",
               "emulator": "TPM emulator backend driver"}
@@ -37,14 +39,40 @@ def _blame(entry: OptionString, text: str, hint: str = "") -> StartupError:
 # -- display -------------------------------------------------------------------------------------
 
 
-def open_curses(host: Host) -> None:
-    """What -display curses needs of the host, once the machine is there. Raises StartupError.
+def open_display(display: Mapping[str, Any], profile: Profile, host: Host) -> None:
+    """What a display needs of the host, once the machine is there. Raises StartupError.
 
-    See ui/curses.c: curses_display_init().
+    See ui/curses.c: curses_display_init(); ui/egl-headless.c: egl_headless_init() (7.2).
     """
+    if display["type"] == "egl-headless":
+        open_render_node(display, profile, host)
     if not host.is_terminal(1):
         raise StartupError("We need a terminal output", own_line=True)
     raise NotModelledError("-display curses")
+
+
+def open_render_node(display: Mapping[str, Any], profile: Profile, host: Host) -> None:
+    """What -display egl-headless needs of the host. Raises StartupError.
+
+    See ui/egl-helpers.c: egl_init() and egl_rendernode_init(); util/drm.c:
+    qemu_drm_rendernode_open().
+    """
+    if display.get("gl") == "off" and profile.traits.egl_before_devices:
+        raise StartupError("egl: turning off GL doesn't make sense")
+    nodes = [display["rendernode"]] if "rendernode" in display else _render_nodes(host)
+    if all(host.file_error(node) is not None for node in nodes):
+        failure = StartupError("egl: render node init failed")
+        failure.earlier = ("egl: no drm render node available",)
+        raise failure
+    raise NotModelledError("-display egl-headless")
+
+
+def _render_nodes(host: Host) -> list[str]:
+    try:
+        names = host.list_folder(_DRM)
+    except OSError:
+        return []
+    return [f"{_DRM}/{name}" for name in names if name.startswith("renderD")]
 
 
 # -- audio ---------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi import qdict, reads
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.readers.keyval import check_keyval
+from fakeqemu.qapi.readers.scalars import hex_suffix_warning
 from fakeqemu.qapi.schema import BuiltinType, EnumType, Feature, Member, ObjectType, Type
 
 GIB = 1 << 30
@@ -270,6 +271,12 @@ def apply_machine_options(
     def smp(value: dict[str, int]) -> None:
         settings.topology = topology(value, profile, machine, messages)
 
+    sizes = options.get("memory")
+    for key in ("size", "max-size"):
+        size = sizes.get(key) if isinstance(sizes, dict) else None
+        warning = hex_suffix_warning(size, profile.traits) if isinstance(size, str) else None
+        if warning is not None:
+            messages.warn(warning)
     settings.properties = set_machine_properties(
         options, profile, machine, {"memory": memory, "smp": smp}
     )

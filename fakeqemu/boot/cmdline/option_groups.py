@@ -27,6 +27,7 @@ from fakeqemu.qapi.readers.qemu_opts import (
     find_id,
     split_first,
 )
+from fakeqemu.qapi.readers.scalars import hex_suffix_warning
 
 _TYPE_NAMES = {"string": "str", "boolean": "bool (on/off)", "number": "num", "size": "size"}
 
@@ -217,6 +218,10 @@ class Groups:
                     self._warn_of_flag(key, value, location)
             if key != "id":
                 self.set(group, entry, key, value)
+                if location is not None and (group.types or {}).get(key) == "size":
+                    warning = hex_suffix_warning(value, self.traits)
+                    if warning is not None:
+                        self._messages.warn(warning, location)
 
     def _warn_of_flag(self, key: str, value: str, location: str) -> None:
         prefix = "no" if value == "off" else ""

@@ -1,11 +1,13 @@
 """Options about keyboards, pictures and sound.
 
-See system/vl.c: qemu_init(); audio/audio_legacy.c: audio_legacy_help() (7.2).
+See system/vl.c: qemu_init(); audio/audio.c: audio_parse_option(); audio/audio_legacy.c:
+audio_legacy_help() (7.2).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from fakeqemu.boot.cmdline.commandline import (
@@ -19,10 +21,12 @@ from fakeqemu.boot.cmdline.schema_values import HELP, typed_argument
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 from fakeqemu.qapi.readers.keyval import check_keyval
-from fakeqemu.qapi.schema import ArrayType, Type
+from fakeqemu.qapi.schema import ArrayType, EnumType, Member, ObjectType, Type
 
 #: degrees by which the picture of a touch screen may be turned
 _ROTATIONS = (0, 90, 180, 270)
+#: what can only be said of sound whose format is fixed
+_FIXED_SETTINGS = ("frequency", "channels", "format")
 
 
 @option("audio-help")
@@ -41,13 +45,47 @@ def _rotate(line: CommandLine, text: str) -> None:
 
 
 def _audiodev_type(line: CommandLine) -> Type:
-    """The type of -audiodev; where the schema does not show it that of the next version."""
+    """The type of -audiodev.
+
+    Where the schema does not show it that of the next version, with the version's own drivers.
+    """
     shown = (line.profile, *(Profile.load(name) for name in Profile.names(composed=False)))
     for profile in shown:
         found = profile.schema.commands.get("query-audiodevs")
         if found is not None and isinstance(found.ret_type, ArrayType):
-            return found.ret_type.element
+            kind = found.ret_type.element
+            drivers = line.profile.overlay_data("audio-drivers").get("drivers")
+            if drivers is not None and isinstance(kind, ObjectType):
+                kind = _with_drivers(kind, tuple(drivers))
+            return kind
     raise NotModelledError("the type of -audiodev")
+
+
+def _with_drivers(kind: ObjectType, drivers: tuple[str, ...]) -> ObjectType:
+    """`kind` of other drivers; of those that it does not have only what all have is known."""
+    names = EnumType("AudiodevDriver", drivers, {})
+    members = tuple(
+        Member(each.name, each.optional, each.feature, lambda: names)
+        if each.name == kind.tag else each
+        for each in kind.members
+    )
+    variants = {name: kind.variants.get(name, kind.variants["none"]) for name in drivers}
+    return ObjectType(kind.name, members, kind.tag, variants, kind.feature)
+
+
+def _check_direction(given: Mapping[str, Any]) -> None:
+    """Raise QapiError for settings of `in` or `out` that contradict each other.
+
+    See audio/audio.c: audio_validate_per_direction_opts().
+    """
+    mixing = given.get("mixing-engine", True)
+    fixed = given.get("fixed-settings", mixing)
+    if not fixed and any(key in given for key in _FIXED_SETTINGS):
+        raise QapiError(
+            "You can't use frequency, channels or format with fixed-settings=off"
+        )
+    if fixed and not mixing:
+        raise QapiError("You can't use fixed-settings without mixeng")
 
 
 @option("audiodev")
@@ -65,6 +103,8 @@ def _add_audiodev(line: CommandLine, text: str, implied: dict[str, Any]) -> None
             values = check_keyval(kind, implied, line.profile.traits)
         else:
             values = typed_argument(text, kind, "driver", line.profile, "-audiodev")
+        for direction in ("in", "out"):
+            _check_direction(values.get(direction, {}))
     except QapiError as exc:
         line.fail_with(exc)
     line.configuration.audiodevs.append(line.record(text, values, json=True))

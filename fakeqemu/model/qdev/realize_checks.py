@@ -20,6 +20,7 @@ from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
+    from fakeqemu.configuration import OptionString
     from fakeqemu.model.boards.machine_state import MachineState
     from fakeqemu.model.boards.numa import Numa
     from fakeqemu.model.host import Host
@@ -195,6 +196,8 @@ def _check_shared_folder(checks: RealizeChecks, device: DeviceObject) -> None:
     given = device.given | (outer.given if isinstance(outer, DeviceObject) else set())
     if not tag or "mount_tag" not in given:
         raise QapiError(f"fsdev with id {name} needs mount_tag arguments")
+    if entry.values.get("fsdriver") == "proxy":
+        _connect_proxy(checks, entry)
     if entry.values.get("fsdriver") != "local":
         return
     path = entry.values["path"]
@@ -205,6 +208,15 @@ def _check_shared_folder(checks: RealizeChecks, device: DeviceObject) -> None:
     if why:
         opened = checks.profile.traits.fsdev_open_text.format(path, why)
         raise QapiError(f"cannot initialize fsdev '{name}': {opened}")
+
+
+def _connect_proxy(checks: RealizeChecks, entry: OptionString) -> None:
+    """See hw/9pfs/9p-proxy.c: connect_namedsocket() (7.2)."""
+    path = entry.values.get("socket")
+    why = checks.host.path_error(path) if path is not None else None
+    if why is None:
+        raise NotModelledError("fsdev proxy")
+    raise QapiError(f"cannot initialize fsdev '{entry.id}': failed to connect to '{path}': {why}")
 
 
 def _check_rom(checks: RealizeChecks, device: DeviceObject) -> None:

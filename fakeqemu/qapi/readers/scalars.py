@@ -154,6 +154,16 @@ def parse_size(text: str, traits: SizeTraits, default_unit: str = "b") -> int:
     return _whole(text, strtosz(text, traits, default_unit))
 
 
+def hex_suffix_warning(text: str, traits: SizeTraits) -> str | None:
+    """What is said of a size in hexadecimal with a unit, where the version takes one.
+
+    See util/cutils.c: do_strtosz() (7.2).
+    """
+    if not (traits.hex_size_suffix and re.match(r"\s*\+?0[xX][0-9a-fA-F]+[^0-9a-fA-F]\Z", text)):
+        return None
+    return f"Using a multiplier suffix on hex numbers is deprecated: {text}"
+
+
 def parse_switch(text: str) -> bool:
     """on, yes, true, y or off, no, false, n, in lower case only. Raises MalformedError."""
     try:

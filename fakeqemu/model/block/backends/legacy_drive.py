@@ -46,6 +46,7 @@ _RENAMED = {
 }  # fmt: skip
 _LEGACY = {"media", "if", "bus", "unit", "index", "file", "werror", "rerror", "copy-on-read",
            "read-only"}  # fmt: skip
+_OF_BACKEND = ("throttling.", "stats-account-", "stats-intervals.")
 _DISCARD = {"off": "ignore", "ignore": "ignore", "on": "unmap", "unmap": "unmap"}
 _ACTIONS = {"ignore", "enospc", "stop", "report"}
 _LIMITS = [f"{u}-{w}{e}" for u in ("bps", "iops") for w in ("total", "read", "write")
@@ -112,14 +113,16 @@ class Drives:
 
     def add(
         self, given: Mapping[str, str], id: str | None, *, snapshot: bool = False,
-        default: str | None = None, location: str = "",
+        default: str | None = None, location: str = "", cache: str | None = None,
     ) -> Backend:  # fmt: skip
-        """One -drive, asked for at `location`. Raises QapiError."""
+        """One -drive, asked for at `location`; `cache` stands before another. Raises QapiError."""
         options = _rename(dict(given))
         options.pop("id", None)
         if snapshot:
             options.setdefault("snapshot", "on")
         _cache_mode(options)
+        if cache is not None:  # nobody takes the first of two: to the block layer it is an option
+            options["cache"] = cache
         media = options.get("media", "disk")
         if media not in ("disk", "cdrom"):
             raise QapiError(f"'{media}' invalid media")
@@ -215,7 +218,7 @@ class Drives:
         file = options.get("file", "")
         rest = {
             k: v for k, v in options.items()
-            if k not in _LEGACY and not k.startswith(("throttling.", "stats-"))
+            if k not in _LEGACY and not k.startswith(_OF_BACKEND)
             and k not in ("snapshot", "cache.writeback", "detect-zeroes", "id")
         }  # fmt: skip
         if format is not None:

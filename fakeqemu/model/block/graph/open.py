@@ -179,7 +179,8 @@ def _finish(graph: Graph, node: Node, given: _OpenOptions, first: Node | None) -
     if first is not None:
         assert driver.first_child is not None
         graph.attach(node, driver.first_child, first, driver.child_role(given.left))
-    plain = {k: v for k, v in given.left.items() if k not in GENERIC}
+    # `_flags` has taken a cache of members
+    plain = {k: v for k, v in given.left.items() if k not in GENERIC or k == "cache"}
     backing = plain.pop("backing", "")
     node.options = {k: v for k, v in given.plain.items() if k not in (*GENERIC, "backing")}
     if driver.first_child is not None:
@@ -264,6 +265,8 @@ def _flags(
     inherited = parent is not None
     node.inactive = not options.pop("active", True) or bool(parent and parent.inactive)
     cache = options.pop("cache", None) or {}
+    if isinstance(cache, str):  # the first of two of a -drive, which nobody knows
+        options["cache"], cache = cache, {}
     options |= {f"cache.{k}": v for k, v in cache.items() if k not in ("direct", "no-flush")}
     cow = perms.COW in role
     node.read_only = options.pop(
