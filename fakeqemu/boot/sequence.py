@@ -96,6 +96,7 @@ BOARD_STEPS = (
     BootStep("net clients", machine.warn_of_unused_net_clients),
     BootStep("unused globals", machine.warn_of_unused_globals, "machine-ready"),
     BootStep("firmware tables", machine.check_firmware_tables),
+    BootStep("device tree", steps.dump_device_tree),
     BootStep("replay start", steps.start_replay),
     BootStep("first reset", machine.reset_devices),
     BootStep("gdb server", machine.start_gdb_servers),

@@ -145,6 +145,14 @@ def configure_replay(boot: BootState) -> None:
         open_record(boot.vm, entry)
 
 
+def dump_device_tree(boot: BootState) -> None:
+    """-machine dumpdtb=: the board's device tree instead of a start."""
+    if boot.settings.properties.get("dumpdtb") and boot.profile.traits.dumpdtb_needs_tree:
+        from fakeqemu.boot.checks import board as of_board
+
+        of_board.dump_device_tree(boot.vm)
+
+
 def start_replay(boot: BootState) -> None:
     """-icount rr=: whether the guest's run can be recorded. Raises StartupError."""
     if boot.configuration.icount is not None:

@@ -22,7 +22,9 @@ NONE, PASSWORD = 1, 2
 _INVALID = 0
 _ACCEPTED, _REJECTED = struct.pack(">I", 0), struct.pack(">I", 1)
 _REASON = b"Authentication failed\0"
-_RAW, _DESKTOP_SIZE = 0, -223
+_RAW, _DESKTOP_SIZE, _XVP = 0, -223, -309
+#: of what a server says of the power: version 1, what follows fails, or can be asked for
+_XVP_FAIL, _XVP_INIT = b"\xfa\0\1\0", b"\xfa\0\1\1"
 _MAX_CUT_TEXT = 1 << 20
 #: message -> bytes of it in all, for those of fixed length
 _FIXED = {0: 20, 3: 10, 4: 8, 5: 6, 250: 4}
@@ -40,6 +42,8 @@ class RfbServer(Protocol):
 
     #: how clients prove themselves: NONE, PASSWORD or another number of the protocol
     auth: int
+    #: whether they may switch the machine off, in the way of xvp
+    power_control: bool
 
     @property
     def title(self) -> str:
@@ -59,6 +63,9 @@ class RfbServer(Protocol):
 
     def input(self, kind: str, data: bytes) -> None:
         """A key or pointer event, as it came."""
+
+    def switch_power(self, action: int) -> bool:
+        """What xvp asks for by a number: whether there is such an action."""
 
 
 class _HangUp(Exception):  # noqa: N818 - the end of a session, not an error
@@ -193,6 +200,8 @@ class RfbClient:
             count = int.from_bytes((yield 3)[1:], "big")
             data = (yield 4 * count) if count else b""
             self._encodings = struct.unpack(f">{count}i", data)
+            if self._server.power_control:
+                self._send(_XVP_INIT * self._encodings.count(_XVP))
         elif kind == _CUT_TEXT:
             size = int.from_bytes((yield 7)[3:], "big")
             if size > _MAX_CUT_TEXT:
@@ -224,7 +233,11 @@ class RfbClient:
             self._waits_for_all |= not data[0]
             self._update()
         elif kind == _POWER:
-            raise _HangUp
+            known = self._server.power_control and _XVP in self._encodings
+            if not known or data[1] != 1:
+                raise _HangUp
+            if not self._server.switch_power(data[2]):
+                self._send(_XVP_FAIL)
         else:
             self._server.input("vnc-key" if kind == _KEY else "vnc-pointer", data)
 

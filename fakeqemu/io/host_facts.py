@@ -14,6 +14,8 @@ from fakeqemu.qapi.json.utf8 import c_bytes
 #: ioctl of a TAP device that tells its name and flags, in a struct ifreq; <linux/if_tun.h>
 _TUNGETIFF = 0x800454D2
 _IFREQ_SIZE = 40
+#: ioctl of a vhost device; <linux/vhost.h>
+_VHOST_GET_FEATURES = 0x8008AF00
 #: the protocol number of L2TP over IP
 _L2TP = 115
 _NODES = "/sys/devices/system/node"
@@ -92,6 +94,14 @@ class HostFacts:
         """Why `fd` is no open TAP device, in the system's words; None if it is one."""
         try:
             fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ_SIZE))
+        except OSError as error:
+            return error.strerror
+        return None
+
+    def vhost_error(self, fd: int) -> str | None:
+        """Why `fd` is no vhost device, in the system's words; None if it is one."""
+        try:
+            fcntl.ioctl(fd, _VHOST_GET_FEATURES, bytes(8))
         except OSError as error:
             return error.strerror
         return None

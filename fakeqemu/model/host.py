@@ -299,6 +299,9 @@ class Host(Protocol):
     def tap_error(self, fd: int) -> str | None:
         """Why `fd` is no open TAP device, in the system's words; None if it is one."""
 
+    def vhost_error(self, fd: int) -> str | None:
+        """Why `fd` is no vhost device, in the system's words; None if it is one."""
+
     def is_terminal(self, fd: int) -> bool:
         """Whether descriptor `fd` of the process is a terminal."""
 

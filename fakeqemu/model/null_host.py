@@ -226,6 +226,10 @@ class NullHost:
         """It is one."""
         return None
 
+    def vhost_error(self, fd: int) -> str | None:  # noqa: ARG002
+        """It is one."""
+        return None
+
     def kvm_usable(self) -> bool:
         """No."""
         return False

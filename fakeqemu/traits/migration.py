@@ -224,6 +224,10 @@ class CommandLineTraits(MigrationTraits):
     missing_module_advice: bool = True
     #: -display egl-headless looks for a render node before there are devices (8.0 on)
     egl_before_devices: bool = True
+    #: a TAP's vhost descriptor that is none is named itself, not the TAP's (10.2 on)
+    tap_bad_vhost_named: bool = True
+    #: -machine dumpdtb= ends a machine that has no device tree (10.0 on)
+    dumpdtb_needs_tree: bool = True
     #: -fsdev has the driver of a helper program (up to 9.1)
     fsdev_proxy: bool = False
     #: exit status of `-tpmdev help`

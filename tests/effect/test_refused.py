@@ -27,6 +27,6 @@ def start(*argv: str) -> Boot:
 
 
 def test_a_display_from_which_the_machine_is_switched_off():
-    with pytest.raises(StartupError, match="vnc with power-control"):
-        start(*NODES, "-vnc", "127.0.0.1:1,power-control=on")
-    start(*NODES, "-vnc", "127.0.0.1:1,power-control=off")
+    with pytest.raises(StartupError, match="vnc with websocket"):
+        start(*NODES, "-vnc", "127.0.0.1:1,websocket=on")
+    start(*NODES, "-vnc", "127.0.0.1:1,websocket=off")

@@ -162,6 +162,33 @@ def test_a_client_that_wants_the_display_alone(start, sharing, first_stays, seco
     assert second.closed != second_enters
 
 
+def test_a_client_switches_the_machine_off(start):
+    """The messages of xvp: a version and what is to be done."""
+    running = server(start, ",power-control=on", "-device", "VGA")
+    client = Client(running)
+    enter(client)
+    encodings = struct.pack(">BxHii", 2, 2, 0, -309)
+    assert client.say(encodings) == b"\xfa\0\1\1"
+    running.names()
+    assert client.say(b"\xfa\0\1\2") == b""
+    assert running.names() == ["POWERDOWN"]
+    assert client.say(b"\xfa\0\1\4") == b""
+    assert running.names() == ["RESET"]
+    assert client.say(b"\xfa\0\1\3") == b"\xfa\0\1\0"
+    assert not client.closed
+    client.say(b"\xfa\0\2\2")
+    assert client.closed
+
+
+def test_nobody_switches_it_off_who_may_not(start):
+    for options in ("", ",power-control=on"):
+        client = Client(server(start, options))
+        enter(client)
+        assert client.say(struct.pack(">BxHi", 2, 1, 0 if options else -309)) == b""
+        client.say(b"\xfa\0\1\2")
+        assert client.closed
+
+
 def test_keys_are_noted(start):
     running = server(start)
     client = Client(running)

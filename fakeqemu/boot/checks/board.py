@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from fakeqemu.boot.checks.machine_properties import MachineSettings
 from fakeqemu.configuration import Configuration
@@ -22,7 +22,7 @@ from fakeqemu.model.boards.memory_devices.address_space import (
 from fakeqemu.model.machine import Machine
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
-from fakeqemu.qapi.errors import StartupError
+from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 from fakeqemu.qapi.readers.scalars import parse_size
 
 #: memory modules that ACPI can describe
@@ -37,6 +37,20 @@ _AMD = "AuthenticAMD"
 _HYPERTRANSPORT_START, _ABOVE_1T_START = 0xFD00000000, 1 << 40
 _NO_HYPERTRANSPORT = (7, 0)
 _CXL_WINDOW_ALIGNMENT = 256 << 20
+
+
+def dump_device_tree(vm: Machine) -> NoReturn:
+    """Write the board's device tree. Raises QapiError.
+
+    See hw/core/machine.c: handle_machine_dumpdtb(); system/device_tree.c: qmp_dumpdtb().
+    """
+    traits = vm.profile.traits
+    has_tree = not vm.state.is_a("none-machine")
+    if vm.state.is_a("x86-machine"):
+        has_tree = traits.microvm_has_device_tree and vm.state.is_a("microvm-machine")
+    if has_tree:
+        raise NotModelledError("dumpdtb")
+    raise QapiError(traits.no_device_tree, traits.no_device_tree_hint)
 
 
 def check_ram(vm: Machine, machine: MachineType, settings: MachineSettings) -> None:

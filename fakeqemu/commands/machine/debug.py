@@ -167,10 +167,9 @@ def device_sync_config(vm: Machine, id: str) -> None:
 @command("dumpdtb")
 def dumpdtb(vm: Machine, filename: str) -> NoReturn:  # noqa: ARG001
     """Write the board's device tree."""
-    traits = vm.profile.traits
-    if traits.microvm_has_device_tree and vm.state.is_a("microvm-machine"):
-        raise NotModelledError("dumpdtb")
-    raise QapiError(traits.no_device_tree, traits.no_device_tree_hint)
+    from fakeqemu.boot.checks.board import dump_device_tree
+
+    dump_device_tree(vm)
 
 
 refused(

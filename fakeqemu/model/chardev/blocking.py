@@ -58,8 +58,8 @@ class BlockingFrontend:
         """Send, with copies of descriptors where the device can do that. Raises OSError."""
         chardev = self._chardev
         if chardev is not None and chardev.backend != "socket":
-            # nothing can be read there; what errno says then is left from before
-            raise _failure(errno.ENOTCONN)
+            # it is written, but nothing can be read there, which is no error of the system's
+            raise _failure(0)
         if chardev is None or not chardev.connected:
             raise _failure(errno.EIO)
         if fds:

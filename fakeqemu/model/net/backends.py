@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fakeqemu.model.net.client import NetClient
 from fakeqemu.model.net.slirp.slirp import UserNet
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 Create = Callable[["Net", dict[str, Any], Any], NetClient]
 
+#: which bridges its helper program may add to, for whom
+_BRIDGE_RULES = "/etc/qemu/bridge.conf"
 #: what a tap given as descriptors must not be given besides, where each way has its own text
 _TAP_EXTRA = ("ifname", "script", "downscript", "vnet_hdr")
 #: where a VDE switch is by default
@@ -226,13 +229,17 @@ def _tap(net: Net, client: TapClient, options: dict[str, Any], monitor: Any) -> 
     names = [options["fd"]] if "fd" in options else options.get("fds", "").split(":")
     for name in filter(None, names):
         _check_tap(net.process, options["id"], net.descriptors.find(monitor, name))
-    if "vhostfd" in options:
-        net.descriptors.find(monitor, options["vhostfd"])
+    if "helper" in options:
+        _run_helper(net, options["helper"], "netdev tap,helper=")
+    elif not names[0]:
+        client.open(options)
+    vhosts = filter(None, options.get("vhostfd", options.get("vhostfds", "")).split(":"))
+    with client.undone_if_refused():
+        for name, own in zip_longest(vhosts, names):
+            if name is not None:
+                _check_vhost(net.process, options["id"], net.descriptors.find(monitor, name), own)
     if "fd" in options or "fds" in options:
         return f"fd={options.get('fd', options.get('fds'))}"
-    if "helper" in options:
-        raise NotModelledError("netdev tap,helper=")
-    client.open(options)
     ifname = client.ifname or options.get("ifname", "tap0")
     return (
         f"ifname={ifname},script={options.get('script', '/etc/qemu-ifup')},"
@@ -245,14 +252,47 @@ def _check_tap(process: Process, id: str, found: FoundDescriptor) -> None:
 
     See net/tap.c: net_init_tap(), net/tap-linux.c: tap_probe_vnet_hdr().
     """
+    traits = process.profile.traits
     trouble = process.host.fd_error(found.fd)
     if trouble is not None:
-        text = process.profile.traits.tap_bad_fd
-        raise QapiError(text.format(id=id, fd=found.number, error=trouble))
+        raise QapiError(traits.tap_bad_fd.format(id=id, fd=found.number, error=trouble))
     trouble = process.host.tap_error(found.fd)
     if trouble is not None:
         process.host.close_fd(found.fd)
         raise QapiError(f"Unable to query TUNGETIFF on FD {found.number}: {trouble}")
+
+
+def _check_vhost(process: Process, id: str, found: FoundDescriptor, tap: str | None) -> None:
+    """Whether it is a vhost device; `tap` is the TAP's, if that was given. Raises QapiError.
+
+    See net/tap.c: net_init_tap_one(); hw/virtio/vhost.c: vhost_dev_init().
+    """
+    traits = process.profile.traits
+    trouble = process.host.fd_error(found.fd)
+    if trouble is not None:
+        # of a TAP that was opened here nobody knows the number
+        fd = found.number if traits.tap_bad_vhost_named or not tap else tap
+        raise QapiError(traits.tap_bad_fd.format(id=id, fd=fd, error=trouble))
+    trouble = process.host.vhost_error(found.fd)
+    if trouble is not None:
+        failure = QapiError("vhost-net requested but could not be initialized")
+        failure.earlier = (f"vhost_set_owner failed: {trouble}",)
+        raise failure
+
+
+def _run_helper(net: Net, helper: str | None, name: str) -> NoReturn:
+    """What a program says that opens an interface; none of those that can is run.
+
+    See net/tap.c: net_bridge_run_helper().
+
+    Raises QapiError.
+    """
+    host = net.process.host
+    if helper is None and host.path_error(_BRIDGE_RULES) is not None:
+        host.say(f"failed to parse default acl file `{_BRIDGE_RULES}'")
+    elif helper is None or host.path_error(helper.split()[0] if helper.split() else "") is None:
+        raise NotModelledError(name)
+    raise QapiError("bridge helper failed")
 
 
 def _tap_exclusive(options: dict[str, Any]) -> None:
@@ -282,11 +322,12 @@ def _tap_each(options: dict[str, Any]) -> None:
             "ifname=, script=, downscript=, vnet_hdr=, queues=, and vhostfds= are invalid"
             " with helper="
         )
+    elif "helper" not in options and "vhostfds" in options:
+        raise QapiError("vhostfds= is invalid if fds= wasn't specified")
 
 
 def _bridge(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001
-    # no helper runs in the model's world
-    raise QapiError("bridge helper failed")
+    _run_helper(net, options.get("helper"), "netdev bridge")
 
 
 def _vhost_user(net: Net, options: dict[str, Any], monitor: Any) -> NetClient:  # noqa: ARG001

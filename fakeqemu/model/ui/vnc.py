@@ -36,6 +36,8 @@ _SASL = 20
 _KEY_SIZE = 8
 _SHARING = ("ignore", "allow-exclusive", "force-shared")
 _ON = ("on", "yes", "true", "y")
+#: what xvp can ask for; there is a reboot between them, which QEMU does not do
+_XVP_SHUTDOWN, _XVP_RESET = 2, 4
 _SECOND = 10**9
 _CONNECTIONS = 32
 #: bytes that may wait for a client before no more is read of what it says
@@ -58,6 +60,7 @@ class Displays:
         self._display = display
         self._objects = objects
         self.all: list[VncDisplay] = []
+        self._lifecycle = lifecycle
         lifecycle.on_state_change.append(self._state_changed)
 
     def find(self, id: str | None = None) -> VncDisplay | None:
@@ -74,8 +77,9 @@ class Displays:
         names = ["default", *(f"vnc{number}" for number in range(2, len(taken) + 3))]
         id = entry.id or next(name for name in names if name not in taken)
         display = VncDisplay(
-            id, self._process, self._configuration, self._display, self._objects
-        )
+            id, self._process, self._lifecycle, self._configuration,
+            display=self._display, objects=self._objects,
+        )  # fmt: skip
         self.all.append(display)
         display.open(entry)
 
@@ -106,7 +110,9 @@ class VncDisplay:
         self,
         id: str,
         process: Process,
+        lifecycle: Lifecycle,
         configuration: Configuration,
+        *,
         display: Display,
         objects: Objects,
     ) -> None:
@@ -115,7 +121,9 @@ class VncDisplay:
         self._configuration = configuration
         self._display = display
         self._objects = objects
+        self._lifecycle = lifecycle
         self.auth = rfb.NONE
+        self.power_control = False
         self.password: str | None = None
         #: seconds since 1970 after which the password is no good; None: never
         self.expires: int | None = None
@@ -154,8 +162,7 @@ class VncDisplay:
         for name in ("websocket", "reverse"):
             if addresses and values.get(name) not in (None, "off", "no", "false", "n"):
                 raise NotModelledError(f"vnc with {name}")
-        if addresses and _is_on(values, "power-control"):
-            raise NotModelledError("vnc with power-control")
+        self.power_control = _is_on(values, "power-control")
         self.listen(addresses)
         if "to" in values and self._listeners and self._listeners[0].address["type"] == "inet":
             where = self._listeners[0].address
@@ -274,6 +281,14 @@ class VncDisplay:
     def input(self, kind: str, data: bytes) -> None:
         """Keys and pointers go to no guest; they are noted."""
         self._process.journal.note("input", kind, data=data.hex())
+
+    def switch_power(self, action: int) -> bool:
+        """See ui/vnc.c: protocol_client_msg(), VNC_MSG_CLIENT_XVP."""
+        if action == _XVP_SHUTDOWN:
+            self._lifecycle.powerdown()
+        elif action == _XVP_RESET:
+            self._lifecycle.reset("host-qmp-system-reset")
+        return action in (_XVP_SHUTDOWN, _XVP_RESET)
 
     # -- queries -----------------------------------------------------------------------------
 

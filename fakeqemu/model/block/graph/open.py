@@ -40,6 +40,8 @@ _MODULES = {
     **{name: name for name in ("gluster", "iscsi", "nfs", "rbd", "ssh")},
 }
 _PROTOCOL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.\-]*):")
+#: what file names call a driver by, where it is not its name
+_PROTOCOL_NAMES = {"fat": "vvfat"}
 
 
 def open_node(
@@ -356,7 +358,7 @@ def _protocol(graph: Graph, options: dict[str, Any]) -> dict[str, Any]:
         return {**options, "driver": kind}
     scheme = match[1]
     known = graph.process.profile.schema.enum_values("BlockdevDriver")
-    name = scheme.partition("+")[0]
+    name = _PROTOCOL_NAMES.get(scheme, scheme.partition("+")[0])
     if name not in known:
         raise QapiError(f"Unknown protocol '{scheme}'")
     if name not in DRIVERS:
