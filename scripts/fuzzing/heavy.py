@@ -378,7 +378,7 @@ def sparse_jobs(machine: Machine, client: Client) -> None:  # noqa: ARG001
         for _ in range(40):
             client.drain(0.05)
             _must(client, "query-block-jobs")
-        _must(client, "block-job-cancel", device="m", force=True)
+        _ask(client, "block-job-cancel", device="m", force=True)
         while _must(client, "query-block-jobs"):
             client.drain(0.05)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, islice
@@ -21,16 +20,17 @@ from typing import Any
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.json import utf8
 
-_SPECIAL = rf"{utf8.NUL}|[^ !#-\[\]-~]"
 _SHORT = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_SHORT[utf8.NUL] = "\\u0000"
+#: characters of which it is remembered how they are written
+_REMEMBERED = 4096
 
 
-def _escape(match: re.Match[str]) -> str:
-    char = match.group()
+def _escape(char: str) -> str:
     if char in _SHORT:
         return _SHORT[char]
     code = ord(char)
+    if 0x20 <= code < 0x7F:
+        return char
     if code > 0xFFFF:
         code -= 0x10000
         return f"\\u{0xD800 + (code >> 10):04X}\\u{0xDC00 + (code & 0x3FF):04X}"
@@ -39,13 +39,26 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\u{code:04X}"
 
 
+class _Escapes(dict[int, str]):
+    """How each character is written, as `str.translate` looks it up."""
+
+    def __missing__(self, code: int) -> str:
+        text = _escape(chr(code))
+        if len(self) < _REMEMBERED:
+            self[code] = text
+        return text
+
+
+_ESCAPES = _Escapes()
+
+
 def quote(text: str) -> str:
     """`text` as a JSON string."""
     # most strings need no escape, which the interpreter's own encoder knows faster
     plain = encode_basestring_ascii(text)
     if "\\" not in plain and "\x7f" not in plain:
         return plain
-    return f'"{re.sub(_SPECIAL, _escape, text)}"'
+    return '"' + text.replace(utf8.NUL, "\0").translate(_ESCAPES) + '"'
 
 
 def number(value: float) -> str:
