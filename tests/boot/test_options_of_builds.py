@@ -140,3 +140,22 @@ def test_the_first_of_two_cache_modes_is_an_option_of_the_driver(profile: str) -
     assert said(interval, profile, "-display", "none") == text.format("stats-intervals")
     bad = drive.format("cache=none,cache=bad")
     assert said(bad, profile, "-display", "none") == "invalid cache option"
+
+
+def test_the_container_of_objects_is_made_when_it_is_needed() -> None:
+    """Before 10.0; a machine's own memory is the first that needs it."""
+
+    def there(*argv: str, profile: str = "7.2") -> Booted:
+        return Booted("-machine", *argv, profile=profile)
+
+    def shown(machine: Booted) -> bool:
+        return "objects" in [each["name"] for each in machine.ask("qom-list", path="/")]
+
+    bare = there("none")
+    assert not shown(bare)
+    assert bare.error("qom-list", path="/objects")[0] == "DeviceNotFound"
+    assert bare.ask("query-memdev") == []
+    assert shown(bare)
+    assert shown(there("none", "-object", "iothread,id=i"))
+    assert shown(there("pc"))
+    assert shown(there("none", profile="10.0"))

@@ -50,6 +50,33 @@ async def test_queues_without_an_iothread(mapping, more, text):
     assert await refusal(*argv) == [text]
 
 
+@pytest.mark.parametrize("profile", ["10.0", "11.1"])
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ('"iothread-vq-mapping":[{"iothread":"k"}]', 'IOThread "k" object does not exist'),
+        ('"iothread-vq-mapping":[{"iothread":"i"}],"iothread":"j"',
+         "iothread and iothread-vq-mapping properties cannot be set at the same time"),
+        ('"num_queues":2,"iothread-vq-mapping":[{"iothread":"i","vqs":[0,2]}]',
+         'vq index 2 for IOThread "i" must be less than num_queues 2 in iothread-vq-mapping'),
+        ('"iothread-vq-mapping":[{"iothread":"i","vqs":[3]}]',
+         'vq index 3 for IOThread "i" must be less than num_queues 1 in iothread-vq-mapping'),
+    ],
+)  # fmt: skip
+async def test_queues_of_scsi_without_an_iothread(given, text, profile):
+    device = f'{{"driver":"virtio-scsi-pci",{given}}}'
+    assert await refusal(*THREADS, "-device", device, profile=profile) == [text]
+
+
+async def test_queues_of_scsi_with_iothreads():
+    mapping = [{"iothread": "i"}, {"iothread": "j"}]
+    async with FakeQemu("-machine", "pc", "-nodefaults", *THREADS, profile="11.1") as machine:
+        device = {"driver": "virtio-scsi-pci", "id": "d", "iothread-vq-mapping": mapping}
+        await machine.qmp("device_add", device)
+        where = {"path": "d", "property": "iothread-vq-mapping"}
+        assert await machine.qmp("qom-get", where) == mapping
+
+
 async def test_queues_of_iothreads():
     mapping = '{"iothread":"i","vqs":[1]},{"iothread":"j","vqs":[0]}'
     device = block_device(mapping, '"id":"d",')

@@ -86,7 +86,8 @@ def create_machine(vm: Machine, machine: MachineType) -> None:
     vm.state.type = machine
     tree = recorded_tree(vm.state, machine)
     node = tree.at("machine")
-    vm.qom.start_anew([name for name in tree.children if name != "machine"])
+    made_late = () if vm.profile.traits.objects_container_first else ("objects",)
+    vm.qom.start_anew([n for n in tree.children if n != "machine" and n not in made_late])
     vm.qom.root.children["chardevs"] = _chardev_container(vm)
     plain = {entry["name"] for entry in vm.profile.machine_properties(machine)}
     obj = MachineObject(machine.typename)

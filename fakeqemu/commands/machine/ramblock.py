@@ -47,7 +47,7 @@ def _as_made(vm: Machine) -> list[RamBlock]:
     """All blocks in the order in which they were made, backends that nobody uses included."""
     blocks = {block.region: block for block in blocks_of(vm.state, vm.numa)}
     found: list[RamBlock] = []
-    for obj in vm.qom.container("/objects").children.values():
+    for obj in vm.objects.all():
         if vm.profile.is_a(obj.type, "memory-backend"):
             size = int(obj.get("size"))
             unused = RamBlock("", obj.name, size, size, shared=False)

@@ -357,13 +357,13 @@ def _address_in_sysfs(text: str) -> str | None:
 
 
 def _iothread_queues(
-    properties: Properties,
+    properties: Properties,  # noqa: ARG001
     device: DeviceObject,
     name: str,
     value: Any,
     typed: bool,  # noqa: ARG001
 ) -> Any:
-    if not properties.profile.is_a(device.type, "virtio-blk-device"):
+    if device.type not in ("virtio-blk-device", "virtio-scsi-device"):
         raise NotModelledError(f"{device.type}.{name}")
     # few give one
     from fakeqemu.model.hw.virtio import iothread_queues

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 #: number of queues: one for each CPU
 _AUTO = 0xFFFF
+_AUTO_OF_SCSI = 0xFFFFFFFF
 _UDMABUF = "/dev/udmabuf"
 #: entries of virtio queues of a network card
 _SMALLEST_QUEUE, _LARGEST_QUEUE = 256, 1024
@@ -139,7 +140,11 @@ def _check_net(checks: RealizeChecks, device: DeviceObject) -> None:
             )
 
 
-def _check_block(checks: RealizeChecks, device: DeviceObject) -> None:
+def _check_iothreads(checks: RealizeChecks, device: DeviceObject) -> None:
+    """See hw/block/virtio-blk.c: virtio_blk_vq_aio_context_init().
+
+    Of SCSI devices see hw/scsi/virtio-scsi-dataplane.c: virtio_scsi_dataplane_setup().
+    """
     mapping = _value(device, "iothread-vq-mapping")
     if not mapping:
         return
@@ -153,9 +158,9 @@ def _check_block(checks: RealizeChecks, device: DeviceObject) -> None:
     objects = checks.state.qom.container("/objects").children
     iothreads = {name for name, each in objects.items() if each.type == "iothread"}
     # the recorded device has as many as it had CPUs
-    given = "num-queues" in _outermost(device).given
-    queues = _value(device, "num-queues") if given else _AUTO
-    if queues == _AUTO:
+    name = "num_queues" if device.type == "virtio-scsi-device" else "num-queues"
+    queues = _value(device, name) if name in _outermost(device).given else _AUTO
+    if queues in (_AUTO, _AUTO_OF_SCSI):
         queues = checks.state.qom.container("/machine").get("smp")["cpus"]
     iothread_queues.check(mapping, iothreads, queues)
 
@@ -324,7 +329,8 @@ def _check_virtio(checks: RealizeChecks, device: DeviceObject) -> None:  # noqa:
 
 _RULES: dict[str, Callable[[RealizeChecks, DeviceObject], None]] = {
     "virtio-device": _check_virtio,
-    "virtio-blk-device": _check_block,
+    "virtio-blk-device": _check_iothreads,
+    "virtio-scsi-device": _check_iothreads,
     "virtio-gpu-base": _check_gpu,
     "virtio-rng-device": _check_rng,
     "virtio-net-device": _check_net,

@@ -59,11 +59,13 @@ class Objects:
 
     def all(self) -> list[QomObject]:
         """Every object, oldest first."""
-        return list(self.qom.container("/objects").children.values())
+        there = self.qom.at("/objects")
+        return [] if there is None else list(there.children.values())
 
     def get(self, id: str) -> QomObject | None:
         """The object called `id`."""
-        return self.qom.container("/objects").child(id)
+        there = self.qom.at("/objects")
+        return None if there is None else there.child(id)
 
     def add(self, options: Mapping[str, Any], monitor: Any = None) -> UserObject:
         """Make an object from checked ObjectOptions, given by `monitor`. Raises QapiError."""
@@ -171,7 +173,7 @@ class Objects:
 
     def delete(self, id: str, monitor: Any = None) -> None:
         """What object-del does. Raises QapiError."""
-        obj = self.get(id)
+        obj = self.qom.container("/objects").child(id)
         if obj is None:
             raise QapiError(f"object '{id}' not found")
         _check_deletable(self, obj, monitor)
