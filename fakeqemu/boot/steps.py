@@ -353,7 +353,7 @@ def choose_accelerator(boot: BootState) -> None:
     chosen = checks.choose_accelerator(
         boot.configuration,
         boot.profile,
-        boot.vm.host.kvm_usable(),
+        boot.vm.host,
         boot.messages,
         boot.settings.accelerators,
     )

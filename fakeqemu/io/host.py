@@ -220,6 +220,15 @@ class OsHost(FileAccess, HostFacts):
         check_passed(address, self.passed_fd)
         return self._keep_stream(connect(self.loop, address, seconds, **more))
 
+    def connect_to_client(self, address: dict[str, Any]) -> tuple[Stream, dict[str, Any]]:
+        """A connection to who is to be served, for which everything waits. Raises QapiError."""
+        from fakeqemu.io.connect import connect_now
+        from fakeqemu.io.servers import stream_of
+
+        check_passed(address, self.passed_fd)
+        stream, peer = stream_of(self.loop, connect_now(address))
+        return self._keep_stream(stream), peer
+
     def open_incoming(self, address: dict[str, object]) -> Stream:
         """Open an incoming channel that needs no listening. Raises QapiError."""
         from fakeqemu.io.migration.channels import open_local

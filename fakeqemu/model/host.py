@@ -187,6 +187,12 @@ class Host(Protocol):
         A refused one is tried again for `retry_for` seconds. Raises QapiError.
         """
 
+    def connect_to_client(self, address: dict[str, Any]) -> tuple[Stream, dict[str, Any]]:
+        """A connection to who is to be served, and the address of its other end.
+
+        Everything waits for it. Raises QapiError.
+        """
+
     def open_incoming(self, address: dict[str, object]) -> Stream:
         """Open an incoming channel that needs no listening: exec, fd, file."""
 

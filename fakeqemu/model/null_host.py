@@ -93,6 +93,10 @@ class NullHost:
         """Nothing listens."""
         raise NotModelledError("a server that has to answer where there is no host")
 
+    def connect_to_client(self, address: dict[str, Any]) -> tuple[Stream, dict[str, Any]]:  # noqa: ARG002
+        """Nothing listens."""
+        raise NotModelledError("a client that has to answer where there is no host")
+
     def socket_pair(self) -> tuple[Stream, int]:
         """There is no program to get the other end."""
         raise NotModelledError("a program that has to answer where there is no host")

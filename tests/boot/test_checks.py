@@ -16,6 +16,7 @@ from fakeqemu.boot.default_devices import add_default_devices
 from fakeqemu.boot.error_report import Messages
 from fakeqemu.boot.serials import legacy_device
 from fakeqemu.configuration import Configuration
+from fakeqemu.model.null_host import NullHost
 from fakeqemu.profile import Profile
 from fakeqemu.qapi.errors import QapiError, StartupError
 
@@ -158,15 +159,16 @@ def test_accelerator_refused(arguments: str, lines: list[str]) -> None:
     configuration = configuration_of(arguments)
     asked = configuration.machine_options.get("accel")
     with pytest.raises(StartupError) as caught:
-        checks.choose_accelerator(configuration, Profile.load("10.0"), False, Messages(), asked)
+        profile, host = Profile.load("10.0"), NullHost()
+        checks.choose_accelerator(configuration, profile, host, Messages(), asked)
     assert [*caught.value.earlier, caught.value.message] == lines
 
 
 def test_accelerator_falls_back() -> None:
     messages = Messages()
     chosen = checks.choose_accelerator(
-        configuration_of("-accel nosuch -accel tcg,thread=single"), Profile.load("10.0"), False,
-        messages,
+        configuration_of("-accel nosuch -accel tcg,thread=single"), Profile.load("10.0"),
+        NullHost(), messages,
     )
     assert (chosen.name, chosen.properties) == ("tcg", {"thread": "single"})
     assert messages.lines[-1] == "falling back to tcg"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
-from fakeqemu.model.null_host import NullHost
+from fakeqemu.model.null_host import NullHost, NullMemory
 from fakeqemu.qapi.errors import QapiError, StartupError
 from tests.support.machines import Booted
 
@@ -159,3 +161,34 @@ def test_the_container_of_objects_is_made_when_it_is_needed() -> None:
     assert shown(there("none", "-object", "iothread,id=i"))
     assert shown(there("pc"))
     assert shown(there("none", profile="10.0"))
+
+
+@pytest.mark.parametrize(("profile", "printed"), [("7.2", 1), ("10.0", 0)])
+def test_rdma_code_prints_for_itself(profile: str, printed: int) -> None:
+    class Heard(Host):
+        lines: list[str]
+
+        def say(self, text: str) -> None:
+            self.lines.append(text)
+
+    host = Heard()
+    host.lines = []
+    with pytest.raises(StartupError):
+        Booted("-machine", "none", "-incoming", "rdma:x:1", profile=profile, host=host)
+    assert host.lines == ["RDMA ERROR: could not create rdma event channel"] * printed
+    assert not host.warnings
+
+
+def test_memory_for_code_at_two_addresses() -> None:
+    class Small(NullMemory):
+        def shared_error(self, size: int) -> int:
+            return errno.EFBIG if size > 64 << 20 else 0
+
+    host = Host()
+    host.memory = Small()
+    argv = ("-machine", "none", "-accel", "tcg,split-wx=on")
+    with pytest.raises(StartupError) as caught:
+        Booted(*argv, host=host, common=())
+    assert caught.value.text == "failed to allocate shared memory: File too large"
+    Booted(*argv[:3], f"{argv[3]},tb-size=64", host=host, common=())
+    Booted(*argv[:3], "tcg", host=host, common=())

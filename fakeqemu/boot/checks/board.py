@@ -45,9 +45,11 @@ def dump_device_tree(vm: Machine) -> NoReturn:
     See hw/core/machine.c: handle_machine_dumpdtb(); system/device_tree.c: qmp_dumpdtb().
     """
     traits = vm.profile.traits
-    has_tree = not vm.state.is_a("none-machine")
-    if vm.state.is_a("x86-machine"):
-        has_tree = traits.microvm_has_device_tree and vm.state.is_a("microvm-machine")
+    has_tree = vm.state.is_a("virt-machine")
+    if vm.state.is_a("microvm-machine"):
+        has_tree = traits.microvm_has_device_tree
+    elif vm.state.is_a("spapr-machine"):
+        has_tree = vm.process.main_loop_running  # it is made by the first reset
     if has_tree:
         raise NotModelledError("dumpdtb")
     raise QapiError(traits.no_device_tree, traits.no_device_tree_hint)

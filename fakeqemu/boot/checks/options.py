@@ -11,9 +11,10 @@ qdev_prop_check_globals().
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.boot.checks import backends as backendchecks
 from fakeqemu.boot.error_report import Messages
@@ -27,10 +28,15 @@ from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.readers.keyval import merge
 from fakeqemu.qapi.readers.opts_visitor import visit_options
 from fakeqemu.qapi.readers.qemu_opts import parse_size
-from fakeqemu.qapi.readers.scalars import parse_int64, parse_uint64
+from fakeqemu.qapi.readers.scalars import parse_int64, parse_switch, parse_uint64
 from fakeqemu.qapi.schema import ObjectType
 
+if TYPE_CHECKING:
+    from fakeqemu.model.host import Host
+
 MIB = 1 << 20
+#: bytes for translated code: as many as are not asked for, and the most
+_CODE_BUFFER, _LARGEST_CODE_BUFFER = 1 << 30, 1 << 31
 
 _DATE = r"\s*[+-]?\d+-\s*[+-]?\d+-\s*[+-]?\d+(T\s*\d+:\s*\d+:\s*\d+)?"
 _RTC_CLOCKS = ("host", "rt", "vm")
@@ -106,7 +112,7 @@ class Accelerator:
 def choose_accelerator(
     configuration: Configuration,
     profile: Profile,
-    kvm_usable: bool,
+    host: Host,
     messages: Messages,
     machine_accelerators: str | None = None,
 ) -> Accelerator:
@@ -127,7 +133,7 @@ def choose_accelerator(
                 failed = True
                 messages.report(f"invalid accelerator {name}")
     for entry in entries:
-        problem = _accelerator_problem(entry, profile, kvm_usable, messages)
+        problem = _accelerator_problem(entry, profile, host, messages)
         if problem is not None:
             failed = True
             messages.report(problem, entry.location)
@@ -151,7 +157,7 @@ def is_accelerator(name: str, profile: Profile) -> bool:
 
 
 def _accelerator_problem(
-    entry: OptionString, profile: Profile, kvm_usable: bool, messages: Messages
+    entry: OptionString, profile: Profile, host: Host, messages: Messages
 ) -> str | None:
     name = entry.values["accel"]
     if not is_accelerator(name, profile):
@@ -169,10 +175,27 @@ def _accelerator_problem(
         messages.report("nitro: failed to open /dev/nitro_enclaves: No such file or directory",
                         entry.location)
         return "failed to initialize nitro: No such file or directory"
-    if name == "kvm" and not kvm_usable:
+    if name == "tcg":
+        _check_code_buffer(entry, host, messages)
+    if name == "kvm" and not host.kvm_usable():
         messages.report("Could not access KVM kernel module: No such file or directory")
         return "failed to initialize kvm: No such file or directory"
     return None
+
+
+def _check_code_buffer(entry: OptionString, host: Host, messages: Messages) -> None:
+    """Whether the host has a file for code that is written and run at different addresses.
+
+    See tcg/region.c: tcg_region_init() and alloc_code_gen_buffer_splitwx_memfd(). Raises
+    StartupError.
+    """
+    if not parse_switch(entry.values.get("split-wx", "off")):
+        return
+    asked = parse_uint64(entry.values.get("tb-size", "0")) * MIB
+    number = host.memory.shared_error(min(asked or _CODE_BUFFER, _LARGEST_CODE_BUFFER))
+    if number:
+        text = f"failed to allocate shared memory: {os.strerror(number)}"
+        messages.fail(text, entry.location)
 
 
 def check_properties(typename: str, entry: OptionString, profile: Profile) -> None:

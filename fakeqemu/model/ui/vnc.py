@@ -159,10 +159,15 @@ class VncDisplay:
         self._check_audio(values.get("audiodev"))
         if values.get("display"):
             self._console = self._display.console(values["display"], int(values.get("head", 0)))
-        for name in ("websocket", "reverse"):
-            if addresses and values.get(name) not in (None, "off", "no", "false", "n"):
-                raise NotModelledError(f"vnc with {name}")
         self.power_control = _is_on(values, "power-control")
+        reverse = addresses and _is_on(values, "reverse")
+        if addresses and values.get("websocket") not in (None, "off", "no", "false", "n"):
+            if reverse:
+                raise QapiError("Cannot use websockets in reverse mode")
+            raise NotModelledError("vnc with websocket")
+        if reverse:
+            self._connect_out(addresses)
+            return
         self.listen(addresses)
         if "to" in values and self._listeners and self._listeners[0].address["type"] == "inet":
             where = self._listeners[0].address
@@ -181,6 +186,12 @@ class VncDisplay:
     def _check_audio(self, name: str | None) -> None:
         if name is not None and all(each.id != name for each in self._configuration.audiodevs):
             raise QapiError(self._process.profile.traits.vnc_audiodev_text.format(name))
+
+    def _connect_out(self, addresses: Sequence[Json]) -> None:
+        """Go to the one who wants to see the desktop. See ui/vnc.c: vnc_display_connect()."""
+        if len(addresses) > 1:
+            raise QapiError("Expected a single address in reverse mode")
+        self.connect(*self._process.host.connect_to_client(dict(addresses[0])))
 
     def listen(self, addresses: Sequence[Json]) -> None:
         """Listen at these addresses. Raises QapiError."""
