@@ -194,7 +194,7 @@ async def test_on_a_device_of_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "in").write_text("clock_step 5\n")
     device = ("-chardev", f"file,id=c,path={tmp_path}/out,input-path={tmp_path}/in")
     options = ("-machine", "pc", *BARE, "-accel", "qtest", "-qtest", "chardev:c")
-    async with FakeQemu(*options, *device, "-qtest-log", "none", profile="11.1") as vm:
+    async with FakeQemu(*options, *device, "-qtest-log", "none", profile="10.0") as vm:
         assert await vm.qmp("qom-get", path="/machine/qtest", property="chardev") == "c"
         async with asyncio.timeout(10):
             while not (answer := (tmp_path / "out").read_text()):
