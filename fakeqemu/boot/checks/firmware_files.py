@@ -116,7 +116,7 @@ def check_kernel(boot: BootState) -> None:
     """-kernel, and -initrd and -dtb, which a kernel may be too old for. Raises StartupError."""
     properties = boot.settings.properties
     path = properties.get("kernel")
-    if not path:
+    if path is None:
         return
     files = boot.vm.host.files
     try:
@@ -214,9 +214,11 @@ def _chip(vm: Machine, number: int, chosen: str | None) -> tuple[str, int | None
 def check_bios(boot: BootState) -> None:
     """-bios, which firmware in flash makes superfluous. Raises StartupError."""
     name = boot.settings.properties.get("firmware")
-    if not name:
+    if name is None:
         return
-    path = find_file(boot.vm.host, boot.vm.configuration.data_directories, name)
+    # without a name it is the folder that is found, which is no file
+    folders = boot.vm.configuration.data_directories
+    path = find_file(boot.vm.host, folders, name) if name else None
     boot.read(firmware=path)
     size = file_size(boot.vm.host, path) or 0 if path is not None else 0
     if size <= 0 or size % _BIOS_UNIT:

@@ -65,9 +65,9 @@ class HostFiles:
 
     def read(self, path: str) -> str:
         """The text of the file."""
-        from pathlib import Path
-
-        return Path(path).read_text("utf-8", "surrogateescape")
+        # a Path of "" would be the folder
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+            return file.read()
 
     def read_bytes(self, path: str) -> bytes:
         """All of it."""

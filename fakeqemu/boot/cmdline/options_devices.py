@@ -333,7 +333,7 @@ def _plugin(line: CommandLine, text: str) -> None:
     entry = line.opts("plugin", text)
     if "file" in entry.values:
         line.configuration.plugins.append(entry)
-    elif not line.configuration.plugins:
+    elif entry.pairs and not line.configuration.plugins:
         line.fail("missing earlier '-plugin file=' option")
 
 
