@@ -149,3 +149,96 @@ async def test_slots_without_a_node_are_named_by_their_cores() -> None:
     assert "any NUMA nodes: CPU 7 [core-id: 14]\n" in said
     # at each reset, of which the start has one
     assert said.count("TCG doesn't support requested feature, cap-cfpc=workaround") == 2
+
+
+MEMORY = ("-m", "512M,slots=2,maxmem=2G")
+UUID = "72511b67-0b3b-42fd-8d1d-5be3cae8bcaa"
+
+
+def backend(id, size):
+    return ("-object", f"memory-backend-ram,id={id},size={size}")
+
+
+def test_a_module_hangs_on_a_connector_for_each_of_its_blocks(pseries):
+    machine = pseries(*MEMORY, *backend("m1", "512M"))
+    machine.ask("device_add", driver="pc-dimm", id="d1", memdev="m1")
+    (module,) = machine.ask("query-memory-devices")
+    assert (module["data"]["addr"], module["data"]["slot"]) == (1 << 30, 0)
+    for block in (4, 5):
+        connector = f"/machine/dr-connector[{(8 << 28) + block}]"
+        assert machine.ask("qom-get", path=connector, property="device") == "/machine/peripheral/d1"
+    types = {each["type"] for each in machine.ask("qom-list", path="/machine")}
+    assert {"child<spapr-drc-lmb>", "child<spapr-drc-pmem>"} <= types
+    machine.ask("device_del", id="d1")
+    assert deleted(machine) == ["/machine/peripheral/d1"]
+    assert not machine.ask("query-memory-devices")
+
+
+def test_a_module_that_was_there_goes_with_the_next_reset(pseries):
+    machine = pseries(*MEMORY, *backend("m1", "256M"), "-device", "pc-dimm,memdev=m1,id=d1")
+    machine.ask("device_del", id="d1")
+    with pytest.raises(QapiError) as failure:
+        machine.ask("device_del", id="d1")
+    assert failure.value.desc == "Memory unplug already in progress for device d1"
+    machine.ask("system_reset")
+    assert deleted(machine) == ["/machine/peripheral/d1"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "text"),
+    [
+        ("pc-dimm", {"memdev": "odd"}, "Hotplugged memory size must be a multiple of 256 MB"),
+        ("pc-dimm", {"memdev": "m1", "slot": 3}, "invalid slot number 3, valid range is [0-1]"),
+        ("pc-dimm", {}, "'memdev' property must be set"),
+        ("nvdimm", {"memdev": "m1"}, "PAPR requires NVDIMM devices to have label-size set"),
+        (
+            "nvdimm",
+            {"memdev": "m1", "label-size": 131072},
+            "PAPR requires NVDIMM memory size (excluding label) to be a multiple of 256MB",
+        ),
+        (
+            "nvdimm",
+            {"memdev": "nv", "label-size": 131072},
+            "NVDIMM device requires the uuid to be set",
+        ),
+        (
+            "spapr-nvdimm",
+            {"memdev": "nv", "label-size": 131072, "uuid": UUID},
+            "spapr-nvdimm device requires the memdev nv to be of memory-backend-file type",
+        ),
+    ],
+)
+def test_a_module_is_refused(pseries, driver, options, text):
+    backends = (*backend("m1", "256M"), *backend("odd", "300M"), *backend("nv", "262272K"))
+    machine = pseries(*MEMORY, *backends)
+    with pytest.raises(QapiError) as failure:
+        machine.ask("device_add", driver=driver, id="d", **options)
+    assert failure.value.desc == text
+
+
+def test_an_nvdimm_has_a_connector_of_its_slot(pseries):
+    machine = pseries(*MEMORY, *backend("nv", "262272K"))
+    options = {"memdev": "nv", "label-size": 131072, "uuid": UUID, "slot": 1}
+    machine.ask("device_add", driver="nvdimm", id="n", **options)
+    connector = f"/machine/dr-connector[{(9 << 28) + 1}]"
+    assert machine.ask("qom-get", path=connector, property="device") == "/machine/peripheral/n"
+    with pytest.raises(QapiError, match="nvdimm device hot unplug is not supported yet"):
+        machine.ask("device_del", id="n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (("-m", "300M"), "Memory size 0x12c00000 is not aligned to 256 MiB"),
+        (("-m", "512M,maxmem=700M"), "Maximum memory size 0x20000000 is not aligned to 256 MiB"),
+        (("-m", "512M,slots=40,maxmem=1G"), "Specified number of memory slots 40 exceeds max"),
+        (
+            ("-m", "512M", *backend("a", "384M"), *backend("b", "128M"),
+             "-numa", "node,memdev=a", "-numa", "node,memdev=b"),
+            "Node 0 memory size 0x18000000 is not aligned to 256 MiB",
+        ),
+    ],
+)  # fmt: skip
+def test_memory_that_is_no_number_of_blocks_is_refused(pseries, argv, text):
+    with pytest.raises(StartupError, match=text):
+        pseries(*argv)

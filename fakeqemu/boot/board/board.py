@@ -189,9 +189,12 @@ def create_board(vm: Machine) -> list[Port]:
         from fakeqemu.model.boards.targets.by_cpus import grow
 
         grow(obj, vm.cpus.topology, cpu_parts.sockets_of(vm), vm.cpus.type)
-        from fakeqemu.model.boards.targets.spapr_cores import attach_all
+        if vm.state.is_a("spapr-machine"):
+            from fakeqemu.model.boards.targets import spapr_drc
 
-        attach_all(obj, vm.cpus)
+            spapr_drc.add_for_memory(vm.state)
+            for core in vm.cpus.cores():
+                spapr_drc.attach(vm.state, core)
     unused = wire_ports(vm.state, vm.ports, _usual(vm, machine).at("machine"))
     return [port for port in vm.ports if port not in unused]
 

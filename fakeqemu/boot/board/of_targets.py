@@ -1,6 +1,7 @@
 """What boards of other targets than PCs say and refuse while they are made.
 
-See hw/ppc/spapr.c: spapr_set_vsmt_mode(), spapr_init_cpus() and spapr_machine_reset();
+See hw/ppc/spapr.c: spapr_machine_init(), spapr_set_vsmt_mode(), spapr_init_cpus() and
+spapr_machine_reset();
 hw/ppc/spapr_caps.c: spapr_caps_apply(); hw/ppc/pnv.c: pnv_reset().
 """
 
@@ -19,10 +20,12 @@ _AT_RESETS = (_SPAPR, "powernv-machine")
 #: families of CPUs that have several threads there
 _WITH_THREADS = ("power8", "power9", "power10", "power11")
 _MOST_THREADS = 8
+#: see include/hw/ppc/spapr.h: SPAPR_MEMORY_BLOCK_SIZE and SPAPR_MAX_RAM_SLOTS
+_BLOCK, _MOST_SLOTS = 256 << 20, 32
 
 
 def before_board(boot: BootState) -> None:
-    """Refuse threads that the board cannot have. Raises StartupError.
+    """Refuse memory and threads that the board cannot have. Raises StartupError.
 
     Most machines say what they do when their devices are made.
     """
@@ -31,6 +34,27 @@ def before_board(boot: BootState) -> None:
         _warn(boot)
     if not state.is_a(_SPAPR):
         return
+    _check_threads(boot)
+    _check_memory(boot)
+    _check_cores(boot)
+    if state.memory.maxmem > state.memory.size and state.memory.slots > _MOST_SLOTS:
+        raise StartupError(
+            f"Specified number of memory slots {state.memory.slots} exceeds max supported"
+            f" {_MOST_SLOTS}"
+        )
+
+
+def _check_memory(boot: BootState) -> None:
+    """See spapr_validate_node_memory(), which names the size in place of the maximum."""
+    memory, nodes = boot.vm.state.memory, boot.vm.numa.nodes
+    sizes = [("Memory", memory.size, memory.size), ("Maximum memory", memory.maxmem, memory.size)]
+    sizes += [(f"Node {id} memory", node.mem, node.mem) for id, node in nodes.items()]
+    for what, size, named in sizes:
+        if size % _BLOCK:
+            raise StartupError(f"{what} size {named:#x} is not aligned to {_BLOCK >> 20} MiB")
+
+
+def _check_threads(boot: BootState) -> None:
     topology = boot.vm.cpus.topology
     threads = topology.levels["threads"]
     if threads > 1 and boot.vm.cpus.type and not boot.vm.cpus.type.startswith(_WITH_THREADS):
@@ -44,7 +68,11 @@ def before_board(boot: BootState) -> None:
             f"Cannot support {threads} threads/core on a pseries machine"
             " because it must be a power of 2"
         )
-    machine = boot.vm.state.type
+
+
+def _check_cores(boot: BootState) -> None:
+    topology, machine = boot.vm.cpus.topology, boot.vm.state.type
+    threads = topology.levels["threads"]
     if machine is None or not machine.hotpluggable_cpus:
         if topology.maxcpus != topology.cpus:
             raise StartupError("This machine version does not support CPU hotplug")

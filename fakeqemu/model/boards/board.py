@@ -105,14 +105,16 @@ def cpu_object(
     recorded: TreeObject,
     index: int,
     rename: Callable[[str], str] = lambda t: t,
+    *,
+    model: str | None = None,
 ) -> DeviceObject:
-    """A CPU of the machine's model for slot `index`, like the recorded one otherwise."""
+    """A CPU for slot `index`, like the recorded one otherwise; `model`: if not the machine's."""
     obj = from_recorded(recorded, rename=rename, make=maker(profile))
     assert isinstance(obj, DeviceObject)
-    model = cpus.type
-    if model != obj.type:
-        be_model(obj, profile, model)
-    if cpus.features is not None:
+    own = model in (None, cpus.type)
+    if (model or cpus.type) != obj.type:
+        be_model(obj, profile, model or cpus.type)
+    if own and cpus.features is not None:
         obj.values.update(cpus.features.values)
         if _UNAVAILABLE in obj.shapes:
             obj.values[_UNAVAILABLE] = list(cpus.features.unavailable)

@@ -1,6 +1,7 @@
 """Plugging and unplugging CPUs: the slot that a CPU's numbers name, and what refuses it.
 
-See hw/i386/x86-common.c: x86_cpu_pre_plug() and x86_cpu_unplug_request_cb(); hw/acpi/cpu_hotplug.c.
+See hw/i386/x86-common.c: x86_cpu_pre_plug() and x86_cpu_unplug_request_cb(); hw/i386/microvm.c:
+microvm_device_unplug_request_cb(); hw/acpi/cpu_hotplug.c.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fakeqemu.model.boards.board import cpu_object, recorded_tree
 from fakeqemu.model.boards.cpus import Cpu
+from fakeqemu.model.boards.machine_state import plugged_by_machine
+from fakeqemu.model.boards.memory_devices import pc_dimm
+from fakeqemu.model.qdev.recorded import about
 from fakeqemu.model.qom.property_types import convert
 from fakeqemu.qapi import qdict
 from fakeqemu.qapi.errors import NotModelledError, QapiError
@@ -20,7 +24,6 @@ if TYPE_CHECKING:
     from fakeqemu.model.boards.machine_state import MachineState
     from fakeqemu.model.qdev.device import DeviceObject
     from fakeqemu.model.qdev.properties import Properties
-    from fakeqemu.profile import Profile
 
 #: property -> level of the topology
 _CPU_IDS = {
@@ -30,6 +33,8 @@ _CPU_IDS = {
     "core-id": "cores",
     "thread-id": "threads",
 }
+#: what a CPU is refused with that is one of the first slot, as they were recorded
+_EXISTS = "it already exists"
 #: levels that a machine without them lets a CPU leave out
 _OPTIONAL_LEVELS = frozenset({"die-id", "module-id"})
 
@@ -104,14 +109,16 @@ def _make_cpu(
 def _make_elsewhere(
     state: MachineState, cpus: Cpus, driver: str, given: dict[str, Any], *, typed: bool
 ) -> tuple[int, DeviceObject]:
-    """A CPU of s390x, whose number is its core's. Raises QapiError.
+    """A CPU of s390x, whose number is its core's, and which may be of any model that there can be.
 
-    See hw/s390x/s390-virtio-ccw.c: s390_cpu_plug(); target/s390x/cpu.c: s390_cpu_realizefn().
+    Raises QapiError. See hw/s390x/s390-virtio-ccw.c: s390_cpu_plug(); target/s390x/cpu.c:
+    s390_cpu_realizefn(); target/s390x/cpu_models.c: s390_realize_cpu_model().
     """
     if not state.is_a("s390-ccw-machine") or set(given) - {"core-id"}:
         raise NotModelledError(f"device {driver}")
-    if driver != cpus.type:
-        raise QapiError(f"Invalid CPU type, expected cpu type: '{cpus.type}'")
+    refusal = about(state.profile, driver).get("error") or ""
+    if refusal and not refusal.endswith(_EXISTS):
+        raise QapiError(refusal)
     text = None if typed else state.profile.traits
     core = convert(state.profile.schema, "uint32", given.get("core-id", 0), "core-id", text=text)
     most = cpus.topology.maxcpus - 1
@@ -120,10 +127,10 @@ def _make_elsewhere(
             f"Unable to add CPU with core-id: {core}, maximum core-id: {most}"
         )
     if core in cpus:
-        raise QapiError(f"Unable to add CPU with core-id: {core}, it already exists")
+        raise QapiError(f"Unable to add CPU with core-id: {core}, {_EXISTS}")
     assert state.type is not None
     recorded = recorded_tree(state, state.type).at("machine/unattached/device[0]")
-    cpu = cpu_object(cpus, state.profile, recorded, core)
+    cpu = cpu_object(cpus, state.profile, recorded, core, model=driver)
     cpu.values["hotplugged"] = state.phases.ready
     return core, cpu
 
@@ -135,16 +142,24 @@ def leave(cpus: Cpus, cpu: Cpu, device: DeviceObject) -> list[dict[str, Any]]:
         return []
     from fakeqemu.model.boards.targets import spapr_cores
 
-    return [{"path": path} for path in spapr_cores.leave(device, cpu)]
+    return [{"path": path} for path in spapr_cores.leave(cpu)]
 
 
-def check_unplug(profile: Profile, cpu: Cpu) -> None:
+def check_unplug(state: MachineState, cpu: Cpu) -> None:
     """device_del of a CPU: the guest is asked, and does not answer. Raises QapiError."""
+    if "cpu" not in plugged_by_machine(state):
+        raise QapiError(
+            f"Device '{cpu.object.type}' can not be hotplugged on this machine"
+        )
     if not cpu.object.has("apic-id"):
         raise QapiError("CPU hot unplug not supported on this machine")
+    if state.is_a("microvm-machine"):
+        raise QapiError("unplug not supported by microvm")
+    if not pc_dimm.has_acpi(state):
+        raise QapiError("CPU hot unplug not supported without ACPI")
     if cpu.index == 0:
         raise QapiError("Boot CPU is unpluggable")
-    if not profile.traits.cpu_unplug_without_guest:
+    if not state.profile.traits.cpu_unplug_without_guest:
         raise QapiError(
             f"acpi: device unplug request for not supported device type: {cpu.object.type}"
         )

@@ -278,7 +278,7 @@ class Devices:
         if cpu is not None:
             from fakeqemu.model.boards.cpu_hotplug import check_unplug
 
-            check_unplug(self._profile, cpu)
+            check_unplug(self._state, cpu)
             return
         self.check_unplug(device)
         if self._migration.running:
@@ -341,6 +341,8 @@ class Devices:
             from fakeqemu.model.boards import cpu_hotplug
 
             deleted += cpu_hotplug.leave(self._cpus, cpu, device)
+        if (connectors := self._connectors(device)) is not None:
+            connectors.detach(self._state, device)
         device.remove()
         data = {"device": device.id} if device.id is not None else {}
         deleted.append({**data, "path": path})

@@ -350,6 +350,7 @@ _RULES: dict[str, Callable[[RealizeChecks, DeviceObject], None]] = {
     "tpm-crb": _check_tpm,
     "vmgenid": _check_generation_id,
     "virtio-mem-pci": _check_memory,
+    "virtio-mem-ccw": _check_memory,
     "virtio-pmem-pci": _check_memory,
     "pci-device": _check_pci,
     "virtio-9p-device": _check_shared_folder,

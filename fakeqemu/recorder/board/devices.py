@@ -72,10 +72,24 @@ PLACES = {
     "nvdimm": (",nvdimm=on", ",slots=2,maxmem=1G"),
     "virtio-mem-pci": ("", ",maxmem=1G"),
     "virtio-pmem-pci": ("", ",maxmem=1G"),
+    "spapr-nvdimm": ("", ",slots=2,maxmem=1G"),
+    "virtio-mem-ccw": ("", ",maxmem=1G"),
+}
+#: board, type -> what that board asks of it besides, and arguments in place of a helper's
+DEMANDS: dict[tuple[str, str], tuple[dict[str, str], list[str]]] = {
+    ("pseries", "pc-dimm"): ({}, ["-object", "memory-backend-ram,id=m0,size=256M"]),
+    ("pseries", "nvdimm"): (
+        {"label-size": "128K", "uuid": "00000000-0000-4000-8000-000000000001"},
+        ["-object", "memory-backend-ram,id=m0,size=262272K"],
+    ),
+    ("pseries", "spapr-nvdimm"): (
+        {"label-size": "128K", "uuid": "00000000-0000-4000-8000-000000000001"},
+        ["-object", "memory-backend-memfd,id=m0,size=262272K"],
+    ),
 }
 #: type that is plugged into the older of two boards -> that board
 _OLDER = {"pxb": "pc"}
-_MODULES = frozenset({"pc-dimm", "nvdimm"})
+_MODULES = frozenset({"pc-dimm", "nvdimm", "spapr-nvdimm"})
 #: type of what a PCI expander brings along, as qom-list has it -> member
 _EXPANSIONS = {"child<pxb-host>": "host", "child<pci-bridge>": "bridge"}
 #: seconds for the socket of swtpm to be there
@@ -140,6 +154,14 @@ def surroundings(emulator: Emulator, name: str, about: dict[str, Any]) -> list[s
     return [*base(emulator), *ports, *PROVIDERS.get(about["bus"] or "", [])]
 
 
+def helpers_of(emulator: Emulator, name: str, options: Collection[str]) -> list[str]:
+    """What has to be there for a device of a type with those options."""
+    demanded = DEMANDS.get((emulator.board.name, name))
+    if demanded is not None and options:
+        return demanded[1]
+    return helpers_for([each for each in options if each in HELPERS])
+
+
 def helpers_for(names: Collection[str]) -> list[str]:
     """What has to be there for those properties; to be asked for anew for each start."""
     fixed = [argument for name in names for argument in HELPERS[name][0]]
@@ -187,8 +209,9 @@ def _device(
     attempts: list[list[str]] = [[]]
     attempts += [[p] for p in HELPERS if p in properties]
     attempts += [[p for p in HELPERS if p in properties]] if len(attempts) > 2 else []
+    more, _ = DEMANDS.get((visits.emulator.board.name, name), ({}, []))
     for number, helpers in enumerate(attempts):
-        options = {p: HELPERS[p][1] for p in helpers}
+        options = {p: HELPERS[p][1] for p in helpers} | (more if helpers else {})
         result = _plug(visits, name, about, options)
         if isinstance(result, str):
             if number == 0:
@@ -203,7 +226,8 @@ def _plug(
 ) -> dict[str, Any] | str:
     """What is seen of a device in a machine; the text of the refusal if it is none."""
     start = surroundings(visits.emulator, name, about)
-    argv = [*start, *helpers_for(options), "-device", device_option(name, options)]
+    helpers = helpers_of(visits.emulator, name, options)
+    argv = [*start, *helpers, "-device", device_option(name, options)]
     found: dict[str, Any] = {"hotplug": ""}
 
     def ask(qemu: Qemu) -> dict[str, Any]:
@@ -248,7 +272,7 @@ def sent_without(visits: Visits, name: str, recorded: dict[str, Any]) -> dict[st
     """What that machine sends without the device, as `what_is_sent` tells it."""
     start, options = surroundings(visits.emulator, name, recorded["class"]), recorded["options"]
     key = (*start, *sorted(options))
-    return visits.bare(key, lambda: [*start, *helpers_for(options)])
+    return visits.bare(key, lambda: [*start, *helpers_of(visits.emulator, name, options)])
 
 
 def _host_bridge(qemu: Qemu) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Which memory devices there are, and which addresses one gets.
 
 See hw/mem/memory-device.c: memory_device_pre_plug() and memory_device_get_free_addr();
-hw/i386/pc.c: pc_get_device_memory_range().
+hw/i386/pc.c: pc_get_device_memory_range(); hw/ppc/spapr.c: spapr_machine_init();
+hw/s390x/s390-virtio-ccw.c: s390_memory_init().
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ _GIB = 1 << 30
 _INTERFACE = "memory-device"
 #: what anonymous memory is aligned to, and memory of a file
 _ALIGNED, _PAGE = 1 << 21, 1 << 12
-_OF_FILES = ("memory-backend-file", "memory-backend-memfd", "memory-backend-shm")
+OF_FILES = ("memory-backend-file", "memory-backend-memfd", "memory-backend-shm")
 #: where a device keeps its address: the first that it has
 _ADDRESSES = ("memaddr", "addr")
+#: machine types with no hole below 4 GiB
+_FLAT = ("spapr-machine", "s390-ccw-machine")
 LABEL_SIZE = "label-size"
 
 
@@ -68,7 +71,7 @@ def backend_of(qom: Qom, device: DeviceObject) -> QomObject | None:
 
 def alignment_of(backend: QomObject) -> int:
     """Bytes that the memory of a backend is aligned to. See util/oslib-posix.c."""
-    return _PAGE if backend.type in _OF_FILES else _ALIGNED
+    return _PAGE if backend.type in OF_FILES else _ALIGNED
 
 
 def is_mapped(qom: Qom, numa: Numa, backend: QomObject, besides: QomObject | None = None) -> bool:
@@ -81,9 +84,11 @@ def is_mapped(qom: Qom, numa: Numa, backend: QomObject, besides: QomObject | Non
 
 
 def region_size(state: MachineState) -> int:
-    """Bytes of address space for them; each slot may need a gigabyte more to be aligned."""
+    """Bytes of address space for them; in PCs each slot may need a gigabyte more to be aligned."""
     if not state.memory.maxmem > state.memory.size:
         return 0
+    if _is_flat(state):
+        return state.memory.maxmem - state.memory.size
     return state.memory.maxmem - state.memory.size + state.memory.slots * _GIB
 
 
@@ -98,7 +103,18 @@ def end_of_memory(state: MachineState) -> int:
 
 def takes_memory_devices(state: MachineState) -> bool:
     """Whether the board has anything to do with them."""
-    return state.is_a("generic-pc-machine")
+    return state.is_a("generic-pc-machine") or _is_flat(state)
+
+
+def range_of(state: MachineState) -> range:
+    """Their part of the address space."""
+    base = _base(state)
+    return range(base, base + region_size(state))
+
+
+def _is_flat(state: MachineState) -> bool:
+    """Whether all memory lies from 0 on, and theirs behind it."""
+    return any(state.is_a(kind) for kind in _FLAT)
 
 
 def take_place(
@@ -174,6 +190,8 @@ def _check_alignment(
 
 def _base(state: MachineState) -> int:
     """Where their part of the address space begins."""
+    if _is_flat(state):
+        return round_up(state.memory.size, _GIB)
     high = state.memory.size - below_4g(state, state.memory.size)
     return round_up(state.memory.above_4g_start + high, _GIB)
 

@@ -3,7 +3,8 @@
 A module is refused by the machine before it is looked at itself, so the order of the checks is
 the machine's: ACPI, the slot, the backend, the place in the address space; then the module's own.
 
-See hw/i386/pc.c: pc_memory_pre_plug(); hw/mem/pc-dimm.c: pc_dimm_pre_plug() and
+See hw/i386/pc.c: pc_memory_pre_plug(); hw/ppc/spapr.c: spapr_memory_pre_plug();
+hw/ppc/spapr_nvdimm.c: spapr_nvdimm_validate(); hw/mem/pc-dimm.c: pc_dimm_pre_plug() and
 pc_dimm_realize(); hw/mem/nvdimm.c: nvdimm_prepare_memory_region().
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.model.boards.machine_state import plugged_by_machine
 from fakeqemu.model.boards.memory_devices.address_space import (
     LABEL_SIZE,
+    OF_FILES,
     alignment_of,
     backend_of,
     is_mapped,
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
 _SOURCES = {"insertion": 1, "ejection": 3}
 _STATUSES = {"success": 0, "failure": 1}
 _DIMM, _NVDIMM = "pc-dimm", "nvdimm"
+#: property -> what it is where nobody says
+_UNSET: dict[str, Any] = {"slot": -1, "addr": 0, "memdev": "", "node": 0}
+_UNSET_OF_NVDIMM = {LABEL_SIZE: 0, "uuid": "00000000-0000-0000-0000-000000000000"}
+#: bytes by which its memory grows: SPAPR_MEMORY_BLOCK_SIZE, SPAPR_MINIMUM_SCM_BLOCK_SIZE
+_SPAPR, _BLOCK = "spapr-machine", 256 << 20
 
 
 def modules(state: MachineState) -> list[DeviceObject]:
@@ -107,13 +114,17 @@ def check(state: MachineState, numa: Numa, device: DeviceObject) -> None:
     values, given = device.values, device.given
     is_nvdimm = state.profile.is_a(device.type, _NVDIMM)
     # the recorded module has the place it got, not what asks for one
-    for name, unset in (("slot", -1), ("addr", 0), ("memdev", ""), ("node", 0)):
-        if name not in given:
-            values[name] = unset
+    unset = _UNSET | (_UNSET_OF_NVDIMM if is_nvdimm else {})
+    values.update({name: value for name, value in unset.items() if name not in given})
     backend = backend_of(state.qom, device)
     if not takes_memory_devices(state) and (_DIMM in plugged_by_machine(state)):
         _refuse_elsewhere(state)
-    if takes_memory_devices(state):
+    if state.is_a(_SPAPR):
+        _check_papr(state, device, backend, is_nvdimm=is_nvdimm)
+        assert backend is not None, "it was looked at"
+        values["slot"] = _slot(state, device)
+        take_place(state, device, backend)
+    elif takes_memory_devices(state):
         _check_acpi(state)
         if is_nvdimm and not state.qom.container("/machine").values.get("nvdimm"):
             raise QapiError("nvdimm is not enabled: missing 'nvdimm' in '-M'")
@@ -133,6 +144,41 @@ def check(state: MachineState, numa: Numa, device: DeviceObject) -> None:
         raise QapiError("'memdev' property is not set")
     if is_mapped(state.qom, numa, backend, besides=device):
         raise QapiError(f"can't use already busy memdev: {backend.name}")
+    if state.is_a(_SPAPR):
+        from fakeqemu.model.boards.targets import spapr_drc
+
+        spapr_drc.attach(state, device)
+
+
+def _check_papr(
+    state: MachineState, device: DeviceObject, backend: QomObject | None, *, is_nvdimm: bool
+) -> None:
+    """What pseries machines ask of a module before it gets a place. Raises QapiError."""
+    if backend is None:
+        raise QapiError("'memdev' property must be set")
+    if not is_nvdimm:
+        if size_of(state, device) % _BLOCK:
+            raise QapiError(
+                f"Hotplugged memory size must be a multiple of {_BLOCK >> 20} MB"
+            )
+        return
+    _check_label(state, device, backend)
+    if not state.qom.container("/machine").values.get("nvdimm"):
+        raise QapiError("nvdimm device found but 'nvdimm=off' was set")
+    if not int(device.values[LABEL_SIZE]):
+        raise QapiError("PAPR requires NVDIMM devices to have label-size set")
+    if size_of(state, device) % _BLOCK:
+        raise QapiError(
+            "PAPR requires NVDIMM memory size (excluding label) to be a multiple of"
+            f" {_BLOCK >> 20}MB"
+        )
+    if not int(device.values["uuid"].replace("-", ""), 16):
+        raise QapiError("NVDIMM device requires the uuid to be set")
+    if state.profile.is_a(device.type, "spapr-nvdimm") and backend.type not in OF_FILES:
+        raise QapiError(
+            f"spapr-nvdimm device requires the memdev {backend.name} to be of"
+            " memory-backend-file type"
+        )
 
 
 def _set_uuid(device: DeviceObject, value: str) -> None:
@@ -161,17 +207,22 @@ def check_unplug(state: MachineState, device: DeviceObject) -> None:
 
     Raises QapiError.
     """
-    if takes_memory_devices(state):
+    if state.is_a("generic-pc-machine"):
         _check_acpi(state)
     if state.profile.is_a(device.type, _NVDIMM):
         raise QapiError("nvdimm device hot unplug is not supported yet.")
 
 
-def _check_acpi(state: MachineState) -> None:
+def has_acpi(state: MachineState) -> bool:
+    """Whether the board has what plugs devices of its own by ACPI."""
     machine = state.qom.container("/machine")
     facts = state.profile.per_machine(state.type.name) if state.type else None
     has_device = facts is not None and facts["acpi"] is not None
-    if not has_device or machine.values.get("acpi") == "off":
+    return has_device and machine.values.get("acpi") != "off"
+
+
+def _check_acpi(state: MachineState) -> None:
+    if not has_acpi(state):
         raise QapiError("memory hotplug is not enabled: missing acpi device or acpi disabled")
 
 

@@ -3,7 +3,8 @@ and virtio-pmem, which is there at once.
 
 No guest takes memory here by itself, so the size of a virtio-mem stays what it was.
 
-See hw/virtio/virtio-md-pci.c: virtio_md_pci_pre_plug(); hw/virtio/virtio-mem.c:
+See hw/virtio/virtio-md-pci.c: virtio_md_pci_pre_plug(); hw/s390x/virtio-ccw-md.c:
+virtio_ccw_md_pre_plug(); hw/virtio/virtio-mem.c:
 virtio_mem_device_realize() and virtio_mem_set_requested_size(); hw/virtio/virtio-pmem.c:
 virtio_pmem_realize().
 """
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
 #: a folder of hosts with transparent huge pages; bytes that they give a block, and others
 _HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage"
 _BLOCK_OF_HUGE_PAGE, _LEAST_BLOCK = 1 << 21, 1 << 20
-_MEM, _PMEM = "virtio-mem-pci", "virtio-pmem-pci"
+_PMEM = "virtio-pmem-pci"
+#: on either bus
+_MEM = ("virtio-mem-pci", "virtio-mem-ccw")
 _BLOCK, _REQUESTED, _SIZE = "block-size", "requested-size", "size"
+#: a choice that only targets with old guests have
+_INACCESSIBLE = "unplugged-inaccessible"
 #: members of VirtioMEMDeviceInfo beside what both kinds have
 _OF_MEM = ("node", _REQUESTED, _SIZE, _BLOCK)
 
@@ -58,7 +63,7 @@ def plugged_size(state: MachineState, device: DeviceObject) -> int:
 
 def check(state: MachineState, numa: Numa, device: DeviceObject, host: Host) -> None:
     """Give a device its addresses, and a virtio-mem its block size. Raises QapiError."""
-    is_mem = state.profile.is_a(device.type, _MEM)
+    is_mem = _is_mem(state, device)
     # the recorded device has the place and the memory it got, not what asks for them
     unset = {"memaddr": 0, "memdev": ""}
     if is_mem:
@@ -91,9 +96,9 @@ def check(state: MachineState, numa: Numa, device: DeviceObject, host: Host) -> 
 def check_unplug(state: MachineState, device: DeviceObject) -> None:
     """Whether one can be asked for: virtio_mem_unplug_request_check(). Raises QapiError."""
     traits = state.profile.traits
-    if not (traits.virtio_mem_unplug and state.profile.is_a(device.type, _MEM)):
+    if not (traits.virtio_mem_unplug and _is_mem(state, device)):
         raise QapiError(traits.virtio_md_unplug_text)
-    if _inner(device).values["unplugged-inaccessible"] == "off":
+    if _inner(device).values.get(_INACCESSIBLE) == "off":
         raise QapiError(
             "virtio-mem device cannot get unplugged while 'unplugged-inaccessible' != 'on'"
         )
@@ -108,6 +113,10 @@ def check_unplug(state: MachineState, device: DeviceObject) -> None:
 def _default_block_size(host: Host) -> int:
     """See virtio_mem_thp_size(); huge pages are those of x86."""
     return _LEAST_BLOCK if host.path_error(_HUGE_PAGES) else _BLOCK_OF_HUGE_PAGE
+
+
+def _is_mem(state: MachineState, device: DeviceObject) -> bool:
+    return any(state.profile.is_a(device.type, kind) for kind in _MEM)
 
 
 def _inner(device: DeviceObject) -> DeviceObject:
@@ -144,10 +153,10 @@ def _check_mem(state: MachineState, numa: Numa, device: DeviceObject, backend: Q
 def _decide_on_inaccessible(device: DeviceObject, backend: QomObject) -> None:
     """Only private memory of no file reads as zeros that cost nothing."""
     inner = _inner(device)
-    if inner.values.get("unplugged-inaccessible") == "auto":
+    if inner.values.get(_INACCESSIBLE) == "auto":
         plain = backend.type == "memory-backend-ram" and not backend.values.get("share")
-        _set(device, "unplugged-inaccessible", "off" if plain else "on")
-    if inner.values.get("dynamic-memslots") and inner.values["unplugged-inaccessible"] != "on":
+        _set(device, _INACCESSIBLE, "off" if plain else "on")
+    if inner.values.get("dynamic-memslots") and inner.values.get(_INACCESSIBLE, "on") != "on":
         raise QapiError(
             "'dynamic-memslots' property set to 'on' requires 'unplugged-inaccessible' to be 'on'"
         )

@@ -1,8 +1,7 @@
 """Cores of pseries machines: the slot that one goes into, the threads that come with it.
 
-See hw/ppc/spapr.c: spapr_core_pre_plug() and spapr_core_plug();
-hw/ppc/spapr_cpu_core.c: spapr_cpu_core_realize(); hw/ppc/spapr_drc.c: spapr_drc_attach();
-hw/core/numa.c: numa_cpu_pre_plug(); hw/cpu/core.c.
+See hw/ppc/spapr.c: spapr_core_pre_plug() and spapr_core_plug(); hw/ppc/spapr_cpu_core.c:
+spapr_cpu_core_realize(); hw/core/numa.c: numa_cpu_pre_plug(); hw/cpu/core.c.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.boards.board import cpu_object, maker, recorded_tree
 from fakeqemu.model.boards.cpus import Cpu, name_cpu
+from fakeqemu.model.boards.targets import spapr_drc
 from fakeqemu.model.boards.targets.spapr_irq import without_presenters
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qom.tree import from_recorded
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
     from fakeqemu.model.boards.cpu_hotplug import Where
     from fakeqemu.model.boards.cpus import Cpus
     from fakeqemu.model.boards.machine_state import MachineState
-    from fakeqemu.model.qom.tree import QomObject
     from fakeqemu.profile import TreeObject
 
-#: the connector of the first core; see include/hw/ppc/spapr_drc.h: SPAPR_DR_CONNECTOR_TYPE_SHIFT
-CONNECTOR = 1 << 28
 _MACHINE = "spapr-machine"
 _CORE, _THREADS, _NODE = "core-id", "nr-threads", "node-id"
 #: CPU_UNSET_NUMA_NODE_ID
@@ -68,7 +65,7 @@ def plug(
         core.remove()
         raise
     _add_threads(state, cpus, core, recorded)
-    _attach(state.qom.container("/machine"), core)
+    spapr_drc.attach(state, core)
     return core
 
 
@@ -116,36 +113,8 @@ def _add_threads(
         cpus.add(Cpu(first + number, thread, boot=False))
 
 
-def _connector(machine: QomObject, core: QomObject) -> QomObject | None:
-    return machine.child(f"dr-connector[{CONNECTOR + core.values[_CORE]}]")
-
-
-def _attach(machine: QomObject, core: QomObject) -> None:
-    """Have the slot's connector lead to the core."""
-    connector = _connector(machine, core)
-    if connector is not None:
-        connector.own_shapes()["device"] = f"link<{core.type}>"
-        connector.values["device"] = core.path
-
-
-def attach_all(machine: QomObject, cpus: Cpus) -> None:
-    """Do so for the cores of the board."""
-    for core in cpus.cores():
-        _attach(machine, core)
-
-
-def leave(core: DeviceObject, cpu: Cpu) -> list[str]:
-    """A thread goes with its core; the paths of its devices, as they go.
-
-    See hw/ppc/spapr_drc.c: spapr_drc_release().
-    """
-    machine: QomObject = core
-    while machine.parent is not None and machine.parent.parent is not None:
-        machine = machine.parent
-    connector = _connector(machine, core)
-    if connector is not None:
-        connector.own_shapes().pop("device", None)
-        connector.values.pop("device", None)
+def leave(cpu: Cpu) -> list[str]:
+    """A thread goes with its core; the paths of its devices, as they go."""
     thread = cpu.object
     presenters = (f"{thread.path}/{name}" for name in _PRESENTERS if name in thread.children)
     return [*presenters, thread.path]
