@@ -242,3 +242,52 @@ def test_an_nvdimm_has_a_connector_of_its_slot(pseries):
 def test_memory_that_is_no_number_of_blocks_is_refused(pseries, argv, text):
     with pytest.raises(StartupError, match=text):
         pseries(*argv)
+
+
+async def test_drives_without_an_interface_sit_on_adapters_of_the_board(tmp_path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(bytes(1 << 20))
+    drive = f"file={tmp_path}/{{}},format=raw{{}}"
+    options = [drive.format("a", ""), drive.format("b", ",index=8"),
+               drive.format("c", ",media=cdrom")]  # fmt: skip
+    argv = [word for each in options for word in ("-drive", each)]
+    async with FakeQemu("-machine", "pseries", "-nodefaults", *argv, profile=PPC) as machine:
+        found = {each["device"]: each["qdev"] for each in await machine.qmp("query-block")}
+    unattached = "/machine/unattached/device"
+    assert found == {
+        "scsi0-hd0": f"{unattached}[5]/v-scsi@71000001.0/legacy[0]",
+        "scsi0-cd1": f"{unattached}[5]/v-scsi@71000001.0/legacy[1]",
+        "scsi1-hd1": f"{unattached}[6]/v-scsi@71000002.0/legacy[1]",
+    }
+
+
+async def test_a_disk_takes_the_place_of_the_default_cd_drive(tmp_path) -> None:
+    (tmp_path / "a").write_bytes(bytes(1 << 20))
+    drive = f"file={tmp_path}/a,format=raw,index=2"
+    async with FakeQemu("-machine", "pseries", "-drive", drive, profile=PPC) as machine:
+        (found,) = (b for b in await machine.qmp("query-block") if b["device"].startswith("scsi"))
+        printed = await machine.hmp("info qtree")
+    assert (found["device"], found["removable"]) == ("scsi0-hd2", False)
+    assert "dev: scsi-cd" not in printed and "dev: scsi-hd" in printed
+
+
+@pytest.mark.parametrize(
+    ("model", "type"),
+    [("power9_v2.0", "power9_v2.0-powerpc64-cpu"), ("POWER9", "power9_v2.2-powerpc64-cpu")],
+)
+def test_cpu_models_are_known_by_their_types_and_in_any_case(pseries, model, type):
+    machine = pseries("-cpu", model)
+    path = machine.ask("query-cpus-fast")[0]["qom-path"]
+    assert machine.ask("qom-get", path=path, property="type") == type
+
+
+def test_a_cpu_without_a_core_is_refused(pseries):
+    with pytest.raises(StartupError, match="Unable to find sPAPR CPU Core definition"):
+        pseries("-cpu", "e500")
+
+
+@pytest.mark.parametrize(("model", "said"), [("970", 1), ("power8", 3)])
+async def test_what_tcg_lacks_is_said_of_cpus_that_have_it(model, said) -> None:
+    argv = ("-machine", "pseries", "-nodefaults", "-cpu", model)
+    async with FakeQemu(*argv, profile=PPC) as machine:
+        assert machine.stderr.getvalue().count("TCG doesn't support requested feature") == said

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _FLOPPY_CONTROLLER = "isa-fdc"
 #: drives of a floppy controller (hw/block/fdc-internal.h: MAX_FD)
 _FLOPPIES = 2
-_VSCSI = "spapr-vscsi"
 _IDE_CONTROLLERS = ("piix3-ide", "isa-ide", "ich9-ahci")
 #: buses and units for which a board looks for drives, whether its controller has them or not
 _IDE_BUSES, _IDE_UNITS = 6, 2
@@ -160,7 +159,10 @@ def add_disks(vm: Machine, numbering: Numbering) -> None:
     See hw/ide/pci.c: pci_ide_create_devs(); hw/ide/ahci.c: ahci_ide_create_devs();
     hw/ide/isa.c: isa_ide_init().
     """
-    _attach_scsi(vm, numbering)
+    if vm.state.is_a("spapr-machine"):
+        from fakeqemu.boot.board.scsi import add_adapters
+
+        add_adapters(vm, numbering)
     recorded = numbering.find(lambda obj: obj.type == "ide-cd")
     kept: list[int] = []
     controllers = numbering.find(lambda obj: any(has(obj, type) for type in _IDE_CONTROLLERS))
@@ -185,32 +187,6 @@ def add_disks(vm: Machine, numbering: Numbering) -> None:
     for number in recorded:
         if number not in kept:
             numbering.leave_out(number)
-
-
-def _attach_scsi(vm: Machine, numbering: Numbering) -> None:
-    """Give the default CD drive of a pseries machine its drive. Raises NotModelledError for others.
-
-    See hw/scsi/spapr_vscsi.c: spapr_vscsi_create().
-    """
-    if not any(obj.type == _VSCSI for obj in numbering.usual.values()):
-        return
-    at = numbering.find(lambda obj: obj.type == _VSCSI)
-    for backend in vm.block.backends.all:
-        place = vm.block.drives.place(backend)
-        if place is None or place.interface != "scsi":
-            continue
-        if not (at and backend.legacy.get("default")):
-            raise NotModelledError("drives of the machine's own SCSI adapter")
-        numbering.keep(at[0], partial(_attach_below, vm, backend, f"legacy[{place.unit}]"))
-
-
-def _attach_below(vm: Machine, backend: Backend, name: str, number: int) -> None:
-    adapter = vm.qom.container("/machine/unattached").child(f"device[{number}]")
-    assert adapter is not None, "the number is that of an adapter"
-    device = next(obj for obj in adapter.walk() if obj.name == name)
-    assert isinstance(device, DeviceObject)
-    _take(backend, device)
-    vm.block.realize(device)
 
 
 def _default_cdrom(vm: Machine) -> tuple[int, int, str]:

@@ -20,6 +20,8 @@ _AT_RESETS = (_SPAPR, "powernv-machine")
 #: families of CPUs that have several threads there
 _WITH_THREADS = ("power8", "power9", "power10", "power11")
 _MOST_THREADS = 8
+#: capability -> families of CPUs that have it
+_SAID_OF = {"cap-cfpc": _WITH_THREADS, "cap-ibs": ("power7", *_WITH_THREADS)}
 #: see include/hw/ppc/spapr.h: SPAPR_MEMORY_BLOCK_SIZE and SPAPR_MAX_RAM_SLOTS
 _BLOCK, _MOST_SLOTS = 256 << 20, 32
 
@@ -34,6 +36,9 @@ def before_board(boot: BootState) -> None:
         _warn(boot)
     if not state.is_a(_SPAPR):
         return
+    rules, type = boot.vm.cpus.slots_recorded, boot.vm.cpus.type
+    if rules is not None and rules.slot_type(type) not in boot.profile.qom_types:
+        raise StartupError("Unable to find sPAPR CPU Core definition")
     _check_threads(boot)
     _check_memory(boot)
     _check_cores(boot)
@@ -90,9 +95,15 @@ def at_reset(boot: BootState) -> None:
 
 
 def _warn(boot: BootState) -> None:
-    """What such a machine said when it was recorded, which depends on the CPU."""
-    machine = boot.vm.state.type
-    if machine is None or boot.configuration.cpu is not None:
+    """What such a machine said when it was recorded, as far as its CPU makes it say so.
+
+    See hw/ppc/spapr_caps.c: default_caps_with_cpu().
+    """
+    machine, type = boot.vm.state.type, boot.vm.cpus.type
+    of_cpu = boot.configuration.cpu is not None
+    if machine is None or (of_cpu and not boot.vm.state.is_a(_SPAPR)):
         return
     for line in boot.profile.per_machine(machine.name)["warnings"]:
-        boot.vm.host.warn(line)
+        families = next((each for name, each in _SAID_OF.items() if name in line), None)
+        if not (of_cpu and families and not type.startswith(families)):
+            boot.vm.host.warn(line)

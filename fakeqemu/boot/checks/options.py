@@ -276,21 +276,23 @@ def choose_cpu_model(
     return CpuModel(typename, tuple(given), tuple(plus), tuple(minus))
 
 
+#: what types of CPUs end with
+_CPU_SUFFIX = re.compile(r"-\w+-cpu$")
+
+
 def _cpu_type(profile: Profile, model: str) -> str | None:
     """The QOM type of a CPU model; None if there is none.
 
     Some targets know models by other names than their types have. See hw/core/cpu-common.c:
     cpu_class_by_name().
     """
-    kind: str | None = next(
-        (d["typename"] for d in profile.cpu_definitions if d["name"] == model), None
-    )
+    if profile.target == "ppc64":
+        # see target/ppc/cpu_init.c: ppc_cpu_class_by_name()
+        model = model.lower()
+    known = [(d["name"], d["typename"]) for d in profile.cpu_definitions if d["typename"]]
+    kind: str | None = next((typename for name, typename in known if name == model), None)
     if kind is None:
-        suffixes = {
-            d["typename"].removeprefix(d["name"])
-            for d in profile.cpu_definitions
-            if d["typename"].startswith(f"{d['name']}-")
-        }
+        suffixes = {found[0] for _, typename in known if (found := _CPU_SUFFIX.search(typename))}
         kind = next((t for s in sorted(suffixes) if (t := model + s) in profile.qom_types), None)
     if kind is None or kind not in profile.qom_types or profile.qom_types[kind].abstract:
         return None

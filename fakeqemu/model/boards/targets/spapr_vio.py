@@ -34,13 +34,19 @@ def take_address(device: DeviceObject, bus: Bus) -> None:
     # a second card of a board's begins with the values that were recorded of the first
     wanted = device.values["reg"] if "reg" in device.given else _NOT_SET
     if wanted == _NOT_SET:
-        wanted = next(each for each in range(_FIRST, _NOT_SET) if each not in taken)
+        wanted = next_address(bus, besides=device)
         device.values["reg"] = wanted
     elif wanted in taken:
         raise QapiError(
             f"{device.type} and {taken[wanted].type} devices conflict at address {wanted:#x}"
         )
     _name(device)
+
+
+def next_address(bus: Bus, besides: DeviceObject | None = None) -> int:
+    """The first address that no device there has, other than `besides`."""
+    taken = {other.values["reg"] for other in bus.devices if other is not besides}
+    return next(each for each in range(_FIRST, _NOT_SET) if each not in taken)
 
 
 def _name(device: DeviceObject) -> None:
