@@ -130,3 +130,21 @@ def test_an_export_that_writes_may_be_made_to_give_way(machine: Any) -> None:
     assert not active(machine, "a")
     machine.ask("blockdev-set-active", node_name="a", active=True)
     assert active(machine, "a")
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_node_has_its_stored_bitmaps_no_longer(machine: Any, persistent: bool) -> None:
+    """Nobody may read here what the next owner of the image changes."""
+    machine.image("a")
+    machine.ask("block-dirty-bitmap-add", node="a", name="b", persistent=persistent)
+    machine.vm.block.write("a", 0, b"x")
+    machine.ask("blockdev-set-active", node_name="a", active=False)
+    asked = {"node": "a", "name": "b"}
+    if persistent:
+        text = machine.desc("x-debug-block-dirty-bitmap-sha256", **asked)
+        assert text == "Dirty bitmap 'b' not found"
+    else:
+        machine.ask("x-debug-block-dirty-bitmap-sha256", **asked)
+    machine.ask("blockdev-set-active", node_name="a", active=True)
+    (bitmap,) = machine.node("a")["dirty-bitmaps"]
+    assert (bitmap["name"], bitmap["count"]) == ("b", 65536)

@@ -108,10 +108,11 @@ def _read_bits(image: Qcow2, entry: BitmapEntry, bitmap: Bitmap) -> None:
     bitmap.resize(bitmap.size)
 
 
-def store_bitmaps(node: Node, image: Qcow2) -> None:
+def store_bitmaps(node: Node, image: Qcow2, *, release: bool = False) -> None:
     """Write the node's persistent bitmaps, and then give back what the image held of them.
 
-    Others that the image has stay. Raises QapiError, BlockIoError.
+    Others that the image has stay. `release`: the node has them no longer, as the image is
+    another process's from now on. Raises QapiError, BlockIoError.
     """
     entries = read_directory(image)
     known = {entry.name: entry for entry in entries}
@@ -142,6 +143,8 @@ def store_bitmaps(node: Node, image: Qcow2) -> None:
     _write_directory(image, entries)
     for entry in dropped:
         free_bitmap(image, entry)
+    if release:
+        node.bitmaps[:] = [bitmap for bitmap in node.bitmaps if bitmap.name not in stored]
 
 
 def _write_directory(image: Qcow2, entries: list[BitmapEntry]) -> None:

@@ -186,9 +186,9 @@ class Qcow2Driver(Driver):
             bitmap.skip_store = False
 
     def store_bitmaps(self, node: Node) -> None:
-        """Write persistent bitmaps, if the image can be written."""
+        """Write persistent bitmaps, if the image can be written, and have them no longer."""
         if not node.read_only and not node.inactive:
-            persistent.store_bitmaps(node, self.image)
+            persistent.store_bitmaps(node, self.image, release=True)
 
     def remove_bitmap(self, node: Node, name: str) -> None:
         """Out of the image. Raises BlockIoError."""
