@@ -77,6 +77,23 @@ async def test_queues_of_scsi_with_iothreads():
         assert await machine.qmp("qom-get", where) == mapping
 
 
+PORT = ("-device", "pcie-root-port,id=r,chassis=1")
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (("-device", "virtio-net-pci,sriov-pf=x"), "PCI Express is required for SR-IOV VF"),
+        (("-device", "virtio-rng-pci,sriov-pf=x"),
+         "user cannot create SR-IOV VF with this device type"),
+        ((*PORT, "-device", "virtio-net-pci,bus=r,sriov-pf=x"),
+         "fakeqemu does not model 'virtio-net-pci.sriov-pf'"),
+    ],
+)  # fmt: skip
+async def test_virtual_functions(argv, text):
+    assert await refusal(*argv, profile="11.1") == [text]
+
+
 async def test_queues_of_iothreads():
     mapping = '{"iothread":"i","vqs":[1]},{"iothread":"j","vqs":[0]}'
     device = block_device(mapping, '"id":"d",')

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: number of queues: one for each CPU
 _AUTO = 0xFFFF
+#: whose users may make virtual functions; see hw/virtio/virtio-net-pci.c
+_VIRTUAL_FUNCTION = "virtio-net-pci"
 _AUTO_OF_SCSI = 0xFFFFFFFF
 _UDMABUF = "/dev/udmabuf"
 #: entries of virtio queues of a network card
@@ -248,6 +250,7 @@ def _check_rom(checks: RealizeChecks, device: DeviceObject) -> None:
 
 
 def _check_pci(checks: RealizeChecks, device: DeviceObject) -> None:
+    _check_function(checks, device)
     _check_failover(checks, device)
     _check_rom(checks, device)
 
@@ -325,6 +328,21 @@ def _check_virtio(checks: RealizeChecks, device: DeviceObject) -> None:  # noqa:
         raise QapiError(
             "VIRTIO_F_IOMMU_PLATFORM was supported by neither legacy nor transitional device"
         )
+
+
+def _check_function(checks: RealizeChecks, device: DeviceObject) -> None:
+    """A virtual function of another: no more than who cannot be one is modelled.
+
+    See hw/pci/pci.c: pci_qdev_realize(); hw/pci/pcie_sriov.c: pcie_sriov_register_device().
+    """
+    if "sriov-pf" not in device.given:
+        return
+    if not checks.profile.is_a(device.type, _VIRTUAL_FUNCTION):
+        raise QapiError("user cannot create SR-IOV VF with this device type")
+    above = device.bus.object.parent if device.bus is not None else None
+    if above is None or not checks.profile.is_a(above.type, "pcie-port"):
+        raise QapiError("PCI Express is required for SR-IOV VF")
+    raise NotModelledError(f"{device.type}.sriov-pf")
 
 
 _RULES: dict[str, Callable[[RealizeChecks, DeviceObject], None]] = {
