@@ -68,3 +68,9 @@ def test_a_machine_of_s390x_has_no_device_tree(start):
     machine = start("-nodefaults", "-S", profile=S390X)
     with pytest.raises(QapiError, match="This machine doesn't have an FDT"):
         machine.ask("dumpdtb", filename="/nowhere")
+
+
+def test_no_guest_uses_storage_keys(start):
+    machine = start("-nodefaults", "-S", profile=S390X)
+    with pytest.raises(QapiError, match="This guest is not using storage keys"):
+        machine.ask("dump-skeys", filename="/nowhere")

@@ -66,12 +66,19 @@ def query_sgx_capabilities(vm: Machine) -> Json:
     return capabilities
 
 
+#: what needs a guest that does something, on the target that has it; see
+#: hw/s390x/s390-skeys.c: qmp_dump_skeys()
+_WITHOUT_GUEST = {"dump-skeys": "This guest is not using storage keys - nothing to dump"}
+
+
 def _foreign(name: str) -> None:
     """Register a command of other targets, which a binary for several targets refuses."""
 
     @command(name)
     def refuse(vm: Machine, **_arguments: Any) -> None:
         text = vm.profile.foreign_commands.get(name)
+        if text is None and vm.state.is_a("s390-ccw-machine"):
+            text = _WITHOUT_GUEST.get(name)
         if text is None:
             raise NotModelledError(name)
         raise QapiError(text)
