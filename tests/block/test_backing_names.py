@@ -11,6 +11,7 @@ from fakeqemu.formats.qcow2.header import Header
 from fakeqemu.model.block.drivers import base
 from fakeqemu.model.block.drivers.qcow2.stores import NodeStore
 from fakeqemu.model.block.graph import permissions as perms
+from fakeqemu.model.block.graph.node_options import with_children
 from fakeqemu.model.block.operations.backing_chain import find_image
 from fakeqemu.qapi.errors import QapiError
 
@@ -147,3 +148,18 @@ def test_the_formats_are_listed(machine: Any, value: str) -> None:
     assert said.startswith("Supported formats: blkdebug ")
     assert "\nSupported formats (read-only): blkdebug " in said
     assert not machine.vm.block.backends.named
+
+
+def test_a_name_below_a_filter_begins_where_the_lowest_file_is(machine: Any) -> None:
+    make(machine, "low")
+    make(machine, "top", "low.qcow2")
+    file = {"driver": "blkdebug", "image": {"driver": "file", "filename": "/top.qcow2"}}
+    machine.add("qcow2", "top", file=file)
+    assert machine.node("top")["backing_file"] == "/low.qcow2"
+
+
+def test_a_child_that_a_file_name_tells_of_may_have_options_besides() -> None:
+    image = with_children({"image": {"node-name": "n"}, "x": 1}, {"image": {"filename": "/a"}})
+    assert image == {"image": {"filename": "/a", "node-name": "n"}, "x": 1}
+    with pytest.raises(QapiError, match="Can't specify 'file' and 'filename' options at the same"):
+        with_children({"image": {"filename": "/b"}}, {"image": {"filename": "/a"}})

@@ -144,10 +144,16 @@ def has_protocol(name: str) -> bool:
 
 
 def combined(node: Node, name: str) -> str:
-    """A file name in `node`'s image, made whole by where its own file is. Raises QapiError."""
+    """A file name in `node`'s image, made whole by where its own file is. Raises QapiError.
+
+    That is where the lowest node has it, whatever lies between: block.c: bdrv_dirname().
+    """
     if name.startswith("/") or has_protocol(name):
         return name
-    own = exact_filename(node.primary) if node.primary is not None else ""
+    lowest = node.primary
+    while lowest is not None and lowest.primary is not None and lowest.driver.name != "blkverify":
+        lowest = lowest.primary
+    own = exact_filename(lowest) if lowest is not None else ""
     if not own:
         raise QapiError(f"Cannot use relative backing file names for '{filename(node)}'")
     return os.path.join(os.path.dirname(own), name)  # noqa: PTH118,PTH120

@@ -167,3 +167,19 @@ def _value(type: Type, text: Any, name: str, traits: SizeTraits) -> Any:
 
 def _numbered(members: Mapping[str, Any]) -> bool:
     return set(members) == {str(number) for number in range(len(members))}
+
+
+def with_children(options: dict[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:
+    """`options` and what a file name says; a child of which it tells may have options besides.
+
+    Raises QapiError for one that has a name twice.
+    """
+    found = {**options, **parsed}
+    for name, child in parsed.items():
+        more = options.get(name)
+        if isinstance(child, dict) and isinstance(more, dict):
+            if "filename" in more:
+                text = "Can't specify 'file' and 'filename' options at the same time"
+                raise QapiError(text)
+            found[name] = {**child, **more}
+    return found

@@ -312,7 +312,7 @@ def _with_driver(
         if kind is None or filename is None or not kind.parses_filename:
             return _for_file(options, kind)
         rest = {k: v for k, v in options.items() if k != "filename"}
-        return {**rest, **kind(graph).parse_filename(filename, rest)}
+        return node_options.with_children(rest, kind(graph).parse_filename(filename, rest))
     if parent is not None and not _looked_into(parent, role):
         return _protocol(graph, options)
     if "filename" in options:
@@ -367,7 +367,7 @@ def _protocol(graph: Graph, options: dict[str, Any]) -> dict[str, Any]:
     parsed = DRIVERS[name](graph).parse_filename(
         filename if name != "file" else filename[match.end() :], rest
     )
-    return {**rest, **parsed, "driver": name}
+    return {**node_options.with_children(rest, parsed), "driver": name}
 
 
 def graph_kind(graph: Graph, path: str) -> str:
