@@ -15,6 +15,7 @@ from typing import Any
 
 from fakeqemu.boot import steps, steps_machine as machine
 from fakeqemu.boot.board.vga import warn_of_unused_vga
+from fakeqemu.boot.checks.board import check_cxl_targets
 from fakeqemu.boot.requests import Request, Work
 from fakeqemu.boot.state import BootState
 from fakeqemu.clock import Clock
@@ -95,6 +96,7 @@ BOARD_STEPS = (
     BootStep("devices", machine.create_devices),
     BootStep("net clients", machine.warn_of_unused_net_clients),
     BootStep("unused globals", machine.warn_of_unused_globals, "machine-ready"),
+    BootStep("CXL targets", check_cxl_targets),
     BootStep("firmware tables", machine.check_firmware_tables),
     BootStep("device tree", steps.dump_device_tree),
     BootStep("replay start", steps.start_replay),

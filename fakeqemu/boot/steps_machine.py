@@ -17,7 +17,7 @@ from fakeqemu.boot.board.usb import create_usb_devices
 from fakeqemu.boot.chardevs import open_legacy_chardev
 from fakeqemu.boot.checks import options as checks
 from fakeqemu.boot.checks.backends import netdev_arguments
-from fakeqemu.boot.checks.board import check_board, check_ram, place_memory
+from fakeqemu.boot.checks.board import check_board, check_enclave_memory, check_ram, place_memory
 from fakeqemu.boot.requests import SetupPost, Work
 from fakeqemu.boot.state import error_location
 from fakeqemu.dataclass import replace
@@ -189,6 +189,7 @@ def create_board(boot: BootState) -> None:
     boot.vm.numa.complete(boot.warn)
     if model is not None:
         place_memory(boot.vm, _choose_features(boot, model))
+    check_enclave_memory(boot.vm, boot.settings)
     check_board(boot.configuration, machine, boot.settings, boot.profile)
     if machine.name not in _WITHOUT_FIRMWARE:
         if boot.vm.state.is_a("x86-machine"):

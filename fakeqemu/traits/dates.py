@@ -35,6 +35,7 @@ SINCE: Mapping[str, Release] = {
     "egl_before_devices": (8, 0),
     "expire_time_checked": (8, 0),
     "gdb_fpu_from_top": (8, 0),
+    "cxl_window_size_text": (8, 0),
     "hex_size_suffix": (8, 0),
     "no_nmi_text": (8, 0),
     "preempt_channel_at_setup": (8, 0),

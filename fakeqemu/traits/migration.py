@@ -208,6 +208,10 @@ class MigrationTraits(ProposedTraits):
 class CommandLineTraits(MigrationTraits):
     """Traits of the options that a process is started with; see `Traits`."""
 
+    #: a CXL window of an odd size
+    cxl_window_size_text: str = (
+        "Size of a CXL fixed memory window must be a multiple of 256MiB"
+    )
     #: a keyboard layout that is not there: `could not find keymap file` (11.1)
     keymap_file_searched: bool = True
     #: -mon warns that it is deprecated (11.1)

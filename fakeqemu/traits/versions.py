@@ -242,6 +242,7 @@ TRAITS: dict[str, Traits] = {
         virtio_mem_own_prealloc=False,
         negative_size_out_of_range=False,
         hex_size_suffix=True,
+        cxl_window_size_text="Size of a CXL fixed memory window must my a multiple of 256MiB",
         nbd_extended_headers=False,
         exports_end_newest_first=False,
         graph_change_pauses_jobs=False,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fakeqemu.boot.checks.machine_properties import MachineSettings
 from fakeqemu.configuration import Configuration
@@ -24,6 +24,9 @@ from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 from fakeqemu.qapi.readers.scalars import parse_size
+
+if TYPE_CHECKING:
+    from fakeqemu.boot.state import BootState
 
 #: memory modules that ACPI can describe
 _LARGEST_SLOTS = 256
@@ -100,6 +103,31 @@ def check_board(
         raise StartupError(
             "reboot timeout is invalid,it should be a value between -1 and 65535"
         )
+
+
+def check_enclave_memory(vm: Machine, settings: MachineSettings) -> None:
+    """-machine sgx-epc: memory for enclaves, which no host has for us. Raises StartupError.
+
+    See hw/i386/sgx.c: pc_machine_init_sgx_epc().
+    """
+    for each in settings.properties.get("sgx-epc", ()):
+        if vm.objects.get(each["memdev"]) is None:
+            raise StartupError(f"Device '{each['memdev']}' not found")
+        raise NotModelledError("-machine sgx-epc")
+
+
+def check_cxl_targets(boot: BootState) -> None:
+    """-machine cxl-fmw: each target is a host bridge. Raises StartupError.
+
+    See hw/cxl/cxl-host.c: cxl_fmws_link_targets().
+    """
+    vm, properties = boot.vm, boot.settings.properties
+    if not properties.get("cxl"):
+        return
+    for target in (t for w in properties.get("cxl-fmw", ()) for t in w["targets"]):
+        device = vm.qom.container("/machine/peripheral").child(target)
+        if device is None or not vm.profile.is_a(device.type, "pxb-cxl"):
+            raise StartupError(f"Could not resolve CXLFM target {target}")
 
 
 def place_memory(vm: Machine, cpu: Mapping[str, Any]) -> None:

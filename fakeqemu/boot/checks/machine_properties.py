@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fakeqemu.boot.checks.smp import topology
+from fakeqemu.boot.checks.smp import check_smp_cache, topology
 from fakeqemu.boot.error_report import Messages
 from fakeqemu.configuration import Configuration
 from fakeqemu.dataclass import dataclass, field
@@ -23,7 +23,15 @@ from fakeqemu.qapi import qdict, reads
 from fakeqemu.qapi.errors import QapiError, StartupError
 from fakeqemu.qapi.readers.keyval import check_keyval
 from fakeqemu.qapi.readers.scalars import hex_suffix_warning
-from fakeqemu.qapi.schema import BuiltinType, EnumType, Feature, Member, ObjectType, Type
+from fakeqemu.qapi.schema import (
+    ArrayType,
+    BuiltinType,
+    EnumType,
+    Feature,
+    Member,
+    ObjectType,
+    Type,
+)
 
 GIB = 1 << 30
 
@@ -33,7 +41,25 @@ _ENUMS = {
     "OnOffSplit": ("on", "off", "split"),
     "on|off|split": ("on", "off", "split"),
     "SmbiosEntryPointType": ("32", "64", "auto"),
-}
+    "CacheLevelAndType": ("l1d", "l1i", "l2", "l3"),
+    "CpuTopologyLevel": (
+        "thread", "core", "module", "cluster", "die", "socket", "book", "drawer", "default",
+    ),
+}  # fmt: skip
+
+#: QOM's name of a list -> members of what is in it, and those that must be there
+#: (qapi/machine.json: SmpCacheProperties; qapi/misc-i386.json: SgxEPC;
+#: qapi/machine.json: CXLFixedMemoryWindowOptions)
+_LISTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "SgxEPC": ({"memdev": "str", "node": "int"}, ("memdev", "node")),
+    "CXLFixedMemoryWindow": (
+        {"size": "size", "interleave-granularity": "size", "targets": "[str]"},
+        ("size", "targets"),
+    ),
+    "SmpCachePropertiesWrapper": (
+        {"cache": "CacheLevelAndType", "topology": "CpuTopologyLevel"}, ("cache", "topology"),
+    ),
+}  # fmt: skip
 
 #: QOM's name of a scalar -> the schema's, where they differ
 _SCALARS = {
@@ -103,6 +129,8 @@ def property_type(name: str, profile: Profile) -> Type | None:
         return _group_type(profile, "boot-opts", {})
     if name == "MemorySizeConfiguration":
         return _struct({"size": "size", "max-size": "size", "slots": "uint64"})
+    if name in _LISTS:
+        return ArrayType(name, _struct(*_LISTS[name]))
     if name.startswith("link<"):
         return _builtin("str")
     scalar = _SCALARS.get(name, name)
@@ -117,11 +145,17 @@ def _builtin(name: str) -> BuiltinType:
     return BuiltinType(name, _JSON_TYPES.get(name, "int"))
 
 
-def _struct(members: Mapping[str, str]) -> ObjectType:
+def _struct(members: Mapping[str, str], required: tuple[str, ...] = ()) -> ObjectType:
+    """An object of scalars, of values of `_ENUMS`, and of lists of strings (`[str]`)."""
     plain = Feature()
 
+    def typed(type: str) -> Type:
+        if type in _ENUMS:
+            return EnumType(type, _ENUMS[type], {})
+        return ArrayType(type, _builtin("str")) if type == "[str]" else _builtin(type)
+
     def member(name: str, type: str) -> Member:
-        return Member(name, True, plain, lambda: _builtin(type))
+        return Member(name, name not in required, plain, lambda: typed(type))
 
     return ObjectType("", tuple(member(*each) for each in members.items()), None, {})
 
@@ -169,6 +203,22 @@ def _max_ram_below_4g(value: int) -> None:
 def _nvdimm_persistence(value: str) -> None:
     if value not in ("cpu", "mem-ctrl"):
         raise QapiError(f"-machine nvdimm-persistence={value}: unsupported option")
+
+
+#: how many targets a window may be spread over, and how finely
+_CXL_WAYS, _CXL_GRANULARITIES = (1, 2, 3, 4, 6, 8, 12, 16), tuple(256 << n for n in range(7))
+
+
+def _check_windows(windows: list[dict[str, Any]], text: str) -> None:
+    """See hw/cxl/cxl-host.c: cxl_fixed_memory_window_config()."""
+    for window in windows:
+        ways, fine = len(window["targets"]), window.get("interleave-granularity", 256)
+        if ways not in _CXL_WAYS:
+            raise QapiError(f"Interleave ways: {ways} not supported")
+        if window["size"] % (256 << 20):
+            raise QapiError(text)
+        if fine not in _CXL_GRANULARITIES:
+            raise QapiError(f"Interleave granularity: {fine} invalid")
 
 
 _DEMANDS: dict[str, Callable[[Any], None]] = {
@@ -271,6 +321,12 @@ def apply_machine_options(
     def smp(value: dict[str, int]) -> None:
         settings.topology = topology(value, profile, machine, messages)
 
+    def cxl_fmw(value: list[dict[str, Any]]) -> None:
+        _check_windows(value, profile.traits.cxl_window_size_text)
+
+    def smp_cache(value: list[dict[str, Any]]) -> None:
+        check_smp_cache(value, profile, machine)
+
     sizes = options.get("memory")
     for key in ("size", "max-size"):
         size = sizes.get(key) if isinstance(sizes, dict) else None
@@ -278,7 +334,8 @@ def apply_machine_options(
         if warning is not None:
             messages.warn(warning)
     settings.properties = set_machine_properties(
-        options, profile, machine, {"memory": memory, "smp": smp}
+        options, profile, machine,
+        {"memory": memory, "smp": smp, "cxl-fmw": cxl_fmw, "smp-cache": smp_cache},
     )
     return settings
 

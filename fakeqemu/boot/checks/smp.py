@@ -60,3 +60,47 @@ def _supported(profile: Profile, machine: MachineType) -> tuple[str, ...]:
     group = next(g for g in profile.option_groups if g["option"] == "smp-opts")
     known = {key["name"] for key in group["parameters"]}
     return tuple(level for level in _PC_LEVELS if level in known)
+
+
+#: level of a topology -> what its machine type is said to have of it; others all have
+_LEVELS = {"module": "modules", "cluster": "clusters", "die": "dies", "book": "books",
+           "drawer": "drawers"}  # fmt: skip
+#: caches, and which CPUs share one where nobody says (target/i386/cpu.c: CPUCacheInfo)
+_SHARED_BY = {"l1d": "core", "l1i": "core", "l2": "core", "l3": "die"}
+_FROM_BELOW = ("thread", "core", "module", "cluster", "die", "socket", "book", "drawer")
+
+
+def check_smp_cache(caches: list[dict[str, str]], profile: Profile, machine: MachineType) -> None:
+    """-machine smp-cache: which CPUs share a cache. Raises QapiError.
+
+    See hw/core/machine-smp.c: machine_parse_smp_cache(); target/i386/cpu.c:
+    x86_cpu_update_smp_cache_topo().
+    """
+    asked: dict[str, str] = {}
+    for each in caches:
+        if each["cache"] in asked:
+            raise QapiError(
+                f"Invalid cache properties: {each['cache']}. The cache properties are duplicated"
+            )
+        asked[each["cache"]] = each["topology"]
+    levels = {
+        cache: asked[cache] for cache in _SHARED_BY if asked.get(cache, "default") != "default"
+    }
+    supported = _supported(profile, machine)
+    for cache, level in levels.items():
+        if not profile.is_a(machine.typename, "generic-pc-machine"):
+            raise QapiError(f"{cache} cache topology not supported by this machine")
+        if level == "thread":
+            raise QapiError(f"{level} level cache not supported by this machine")
+        if _LEVELS.get(level, "dies") not in supported:
+            raise QapiError(
+                f"Invalid topology level: {level}. The topology level is not supported by this "
+                "machine"
+            )
+    rank = {cache: _FROM_BELOW.index(level) for cache, level in {**_SHARED_BY, **levels}.items()}
+    for upper, lowers in (("l2", ("l1d", "l1i")), ("l3", ("l2",))):
+        if any(rank[lower] > rank[upper] for lower in lowers):
+            raise QapiError(
+                f"Invalid smp cache topology. {upper.upper()} cache topology level shouldn't be "
+                f"lower than L{int(upper[1]) - 1} cache"
+            )
