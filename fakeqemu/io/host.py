@@ -115,17 +115,21 @@ class OsHost(FileAccess, HostFacts):
         """Give `chardev` its transport. Raises QapiError."""
         if self.on_open_chardev is not None:
             self.on_open_chardev(chardev)
+        self.open_chardev_log(chardev)
+        try:
+            self._open_backend(chardev)
+        except BaseException:
+            _close_log(chardev)
+            raise
+
+    def open_chardev_log(self, chardev: Chardev) -> None:
+        """Open the file of `logfile=`, if there is one. Raises QapiError."""
         assert self.vm is not None
         if "logfile" in chardev.options:
             from fakeqemu.io.chardev.log import open_log
 
             named = self.vm.profile.traits.fdset_failures_named
             open_log(chardev, self._open_path, self.vm.process.clock.realtime, steps_named=named)
-        try:
-            self._open_backend(chardev)
-        except BaseException:
-            _close_log(chardev)
-            raise
 
     def _open_backend(self, chardev: Chardev) -> None:
         if open_in_model(chardev):

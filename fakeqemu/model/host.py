@@ -137,8 +137,14 @@ class Host(Protocol):
     def open_chardev(self, chardev: Chardev) -> None:
         """Give `chardev` its transport: bind, connect, open. Raises QapiError."""
 
+    def open_chardev_log(self, chardev: Chardev) -> None:
+        """Open what gets a copy of its output, where it is not opened by `open_chardev`.
+
+        Raises QapiError.
+        """
+
     def close_chardev(self, chardev: Chardev) -> None:
-        """Take the transport away again."""
+        """Take the transport and the log away again."""
 
     def listen(
         self, address: dict[str, object], accept: Callable[[Stream], None]

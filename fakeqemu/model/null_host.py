@@ -57,6 +57,9 @@ class NullHost:
 
         open_in_model(chardev)
 
+    def open_chardev_log(self, chardev: Chardev) -> None:
+        """Do nothing."""
+
     def close_chardev(self, chardev: Chardev) -> None:
         """Do nothing."""
 

@@ -419,13 +419,13 @@ async def test_numeric_addresses_are_not_looked_up(vm: Machine) -> None:
 
 async def test_a_removed_device_leaves_no_descriptor(vm: Machine, tmp_path: Path) -> None:
     log = {"logfile": str(tmp_path / "log")}
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         vm.chardevs.add(ChardevOptions("n", "null", log))
         vm.chardevs.remove("n")
         with pytest.raises(QapiError):
             vm.chardevs.add(ChardevOptions("n", "file", {"out": str(tmp_path), **log}))
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 async def test_a_log_in_a_set_of_descriptors(vm: Machine, tmp_path: Path) -> None:
@@ -453,6 +453,29 @@ async def test_a_log_that_cannot_be_opened(vm: Machine, logfile: str, text: str)
     with pytest.raises(QapiError) as caught:
         vm.chardevs.add(ChardevOptions("c", "null", {"logfile": logfile}))
     assert caught.value.desc == text
+
+
+@pytest.mark.parametrize("kind", ["mux", "hub"])
+async def test_what_sits_on_others_has_a_log_of_its_own(
+    vm: Machine, tmp_path: Path, kind: str
+) -> None:
+    out, log, other = tmp_path / "out", tmp_path / "log", tmp_path / "other"
+    below = {"chardev": "f"} if kind == "mux" else {"chardevs": ["f"]}
+    missing = {"chardev": "x"} if kind == "mux" else {"chardevs": ["x"]}
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(QapiError, match="chardev"):
+        vm.chardevs.add(ChardevOptions("m", kind, {**missing, "logfile": str(other)}))
+    assert other.exists()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    with pytest.raises(QapiError, match="Could not create ''"):
+        vm.chardevs.add(ChardevOptions("m", kind, {**missing, "logfile": ""}))
+    chardev_below = vm.chardevs.add(ChardevOptions("f", "file", {"out": str(out)}))
+    chardev = vm.chardevs.add(ChardevOptions("m", kind, {**below, "logfile": str(log)}))
+    chardev.write(b"text")
+    assert out.read_bytes() == log.read_bytes() == b"text"
+    vm.chardevs.remove("m")
+    vm.chardevs.drop(chardev_below)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 async def test_a_pseudo_terminal(vm: Machine) -> None:

@@ -95,7 +95,7 @@ class Chardevs(Mapping[str, Chardev]):
             self._modules.add(modules[options.backend][0])
             refuse(options)
         if options.backend in ("mux", "hub"):
-            chardev = self._open_mux(options)
+            chardev = self._open_with_log(options)
         else:
             chardev = self._made(options)
             self._process.host.open_chardev(chardev)
@@ -188,6 +188,19 @@ class Chardevs(Mapping[str, Chardev]):
         ):
             raise QapiError(f"{device} is not a ringbuf device")
         return chardev.transport
+
+    def _open_with_log(self, options: ChardevOptions) -> Chardev:
+        """As `_open_mux`, after its log. Raises QapiError. See chardev/char.c: chardev_new()."""
+        host = self._process.host
+        first = Chardev(options, self._process.profile.traits)
+        host.open_chardev_log(first)
+        try:
+            chardev = self._open_mux(options)
+        except QapiError:
+            host.close_chardev(first)
+            raise
+        chardev.log = first.log
+        return chardev
 
     def _open_mux(self, options: ChardevOptions) -> Chardev:
         """Make a mux or a hub. Raises QapiError for a base that is missing or in use."""

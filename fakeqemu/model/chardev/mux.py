@@ -89,6 +89,8 @@ class MuxChardev(Chardev):
 
     def write(self, data: bytes) -> None:
         """Send to the client, whichever frontend of the mux has the focus."""
+        if self.log is not None:
+            self.log(data)
         self._base.write(data)
 
     def pause(self, paused: bool) -> None:
@@ -176,6 +178,8 @@ class HubChardev(Chardev):
 
     def write(self, data: bytes) -> None:
         """Send to every backend that has a client."""
+        if self.log is not None:
+            self.log(data)
         for backend in self._backends:
             backend.write(data)
 
