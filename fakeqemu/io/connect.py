@@ -4,7 +4,8 @@ A UNIX socket is never "in progress": when the listener's backlog is full, conne
 that does not block says EAGAIN and nothing is under way. QEMU waits there, in a thread of its own
 where it has one; here it is tried again until there is room.
 
-See util/qemu-sockets.c: socket_connect(); io/channel-socket.c: qio_channel_socket_connect_async().
+See util/qemu-sockets.c: socket_connect(); io/channel-socket.c: qio_channel_socket_connect_async();
+net/socket.c: net_socket_connect_init().
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fakeqemu.io.addresses import connect_error, new_client, socket_of_fd
+from fakeqemu.io.addresses import connect_error, new_client, new_socket, socket_of_fd
 from fakeqemu.io.loop import Handle, Loop
 from fakeqemu.qapi.errors import QapiError
 
@@ -70,17 +71,39 @@ class _ClientSocket:
         raise connect_error(self.address, OSError(code, os.strerror(code))) from None
 
 
+class Ipv4Client(_ClientSocket):
+    """One that netdev `socket` makes by itself: what is refused at once has a text of its own."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        """Set out. Raises QapiError where the refusal is known at once."""
+        self.address = {}
+        self.sock = new_socket(socket.AF_INET, failure="can't create stream socket")
+        self._target = address
+        self.sock.setblocking(False)
+        self.go()
+
+    def fail(self, code: int) -> None:
+        """Give up. Raises QapiError."""
+        self.sock.close()
+        raise QapiError(f"can't connect socket: {os.strerror(code)}")
+
+
 class Connecting:
     """A connection that a loop makes; `close` gives it up without a word."""
 
-    def __init__(self, loop: Loop, address: dict[str, Any], done: Done) -> None:
-        """`done(socket, None)` or `done(None, error)`, perhaps before this returns."""
+    def __init__(
+        self, loop: Loop, address: dict[str, Any] | _ClientSocket, done: Done
+    ) -> None:
+        """To a flat SocketAddress, or by a socket that has set out already.
+
+        `done(socket, None)` or `done(None, error)`, perhaps before this returns.
+        """
         self._loop = loop
         self._done = done
         self._timer: Handle | None = None
         self._client: _ClientSocket | None = None
         try:
-            self._client = _ClientSocket(address)
+            self._client = _ClientSocket(address) if isinstance(address, dict) else address
         except QapiError as error:
             done(None, error)
             return

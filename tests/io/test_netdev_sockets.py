@@ -291,6 +291,16 @@ async def test_socket_backends_meet(start: Any) -> None:
         server.ask("netdev_add", type="socket", id="other", listen=f"127.0.0.1:{port}")
 
 
+async def test_a_connection_that_the_kernel_refuses_at_once(start: Any) -> None:
+    machine = start()
+    # TCP has no broadcasts: no packet leaves for it
+    with pytest.raises(QapiError, match=r"^can't connect socket: Network is unreachable$"):
+        machine.ask("netdev_add", type="socket", id="s", connect="255.255.255.255:9")
+    # one that another machine refuses is seen later
+    machine.ask("netdev_add", type="socket", id="s", connect=f"127.0.0.1:{free_port()}")
+    await machine.expect("s: index=0,type=socket,\n")
+
+
 async def test_kind_of_a_descriptor_is_looked_at(start: Any, tmp_path: Path) -> None:
     file = os.open(tmp_path / "f", os.O_CREAT | os.O_RDWR)
     new, old = start(), start(profile="7.2")

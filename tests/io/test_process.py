@@ -128,6 +128,19 @@ async def test_a_late_fault_leaves_the_socket_file(start: Start, short: Path) ->
     assert (short / "q").exists()
 
 
+async def test_a_failed_start_does_not_tell_of_connections(start: Start, short: Path) -> None:
+    """They are made in threads, whose results the main loop tells: that never ran."""
+    process = await start(
+        "-chardev", f"socket,id=c,path={short}/nobody,reconnect-ms=1000",
+        "-mon", "chardev=nope,mode=control",
+    )
+    _, error = await process.communicate()
+    assert process.returncode == 1
+    assert error.decode() == (
+        'qemu-system-x86_64: -mon chardev=nope,mode=control: chardev "nope" not found\n'
+    )
+
+
 async def test_a_second_start_finds_the_pid_file_locked(start: Start, short: Path) -> None:
     await start("-qmp", f"unix:{short}/q,server=on,wait=off", "-pidfile", f"{short}/pid")
     client = await connect(short / "q")

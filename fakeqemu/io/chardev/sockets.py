@@ -282,6 +282,10 @@ class ConnectingTransport(SocketTransport):
         if self._timer is not None:
             self._timer.cancel()
 
+    def hush(self) -> None:
+        """Tell of no failures: the start has failed, and QEMU's main loop would have told."""
+        self.on_failure = None
+
     def _try(self) -> None:
         self._timer = None
         if self._link is not None or self._closed:
@@ -293,12 +297,15 @@ class ConnectingTransport(SocketTransport):
     def _settled(self, sock: socket.socket | None, error: QapiError | None) -> None:
         if sock is None:
             assert error is not None
-            self._failed(error)
+            # QEMU's thread hands it over to the main loop
+            self._loop.call_soon(self._failed, error)
         else:
             self._complained = False
             self.take(sock)
 
     def _failed(self, error: QapiError) -> None:
+        if self._closed:
+            return
         if self.on_failure is not None and not self._complained:
             self.on_failure(
                 f"Unable to connect character device {self._chardev.id}: {error.with_hint}"

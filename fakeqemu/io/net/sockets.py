@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fakeqemu.io.addresses import error_text, listen_on, local_name, new_socket, remove_file
-from fakeqemu.io.connect import Connecting
+from fakeqemu.io.connect import Connecting, Ipv4Client
 from fakeqemu.io.files.passed_fds import check_passed
 from fakeqemu.io.loop import Loop
 from fakeqemu.io.migration.streams import LinkStream
@@ -111,9 +111,17 @@ class LoopSockets:
     def connect_ipv4(
         self, address: tuple[str, int], done: Callable[[LinkStream | None], None]
     ) -> None:
-        """Connect to an IPv4 address and port; `done` is called in a later turn of the loop."""
-        flat = {"type": "inet", "host": address[0], "port": str(address[1]), "ipv4": True}
-        self.connect_socket(flat, lambda stream, _peer, _error: done(stream))
+        """Connect to an IPv4 address and port. Raises QapiError for what is refused at once."""
+
+        def settled(sock: socket.socket | None, _error: QapiError | None) -> None:
+            if sock is None:
+                done(None)
+                return
+            stream, _peer = stream_of(self._loop, sock)
+            self._keep(stream)
+            done(stream)
+
+        self._keep(Connecting(self._loop, Ipv4Client(address), settled))
 
     def open_datagrams(
         self, ends: DatagramEnds, received: Callable[[bytes], None]

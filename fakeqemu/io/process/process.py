@@ -289,6 +289,9 @@ async def _close_failed(host: OsHost, code: int) -> int:
     """Clients that came in time are greeted and see the end; socket files stay."""
     import asyncio
 
+    for chardev in host.vm.chardevs.values() if host.vm is not None else ():
+        if (hush := getattr(chardev.transport, "hush", None)) is not None:
+            hush()
     for _ in range(3):
         await asyncio.sleep(0)
     host.close(keep_files=True)

@@ -38,7 +38,10 @@ class SocketStream(StreamConnection):
         self._listener.set_accepting(True)
 
     def connect_to(self, text: str) -> None:
-        """Begin to connect; how that ends is seen later. Raises QapiError."""
+        """Begin to connect: unless it is refused at once, how that ends is seen later.
+
+        Raises QapiError.
+        """
         sockets = self._process.host.sockets
         address = parse_host_port(sockets, text)
         self.link_down = False
