@@ -8,6 +8,7 @@ import pytest
 
 from fakeqemu.qapi.errors import StartupError
 from fakeqemu.testing import FakeQemu
+from tests.support.machines import Booted
 
 #: types whose numbers are compared
 WATCHED = frozenset({
@@ -131,3 +132,22 @@ async def test_a_xen_drive_is_one_of_the_board_or_a_device(profile: str, text: s
     with pytest.raises(StartupError, match=text):
         async with machine:
             pass
+
+
+@pytest.mark.parametrize("profile", ["7.2", "10.0", "11.1"])
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["-fda", "", "-global", "floppy.drive=floppy0"],
+         "-global floppy.drive=... conflicts with drive=floppy0"),
+        (["-drive", "if=ide,id=a,media=cdrom", "-drive", "if=none,id=n",
+          "-global", "ide-cd.drive=n"], "-global ide-cd.drive=... conflicts with drive=a"),
+        (["-nic", "user,id=u", "-netdev", "user,id=v", "-global", "e1000.netdev=v"],
+         "-global e1000.netdev=... conflicts with netdev=u"),
+    ],
+)  # fmt: skip
+def test_what_the_board_sets_is_not_set_by_a_global(profile, argv, text):
+    """A NIC's ends a real QEMU by abort(), with the same text."""
+    with pytest.raises(StartupError) as refused:
+        Booted("-machine", "pc", "-S", *argv, profile=profile)
+    assert refused.value.text == text

@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.boot.board.onboard import create_onboard, new_onboard
+from fakeqemu.boot.board.onboard import check_unset, create_onboard, new_onboard
 from fakeqemu.boot.board.switches import has
 from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.configuration import OptionString
@@ -215,7 +215,7 @@ def _create_drive(vm: Machine, backend: Backend, type: str, bus: str, number: in
         return
     try:
         device = new_onboard(vm, type, number, {"unit": str(place.unit)})
-        _take(backend, device)
+        _take(vm, backend, device)
         vm.devices.realize(device, on)
     except QapiError as exc:
         raise StartupError(exc.desc, hint=exc.hint) from exc
@@ -225,14 +225,16 @@ def _attach(vm: Machine, backend: Backend, number: int) -> None:
     """Give a drive to the recorded device of that number. Raises StartupError."""
     device = vm.qom.container("/machine/unattached").child(f"device[{number}]")
     assert isinstance(device, DeviceObject)
-    _take(backend, device)
     try:
+        _take(vm, backend, device)
         vm.block.realize(device)
     except QapiError as exc:
         raise StartupError(exc.desc, hint=exc.hint) from exc
 
 
-def _take(backend: Backend, device: DeviceObject) -> None:
+def _take(vm: Machine, backend: Backend, device: DeviceObject) -> None:
+    """Give a device its drive. Raises QapiError."""
+    check_unset(vm, device, "drive", backend.name)
     backend.device = device
     device.values["drive"] = backend.name
 

@@ -10,7 +10,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.boot.board.onboard import new_onboard
+from fakeqemu.boot.board.onboard import check_unset, new_onboard
 from fakeqemu.boot.checks.backends import net_arguments, nic_arguments, parse_mac
 from fakeqemu.boot.state import error_location
 from fakeqemu.configuration import OptionString
@@ -246,6 +246,8 @@ def _plug(vm: Machine, device: DeviceObject, config: NicConfig) -> None:
 
 def _configure(vm: Machine, device: DeviceObject, config: NicConfig) -> None:
     """See hw/core/qdev-properties-system.c: qdev_set_nic_properties()."""
+    if config.netdev is not None:
+        check_unset(vm, device, "netdev", config.netdev)
     holder = owner(vm.profile, device, "netdev")
     for obj in (device, holder):
         obj.values["netdev"] = config.netdev
