@@ -89,6 +89,11 @@ def test_every_qmp_command_exists_and_takes_its_arguments():
         ("print " + "-" * 5001 + "1", "0xffffffffffffffff\n"),
         ("print " + "(" * 5000 + "1", '\')\' expected\nTry "help print" for more information\n'),
         ("print /d (2+3)*-4", "-20\n"),
+        ("print /c 65", "'A'\n"),
+        ("print /c 39", "'\\''\n"),
+        ("print /c 10", "'\\n'\n"),
+        ("print /c 0x1234", "'\\x1234'\n"),
+        ("print /c -1", "'\\xffffffff'\n"),
         ("p 1/0", 'division by zero\nTry "help p" for more information\n'),
         ("cpu 1", "invalid CPU index\n"),
         ("cpu 0x100000000", "'cpu' has failed: integer is for 32-bit values\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.commands.hmp.arguments import split_words
+from fakeqemu.commands.hmp.characters import character
 from fakeqemu.commands.hmp.definitions import HmpDefinition, HmpTable
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.qapi import texts
@@ -75,7 +76,7 @@ def cpu(vm: Machine, index: int, monitor: HmpMonitor) -> str:
 def print_(vm: Machine, val: int, count: int, format: str, size: int) -> str:  # noqa: ARG001
     """The value of an expression."""
     if format == "c":
-        return f"'{chr(val & 0xFF)}'\n"
+        return f"{character(val)}\n"
     unsigned = val & 0xFFFFFFFFFFFFFFFF
     if not unsigned:
         return "0\n"  # C's `#` adds nothing to it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fakeqemu.commands.hmp.characters import character
 from fakeqemu.commands.hmp.registers import chosen_registers
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.commands.machine import memsave as qmp
@@ -22,7 +23,6 @@ _MOST = 1 << 20
 _MOST_INSTRUCTIONS = 10_000
 #: bytes in a line of output, for single bytes and for anything wider
 _NARROW, _WIDE = 8, 16
-_CHARACTERS = {"'": "\\'", "\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 #: flag of dump-guest-memory -> the format it asks for
 _FORMATS = {
     "windmp": "win-dmp", "zlib": "kdump-zlib", "lzo": "kdump-lzo", "snappy": "kdump-snappy"
@@ -91,7 +91,7 @@ def _value(data: bytes, format: str, size: int, *, octal_padded: bool) -> str:
     bits = size * 8
     number = int.from_bytes(data, "little")
     if format == "c":
-        return f"'{_character(number)}'"
+        return character(number)
     if format == "x":
         return f"0x{number:0{bits // 4}x}"
     if format == "o":
@@ -103,12 +103,6 @@ def _value(data: bytes, format: str, size: int, *, octal_padded: bool) -> str:
         number -= 1 << 64
     return str(number).rjust(-(-bits * 10 // 33))
 
-
-def _character(code: int) -> str:
-    char = chr(code)
-    if char in _CHARACTERS:
-        return _CHARACTERS[char]
-    return char if 32 <= code <= 126 else f"\\x{code:02x}"
 
 
 @hmp("sum")
