@@ -21,6 +21,7 @@ def test_memory_backend_shows_what_it_was_made_with(start):
         ("memory-backend-ram", {"size": 0}, "doesn't take value '0'"),
         ("memory-backend-ram", {"size": 1, "policy": "bind"}, "host-nodes must be set"),
         ("iothread", {"poll-max-ns": -1}, "must be in range"),
+        ("iothread", {"poll-weight": 64}, "poll-weight value must be in range [0, 63]"),
         ("iothread", {"thread-pool-max": 0}, "bad thread-pool-min/thread-pool-max values"),
         ("secret", {}, "Either 'file' or 'data' must be provided"),
         ("secret", {"data": "%", "format": "base64"}, "invalid characters"),

@@ -89,11 +89,14 @@ _RANGED = frozenset(
     {"poll-max-ns", "poll-grow", "poll-shrink", "poll-weight", "aio-max-batch"}
     | {"thread-pool-min", "thread-pool-max"}
 )
+#: where it is less than any: a weight is a shift of 64 bits
+_LOOP_MOST = {"poll-weight": 63}
 
 
 def _set_loop(process: Process, obj: UserObject, name: str, value: Any) -> None:  # noqa: ARG001
-    if name in _RANGED and value < 0:
-        raise QapiError(f"{name} value must be in range [0, {_INT64_MAX}]")
+    most = _LOOP_MOST.get(name, _INT64_MAX)
+    if name in _RANGED and not 0 <= value <= most:
+        raise QapiError(f"{name} value must be in range [0, {most}]")
 
 
 def _check_pool(obj: UserObject) -> None:
