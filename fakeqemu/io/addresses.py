@@ -18,7 +18,7 @@ import stat
 from typing import Any
 
 from fakeqemu.qapi.errors import QapiError
-from fakeqemu.qapi.json.utf8 import c_bytes
+from fakeqemu.qapi.json.utf8 import c_bytes, decode_lossy
 from fakeqemu.qapi.readers.scalars import c_int, digits
 
 _PATH_LIMIT = 107
@@ -233,14 +233,10 @@ def resolve(address: dict[str, Any], *, passive: bool) -> list[tuple[int, Any]]:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, flags)
     except socket.gaierror as error:
         raise QapiError(
-            f"address resolution failed for {address.get('host', '')}:{_shown(port)}:"
+            f"address resolution failed for {address.get('host', '')}:{decode_lossy(port)}:"
             f" {error.strerror}"
         ) from None
     return [(int(entry[0]), entry[4]) for entry in found]
-
-
-def _shown(port: bytes) -> str:
-    return port.decode(errors="replace")
 
 
 def _family(address: dict[str, Any]) -> int:

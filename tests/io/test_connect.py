@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from fakeqemu.io.addresses import resolve
 from fakeqemu.io.connect import Connecting, connect_now
 from fakeqemu.io.loop import Loop
 from fakeqemu.qapi.errors import QapiError
+from fakeqemu.qapi.json.utf8 import NUL
 from tests.support.waiting import until
 
 
@@ -90,3 +92,9 @@ async def test_a_listener_that_goes_refuses(loop: Loop, full: Full) -> None:
 def test_nobody_waits_for_ever(full: Full) -> None:
     with pytest.raises(QapiError, match="Resource temporarily unavailable"):
         connect_now(full.address, 0.01)
+
+
+def test_a_port_with_a_nul_is_shown_as_it_came() -> None:
+    with pytest.raises(QapiError) as caught:
+        resolve({"type": "inet", "host": "1", "port": NUL}, passive=True)
+    assert caught.value.desc.startswith(f"address resolution failed for 1:{NUL}: ")
