@@ -359,6 +359,8 @@ class Traits(CommandLineTraits):
     fdsets_follow_monitors: bool = False
     #: a warning that a command causes names the program (11.1)
     command_warnings_name_program: bool = True
+    #: a latency histogram may be given no boundaries: all requests count as one (7.2)
+    histogram_without_boundaries: bool = False
     #: what block_resize says of a node that a job uses; None: who uses it (7.2)
     resize_in_use: str | None = None
     #: what completion-mode is called where an action cannot have it

@@ -108,6 +108,7 @@ TRAITS: dict[str, Traits] = {
         fdset_failures_named=False,
         mirror_bitmap_on_filter=False,
         copy_bitmap_on_filter=False,
+        histogram_without_boundaries=True,
         transaction_commits_backwards=False,
         hmp_snapshot_long_clock=False,
         backup_block_size_warning=(

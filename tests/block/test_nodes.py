@@ -429,3 +429,18 @@ def test_the_table_of_drivers_has_all_that_modules_register() -> None:
         importlib.import_module(module.name)  # fails for one that the table does not have there
     assert {name: DRIVERS[name].name for name in DRIVERS} == {name: name for name in DRIVERS}
     assert len(DRIVERS) > 20
+
+
+def test_histogram_without_boundaries(start: Any) -> None:
+    disk = ("-blockdev", "driver=null-co,node-name=n", "-device", "ide-hd,drive=n,id=d")
+    wanted = {"id": "d", "boundaries": []}
+    machine = start(*disk, profile="7.2")
+    machine.ask("block-latency-histogram-set", **wanted)
+    histograms = [
+        e["stats"]["rd_latency_histogram"]
+        for e in machine.ask("query-blockstats")
+        if "rd_latency_histogram" in e["stats"]
+    ]
+    assert histograms == [{"boundaries": [], "bins": [0]}]
+    refusal = start(*disk, profile="10.0").desc("block-latency-histogram-set", **wanted)
+    assert refusal == "Device 'd' set read boundaries fail"

@@ -317,7 +317,10 @@ def block_latency_histogram_set(
     boundaries: list[int] | None = None,
     **by_operation: list[int],
 ) -> None:
-    """Count requests by how long they take."""
+    """Count requests by how long they take.
+
+    See block/accounting.c: block_latency_histogram_set().
+    """
     backend = vm.block.backends.get(None, id)
     given = {name.removeprefix("boundaries_"): list(v) for name, v in by_operation.items()}
     if boundaries is None and not given:
@@ -328,7 +331,8 @@ def block_latency_histogram_set(
         if boundaries is None and name not in given:
             continue
         wanted = given.get(name, boundaries if boundaries is not None else [])
-        if wanted != sorted(set(wanted)) or (wanted and wanted[0] == 0) or not wanted:
+        none = not wanted and not vm.profile.traits.histogram_without_boundaries
+        if wanted != sorted(set(wanted)) or (wanted and wanted[0] == 0) or none:
             what = "append write" if name == "zap" else name
             raise QapiError(f"Device '{id}' set {what} boundaries fail")
         backend.histograms[key] = Histogram(wanted)
