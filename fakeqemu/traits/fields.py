@@ -130,6 +130,8 @@ class Traits(CommandLineTraits):
     device_add_as_options: bool = False
     #: a device id that is no identifier is refused by the device itself (11.1)
     qdev_id_checked: bool = True
+    #: a PCIe root bus, too, takes devices later, as it says until the first reset (7.2)
+    root_bus_takes_devices_until_reset: bool = False
     #: device_add refuses a bus without hotplug even before a running migration (7.2)
     device_add_asks_bus_first: bool = False
     #: a hot-plugged PCI device is refused once its port has one (10.0 on)

@@ -292,6 +292,7 @@ TRAITS: dict[str, Traits] = {
         colo_refusal="The feature 'colo' is not enabled",
         rdma_prints_errors=True,
         device_add_asks_bus_first=True,
+        root_bus_takes_devices_until_reset=True,
         setup_failure="",
         disks_taken_late=False,
         agent_unknown_pid="Invalid parameter 'pid'",

@@ -1,7 +1,8 @@
 import pytest
 
 from fakeqemu.check import LookingHost
-from fakeqemu.qapi.errors import StartupError
+from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qmp.dispatch import dispatcher_of
 
 
 def add(machine, **options):
@@ -201,3 +202,57 @@ def test_what_needs_something_of_the_host_that_is_not_there(start, profile, opti
     host = LookingHost()
     machine = start("-M", "pc", "-device", "qemu-xhci", profile=profile, host=host)
     assert add(machine, **options) == text
+
+
+@pytest.mark.parametrize("version", ["7.2", "10.0", "11.1"])
+def test_a_standby_nic_hides_its_primary(start, version):
+    """It is made when the guest's driver has agreed to a standby NIC: no guest here does."""
+    vm = start(
+        "-machine", "q35", "-device", "pcie-root-port,id=rp,chassis=1",
+        "-device", "pcie-root-port,id=rp2,chassis=2", "-device", "pcie-root-port,id=rp3,chassis=3",
+        "-device", "virtio-net-pci,failover=on,id=s,bus=rp",
+        "-device", "e1000e,failover_pair_id=s,id=p,bus=rp2",
+        profile=version,
+    )  # fmt: skip
+    there = vm.ask("qom-list", path="/machine/peripheral")
+    assert "p" not in [each["name"] for each in there]
+
+    def plug(**options):
+        dispatcher_of(vm.vm).execute("device_add", {"driver": "e1000e", **options})
+
+    def refusal(**options):
+        with pytest.raises(QapiError) as caught:
+            plug(**options)
+        return caught.value.desc
+
+    late = {"bus": "rp3"}
+    assert refusal(**late, failover_pair_id="x") == "Device with failover_pair_id needs to have id"
+    assert refusal(**late, id="q", failover_pair_id="s") == (
+        "Cannot attach more than one primary device to 's': 'p' and 'q'"
+    )
+    plug(**late, id="o", failover_pair_id="other")
+    assert vm.ask("qom-get", path="o", property="failover_pair_id") == "other"
+    # the NIC takes what it knew with it
+    vm.ask("device_del", id="s")
+    vm.ask("system_reset")
+    vm.ask("device_add", driver="virtio-net-pci", bus="rp", id="s", failover=True)
+    plug(bus="rp2", id="q", failover_pair_id="s")
+    assert refusal(bus="pcie.0", id="p", failover_pair_id="s") == (
+        "Cannot attach more than one primary device to 's': 'q' and 'p'"
+    )
+    assert "q" not in [each["name"] for each in vm.ask("qom-list", path="/machine/peripheral")]
+
+
+@pytest.mark.parametrize(
+    ("version", "machine", "bus"),
+    [("7.2", "pc,acpi=off", "pci.0"), ("10.0", "pc,acpi=off", "pci.0"), ("10.0", "q35", "pcie.0"),
+     ("11.1", "q35", "pcie.0"), ("7.2", "q35", ""), ("10.0", "pc", "")],
+)  # fmt: skip
+def test_a_hidden_primary_needs_a_bus_that_takes_it_later(start, version, machine, bus):
+    argv = ["-machine", machine, "-device", "virtio-net-pci,failover=on,id=s"]
+    argv += ["-device", "e1000e,failover_pair_id=s,id=p"]
+    if not bus:
+        assert start(*argv, profile=version).ask("qom-list", path="/machine/peripheral")
+        return
+    with pytest.raises(StartupError, match=f"Bus '{bus}' does not support hotplugging"):
+        start(*argv, profile=version)

@@ -11,7 +11,7 @@ qmp_device_del().
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.model.boards.machine_state import plugged_by_machine
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from fakeqemu.model.hw.vfio import VfioDevices
     from fakeqemu.model.lifecycle import Lifecycle
     from fakeqemu.model.migration import CurrentMigration
+    from fakeqemu.model.net.failover import Failover
     from fakeqemu.model.process import Process
     from fakeqemu.model.qdev.backends import DeviceBackends
     from fakeqemu.model.qdev.bus import Bus, Buses
@@ -96,8 +97,8 @@ class Devices:
 
     def create(
         self, options: Mapping[str, Any], *, typed: bool, monitor: Any = None
-    ) -> DeviceObject:
-        """Make and plug a device: `-device`, device_add. Raises QapiError.
+    ) -> DeviceObject | None:
+        """Make and plug a device, if it is not hidden: `-device`, device_add. Raises QapiError.
 
         `typed`: values are JSON; otherwise all are texts. `monitor`: whose named descriptors
         count.
@@ -107,6 +108,8 @@ class Devices:
             raise QapiError(texts.missing_parameter("driver"))
         driver = driver_of(self._state, name, ready=self._process.phases.ready)
         bus = self._bus(driver, options)
+        if "failover_pair_id" in options and self._failover.hides(options, bus):
+            return None
         if self._migration.running:
             if self._profile.traits.device_add_asks_bus_first:
                 self._check_bus(bus)
@@ -152,6 +155,12 @@ class Devices:
         for listener in tuple(self.on_added):
             listener(device)
         return device
+
+    @cached_property
+    def _failover(self) -> Failover:
+        from fakeqemu.model.net.failover import Failover
+
+        return Failover(self._process, self._qom)
 
     def _may_block_migration(self, device: DeviceObject) -> None:
         try:
@@ -344,8 +353,7 @@ class Devices:
         if (connectors := self._connectors(device)) is not None:
             connectors.detach(self._state, device)
         device.remove()
-        data = {"device": device.id} if device.id is not None else {}
-        deleted.append({**data, "path": path})
+        deleted.append(({"device": device.id} if device.id is not None else {}) | {"path": path})
         announce = partial(self._announce_deleted, deleted)
         if not (in_command and self._process.host.yield_turn(announce)):
             announce()
