@@ -151,3 +151,36 @@ def test_what_the_board_sets_is_not_set_by_a_global(profile, argv, text):
     with pytest.raises(StartupError) as refused:
         Booted("-machine", "pc", "-S", *argv, profile=profile)
     assert refused.value.text == text
+
+
+@pytest.mark.parametrize("profile", ["7.2", "10.0", "11.1"])
+@pytest.mark.parametrize(
+    ("device", "given", "text"),
+    [
+        ("e1000,netdev=v", "e1000.netdev=u", "-global e1000.netdev=... conflicts with netdev=v"),
+        ("virtio-net-pci,netdev=v", "virtio-net-device.netdev=u",
+         "-global virtio-net-device.netdev=... conflicts with netdev=v"),
+        ("virtio-net-pci,netdev=v", "virtio-net-pci.netdev=u",
+         "netdev=v conflicts, and override is not implemented"),
+        ("isa-serial,chardev=c", "isa-serial.chardev=d",
+         "chardev=c conflicts, and override is not implemented"),
+        ("ide-cd,drive=b", "ide-cd.drive=b", "-global ide-cd.drive=... conflicts with drive=b"),
+        ("virtio-blk-pci,drive=b", "virtio-blk-pci.drive=a",
+         "Cannot find device='' nor node-name='b'"),
+    ],
+)  # fmt: skip
+def test_what_one_device_alone_can_have_is_not_set_twice(profile, device, given, text):
+    options = ["-netdev user,id=u", "-netdev user,id=v", "-chardev null,id=c", "-chardev null,id=d"]
+    backends = " ".join(options).split()
+    drives = [word for id in "ab" for word in ("-drive", f"if=none,id={id},driver=null-co")]
+    with pytest.raises(StartupError) as refused:
+        Booted("-machine", "pc", "-S", *backends, *drives, "-device", device, "-global", given,
+               profile=profile)  # fmt: skip
+    assert refused.value.text == text
+
+
+def test_a_global_gives_a_device_what_it_needs():
+    drive = ["-drive", "if=none,id=n,driver=null-co", "-global", "virtio-blk-pci.drive=n"]
+    machine = Booted("-machine", "pc", "-S", *drive, "-device", "virtio-blk-pci,id=d",
+                     profile="10.0")  # fmt: skip
+    assert "Attached to:      /machine/peripheral/d/" in machine.hmp("info block")

@@ -12,11 +12,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.boot.board.onboard import check_unset, create_onboard, new_onboard
+from fakeqemu.boot.board.onboard import create_onboard, new_onboard
 from fakeqemu.boot.board.switches import has
 from fakeqemu.boot.error_report import EarlyExit
 from fakeqemu.configuration import OptionString
 from fakeqemu.model.qdev.device import DeviceObject
+from fakeqemu.model.qdev.realize_checks import check_unset
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def _attach(vm: Machine, backend: Backend, number: int) -> None:
 
 def _take(vm: Machine, backend: Backend, device: DeviceObject) -> None:
     """Give a device its drive. Raises QapiError."""
-    check_unset(vm, device, "drive", backend.name)
+    check_unset(vm.state, device, device, "drive", backend.name)
     backend.device = device
     device.values["drive"] = backend.name
 

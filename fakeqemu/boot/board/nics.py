@@ -10,13 +10,14 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.boot.board.onboard import check_unset, new_onboard
+from fakeqemu.boot.board.onboard import new_onboard
 from fakeqemu.boot.checks.backends import net_arguments, nic_arguments, parse_mac
 from fakeqemu.boot.state import error_location
 from fakeqemu.configuration import OptionString
 from fakeqemu.model.net.check import NicConfig
 from fakeqemu.model.qdev.device import DeviceObject
 from fakeqemu.model.qdev.properties import owner
+from fakeqemu.model.qdev.realize_checks import check_unset
 from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 
 if TYPE_CHECKING:
@@ -246,9 +247,8 @@ def _plug(vm: Machine, device: DeviceObject, config: NicConfig) -> None:
 
 def _configure(vm: Machine, device: DeviceObject, config: NicConfig) -> None:
     """See hw/core/qdev-properties-system.c: qdev_set_nic_properties()."""
-    if config.netdev is not None:
-        check_unset(vm, device, "netdev", config.netdev)
     holder = owner(vm.profile, device, "netdev")
+    check_unset(vm.state, device, holder, "netdev", config.netdev)
     for obj in (device, holder):
         obj.values["netdev"] = config.netdev
         obj.values["mac"] = config.mac

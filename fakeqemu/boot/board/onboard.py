@@ -79,15 +79,3 @@ def add_cpu(
     apply_globals(vm, obj)
     settle_address_bits(obj.values, obj.given)
     vm.cpus.add(Cpu(index, obj))
-
-
-def check_unset(vm: Machine, device: DeviceObject, name: str, value: str) -> None:
-    """Raise QapiError if -global has set the property that the board sets to `value`.
-
-    See hw/core/qdev-properties-system.c: check_prop_still_unset().
-    """
-    for given in vm.configuration.globals:
-        if given.property == name and vm.profile.is_a(device.type, given.driver):
-            raise QapiError(
-                f"-global {given.driver}.{name}=... conflicts with {name}={value}"
-            )

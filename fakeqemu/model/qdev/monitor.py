@@ -19,16 +19,10 @@ from fakeqemu.model.boards.memory_devices import pc_dimm
 from fakeqemu.model.boards.memory_devices.address_space import is_memory_device
 from fakeqemu.model.qdev import migration_blockers as migratability
 from fakeqemu.model.qdev.device import DeviceObject, find_device, user_devices
-from fakeqemu.model.qdev.properties import Properties, alias_inner
+from fakeqemu.model.qdev.properties import Properties, alias_inner, owner
 from fakeqemu.model.qdev.realize import Realizer
-from fakeqemu.model.qdev.realize_checks import RealizeChecks, Unrecorded
-from fakeqemu.model.qdev.recorded import (
-    about,
-    cannot_hotplug,
-    check_required,
-    device_of,
-    driver_of,
-)
+from fakeqemu.model.qdev.realize_checks import RealizeChecks, Unrecorded, check_unset
+from fakeqemu.model.qdev.recorded import about, cannot_hotplug, check_required, device_of, driver_of
 from fakeqemu.model.qdev.usb_ports import HUB, UsbPorts
 from fakeqemu.profile.facts import TreeObject
 from fakeqemu.qapi import qdict, reads, texts
@@ -137,11 +131,13 @@ class Devices:
         try:
             self.properties.apply_defaults(device)
             for key, value in qdict.items(given):
+                check_unset(self._state, device, owner(self._profile, device, key), key, value)
                 self.properties.set(device, key, value, typed=typed)
             migratability.check_device(self._state, driver)
             # memory modules, TPMs, expanders are refused in an order of their own
             own_order = self._profile.is_a(driver, "pc-dimm") or _OWN_ORDER & {*facts["options"]}
-            required = None if own_order else partial(check_required, facts, given)
+            known = {name: device.values.get(name) for name in device.given} | dict(given)
+            required = None if own_order else partial(check_required, facts, known)
             self._realizer.realize(device, bus, required)
             if "host" in facts:
                 from fakeqemu.model.hw.pci_bridge import expander

@@ -373,3 +373,26 @@ _RULES: dict[str, Callable[[RealizeChecks, DeviceObject], None]] = {
     "pci-device": _check_pci,
     "virtio-9p-device": _check_shared_folder,
 }
+
+
+#: properties that name what one device alone can have
+_SET_ONCE = ("drive", "netdev", "chardev")
+
+
+def check_unset(
+    state: MachineState, device: DeviceObject, holder: DeviceObject, name: str, value: Any
+) -> None:
+    """Raise QapiError if -global has set already what is set to `value` now.
+
+    `holder`: whose property it is. See hw/core/qdev-properties-system.c: check_prop_still_unset().
+    """
+    if name not in _SET_ONCE:
+        return
+    is_a = state.profile.is_a
+    for given in state.configuration.globals:
+        if given.property == name and is_a(holder.type, given.driver):
+            raise QapiError(f"-global {given.driver}.{name}=... conflicts with {name}={value}")
+        if given.property == name and is_a(device.type, given.driver):
+            if name == "drive":
+                raise QapiError(f"Cannot find device='' nor node-name='{value}'")
+            raise QapiError(f"{name}={value} conflicts, and override is not implemented")
