@@ -259,7 +259,7 @@ FOLLOW_NOTHING = {
 #: QEMU's directories and the files beside them
 _DIRECTORIES = (
     "accel|audio|authz|backends|block|chardev|crypto|disas|docs|dump|fsdev|gdbstub|hw|include|io|migration"
-    "|monitor|nbd|net|python|qapi|qga|qobject|qom|replay|scripts|softmmu|stats|system|target|tcg"
+    "|monitor|nbd|net|python|qapi|qga|qobject|qom|replay|scripts|scsi|softmmu|stats|system|target|tcg"
     "|tpm|trace|ui|util"
 )
 _TOP_FILES = {

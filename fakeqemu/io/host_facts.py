@@ -126,6 +126,14 @@ class HostFacts:
             return error.strerror
         return None
 
+    def open_error(self, path: str) -> str | None:
+        """Why a file cannot be opened to read and write, in the system's words."""
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        except OSError as error:
+            return error.strerror
+        return None
+
     def name_error(self, name: str, service: str | None, *, ipv6: bool) -> str | None:
         """Why a name has no address, of a UDP service or for L2TP. See getaddrinfo(3)."""
         family = socket.AF_INET6 if ipv6 else socket.AF_INET

@@ -287,6 +287,9 @@ class Host(Protocol):
     def file_error(self, path: str) -> str | None:
         """Why a file cannot be read, in the system's words; None if it can."""
 
+    def open_error(self, path: str) -> str | None:
+        """Why a file cannot be opened to read and write; None if it can."""
+
     def access_error(self, path: str) -> str | None:
         """Why a file must not be read or is not there; None if it can be. It is not opened."""
 

@@ -181,6 +181,10 @@ class NullHost:
         """Nothing is in it."""
         return b""
 
+    def open_error(self, path: str) -> str | None:  # noqa: ARG002
+        """It can."""
+        return None
+
     def file_error(self, path: str) -> str | None:  # noqa: ARG002
         """It can be read."""
         return None

@@ -230,6 +230,8 @@ class Traits(CommandLineTraits):
     acpi_file_text: str = "Could not open '{}': {}"
     #: what is said of files of the host by the name that the user gave: path, strerror
     host_open_text: str = "Could not open '{}': {}"
+    #: what vhost-vsock says of a descriptor that is none (11.1)
+    vhost_vsock_fd_text: str = "Can't set file descriptor {fd} non-blocking: {error}: {error}"
     #: the same of the devices of vhost (11.1)
     vhost_vsock_open_text: str = "Could not open '{}': {}"
     vhost_scsi_open_text: str = "Could not open '{}': {}"

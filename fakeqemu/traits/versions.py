@@ -50,6 +50,7 @@ _UP_TO_10_0 = replace(
     stdio_may_be_closed=False,
     full_bus_named=False,
     vhost_vsock_open_text="vhost-vsock: failed to open vhost device: {1}",
+    vhost_vsock_fd_text="vhost-vsock: unable to set non-blocking mode: {error}",
     vhost_scsi_open_text="vhost-scsi: open vhost char device failed: {1}",
     tap_bad_fd="{id}: Can't use file descriptor {fd}: {error}",
     mon_deprecated=False,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from fakeqemu.qapi.errors import QapiError, StartupError
-from fakeqemu.testing import FakeQemu
+from fakeqemu.testing import FakeQemu, QmpError
 
 
 async def refusal(*argv: str, profile: str = "10.0") -> str:
@@ -134,3 +135,60 @@ async def test_what_guards_a_guest(id: str, said: str) -> None:
 async def test_a_release_has_two_numbers() -> None:
     said = await refusal("-smbios", "type=0,release=x")
     assert said == "-smbios type=0,release=x: Invalid release"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("input-linux,id=o,evdev=/nosuch", "Could not open '/nosuch': No such file or directory"),
+        ("input-linux,id=o,evdev=/etc", "Could not open '/etc': Is a directory"),
+        ("input-linux,id=o,evdev=/dev/null", "/dev/null: is not an evdev device"),
+        ("pr-manager-helper,id=o,path=/nosuch",
+         "Failed to connect to '/nosuch': No such file or directory"),
+        ("pr-manager-helper,id=o,path=/dev/null",
+         "Failed to connect to '/dev/null': Connection refused"),
+    ],
+)  # fmt: skip
+async def test_objects_that_need_something_of_the_host(given: str, said: str) -> None:
+    assert await refusal("-object", given) == said
+
+
+async def test_a_helper_that_is_there_has_no_model(tmp_path: Path) -> None:
+    path = str(tmp_path / "helper")
+    with socket.socket(socket.AF_UNIX) as helper:
+        helper.bind(path)
+        helper.listen()
+        said = await refusal("-object", f"pr-manager-helper,id=o,path={path}")
+    assert said == "fakeqemu does not model 'object pr-manager-helper'"
+
+
+@pytest.mark.parametrize(
+    ("profile", "device", "said"),
+    [
+        ("10.0", "vhost-vsock-pci,guest-cid=4,vhostfd=6789",
+         "vhost-vsock: unable to set non-blocking mode: Bad file descriptor"),
+        ("11.1", "vhost-vsock-pci,guest-cid=4,vhostfd=6789",
+         "Can't set file descriptor 6789 non-blocking: Bad file descriptor: Bad file descriptor"),
+        ("10.0", "vhost-vsock-pci,guest-cid=4,vhostfd=x",
+         "vhost-vsock: unable to parse vhostfd: Invalid file descriptor number 'x'"),
+        ("10.0", "vhost-scsi-pci,wwpn=naa.1,vhostfd=6789",
+         "vhost_set_owner failed: Bad file descriptor"),
+        ("10.0", "vhost-scsi-pci,wwpn=naa.1,vhostfd=99999999999",
+         "vhost-scsi: unable to parse vhostfd: Invalid file descriptor number '99999999999'"),
+    ],
+)  # fmt: skip
+async def test_descriptors_that_are_no_vhost(profile: str, device: str, said: str) -> None:
+    assert await refusal("-device", device, profile=profile) == f"-device {device}: {said}"
+
+
+async def test_a_name_for_a_vhost_has_no_model() -> None:
+    async with FakeQemu("-machine", "q35", "-nodefaults", "-device", "pcie-root-port,id=rp") as vm:
+        with pytest.raises(QmpError, match=r"does not model 'vhost-scsi-pci\.vhostfd'"):
+            await vm.qmp("device_add", driver="vhost-scsi-pci", bus="rp", wwpn="naa.1", vhostfd="x")
+
+
+async def test_a_file_is_no_vhost(tmp_path: Path) -> None:
+    with (tmp_path / "f").open("w") as file:
+        device = f"vhost-scsi-pci,wwpn=naa.1,vhostfd={file.fileno()}"
+        said = "vhost_set_owner failed: Inappropriate ioctl for device"
+        assert await refusal("-device", device) == f"-device {device}: {said}"

@@ -11,8 +11,9 @@ virtio_input_host_realize().
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from fakeqemu.model.net.sockets.addresses import c_integer
 from fakeqemu.qapi.errors import NotModelledError, QapiError
 
 if TYPE_CHECKING:
@@ -44,19 +45,44 @@ def _vsock(host: Host, traits: Traits, device: DeviceObject) -> None:
         raise QapiError(f"guest-cid property must be greater than {_HIGHEST_RESERVED_CID}")
     if cid > _UINT32_MAX:
         raise QapiError("guest-cid property must be a 32-bit number")
-    _vhost(host, device, "/dev/vhost-vsock", traits.vhost_vsock_open_text)
+    if device.values.get("vhostfd"):
+        fd = _passed_vhost(host, device, "vhost-vsock")
+        trouble = host.fd_error(fd)
+        if trouble is not None:
+            number = device.values["vhostfd"]
+            raise QapiError(traits.vhost_vsock_fd_text.format(fd=number, error=trouble))
+        _own_vhost(host, device, fd)
+    _look(host, "/dev/vhost-vsock", traits.vhost_vsock_open_text)
 
 
 def _vhost_scsi(host: Host, traits: Traits, device: DeviceObject) -> None:
     if not device.values.get("wwpn"):
         raise QapiError("vhost-scsi: missing wwpn")
-    _vhost(host, device, "/dev/vhost-scsi", traits.vhost_scsi_open_text)
-
-
-def _vhost(host: Host, device: DeviceObject, path: str, text: str) -> None:
     if device.values.get("vhostfd"):
+        _own_vhost(host, device, _passed_vhost(host, device, "vhost-scsi"))
+    _look(host, "/dev/vhost-scsi", traits.vhost_scsi_open_text)
+
+
+def _passed_vhost(host: Host, device: DeviceObject, prefix: str) -> int:
+    """The descriptor that `vhostfd` stands for; see monitor/fds.c: monitor_fd_param()."""
+    text = device.values["vhostfd"]
+    if device.values.get("hotplugged") and not text[:1].isdigit():
+        # a monitor's name for one, and who asks is not known here
         raise NotModelledError(f"{device.type}.vhostfd")
-    _look(host, path, text)
+    number = c_integer(text) if text.isascii() else None
+    if number is None or not 0 <= number < 1 << 31:
+        raise QapiError(
+            f"{prefix}: unable to parse vhostfd: Invalid file descriptor number '{text}'"
+        )
+    return host.passed_fd(number)
+
+
+def _own_vhost(host: Host, device: DeviceObject, fd: int) -> NoReturn:
+    """See hw/virtio/vhost.c: vhost_dev_init()."""
+    trouble = host.vhost_error(fd)
+    if trouble is not None:
+        raise QapiError(f"vhost_set_owner failed: {trouble}")
+    raise NotModelledError(f"{device.type}.vhostfd")
 
 
 def _usb(host: Host, traits: Traits, device: DeviceObject) -> None:

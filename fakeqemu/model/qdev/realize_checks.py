@@ -93,6 +93,7 @@ class RealizeChecks:
         driver, facts, given = asked
         of_host = self.profile.is_a(driver, VFIO)
         probe = DeviceObject(driver, dict.fromkeys(given, "any"))
+        probe.values["hotplugged"] = monitor is not None
         found = None
         try:
             for key, value in qdict.items(given):

@@ -338,6 +338,13 @@ def _complete_memory(objects: Objects, obj: UserObject) -> None:
     memorybackends.complete(objects.process, obj)
 
 
+def _complete_host_object(objects: Objects, obj: UserObject) -> None:
+    # few machines have one
+    from fakeqemu.model.qom import host_objects
+
+    host_objects.complete(objects, obj)
+
+
 def _complete_plain(objects: Objects, obj: UserObject) -> None:
     """Nothing beyond what the schema asks."""
 
@@ -357,5 +364,7 @@ _COMPLETE: dict[str, Callable[[Any, Any], None]] = {
     "cryptodev-backend-builtin": _complete_crypto,
     "authz": _complete_plain,
     "can-bus": _complete_plain,
+    "input-linux": _complete_host_object,
+    "pr-manager-helper": _complete_host_object,
     "thread-context": _complete_thread_context,
 }
