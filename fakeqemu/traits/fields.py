@@ -288,8 +288,8 @@ class Traits(CommandLineTraits):
     hmp_commands_of_other_targets: tuple[str, ...] = (
         "dump-skeys", "info cmma", "info skeys", "migration_mode",
     )
-    #: who walks all nodes begins with those of the monitor behind the last backend's (10.0 on)
-    monitor_nodes_behind_last_root: bool = True
+    #: who walks all nodes begins with those of the monitor behind the last backend's (10.0)
+    monitor_nodes_behind_last_root: bool = False
     #: what is said of a size of blocks that an export cannot have
     export_block_size_text: tuple[str, str] = (
         "parameter logical-block-size must be a power of 2 between 512 and 2097152",

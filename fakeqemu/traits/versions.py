@@ -15,6 +15,7 @@ _UP_TO_10_0 = replace(
     keymap_file_searched=False,
     hmp_registers_by_gdb_name=False,
     hmp_zero_prefixed=False,
+    monitor_nodes_behind_last_root=True,
     chardev_sizes_checked=False,
     hmp_capture_warning="",
     microvm_has_device_tree=False,

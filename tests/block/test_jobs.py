@@ -610,3 +610,16 @@ def test_an_image_that_is_not_below_is_not_found_by_the_header(machine: Any) -> 
     machine.add("qcow2", "other", file=file, backing="b", read_only=True)
     text = machine.desc("block-commit", device="other", job_id="j", base="/a.qcow2")
     assert text == "Can't find '/a.qcow2' in the backing chain"
+
+
+@pytest.mark.parametrize(("profile", "first"), [("7.2", "a"), ("10.0", "z"), ("11.1", "a")])
+def test_nodes_before_the_last_device_s_are_in_a_snapshot(
+    start: Any, profile: str, first: str
+) -> None:
+    machine = start("-device", "virtio-scsi-pci", profile=profile)
+    machine.add("null-co", "a")
+    image(machine, "q")
+    machine.add("null-co", "z")
+    machine.ask("device_add", driver="scsi-hd", drive="q", id="d")
+    text = f"Error: Device '{first}' is writable but does not support snapshots\n"
+    assert machine.hmp("savevm x") == text
