@@ -165,6 +165,33 @@ def test_a_server_that_is_not_there(machine: Any) -> None:
     assert answer.error.desc == "Failed to connect to '/s': Connection refused"
 
 
+@pytest.mark.parametrize(
+    ("node", "text"),
+    [
+        ({"driver": "nbd", "node-name": "n ", "server": SERVER}, "Invalid node-name: 'n '"),
+        (
+            {"driver": "host_device", "filename": "nbd+unix:///?socket=/s"},
+            "Could not open 'nbd+unix:///?socket=/s': No such file or directory",
+        ),
+        ({"driver": "raw", "file": "nbd:unix:/s"}, "Cannot find device='nbd:unix:/s' nor"),
+    ],
+)
+def test_nobody_connects_for_a_node_that_is_refused(machine: Any, node: Any, text: str) -> None:
+    net = Net(machine)
+    net.accept = lambda _end: pytest.fail("somebody has connected")
+    assert machine.desc("blockdev-add", **{"node-name": "n", **node}).startswith(text)
+
+
+def test_the_first_node_that_cannot_be_opened_is_told_of(machine: Any) -> None:
+    Net(machine)
+    children = [{"driver": "raw", "file": "nosuch"}, {"driver": "nbd", "server": SERVER}]
+    quorum = {"driver": "quorum", "node-name": "q", "vote-threshold": 1, "children": children}
+    answer = dispatcher_of(machine.vm).execute("blockdev-add", quorum)
+    assert isinstance(answer, Deferred)
+    assert answer.error is not None
+    assert answer.error.desc == "Cannot find device='nosuch' nor node-name='nosuch'"
+
+
 def test_a_server_that_comes_in_time(machine: Any) -> None:
     net = Net(machine)
     machine.image("a", MB)

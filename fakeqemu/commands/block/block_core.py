@@ -32,9 +32,8 @@ def blockdev_add(vm: Machine, arguments: Json) -> Deferred | None:
     block = vm.block
     answer = Deferred()
 
-    def connected(error: QapiError | None) -> None:
-        if error is None:
-            _, error = vm.guard.attempt(block.add, arguments)
+    def connected() -> None:
+        _, error = vm.guard.attempt(block.add, arguments)
         nbdclient.drop_unused(block.graph)
         if error is not None:
             answer.fail(error)

@@ -63,8 +63,8 @@ class Graph:
         #: name -> node, in the order the names were given
         self.nodes: dict[str, Node] = {}
         self._automatic = 0
-        #: connections to NBD servers that wait for the node that wants them
-        self.connections: dict[str, NbdClientConnection] = {}
+        #: connections to NBD servers that wait for the node that wants them, or why there are none
+        self.connections: dict[str, NbdClientConnection | QapiError] = {}
         #: how throttle groups hold requests back
         self.throttling = ThrottleGroups(process, objects)
         #: how accesses wait for servers

@@ -114,6 +114,8 @@ def _parse_uri(filename: str) -> dict[str, Any]:
 def take_connection(graph: Graph, target: ExportAddress) -> NbdClientConnection:
     """The one that was made ahead, or one that is made now. Raises QapiError."""
     made = graph.connections.pop(_key(target), None)
+    if isinstance(made, QapiError):
+        raise made
     if made is None:
         made = NbdClientConnection(target, graph.process)
         made.connect_now()
@@ -124,25 +126,34 @@ def _key(target: ExportAddress) -> str:
     return repr((sorted(target.server.items()), target.export, target.context))
 
 
-def wanted(options: Any, traits: InetTraits) -> Iterator[ExportAddress]:
-    """The exports that options name, at any depth; what cannot be read is left to who opens it."""
-    if isinstance(options, str):
-        if options.startswith("nbd"):
-            yield from _named(lambda: target_of(parse_filename(options, traits)))
-    elif isinstance(options, list):
+def _wanted(graph: Graph, options: Any) -> Iterator[ExportAddress]:
+    """The exports that nodes in `options` are of, at any depth.
+
+    What cannot be read is left to who opens it, and so is a node whose name is refused: it is
+    before anybody connects (see block.c: bdrv_open_driver()). A file name of another driver is
+    that of a file, whatever it looks like.
+    """
+    if isinstance(options, list):
         for value in options:
-            yield from wanted(value, traits)
+            yield from _wanted(graph, value)
     elif isinstance(options, dict):
-        if options.get("driver") == "nbd":
-            given = options
-            if "filename" in options:
-                given = {**options, **_parsed(options["filename"], traits)}
-            if "tls-creds" not in given:
-                yield from _named(lambda: target_of(given))
+        if options.get("driver") != "nbd":
+            for value in options.values():
+                yield from _wanted(graph, value)
             return
-        for key, value in options.items():
-            if isinstance(value, dict | list) or key == "filename":
-                yield from wanted(value, traits)
+        given = options
+        if "filename" in options:
+            given = {**options, **_parsed(options["filename"], graph.process.profile.traits)}
+        if "tls-creds" not in given and _is_free(graph, options.get("node-name")):
+            yield from _named(lambda: target_of(given))
+
+
+def _is_free(graph: Graph, name: str | None) -> bool:
+    try:
+        graph.check_name(name)
+    except QapiError:
+        return False
+    return True
 
 
 def _parsed(filename: str, traits: InetTraits) -> dict[str, Any]:
@@ -159,26 +170,22 @@ def _named(read: Callable[[], ExportAddress]) -> Iterator[ExportAddress]:
         return
 
 
-def connect_all(
-    graph: Graph, options: Any, done: Callable[[QapiError | None], None]
-) -> bool:
+def connect_all(graph: Graph, options: Any, done: Callable[[], None]) -> bool:
     """Connect to every server that `options` name; False if they name none.
 
-    `done(None)` or `done(error)` follows.
+    `done()` follows. What went wrong is told to the node that takes the connection: another one
+    may be refused before.
     """
-    traits = graph.process.profile.traits
-    targets = [each for each in wanted(options, traits) if _key(each) not in graph.connections]
+    targets = [each for each in _wanted(graph, options) if _key(each) not in graph.connections]
     if not targets:
         return False
     _connect(graph, targets, done)
     return True
 
 
-def _connect(
-    graph: Graph, targets: list[ExportAddress], done: Callable[[QapiError | None], None]
-) -> None:
+def _connect(graph: Graph, targets: list[ExportAddress], done: Callable[[], None]) -> None:
     if not targets:
-        done(None)
+        done()
         return
     first, *rest = targets
     made = NbdClientConnection(first, graph.process)
@@ -186,7 +193,8 @@ def _connect(
     def connected(error: QapiError | None) -> None:
         if error is not None:
             made.close()
-            done(error)
+            graph.connections[_key(first)] = error
+            done()
             return
         graph.connections[_key(first)] = made
         _connect(graph, rest, done)
@@ -197,7 +205,9 @@ def _connect(
 def drop_unused(graph: Graph) -> None:
     """Close connections that were made ahead, and that no node has taken."""
     while graph.connections:
-        graph.connections.popitem()[1].close()
+        _, made = graph.connections.popitem()
+        if not isinstance(made, QapiError):
+            made.close()
 
 
 def refuse_beside_filename(options: dict[str, Any]) -> None:
