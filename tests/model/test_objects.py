@@ -109,3 +109,16 @@ def test_shared_memory_backend_is_shared_unasked(start):
     machine = start("-machine", "none")
     add(machine, "memory-backend-shm", "m", size=4096)
     assert machine.ask("query-memdev")[0]["share"] is True
+
+
+@pytest.mark.parametrize(
+    ("profile", "text"),
+    [
+        ("10.0", "object 'm' is in use, can not be deleted"),
+        ("11.1", "Deleting main loop 'm' is not supported"),
+    ],
+)
+def test_the_main_loop_stays(start, profile, text):
+    machine = start("-machine", "none", profile=profile)
+    add(machine, "main-loop", "m")
+    assert machine.error("object-del", id="m")[1] == text

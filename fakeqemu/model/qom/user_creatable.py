@@ -237,7 +237,7 @@ def _check_deletable(objects: Objects, obj: QomObject, monitor: Any) -> None:
     if obj.type.startswith("monitor-"):
         _may_delete_monitor(obj, monitor)
         return
-    permanent = obj.type == "can-bus"
+    permanent = obj.type in ("can-bus", "main-loop")
     uses = by_type(objects.process.profile, obj.type, objects.users)
     if permanent or (uses is not None and uses(obj.name)):
         raise QapiError(_in_use(objects, obj))
@@ -254,6 +254,7 @@ def _in_use(objects: Objects, obj: QomObject) -> str:
 _IN_USE = {
     "memory-backend": "Cannot delete host memory backend '{id}' which is mapped",
     "throttle-group": "Cannot delete throttle group '{id}' with active references",
+    "main-loop": "Deleting main loop '{id}' is not supported",
     "can-bus": "Deleting CAN bus device '{id}' is not supported",
 }
 
