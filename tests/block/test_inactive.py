@@ -59,6 +59,37 @@ def test_a_node_that_was_opened_with_active_is_not_reopened(machine: Any) -> Non
         assert refused == "Option 'active' cannot be reset to its default value"
 
 
+def test_reopening_gives_a_node_up_and_does_not_take_it_back(machine: Any) -> None:
+    machine.add("null-co", "n")
+    machine.add("null-co", "m")
+    machine.ask("blockdev-set-active", node_name="m", active=False)
+    for name, wanted in ("n", False), ("m", True):
+        options = {"driver": "null-co", "node-name": name, "active": wanted}
+        machine.ask("blockdev-reopen", options=[options])
+        assert not active(machine, name)
+    assert machine.desc("blockdev-add", driver="raw", node_name="a", file="n") == (
+        "Inactive 'n' can't be a file child of active 'a'"
+    )
+
+
+def test_what_was_opened_with_a_node_is_given_up_with_it(machine: Any) -> None:
+    inner = {"driver": "null-co", "node-name": "inner"}
+    machine.add("raw", "outer", file=inner)
+    options = {"driver": "raw", "node-name": "outer", "file": {"driver": "null-co"}}
+    machine.ask("blockdev-reopen", options=[{**options, "active": False}])
+    assert not active(machine, "inner")
+
+
+def test_a_node_in_use_is_not_given_up(start: Any) -> None:
+    machine = start("-device", "virtio-scsi-pci")
+    machine.add("null-co", "n")
+    machine.ask("device_add", driver="scsi-hd", drive="n", id="d")
+    options = {"driver": "null-co", "node-name": "n", "active": False}
+    refused = machine.desc("blockdev-reopen", options=[options])
+    assert refused == "Read-only block node 'n' cannot support read-write users"
+    assert active(machine, "n")
+
+
 def test_an_active_node_has_no_inactive_child(inactive: Any) -> None:
     refused = inactive.refusal_of_add("raw", "top", file="a")
     assert refused == "Inactive 'a' can't be a file child of active 'top'"

@@ -27,9 +27,10 @@ GENERIC = (
 _PLAIN_NUMBERS = {"open-timeout", "reconnect-delay", "latency-ns", "cache-clean-interval"}
 _FLAT = frozenset({*GENERIC, "cache.direct", "cache.no-flush"})
 #: what a child has from its parent where its own options do not say
-_FOLLOWED = ("cache.direct", "cache.no-flush", "force-share")
+_FOLLOWED = ("cache.direct", "cache.no-flush", "force-share", "active")
 _ATTRIBUTES = (
     "read_only", "auto_read_only", "cache_direct", "cache_no_flush", "discard", "detect_zeroes",
+    "inactive",
 )  # fmt: skip
 
 

@@ -116,7 +116,8 @@ class Update:
             if error is not None:
                 raise error
         node.perm, node.shared = cumulative(node.parents)
-        if node.perm & (perms.WRITE | perms.WRITE_UNCHANGED) and node.read_only:
+        refused = node.read_only or node.turning_read_only
+        if node.perm & (perms.WRITE | perms.WRITE_UNCHANGED) and refused:
             if node.turning_read_only:
                 raise QapiError(
                     f"Read-only block node '{node.name}' cannot support read-write users"

@@ -144,6 +144,7 @@ def _reopen(graph: Graph, queue: list[_Reopened]) -> None:
             entry.driver.abort()
             for call in reversed(entry.undo):
                 call()
+            entry.node.turning_read_only = False
         Update([entry.node for entry in queue]).run()
         raise
     finally:
@@ -212,6 +213,10 @@ def _take_flags(entry: _Reopened, left: dict[str, Any]) -> None:
     node.cache_no_flush = left.pop("cache.no-flush", False)
     node.discard = left.pop("discard", "ignore")
     node.detect_zeroes = left.pop("detect-zeroes", "off")
+    # it is given up, never taken back; see block.c: update_flags_from_options()
+    if not left.pop("active", True):
+        node.turning_read_only = node.turning_read_only or not node.inactive
+        node.inactive = True
     flags.check_detect_zeroes(node)
 
 
