@@ -141,6 +141,16 @@ async def test_a_failed_start_does_not_tell_of_connections(start: Start, short: 
     )
 
 
+async def test_a_descriptor_that_was_not_passed_is_no_vhost(start: Start) -> None:
+    device = "vhost-scsi-pci,wwpn=naa.1,vhostfd=6789"
+    process = await start("-machine", "q35", "-device", device)
+    _, error = await process.communicate()
+    assert process.returncode == 1
+    assert error.decode() == (
+        f"qemu-system-x86_64: -device {device}: vhost_set_owner failed: Bad file descriptor\n"
+    )
+
+
 async def test_a_second_start_finds_the_pid_file_locked(start: Start, short: Path) -> None:
     await start("-qmp", f"unix:{short}/q,server=on,wait=off", "-pidfile", f"{short}/pid")
     client = await connect(short / "q")

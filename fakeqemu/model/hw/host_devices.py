@@ -79,7 +79,7 @@ def _passed_vhost(host: Host, device: DeviceObject, prefix: str) -> int:
 
 def _own_vhost(host: Host, device: DeviceObject, fd: int) -> NoReturn:
     """See hw/virtio/vhost.c: vhost_dev_init()."""
-    trouble = host.vhost_error(fd)
+    trouble = host.fd_error(fd) or host.vhost_error(fd)
     if trouble is not None:
         raise QapiError(f"vhost_set_owner failed: {trouble}")
     raise NotModelledError(f"{device.type}.vhostfd")
