@@ -25,6 +25,7 @@ from fakeqemu.boot.checks.backends import (
     check_display_options,
     check_icount,
 )
+from fakeqemu.boot.checks.board import check_named_objects
 from fakeqemu.boot.default_devices import add_default_devices
 from fakeqemu.boot.requests import (
     AttachMonitor,
@@ -48,7 +49,6 @@ from fakeqemu.qapi.readers.qemu_opts import parse_number
 if TYPE_CHECKING:
     from fakeqemu.boot.state import BootState
 
-_CONFIDENTIAL = "confidential-guest-support"
 #: a machine's property that says how much address space memory modules can have
 _MODULES = "device-memory-region-size"
 #: -object types that wait for what they name: character devices, net backends, block nodes
@@ -329,12 +329,7 @@ def apply_machine_options(boot: BootState) -> None:
     vm.state.memory.slots = settings.ram_slots
     machine = vm.qom.container("/machine")
     machine.values.update({n: v for n, v in settings.properties.items() if n in machine.shapes})
-    guard = settings.properties.get(_CONFIDENTIAL)
-    if guard:
-        # none of the objects that can stand here is modelled
-        if vm.objects.get(guard) is None:
-            raise QapiError(f"Device '{guard}' not found")
-        raise QapiError(f"Invalid parameter type for '{_CONFIDENTIAL}', expected: {_CONFIDENTIAL}")
+    check_named_objects(vm, settings)
     if reads.log is not None:
         for name in machine.values.keys() & settings.properties.keys():
             machine.values = reads.log.watch(machine.values, name)

@@ -89,6 +89,7 @@ SINCE: Mapping[str, Release] = {
     "vhost_user_protocol_features": (8, 2),
     "vhost_user_resets_device": (8, 2),
     "virtio_found_in_tree": (8, 2),
+    "no_audiodev": (8, 2),
     "vnc_audiodev_text": (8, 2),
     "vnc_connected_text": (8, 2),
     "xen_drive_is_device": (8, 2),

@@ -208,6 +208,10 @@ class MigrationTraits(ProposedTraits):
 class CommandLineTraits(MigrationTraits):
     """Traits of the options that a process is started with; see `Traits`."""
 
+    #: an audiodev= that is not there: type, property, id
+    no_audiodev: str = "audiodev '{2}' not found"
+    #: -machine memory-encryption= warns that it is deprecated (11.1)
+    memory_encryption_deprecated: bool = True
     #: a CXL window of an odd size
     cxl_window_size_text: str = (
         "Size of a CXL fixed memory window must be a multiple of 256MiB"

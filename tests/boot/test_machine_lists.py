@@ -72,3 +72,44 @@ def test_memory_for_enclaves_is_not_modelled() -> None:
             "-object", "memory-backend-ram,id=x,size=1M", "-S", "-machine",
             "q35,sgx-epc.0.memdev=x,sgx-epc.0.node=0", profile="10.0",
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", ["7.2", "10.0", "11.1"])
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("memory-encryption=x", "No such memory encryption object 'x'"),
+        ("confidential-guest-support=x", "Device 'x' not found"),
+        ("pcspk-audiodev=x", "x"),
+        ("peripheral=x", "-machine.peripheral' is not writable"),
+        ("unattached=x", "-machine.unattached' is not writable"),
+        ("rtc-time=x", "-machine.rtc-time' not found"),
+    ],
+)
+def test_what_names_nothing(profile: str, options: str, text: str) -> None:
+    with pytest.raises(StartupError) as refused:
+        boot(options, profile)
+    assert text in refused.value.text
+    if options.startswith("pcspk"):
+        old = profile == "7.2"
+        assert refused.value.text == (
+            "Property 'isa-pcspk.audiodev' can't find value 'x'" if old
+            else "audiodev 'x' not found"
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("piix3", "does not accept value 'piix3'"), ("piix4-isa", "fakeqemu does not model")],
+)
+def test_another_south_bridge(value: str, text: str) -> None:
+    with pytest.raises(StartupError, match=text):
+        Booted("-machine", f"pc,x-south-bridge={value}", "-S", profile="10.0")
+    Booted("-machine", "pc,x-south-bridge=PIIX3", "-S", profile="10.0")
+
+
+def test_the_speaker_is_heard_where_it_is_asked_for() -> None:
+    machine = Booted("-audiodev", "none,id=a", "-machine", "q35,pcspk-audiodev=a", "-S",
+                     profile="10.0")  # fmt: skip
+    speaker = machine.hmp("info qtree").partition("dev: isa-pcspk")[2]
+    assert 'audiodev = "a"' in speaker[:200]

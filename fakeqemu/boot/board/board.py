@@ -223,6 +223,9 @@ def _plan(vm: Machine, node: TreeObject, numbering: Numbering, first_cpu: str | 
     if properties.get("acpi") in switches.OFF:
         for number in numbering.find(lambda obj: obj.type == _SOUTH_BRIDGE):
             numbering.keep(number, partial(_remove_pm, vm))
+    if speaker := properties.get("pcspk-audiodev"):
+        for number in numbering.find(lambda obj: obj.type == "isa-pcspk"):
+            numbering.keep(number, partial(_connect_speaker, vm, speaker))
     if vm.cpus.type and first_cpu is not None:
         _plan_cpus(vm, node, numbering, first_cpu)
     if properties.get("isa-serial", True):
@@ -234,6 +237,12 @@ def _plan(vm: Machine, node: TreeObject, numbering: Numbering, first_cpu: str | 
     drives.add_disks(vm, numbering)
     usb.add_controllers(vm, numbering)
     nics.add_nics(vm, numbering)
+
+
+def _connect_speaker(vm: Machine, audiodev: str, number: int) -> None:
+    device = vm.qom.container("/machine/unattached").child(f"device[{number}]")
+    assert device is not None
+    device.values["audiodev"] = audiodev
 
 
 def _plan_cpus(vm: Machine, node: TreeObject, numbering: Numbering, first: str) -> None:

@@ -35,6 +35,7 @@ _MOST_BOOT_DEVICES = 3
 _LARGEST_16_BIT = 65535
 _MIB, _GIB = 1 << 20, 1 << 30
 _HOLE_SIZE = "pci-hole64-size"
+_CONFIDENTIAL = "confidential-guest-support"
 _AMD = "AuthenticAMD"
 #: what an AMD CPU keeps for itself below 1 TiB, and the last machine version that does not mind
 _HYPERTRANSPORT_START, _ABOVE_1T_START = 0xFD00000000, 1 << 40
@@ -103,6 +104,27 @@ def check_board(
         raise StartupError(
             "reboot timeout is invalid,it should be a value between -1 and 65535"
         )
+
+
+def check_named_objects(vm: Machine, settings: MachineSettings) -> None:
+    """Objects that properties of the machine name. Raises QapiError.
+
+    See hw/core/machine.c: machine_set_memory_encryption(); hw/i386/pc.c: pc_machine_initfn().
+    """
+    properties = settings.properties
+    old, guard = properties.get("memory-encryption"), properties.get(_CONFIDENTIAL)
+    if old is not None and vm.profile.traits.memory_encryption_deprecated:
+        vm.host.warn(f"warning: memory-encryption is deprecated, use {_CONFIDENTIAL} instead")
+    if old is not None and vm.objects.get(old) is None:
+        raise QapiError(f"No such memory encryption object '{old}'")
+    if guard and vm.objects.get(guard) is None:
+        raise QapiError(f"Device '{guard}' not found")
+    if old is not None or guard:
+        # none of the objects that can stand here is modelled
+        raise QapiError(f"Invalid parameter type for '{_CONFIDENTIAL}', expected: {_CONFIDENTIAL}")
+    speaker = properties.get("pcspk-audiodev")
+    if speaker is not None and all(each.id != speaker for each in vm.configuration.audiodevs):
+        raise QapiError(vm.profile.traits.no_audiodev.format("isa-pcspk", "audiodev", speaker))
 
 
 def check_enclave_memory(vm: Machine, settings: MachineSettings) -> None:

@@ -20,7 +20,7 @@ from fakeqemu.model.boards.cpus import Topology
 from fakeqemu.profile import Profile
 from fakeqemu.profile.facts import MachineType
 from fakeqemu.qapi import qdict, reads
-from fakeqemu.qapi.errors import QapiError, StartupError
+from fakeqemu.qapi.errors import NotModelledError, QapiError, StartupError
 from fakeqemu.qapi.readers.keyval import check_keyval
 from fakeqemu.qapi.readers.scalars import hex_suffix_warning
 from fakeqemu.qapi.schema import (
@@ -41,6 +41,7 @@ _ENUMS = {
     "OnOffSplit": ("on", "off", "split"),
     "on|off|split": ("on", "off", "split"),
     "SmbiosEntryPointType": ("32", "64", "auto"),
+    "PCSouthBridgeOption": ("PIIX3", "piix4-isa"),
     "CacheLevelAndType": ("l1d", "l1i", "l2", "l3"),
     "CpuTopologyLevel": (
         "thread", "core", "module", "cluster", "die", "socket", "book", "drawer", "default",
@@ -71,6 +72,11 @@ _JSON_TYPES = {"str": "string", "bool": "boolean"}
 #: properties whose QOM type says less than they accept
 _BY_NAME = {"smbios-entry-point-type": "SmbiosEntryPointType"}
 
+#: containers that each machine has
+_CHILDREN = ("peripheral", "peripheral-anon", "unattached")
+#: type of a property that a board has only once it has a clock
+_OF_RTC = "struct tm"
+
 #: what -boot and -m set: properties of every machine since 7.1, before that of none
 _OF_OPTIONS = {"boot": "BootConfiguration", "memory": "MemorySizeConfiguration"}
 
@@ -98,7 +104,9 @@ def set_machine_properties(
     values: dict[str, Any] = {}
     for option, given in qdict.items(options):
         name = option
-        if name not in types:
+        if name in _CHILDREN:
+            raise QapiError(f"Property '{machine.typename}.{name}' is not writable")
+        if types.get(name) in (None, _OF_RTC):
             raise QapiError(f"Property '{machine.typename}.{name}' not found")
         type = property_type(_BY_NAME.get(name, types[name]), profile)
         value = given if type is None else check_keyval(type, given, profile.traits, name)
@@ -200,6 +208,11 @@ def _max_ram_below_4g(value: int) -> None:
         )
 
 
+def _south_bridge(value: str) -> None:
+    if value != "PIIX3":
+        raise NotModelledError(f"-machine x-south-bridge={value}")
+
+
 def _nvdimm_persistence(value: str) -> None:
     if value not in ("cpu", "mem-ctrl"):
         raise QapiError(f"-machine nvdimm-persistence={value}: unsupported option")
@@ -227,6 +240,7 @@ _DEMANDS: dict[str, Callable[[Any], None]] = {
     "x-oem-table-id": _at_most("x-oem-table-id", 8),
     "max-ram-below-4g": _max_ram_below_4g,
     "nvdimm-persistence": _nvdimm_persistence,
+    "x-south-bridge": _south_bridge,
 }
 
 

@@ -18,7 +18,6 @@ from fakeqemu.model.qdev.device import (
     BOOT_INDEXES,
     DeviceObject,
     check_boot_index,
-    missing_value,
     user_devices,
     wrong_value,
 )
@@ -321,7 +320,7 @@ def _audiodev(
 ) -> str:
     text = _text(properties, name, value, typed)
     if all(option.id != text for option in properties.state.configuration.audiodevs):
-        raise missing_value(device, name, text)
+        raise QapiError(properties.profile.traits.no_audiodev.format(device.type, name, text))
     return text
 
 
