@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
 from fakeqemu.clock import SECOND
 from fakeqemu.formats.extents import DATA, HOLE
+from fakeqemu.formats.qcow2.tables import COMPRESSED, ZERO_FLAG
 from fakeqemu.model.block.drivers import base
 from fakeqemu.qapi.errors import AbortError, NotModelledError, QapiError
 
@@ -453,3 +455,28 @@ def test_an_alignment_of_nothing(machine: Any) -> None:
     before = size_of(machine)
     write(machine, "a", 1, 0, 64 * KB)
     assert size_of(machine) > before + MB
+
+
+def test_what_is_compressed_goes_into_clusters_that_were_zeroed(machine: Any) -> None:
+    """An entry that says zeros and leads nowhere is no allocation."""
+    machine.image("a")
+    machine.add("compress", "c", file="a")
+    image = node_of(machine, "a").driver.image
+    write(machine, "a", 0xA0, 0, 64 * KB)
+    node_of(machine, "a").driver.zero(node_of(machine, "a"), 0, 128 * KB)
+    assert image.entry(64 * KB) == ZERO_FLAG
+    write(machine, "c", 0xA1, 64 * KB, 64 * KB)
+    assert image.entry(64 * KB) & COMPRESSED
+    assert read(machine, "a", 64 * KB, 64 * KB) == b"\xa1" * 64 * KB
+    write(machine, "a", 0xA2, 128 * KB, 64 * KB)
+    with pytest.raises(QapiError, match="Input/output error"):
+        write(machine, "c", 0xA3, 128 * KB, 64 * KB)
+
+
+def test_what_does_not_get_smaller_is_written_over_what_is_there(machine: Any) -> None:
+    machine.image("a")
+    machine.add("compress", "c", file="a")
+    write(machine, "a", 0xA0, 0, 64 * KB)
+    noise = random.Random(1).randbytes(64 * KB)
+    base.write(node_of(machine, "c"), 0, noise)
+    assert read(machine, "a", 0, 64 * KB) == noise

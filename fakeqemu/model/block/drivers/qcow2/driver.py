@@ -260,8 +260,6 @@ class Qcow2Driver(Driver):
             raise QapiError("Invalid argument")
         if self.image.external:
             raise extents.BlockIoError(os.strerror(errno.ENOTSUP))
-        if any(piece.kind != HOLE for piece in self.image.status(offset, offset + len(data))):
-            raise extents.BlockIoError  # compressed clusters replace nothing
         if self.image.header.compression:
             raise NotModelledError("zstd compressed clusters")
         self.image.write_compressed(offset, data, self._fill(node))
