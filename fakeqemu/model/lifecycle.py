@@ -118,7 +118,11 @@ class Lifecycle:
             listener()
 
     def vm_stop(self, state: str, *, event: bool = True) -> bool:
-        """Stop a live guest with `state` as reason: STOP. False if it was not live."""
+        """Stop a live guest with `state` as reason: STOP. False if it was not live.
+
+        Raises QapiError for what a guest that sleeps cannot bring about.
+        """
+        self._check_awake_for(state)
         runstate = self._runstate
         live = runstate.live
         if live:
@@ -207,7 +211,11 @@ class Lifecycle:
         self._events.emit("WAKEUP")
 
     def guest_panicked(self, info: dict[str, Any] | None = None) -> None:
-        """The guest says that it crashed; `info` is a GuestPanicInformation."""
+        """The guest says that it crashed; `info` is a GuestPanicInformation.
+
+        Raises QapiError for a guest that sleeps.
+        """
+        self._check_awake_for("guest-panicked")
         panic, data = self.actions["panic"], {"info": info} if info else {}
         paused = panic == "pause" or (
             panic == "shutdown" and self.actions["shutdown"] == "pause"
@@ -225,6 +233,8 @@ class Lifecycle:
     def watchdog_expired(self) -> None:
         """A watchdog device has run out: do as the watchdog action says."""
         action = self.actions["watchdog"]
+        if action == "pause":
+            self._check_awake_for("watchdog")
         if action == "inject-nmi":
             self._events.emit("WATCHDOG", {"action": action})
             return
@@ -237,6 +247,15 @@ class Lifecycle:
             self._process.exit(0)
         elif action == "pause":
             self.vm_stop("watchdog")
+
+    def _check_awake_for(self, state: str) -> None:
+        """Raise QapiError if a guest sleeps for which the run state `state` would be a way out.
+
+        QEMU has no such transition: it would end by abort().
+        """
+        runstate = self._runstate
+        if runstate.live and not runstate.can(state):
+            raise QapiError("the guest sleeps and does nothing of the kind: wake it up first")
 
     # -- settings ----------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 import pytest
 
+from fakeqemu.qapi.errors import QapiError
+
 
 def status(machine):
     return machine.ask("query-status")["status"]
@@ -110,3 +112,21 @@ def test_suspended_guest_stays_suspended_over_stop_and_cont(start):
     assert status(machine) == "paused"
     machine.ask("cont")
     assert status(machine) == "suspended"
+
+
+@pytest.mark.parametrize("verb", ["panic", "watchdog"])
+def test_a_guest_that_sleeps_does_nothing(start, verb):
+    """A real QEMU would abort: its run state has no such way out of sleep."""
+    machine = start("-machine", "q35", profile="10.0")
+    machine.ask("set-action", panic="pause", watchdog="pause")
+    machine.vm.lifecycle.suspend()
+    before = len(machine.events)
+    act = {"panic": machine.vm.lifecycle.guest_panicked,
+           "watchdog": machine.vm.lifecycle.watchdog_expired}[verb]  # fmt: skip
+    with pytest.raises(QapiError, match="the guest sleeps"):
+        act()
+    assert len(machine.events) == before
+    assert status(machine) == "suspended"
+    machine.ask("system_wakeup")
+    act()
+    assert status(machine) in ("guest-panicked", "watchdog")
