@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fakeqemu.dataclass import dataclass, field
-from fakeqemu.traits.migration import CommandLineTraits
+from fakeqemu.traits.command_line import CommandLineTraits
 
 
 # One instance a version: identity is equality, and what is not generated need not be compiled

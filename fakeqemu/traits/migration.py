@@ -1,4 +1,4 @@
-"""What may differ between versions in migration and in how they take their options, by name.
+"""What may differ between versions in migration, and what proposals would change, by name.
 
 The defaults are the newest version's.
 """
@@ -6,7 +6,64 @@ The defaults are the newest version's.
 from __future__ import annotations
 
 from fakeqemu.dataclass import dataclass
-from fakeqemu.traits.proposed import ProposedTraits
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ProposedTraits:
+    """Behaviour that no released version has; the defaults are what those do.
+
+    Which proposal sets which is said in `fakeqemu.proposals`.
+    """
+
+    @property
+    def tap_has_local(self) -> bool:
+        """Whether TAPs take part in local migration, and read `local`."""
+        return self.tap_local_since is not None
+
+    #: there is a store of parameters that are read before the migration object exists
+    early_parameters: bool = False
+    #: `-incoming config:...` fills it
+    incoming_config: bool = False
+    #: `-incoming` takes parameters as a JSON object that is no channel
+    incoming_json: bool = False
+    #: `-incoming` takes a JSON object that has an address, parameters, or both
+    incoming_json_with_address: bool = False
+    #: an `-incoming` that only has parameters makes the machine wait
+    lone_parameters_wait: bool = False
+    #: what a parameter that nobody has given reads as before the migration object exists:
+    #: "null" (no value), "zeroed" (zero, off, the first of an enumeration) or "defaults"
+    unset_early_reads: str = "null"
+    #: a cpr channel, and state left by an exec, say which mode this is
+    cpr_channel_implies_mode: bool = True
+    #: `local` cannot be changed while incoming is awaited once a TAP has read it
+    local_immutable_while_incoming: bool = False
+    #: the version from which on a machine type's TAPs take part in local migration by default;
+    #: None: there is no such thing
+    tap_local_since: tuple[int, int] | None = None
+    #: capabilities are parameters too
+    capabilities_are_parameters: bool = False
+    #: they may be set while a migration runs
+    capabilities_in_running_migration: bool = False
+    #: inline parameters of a migration stay in force and are shown afterwards
+    inline_parameters_stored: bool = False
+    #: parameters are properties of another type than the migration object, or of none ("none");
+    #: empty: of the migration object
+    parameters_type: str = ""
+    #: a TAP may take its descriptors along in the CPR modes (`cpr=on`)
+    tap_cpr: bool = False
+    #: -preconfig waits, with its monitors, before any backend but theirs is made; so does a
+    #: command line of nothing but -qmp
+    monitor_before_backends: bool = False
+    #: users can make a migration object
+    migration_object_creatable: bool = False
+    #: a second one takes the place of the first, rather than be refused
+    second_migration_object_current: bool = False
+    #: migrate_prepare takes the address, not migrate_run
+    prepare_takes_address: bool = False
+    #: an outgoing migration can be prepared too
+    prepare_outgoing: bool = False
+    #: a prepared migration is a job
+    prepare_jobs: bool = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -202,45 +259,3 @@ class MigrationTraits(ProposedTraits):
     #: what is said of a channel's file that cannot be made, and of one that cannot be read
     channel_file_create_text: str = "Could not create '{}': {}"
     channel_file_open_text: str = "Could not open '{}': {}"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class CommandLineTraits(MigrationTraits):
-    """Traits of the options that a process is started with; see `Traits`."""
-
-    #: an audiodev= that is not there: type, property, id
-    no_audiodev: str = "audiodev '{2}' not found"
-    #: -machine memory-encryption= warns that it is deprecated (11.1)
-    memory_encryption_deprecated: bool = True
-    #: a CXL window of an odd size
-    cxl_window_size_text: str = (
-        "Size of a CXL fixed memory window must be a multiple of 256MiB"
-    )
-    #: a keyboard layout that is not there: `could not find keymap file` (11.1)
-    keymap_file_searched: bool = True
-    #: -mon warns that it is deprecated (11.1)
-    mon_deprecated: bool = True
-    #: -audio refuses to do without a model (7.2)
-    audio_needs_model: bool = False
-    #: the spice options are in a module that is not installed (10.0 on)
-    spice_group_missing: bool = True
-    #: the address `pty:PATH` (10.0 on)
-    pty_takes_path: bool = True
-    #: `-nic help` lists the backends (10.0 on)
-    nic_help: bool = True
-    #: what is in a module that is not there comes with advice (10.0 on)
-    missing_module_advice: bool = True
-    #: -display egl-headless looks for a render node before there are devices (8.0 on)
-    egl_before_devices: bool = True
-    #: a TAP's vhost descriptor that is none is named itself, not the TAP's (10.2 on)
-    tap_bad_vhost_named: bool = True
-    #: -machine dumpdtb= ends a machine that has no device tree (10.0 on)
-    dumpdtb_needs_tree: bool = True
-    #: -fsdev has the driver of a helper program (up to 9.1)
-    fsdev_proxy: bool = False
-    #: exit status of `-tpmdev help`
-    tpm_help_code: int = 0
-    #: `help` shows default values as JSON (7.2)
-    help_defaults_json: bool = False
-    #: -fsdev, -virtfs: a folder that cannot be opened
-    fsdev_open_text: str = "Could not open '{}': {}"

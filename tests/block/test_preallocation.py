@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.model.block.drivers import base
+from fakeqemu.qapi.errors import QapiError
 
 MB = 1 << 20
 CLUSTER = 1 << 16
@@ -107,3 +108,35 @@ def test_a_table_of_many_small_clusters_is_found_room_for_in_rows(machine: Any) 
     machine.add("qcow2", "q", file="f")
     assert calls(lambda: machine.ask("block_resize", node_name="q", size=8 << 30)) < 40_000
     assert machine.vm.block.graph.nodes["q"].driver.image.header.l1_size == 1 << 18
+
+
+def test_a_row_with_a_gap_is_not_taken_for_whole(machine: Any) -> None:
+    """The first and the last cluster of a table lie as far apart as if all between were there."""
+    create(machine, "metadata", 64 * 512, cluster_size=512)
+    machine.add("qcow2", "q", file="f")
+    image = machine.vm.block.graph.nodes["q"].driver.image
+    assert image.entry(63 * 512) == image.entry(0) + 63 * 512
+    machine.vm.block.write("q", 0, b"x" * 64 * 512)
+    image.discard(10 * 512, 12 * 512)
+    assert [(piece.offset, piece.length) for piece in image.status(0, 64 * 512)] == [
+        (0, 10 * 512), (10 * 512, 2 * 512), (12 * 512, 52 * 512)
+    ]  # fmt: skip
+    found = base.read(machine.vm.block.graph.nodes["q"], 0, 64 * 512)
+    assert found == b"x" * 10 * 512 + bytes(1024) + b"x" * 52 * 512
+
+
+@pytest.mark.parametrize("bits", [1, 16])
+def test_counts_that_cannot_all_be_changed_stay_as_they_are(machine: Any, bits: int) -> None:
+    assert create(machine, "off", MB, refcount_bits=bits) is None
+    machine.add("qcow2", "q", file="f")
+    counts = machine.vm.block.graph.nodes["q"].driver.image.refcounts
+    counts.update(20 * CLUSTER, CLUSTER, 1)
+    before = [counts.get(index) for index in range(15, 25)]
+    with pytest.raises(QapiError):
+        # up: the sixth is full; down: all but the sixth are free already
+        counts.update(15 * CLUSTER, 10 * CLUSTER, 1 if bits == 1 else -1)
+    assert [counts.get(index) for index in range(15, 25)] == before
+    if bits != 1:
+        with pytest.raises(QapiError):
+            counts.update(20 * CLUSTER, 2 * CLUSTER, -1)
+        assert [counts.get(index) for index in range(15, 25)] == before

@@ -72,6 +72,17 @@ def test_a_file_that_the_board_cannot_use(tmp_path, board, argv, text):
     assert text in str(failed.value)
 
 
+@pytest.mark.parametrize(("head", "taken"), [(b"\x7fELF", True), (bytes(4), False)])
+def test_only_an_elf_file_may_be_larger_than_the_room_for_a_loader(tmp_path, head, taken):
+    (tmp_path / "bios").write_bytes(head + bytes(8192))
+    argv = ["-bios", str(tmp_path / "bios")]
+    if taken:
+        assert start("s390x", tmp_path, *argv)
+    else:
+        with pytest.raises(StartupError, match="could not load bootloader"):
+            start("s390x", tmp_path, *argv)
+
+
 @pytest.mark.parametrize("name", ["none", "default"])
 def test_firmware_of_riscv_that_is_no_file(tmp_path, name):
     assert start("riscv64", tmp_path, "-bios", name) == "VM status: paused (prelaunch)\n"

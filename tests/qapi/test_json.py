@@ -12,7 +12,7 @@ from fakeqemu.qapi.errors import QapiError
 from fakeqemu.qapi.json import lexer, parser
 from fakeqemu.qapi.json.streamer import JsonStream, ParseError, Value, parse_json
 from fakeqemu.qapi.json.utf8 import NUL, c_bytes
-from fakeqemu.qapi.json.writer import Fixed, FixedObject, encode, encode_short
+from fakeqemu.qapi.json.writer import Fixed, FixedObject, encode, encode_short, quote
 from fakeqemu.traits import TRAITS
 
 OLDER, NEWER = TRAITS["10.0"], TRAITS["11.1"]
@@ -279,3 +279,17 @@ def test_what_has_its_text_is_short():
     fixed = Fixed(["x"] * 5000)
     assert encode_short({"return": fixed}) is None
     assert encode({"return": fixed}) == encode_short({"return": fixed})
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("\ud800", "\\uFFFD"), ("\udfff", "\\uFFFD"), ("\ufdd0", "\\uFFFD"),
+        ("\uffff", "\\uFFFD"), ("\ue000", "\\uE000"), ("\U0001f600", "\\uD83D\\uDE00"),
+        (NUL, "\\u0000"), ("\x7f", "\\u007F"), ('"\\\b', '\\"\\\\\\b'), ("é~", "\\u00E9~"),
+    ],
+)  # fmt: skip
+def test_how_characters_are_written(text, written):
+    """See qobject/json-writer.c: quoted_str(): what is no character becomes U+FFFD."""
+    assert quote(text) == f'"{written}"'
+    assert quote(f"a{text}b") == f'"a{written}b"'

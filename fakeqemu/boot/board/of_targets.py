@@ -1,8 +1,7 @@
 """What boards of other targets than PCs say and refuse while they are made.
 
 See hw/ppc/spapr.c: spapr_machine_init(), spapr_set_vsmt_mode(), spapr_init_cpus() and
-spapr_machine_reset();
-hw/ppc/spapr_caps.c: spapr_caps_apply(); hw/ppc/pnv.c: pnv_reset().
+spapr_machine_reset(); hw/ppc/spapr_caps.c: spapr_caps_apply(); hw/ppc/pnv.c: pnv_reset().
 """
 
 from __future__ import annotations

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from fakeqemu.model.machine import Machine
 
 _MIB = 1 << 20
+#: of a file that goes to firmware by fw_cfg; hw/nvram/fw_cfg.c: load_image_to_fw_cfg()
+_OF_FIRMWARE = 'failed to load "{}"'
 _ELF = b"\x7fELF"
-#: where an ELF file says its architecture, and the numbers of some (include/elf.h)
-_E_MACHINE, _PPC64, _AARCH64 = slice(18, 20), 21, 183
+#: where an ELF file says its byte order and its architecture, and numbers of those (include/elf.h)
+_EI_DATA, _BIG_ENDIAN, _E_MACHINE, _PPC64, _AARCH64 = 5, 2, slice(18, 20), 21, 183
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,6 @@ def load_firmware(boot: BootState) -> None:
         raise StartupError("")
 
 
-#: hw/nvram/fw_cfg.c: load_image_to_fw_cfg()
-_OF_FIRMWARE = 'failed to load "{}"'
-
-
 def _words(vm: Machine) -> Words | None:
     target = vm.profile.target
     found = (words for (each, kind), words in _WORDS.items()
@@ -209,30 +207,34 @@ def _check_kernel(boot: BootState, words: Words | None, path: str, *, by_firmwar
         if words is _S390X and not size:
             raise StartupError("Could not get IPL PSW")
         raise StartupError(words.bad_kernel.format(path))
-    is_elf = header[:4] == _ELF
-    architecture = int.from_bytes(header[_E_MACHINE], "little")
-    if words is _PSERIES:
-        big = header[5:6] == b"\2"
-        number = int.from_bytes(header[_E_MACHINE], "big" if big else "little")
-        if not is_elf:
-            raise StartupError(f"error loading {path}: The image is not ELF")
-        if number != _PPC64:
-            raise StartupError(f"error loading {path}: The image is from incompatible architecture")
-    elif words is _ARM and is_elf and architecture != _AARCH64:
+    architecture = _architecture(header)
+    if words is _PSERIES and architecture is None:
+        raise StartupError(f"error loading {path}: The image is not ELF")
+    if words is _PSERIES and architecture != _PPC64:
+        raise StartupError(f"error loading {path}: The image is from incompatible architecture")
+    if words is _ARM and architecture not in (None, _AARCH64):
         raise StartupError(
             f"Couldn't load elf '{path}': The image is from incompatible architecture"
         )
-    elif not is_elf and size > boot.settings.ram_size:
-        _too_big(boot, words, path, size)
+    if architecture is None and size > boot.settings.ram_size:
+        raise _too_big(boot, words, path, size)
 
 
-def _too_big(boot: BootState, words: Words, path: str, size: int) -> None:
+def _architecture(header: bytes) -> int | None:
+    """Which an ELF file is for; None for what is none."""
+    if header[:4] != _ELF:
+        return None
+    big = header[_EI_DATA] == _BIG_ENDIAN
+    return int.from_bytes(header[_E_MACHINE], "big" if big else "little")
+
+
+def _too_big(boot: BootState, words: Words, path: str, size: int) -> StartupError:
     if words is _ARM:
-        raise StartupError(
+        return StartupError(
             f"kernel '{path}' is too large to fit in RAM (kernel size {size}, "
             f"RAM size {boot.settings.ram_size})"
         )
-    raise StartupError(words.bad_kernel.format(path))
+    return StartupError(words.bad_kernel.format(path))
 
 
 def _check_dtb(boot: BootState, path: str) -> None:

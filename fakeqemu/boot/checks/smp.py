@@ -92,7 +92,7 @@ def check_smp_cache(caches: list[dict[str, str]], profile: Profile, machine: Mac
             raise QapiError(f"{cache} cache topology not supported by this machine")
         if level == "thread":
             raise QapiError(f"{level} level cache not supported by this machine")
-        if _LEVELS.get(level, "dies") not in supported:
+        if level in _LEVELS and _LEVELS[level] not in supported:
             raise QapiError(
                 f"Invalid topology level: {level}. The topology level is not supported by this "
                 "machine"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fakeqemu.commands.hmp.arguments import split_words
-from fakeqemu.commands.hmp.characters import character
 from fakeqemu.commands.hmp.definitions import HmpDefinition, HmpTable
+from fakeqemu.commands.hmp.expression import character
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.qapi import texts
 from fakeqemu.qapi.errors import QapiError

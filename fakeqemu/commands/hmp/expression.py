@@ -1,8 +1,8 @@
-"""Integer expressions as the human monitor reads them: C's operators in the monitor's own order.
+"""Numbers of the human monitor: expressions of C's operators in an order of its own; characters.
 
 Sums bind loosest, then `& | ^`, then `* / %`; values wrap at 64 bits, signed.
 
-See monitor/hmp.c: get_expr(), expr_sum() and expr_unary().
+See monitor/hmp.c: get_expr(), expr_sum(), expr_unary() and monitor_printc().
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ _MASK = (1 << 64) - 1
 _LEVELS = {**dict.fromkeys("+-", 1), **dict.fromkeys("&|^", 2), **dict.fromkeys("*/%", 3)}
 #: a sign binds tighter than all of them; a parenthesis waits for its end
 _SIGN, _OPEN = 4, 0
+
+#: characters that are printed as C writes them
+_ESCAPED = {"'": "\\'", "\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 
 Registers = Callable[[str], int | None]
 
@@ -162,3 +165,11 @@ def evaluate(
     reader = _Reader(text, position, registers)
     reader.skip()
     return reader.value(), reader.at
+
+
+def character(number: int) -> str:
+    """An int of C in quotes: what cannot be printed is escaped, with all of its digits."""
+    code = number & 0xFFFFFFFF
+    char = chr(code) if code <= 126 else ""
+    shown = _ESCAPED.get(char) or (char if code >= 32 else "") or f"\\x{code:02x}"
+    return f"'{shown}'"

@@ -19,16 +19,13 @@ _FILE_CHUNK = 1 << 20
 _MOST_FDS = 256
 
 
-class LinkStream:
-    """A channel over a socket, pipe or pair of pipes; reads once somebody listens to it."""
+class _Readable:
+    """What reads once somebody listens to it."""
 
-    def __init__(self, loop: Loop, end: Any, kind: str) -> None:
-        self._kind = kind
+    def __init__(self) -> None:
         self.takes_fds = False
-        self._received: list[int] = []
         self._on_data: Callable[[bytes], None] | None = None
         self.on_close: Callable[[str | None], None] | None = None
-        self._link = Link(loop, end, self._input, self._ended)
 
     @property
     def on_data(self) -> Callable[[bytes], None] | None:
@@ -38,7 +35,24 @@ class LinkStream:
     @on_data.setter
     def on_data(self, call: Callable[[bytes], None] | None) -> None:
         self._on_data = call
-        self._link.set_reading(call is not None)
+        self._listened_to(call is not None)
+
+    def _listened_to(self, listens: bool) -> None:
+        """Read, or leave it where it is."""
+        raise NotImplementedError
+
+
+class LinkStream(_Readable):
+    """A channel over a socket, pipe or pair of pipes; reads once somebody listens to it."""
+
+    def __init__(self, loop: Loop, end: Any, kind: str) -> None:
+        super().__init__()
+        self._kind = kind
+        self._received: list[int] = []
+        self._link = Link(loop, end, self._input, self._ended)
+
+    def _listened_to(self, listens: bool) -> None:
+        self._link.set_reading(listens)
 
     @property
     def fd(self) -> int:
@@ -111,26 +125,17 @@ class LinkStream:
             self.on_close(None if error is None else f"Unable to read from {self._kind}: {error}")
 
 
-class FileStream:
+class FileStream(_Readable):
     """A plain file, which never makes one wait: read in turns of the loop, written at once."""
 
     def __init__(self, loop: Loop, fd: int) -> None:
+        super().__init__()
         self._loop = loop
         self._fd = fd
-        self.takes_fds = False
-        self._on_data: Callable[[bytes], None] | None = None
-        self.on_close: Callable[[str | None], None] | None = None
         self._turn: Handle | None = None
 
-    @property
-    def on_data(self) -> Callable[[bytes], None] | None:
-        """Who gets the input; nothing is read before it is set."""
-        return self._on_data
-
-    @on_data.setter
-    def on_data(self, call: Callable[[bytes], None] | None) -> None:
-        self._on_data = call
-        if call is not None and self._turn is None and self._fd >= 0:
+    def _listened_to(self, listens: bool) -> None:
+        if listens and self._turn is None and self._fd >= 0:
             self._turn = self._loop.call_soon(self._read)
 
     def write(self, data: bytes) -> None:

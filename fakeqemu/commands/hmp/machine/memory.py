@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeqemu.commands.hmp.characters import character
+from fakeqemu.commands.hmp.expression import character
 from fakeqemu.commands.hmp.registers import chosen_registers
 from fakeqemu.commands.hmp.registry import HmpMonitor, hmp
 from fakeqemu.commands.machine import memsave as qmp

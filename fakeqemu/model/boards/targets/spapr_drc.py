@@ -4,10 +4,9 @@ One whose device the guest has not configured is empty to it, and lets go at onc
 was plugged since the machine was last reset. Any other lets go when the guest does, or at a reset.
 
 See hw/ppc/spapr_drc.c: spapr_drc_attach(), spapr_drc_release(), spapr_drc_unplug_request() and
-spapr_drc_reset(); hw/ppc/spapr_pci.c:
-spapr_pci_unplug_request(); hw/ppc/spapr.c: spapr_core_unplug_request(),
-spapr_memory_unplug_request() and spapr_create_lmb_dr_connectors(); hw/ppc/spapr_nvdimm.c:
-spapr_create_nvdimm_dr_connectors().
+spapr_drc_reset(); hw/ppc/spapr_pci.c: spapr_pci_unplug_request(); hw/ppc/spapr.c:
+spapr_core_unplug_request(), spapr_memory_unplug_request() and spapr_create_lmb_dr_connectors();
+hw/ppc/spapr_nvdimm.c: spapr_create_nvdimm_dr_connectors().
 """
 
 from __future__ import annotations
